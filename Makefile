@@ -1,0 +1,95 @@
+# overlayd: `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help venv system demo demo-down test lint bench lock clean
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
+PACKAGES := python3-venv iproute2 iputils-ping nftables ruby
+
+# Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
+missing = comm -23 <(printf '%s\n' $(1) | sort) \
+	<(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(1) 2>/dev/null | sed -n 's/^installed //p' | sort)
+
+# Installs those of the Debian packages $(1) that are missing; apt-get's output is shown only when it fails.
+define install_missing
+packages=$$($(call missing,$(1)) | xargs); \
+[ -n "$$packages" ] || exit 0; \
+if ! command -v apt-get >/dev/null; then \
+	echo "This is no Debian: install the counterparts of these packages yourself: $$packages" >&2; exit 1; \
+elif [ "$$(id -u)" != 0 ]; then \
+	echo "Debian packages are missing, and only root can install them: apt-get install $$packages" >&2; exit 1; \
+fi; \
+echo "installing Debian packages: $$packages"; \
+log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+export DEBIAN_FRONTEND=noninteractive; \
+{ apt-get -q -o DPkg::Lock::Timeout=120 update && \
+	apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends $$packages; \
+} </dev/null >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
+endef
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+system: ## install the missing Debian packages (root)
+	@$(call install_missing,$(PACKAGES))
+
+venv: $(VENV)/.installed ## make .venv: the pinned packages, and this tree in editable mode
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "No $(PYTHON) here: overlayd needs Python 3.11 or newer (make PYTHON=... names one)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("overlayd needs Python 3.11 or newer, and \
+	$(PYTHON) is %d.%d.%d (make PYTHON=... names another)" % sys.version_info[:3])'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install_missing,python3-venv); }
+	@echo "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.locked: requirements-dev.lock $(VENV)/.created
+	@echo "installing $$(grep -c '^[a-z0-9].*==' $<) pinned packages"
+	@$(PIP) install --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.locked
+	@echo "installing overlayd in editable mode"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it running (root)
+	@KEEP='$(KEEP)' $(VENV)/bin/python -m tests.demo
+
+demo-down: venv ## remove a demonstration that was kept (root)
+	@$(VENV)/bin/python -m tests.demo down
+
+test: system venv lint ## lint, then run every test; ARGS=... goes to pytest (root)
+	$(VENV)/bin/python -m pytest --durations=10 $(ARGS)
+
+lint: venv ## check style, types and the floors of the design
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+bench: venv ## measure; NAME=... picks one budget (root)
+	@[ -d bench ] || { echo "There is no bench/ in this tree yet" >&2; exit 1; }
+	@$(VENV)/bin/python -m bench $(NAME)
+
+COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versions
+	@echo "compiling requirements.lock"
+	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@echo "compiling requirements-dev.lock"
+	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@! grep -nE '/|^-' requirements.lock requirements-dev.lock || \
+		{ echo "A lock file names a host, a path or an option of pip" >&2; exit 1; }
+
+clean: ## remove .venv, caches and build output
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

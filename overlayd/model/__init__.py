@@ -1,0 +1,1 @@
+"""The vocabulary of the overlay: frozen values that validate themselves. Standard library only."""

@@ -1,0 +1,85 @@
+"""What one host knows of the cluster, as of one revision."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from overlayd.model.block import Block, BlockKey
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.host import Host
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.network import Network
+
+UNKNOWN = Revision(0)
+"""Before the first revision of any store."""
+
+Record = Network | Host | Block | Endpoint
+"""The objects that a feed carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordKey:
+    """What a deletion names: the kind of a record and its key among that kind."""
+
+    kind: type[Record]
+    key: NetworkName | HostId | BlockKey | EndpointKey
+
+    @classmethod
+    def of(cls, record: Record) -> "RecordKey":
+        """Return the key of a record."""
+        match record:
+            case Network(name=name):
+                return cls(Network, name)
+            case Host(id=host):
+                return cls(Host, host)
+            case Block() | Endpoint():
+                return cls(type(record), record.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Networks, hosts, blocks and endpoints by key. A value: `changed` returns another one."""
+
+    revision: Revision = UNKNOWN
+    networks: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
+    hosts: Mapping[HostId, Host] = field(default_factory=lambda: MappingProxyType({}))
+    blocks: Mapping[BlockKey, Block] = field(default_factory=lambda: MappingProxyType({}))
+    endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
+
+    def changed(self, revision: Revision, puts: Iterable[Record] = (), deletes: Iterable[RecordKey] = ()) -> "Cluster":
+        """Return the cluster after these changes. A deleted network takes its blocks and endpoints with it."""
+        tables: dict[type[Record], dict[object, Record]] = {
+            Network: dict(self.networks.items()),
+            Host: dict(self.hosts.items()),
+            Block: dict(self.blocks.items()),
+            Endpoint: dict(self.endpoints.items()),
+        }
+        gone = set()
+        for deleted in deletes:
+            tables[deleted.kind].pop(deleted.key, None)
+            if deleted.kind is Network:
+                gone.add(deleted.key)
+        if gone:
+            for kind in (Block, Endpoint):
+                tables[kind] = {k: r for k, r in tables[kind].items() if getattr(r, "network", None) not in gone}
+        for record in puts:
+            tables[type(record)][RecordKey.of(record).key] = record
+        return Cluster(
+            revision,
+            *(MappingProxyType(tables[kind]) for kind in (Network, Host, Block, Endpoint)),  # type: ignore[arg-type]
+        )
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Every record, networks and hosts before what refers to them."""
+        return (
+            *self.networks.values(),
+            *self.hosts.values(),
+            *self.blocks.values(),
+            *self.endpoints.values(),
+        )
+
+    def blocks_of(self, network: NetworkName, host: HostId) -> tuple[Block, ...]:
+        """Return the blocks of a network that one host owns, by address."""
+        owned = [block for block in self.blocks.values() if block.network == network and block.host == host]
+        return tuple(sorted(owned, key=lambda block: block.cidr))

@@ -1,0 +1,66 @@
+"""A container host and its tunnel end."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from overlayd.model import ids
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import HostId, HostNumber, MacAddress
+
+_NEXT_HOP_BASE = int(IPv4Address("169.254.2.0"))
+_NAME_MAX = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Vtep:
+    """A host's tunnel end: where its VXLAN packets go on the underlay, and what stands for it inside every network.
+
+    MAC and next hop follow from the host number, so that they need not be exchanged and never change with `address`.
+    """
+
+    address: IPv4Address
+    mac: MacAddress
+    next_hop: IPv4Address
+
+    @classmethod
+    def of(cls, number: HostNumber, address: IPv4Address) -> "Vtep":
+        """Derive the VTEP of the host with this number at this underlay address."""
+        mac = (0x026F76 << 24) | number
+        octets = mac.to_bytes(6, "big").hex(":")
+        return cls(address, MacAddress(octets), IPv4Address(_NEXT_HOP_BASE + number))
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A registered host: a stable id, a number that no other host has, a display name and its underlay address."""
+
+    id: HostId
+    number: HostNumber
+    name: str
+    address: IPv4Address
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidValue` when a field breaks its rule."""
+        ids.host_id(self.id)
+        ids.host_number(self.number)
+        check_host_name(self.name)
+        check_vtep_address(self.address)
+
+    @property
+    def vtep(self) -> Vtep:
+        """The host's tunnel end."""
+        return Vtep.of(self.number, self.address)
+
+
+def check_host_name(value: str, field: str = "name") -> str:
+    """Check a display name: 1..253 printable characters."""
+    if not 1 <= len(value) <= _NAME_MAX or not value.isprintable():
+        raise InvalidValue(f"{ids.quoted(value)} must have 1 to {_NAME_MAX} printable characters", field=field)
+    return value
+
+
+def check_vtep_address(value: IPv4Address, field: str = "address") -> IPv4Address:
+    """Check that an address can be a VXLAN source and destination: unicast and not loopback."""
+    if value.is_multicast or value.is_unspecified or value.is_loopback or int(value) >= int(IPv4Address("240.0.0.0")):
+        raise InvalidValue(f"{value} is not a unicast address that other hosts can reach", field=field)
+    return value
