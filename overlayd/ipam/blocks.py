@@ -1,0 +1,25 @@
+"""Choosing a block of a pool."""
+
+from collections.abc import Collection
+from ipaddress import IPv4Network
+
+from netaddr import IPNetwork, IPSet
+
+from overlayd.model.errors import Exhausted
+from overlayd.model.network import Pool
+
+
+def free_block(pool: Pool, taken: Collection[IPv4Network]) -> IPv4Network:
+    """Return the lowest block of the pool that overlaps none of `taken`; raise `Exhausted` when there is none.
+
+    The cost grows with the number of taken blocks and not with the size of the pool.
+    """
+    free = IPSet([_netaddr(pool.range)]) - IPSet([_netaddr(block) for block in taken])
+    for part in free.iter_cidrs():
+        if part.prefixlen <= pool.block_length:
+            return IPv4Network((part.first, pool.block_length))
+    raise Exhausted(f"all {pool.capacity} blocks of {pool.range} are taken")
+
+
+def _netaddr(network: IPv4Network) -> IPNetwork:
+    return IPNetwork((int(network.network_address), network.prefixlen), version=4)

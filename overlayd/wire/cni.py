@@ -1,0 +1,256 @@
+"""CNI messages (CNI SPEC 1.1.0): the request as the launcher forwards it, results for each version, error objects.
+
+The launcher forwards its request without reading it: the ``CNI_*`` variables as ``NAME=value`` with a NUL after each,
+one more NUL, then stdin as it came. The answer is one byte, ``0`` or ``1`` (the exit status), and what goes to stdout.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+
+from overlayd.model import ids
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName
+from overlayd.wire.fields import Fields, Json
+
+SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+_DEFAULT_VERSION = "0.1.0"
+"""What a config without `cniVersion` means, and so what an error answers when the version could not be read."""
+
+
+class Code(IntEnum):
+    """Error codes: 1..99 are the CNI SPEC's (section "Error"), from 100 on they are ours."""
+
+    INCOMPATIBLE_VERSION = 1
+    UNSUPPORTED_FIELD = 2
+    UNKNOWN_CONTAINER = 3
+    INVALID_ENVIRONMENT = 4
+    IO_FAILURE = 5
+    DECODING_FAILURE = 6
+    INVALID_CONFIG = 7
+    INVALID_NAMESPACE = 8
+    TRY_AGAIN_LATER = 11
+    KERNEL = 100
+    EXHAUSTED = 101
+    NOT_AS_ATTACHED = 102
+
+
+class CniError(Exception):
+    """An operation failed; rendered as the CNI error object."""
+
+    def __init__(self, code: Code, msg: str, details: str = "") -> None:
+        super().__init__(msg)
+        self.code = code
+        self.msg = msg
+        self.details = details
+
+
+class Command(StrEnum):
+    """The operations that this plugin knows."""
+
+    ADD = "ADD"
+    DEL = "DEL"
+    CHECK = "CHECK"
+    VERSION = "VERSION"
+
+
+_REQUIRED = {
+    Command.ADD: ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
+    Command.CHECK: ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
+    Command.DEL: ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"),
+    Command.VERSION: (),
+}
+_CHECK_SINCE = "0.4.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A validated request. `sandbox` is empty for a DEL without CNI_NETNS.
+
+    `address` and `mac` are what CNI_ARGS asked for; `dns` is passed through; `addresses` are those of `prevResult`.
+    """
+
+    command: Command
+    version: str
+    network: NetworkName
+    container_id: ContainerId
+    interface: InterfaceName
+    sandbox: str
+    address: IPv4Address | None = None
+    mac: MacAddress | None = None
+    dns: Json = None
+    addresses: tuple[IPv4Address, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an ADD made: one interface with one address. `mtu` in bytes."""
+
+    interface: InterfaceName
+    mac: MacAddress
+    sandbox: str
+    mtu: int
+    address: IPv4Interface
+    gateway: IPv4Address | None
+    routes: tuple[IPv4Network, ...]
+    dns: Json = None
+
+
+def unpack(frame: bytes) -> tuple[dict[str, str], bytes]:
+    """Split what the launcher sent into variables and stdin; raise `CniError` when it is cut short."""
+    head, end, stdin = frame.partition(b"\0\0")
+    if not end:
+        raise CniError(Code.IO_FAILURE, "the request from the launcher is incomplete")
+    pairs = (entry.partition("=") for entry in head.decode(errors="replace").split("\0") if entry)
+    return {name: value for name, _, value in pairs}, stdin
+
+
+def version_of(stdin: bytes) -> str:
+    """Return the version in which to answer a request whose config may be unreadable."""
+    try:
+        config = json.loads(stdin)
+    except ValueError:
+        return _DEFAULT_VERSION
+    version = config.get("cniVersion") if isinstance(config, dict) else None
+    return version if isinstance(version, str) else _DEFAULT_VERSION
+
+
+def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
+    """Validate a request.
+
+    Raises:
+        CniError: INVALID_ENVIRONMENT names every missing or malformed variable, DECODING_FAILURE and INVALID_CONFIG the
+            field of the config, INCOMPATIBLE_VERSION the versions that are supported.
+    """
+    command = _command(environment)
+    config = _config(stdin)
+    version = _version(config)
+    if command is Command.CHECK and SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(_CHECK_SINCE):
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION, f"CHECK exists since cniVersion {_CHECK_SINCE}, the config says {version}"
+        )
+    requested = _requested(environment.get("CNI_ARGS", ""))
+    try:
+        return Request(
+            command=command,
+            version=version,
+            network=ids.network_name(config.text("network" if config.has("network") else "name")),
+            container_id=ids.container_id(environment["CNI_CONTAINERID"], "CNI_CONTAINERID"),
+            interface=ids.interface_name(environment["CNI_IFNAME"], "CNI_IFNAME"),
+            sandbox=environment.get("CNI_NETNS", ""),
+            address=requested.address("IP") if requested.has("IP") else None,
+            mac=ids.mac_address(requested.text("MAC"), "CNI_ARGS.MAC") if requested.has("MAC") else None,
+            dns=config.object("dns").value if config.has("dns") else None,
+            addresses=_previous(config, command),
+        )
+    except InvalidValue as error:
+        wrong_variable = (error.field or "").startswith("CNI_")
+        code = Code.INVALID_ENVIRONMENT if wrong_variable else Code.INVALID_CONFIG
+        raise CniError(code, str(error)) from None
+
+
+def _command(environment: Mapping[str, str]) -> Command:
+    name = environment.get("CNI_COMMAND", "")
+    if not name:
+        raise CniError(Code.INVALID_ENVIRONMENT, "required variable CNI_COMMAND is missing")
+    try:
+        command = Command(name)
+    except ValueError:
+        known = ", ".join(Command)
+        raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_COMMAND: {ids.quoted(name)} is not one of {known}") from None
+    missing = [variable for variable in _REQUIRED[command] if not environment.get(variable)]
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        verb = "are" if len(missing) > 1 else "is"
+        raise CniError(
+            Code.INVALID_ENVIRONMENT, f"required variable{plural} {', '.join(missing)} {verb} missing for {command}"
+        )
+    return command
+
+
+def _config(stdin: bytes) -> Fields:
+    try:
+        return Fields(json.loads(stdin))
+    except ValueError as error:
+        raise CniError(Code.DECODING_FAILURE, f"the network config on stdin is not JSON: {error}") from None
+    except RecursionError:
+        raise CniError(Code.DECODING_FAILURE, "the network config on stdin is nested too deeply") from None
+    except InvalidValue as error:
+        raise CniError(Code.DECODING_FAILURE, f"the network config on stdin: {error}") from None
+
+
+def _version(config: Fields) -> str:
+    try:
+        version = config.text("cniVersion") if config.has("cniVersion") else _DEFAULT_VERSION
+    except InvalidValue as error:
+        raise CniError(Code.INVALID_CONFIG, str(error)) from None
+    if version not in SUPPORTED_VERSIONS:
+        supported = ", ".join(SUPPORTED_VERSIONS)
+        raise CniError(
+            Code.INCOMPATIBLE_VERSION,
+            f"cniVersion {ids.quoted(version)} is not supported",
+            f"supported versions: {supported}",
+        )
+    return version
+
+
+def _requested(arguments: str) -> Fields:
+    """Read CNI_ARGS (``IP=10.0.0.5;MAC=…``); names that we do not know are other plugins' or the runtime's."""
+    pairs = (part.partition("=") for part in arguments.split(";") if part)
+    return Fields({name: value for name, _, value in pairs}, "CNI_ARGS")
+
+
+def _previous(config: Fields, command: Command) -> tuple[IPv4Address, ...]:
+    """Return the addresses of `prevResult`, in the form that 0.3.0 and later share (``ips[].address``)."""
+    if not config.has("prevResult"):
+        if command is Command.CHECK:
+            raise CniError(Code.INVALID_CONFIG, "prevResult: is required for CHECK")
+        return ()
+    if command is Command.ADD:
+        raise CniError(Code.INVALID_CONFIG, "prevResult: this plugin must be the first of its chain")
+    previous = config.object("prevResult")
+    entries = previous.objects("ips") if previous.has("ips") else []
+    found = []
+    for entry in entries:
+        text = entry.text("address").partition("/")[0]
+        try:
+            found.append(IPv4Address(text))
+        except AddressValueError:
+            continue  # an IPv6 address, which some other plugin of the chain added
+    return tuple(found)
+
+
+def render_result(version: str, result: Result) -> bytes:
+    """Return the result object in the form of one version (CNI SPEC, section "ADD Success")."""
+    modern = SUPPORTED_VERSIONS.index(version)
+    interface: dict[str, Json] = {"name": result.interface, "mac": result.mac, "sandbox": result.sandbox}
+    if version == "1.1.0":
+        interface["mtu"] = result.mtu
+    address: dict[str, Json] = {"interface": 0, "address": str(result.address)}
+    if modern < SUPPORTED_VERSIONS.index("1.0.0"):
+        address = {"version": "4", **address}
+    if result.gateway:
+        address["gateway"] = str(result.gateway)
+    routes: list[Json] = [
+        {"dst": str(route), "gw": str(result.gateway)} if result.gateway else {"dst": str(route)}
+        for route in result.routes
+    ]
+    body: dict[str, Json] = {"cniVersion": version, "interfaces": [interface], "ips": [address], "routes": routes}
+    body["dns"] = result.dns if result.dns is not None else {}
+    return json.dumps(body, indent=2).encode() + b"\n"
+
+
+def render_version(requested: str) -> bytes:
+    """Return the answer to VERSION."""
+    version = requested if requested in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[-1]
+    return json.dumps({"cniVersion": version, "supportedVersions": list(SUPPORTED_VERSIONS)}).encode() + b"\n"
+
+
+def render_error(version: str, error: CniError) -> bytes:
+    """Return the error object (CNI SPEC, section "Error")."""
+    body: dict[str, Json] = {"cniVersion": version, "code": int(error.code), "msg": error.msg}
+    if error.details:
+        body["details"] = error.details
+    return json.dumps(body, indent=2).encode() + b"\n"

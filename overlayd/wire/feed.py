@@ -1,0 +1,96 @@
+"""The feed from a controller to an agent: one JSON object a line (newline-delimited JSON).
+
+A feed is either a *snapshot* (any number of `Snapshot` messages, then `InSync`) or a *resume* (any number of `Delta`
+messages after the revision that the agent named, then `InSync`); after that come `Delta` messages as things change, and
+`Bookmark` messages that carry a revision only: they prove that the stream lives and that nothing up to that revision
+concerned this host.
+"""
+
+import json
+from dataclasses import dataclass
+
+from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import Revision
+from overlayd.wire import records
+from overlayd.wire.fields import Fields, Json
+
+FEED_VERSION = 1
+"""Sent in `InSync`; raised when an agent of the previous version could not read the feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A part of the state as of `revision`. The first one of a stream replaces all that the agent knew."""
+
+    revision: Revision
+    puts: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Everything that one revision (or, in a resume, several) changed for this host, to be applied at once."""
+
+    revision: Revision
+    puts: tuple[Record, ...]
+    deletes: tuple[RecordKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InSync:
+    """The agent now knows the whole state as of `revision`; only from here on may it delete anything."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Nothing else up to `revision` concerned this host."""
+
+    revision: Revision
+
+
+FeedMessage = Snapshot | Delta | InSync | Bookmark
+
+
+def encode_line(message: FeedMessage) -> bytes:
+    """Return the message as one line of JSON, newline included."""
+    body: dict[str, Json] = {"revision": message.revision}
+    match message:
+        case Snapshot(puts=puts):
+            body |= {"type": "snapshot", "puts": [records.encode_tagged(record) for record in puts]}
+        case Delta(puts=puts, deletes=deletes):
+            body |= {
+                "type": "delta",
+                "puts": [records.encode_tagged(record) for record in puts],
+                "deletes": [records.encode_key(key) for key in deletes],
+            }
+        case InSync():
+            body |= {"type": "in-sync", "version": FEED_VERSION}
+        case Bookmark():
+            body |= {"type": "bookmark"}
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_line(line: bytes) -> FeedMessage:
+    """Read one line; raise `InvalidValue` that names the field when it is malformed."""
+    try:
+        fields = Fields(json.loads(line))
+    except ValueError as error:
+        raise InvalidValue(f"the feed sent a line that is not JSON: {error}") from None
+    revision = Revision(fields.number("revision"))
+    match fields.text("type"):
+        case "snapshot":
+            return Snapshot(revision, _puts(fields))
+        case "delta":
+            return Delta(revision, _puts(fields), tuple(records.decode_key(key) for key in fields.objects("deletes")))
+        case "in-sync":
+            return InSync(revision)
+        case "bookmark":
+            return Bookmark(revision)
+        case other:
+            raise InvalidValue(f"unknown message {other!r}", field="type")
+
+
+def _puts(fields: Fields) -> tuple[Record, ...]:
+    return tuple(records.decode_tagged(record) for record in fields.objects("puts"))

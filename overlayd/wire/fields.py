@@ -1,0 +1,112 @@
+"""Reading untrusted JSON objects field by field, with errors that name the path."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from typing import TypeVar
+
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+"""A decoded JSON document."""
+
+E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
+
+
+class Fields:
+    """A JSON object (`value`) and the path at which it stands in its document.
+
+    Fields that nobody asks for are ignored: a newer peer may send more than we know.
+    """
+
+    def __init__(self, value: Json, path: str = "") -> None:
+        self.path = path
+        if not isinstance(value, dict):
+            raise InvalidValue(f"expected an object, not {quoted(value)}", field=path or None)
+        self.value = value
+
+    def at(self, name: str) -> str:
+        """Return the path of a field of this object."""
+        return f"{self.path}.{name}" if self.path else name
+
+    def has(self, name: str) -> bool:
+        """Tell whether the field is there and not null."""
+        return self.value.get(name) is not None
+
+    def _get(self, name: str) -> Json:
+        if not self.has(name):
+            raise InvalidValue("is required", field=self.at(name))
+        return self.value[name]
+
+    def text(self, name: str) -> str:
+        """Return a string field."""
+        value = self._get(name)
+        if not isinstance(value, str):
+            raise InvalidValue(f"expected a string, not {quoted(value)}", field=self.at(name))
+        return value
+
+    def number(self, name: str) -> int:
+        """Return an integer field; booleans are no numbers."""
+        value = self._get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise InvalidValue(f"expected an integer, not {quoted(value)}", field=self.at(name))
+        return value
+
+    def choice(self, name: str, options: type[E]) -> E:
+        """Return a field that holds one of the members of an enumeration."""
+        value = self.text(name)
+        try:
+            return options(value)
+        except ValueError:
+            allowed = ", ".join(options)
+            raise InvalidValue(f"{quoted(value)} is not one of {allowed}", field=self.at(name)) from None
+
+    def address(self, name: str) -> IPv4Address:
+        """Return an IPv4 address field."""
+        value = self.text(name)
+        try:
+            return IPv4Address(value)
+        except AddressValueError:
+            raise InvalidValue(f"{quoted(value)} is not an IPv4 address", field=self.at(name)) from None
+
+    def cidr(self, name: str) -> IPv4Network:
+        """Return an IPv4 range field in CIDR form, with no host bits set."""
+        return parse_cidr(self.text(name), self.at(name))
+
+    def items(self, name: str) -> list[Json]:
+        """Return an array field."""
+        value = self._get(name)
+        if not isinstance(value, list):
+            raise InvalidValue(f"expected an array, not {quoted(value)}", field=self.at(name))
+        return value
+
+    def objects(self, name: str) -> list["Fields"]:
+        """Return an array field whose elements are objects."""
+        return [Fields(item, f"{self.at(name)}[{index}]") for index, item in enumerate(self.items(name))]
+
+    def object(self, name: str) -> "Fields":
+        """Return an object field."""
+        return Fields(self._get(name), self.at(name))
+
+    def build(self, make: Callable[[], T]) -> T:
+        """Construct a value of the model; errors of the model name their field below this object's path."""
+        try:
+            return make()
+        except InvalidValue as error:
+            raise InvalidValue(error.detail, field=self.at(error.field) if error.field else self.path or None) from None
+
+
+def parse_cidr(text: str, field: str) -> IPv4Network:
+    """Return an IPv4 range in CIDR form; raise `InvalidValue` when it is none or has host bits set."""
+    address, slash, length = text.partition("/")
+    if not (slash and length.isascii() and length.isdigit()):
+        raise InvalidValue(f"{quoted(text)} is not a range such as 10.32.0.0/16", field=field)
+    try:
+        interface = IPv4Interface(f"{address}/{length}")
+    except ValueError:
+        raise InvalidValue(f"{quoted(text)} is not a range such as 10.32.0.0/16", field=field) from None
+    if interface.ip != interface.network.network_address:
+        raise InvalidValue(f"{quoted(text)} has host bits set; did you mean {interface.network}?", field=field)
+    return interface.network
