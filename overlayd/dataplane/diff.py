@@ -1,0 +1,113 @@
+"""From two states to a plan. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import (
+    Address,
+    Bridge,
+    BridgeEntry,
+    FdbEntry,
+    Item,
+    Link,
+    Loopback,
+    Namespace,
+    NamespaceRef,
+    Neighbour,
+    Route,
+    State,
+    Veth,
+    VethPeer,
+    Vxlan,
+)
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
+from overlayd.model.ids import InterfaceName
+
+_LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3}
+_ITEM_RANK: dict[type, int] = {Namespace: 0, Link: 1, Address: 2, Neighbour: 3, FdbEntry: 3, BridgeEntry: 3, Route: 4}
+
+Sandbox = tuple[NamespaceRef, InterfaceName]
+"""A device in a workload's namespace: where the far end of a veth pair is."""
+
+
+def diff(desired: State, observed: State) -> Plan:
+    """Return the operations that turn the observed into the desired state.
+
+    The order is one table: namespaces and links that must go (what hangs on them goes with them), then additions and
+    changes as namespace → link → address → neighbour and FDB → route, then the other deletions, reversed. So a route is
+    never there without its neighbour and FDB entry, and a block that moves to another host is routed at every moment.
+
+    Sandboxes are not observed: the items of a sandbox are planned exactly when the host's end of its veth pair is
+    created or changed. The host's end is set up after all of them, so that an interrupted attachment is seen as one.
+    """
+    sandboxes = _sandboxes(desired)
+    wanted = {item.key: item for item in desired if ownership.is_network_namespace(item.ns)}
+    there = {item.key: item for item in observed}
+    replaced = {key for key, item in there.items() if key in wanted and _must_be_replaced(wanted[key], item)}
+    gone = {key for key, item in there.items() if isinstance(item, Namespace | Link) and key not in wanted} | replaced
+    kept = {key: item for key, item in there.items() if key not in gone and not _hangs_on(item, gone)}
+
+    removals = [there[key] for key in gone if not _hangs_on(there[key], gone)]
+    ops: list[Op] = [Delete(item) for item in sorted(removals, key=_rank, reverse=True)]
+    for item in sorted((item for key, item in wanted.items() if item != kept.get(key)), key=_rank):
+        ops.extend(_towards(item, kept.get(item.key), sandboxes))
+    leftovers = [item for key, item in kept.items() if key not in wanted]
+    ops.extend(Delete(item) for item in sorted(leftovers, key=_rank, reverse=True))
+    return Plan(tuple(ops))
+
+
+def retain(desired: State, observed: State) -> State:
+    """Return the desired state that also keeps everything observed: for the time before the feed is in sync."""
+    keys = {item.key for item in desired}
+    return desired | {item for item in observed if item.key not in keys}
+
+
+def _sandboxes(desired: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
+    found: dict[Sandbox, list[Item]] = defaultdict(list)
+    for item in sorted((item for item in desired if not ownership.is_network_namespace(item.ns)), key=_rank):
+        name = item.name if isinstance(item, Link) else getattr(item, "dev", None)
+        if name is not None:
+            found[(item.ns, name)].append(item)
+    return found
+
+
+def _towards(item: Item, observed: Item | None, sandboxes: Mapping[Sandbox, list[Item]]) -> list[Op]:
+    """Return the operations for one item of our namespaces, with those of the sandbox behind it."""
+    peer = item.kind.peer if isinstance(item, Link) and isinstance(item.kind, Veth) else None
+    if not isinstance(item, Link) or peer is None:
+        return [Change(item, observed) if observed else Add(item)]
+    down = replace(item, up=False)
+    if observed is None:
+        return [Add(down), *(Add(inner) for inner in _inside(peer, sandboxes)), Change(item, down)]
+    return [*(Change(inner, inner) for inner in _inside(peer, sandboxes)), Change(item, observed)]
+
+
+def _inside(peer: VethPeer, sandboxes: Mapping[Sandbox, list[Item]]) -> list[Item]:
+    loopback = sandboxes.get((peer.ns, ownership.LOOPBACK), [])
+    return [*loopback, *sandboxes.get((peer.ns, peer.name), [])]
+
+
+def _must_be_replaced(wanted: Item, observed: Item) -> bool:
+    return isinstance(wanted, Link) and isinstance(observed, Link) and wanted.kind != observed.kind
+
+
+def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
+    """Tell whether the kernel removes the item by itself together with one of those that go."""
+    if isinstance(item, Namespace):
+        return False
+    if (Namespace, item.ns) in gone:
+        return True
+    match item:
+        case Link():
+            return False
+        case BridgeEntry(bridge=bridge, dev=dev):
+            return (Link, item.ns, dev) in gone or (Link, item.ns, bridge) in gone
+        case _:
+            return (Link, item.ns, item.dev) in gone
+
+
+def _rank(item: Item) -> tuple[int, int, str, str]:
+    link_rank = _LINK_RANK[type(item.kind)] if isinstance(item, Link) else 0
+    return (_ITEM_RANK[type(item)], link_rank, item.ns, repr(item.key))

@@ -1,0 +1,194 @@
+"""What the kernel holds, one frozen value for each entry, keyed as the kernel keys it.
+
+Desired and observed state are sets of items in one canonical form, so that a set difference is the diff. An item names
+its network namespace by the path of the namespace file; the *network namespaces* below `/run/netns/ov-` are ours
+alone, any other path is the *sandbox* of a workload.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import NewType
+
+from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Vni
+
+NamespaceRef = NewType("NamespaceRef", str)
+"""The absolute path of a network namespace file."""
+
+NETWORK_NAMESPACES = "/run/netns/ov-"
+FLOOD = MacAddress("00:00:00:00:00:00")
+"""The MAC of the VXLAN driver's default entries, where broadcast and multicast go (linux/vxlan: all_zeros_mac)."""
+
+
+def network_namespace(network: NetworkName) -> NamespaceRef:
+    """Return the namespace in which a network lives on every host."""
+    return NamespaceRef(NETWORK_NAMESPACES + network)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace of our own, with the sysctls (dotted name, value) that differ from the kernel's defaults."""
+
+    ns: NamespaceRef
+    sysctls: frozenset[tuple[str, str]]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind and path."""
+        return (Namespace, self.ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Loopback:
+    """`lo`, which every namespace has: adding it means setting it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """A VXLAN device without learning (linux/if_link.h: IFLA_VXLAN_*).
+
+    Its UDP socket belongs to the host's namespace, as the device is created from there; port is in host byte order.
+    """
+
+    vni: Vni
+    local: IPv4Address
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge without spanning tree and without multicast snooping."""
+
+
+@dataclass(frozen=True, slots=True)
+class VethPeer:
+    """The sandbox's end of a veth pair, as it is created together with the host's end."""
+
+    ns: NamespaceRef
+    name: InterfaceName
+    mac: MacAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Veth:
+    """One end of a veth pair. `peer` is set on the host's end, which is the one that is created and deleted.
+
+    The kernel cannot tell the path of the peer's namespace back, so `peer` takes no part in comparisons.
+    """
+
+    peer: VethPeer | None = field(default=None, compare=False)
+
+
+LinkKind = Loopback | Vxlan | Bridge | Veth
+
+
+@dataclass(frozen=True, slots=True)
+class BridgePort:
+    """The flags of a bridge's port (linux/if_link.h: IFLA_BRPORT_LEARNING, _UNICAST_FLOOD, _NEIGH_SUPPRESS)."""
+
+    master: InterfaceName
+    learning: bool
+    unicast_flood: bool
+    neigh_suppress: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A device. `mac` and `mtu` (bytes) are None for the loopback only; `port` is None outside a bridge."""
+
+    ns: NamespaceRef
+    name: InterfaceName
+    kind: LinkKind
+    mac: MacAddress | None
+    mtu: int | None
+    up: bool = True
+    port: BridgePort | None = None
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace and name."""
+        return (Link, self.ns, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a device, with its prefix length."""
+
+    ns: NamespaceRef
+    dev: InterfaceName
+    address: IPv4Interface
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace, device and address."""
+        return (Address, self.ns, self.dev, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A permanent neighbour: overlay address → inner MAC."""
+
+    ns: NamespaceRef
+    dev: InterfaceName
+    address: IPv4Address
+    mac: MacAddress
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace, device and address: the kernel's neighbour table key."""
+        return (Neighbour, self.ns, self.dev, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class FdbEntry:
+    """An entry of the VXLAN device's own table: inner MAC → VTEP address (``bridge fdb … self``)."""
+
+    ns: NamespaceRef
+    dev: InterfaceName
+    mac: MacAddress
+    dst: IPv4Address
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace, device and MAC; flood entries stand beside each other, so theirs has the VTEP too."""
+        return (FdbEntry, self.ns, self.dev, self.mac, self.dst if self.mac == FLOOD else None)
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeEntry:
+    """A static entry of a bridge's table: MAC → port (``bridge fdb … master static``)."""
+
+    ns: NamespaceRef
+    bridge: InterfaceName
+    mac: MacAddress
+    dev: InterfaceName
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace, bridge and MAC."""
+        return (BridgeEntry, self.ns, self.bridge, self.mac)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of the main table.
+
+    With `via` it is an on-link next hop on `dev`, with `dev` alone a directly reachable destination, and with neither
+    an *unreachable* route. `metric` is part of the kernel's key.
+    """
+
+    ns: NamespaceRef
+    dst: IPv4Network
+    dev: InterfaceName | None
+    via: IPv4Address | None
+    metric: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace, destination and metric."""
+        return (Route, self.ns, self.dst, self.metric)
+
+
+Item = Namespace | Link | Address | Neighbour | FdbEntry | BridgeEntry | Route
+
+State = frozenset[Item]
+"""Desired or observed: a set of items, at most one for each key."""

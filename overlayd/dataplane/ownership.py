@@ -1,0 +1,74 @@
+"""What is ours in the kernel. Whatever this module does not recognise is foreign, and is never changed or removed."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+from overlayd.dataplane.items import (
+    NETWORK_NAMESPACES,
+    Address,
+    BridgeEntry,
+    FdbEntry,
+    Item,
+    Link,
+    Namespace,
+    NamespaceRef,
+    Neighbour,
+    Route,
+)
+from overlayd.model.ids import InterfaceName, MacAddress
+
+PROTOCOL = 118
+"""Marks our routes (RTA rtm_protocol, linux/rtnetlink.h) and neighbours (NDA_PROTOCOL, linux/neighbour.h)."""
+
+LOOPBACK = InterfaceName("lo")
+VXLAN = InterfaceName("vx0")
+BRIDGE = InterfaceName("br0")
+VETH_PREFIX = "ve"
+
+GATEWAY = IPv4Address("169.254.1.1")
+"""The address at which every host answers its own containers in a routed network."""
+
+GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
+"""The MAC that goes with host number 0, which no host has: the same gateway for containers on every host."""
+
+_LINK_LOCAL = IPv4Network("169.254.0.0/16")
+
+SYSCTLS = (
+    "net.ipv4.ip_forward",
+    "net.ipv4.conf.all.rp_filter",
+    "net.ipv4.conf.default.rp_filter",
+    "net.ipv4.conf.all.send_redirects",
+    "net.ipv4.conf.default.send_redirects",
+    "net.ipv6.conf.default.disable_ipv6",
+)
+"""The sysctls that we set in our own namespaces, and there only."""
+
+
+def is_network_namespace(ns: NamespaceRef) -> bool:
+    """Tell whether a namespace is one of ours (and not a workload's sandbox)."""
+    return ns.startswith(NETWORK_NAMESPACES)
+
+
+def owns_link(name: str) -> bool:
+    """Tell whether a device of one of our namespaces is ours, by its name."""
+    return name in {LOOPBACK, VXLAN, BRIDGE} or name.startswith(VETH_PREFIX)
+
+
+def owns(item: Item) -> bool:
+    """Tell whether an observed item is ours.
+
+    Routes and neighbours are recognised by `PROTOCOL` and FDB entries by NTF_EXT_LEARNED already where they are read;
+    here decide the namespace, the device and the address.
+    """
+    if not is_network_namespace(item.ns):
+        return False
+    match item:
+        case Link(name=name):
+            return owns_link(name)
+        case Address(dev=dev, address=address):
+            return owns_link(dev) and address.ip in _LINK_LOCAL
+        case Neighbour(dev=dev) | FdbEntry(dev=dev) | BridgeEntry(dev=dev):
+            return owns_link(dev)
+        case Route(dev=dev):
+            return dev is None or owns_link(dev)
+        case Namespace():
+            return True

@@ -1,0 +1,67 @@
+"""A plan: the ordered, typed operations that lead from the observed to the desired state."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from overlayd.dataplane import render
+from overlayd.dataplane.items import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Create an item that is not there; fails with EEXIST when it is."""
+
+    item: Item
+
+    def __str__(self) -> str:
+        """Show the operation as an administrator would type it."""
+        return render.added(self.item)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Make an item that is there, as `before`, look like `item`; both have one key. Repeating it is harmless."""
+
+    item: Item
+    before: Item
+
+    def __str__(self) -> str:
+        """Show the operation as an administrator would type it."""
+        return render.changed(self.item, self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove an item; one that is already gone is no failure."""
+
+    item: Item
+
+    def __str__(self) -> str:
+        """Show the operation as an administrator would type it."""
+        return render.deleted(self.item)
+
+
+Op = Add | Change | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Operations in the order in which they are to be executed. False when there is nothing to do."""
+
+    ops: tuple[Op, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is something to do."""
+        return bool(self.ops)
+
+    def __len__(self) -> int:
+        """Return the number of operations."""
+        return len(self.ops)
+
+    def __iter__(self) -> Iterator[Op]:
+        """Iterate over the operations in order."""
+        return iter(self.ops)
+
+    def __str__(self) -> str:
+        """Show one operation a line."""
+        return "\n".join(str(op) for op in self.ops)

@@ -1,0 +1,153 @@
+"""Operations as text, in the words of `ip` and `bridge`."""
+
+from pathlib import PurePath
+
+from overlayd.dataplane.items import (
+    FLOOD,
+    Address,
+    Bridge,
+    BridgeEntry,
+    BridgePort,
+    FdbEntry,
+    Item,
+    Link,
+    Loopback,
+    Namespace,
+    NamespaceRef,
+    Neighbour,
+    Route,
+    Veth,
+    Vxlan,
+)
+from overlayd.dataplane.ownership import PROTOCOL
+
+
+def _ip(ns: NamespaceRef) -> str:
+    return f"ip -n {_short(ns)}"
+
+
+def _bridge(ns: NamespaceRef) -> str:
+    return f"bridge -n {_short(ns)}"
+
+
+def _short(ns: NamespaceRef) -> str:
+    """Return the name that `ip -n` takes, or the whole path of a namespace elsewhere."""
+    path = PurePath(ns)
+    return path.name if path.parent == PurePath("/run/netns") else ns
+
+
+def added(item: Item) -> str:
+    """Return the command that creates the item."""
+    match item:
+        case Namespace():
+            return "; ".join([f"ip netns add {_short(item.ns)}", *_sysctls(item)])
+        case Link():
+            return _link_added(item)
+        case FdbEntry(mac=mac):
+            return _entry(item, "append" if mac == FLOOD else "add")
+        case _:
+            return _entry(item, "add")
+
+
+def changed(item: Item, before: Item) -> str:
+    """Return the command that turns `before` into the item."""
+    match item, before:
+        case Namespace(), Namespace():
+            return "; ".join(_sysctls(item))
+        case Link(), Link():
+            return _link_changed(item, before)
+        case _:
+            return _entry(item, "replace")
+
+
+def deleted(item: Item) -> str:
+    """Return the command that removes the item."""
+    match item:
+        case Namespace():
+            return f"ip netns del {_short(item.ns)}"
+        case Link():
+            return f"{_ip(item.ns)} link del {item.name}"
+        case _:
+            return _entry(item, "del")
+
+
+def _sysctls(namespace: Namespace) -> list[str]:
+    enter = f"nsenter --net={namespace.ns} sysctl -w"
+    return [f"{enter} {name}={value}" for name, value in sorted(namespace.sysctls)]
+
+
+def _link_added(link: Link) -> str:
+    if isinstance(link.kind, Loopback):
+        return f"{_ip(link.ns)} link set lo up"
+    if isinstance(link.kind, Veth) and link.kind.peer is None:
+        return f"{_ip(link.ns)} link set {link.name} mtu {link.mtu} up"
+    words = [_ip(link.ns), "link add", link.name, "address", str(link.mac), "mtu", str(link.mtu)]
+    if link.port:
+        words += ["master", link.port.master]
+    words += _link_type(link)
+    if link.up:
+        words += ["up"]
+    text = " ".join(words)
+    return f"{text}; {_bridge_port(link.ns, link.name, link.port)}" if link.port else text
+
+
+def _link_type(link: Link) -> list[str]:
+    match link.kind:
+        case Vxlan(vni=vni, local=local, port=port):
+            return ["type vxlan id", str(vni), "local", str(local), "dstport", str(port), "nolearning"]
+        case Bridge():
+            return ["type bridge mcast_snooping 0"]
+        case Veth(peer=peer) if peer:
+            return ["type veth peer", peer.name, "address", peer.mac, "netns", _short(peer.ns)]
+        case _:
+            return []
+
+
+def _link_changed(link: Link, before: Link) -> str:
+    settings = []
+    if link.mac != before.mac:
+        settings += ["address", str(link.mac)]
+    if link.mtu != before.mtu or link == before:
+        settings += ["mtu", str(link.mtu)] if link.mtu else []
+    master, was = (end.port.master if end.port else None for end in (link, before))
+    if master != was:
+        settings += ["master", master] if master else ["nomaster"]
+    if link.up != before.up or link == before:
+        settings += ["up" if link.up else "down"]
+    commands = [" ".join([_ip(link.ns), "link set", link.name, *settings])] if settings else []
+    if link.port and link.port != before.port:
+        commands.append(_bridge_port(link.ns, link.name, link.port))
+    return "; ".join(commands)
+
+
+def _bridge_port(ns: NamespaceRef, name: str, port: BridgePort) -> str:
+    flags = {"learning": port.learning, "flood": port.unicast_flood, "neigh_suppress": port.neigh_suppress}
+    words = " ".join(f"{flag} {'on' if value else 'off'}" for flag, value in flags.items())
+    return f"{_bridge(ns)} link set dev {name} {words}"
+
+
+def _entry(item: Item, verb: str) -> str:
+    match item:
+        case Address():
+            return f"{_ip(item.ns)} address {verb} {item.address} dev {item.dev}"
+        case Neighbour():
+            what = f"{item.address} lladdr {item.mac} dev {item.dev} nud permanent"
+            return f"{_ip(item.ns)} neighbour {verb} {what}"
+        case FdbEntry():
+            what = f"{item.mac} dev {item.dev} dst {item.dst} self permanent extern_learn"
+            return f"{_bridge(item.ns)} fdb {verb} {what}"
+        case BridgeEntry():
+            return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} master static extern_learn"
+        case Route():
+            return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
+        case Namespace() | Link():
+            return ""
+
+
+def _route(route: Route) -> str:
+    metric = f" metric {route.metric}" if route.metric else ""
+    if route.dev is None:
+        return f"unreachable {route.dst}{metric}"
+    if route.via is None:
+        return f"{route.dst} dev {route.dev} scope link{metric}"
+    return f"{route.dst} via {route.via} dev {route.dev} onlink{metric}"
