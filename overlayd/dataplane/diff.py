@@ -16,6 +16,7 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    Other,
     Route,
     State,
     Veth,
@@ -25,7 +26,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.model.ids import InterfaceName
 
-_LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3}
+_LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3, Other: 3}
 _ITEM_RANK: dict[type, int] = {Namespace: 0, Link: 1, Address: 2, Neighbour: 3, FdbEntry: 3, BridgeEntry: 3, Route: 4}
 
 Sandbox = tuple[NamespaceRef, InterfaceName]

@@ -78,7 +78,14 @@ class Veth:
     peer: VethPeer | None = field(default=None, compare=False)
 
 
-LinkKind = Loopback | Vxlan | Bridge | Veth
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A device that bears one of our names and is none of ours, so that it is replaced. `what` is for people."""
+
+    what: str
+
+
+LinkKind = Loopback | Vxlan | Bridge | Veth | Other
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Choosing an address of a block."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from overlayd.model.block import Block
@@ -32,14 +32,21 @@ def usable(network: Network, block: Block) -> int:
     return block.cidr.num_addresses - len(reserved(network, block))
 
 
-def free_address(network: Network, blocks: Iterable[Block], taken: Collection[IPv4Address]) -> IPv4Address:
-    """Return the lowest address of these blocks that is neither reserved nor taken; raise `Exhausted` otherwise."""
+def free_address(
+    network: Network, blocks: Iterable[Block], taken: Collection[IPv4Address], last: IPv4Address | None = None
+) -> IPv4Address:
+    """Return the lowest address of these blocks that is neither reserved nor taken; raise `Exhausted` otherwise.
+
+    With `last`, the address given out before, those above it come first: what was just freed is used again as late as
+    possible, as other containers may still have its old MAC in their neighbour tables.
+    """
     held = list(blocks)
-    for block in held:
-        kept = reserved(network, block)
-        for address in block.cidr:
-            if address not in kept and address not in taken:
-                return address
+    for above in (None,) if last is None else (last, None):
+        for block in held:
+            kept = reserved(network, block)
+            for address in _addresses(block.cidr, above):
+                if address not in kept and address not in taken:
+                    return address
     names = ", ".join(str(block.cidr) for block in held) or "no block"
     raise Exhausted(f"no free address is left for network {network.name} on this host ({names})")
 
@@ -61,6 +68,13 @@ def claim(
     if wanted in taken:
         raise AlreadyExists(f"{wanted} is taken in network {network.name}", field="address")
     return wanted
+
+
+def _addresses(cidr: IPv4Network, above: IPv4Address | None) -> Iterator[IPv4Address]:
+    """Yield the addresses of a range, or those above one, without walking the ones below."""
+    first, end = int(cidr.network_address), int(cidr.broadcast_address) + 1
+    for number in range(first if above is None else max(first, int(above) + 1), end):
+        yield IPv4Address(number)
 
 
 def _range_of(network: Network, block: Block) -> IPv4Network:

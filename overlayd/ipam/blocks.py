@@ -6,7 +6,15 @@ from ipaddress import IPv4Network
 from netaddr import IPNetwork, IPSet
 
 from overlayd.model.errors import Exhausted
-from overlayd.model.network import Pool
+from overlayd.model.network import BLOCK_LENGTH_MAX, Pool
+
+_COMMON_LENGTH = 26
+"""Room for some 60 containers: most hosts need one block, and a /16 has blocks for 1024 hosts."""
+
+
+def default_block_length(whole: IPv4Network) -> int:
+    """Return the prefix length of blocks for a range nobody chose one for: /26, or longer so that four blocks fit."""
+    return min(BLOCK_LENGTH_MAX, max(_COMMON_LENGTH, whole.prefixlen + 2))
 
 
 def free_block(pool: Pool, taken: Collection[IPv4Network]) -> IPv4Network:

@@ -31,7 +31,7 @@ INTERFACE_NAME_MAX = 15
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
-_INTERFACE_FORBIDDEN = re.compile(r"[/:\s\x00-\x1f\x7f]")
+_INTERFACE_FORBIDDEN = re.compile(r"[/:\s\x00-\x1f\x7f\ud800-\udfff]")
 _QUOTED_MAX = 80
 
 
@@ -69,7 +69,7 @@ def container_id(value: str, field: str = "container_id") -> ContainerId:
 
 def interface_name(value: str, field: str = "interface") -> InterfaceName:
     """Check an interface name (CNI SPEC, section 2: CNI_IFNAME, and the kernel's dev_valid_name)."""
-    if not value or len(value.encode()) > INTERFACE_NAME_MAX:
+    if not value or len(value.encode(errors="surrogatepass")) > INTERFACE_NAME_MAX:
         raise InvalidValue(f"{quoted(value)} must have 1 to {INTERFACE_NAME_MAX} bytes", field=field)
     if value in {".", ".."} or _INTERFACE_FORBIDDEN.search(value):
         raise InvalidValue(f"{quoted(value)} must not be '.' or '..' nor hold '/', ':' or a space", field=field)

@@ -100,6 +100,8 @@ class Result:
 
 def unpack(frame: bytes) -> tuple[dict[str, str], bytes]:
     """Split what the launcher sent into variables and stdin; raise `CniError` when it is cut short."""
+    if frame.startswith(b"\0"):
+        return {}, frame[1:]
     head, end, stdin = frame.partition(b"\0\0")
     if not end:
         raise CniError(Code.IO_FAILURE, "the request from the launcher is incomplete")
@@ -111,7 +113,7 @@ def version_of(stdin: bytes) -> str:
     """Return the version in which to answer a request whose config may be unreadable."""
     try:
         config = json.loads(stdin)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _DEFAULT_VERSION
     version = config.get("cniVersion") if isinstance(config, dict) else None
     return version if isinstance(version, str) else _DEFAULT_VERSION

@@ -76,7 +76,7 @@ def decode_line(line: bytes) -> FeedMessage:
     """Read one line; raise `InvalidValue` that names the field when it is malformed."""
     try:
         fields = Fields(json.loads(line))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidValue(f"the feed sent a line that is not JSON: {error}") from None
     revision = Revision(fields.number("revision"))
     match fields.text("type"):

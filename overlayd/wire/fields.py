@@ -91,7 +91,10 @@ class Fields:
         return Fields(self._get(name), self.at(name))
 
     def build(self, make: Callable[[], T]) -> T:
-        """Construct a value of the model; errors of the model name their field below this object's path."""
+        """Construct a value of the model; errors of the model name their field below this object's path.
+
+        Fields are read before: what reading raises has the whole path already.
+        """
         try:
             return make()
         except InvalidValue as error:

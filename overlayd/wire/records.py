@@ -6,7 +6,7 @@ from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host
-from overlayd.model.ids import HostNumber, MacAddress, Vni
+from overlayd.model.ids import HostNumber, Vni
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 from overlayd.wire.fields import Fields, Json
 
@@ -45,58 +45,44 @@ def encode(record: Record) -> dict[str, Json]:
 
 def decode_pool(fields: Fields) -> Pool:
     """Read a pool."""
-    return fields.build(lambda: Pool(fields.cidr("range"), fields.number("block_length")))
+    cidr, block_length = fields.cidr("range"), fields.number("block_length")
+    return fields.build(lambda: Pool(cidr, block_length))
 
 
 def decode_network(fields: Fields) -> Network:
     """Read a network; `state` may be missing."""
+    name, vni, topology = fields.text("name"), fields.number("vni"), fields.choice("topology", Topology)
     pools = tuple(decode_pool(pool) for pool in fields.objects("pools"))
     state = fields.choice("state", NetworkState) if fields.has("state") else NetworkState.ACTIVE
-    return fields.build(
-        lambda: Network(
-            name=ids.network_name(fields.text("name")),
-            vni=Vni(fields.number("vni")),
-            topology=fields.choice("topology", Topology),
-            pools=pools,
-            state=state,
-        )
-    )
+    return fields.build(lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state))
 
 
 def decode_host(fields: Fields) -> Host:
     """Read a host."""
-    return fields.build(
-        lambda: Host(
-            id=ids.host_id(fields.text("id")),
-            number=HostNumber(fields.number("number")),
-            name=fields.text("name"),
-            address=fields.address("address"),
-        )
-    )
+    host, number = fields.text("id"), fields.number("number")
+    name, address = fields.text("name"), fields.address("address")
+    return fields.build(lambda: Host(ids.host_id(host), HostNumber(number), name, address))
 
 
 def decode_block(fields: Fields) -> Block:
     """Read a block."""
-    return fields.build(
-        lambda: Block(
-            network=ids.network_name(fields.text("network"), "network"),
-            cidr=fields.cidr("cidr"),
-            host=ids.host_id(fields.text("host"), "host"),
-        )
-    )
+    network, cidr, host = fields.text("network"), fields.cidr("cidr"), fields.text("host")
+    return fields.build(lambda: Block(ids.network_name(network, "network"), cidr, ids.host_id(host, "host")))
 
 
 def decode_endpoint(fields: Fields) -> Endpoint:
     """Read an endpoint."""
+    texts = {name: fields.text(name) for name in ("network", "container_id", "interface", "host", "mac", "sandbox")}
+    address = fields.address("address")
     return fields.build(
         lambda: Endpoint(
-            network=ids.network_name(fields.text("network"), "network"),
-            container_id=ids.container_id(fields.text("container_id")),
-            interface=ids.interface_name(fields.text("interface")),
-            host=ids.host_id(fields.text("host"), "host"),
-            address=fields.address("address"),
-            mac=MacAddress(fields.text("mac")),
-            sandbox=fields.text("sandbox"),
+            network=ids.network_name(texts["network"], "network"),
+            container_id=ids.container_id(texts["container_id"]),
+            interface=ids.interface_name(texts["interface"]),
+            host=ids.host_id(texts["host"], "host"),
+            address=address,
+            mac=ids.mac_address(texts["mac"]),
+            sandbox=texts["sandbox"],
         )
     )
 

@@ -1,0 +1,1 @@
+"""The only place that touches netlink, sysctls and network namespaces."""

@@ -1,0 +1,127 @@
+"""Executing a plan: consecutive operations on entries of one namespace are one batch, and so are deletions of links."""
+
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+from overlayd.dataplane.items import Link, Namespace, NamespaceRef
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
+from overlayd.kernel import entries, namespaces, sysctls
+from overlayd.kernel.dependants import Failures
+from overlayd.kernel.indexes import Indexes
+from overlayd.kernel.links import Links
+from overlayd.kernel.port import KernelError, Outcome
+from overlayd.kernel.sockets import Sockets, delete_vxlan, descriptor
+
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
+"""What the kernel answers to the deletion of a neighbour or FDB entry, a route, a link, or an address that is gone."""
+
+_Errors = Mapping[int, KernelError]
+_Execute = Callable[["Application", NamespaceRef, Sequence[Op]], _Errors]
+
+
+class Application:
+    """The execution of one plan."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
+        self._indexes = Indexes(sockets)
+        self._links = Links(sockets, self._indexes)
+        self._failures = Failures()
+
+    def run(self, plan: Plan) -> tuple[Outcome, ...]:
+        """Execute the operations in order and return their outcomes."""
+        outcomes: list[Outcome] = []
+        for execute, ns, ops in _batches(plan):
+            outcomes += self._execute(execute, ns, ops)
+        self._sockets.leave_sandbox()
+        return tuple(outcomes)
+
+    def _execute(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> Iterator[Outcome]:
+        """Yield the outcomes of operations of which none needs another."""
+        forbidden = {position for position, op in enumerate(ops) if self._failures.forbid(op)}
+        allowed = [op for position, op in enumerate(ops) if position not in forbidden] if forbidden else ops
+        errors = self._errors(execute, ns, allowed)
+        numbers = iter(range(len(allowed)))
+        for position, op in enumerate(ops):
+            if position in forbidden:
+                self._failures.record(op)
+                yield Outcome(op, skipped=True)
+            else:
+                yield self._judged(op, errors.get(next(numbers)))
+
+    def _errors(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        try:
+            return execute(self, ns, ops) if ops else {}
+        except KernelError as error:
+            return dict.fromkeys(range(len(ops)), error)
+
+    def _judged(self, op: Op, error: KernelError | None) -> Outcome:
+        if error is None or (isinstance(op, Delete) and error.errno in _GONE):
+            self._failures.record_success(op)
+            return Outcome(op)
+        self._failures.record(op)
+        return Outcome(op, error)
+
+    def entries(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Execute operations on entries of one namespace."""
+        return entries.execute(self._sockets.into(ns), self._indexes[ns], ops)
+
+    def link_deletions(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Delete links of one namespace."""
+        return self._links.delete(ns, [op.item for op in ops if isinstance(op.item, Link)])
+
+    def link(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Create or change one link."""
+        match ops:
+            case [Add(item=Link() as link)]:
+                self._links.add(link)
+            case [Change(item=Link() as link, before=Link() as before)]:
+                self._links.change(link, before)
+        return {}
+
+    def namespace(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Create, change or delete one namespace."""
+        match ops:
+            case [Delete()]:
+                self._delete_namespace(ns)
+            case [Add(item=Namespace(sysctls=values))]:
+                namespaces.create(ns)
+                self._enforce(ns, values)
+            case [Change(item=Namespace(sysctls=values))]:
+                self._enforce(ns, values)
+        return {}
+
+    @staticmethod
+    def _enforce(ns: NamespaceRef, values: sysctls.Values) -> None:
+        with descriptor(ns) as fd:
+            sysctls.enforce(fd, values)
+
+    def _delete_namespace(self, ns: NamespaceRef) -> None:
+        self._indexes.pop(ns, None)
+        if namespaces.identity(ns):
+            # The kernel takes a namespace apart later, at its leisure; a VNI would be taken until then.
+            delete_vxlan(self._sockets.into(ns))
+            self._sockets.forget(ns)
+        namespaces.delete(ns)
+
+
+def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]]:
+    for (execute, ns), run in groupby(plan, _batch_of):
+        if execute in _BATCHED:
+            yield execute, ns, list(run)
+        else:
+            yield from ((execute, ns, [op]) for op in run)
+
+
+def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
+    match op.item:
+        case Namespace(ns=ns):
+            return (Application.namespace, ns)
+        case Link(ns=ns):
+            return (Application.link_deletions if isinstance(op, Delete) else Application.link, ns)
+        case entry:
+            return (Application.entries, entry.ns)
+
+
+_BATCHED = {Application.entries, Application.link_deletions}

@@ -1,0 +1,225 @@
+"""From the payloads of rtnetlink dumps to items, in the canonical form of desired items.
+
+What the kernel leaves out stands for a default; what is not ours by its mark (protocol, NTF_EXT_LEARNED) is left out
+here. The names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/neighbour.h.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import (
+    FLOOD,
+    Address,
+    Bridge,
+    BridgeEntry,
+    BridgePort,
+    FdbEntry,
+    Link,
+    LinkKind,
+    Loopback,
+    NamespaceRef,
+    Neighbour,
+    Other,
+    Route,
+    Veth,
+    Vxlan,
+)
+from overlayd.kernel.encode import NTF_EXT_LEARNED, NTF_SELF, NUD_PERMANENT, RTN_UNICAST, RTN_UNREACHABLE
+from overlayd.kernel.encode_link import IFF_UP
+from overlayd.model.ids import InterfaceName, MacAddress, Vni
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 18, 37
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+_IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT = 1, 4, 7, 15
+_IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
+_IFA_LOCAL = 2
+_NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+
+_IFINFOMSG = struct.Struct("=BBHiII")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_NDMSG = struct.Struct("=BBHiHBB")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+_NUMBER = struct.Struct("=I")
+_PORT = struct.Struct("!H")
+_NLA_TYPE_MASK = 0x3FFF
+_IFF_LOOPBACK = 0x8
+
+Names = Mapping[int, InterfaceName]
+"""Names of one namespace's devices by their indexes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A link as the kernel tells of it, before names stand for indexes."""
+
+    index: int
+    name: InterfaceName
+    mtu: int
+    flags: int
+    kind: str
+    attributes: Mapping[int, bytes]
+
+
+def _attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    found = {}
+    end = len(data)
+    unpack = _ATTRIBUTE.unpack_from
+    while offset < end:
+        length, kind = unpack(data, offset)
+        found[kind & _NLA_TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def _number(value: bytes | None) -> int:
+    """Return a number in host byte order; a missing attribute means 0."""
+    return int(_NUMBER.unpack(value)[0]) if value else 0
+
+
+def _flag(value: bytes | None) -> bool:
+    return bool(value) and value != b"\0"
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode()
+
+
+def _mac(value: bytes) -> MacAddress:
+    return MacAddress(value.hex(":"))
+
+
+def device(payload: bytes) -> Device:
+    """Return one link."""
+    _, _, _, index, flags, _ = _IFINFOMSG.unpack_from(payload)
+    found = _attributes(payload, _IFINFOMSG.size)
+    info = _attributes(found.get(_IFLA_LINKINFO, b""))
+    name = InterfaceName(_text(found[_IFLA_IFNAME]))
+    return Device(index, name, _number(found.get(_IFLA_MTU)), flags, _text(info.get(_IFLA_INFO_KIND, b"")), found)
+
+
+def links(ns: NamespaceRef, devices: Iterable[Device], names: Names) -> Iterator[Link]:
+    """Yield links; `names` are those of all devices of the namespace."""
+    for one in devices:
+        yield _link(ns, one, names)
+
+
+def _link(ns: NamespaceRef, one: Device, names: Names) -> Link:
+    up = bool(one.flags & IFF_UP)
+    if one.flags & _IFF_LOOPBACK:
+        return Link(ns, one.name, Loopback(), None, None, up)
+    info = _attributes(one.attributes.get(_IFLA_LINKINFO, b""))
+    master = names.get(_number(one.attributes.get(_IFLA_MASTER)))
+    mac = _mac(one.attributes.get(_IFLA_ADDRESS, b""))
+    return Link(ns, one.name, _kind(one, info), mac, one.mtu, up, _port(master, info))
+
+
+def _kind(one: Device, info: Mapping[int, bytes]) -> LinkKind:
+    match one.kind:
+        case "vxlan":
+            return _vxlan(one, _attributes(info.get(_IFLA_INFO_DATA, b"")))
+        case "bridge":
+            return Bridge()
+        case "veth":
+            return Veth()
+        case kind:
+            return Other(kind)
+
+
+def _vxlan(one: Device, data: Mapping[int, bytes]) -> LinkKind:
+    if _IFLA_LINK_NETNSID not in one.attributes:
+        return Other("vxlan with its socket inside the network's namespace")
+    if _flag(data.get(_IFLA_VXLAN_LEARNING)):
+        return Other("vxlan that learns")
+    if _IFLA_VXLAN_LOCAL not in data:
+        return Other("vxlan without a local IPv4 address")
+    (port,) = _PORT.unpack(data[_IFLA_VXLAN_PORT])
+    return Vxlan(Vni(_number(data[_IFLA_VXLAN_ID])), IPv4Address(data[_IFLA_VXLAN_LOCAL]), port)
+
+
+def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort | None:
+    if master is None or info.get(_IFLA_INFO_SLAVE_KIND) != b"bridge\0":
+        return None
+    data = _attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
+    return BridgePort(
+        master,
+        learning=_flag(data.get(_IFLA_BRPORT_LEARNING)),
+        unicast_flood=_flag(data.get(_IFLA_BRPORT_UNICAST_FLOOD)),
+        neigh_suppress=_flag(data.get(_IFLA_BRPORT_NEIGH_SUPPRESS)),
+    )
+
+
+def addresses(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Address]:
+    """Yield the IPv4 addresses of the named devices."""
+    for payload in payloads:
+        _, length, _, _, index = _IFADDRMSG.unpack_from(payload)
+        if index in names:
+            yield Address(ns, names[index], IPv4Interface((local_address(payload), length)))
+
+
+def local_address(payload: bytes) -> IPv4Address:
+    """Return the address that an RTM_NEWADDR message is about; IFA_ADDRESS would be the far end's on some devices."""
+    return IPv4Address(_attributes(payload, _IFADDRMSG.size)[_IFA_LOCAL])
+
+
+def address_device(payload: bytes) -> int:
+    """Return the index of the device that has the address of an RTM_NEWADDR message."""
+    return int(_IFADDRMSG.unpack_from(payload)[4])
+
+
+def is_permanent(payload: bytes) -> bool:
+    """Tell whether somebody set the neighbour of an RTM_NEWNEIGH message, rather than the kernel found it."""
+    return bool(_NDMSG.unpack_from(payload)[4] & NUD_PERMANENT)
+
+
+def neighbours(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Neighbour]:
+    """Yield our permanent neighbours on the named devices."""
+    ours = bytes([ownership.PROTOCOL])
+    for payload in payloads:
+        _, _, _, index, state, _, _ = _NDMSG.unpack_from(payload)
+        if not state & NUD_PERMANENT or index not in names:
+            continue
+        found = _attributes(payload, _NDMSG.size)
+        if found.get(_NDA_PROTOCOL) == ours:
+            yield Neighbour(ns, names[index], IPv4Address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
+
+
+def forwarding_entries(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[FdbEntry | BridgeEntry]:
+    """Yield our entries of VXLAN devices (NTF_SELF) and of bridges.
+
+    The VXLAN driver keeps flags for each MAC, not for each destination, and the last writer decides: a destination that
+    somebody appends to the flood list takes our mark from all of them. The flood list as a whole is ours, then.
+    """
+    for payload in payloads:
+        _, _, _, index, _, flags, _ = _NDMSG.unpack_from(payload)
+        if index not in names:
+            continue
+        found = _attributes(payload, _NDMSG.size)
+        mac = _mac(found[_NDA_LLADDR])
+        if not flags & NTF_EXT_LEARNED and mac != FLOOD:
+            continue
+        if flags & NTF_SELF and _NDA_DST in found:
+            yield FdbEntry(ns, names[index], mac, IPv4Address(found[_NDA_DST]))
+        elif bridge := names.get(_number(found.get(_NDA_MASTER))):
+            yield BridgeEntry(ns, bridge, mac, names[index])
+
+
+def routes(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Route]:
+    """Yield the routes of our protocol: the kernel has filtered them already."""
+    for payload in payloads:
+        _, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
+        if protocol != ownership.PROTOCOL or tos:
+            continue
+        found = _attributes(payload, _RTMSG.size)
+        dst = IPv4Network((found.get(_RTA_DST, bytes(4)), length))
+        metric = _number(found.get(_RTA_PRIORITY))
+        dev = names.get(_number(found.get(_RTA_OIF)))
+        if kind == RTN_UNREACHABLE:
+            yield Route(ns, dst, None, None, metric)
+        elif kind == RTN_UNICAST and dev:
+            gateway = found.get(_RTA_GATEWAY)
+            yield Route(ns, dst, dev, IPv4Address(gateway) if gateway else None, metric)

@@ -1,0 +1,117 @@
+"""Executing operations on links."""
+
+import errno
+from collections.abc import Mapping, Sequence
+
+from overlayd.dataplane.items import Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
+from overlayd.kernel import encode_link
+from overlayd.kernel.indexes import Indexes
+from overlayd.kernel.netlink import Netlink
+from overlayd.kernel.port import KernelError
+from overlayd.kernel.sockets import Sockets, descriptor
+
+_GROUP_MAX = 1_000
+"""Links deleted at one stroke: marking and deleting them must be one send, so that no mark is left behind."""
+
+
+class Links:
+    """The links of every namespace. Its methods raise what the kernel answers."""
+
+    def __init__(self, sockets: Sockets, indexes: Indexes) -> None:
+        self._sockets = sockets
+        self._indexes = indexes
+
+    def add(self, link: Link) -> None:
+        """Create a link, or set up the one that came with its namespace or with the other end of its pair."""
+        netlink = self._sockets.into(link.ns)
+        if _comes_along(link):
+            netlink.execute(encode_link.changed(link.name, mtu=link.mtu, up=link.up))
+            return
+        settings = self._settings(link)
+        # What has settings to come is set up last: until its flags are set, a port would flood and learn.
+        self._create(netlink, link, up=link.up and not settings)
+        _execute(netlink, [*settings, encode_link.changed(link.name, up=link.up)] if settings else [])
+
+    def change(self, link: Link, before: Link) -> None:
+        """Set what differs from `before`; when nothing does, the MTU and the state once more."""
+        repeated = link == before
+        mac = link.mac if link.mac != before.mac else None
+        mtu = link.mtu if link.mtu != before.mtu or repeated else None
+        messages = [] if mac is None and mtu is None else [encode_link.changed(link.name, mac=mac, mtu=mtu)]
+        if link.port != before.port:
+            messages += self._join(link) if link.port else [encode_link.changed(link.name, master=0)]
+        if link.up != before.up or repeated:
+            messages.append(encode_link.changed(link.name, up=link.up))
+        _execute(self._sockets.into(link.ns), messages)
+
+    def delete(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
+        """Delete links of one namespace at one stroke; return the errors by position."""
+        netlink = self._sockets.into(ns)
+        for link in links:
+            self._indexes[ns].pop(link.name, None)
+        errors: dict[int, KernelError] = {}
+        for start in range(0, len(links), _GROUP_MAX):
+            part = links[start : start + _GROUP_MAX]
+            errors |= {start + position: error for position, error in _delete(netlink, part).items()}
+        return errors
+
+    def _settings(self, link: Link) -> list[bytes]:
+        """Return the messages for what cannot be said when the link is created."""
+        if isinstance(link.kind, Bridge):
+            # A bridge follows the MTU of its ports until somebody changes it (net/bridge/br_if.c: br_mtu_auto_adjust).
+            return [encode_link.changed(link.name, mtu=link.mtu)]
+        return self._join(link)
+
+    def _join(self, link: Link) -> list[bytes]:
+        """Return the messages that make a link a port of its bridge. Raises ENODEV when there is no such bridge."""
+        if link.port is None:
+            return []
+        master = self._indexes[link.ns][link.port.master]
+        return [encode_link.changed(link.name, master=master), encode_link.port_changed(link.name, link.port)]
+
+    def _create(self, netlink: Netlink, link: Link, *, up: bool) -> None:
+        match link.kind:
+            case Vxlan():
+                with descriptor(link.ns) as fd:
+                    # The UDP socket stays in the namespace from which the device is created: here the host's.
+                    self._sockets.host.execute(encode_link.created(link, up=up, fd=fd))
+            case Veth(peer=VethPeer(ns=sandbox)):
+                with descriptor(sandbox) as fd:
+                    self._create_pair(netlink, link, up=up, fd=fd)
+            case _:
+                netlink.execute(encode_link.created(link, up=up))
+
+    def _create_pair(self, netlink: Netlink, link: Link, *, up: bool, fd: int) -> None:
+        index = encode_link.chosen_index(link.name)
+        try:
+            netlink.execute(encode_link.created(link, up=up, fd=fd, index=index))
+        except KernelError as error:
+            if error.errno not in {errno.EEXIST, errno.EBUSY}:
+                raise
+            # It may be the index that is taken and not the name: the kernel chooses another one.
+            netlink.execute(encode_link.created(link, up=up, fd=fd))
+        else:
+            self._indexes[link.ns][link.name] = index
+
+
+def _comes_along(link: Link) -> bool:
+    """Tell whether a link is there as soon as its namespace, or the other end of its pair, is."""
+    match link.kind:
+        case Loopback() | Veth(peer=None):
+            return True
+        case _:
+            return False
+
+
+def _execute(netlink: Netlink, messages: Sequence[bytes]) -> None:
+    for error in netlink.batch(messages).values():
+        raise error
+
+
+def _delete(netlink: Netlink, links: Sequence[Link]) -> Mapping[int, KernelError]:
+    if len(links) > 1:
+        # Each deletion waits for an RCU grace period; that of a group waits once for all.
+        errors = netlink.batch([*(encode_link.doomed(link.name) for link in links), encode_link.group_deleted()])
+        if len(links) not in errors:
+            return errors
+    return netlink.batch([encode_link.deleted(link.name) for link in links])

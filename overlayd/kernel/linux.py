@@ -1,0 +1,98 @@
+"""The kernel of this machine."""
+
+import errno
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import Item, Link, Namespace, NamespaceRef, State
+from overlayd.dataplane.plan import Plan
+from overlayd.kernel import decode, encode, encode_link, sysctls
+from overlayd.kernel.apply import Application
+from overlayd.kernel.namespaces import identity, listed
+from overlayd.kernel.netlink import Netlink
+from overlayd.kernel.port import KernelError, Outcome, Underlay
+from overlayd.kernel.sockets import Sockets, descriptor
+from overlayd.model.errors import NotFound
+from overlayd.model.ids import InterfaceName
+
+
+class LinuxKernel:
+    """The kernel, seen from the network namespace of the thread that makes this. That thread makes every call."""
+
+    def __init__(self) -> None:
+        self._sockets = Sockets()
+
+    def namespaces(self) -> frozenset[NamespaceRef]:
+        """Return the network namespaces on this host that are ours by name."""
+        return listed()
+
+    def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
+        """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
+        return identity(NamespaceRef(sandbox))
+
+    def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
+        """Return what is ours in these namespaces, in canonical form."""
+        self._sockets.discard_stale()
+        found = (item for ns in namespaces if identity(ns) for item in self._read(ns, ownership.owns_link))
+        return frozenset(item for item in found if ownership.owns(item))
+
+    def missing(self, items: State) -> State:
+        """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given."""
+        self._sockets.discard_stale()
+        names = {ns: {_device(item) for item in items if item.ns == ns} for ns in {item.ns for item in items}}
+        there = {item for ns, known in names.items() if identity(ns) for item in self._read(ns, known.__contains__)}
+        self._sockets.leave_sandbox()
+        return items - there
+
+    def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
+        """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
+        with descriptor(ns) as fd:
+            yield Namespace(ns, sysctls.observe(fd))
+        netlink = self._sockets.into(ns)
+        devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
+        ours = [device for device in devices if recognised(device.name)]
+        yield from decode.links(ns, ours, {device.index: device.name for device in devices})
+        names = {device.index: device.name for device in ours}
+        yield from decode.addresses(ns, netlink.dump(encode.ADDRESSES), names)
+        yield from decode.neighbours(ns, netlink.dump(encode.NEIGHBOURS), names)
+        yield from decode.forwarding_entries(ns, netlink.dump(encode.FDB_ENTRIES), names)
+        yield from decode.routes(ns, _routes(netlink), names)
+
+    def apply(self, plan: Plan) -> tuple[Outcome, ...]:
+        """Execute the operations in order; return one outcome for each."""
+        self._sockets.discard_stale()
+        return Application(self._sockets).run(plan)
+
+    def underlay(self, address: IPv4Address) -> Underlay:
+        """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
+        netlink = self._sockets.host
+        for payload in netlink.dump(encode.ADDRESSES):
+            if decode.local_address(payload) == address:
+                index = decode.address_device(payload)
+                device = decode.device(netlink.get(encode_link.link_request_by_index(index)))
+                return Underlay(device.name, device.mtu)
+        raise NotFound(f"no device of this host has the address {address}")
+
+    def close(self) -> None:
+        """Close every socket. Nothing in the kernel changes."""
+        self._sockets.close()
+
+
+def _device(item: Item) -> InterfaceName | None:
+    match item:
+        case Namespace():
+            return None
+        case Link(name=name):
+            return name
+        case _:
+            return item.dev
+
+
+def _routes(netlink: Netlink) -> list[bytes]:
+    try:
+        return netlink.dump(encode.ROUTES)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return []  # the kernel makes the main table of a namespace with its first route
+        raise

@@ -1,0 +1,77 @@
+"""What the rest of the agent needs of a kernel. Two implementations pass one contract suite: Linux and FakeKernel."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Protocol
+
+from overlayd.dataplane.items import NamespaceRef, State
+from overlayd.dataplane.plan import Op, Plan
+from overlayd.model.errors import OverlayError
+
+
+class KernelError(OverlayError):
+    """The kernel refused a request; `errno` is its reason (a positive value of the errno module)."""
+
+    code = "kernel"
+    status = 500
+
+    def __init__(self, errno: int, detail: str) -> None:
+        super().__init__(detail)
+        self.errno = errno
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one operation: done, refused by the kernel, or skipped because one it needs failed."""
+
+    op: Op
+    error: KernelError | None = None
+    skipped: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the operation is in force."""
+        return self.error is None and not self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The device that holds this host's VTEP address, and its MTU in bytes."""
+
+    device: str
+    mtu: int
+
+
+class Kernel(Protocol):
+    """A kernel with network namespaces. Every method blocks; one thread calls them all."""
+
+    def namespaces(self) -> frozenset[NamespaceRef]:
+        """Return the network namespaces on this host that are ours by name."""
+
+    def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
+        """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
+
+    def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
+        """Return what is ours in these namespaces, in canonical form. One that does not exist contributes nothing.
+
+        Raises `KernelError` when a table cannot be read whole (a dump that stays interrupted).
+        """
+
+    def missing(self, items: State) -> State:
+        """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given.
+
+        Raises `KernelError` when a table cannot be read whole.
+        """
+
+    def apply(self, plan: Plan) -> tuple[Outcome, ...]:
+        """Execute the operations in order; return one outcome for each.
+
+        A failed operation fails those that need its item, and no other.
+        """
+
+    def underlay(self, address: IPv4Address) -> Underlay:
+        """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
+
+    def close(self) -> None:
+        """Close every socket. Nothing in the kernel changes."""

@@ -1,0 +1,89 @@
+"""Netlink sockets by network namespace: kept open for our own namespaces, short-lived for workloads' sandboxes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel import decode, encode_link, namespaces
+from overlayd.kernel.netlink import Netlink, open_socket
+
+
+def open_in(ns: NamespaceRef) -> Netlink:
+    """Return a socket of a namespace; the caller closes it."""
+    with descriptor(ns) as fd, namespaces.entered(fd):
+        return Netlink(open_socket())
+
+
+@contextmanager
+def descriptor(ns: NamespaceRef) -> Iterator[int]:
+    """Hold a descriptor of a namespace for the time of a block."""
+    fd = namespaces.open_namespace(ns)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def delete_vxlan(netlink: Netlink) -> None:
+    """Delete the VXLAN devices of a namespace at once, so that their VNIs are free."""
+    for payload in netlink.dump(encode_link.LINKS):
+        device = decode.device(payload)
+        if device.kind == "vxlan":
+            netlink.execute(encode_link.deleted(device.name))
+
+
+class Sockets:
+    """The sockets that one kernel works with. `host` belongs to the namespace of the thread that makes this."""
+
+    def __init__(self) -> None:
+        self.host = Netlink(open_socket())
+        self._ours: dict[NamespaceRef, tuple[namespaces.Identity, Netlink]] = {}
+        self._sandbox: tuple[NamespaceRef, Netlink] | None = None
+
+    def into(self, ns: NamespaceRef) -> Netlink:
+        """Return a socket of a namespace, good until that of another sandbox is asked for, or `leave_sandbox`."""
+        if ownership.is_network_namespace(ns):
+            return self._into_ours(ns)
+        if self._sandbox is None or self._sandbox[0] != ns:
+            self.leave_sandbox()
+            self._sandbox = (ns, open_in(ns))
+        return self._sandbox[1]
+
+    def _into_ours(self, ns: NamespaceRef) -> Netlink:
+        if kept := self._ours.get(ns):
+            return kept[1]
+        with descriptor(ns) as fd, namespaces.entered(fd):
+            status = os.fstat(fd)
+            netlink = Netlink(open_socket())
+        self._ours[ns] = ((status.st_dev, status.st_ino), netlink)
+        return netlink
+
+    def leave_sandbox(self) -> None:
+        """Close the socket of the sandbox: a namespace lives as long as a socket in it."""
+        if self._sandbox:
+            self._sandbox[1].close()
+            self._sandbox = None
+
+    def discard_stale(self) -> None:
+        """Let go of namespaces that somebody has deleted or replaced under the same name.
+
+        Our socket keeps such a namespace alive, and with it the VNI of its VXLAN device.
+        """
+        for ns, (identity, netlink) in list(self._ours.items()):
+            if namespaces.identity(ns) != identity:
+                delete_vxlan(netlink)
+                self.forget(ns)
+
+    def forget(self, ns: NamespaceRef) -> None:
+        """Close the socket of one of our namespaces."""
+        if kept := self._ours.pop(ns, None):
+            kept[1].close()
+
+    def close(self) -> None:
+        """Close every socket."""
+        self.leave_sandbox()
+        for ns in list(self._ours):
+            self.forget(ns)
+        self.host.close()

@@ -1,0 +1,57 @@
+"""The sysctls of our own namespaces, in canonical form: those of `ownership.SYSCTLS` that differ from the defaults."""
+
+import errno
+from contextlib import suppress
+from pathlib import Path
+
+from overlayd.dataplane import ownership
+from overlayd.kernel.namespaces import entered
+from overlayd.kernel.port import KernelError
+
+DEFAULTS = {
+    "net.ipv4.ip_forward": "0",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv4.conf.all.send_redirects": "1",
+    "net.ipv4.conf.default.send_redirects": "1",
+    "net.ipv6.conf.default.disable_ipv6": "0",
+}
+"""What the kernel is compiled with. A new namespace starts with the host's IPv4 values instead
+(net.core.devconf_inherit_init_net), so the defaults are written too."""
+
+_ABSENT = {"net.ipv6.conf.default.disable_ipv6": "1"}
+"""What it means that a sysctl is not there: a kernel booted with ipv6.disable=1 has IPv6 disabled."""
+
+Values = frozenset[tuple[str, str]]
+
+
+def observe(fd: int) -> Values:
+    """Return the sysctls of a namespace that differ from the defaults."""
+    values = dict(_ABSENT)
+    with entered(fd):
+        # /proc/sys/net shows the namespace of the thread that opens it.
+        for name in ownership.SYSCTLS:
+            with suppress(FileNotFoundError):
+                values[name] = _file(name).read_text().strip()
+    return frozenset((name, value) for name, value in values.items() if value != DEFAULTS[name])
+
+
+def enforce(fd: int, wanted: Values) -> None:
+    """Set these sysctls of a namespace, and the others that are ours to their defaults."""
+    with entered(fd):
+        for name, value in {**DEFAULTS, **dict(wanted)}.items():
+            _write(name, value)
+
+
+def _write(name: str, value: str) -> None:
+    try:
+        _file(name).write_text(value)
+    except FileNotFoundError as error:
+        if value not in {_ABSENT.get(name), DEFAULTS[name]}:
+            raise KernelError(errno.ENOENT, f"sysctl {name}: {error.strerror}") from error
+    except OSError as error:
+        raise KernelError(error.errno or errno.EIO, f"sysctl {name}: {error.strerror}") from error
+
+
+def _file(sysctl: str) -> Path:
+    return Path("/proc/sys").joinpath(*sysctl.split("."))
