@@ -1,0 +1,190 @@
+"""The JSON bodies that the API answers, for its documentation, and how records become them."""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from controller.api.problems import Problem
+from controller.services.convergence import HostStatus
+from overlayd.model.cluster import Record
+from overlayd.model.ids import Revision
+from overlayd.wire import records
+from overlayd.wire.fields import Json
+
+AtRevision = Annotated[int, Field(description="The revision of the intent that the answer holds at.", examples=[42])]
+
+
+class PoolAnswer(BaseModel):
+    """A range, and how it is divided among hosts."""
+
+    range: Annotated[str, Field(examples=["10.32.0.0/16"])]
+    block_length: Annotated[int, Field(examples=[26])]
+
+
+class NetworkRecord(BaseModel):
+    """A network."""
+
+    name: Annotated[str, Field(examples=["blue"])]
+    vni: Annotated[int, Field(examples=[1])]
+    topology: Literal["routed", "switched"]
+    pools: list[PoolAnswer]
+    state: Annotated[
+        Literal["active", "deleting"], Field(description="A deleting one waits for hosts to give back their blocks.")
+    ]
+
+
+class NetworkAnswer(NetworkRecord):
+    """A network as of a revision."""
+
+    revision: AtRevision
+
+
+class NetworksAnswer(BaseModel):
+    """Networks as of a revision."""
+
+    items: list[NetworkRecord]
+    revision: AtRevision
+
+
+class HostRecord(BaseModel):
+    """A host."""
+
+    id: Annotated[str, Field(examples=["h-7f3a"])]
+    number: Annotated[int, Field(description="Given once, never to another host.", examples=[7])]
+    name: Annotated[str, Field(examples=["rack1-07"])]
+    address: Annotated[str, Field(examples=["192.0.2.7"])]
+
+
+class HostAnswer(HostRecord):
+    """A host as of a revision."""
+
+    revision: AtRevision
+
+
+class ProblemAnswer(BaseModel):
+    """An object that a host cannot make true."""
+
+    object: Annotated[str, Field(examples=["network blue"])]
+    message: Annotated[str, Field(examples=["UDP port 4789 is taken"])]
+
+
+class HostStatusRecord(HostRecord):
+    """A host and what is heard of it now."""
+
+    connected: Annotated[bool, Field(description="Whether it has a feed open, at any controller.")]
+    applied: Annotated[int | None, Field(description="The revision that its kernel matches.", examples=[42])]
+    problems: list[ProblemAnswer]
+
+
+class HostStatusAnswer(HostStatusRecord):
+    """A host and its status as of a revision."""
+
+    revision: AtRevision
+
+
+class HostStatusesAnswer(BaseModel):
+    """Hosts and their status as of a revision."""
+
+    items: list[HostStatusRecord]
+    revision: AtRevision
+
+
+class BlockRecord(BaseModel):
+    """A host's part of a network."""
+
+    network: Annotated[str, Field(examples=["blue"])]
+    cidr: Annotated[str, Field(examples=["10.32.0.0/26"])]
+    host: Annotated[str, Field(examples=["h-7f3a"])]
+
+
+class BlockAnswer(BlockRecord):
+    """A block as of a revision."""
+
+    revision: AtRevision
+
+
+class BlocksAnswer(BaseModel):
+    """Blocks as of a revision."""
+
+    items: list[BlockRecord]
+    revision: AtRevision
+
+
+class EndpointRecord(BaseModel):
+    """An interface of a container in a network."""
+
+    network: Annotated[str, Field(examples=["blue"])]
+    container_id: Annotated[str, Field(examples=["8f2c"])]
+    interface: Annotated[str, Field(examples=["eth0"])]
+    host: Annotated[str, Field(examples=["h-7f3a"])]
+    address: Annotated[str, Field(examples=["10.32.0.5"])]
+    mac: Annotated[str, Field(examples=["02:5e:10:00:00:05"])]
+    sandbox: Annotated[str, Field(examples=["/run/netns/c1"])]
+
+
+class EndpointsAnswer(BaseModel):
+    """Endpoints as of a revision."""
+
+    items: list[EndpointRecord]
+    revision: AtRevision
+
+
+class RevisionAnswer(BaseModel):
+    """That something holds as of a revision."""
+
+    revision: AtRevision
+
+
+class HealthAnswer(RevisionAnswer):
+    """A controller that can do its work."""
+
+    status: Literal["ok"]
+
+
+class LagAnswer(BaseModel):
+    """A host, and whether it has the revision in force."""
+
+    host: Annotated[str, Field(examples=["h-7f3a"])]
+    name: Annotated[str, Field(examples=["rack1-07"])]
+    connected: bool
+    applied: Annotated[int | None, Field(examples=[41])]
+    problems: list[ProblemAnswer]
+    lag: Annotated[str | None, Field(description="Why it has not, null if it has.", examples=["at revision 41"])]
+
+
+class ConvergenceAnswer(RevisionAnswer):
+    """On which hosts a revision is in force."""
+
+    in_force: Annotated[int, Field(description="On so many of them.", examples=[2])]
+    total: Annotated[int, Field(description="So many hosts count.", examples=[3])]
+    hosts: list[LagAnswer]
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Return what a route documents for these error statuses."""
+    return {status: {"model": Problem} for status in statuses}
+
+
+def record(found: Record, revision: Revision, status: int = 200) -> JSONResponse:
+    """Answer one record."""
+    return JSONResponse({**records.encode(found), "revision": revision}, status)
+
+
+def listing(items: Iterable[dict[str, Json]], revision: Revision) -> JSONResponse:
+    """Answer a list."""
+    return JSONResponse({"items": list(items), "revision": revision})
+
+
+def heard(status: HostStatus) -> dict[str, Json]:
+    """Return what is heard of a host now."""
+    presence = status.presence
+    problems: list[Json] = [
+        {"object": problem.object, "message": problem.message} for problem in (presence.problems if presence else ())
+    ]
+    return {
+        "connected": presence is not None,
+        "applied": presence.applied if presence else None,
+        "problems": problems,
+    }

@@ -1,0 +1,49 @@
+"""Routes for blocks."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from controller.api import answers
+from controller.api.answers import BlockAnswer, BlocksAnswer
+from controller.api.bodies import AcquireBody
+from controller.api.services import Services
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.wire import records
+from overlayd.wire.fields import parse_cidr
+
+router = APIRouter(prefix="/v1", tags=["blocks"])
+
+
+@router.get("/blocks", summary="List blocks", response_model=BlocksAnswer)
+async def list_blocks(overlay: Services, network: str | None = None, host: str | None = None) -> JSONResponse:
+    """List all blocks, or those of a network, of a host, or of both."""
+    found = overlay.blocks.select(
+        None if network is None else NetworkName(network), None if host is None else HostId(host)
+    )
+    found.sort(key=lambda block: block.key)
+    return answers.listing(map(records.encode, found), overlay.mirror.intent_revision)
+
+
+@router.post(
+    "/networks/{name}/blocks",
+    summary="Acquire a block",
+    response_model=BlockAnswer,
+    responses=answers.refusals(404, 409, 413, 422, 503),
+)
+async def acquire_block(name: str, body: AcquireBody, overlay: Services) -> JSONResponse:
+    """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
+    written = await overlay.blocks.acquire(NetworkName(name), HostId(body.host), body.held_blocks())
+    return answers.record(written.result, written.revision)
+
+
+@router.delete(
+    "/networks/{name}/blocks/{cidr:path}",
+    summary="Release a block",
+    status_code=204,
+    response_model=None,
+    responses=answers.refusals(404, 409, 422, 503),
+)
+async def release_block(name: str, cidr: str, host: str, overlay: Services) -> Response:
+    """Give back a block of a host; refused (`in-use`) while it publishes endpoints with addresses in it."""
+    await overlay.blocks.release(NetworkName(name), parse_cidr(cidr, "cidr"), HostId(host))
+    return Response(status_code=204)

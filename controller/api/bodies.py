@@ -1,0 +1,161 @@
+"""The JSON bodies that the API takes. They check types only; the model checks what the values mean."""
+
+from ipaddress import IPv4Network
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from overlayd.ipam.blocks import default_block_length
+from overlayd.model import ids
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.ids import HostId
+from overlayd.model.network import Pool
+from overlayd.wire import records
+from overlayd.wire.fields import Fields, parse_cidr
+
+ENDPOINTS_MAX = 10_000
+"""How many endpoints one request may name."""
+
+Instance = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="A random string that the agent draws when it starts.",
+        examples=["5b7e0c1d"],
+    ),
+]
+NetworkName = Annotated[str, Field(description="The network's name.", examples=["blue"])]
+Cidr = Annotated[str, Field(description="A range of addresses, without host bits.", examples=["10.32.0.0/26"])]
+
+
+class AdminBody(BaseModel):
+    """What a person or a tool of theirs sends: a field that we do not know is a mistake."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class AgentBody(BaseModel):
+    """What an agent sends: a newer one may say more than we know."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class PoolBody(AdminBody):
+    """A range, and how it is divided among hosts."""
+
+    range: Annotated[str, Field(description="Addresses in CIDR form.", examples=["10.32.0.0/16"])]
+    block_length: Annotated[
+        int | None,
+        Field(description="Prefix length of a host's block; 26, or longer for a small range.", examples=[26]),
+    ] = None
+
+    def pool(self, path: str) -> Pool:
+        """Return the pool that stands at `path` of the body; raise `InvalidValue`."""
+        whole = parse_cidr(self.range, f"{path}.range")
+        length = default_block_length(whole) if self.block_length is None else self.block_length
+        return Fields({}, path).build(lambda: Pool(whole, length))
+
+
+class NetworkBody(AdminBody):
+    """A network to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}]})
+
+    name: Annotated[
+        str,
+        Field(description="1 to 63 letters, digits, '_', '.', '-'; starts with a letter or digit.", examples=["blue"]),
+    ]
+    pools: Annotated[list[PoolBody], Field(description="Exactly one, for now.")]
+    vni: Annotated[int | None, Field(description="1 to 16777215; the lowest free one by default.", examples=[100])] = (
+        None
+    )
+    topology: Annotated[
+        Literal["routed", "switched"],
+        Field(description="Forward by address between hosts, or as one layer-2 segment."),
+    ] = "routed"
+
+
+class HostBody(AgentBody):
+    """What a host says of itself."""
+
+    name: Annotated[str, Field(description="A name for people.", examples=["rack1-07"])]
+    address: Annotated[str, Field(description="The underlay address of its VTEP.", examples=["192.0.2.7"])]
+    instance: Instance
+
+
+class AcquireBody(AgentBody):
+    """A host that wants a block."""
+
+    host: Annotated[str, Field(description="The host's id.", examples=["h-7f3a"])]
+    held: Annotated[
+        list[str],
+        Field(max_length=1000, description="The blocks of this network that the host knows it has.", examples=[[]]),
+    ] = []
+
+    def held_blocks(self) -> list[IPv4Network]:
+        return [parse_cidr(cidr, f"held[{index}]") for index, cidr in enumerate(self.held)]
+
+
+class EndpointKeyBody(AgentBody):
+    """The name of an endpoint."""
+
+    network: NetworkName
+    container_id: Annotated[str, Field(description="The runtime's id of the container.", examples=["8f2c"])]
+    interface: Annotated[str, Field(description="The interface inside the container.", examples=["eth0"])]
+
+    def endpoint_key(self, path: str) -> EndpointKey:
+        """Return the key that stands at `path` of the body; raise `InvalidValue`."""
+        return Fields({}, path).build(
+            lambda: (
+                ids.network_name(self.network, "network"),
+                ids.container_id(self.container_id),
+                ids.interface_name(self.interface),
+            )
+        )
+
+
+class EndpointBody(EndpointKeyBody):
+    """An endpoint."""
+
+    address: Annotated[str, Field(description="An address of a block that the host owns.", examples=["10.32.0.5"])]
+    mac: Annotated[str, Field(description="The container's MAC address.", examples=["02:5e:10:00:00:05"])]
+    sandbox: Annotated[
+        str, Field(max_length=4096, description="Its network namespace on the host.", examples=["/run/netns/c1"])
+    ]
+    host: Annotated[str | None, Field(description="The host's id; the one in the path by default.")] = None
+
+    def endpoint(self, host: HostId, path: str) -> Endpoint:
+        """Return the endpoint that stands at `path` of the body; raise `InvalidValue`."""
+        return records.decode_endpoint(Fields({**self.model_dump(), "host": self.host or host}, path))
+
+
+class PublishBody(AgentBody):
+    """Changes of a host's endpoints."""
+
+    puts: Annotated[
+        list[EndpointBody], Field(max_length=ENDPOINTS_MAX, description="Endpoints to add or replace.")
+    ] = []
+    deletes: Annotated[list[EndpointKeyBody], Field(max_length=ENDPOINTS_MAX, description="Endpoints to remove.")] = []
+
+
+class EndpointsBody(AgentBody):
+    """All endpoints of a host."""
+
+    endpoints: Annotated[list[EndpointBody], Field(max_length=ENDPOINTS_MAX, description="The only ones it has.")]
+
+
+class ProblemBody(AgentBody):
+    """An object that a host cannot make true."""
+
+    object: Annotated[str, Field(max_length=256, description="Which one.", examples=["network blue"])]
+    message: Annotated[str, Field(max_length=1024, description="Why.", examples=["UDP port 4789 is taken"])]
+
+
+class ReportBody(AgentBody):
+    """What a host has made true."""
+
+    instance: Instance
+    revision: Annotated[int, Field(ge=0, description="The revision that its kernel matches.", examples=[42])]
+    problems: Annotated[list[ProblemBody], Field(max_length=100, description="What it cannot make true.")] = []

@@ -1,0 +1,49 @@
+"""Routes that say how things are: whether the controller works, and whether a revision is in force."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from controller.api import answers
+from controller.api.answers import ConvergenceAnswer, HealthAnswer
+from controller.api.services import Services
+from overlayd.model.ids import NetworkName, Revision
+
+router = APIRouter(tags=["status"])
+
+
+@router.get(
+    "/healthz",
+    summary="Ask whether the controller works",
+    response_model=HealthAnswer,
+    responses=answers.refusals(503),
+)
+async def health(overlay: Services) -> JSONResponse:
+    """Answer 200 when the store can be read and this controller follows it."""
+    await overlay.mirror.verify()
+    return JSONResponse({"status": "ok", "revision": overlay.mirror.intent_revision})
+
+
+@router.get(
+    "/v1/convergence",
+    summary="Ask on which hosts a revision is in force",
+    response_model=ConvergenceAnswer,
+    responses=answers.refusals(404, 422),
+)
+async def convergence(
+    overlay: Services,
+    revision: Annotated[int | None, Query(ge=0, description="The latest one by default.", examples=[42])] = None,
+    network: Annotated[str | None, Query(description="Count only hosts with a block of it.", examples=["blue"])] = None,
+) -> JSONResponse:
+    """Tell which hosts have a revision in their kernels, which lag, and why."""
+    found = overlay.statuses.convergence(
+        None if revision is None else Revision(revision), None if network is None else NetworkName(network)
+    )
+    hosts = [
+        {"host": status.host.id, "name": status.host.name, **answers.heard(status), "lag": lag}
+        for status, lag in found.lags
+    ]
+    return JSONResponse(
+        {"revision": found.revision, "in_force": found.in_force, "total": len(found.lags), "hosts": hosts}
+    )

@@ -1,0 +1,62 @@
+"""Routes for hosts and what they report."""
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from controller.api import answers
+from controller.api.answers import HostAnswer, HostStatusAnswer, HostStatusesAnswer, RevisionAnswer
+from controller.api.bodies import HostBody, ReportBody
+from controller.api.services import Services
+from controller.services.presence import Problem
+from overlayd.model import ids
+from overlayd.model.ids import HostId, Revision
+from overlayd.wire import records
+from overlayd.wire.fields import Fields
+
+router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
+
+
+@router.get("", summary="List hosts with their status", response_model=HostStatusesAnswer)
+async def list_hosts(overlay: Services) -> JSONResponse:
+    statuses = sorted(overlay.statuses.all(), key=lambda status: status.host.number)
+    items = ({**records.encode(status.host), **answers.heard(status)} for status in statuses)
+    return answers.listing(items, overlay.mirror.intent_revision)
+
+
+@router.get(
+    "/{id}", summary="Show a host with its status", response_model=HostStatusAnswer, responses=answers.refusals(404)
+)
+async def get_host(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 - the path's own word
+    status = overlay.statuses.get(HostId(id))
+    return JSONResponse(
+        {**records.encode(status.host), **answers.heard(status), "revision": overlay.mirror.intent_revision}
+    )
+
+
+@router.put(
+    "/{id}",
+    summary="Register a host",
+    response_model=HostAnswer,
+    responses=answers.refusals(409, 413, 422, 503),
+)
+async def register_host(id: str, body: HostBody, overlay: Services) -> JSONResponse:  # noqa: A002
+    """Make a host known, or its new name or address. Its number and its blocks stay the same for ever.
+
+    Refused (`already-exists`) when another host has the address, or another connected host the id.
+    """
+    address = Fields({"address": body.address}).address("address")
+    written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance)
+    return answers.record(written.result, written.revision)
+
+
+@router.post(
+    "/{id}/report",
+    summary="Report what a host has made true",
+    response_model=RevisionAnswer,
+    responses=answers.refusals(404, 409, 413, 422),
+)
+async def report(id: str, body: ReportBody, overlay: Services) -> JSONResponse:  # noqa: A002
+    """Say which revision the host's kernel matches, and what cannot be. The host's feed must be open here."""
+    problems = tuple(Problem(problem.object, problem.message) for problem in body.problems)
+    overlay.connections.report(HostId(id), body.instance, Revision(body.revision), problems)
+    return JSONResponse({"revision": overlay.mirror.intent_revision})

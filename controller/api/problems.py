@@ -1,0 +1,88 @@
+"""Every error as a problem document (RFC 9457), with a stable code and the path of the field at fault."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from overlayd.model.errors import InvalidValue, OverlayError
+
+MEDIA_TYPE = "application/problem+json"
+
+_RETRY_AFTER = {"Retry-After": "1"}
+
+_CODES = {
+    HTTPStatus.BAD_REQUEST: "malformed",
+    HTTPStatus.NOT_FOUND: "not-found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
+}
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    type: str = Field(description="A URN made of the code.", examples=["urn:overlayd:problem:in-use"])
+    title: str = Field(description="The code in words.", examples=["In use"])
+    status: int = Field(description="The HTTP status.", examples=[409])
+    detail: str = Field(description="One sentence for a person.")
+    code: str = Field(description="What programs decide by; it never changes.", examples=["in-use"])
+    field: str | None = Field(None, description="The path of the input at fault.", examples=["pools[0].range"])
+
+
+def install(app: FastAPI) -> None:
+    """Make an application answer every error as a problem."""
+    app.add_exception_handler(OverlayError, _from_overlay)
+    app.add_exception_handler(RequestValidationError, _from_validation)
+    app.add_exception_handler(HTTPException, _from_http)
+    app.add_exception_handler(Exception, _from_defect)
+
+
+def response(status: int, code: str, detail: str, field: str | None = None) -> JSONResponse:
+    """Return a problem document."""
+    problem = Problem(
+        type=f"urn:overlayd:problem:{code}",
+        title=code.replace("-", " ").capitalize(),
+        status=status,
+        detail=detail,
+        code=code,
+        field=field,
+    )
+    headers = _RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+
+
+def field_path(location: Sequence[str | int]) -> str | None:
+    """Return a location in FastAPI's form, such as ("body", "pools", 0, "range"), as a path: pools[0].range."""
+    path = ""
+    for part in location[1:]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return path.removeprefix(".") or None
+
+
+async def _from_overlay(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OverlayError)  # noqa: S101 - what it is installed for
+    return response(error.status, error.code, error.detail, error.field)
+
+
+async def _from_validation(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is installed for
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return response(InvalidValue.status, InvalidValue.code, "the body is not JSON")
+    return response(InvalidValue.status, InvalidValue.code, first["msg"], field_path(first["loc"]))
+
+
+async def _from_http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
+    code = _CODES.get(HTTPStatus(error.status_code), "refused")
+    return response(error.status_code, code, str(error.detail))
+
+
+async def _from_defect(_request: Request, _error: Exception) -> JSONResponse:
+    # Starlette raises the exception again after this answer, and the server logs it.
+    return response(HTTPStatus.INTERNAL_SERVER_ERROR, OverlayError.code, "a defect of the controller; see its log")

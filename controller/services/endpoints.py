@@ -1,0 +1,129 @@
+"""Endpoints: what the hosts attached, as they publish it."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain, islice
+
+from controller.services import keys
+from controller.services.hosts import Hosts
+from controller.services.journal import Draft, Journal, Written
+from controller.services.mirror import Mirror
+from controller.store.port import Delete, Put
+from overlayd.model.cluster import RecordKey
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import AlreadyExists, InvalidValue
+from overlayd.model.ids import HostId, NetworkName
+
+_STEP = 100
+"""How many endpoints one transaction changes; a store takes 128 operations, and some are for its guards."""
+
+
+class Endpoints:
+    """The endpoints of the cluster. A host changes its own ones only."""
+
+    def __init__(self, mirror: Mirror, journal: Journal, hosts: Hosts) -> None:
+        self._mirror = mirror
+        self._journal = journal
+        self._hosts = hosts
+
+    def select(self, network: NetworkName | None, host: HostId | None) -> list[Endpoint]:
+        """Return the endpoints in a network, of a host, of a host in a network, or all."""
+        intent = self._mirror.intent
+        if host is not None:
+            return [endpoint for endpoint in intent.endpoints_of(host) if network in (None, endpoint.network)]
+        return list(intent.endpoints_in(network)) if network is not None else intent.endpoints()
+
+    async def publish(self, host: HostId, puts: Sequence[Endpoint], deletes: Collection[EndpointKey]) -> Written[None]:
+        """Add, replace and remove endpoints of a host; one that is not the host's is removed already.
+
+        Raises `NotFound`, `InvalidValue` (``puts[3].address`` lies in no block of the host) or `AlreadyExists`, and
+        then has changed nothing.
+        """
+        return await self._converge(host, "puts", puts, lambda: deletes)
+
+    async def replace(self, host: HostId, endpoints: Sequence[Endpoint]) -> Written[None]:
+        """Make these the only endpoints of a host; raises as `publish` does."""
+        kept = {endpoint.key for endpoint in endpoints}
+
+        def deletes() -> list[EndpointKey]:
+            return [found.key for found in self._mirror.intent.endpoints_of(host) if found.key not in kept]
+
+        return await self._converge(host, "endpoints", endpoints, deletes)
+
+    async def _converge(
+        self, host: HostId, field: str, puts: Sequence[Endpoint], deletes: Callable[[], Collection[EndpointKey]]
+    ) -> Written[None]:
+        """Write step by step what the mirror does not show yet. Deletions come first: they free addresses."""
+        fields = {endpoint.key: f"{field}[{index}]" for index, endpoint in enumerate(puts)}
+
+        def draft() -> Draft[bool]:
+            gone = (key for key in deletes() if self._is_own(host, key))
+            changed = (endpoint for endpoint in puts if self._find(endpoint.key) != endpoint)
+            step: list[Endpoint | EndpointKey] = list(islice(chain[Endpoint | EndpointKey](gone, changed), _STEP))
+            for item in step:
+                if isinstance(item, Endpoint):
+                    self._check(host, item, fields[item.key])
+            return self._draft(host, step)
+
+        self._hosts.get(host)
+        for endpoint in puts:
+            self._check(host, endpoint, fields[endpoint.key])
+        self._refuse_doubles(host, field, puts, frozenset(deletes()))
+        while (written := await self._journal.write(draft)).result:
+            pass
+        return Written(None, written.revision)
+
+    def _draft(self, host: HostId, step: Sequence[Endpoint | EndpointKey]) -> Draft[bool]:
+        """Return the draft of one step; its result tells whether there was anything to do."""
+        if not step:
+            return Draft(result=False)
+        holdings = keys.holdings(host)
+        compares, ops = [self._journal.unchanged(holdings)], list[Put | Delete]([Put(holdings, keys.EMPTY)])
+        for item in step:
+            if isinstance(item, Endpoint):
+                key = keys.of(item)
+                compares.append(self._journal.unchanged(key))
+                ops.append(Put(key, keys.encode_record(item)))
+            else:
+                ops.append(Delete(keys.endpoint(item)))
+        return Draft(True, tuple(compares), tuple(ops))  # noqa: FBT003 - the result, as in every draft
+
+    def _check(self, host: HostId, endpoint: Endpoint, field: str) -> None:
+        if endpoint.host != host:
+            raise InvalidValue(f"host {host} cannot publish for {endpoint.host}", field=f"{field}.host")
+        owned = self._mirror.intent.blocks_of(host)
+        if not any(endpoint.network == block.network and endpoint.address in block.cidr for block in owned):
+            raise InvalidValue(
+                f"{endpoint.address} is in no block of network {endpoint.network} that host {host} owns",
+                field=f"{field}.address",
+            )
+        known = self._find(endpoint.key)
+        if known and known.host != host:
+            raise AlreadyExists(
+                f"container {endpoint.container_id} has {endpoint.interface} in {endpoint.network} on {known.host}",
+                field=f"{field}.container_id",
+            )
+
+    def _refuse_doubles(
+        self, host: HostId, field: str, puts: Sequence[Endpoint], deleted: frozenset[EndpointKey]
+    ) -> None:
+        names = Counter(endpoint.key for endpoint in puts)
+        replaced = deleted | names.keys()
+        kept = [found for found in self._mirror.intent.endpoints_of(host) if found.key not in replaced]
+        addresses = Counter((endpoint.network, endpoint.address) for endpoint in chain(kept, puts))
+        for index, endpoint in enumerate(puts):
+            if names[endpoint.key] > 1 or endpoint.key in deleted:
+                raise InvalidValue("names an endpoint that stands here twice", field=f"{field}[{index}]")
+            if addresses[endpoint.network, endpoint.address] > 1:
+                raise AlreadyExists(
+                    f"{endpoint.address} belongs to two endpoints of {endpoint.network}",
+                    field=f"{field}[{index}].address",
+                )
+
+    def _is_own(self, host: HostId, key: EndpointKey) -> bool:
+        found = self._find(key)
+        return found is not None and found.host == host
+
+    def _find(self, key: EndpointKey) -> Endpoint | None:
+        found = self._mirror.intent.find(RecordKey(Endpoint, key))
+        return found if isinstance(found, Endpoint) else None

@@ -1,0 +1,168 @@
+"""The feed of one host: a snapshot or what it missed, then every change as it comes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+from controller.clock import Clock
+from controller.services import visibility
+from controller.services.connections import Connections
+from controller.services.intent import Change
+from controller.services.mirror import Forgotten, Mirror
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot
+
+SNAPSHOT_MAX = 1000
+"""The most records in one message of a snapshot."""
+
+_BOOKMARK_DELAY = 0.1
+"""Seconds that pass between a change and the bookmark to the hosts that it does not concern."""
+
+_KEEP_ALIVE = 5.0
+"""Seconds after which every feed sends something."""
+
+
+class Feed:
+    """What one host has been told, and what comes next.
+
+    It keeps a position in the mirror's log and no queue: a slow reader gets the changes of several revisions at once,
+    and one that falls off the log comes to the end of its feed.
+    """
+
+    def __init__(self, mirror: Mirror, host: HostId) -> None:
+        self._mirror = mirror
+        self._host = host
+        self._position = Revision(0)
+        self._networks: frozenset[NetworkName] = frozenset()
+        self._wake = asyncio.Event()
+        self._must_speak = False
+        self._is_ended = False
+
+    def wake(self) -> None:
+        """Let the feed tell what is new."""
+        self._wake.set()
+
+    def keep_alive(self) -> None:
+        """Let the feed send something even when nothing is new."""
+        self._must_speak = True
+        self._wake.set()
+
+    def end(self) -> None:
+        """End the feed. The host opens another one and resumes where it is."""
+        self._is_ended = True
+        self._wake.set()
+
+    async def messages(self, after: Revision | None) -> AsyncIterator[FeedMessage]:
+        """Yield what a host needs that knows everything up to `after`, or nothing yet, and then what changes.
+
+        Ends by `end`, or when the reader is too slow.
+        """
+        try:
+            for message in self._begin(after):
+                yield message
+            while not self._is_ended:
+                await self._wake.wait()
+                self._wake.clear()
+                following = self._advance()
+                if following:
+                    yield following
+        except Forgotten:
+            return
+
+    def _begin(self, after: Revision | None) -> Iterator[FeedMessage]:
+        missed = self._missed(after)
+        if missed is None or after is None:
+            self._advance_to(self._mirror.intent_revision)
+            yield from self._snapshot()
+        else:
+            self._position = after
+            self._networks = visibility.networks_before(self._mirror.intent, self._host, missed)
+            following = self._advance()
+            if isinstance(following, Delta):
+                yield following
+        yield InSync(self._position)
+
+    def _missed(self, after: Revision | None) -> list[Change] | None:
+        """Return what came after a revision, None when only a snapshot can tell."""
+        try:
+            return None if after is None else self._mirror.since(after)
+        except Forgotten:
+            return None
+
+    def _snapshot(self) -> Iterator[Snapshot]:
+        revision = self._position
+        records = tuple(visibility.snapshot(self._mirror.intent, self._host))
+        for start in range(0, max(len(records), 1), SNAPSHOT_MAX):
+            yield Snapshot(revision, records[start : start + SNAPSHOT_MAX])
+
+    def _advance(self) -> Delta | Bookmark | None:
+        changes = self._mirror.since(self._position)
+        must_speak, self._must_speak = self._must_speak, False
+        if not changes:
+            return Bookmark(self._position) if must_speak else None
+        puts, deletes = visibility.difference(self._mirror.intent, self._host, changes, self._networks)
+        self._advance_to(changes[-1].revision)
+        return Delta(self._position, tuple(puts), tuple(deletes)) if puts or deletes else Bookmark(self._position)
+
+    def _advance_to(self, revision: Revision) -> None:
+        self._position = revision
+        self._networks = self._mirror.intent.networks_of(self._host)
+
+
+class Feeds:
+    """The feeds that hosts have open at this controller, one for each host."""
+
+    def __init__(self, mirror: Mirror, connections: Connections, clock: Clock) -> None:
+        self._mirror = mirror
+        self._connections = connections
+        self._clock = clock
+        self._open: dict[HostId, Feed] = {}
+        self._changed = asyncio.Event()
+        mirror.listen(self._on_change)
+
+    @contextmanager
+    def open(self, host: HostId, instance: str) -> Iterator[Feed]:
+        """Open a feed; the host counts as connected while it is. An earlier feed of the host ends."""
+        if earlier := self._open.get(host):
+            earlier.end()
+        feed = Feed(self._mirror, host)
+        self._open[host] = feed
+        self._connections.connect(host, instance)
+        try:
+            yield feed
+        finally:
+            if self._open.get(host) is feed:
+                del self._open[host]
+                self._connections.disconnect(host)
+
+    def end(self) -> None:
+        """End all feeds."""
+        for feed in self._open.values():
+            feed.end()
+
+    async def run(self) -> None:
+        """Send bookmarks, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send_bookmarks(), name="feed-bookmarks")
+            tasks.create_task(self._keep_alive(), name="feed-keep-alive")
+
+    async def _send_bookmarks(self) -> None:
+        while True:
+            await self._changed.wait()
+            await self._clock.sleep(_BOOKMARK_DELAY)
+            self._changed.clear()
+            for feed in self._open.values():
+                feed.wake()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await self._clock.sleep(_KEEP_ALIVE)
+            for feed in self._open.values():
+                feed.keep_alive()
+
+    def _on_change(self, change: Change) -> None:
+        self._changed.set()
+        hosts = visibility.concerned(self._mirror.intent, change)
+        for host in self._open if hosts is None else hosts:
+            if feed := self._open.get(host):
+                feed.wake()

@@ -1,0 +1,94 @@
+"""Hosts: registering and finding them."""
+
+from collections.abc import Collection
+from ipaddress import IPv4Address
+
+from controller.services import keys
+from controller.services.journal import Draft, Journal, Written
+from controller.services.mirror import Mirror
+from controller.store.port import Compare, Delete, Put
+from overlayd.model import ids
+from overlayd.model.errors import AlreadyExists, Exhausted, NotFound
+from overlayd.model.host import Host
+from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber
+
+
+class Hosts:
+    """The hosts of the cluster."""
+
+    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+        self._mirror = mirror
+        self._journal = journal
+
+    def all(self) -> Collection[Host]:
+        return self._mirror.intent.hosts.values()
+
+    def get(self, host_id: HostId) -> Host:
+        """Return a host; raise `NotFound`."""
+        host = self._mirror.intent.hosts.get(host_id)
+        if host is None:
+            raise NotFound(f"there is no host {ids.quoted(host_id)}; it has not registered", field="host")
+        return host
+
+    async def register(self, host_id: HostId, name: str, address: IPv4Address, instance: str) -> Written[Host]:
+        """Make a host known, or its new name or underlay address; it keeps its number for ever.
+
+        Raises `InvalidValue`; `AlreadyExists` when another host has the address (field `address`), or a second host
+        goes by the same id (field `id`); `Exhausted` when no number is left.
+        """
+
+        def draft() -> Draft[Host]:
+            known = self._mirror.intent.hosts.get(host_id)
+            if known is None:
+                return self._first(Host(host_id, self._free_number(), name, address))
+            if known.address != address:
+                self._refuse_double(known, address, instance)
+            return self._again(known, Host(host_id, known.number, name, address))
+
+        return await self._journal.write(draft)
+
+    def _first(self, host: Host) -> Draft[Host]:
+        keep, put = self._claim_address(host)
+        key, number, holdings = keys.host(host.id), keys.number(host.number), keys.holdings(host.id)
+        return Draft(
+            host,
+            (keep, self._journal.unchanged(key), self._journal.unchanged(number), self._journal.unchanged(holdings)),
+            (
+                put,
+                Put(key, keys.encode_record(host)),
+                Put(number, keys.claim(host.id)),
+                Put(holdings, keys.EMPTY),
+            ),
+        )
+
+    def _again(self, known: Host, host: Host) -> Draft[Host]:
+        if host == known:
+            return Draft(host)
+        key = keys.host(host.id)
+        unchanged, put = self._journal.unchanged(key), Put(key, keys.encode_record(host))
+        if host.address == known.address:
+            return Draft(host, (unchanged,), (put,))
+        keep, claim = self._claim_address(host)
+        return Draft(host, (unchanged, keep), (put, claim, Delete(keys.vtep(known.address))))
+
+    def _claim_address(self, host: Host) -> tuple[Compare, Put]:
+        holder = next((other for other in self.all() if other.address == host.address and other.id != host.id), None)
+        if holder:
+            raise AlreadyExists(f"{host.address} is the address of host {holder.id} ({holder.name})", field="address")
+        key = keys.vtep(host.address)
+        return self._journal.unchanged(key), Put(key, keys.claim(host.id))
+
+    def _refuse_double(self, known: Host, address: IPv4Address, instance: str) -> None:
+        # A host whose address changed comes with the instance that is connected, or after that one has gone.
+        presence = self._mirror.presence(known.id)
+        if presence and presence.instance != instance:
+            raise AlreadyExists(
+                f"host {known.id} is connected from {known.address}; the one at {address} needs an id of its own",
+                field="id",
+            )
+
+    def _free_number(self) -> HostNumber:
+        for number in range(1, HOST_NUMBER_MAX + 1):
+            if not self._journal.is_taken(keys.number(HostNumber(number))):
+                return HostNumber(number)
+        raise Exhausted(f"all {HOST_NUMBER_MAX} host numbers are taken")

@@ -1,0 +1,67 @@
+"""What the keys of the store mean, as of one revision."""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from controller.services import keys, presence
+from controller.services.intent import Change, Intent, RecordChange
+from controller.services.presence import Presence
+from controller.store.port import Changes, Event, KeyValue
+from overlayd.model.cluster import RecordKey
+from overlayd.model.ids import HostId, Revision
+
+
+class _Entry(NamedTuple):
+    mod_revision: Revision
+    record: RecordKey | None
+
+
+class Image:
+    """The records, the presences, and the modification revision of every key."""
+
+    def __init__(self) -> None:
+        self.revision = Revision(0)
+        self.intent = Intent()
+        self._entries: dict[str, _Entry] = {}
+        self._presences: defaultdict[HostId, dict[str, Presence]] = defaultdict(dict)
+
+    def mod_revision(self, key: str) -> Revision:
+        """Return the revision that wrote a key last, 0 when the key does not exist."""
+        entry = self._entries.get(key)
+        return entry.mod_revision if entry else Revision(0)
+
+    def presence(self, host: HostId) -> Presence | None:
+        """Return what the controller said to which the host connected last, None when it is not connected."""
+        return next(reversed(self._presences[host].values()), None) if host in self._presences else None
+
+    def load(self, item: KeyValue) -> None:
+        """Take in a key of a list."""
+        self._put(item.key, item.value, item.mod_revision)
+
+    def apply(self, changes: Changes) -> Change:
+        """Take in one revision; return what it changed of the records, which may be nothing."""
+        applied = (self._apply(event, changes.revision) for event in changes.events)
+        records = tuple(change for change in applied if change)
+        self.revision = changes.revision
+        return Change(changes.revision, records)
+
+    def _apply(self, event: Event, revision: Revision) -> RecordChange | None:
+        if event.value is not None:
+            return self._put(event.key, event.value, revision)
+        entry = self._entries.pop(event.key, None)
+        if event.key.startswith(keys.PRESENCE):
+            host = HostId(event.key.removeprefix(keys.PRESENCE).partition("/")[0])
+            self._presences[host].pop(event.key, None)
+            if not self._presences[host]:
+                del self._presences[host]
+        return self.intent.remove(entry.record) if entry and entry.record else None
+
+    def _put(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
+        change = self.intent.put(keys.decode_record(key, value)) if keys.is_record(key) else None
+        self._entries[key] = _Entry(revision, change.key if change else None)
+        if key.startswith(keys.PRESENCE):
+            decoded = presence.decode(value)
+            of_host = self._presences[decoded.host]
+            of_host.pop(key, None)  # put back at the end: the latest comes last
+            of_host[key] = decoded
+        return change

@@ -1,0 +1,130 @@
+"""The desired state of the whole cluster, in memory, with the indexes that its readers need."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from overlayd.model.block import Block, BlockKey
+from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.host import Host
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.network import Network, Topology
+
+
+@dataclass(frozen=True, slots=True)
+class RecordChange:
+    """What one revision made of one record; None where it did not or does not exist."""
+
+    key: RecordKey
+    before: Record | None
+    after: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The records that one revision changed."""
+
+    revision: Revision
+    records: tuple[RecordChange, ...]
+
+
+class Intent:
+    """Networks, hosts, blocks and endpoints as of one revision. Changed by the mirror, read by everyone."""
+
+    def __init__(self) -> None:
+        self._networks: dict[NetworkName, Network] = {}
+        self._hosts: dict[HostId, Host] = {}
+        self._blocks: defaultdict[NetworkName, dict[IPv4Network, Block]] = defaultdict(dict)
+        self._endpoints: defaultdict[NetworkName, dict[EndpointKey, Endpoint]] = defaultdict(dict)
+        self._blocks_by_host: defaultdict[HostId, dict[BlockKey, Block]] = defaultdict(dict)
+        self._endpoints_by_host: defaultdict[HostId, dict[EndpointKey, Endpoint]] = defaultdict(dict)
+
+    @property
+    def networks(self) -> Mapping[NetworkName, Network]:
+        return self._networks
+
+    @property
+    def hosts(self) -> Mapping[HostId, Host]:
+        return self._hosts
+
+    def find(self, key: RecordKey) -> Record | None:
+        """Return the record with this key, None when there is none."""
+        match key.key:
+            case str(name) if key.kind is Network:
+                return self._networks.get(NetworkName(name))
+            case str(name):
+                return self._hosts.get(HostId(name))
+            case (network, cidr):
+                return self._blocks_in(network).get(cidr)
+            case (network, _, _) as endpoint:
+                return self._endpoints_in(network).get(endpoint)
+
+    def blocks_in(self, network: NetworkName) -> Collection[Block]:
+        return self._blocks_in(network).values()
+
+    def blocks_of(self, host: HostId) -> Collection[Block]:
+        return self._blocks_by_host[host].values() if host in self._blocks_by_host else ()
+
+    def endpoints_in(self, network: NetworkName) -> Collection[Endpoint]:
+        return self._endpoints_in(network).values()
+
+    def endpoints_of(self, host: HostId) -> Collection[Endpoint]:
+        return self._endpoints_by_host[host].values() if host in self._endpoints_by_host else ()
+
+    def blocks(self) -> list[Block]:
+        return [block for table in self._blocks.values() for block in table.values()]
+
+    def endpoints(self) -> list[Endpoint]:
+        return [endpoint for table in self._endpoints.values() for endpoint in table.values()]
+
+    def members(self, network: NetworkName) -> frozenset[HostId]:
+        """Return the hosts that own a block of the network."""
+        return frozenset(block.host for block in self.blocks_in(network))
+
+    def networks_of(self, host: HostId) -> frozenset[NetworkName]:
+        """Return the networks of which the host owns a block: those it is told about."""
+        return frozenset(block.network for block in self.blocks_of(host))
+
+    def is_switched(self, network: NetworkName) -> bool:
+        found = self._networks.get(network)
+        return found is not None and found.topology is Topology.SWITCHED
+
+    def put(self, record: Record) -> RecordChange:
+        """Add a record, or replace the one with the same key."""
+        change = self.remove(RecordKey.of(record))
+        match record:
+            case Network():
+                self._networks[record.name] = record
+            case Host():
+                self._hosts[record.id] = record
+            case Block():
+                self._blocks[record.network][record.cidr] = record
+                self._blocks_by_host[record.host][record.key] = record
+            case Endpoint():
+                self._endpoints[record.network][record.key] = record
+                self._endpoints_by_host[record.host][record.key] = record
+        return RecordChange(change.key, change.before, record)
+
+    def remove(self, key: RecordKey) -> RecordChange:
+        """Remove the record with this key, if it is there."""
+        before = self.find(key)
+        match before:
+            case Network():
+                del self._networks[before.name]
+            case Host():
+                del self._hosts[before.id]
+            case Block():
+                del self._blocks[before.network][before.cidr]
+                del self._blocks_by_host[before.host][before.key]
+            case Endpoint():
+                del self._endpoints[before.network][before.key]
+                del self._endpoints_by_host[before.host][before.key]
+        return RecordChange(key, before, None)
+
+    def _blocks_in(self, network: NetworkName) -> dict[IPv4Network, Block]:
+        return self._blocks.get(network, {})
+
+    def _endpoints_in(self, network: NetworkName) -> dict[EndpointKey, Endpoint]:
+        return self._endpoints.get(network, {})

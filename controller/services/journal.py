@@ -1,0 +1,79 @@
+"""How services change the intent: a draft made of the mirror, committed by compare-and-swap, redrafted on conflict."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from controller.services import keys
+from controller.services.mirror import Mirror
+from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
+from overlayd.model.errors import Unavailable
+from overlayd.model.ids import Revision
+
+T = TypeVar("T")
+
+_ATTEMPTS = 16
+"""How often a draft is made before the caller is told to come again. Each attempt knows what the one before met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft(Generic[T]):
+    """A transaction that changes the intent so that `result` is true. Without operations it is true already."""
+
+    result: T
+    compares: tuple[Compare | Unmodified, ...] = ()
+    ops: tuple[Put | Delete, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """A result that holds as of an intent revision."""
+
+    result: T
+    revision: Revision
+
+
+class Journal:
+    """Writes drafts of this controller, many at a time, and remembers which keys those under way will take."""
+
+    def __init__(self, store: Store, mirror: Mirror) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._underway: set[str] = set()
+
+    def is_taken(self, key: str) -> bool:
+        """Tell whether a key exists or is about to: whoever is free to choose chooses another."""
+        return key in self._underway or self._mirror.mod_revision(key) > 0
+
+    def underway(self, prefix: str) -> list[str]:
+        """Return what follows the prefix in keys that are about to exist."""
+        return [key.removeprefix(prefix) for key in self._underway if key.startswith(prefix)]
+
+    def unchanged(self, key: str) -> Compare:
+        """Return the compare that holds while a key is as the mirror shows it."""
+        return Compare(key, self._mirror.mod_revision(key))
+
+    async def write(self, make: Callable[[], Draft[T]]) -> Written[T]:
+        """Write the draft, and return when the mirror shows it.
+
+        `make` reads the mirror without waiting, and is called again after a conflict, when the mirror has caught up.
+        What it raises passes through. Raises `Unavailable` when others keep changing what the draft is about.
+        """
+        for _ in range(_ATTEMPTS):
+            draft = make()
+            if not draft.ops:
+                return Written(draft.result, self._mirror.intent_revision)
+            outcome = await self._commit(Transaction(draft.compares, (*draft.ops, Put(keys.INTENT, keys.EMPTY))))
+            if isinstance(outcome, Committed):
+                return Written(draft.result, outcome.revision)
+        raise Unavailable("others keep changing the same objects; try again")
+
+    async def _commit(self, transaction: Transaction) -> Committed | Conflict:
+        taken = {op.key for op in transaction.ops if isinstance(op, Put)} - self._underway
+        self._underway |= taken
+        try:
+            outcome = await self._store.commit(transaction)
+            await self._mirror.reached(outcome.revision)
+        finally:
+            self._underway -= taken
+        return outcome

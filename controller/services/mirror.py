@@ -1,0 +1,139 @@
+"""The image of the store that this controller works from, kept by a list and a watch.
+
+It may be behind the store, but is never torn: each revision is taken in at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from itertools import takewhile
+
+import structlog
+
+from controller.clock import Clock
+from controller.services import keys
+from controller.services.image import Image
+from controller.services.intent import Change, Intent
+from controller.services.presence import Presence
+from controller.store.port import Compacted, Store, StoreUnavailable
+from overlayd.model.errors import Unavailable
+from overlayd.model.ids import HostId, Revision
+
+_CATCH_UP = 5.0
+"""Seconds after which a mirror that does not follow its store is called unavailable."""
+
+_RETRY_INTERVAL = 0.5
+"""Seconds between attempts to watch a store that cannot be read."""
+
+_log = structlog.get_logger()
+
+
+class Forgotten(Exception):
+    """The log does not reach back to the revision, or this controller never had it."""
+
+
+class Mirror:
+    """An image, the log of its `log_max` last changes of intent, and who wants to know of the next one."""
+
+    def __init__(self, store: Store, clock: Clock, log_max: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._log_max = log_max
+        self._image = Image()
+        self._log: deque[Change] = deque()
+        self._log_start = Revision(0)
+        self._advanced = asyncio.Event()
+        self._listeners: list[Callable[[Change], None]] = []
+
+    @property
+    def intent(self) -> Intent:
+        return self._image.intent
+
+    @property
+    def revision(self) -> Revision:
+        """The revision of the store that the mirror has come to."""
+        return self._image.revision
+
+    @property
+    def intent_revision(self) -> Revision:
+        """The revision that changed a record last."""
+        return self.mod_revision(keys.INTENT)
+
+    def mod_revision(self, key: str) -> Revision:
+        """Return the revision that wrote a key last, 0 when the key does not exist."""
+        return self._image.mod_revision(key)
+
+    def presence(self, host: HostId) -> Presence | None:
+        """Return the latest presence of a host at any controller, None when it is not connected."""
+        return self._image.presence(host)
+
+    def since(self, after: Revision) -> list[Change]:
+        """Return the changes of intent after a revision, oldest first; raise `Forgotten`."""
+        if not self._log_start <= after <= self.intent_revision:
+            raise Forgotten
+        return list(takewhile(lambda change: change.revision > after, reversed(self._log)))[::-1]
+
+    def listen(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` after each change of intent, and with an empty change when all may have changed."""
+        self._listeners.append(listener)
+
+    async def reached(self, revision: Revision) -> None:
+        """Return when the mirror shows a revision; raise `Unavailable` when it does not for seconds."""
+        try:
+            async with asyncio.timeout(_CATCH_UP):
+                while self.revision < revision:
+                    await self._advanced.wait()
+        except TimeoutError:
+            raise Unavailable("this controller cannot follow its store") from None
+
+    async def verify(self) -> None:
+        """Raise `Unavailable` unless the store can be read and the mirror follows it."""
+        await self.reached(await self._store.current_revision())
+
+    async def load(self) -> None:
+        """Read everything anew, at one revision. The log begins anew too."""
+        image = Image()
+        page = await self._store.page(keys.PREFIX)
+        at = page.revision
+        while True:
+            for item in page.items:
+                image.load(item)
+            if not page.more:
+                break
+            page = await self._store.page(keys.PREFIX, after_key=page.items[-1].key, revision=at)
+        image.revision = at
+        self._image = image
+        self._log.clear()
+        self._log_start = self.intent_revision
+        self._announce(Change(at, ()))
+
+    async def run(self) -> None:
+        """Follow the store after `load`, until cancelled."""
+        while True:
+            try:
+                async for changes in self._store.watch(keys.PREFIX, self.revision):
+                    self._take(self._image.apply(changes))
+            except Compacted:
+                _log.warning("mirror compacted", revision=self.revision)
+                await self.load()
+            except StoreUnavailable as error:
+                _log.warning("store unavailable", error=str(error))
+                await self._clock.sleep(_RETRY_INTERVAL)
+
+    def _take(self, change: Change) -> None:
+        if change.revision == self.intent_revision:
+            self._log.append(change)
+            if len(self._log) > self._log_max:
+                self._log_start = self._log.popleft().revision
+            self._announce(change)
+        else:
+            self._wake()
+
+    def _announce(self, change: Change) -> None:
+        self._wake()
+        for listener in self._listeners:
+            listener(change)
+
+    def _wake(self) -> None:
+        self._advanced.set()
+        self._advanced = asyncio.Event()

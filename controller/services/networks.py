@@ -1,0 +1,100 @@
+"""Networks: making, finding and deleting them."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from itertools import count
+
+from controller.services import keys
+from controller.services.journal import Draft, Journal, Written
+from controller.services.mirror import Mirror
+from controller.store.port import Delete, Put, Unmodified
+from overlayd.model import ids
+from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
+from overlayd.model.ids import VNI_MAX, NetworkName, Vni
+from overlayd.model.network import Network, NetworkState, Pool, Topology
+
+
+class Networks:
+    """The networks of the cluster."""
+
+    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+        self._mirror = mirror
+        self._journal = journal
+
+    def all(self) -> Collection[Network]:
+        return self._mirror.intent.networks.values()
+
+    def get(self, name: NetworkName) -> Network:
+        """Return a network; raise `NotFound`."""
+        network = self._mirror.intent.networks.get(name)
+        if network is None:
+            raise NotFound(f"there is no network {ids.quoted(name)}", field="network")
+        return network
+
+    async def create(
+        self, name: NetworkName, pools: tuple[Pool, ...], topology: Topology, vni: Vni | None
+    ) -> Written[Network]:
+        """Make a network with this VNI, or with the lowest free one.
+
+        Raises `InvalidValue`, `AlreadyExists` (fields `name`, `vni`) or `Exhausted`.
+        """
+
+        def draft() -> Draft[Network]:
+            if existing := self._mirror.intent.networks.get(name):
+                suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
+                raise AlreadyExists(f"network {name} exists{suffix}", field="name")
+            network = Network(name, self._free_vni() if vni is None else self._wanted_vni(vni), topology, pools)
+            key, claim = keys.network(name), keys.vni(network.vni)
+            return Draft(
+                network,
+                (self._journal.unchanged(key), self._journal.unchanged(claim)),
+                (Put(key, keys.encode_record(network)), Put(claim, keys.claim(name))),
+            )
+
+        return await self._journal.write(draft)
+
+    async def delete(self, name: NetworkName) -> Written[Network | None]:
+        """Remove a network that no host takes part in, else ask its hosts to leave it.
+
+        Returns None when it is gone, else the network in state DELETING; the release of its last block removes it.
+        Raises `NotFound`, or `InUse` while endpoints are published.
+        """
+
+        def draft() -> Draft[Network | None]:
+            network = self.get(name)
+            if network.state is NetworkState.DELETING:
+                return Draft(network)
+            intent, since = self._mirror.intent, self._mirror.revision
+            if endpoints := intent.endpoints_in(name):
+                example = next(iter(endpoints))
+                raise InUse(f"network {name} has {len(endpoints)} endpoints, one of them on host {example.host}")
+            key = keys.network(name)
+            unchanged = (
+                self._journal.unchanged(key),
+                Unmodified(keys.endpoints_of(name), since),
+                Unmodified(keys.blocks_of(name), since),
+            )
+            block = next(iter(intent.blocks_in(name)), None)
+            if block is None:
+                return Draft(None, unchanged, (Delete(key), Delete(keys.vni(network.vni))))
+            # One block that is still there when this commits: a DELETING network always has a block, and so always has
+            # somebody whose release removes it.
+            witness = self._journal.unchanged(keys.of(block))
+            deleting = replace(network, state=NetworkState.DELETING)
+            return Draft(deleting, (*unchanged, witness), (Put(key, keys.encode_record(deleting)),))
+
+        return await self._journal.write(draft)
+
+    def _free_vni(self) -> Vni:
+        for number in count(1):
+            if number > VNI_MAX:
+                break
+            if not self._journal.is_taken(keys.vni(Vni(number))):
+                return Vni(number)
+        raise Exhausted("no VNI is free", field="vni")
+
+    def _wanted_vni(self, vni: Vni) -> Vni:
+        holder = next((network.name for network in self.all() if network.vni == vni), None)
+        if holder:
+            raise AlreadyExists(f"VNI {vni} belongs to network {holder}", field="vni")
+        return ids.vni(vni)

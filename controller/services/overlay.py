@@ -1,0 +1,44 @@
+"""All services of one controller on one store."""
+
+import asyncio
+
+from controller.clock import Clock
+from controller.services.blocks import Blocks
+from controller.services.connections import Connections
+from controller.services.convergence import Statuses
+from controller.services.endpoints import Endpoints
+from controller.services.feed import Feeds
+from controller.services.hosts import Hosts
+from controller.services.journal import Journal
+from controller.services.mirror import Mirror
+from controller.services.networks import Networks
+from controller.store.port import Store
+
+_LOG_MAX = 10_000
+"""How many changes of intent are kept for agents that resume or are slow."""
+
+
+class Overlay:
+    """The overlay as a controller offers it."""
+
+    def __init__(self, store: Store, clock: Clock, controller: str) -> None:
+        self.mirror = Mirror(store, clock, _LOG_MAX)
+        journal = Journal(store, self.mirror)
+        self.networks = Networks(self.mirror, journal)
+        self.hosts = Hosts(self.mirror, journal)
+        self.blocks = Blocks(self.mirror, journal, self.networks, self.hosts)
+        self.endpoints = Endpoints(self.mirror, journal, self.hosts)
+        self.connections = Connections(store, clock, controller)
+        self.feeds = Feeds(self.mirror, self.connections, clock)
+        self.statuses = Statuses(self.mirror, self.hosts, self.networks)
+
+    async def load(self) -> None:
+        """Read the store; everything else needs this first."""
+        await self.mirror.load()
+
+    async def run(self) -> None:
+        """Follow the store and serve feeds, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.mirror.run(), name="mirror")
+            tasks.create_task(self.feeds.run(), name="feeds")
+            tasks.create_task(self.connections.run(), name="connections")

@@ -1,0 +1,94 @@
+"""What one host is told of the intent.
+
+These are all hosts; and of each network in which it owns a block: the network, all its blocks, and all its endpoints if
+it is switched. The endpoints of a routed network concern nobody else: its blocks say where packets go.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from controller.services.intent import Change, Intent
+from overlayd.model.block import Block
+from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.host import Host
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Network
+
+
+def snapshot(intent: Intent, host: HostId) -> list[Record]:
+    """Return all that the host is told, networks and hosts before what refers to them."""
+    return [*intent.hosts.values(), *_whole(intent, intent.networks_of(host))]
+
+
+def difference(
+    intent: Intent, host: HostId, changes: Sequence[Change], before: Collection[NetworkName]
+) -> tuple[list[Record], list[RecordKey]]:
+    """Return what to put and what to delete after these changes, of which `intent` is the outcome.
+
+    `before` are the networks that the host knows. The deletions come first: a network that was deleted and made again
+    stands in both.
+    """
+    touched = {record.key: None for change in changes for record in change.records}
+    gone = {r.key.key for change in changes for r in change.records if r.key.kind is Network and r.after is None}
+    after = intent.networks_of(host)
+    stayed = (after & frozenset(before)) - gone
+    gained = after - stayed
+    puts: list[Record] = _whole(intent, gained)
+    deletes = [RecordKey(Network, name) for name in sorted(frozenset(before) - stayed)]
+    for key in touched:
+        if _is_told(intent, key, stayed):
+            record = intent.find(key)
+            if record is None:
+                deletes.append(key)
+            else:
+                puts.append(record)
+    return puts, deletes
+
+
+def networks_before(intent: Intent, host: HostId, changes: Iterable[Change]) -> frozenset[NetworkName]:
+    """Return the networks in which the host owned a block before these changes, of which `intent` is the outcome."""
+    owned = {block.key for block in intent.blocks_of(host)}
+    for change in reversed(list(changes)):
+        for record in change.records:
+            if isinstance(record.after, Block) and record.after.host == host:
+                owned.discard(record.after.key)
+            if isinstance(record.before, Block) and record.before.host == host:
+                owned.add(record.before.key)
+    return frozenset(network for network, _ in owned)
+
+
+def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
+    """Return the hosts that a change says something to; None stands for all of them."""
+    hosts: set[HostId] = set()
+    for record in change.records:
+        match record.after or record.before:
+            case Host():
+                return None
+            case Network(name=name):
+                hosts |= intent.members(name)
+            case Block(network=name):
+                hosts |= intent.members(name)
+                hosts |= {side.host for side in (record.before, record.after) if isinstance(side, Block)}
+            case Endpoint(network=name) if intent.is_switched(name):
+                hosts |= intent.members(name)
+    return frozenset(hosts)
+
+
+def _whole(intent: Intent, networks: Collection[NetworkName]) -> list[Record]:
+    names = sorted(networks)
+    return [
+        *(intent.networks[name] for name in names),
+        *(block for name in names for block in intent.blocks_in(name)),
+        *(endpoint for name in names if intent.is_switched(name) for endpoint in intent.endpoints_in(name)),
+    ]
+
+
+def _is_told(intent: Intent, key: RecordKey, networks: Collection[NetworkName]) -> bool:
+    match key:
+        case RecordKey(kind) if kind is Host:
+            return True
+        case RecordKey(kind, str(name)) if kind is Network:
+            return name in networks
+        case RecordKey(kind, (name, *_)):
+            return name in networks and (kind is Block or intent.is_switched(name))
+    return False

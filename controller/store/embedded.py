@@ -1,0 +1,220 @@
+"""The embedded store: one SQLite file, one controller, nothing to set up.
+
+Writes go to one thread, which puts all that wait into one transaction of SQLite: they share the cost of making them
+durable, and still are revisions of their own. Reads have a connection and a thread of their own, and never wait for a
+write. The event loop waits for neither.
+"""
+
+import asyncio
+import fcntl
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
+
+from controller.clock import Clock
+from controller.store.history import History
+from controller.store.port import (
+    PAGE_MAX,
+    Changes,
+    Committed,
+    Conflict,
+    KeyValue,
+    LeaseId,
+    LeaseLost,
+    Page,
+    StoreUnavailable,
+    Transaction,
+)
+from overlayd.model.ids import Revision
+
+T = TypeVar("T")
+
+_EXPIRY_INTERVAL = 0.5
+"""Seconds between looks at the leases: how much longer than its time a lease may last."""
+
+_BATCH_MAX = 256
+"""The most writes that share one commit of SQLite."""
+
+_STRETCH = 256
+"""How many revisions a watch reads at once."""
+
+
+class StoreRefused(Exception):
+    """The file cannot be used: another controller has it open, or it holds something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A write that waits for its turn, and who waits for it."""
+
+    make: Callable[[History], object]
+    result: asyncio.Future[object]
+
+
+class EmbeddedStore:
+    """A `Store` in one SQLite file. Made by `EmbeddedStore.open`."""
+
+    def __init__(self, path: Path, clock: Clock, lock: BinaryIO) -> None:
+        self._clock = clock
+        self._lock = lock
+        self._write_connection, self._read_connection = _connect(path), _connect(path)
+        self._history, self._reads = History(self._write_connection), History(self._read_connection)
+        self._history.prepare()
+        # Leases begin anew with the process, as in etcd with a new leader: nobody could keep them alive in between.
+        self._ttls = self._history.leases()
+        self._deadlines = {lease: clock.now() + ttl for lease, ttl in self._ttls.items()}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._waiting: asyncio.Queue[_Write] = asyncio.Queue()
+        self._written = asyncio.Event()
+
+    @classmethod
+    def open(cls, path: Path, clock: Clock) -> "EmbeddedStore":
+        """Open the file, or make it; raise `StoreRefused` when it cannot be used."""
+        try:
+            lock = path.with_name(path.name + ".lock").open("ab")
+        except OSError as error:
+            raise StoreRefused(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(path, clock, lock)
+        except BlockingIOError:
+            lock.close()
+            raise StoreRefused(f"{path} is in use by another controller") from None
+        except (sqlite3.DatabaseError, ValueError) as error:
+            lock.close()
+            raise StoreRefused(f"{path} cannot be used as a store: {error}") from error
+
+    async def run(self) -> None:
+        """Write what waits and expire leases, until cancelled. Nothing is written while this does not run."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._write_batches(), name="store-writes")
+            tasks.create_task(self._expire_leases(), name="store-leases")
+
+    async def close(self) -> None:
+        self._writer.shutdown()
+        self._reader.shutdown()
+        self._write_connection.close()
+        self._read_connection.close()
+        self._lock.close()
+
+    async def current_revision(self) -> Revision:
+        return await self._read(History.revision)
+
+    async def get(self, key: str, revision: Revision | None = None) -> KeyValue | None:
+        return await self._read(lambda history: history.get(key, revision))
+
+    async def page(
+        self,
+        prefix: str,
+        *,
+        limit: int = PAGE_MAX,
+        after_key: str | None = None,
+        revision: Revision | None = None,
+    ) -> Page:
+        return await self._read(lambda history: history.page(prefix, limit, after_key, revision))
+
+    async def commit(self, transaction: Transaction) -> Committed | Conflict:
+        return await self._write(lambda history: history.commit(transaction))
+
+    async def grant(self, ttl: float) -> LeaseId:
+        lease = await self._write(lambda history: history.grant(ttl))
+        self._ttls[lease] = ttl
+        self._deadlines[lease] = self._clock.now() + ttl
+        return lease
+
+    async def keep_alive(self, lease: LeaseId) -> None:
+        if lease not in self._deadlines:
+            raise LeaseLost(lease)
+        self._deadlines[lease] = self._clock.now() + self._ttls[lease]
+
+    async def revoke(self, lease: LeaseId) -> None:
+        self._deadlines.pop(lease, None)
+        await self._write(lambda history: history.revoke(lease))
+        self._ttls.pop(lease, None)
+
+    async def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[Changes]:
+        position = after_revision
+        while True:
+            written = self._written  # taken before the read: a write that comes during it is not missed
+            at = position
+            stretch = await self._read(lambda history: history.changes(prefix, at, _STRETCH))  # noqa: B023
+            for changes in stretch.changes:
+                yield changes
+            position = stretch.until
+            if not stretch.more:
+                await written.wait()
+
+    async def compact(self, revision: Revision) -> None:
+        await self._write(lambda history: history.compact(revision))
+
+    async def _read(self, look: Callable[[History], T]) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._reader, look, self._reads)
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"the store cannot be read: {error} ({error.sqlite_errorname})") from error
+
+    async def _write(self, make: Callable[[History], T]) -> T:
+        """Return what `make` returns, once that is durable."""
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait(_Write(make, cast("asyncio.Future[object]", result)))
+        return await result
+
+    async def _write_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._waiting.get()]
+            while len(batch) < _BATCH_MAX and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            outcomes = await loop.run_in_executor(self._writer, self._write_now, [write.make for write in batch])
+            for write, outcome in zip(batch, outcomes, strict=True):
+                if write.result.cancelled():
+                    continue
+                if isinstance(outcome, Exception):
+                    write.result.set_exception(outcome)
+                else:
+                    write.result.set_result(outcome)
+            self._written.set()
+            self._written = asyncio.Event()
+
+    def _write_now(self, batch: list[Callable[[History], object]]) -> list[object]:
+        """Return the result of each write, or the exception that ended it. Runs in the writer's thread."""
+        try:
+            self._write_connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._outcome(make) for make in batch]
+            self._write_connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if self._write_connection.in_transaction:
+                self._write_connection.execute("ROLLBACK")
+            unavailable = StoreUnavailable(f"the store cannot be written: {error} ({error.sqlite_errorname})")
+            return [unavailable] * len(batch)
+        return outcomes
+
+    def _outcome(self, make: Callable[[History], object]) -> object:
+        try:
+            return make(self._history)
+        except LeaseLost as lost:  # raised before anything is written: the rest of the batch is sound
+            return lost
+
+    async def _expire_leases(self) -> None:
+        while True:
+            await self._clock.sleep(_EXPIRY_INTERVAL)
+            now = self._clock.now()
+            for lease in [lease for lease, deadline in self._deadlines.items() if deadline <= now]:
+                try:
+                    await self.revoke(lease)
+                except StoreUnavailable:
+                    self._deadlines[lease] = now  # still due: the next look tries again
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Autocommit: transactions begin and end where `History` and `_write_now` say. Each connection is used by one thread
+    # at a time, which SQLite demands and the module would otherwise check against the thread that made it.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
