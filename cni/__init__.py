@@ -1,0 +1,1 @@
+"""What container runtimes execute: the launcher in Python, and its installation. Imports nothing of ours."""

@@ -1,0 +1,74 @@
+"""Putting the plugin and a network's configuration where container runtimes look, and taking them away again."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+BIN_DIR = Path("/opt/cni/bin")
+CONF_DIR = Path("/etc/cni/net.d")
+PLUGIN = "overlayd"
+"""The name of the executable, which is the `type` in a configuration."""
+
+CNI_VERSION = "1.0.0"
+"""What every runtime in use understands."""
+
+
+def install_plugin(bin_dir: Path = BIN_DIR) -> Path:
+    """Install the launcher; return its path. Raises OSError."""
+    path = bin_dir / PLUGIN
+    _replace(path, Path(__file__).with_name("shim.py").read_bytes(), mode=0o755)
+    return path
+
+
+def install_network(network: str, conf_dir: Path = CONF_DIR, cni_version: str = CNI_VERSION) -> Path:
+    """Install the configuration list of a network; return its path. Raises OSError."""
+    path = conf_dir / f"10-overlayd-{network}.conflist"
+    _replace(path, json.dumps(conflist(network, cni_version), indent=2).encode() + b"\n", mode=0o644)
+    return path
+
+
+def conflist(network: str, cni_version: str = CNI_VERSION) -> dict[str, object]:
+    """Return the configuration list of a network (CNI SPEC, section "Network configuration format")."""
+    return {"cniVersion": cni_version, "name": network, "plugins": [{"type": PLUGIN}]}
+
+
+def remove(network: str | None = None, bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> None:
+    """Remove a network's configuration, or without a network the launcher. What is gone already is fine."""
+    path = bin_dir / PLUGIN if network is None else conf_dir / f"10-overlayd-{network}.conflist"
+    path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file in one step: some runtimes watch the directory and notice only a rename inside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_bytes(content)
+    temporary.chmod(mode)
+    temporary.replace(path)
+
+
+def main() -> int:
+    """Run ``python -m cni.install [--remove] [NETWORK …]``; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m cni.install", description="Install the CNI plugin.")
+    parser.add_argument("network", nargs="*", help="networks to write a configuration list for")
+    parser.add_argument("--remove", action="store_true", help="remove instead")
+    parser.add_argument("--bin-dir", type=Path, default=BIN_DIR)
+    parser.add_argument("--conf-dir", type=Path, default=CONF_DIR)
+    options = parser.parse_args()
+    try:
+        if options.remove:
+            for network in (*options.network, None):
+                remove(network, options.bin_dir, options.conf_dir)
+            return 0
+        sys.stdout.write(f"{install_plugin(options.bin_dir)}\n")
+        for network in options.network:
+            sys.stdout.write(f"{install_network(network, options.conf_dir)}\n")
+    except OSError as error:
+        sys.stderr.write(f"cannot install: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

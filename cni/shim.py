@@ -1,0 +1,114 @@
+#!/usr/bin/python3 -ISE
+"""The CNI plugin that container runtimes execute: forwards one request to the agent and relays its answer.
+
+Standard library only, and as little of it as possible: what an execution costs is the start of the interpreter.
+The protocol is described in overlayd/wire/cni.py.
+"""
+
+import os
+import socket
+import sys
+
+SOCKET = "/run/overlayd/cni.sock"
+QUEUE = "/run/overlayd/del-queue"
+VARIABLES = (b"CNI_COMMAND", b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME", b"CNI_ARGS", b"CNI_PATH")
+SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+DEADLINE = 40.0
+"""Seconds; a runtime gives up after 60."""
+
+IO_FAILURE = 5
+TRY_AGAIN_LATER = 11
+
+
+def main() -> int:
+    """Execute one operation; return the exit status."""
+    command = os.environ.get("CNI_COMMAND", "")
+    stdin = b"" if sys.stdin is None or sys.stdin.buffer.isatty() else sys.stdin.buffer.read()
+    if command == "VERSION":
+        return answer_version(stdin)
+    variables = (b"%b=%b\0" % (name, os.environb[name]) for name in VARIABLES if name in os.environb)
+    frame = b"".join(variables) + b"\0" + stdin
+    try:
+        answer = exchange(frame)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return agent_is_away(command, frame, stdin)
+    except OSError as error:
+        return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent did not answer on {SOCKET}: {error}")
+    sys.stdout.buffer.write(answer[1:])
+    return 0 if answer[:1] == b"0" else 1
+
+
+def exchange(frame: bytes) -> bytes:
+    """Send the request and return the whole answer; raise OSError when the agent is away or silent."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(DEADLINE)
+        channel.connect(SOCKET)
+        channel.sendall(frame)
+        channel.shutdown(socket.SHUT_WR)
+        answer = bytearray()
+        while chunk := channel.recv(65536):
+            answer += chunk
+    if not answer:
+        raise ConnectionResetError("it closed the connection")
+    return bytes(answer)
+
+
+def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
+    """Queue a DEL, which must succeed at any time; refuse everything else for now."""
+    if command != "DEL":
+        return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent is not running: nothing listens on {SOCKET}")
+    try:
+        queue(frame)
+    except OSError as error:
+        return fail(stdin, IO_FAILURE, f"the overlayd agent is not running, and {QUEUE} cannot be written: {error}")
+    return 0
+
+
+def queue(frame: bytes) -> None:
+    """Leave a request for the agent's next start. The file gets its name when it is whole."""
+    import time  # noqa: PLC0415 - costs a start in which the agent runs nothing
+
+    os.makedirs(QUEUE, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib doubles the start
+    path = f"{QUEUE}/{time.time_ns()}-{os.getpid()}"
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - as above
+            file.write(frame)
+        os.rename(f"{path}.new", f"{path}.del")  # noqa: PTH104 - as above
+    except OSError:
+        os.unlink(f"{path}.new")  # noqa: PTH108 - as above
+        raise
+
+
+def answer_version(stdin: bytes) -> int:
+    """Answer VERSION without the agent (CNI SPEC, section "VERSION")."""
+    import json  # noqa: PLC0415 - as above
+
+    asked = version_of(stdin)
+    version = asked if asked in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[-1]
+    sys.stdout.write(json.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS}) + "\n")
+    return 0
+
+
+def fail(stdin: bytes, code: int, message: str) -> int:
+    """Print a CNI error object; return the exit status."""
+    import json  # noqa: PLC0415 - as above
+
+    sys.stdout.write(json.dumps({"cniVersion": version_of(stdin), "code": code, "msg": message}) + "\n")
+    return 1
+
+
+def version_of(stdin: bytes) -> str:
+    """Return the version of the config on stdin, if it can be read."""
+    import json  # noqa: PLC0415 - as above
+
+    try:
+        config = json.loads(stdin)
+    except (ValueError, RecursionError):
+        return "0.1.0"
+    version = config.get("cniVersion") if isinstance(config, dict) else None
+    return version if isinstance(version, str) else "0.1.0"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

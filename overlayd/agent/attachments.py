@@ -1,0 +1,194 @@
+"""Attaching a workload to a network, and detaching it."""
+
+import errno
+import os
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from ipaddress import IPv4Address, IPv4Interface
+
+from overlayd.agent.changes import Changes
+from overlayd.agent.checkpoint import Attachment, AttachmentRecords
+from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.reconcile import Reconciler
+from overlayd.dataplane import ownership
+from overlayd.dataplane.diff import diff
+from overlayd.dataplane.items import Link, State, Veth
+from overlayd.dataplane.resolve import resolve_endpoint
+from overlayd.ipam import addresses
+from overlayd.kernel.port import KernelError, Outcome
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound
+from overlayd.model.ids import MacAddress, NetworkName
+from overlayd.model.network import Network, Topology
+from overlayd.wire.cni import Request, Result
+
+
+class Attachments:
+    """The attachments of this host. `changes` counts those that came or went."""
+
+    def __init__(
+        self, turn: KernelTurn, records: AttachmentRecords, blocks: HeldBlocks, reconciler: Reconciler
+    ) -> None:
+        self.changes = Changes()
+        self._turn = turn
+        self._records = records
+        self._blocks = blocks
+        self._reconciler = reconciler
+        self._busy: dict[EndpointKey, Endpoint] = {}
+        self._last: dict[NetworkName, IPv4Address] = {}
+
+    async def attach(self, request: Request) -> Result:
+        """Attach a sandbox; return when the endpoint is in force on this host. A failure leaves nothing behind.
+
+        Raises:
+            NotFound: the network or the sandbox does not exist.
+            InvalidValue: the sandbox is the agent's own, or cannot take this network beside those that it has.
+            AlreadyExists: the interface, or the address that was asked for, is taken.
+            Exhausted: neither this host's blocks nor the network have an address left.
+            KernelError: the kernel refused.
+            Unavailable: it takes a controller to go on, and none answers.
+        """
+        key = (request.network, request.container_id, request.interface)
+        if key in self._records.attachments or key in self._busy:
+            raise AlreadyExists(
+                f"{request.interface} of this container is attached to {request.network}", field="CNI_IFNAME"
+            )
+        sandbox_id = await self._sandbox_id(request.sandbox)
+        async with self._blocks.attaching(request.network) as network:
+            self._check_neighbours_in_sandbox(network, sandbox_id)
+            endpoint = await self._new_endpoint(request)
+            self._busy[key] = endpoint
+            try:
+                await self._bring_up(network, Attachment(endpoint, sandbox_id))
+            finally:
+                del self._busy[key]
+        self.changes.set()
+        return self._result(network, endpoint, request)
+
+    async def detach(self, request: Request) -> None:
+        """Detach a sandbox and free its address; does nothing when there is no such attachment."""
+        key = (request.network, request.container_id, request.interface)
+        attachment = self._records.attachments.get(key)
+        if attachment is None:
+            return
+        async with self._turn.taken():
+            await self._undo(attachment)
+        self.changes.set()
+
+    async def check(self, request: Request) -> tuple[str, ...]:
+        """Return what of an attachment is not as it was made, one sentence each; empty when all is well."""
+        key = (request.network, request.container_id, request.interface)
+        attachment = self._records.attachments.get(key)
+        if attachment is None:
+            return (f"{request.interface} of this container is not attached to {request.network}",)
+        endpoint = attachment.endpoint
+        if endpoint.address not in request.addresses:
+            return (f"prevResult does not have the address {endpoint.address}",)
+        if await self._turn.call(self._turn.kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
+            return (f"{request.sandbox} is not the sandbox that was attached",)
+        await self._reconciler.ensure(request.network)
+        async with self._turn.taken():
+            items = self._items(self._blocks.network(request.network), endpoint)
+            missing = await self._turn.call(self._turn.kernel.missing, items)
+        return tuple(sorted(f"missing or different: {item}" for item in missing))
+
+    async def _sandbox_id(self, path: str) -> tuple[int, int]:
+        found = await self._turn.call(self._turn.kernel.sandbox_id, path)
+        if found is None:
+            raise NotFound(f"{path!r} is no network namespace", field="CNI_NETNS")
+        if found == await self._turn.call(self._turn.kernel.sandbox_id, "/proc/self/ns/net"):
+            raise InvalidValue(f"{path!r} is the host's own network namespace", field="CNI_NETNS")
+        return found
+
+    def _check_neighbours_in_sandbox(self, network: Network, sandbox_id: tuple[int, int]) -> None:
+        """Refuse a second network with the same addresses in one sandbox: its routes could only point to one."""
+        for attachment in self._records.attachments.values():
+            if attachment.sandbox_id != sandbox_id or attachment.endpoint.network == network.name:
+                continue
+            other = self._blocks.network_or_none(attachment.endpoint.network)
+            if other and any(pool.range.overlaps(theirs.range) for pool in network.pools for theirs in other.pools):
+                raise InvalidValue(f"the container is in network {other.name}, whose range overlaps", field="name")
+
+    async def _new_endpoint(self, request: Request) -> Endpoint:
+        """Choose address and MAC; get a further block when those of this host are full."""
+        try:
+            address = self._choose(request)
+        except Exhausted:
+            await self._blocks.grow(request.network)
+            address = self._choose(request)
+        return Endpoint(
+            network=request.network,
+            container_id=request.container_id,
+            interface=request.interface,
+            host=self._blocks.host,
+            address=address,
+            mac=request.mac or _random_mac(),
+            sandbox=request.sandbox,
+        )
+
+    def _choose(self, request: Request) -> IPv4Address:
+        network = self._blocks.network(request.network)
+        held = self._blocks.held(request.network)
+        busy = {endpoint.address for endpoint in self._busy.values() if endpoint.network == request.network}
+        taken = self._records.addresses(request.network) | busy
+        if request.address is None:
+            address = addresses.free_address(network, held, taken, self._last.get(request.network))
+            self._last[request.network] = address
+            return address
+        return addresses.claim(network, held, taken, request.address)
+
+    async def _bring_up(self, network: Network, attachment: Attachment) -> None:
+        await self._reconciler.ensure(network.name)
+        async with self._turn.taken(), AsyncExitStack() as failure:
+            failure.push_async_callback(self._undo, attachment)
+            # The record comes first: whatever a crash leaves in the kernel then has an owner.
+            self._records.put(attachment)
+            plan = diff(self._items(network, attachment.endpoint), frozenset())
+            _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
+            failure.pop_all()
+
+    async def _undo(self, attachment: Attachment) -> None:
+        """Remove what an attachment made. Whoever calls has the kernel's turn."""
+        network = self._blocks.network_or_none(attachment.endpoint.network)
+        if network is not None:
+            owned = frozenset(item for item in self._items(network, attachment.endpoint) if ownership.owns(item))
+            _raise_first(await self._turn.call(self._turn.kernel.apply, diff(frozenset(), owned)))
+        self._records.remove(attachment.endpoint.key)
+
+    def _items(self, network: Network, endpoint: Endpoint) -> State:
+        return resolve_endpoint(network, endpoint, self._reconciler.mtu)
+
+    def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
+        routed = network.topology is Topology.ROUTED
+        ranges = [pool.range for pool in network.pools]
+        prefix = 32 if routed else next(cidr.prefixlen for cidr in ranges if endpoint.address in cidr)
+        return Result(
+            interface=endpoint.interface,
+            mac=endpoint.mac,
+            sandbox=endpoint.sandbox,
+            mtu=self._reconciler.mtu,
+            address=IPv4Interface((endpoint.address, prefix)),
+            gateway=ownership.GATEWAY if routed else None,
+            routes=tuple(ranges) if routed else (),
+            dns=request.dns,
+        )
+
+
+def _raise_first(outcomes: Iterable[Outcome]) -> None:
+    """Raise what the kernel said to the first operation that it refused, with the operation."""
+    for op, error in ((outcome.op, outcome.error) for outcome in outcomes):
+        if error is None:
+            continue
+        if error.errno == errno.EEXIST and isinstance(op.item, Link) and isinstance(op.item.kind, Veth):
+            peer = op.item.kind.peer
+            name = f"{peer.name} in {peer.ns}" if peer else op.item.name
+            raise AlreadyExists(f"there is an interface {name} already", field="CNI_IFNAME")
+        raise KernelError(error.errno, f"{op}: {error.detail}")
+
+
+def _random_mac() -> MacAddress:
+    """Return a random, locally administered, unicast MAC (IEEE 802 U/L and I/G bits: 1 and 0)."""
+    octets = bytearray(os.urandom(6))
+    octets[0] = (octets[0] & 0xFC) | 0x02
+    return MacAddress(octets.hex(":"))

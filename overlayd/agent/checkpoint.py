@@ -1,0 +1,116 @@
+"""What the agent remembers: attachments until the host boots again, the cluster for longer."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import MappingProxyType
+
+from overlayd.agent.files import write_atomically
+from overlayd.model.cluster import Cluster
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import NetworkName, Revision
+from overlayd.wire import records
+from overlayd.wire.fields import Fields
+
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An endpoint of this host, and which namespace its sandbox's path meant at that time (device, inode).
+
+    A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go.
+    """
+
+    endpoint: Endpoint
+    sandbox_id: tuple[int, int]
+
+
+class AttachmentRecords:
+    """The attachments of this host, each in a file of its own below `directory`.
+
+    The directory is on a tmpfs: the records end with the boot, as the containers do, so no address outlives it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._attachments: dict[EndpointKey, Attachment] = {}
+
+    def load(self) -> None:
+        """Read all records; raise `InvalidValue` that names the file when one is damaged."""
+        for path in sorted(self._directory.glob("*.json")):
+            fields = _read(path)
+            endpoint = records.decode_endpoint(fields)
+            sandbox = fields.object("sandbox_id")
+            self._attachments[endpoint.key] = Attachment(endpoint, (sandbox.number("device"), sandbox.number("inode")))
+
+    @property
+    def attachments(self) -> Mapping[EndpointKey, Attachment]:
+        """Every attachment by its endpoint's key, as of now."""
+        return MappingProxyType(self._attachments)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every endpoint of this host, as of now."""
+        return tuple(attachment.endpoint for attachment in self._attachments.values())
+
+    def addresses(self, network: NetworkName) -> frozenset[IPv4Address]:
+        """Return the addresses that endpoints of this host have in a network."""
+        return frozenset(endpoint.address for endpoint in self.endpoints if endpoint.network == network)
+
+    def put(self, attachment: Attachment) -> None:
+        """Keep an attachment; raise `OSError` when it cannot be written, and then keep nothing."""
+        device, inode = attachment.sandbox_id
+        content = {
+            "v": CHECKPOINT_VERSION,
+            **records.encode(attachment.endpoint),
+            "sandbox_id": {"device": device, "inode": inode},
+        }
+        write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
+        self._attachments[attachment.endpoint.key] = attachment
+
+    def remove(self, key: EndpointKey) -> None:
+        """Forget an attachment."""
+        self._path(key).unlink(missing_ok=True)
+        self._attachments.pop(key, None)
+
+    def _path(self, key: EndpointKey) -> Path:
+        return self._directory / f"{hashlib.blake2s(chr(0).join(key).encode(), digest_size=12).hexdigest()}.json"
+
+
+class ClusterCache:
+    """The last cluster that the feed declared in sync, for a start while every controller is away."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Cluster:
+        """Return the cached cluster, or an empty one; raise `InvalidValue` when the file is damaged."""
+        if not self._path.exists():
+            return Cluster()
+        fields = _read(self._path)
+        puts = [records.decode_tagged(record) for record in fields.objects("records")]
+        return Cluster().changed(Revision(fields.number("revision")), puts)
+
+    def save(self, cluster: Cluster) -> None:
+        """Replace the cached cluster; raise `OSError` when it cannot be written."""
+        content = {
+            "v": CHECKPOINT_VERSION,
+            "revision": cluster.revision,
+            "records": [records.encode_tagged(record) for record in cluster.records],
+        }
+        write_atomically(self._path, json.dumps(content).encode())
+
+
+def _read(path: Path) -> Fields:
+    try:
+        fields = Fields(json.loads(path.read_bytes()), str(path))
+    except (ValueError, RecursionError) as error:
+        raise InvalidValue(f"is not JSON: {error}", field=str(path)) from None
+    if fields.number("v") > CHECKPOINT_VERSION:
+        raise InvalidValue("was written by a newer overlayd", field=fields.at("v"))
+    return fields

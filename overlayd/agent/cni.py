@@ -1,0 +1,91 @@
+"""Answering the CNI launcher, and catching up on what it left in the queue while the agent was away."""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from overlayd.agent.attachments import Attachments
+from overlayd.kernel.port import KernelError
+from overlayd.model.errors import (
+    AlreadyExists,
+    Exhausted,
+    InUse,
+    InvalidValue,
+    NotFound,
+    OverlayError,
+    Unavailable,
+)
+from overlayd.wire import cni
+from overlayd.wire.cni import CniError, Code, Command
+
+_log = structlog.get_logger(__name__)
+
+DEADLINE = 30.0
+"""Seconds for one request; a runtime gives up after 60 and may then take the node for dead."""
+
+_CODES: dict[type[OverlayError], Code] = {
+    NotFound: Code.INVALID_CONFIG,
+    InvalidValue: Code.INVALID_CONFIG,
+    AlreadyExists: Code.INVALID_CONFIG,
+    InUse: Code.TRY_AGAIN_LATER,
+    Unavailable: Code.TRY_AGAIN_LATER,
+    Exhausted: Code.EXHAUSTED,
+    KernelError: Code.KERNEL,
+}
+"""By who is at fault. What names a variable is told from this by its field."""
+
+_VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
+
+
+class CniServer:
+    """Turns requests of the launcher into attachments."""
+
+    def __init__(self, attachments: Attachments, queue: Path) -> None:
+        self._attachments = attachments
+        self._queue = queue
+
+    async def answer(self, frame: bytes) -> bytes:
+        """Return exit status and stdout for one request of the launcher."""
+        version = cni.version_of(frame.partition(b"\0\0")[2])
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return b"0" + await self._execute(*cni.unpack(frame))
+        except TimeoutError:
+            error = CniError(Code.TRY_AGAIN_LATER, f"not done within {DEADLINE:.0f} s; the agent goes on as before")
+        except CniError as refused:
+            error = refused
+        except OSError as failure:
+            error = CniError(Code.IO_FAILURE, f"cannot keep the attachment's record: {failure}")
+        except OverlayError as refused:
+            error = _translated(refused)
+        return b"1" + cni.render_error(version, error)
+
+    async def _execute(self, environment: dict[str, str], stdin: bytes) -> bytes:
+        if environment.get("CNI_COMMAND") == Command.VERSION:
+            return cni.render_version(cni.version_of(stdin))
+        request = cni.parse(environment, stdin)
+        match request.command:
+            case Command.ADD:
+                return cni.render_result(request.version, await self._attachments.attach(request))
+            case Command.DEL:
+                await self._attachments.detach(request)
+            case Command.CHECK:
+                if differences := await self._attachments.check(request):
+                    raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
+        return b""
+
+    async def drain(self) -> None:
+        """Execute every DEL that the launcher queued. One that fails stays for the next time."""
+        for path in sorted(self._queue.glob("*.del")):
+            status = await self.answer(path.read_bytes())
+            if status.startswith(b"0"):
+                path.unlink(missing_ok=True)
+            else:
+                _log.warning("a queued DEL failed", file=str(path), answer=status[1:].decode(errors="replace"))
+
+
+def _translated(error: OverlayError) -> CniError:
+    if error.field and error.field.startswith("CNI_"):
+        return CniError(_VARIABLE_CODES.get(error.field, Code.INVALID_ENVIRONMENT), str(error))
+    return CniError(_CODES[type(error)], str(error))

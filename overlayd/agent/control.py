@@ -1,0 +1,52 @@
+"""The control socket: what `overlayctl plan` asks the agent of its own host."""
+
+import json
+
+from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.reconcile import Problem, Reconciler
+from overlayd.dataplane.plan import Plan
+from overlayd.model.errors import InvalidValue, OverlayError
+from overlayd.wire.fields import Fields, Json
+
+
+class Control:
+    """Answers ``{"command": "plan"}`` and ``{"command": "status"}`` with one JSON object."""
+
+    def __init__(self, reconciler: Reconciler, feed: ClusterFeed) -> None:
+        self._reconciler = reconciler
+        self._feed = feed
+
+    async def answer(self, request: bytes) -> bytes:
+        """Return the answer, or ``{"error": …}`` that names the field at fault."""
+        try:
+            body = await self._execute(Fields(json.loads(request)))
+        except (ValueError, RecursionError) as error:
+            body = {"error": f"the request is not JSON: {error}"}
+        except OverlayError as error:
+            body = {"error": str(error)}
+        return json.dumps(body).encode() + b"\n"
+
+    async def _execute(self, fields: Fields) -> dict[str, Json]:
+        match fields.text("command"):
+            case "plan":
+                return _render(await self._reconciler.plan())
+            case "status":
+                return self._status()
+            case other:
+                raise InvalidValue(f"{other!r} is not one of plan, status", field="command")
+
+    def _status(self) -> dict[str, Json]:
+        status = self._reconciler.status
+        problems = list(status.problems)
+        if self._feed.problem:
+            problems.append(Problem(f"controller {self._feed.controller}", str(self._feed.problem)))
+        return {
+            "in_sync": self._feed.in_sync and self._feed.problem is None,
+            "revision": self._feed.cluster.revision,
+            "applied": status.applied,
+            "problems": [{"object": problem.object, "message": problem.message} for problem in problems],
+        }
+
+
+def _render(plan: Plan) -> dict[str, Json]:
+    return {"operations": [{"verb": type(op).__name__.lower(), "command": str(op)} for op in plan]}

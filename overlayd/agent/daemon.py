@@ -1,0 +1,126 @@
+"""Wiring the agent together, and its life from start to stop."""
+
+import asyncio
+import contextlib
+import fcntl
+import signal
+from collections.abc import Coroutine
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+
+from overlayd.agent import publication, systemd
+from overlayd.agent.attachments import Attachments
+from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
+from overlayd.agent.client import ControllerClient
+from overlayd.agent.cni import CniServer
+from overlayd.agent.control import Control
+from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.agent.identity import load_identity
+from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.publication import Publication
+from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.agent.settings import Settings
+from overlayd.agent.underlay import source_address
+from overlayd.agent.unix_server import serve
+from overlayd.kernel.linux import LinuxKernel
+from overlayd.model.errors import InUse
+
+_log = structlog.get_logger(__name__)
+
+CACHE_INTERVAL = 1.0
+"""Seconds between two writes of the cluster cache."""
+
+Actors = dict[str, Coroutine[None, None, None]]
+
+
+async def run(settings: Settings) -> None:
+    """Run the agent until SIGTERM or SIGINT. Stopping leaves the kernel as it is: traffic goes on.
+
+    Raises:
+        InUse: another agent runs on this host.
+        InvalidValue: the host's id, a record or the cache is damaged; names the file.
+        OSError: a directory cannot be used.
+        ExceptionGroup: something unexpected happened; the process ends, and whoever supervises it starts it again.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as closing:
+        _lock(settings.run_dir, closing)
+        actors = await _wire(settings, closing)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(actor, name=name) for name, actor in actors.items()]
+            systemd.notify("READY=1")
+            _log.info("agent is up", name=settings.name)
+            await stop.wait()
+            systemd.notify("STOPPING=1")
+            for task in running:
+                task.cancel()
+
+
+async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actors:
+    """Make every part, open the sockets, and return what is to run."""
+    identity = load_identity(settings.state_dir)
+    cache = ClusterCache(settings.state_dir / "cluster.json")
+    records = AttachmentRecords(settings.run_dir / "attachments")
+    records.load()
+    feed_client = ControllerClient(settings.controllers, identity)
+    closing.push_async_callback(feed_client.close)
+    feed = ClusterFeed(feed_client, cache.load())
+    turn = KernelTurn(LinuxKernel())
+    closing.callback(turn.close)
+
+    reconciler = Reconciler(turn, feed, records, Local(identity.id, settings.vxlan_port, settings.resync))
+    client = ControllerClient(settings.controllers, identity)
+    closing.push_async_callback(client.close)
+    blocks = HeldBlocks(identity.id, client, feed, records)
+    attachments = Attachments(turn, records, blocks, reconciler)
+    cni = CniServer(attachments, settings.queue_dir)
+    for path, answer in (
+        (settings.cni_socket, cni.answer),
+        (settings.control_socket, Control(reconciler, feed).answer),
+    ):
+        server = await serve(path, answer)
+        closing.callback(path.unlink, missing_ok=True)
+        closing.callback(server.close)
+
+    controller = urlsplit(settings.controllers[0]).hostname or ""
+    return {
+        "feed": feed.run(settings.name, lambda: settings.vtep or source_address(controller)),
+        "reconcile": reconciler.run(),
+        "blocks": blocks.run(attachments.changes),
+        "publication": Publication(client, feed, records).run(attachments.changes),
+        "report": publication.report(client, feed, reconciler),
+        "cache": _save_cluster(cache, feed),
+        "queue": _drain(cni, settings.resync),
+    }
+
+
+def _lock(run_dir: Path, closing: contextlib.AsyncExitStack) -> None:
+    """Make sure that one agent runs on this host; the lock ends with the process, however it ends."""
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = closing.enter_context((run_dir / "lock").open("w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InUse(f"another overlayd runs on this host: it holds {file.name}") from None
+
+
+async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:
+    """Save what the feed brings, at most once in `CACHE_INTERVAL`, and never what a cached start began with."""
+    seen = 0
+    while True:
+        seen = await feed.changes.wait(seen)
+        if feed.in_sync:
+            await asyncio.to_thread(cache.save, feed.cluster)
+        await asyncio.sleep(CACHE_INTERVAL)
+
+
+async def _drain(cni: CniServer, interval: float) -> None:
+    """Execute queued DELs at the start, and later ones, which a launcher may have queued while this agent started."""
+    while True:
+        await cni.drain()
+        await asyncio.sleep(interval)

@@ -1,0 +1,89 @@
+"""Following the feed: what this host knows of the cluster."""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+import structlog
+
+from overlayd.agent.backoff import Backoff
+from overlayd.agent.changes import Changes
+from overlayd.agent.client import ControllerClient
+from overlayd.model.cluster import Cluster
+from overlayd.model.errors import OverlayError
+from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot
+
+_log = structlog.get_logger(__name__)
+
+
+class ClusterFeed:
+    """The cluster as the feed tells it, kept while every controller is away.
+
+    `in_sync` is false until a controller has said so in this run: up to then the cluster is a cached one, good enough
+    to add by and not to delete by. `syncs` counts the in-sync marks, `changes` everything that may matter to others.
+    """
+
+    def __init__(self, client: ControllerClient, cached: Cluster) -> None:
+        self.cluster = cached
+        self.in_sync = False
+        self.problem: OverlayError | None = None
+        self.changes = Changes()
+        self.syncs = Changes()
+        self._client = client
+        self._staged: Cluster | None = None
+
+    @property
+    def controller(self) -> str:
+        """The URL of the controller that the feed comes from, or is asked of."""
+        return self._client.url
+
+    async def run(self, name: str, address: Callable[[], IPv4Address]) -> None:
+        """Register this host and follow the feed for ever, from one controller or another."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._client.register(name, address())
+                async for message in self._client.feed(self.cluster.revision or None):
+                    self._take(message)
+                    if isinstance(message, InSync):
+                        self._recovered()
+                        backoff.succeeded()
+            except OverlayError as error:
+                self._failed(error)
+            finally:
+                self._staged = None
+            self._client.change_over()
+            await asyncio.sleep(backoff.failed())
+
+    def _take(self, message: FeedMessage) -> None:
+        match message:
+            case Snapshot(revision=revision, puts=puts):
+                self._staged = (self._staged or Cluster()).changed(revision, puts)
+            case Delta(revision=revision, puts=puts, deletes=deletes):
+                self.cluster = self.cluster.changed(revision, puts, deletes)
+                self.changes.set()
+            case InSync(revision=revision):
+                self.cluster = (self._staged or self.cluster).changed(revision)
+                self._staged = None
+                self.in_sync = True
+                self.syncs.set()
+                self.changes.set()
+            case Bookmark(revision=revision):
+                if revision != self.cluster.revision:
+                    self.cluster = self.cluster.changed(revision)
+                    self.changes.set()
+
+    def _failed(self, error: OverlayError) -> None:
+        if self.problem is None:
+            _log.warning(
+                "cannot follow a controller; going on with what is known",
+                problem=str(error),
+                controller=self.controller,
+            )
+            self.changes.set()
+        self.problem = error
+
+    def _recovered(self) -> None:
+        if self.problem is not None:
+            _log.info("in sync with a controller again", controller=self.controller, revision=self.cluster.revision)
+        self.problem = None

@@ -1,0 +1,108 @@
+"""The blocks that this host holds: got at the first attachment, given back when their network goes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from overlayd.agent.backoff import Backoff
+from overlayd.agent.changes import Changes
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.client import ControllerClient
+from overlayd.agent.feed import ClusterFeed
+from overlayd.model.block import Block
+from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Network, NetworkState
+
+_log = structlog.get_logger(__name__)
+
+FEED_DELAY = 10.0
+"""Seconds that a new block may take from the controller's answer until the feed brings it."""
+
+
+class HeldBlocks:
+    """The blocks that the feed says are this host's."""
+
+    def __init__(self, host: HostId, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords) -> None:
+        self.host = host
+        self._client = client
+        self._feed = feed
+        self._records = records
+        self._attaching: Counter[NetworkName] = Counter()
+
+    def network_or_none(self, name: NetworkName) -> Network | None:
+        """Return a network in which this host takes part, or None."""
+        return self._feed.cluster.networks.get(name)
+
+    def network(self, name: NetworkName) -> Network:
+        """Return a network in which this host takes part; raise `NotFound` otherwise."""
+        network = self.network_or_none(name)
+        if network is None:
+            raise NotFound(f"network {name} is not known on this host", field="name")
+        return network
+
+    def held(self, name: NetworkName) -> tuple[Block, ...]:
+        """Return the blocks of a network that this host holds, by address."""
+        return self._feed.cluster.blocks_of(name, self.host)
+
+    @asynccontextmanager
+    async def attaching(self, name: NetworkName) -> AsyncIterator[Network]:
+        """Hold at least one block of a network until the end of an attachment; yield the network.
+
+        Raises:
+            NotFound: there is no such network.
+            InUse: the network is being deleted.
+            Exhausted: the network has no block left.
+            Unavailable: this host has no block yet and no controller answers, or the feed does not bring it in time.
+        """
+        self._attaching[name] += 1
+        try:
+            if not self.held(name):
+                await self.grow(name)
+            network = self.network(name)
+            if network.state is NetworkState.DELETING:
+                raise InUse(f"network {name} is being deleted", field="name")
+            yield network
+        finally:
+            self._attaching[name] -= 1
+
+    async def grow(self, name: NetworkName) -> None:
+        """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does."""
+        seen = self._feed.changes.count
+        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name)])
+        try:
+            async with asyncio.timeout(FEED_DELAY):
+                while block.key not in self._feed.cluster.blocks:
+                    seen = await self._feed.changes.wait(seen)
+        except TimeoutError:
+            raise Unavailable(f"the feed did not bring block {block.cidr} of network {name} in time") from None
+
+    async def run(self, attachments: Changes) -> None:
+        """Give the blocks of networks back that are being deleted, once nothing of this host is attached to them."""
+        wake = Changes(self._feed.changes, attachments)
+        backoff = Backoff()
+        while True:
+            seen = wake.count
+            try:
+                for block in self._unneeded():
+                    await self._client.release_block(block)
+                backoff.succeeded()
+            except OverlayError as error:
+                # Typically the controllers have not yet heard that the last endpoint went.
+                _log.debug("block not given back yet", reason=str(error))
+                await asyncio.sleep(backoff.failed())
+                continue
+            await wake.wait(seen)
+
+    def _unneeded(self) -> list[Block]:
+        used = {endpoint.network for endpoint in self._records.endpoints} | set(+self._attaching)
+        return [
+            block
+            for block in self._feed.cluster.blocks.values()
+            if block.host == self.host
+            and block.network not in used
+            and self.network(block.network).state is NetworkState.DELETING
+        ]

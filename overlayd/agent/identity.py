@@ -1,0 +1,29 @@
+"""Who this host is: an id made once, and an instance for each run of the agent."""
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.agent.files import write_atomically
+from overlayd.model import ids
+from overlayd.model.ids import HostId
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`id` stays for the life of the host; `instance` tells two machines apart that were cloned with one id."""
+
+    id: HostId
+    instance: str
+
+
+def load_identity(state_dir: Path) -> Identity:
+    """Read the host's id, or make it at the first start; raise `InvalidValue` when the file is damaged."""
+    path = state_dir / "host-id"
+    try:
+        text = path.read_bytes().decode(errors="replace").strip()
+    except FileNotFoundError:
+        text = str(uuid.uuid4())
+        write_atomically(path, f"{text}\n".encode())
+    return Identity(ids.host_id(text, str(path)), secrets.token_hex(8))

@@ -1,0 +1,90 @@
+"""Telling the controllers about this host: its endpoints, and how far its kernel is."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from overlayd.agent.backoff import Backoff
+from overlayd.agent.changes import Changes
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.client import ControllerClient
+from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.reconcile import Reconciler
+from overlayd.model.errors import OverlayError
+
+if TYPE_CHECKING:
+    from overlayd.model.endpoint import Endpoint, EndpointKey
+
+_log = structlog.get_logger(__name__)
+
+BATCH = 500
+"""Endpoints in one request; the controller refuses bodies above 1 MiB."""
+
+
+class Publication:
+    """Publishes the endpoints of this host behind the answers to the runtime, in batches.
+
+    After every in-sync mark the whole set is published: the controllers may have changed, or lost something.
+    """
+
+    def __init__(self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords) -> None:
+        self._client = client
+        self._feed = feed
+        self._records = records
+        self._published: dict[EndpointKey, Endpoint] = {}
+        self._syncs = 0
+
+    async def run(self, attachments: Changes) -> None:
+        """Publish for ever."""
+        wake = Changes(attachments, self._feed.syncs)
+        backoff = Backoff()
+        while True:
+            seen = wake.count
+            try:
+                await self._publish()
+                backoff.succeeded()
+            except OverlayError as error:
+                _log.debug("endpoints not published yet", reason=str(error))
+                await asyncio.sleep(backoff.failed())
+                continue
+            await wake.wait(seen)
+
+    async def _publish(self) -> None:
+        if self._feed.syncs.count == 0:
+            return
+        endpoints = {endpoint.key: endpoint for endpoint in self._records.endpoints}
+        if self._syncs != (syncs := self._feed.syncs.count):
+            await self._client.replace_endpoints(endpoints.values())
+            self._syncs = syncs
+            self._published = endpoints
+            return
+        changed = [endpoint for key, endpoint in endpoints.items() if self._published.get(key) != endpoint]
+        gone = [key for key in self._published if key not in endpoints]
+        for start in range(0, max(len(changed), len(gone)), BATCH):
+            puts, deletes = changed[start : start + BATCH], gone[start : start + BATCH]
+            await self._client.publish(puts, deletes)
+            self._published.update((endpoint.key, endpoint) for endpoint in puts)
+            for key in deletes:
+                del self._published[key]
+
+
+async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconciler) -> None:
+    """Report every change of the reconciler's status, and the whole of it after every in-sync mark, for ever."""
+    wake = Changes(reconciler.reports, feed.syncs)
+    backoff = Backoff()
+    reported = None
+    while True:
+        seen = wake.count
+        current = (feed.syncs.count, reconciler.status)
+        if current != reported and feed.syncs.count:
+            try:
+                problems = [(problem.object, problem.message) for problem in reconciler.status.problems]
+                await client.report(reconciler.status.applied, problems)
+                reported = current
+                backoff.succeeded()
+            except OverlayError as error:
+                _log.debug("status not reported yet", reason=str(error))
+                await asyncio.sleep(backoff.failed())
+                continue
+        await wake.wait(seen)

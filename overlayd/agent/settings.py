@@ -1,0 +1,72 @@
+"""The agent's settings: immutable, from flags and environment; a change is a restart."""
+
+import math
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from overlayd.model.errors import InvalidValue
+from overlayd.model.host import check_host_name, check_vtep_address
+from overlayd.model.ids import quoted
+
+VXLAN_PORT = 4789
+"""IANA's port for VXLAN (RFC 7348 section 5), in host byte order."""
+
+_URL = re.compile(r"https?://[^/?#\s]+/?")
+_PORT_MAX = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one agent runs.
+
+    `vtep` None means: the source address of the route to the first controller. `resync` is in seconds.
+    """
+
+    controllers: tuple[str, ...]
+    name: str
+    vtep: IPv4Address | None = None
+    vxlan_port: int = VXLAN_PORT
+    state_dir: Path = Path("/var/lib/overlayd")
+    run_dir: Path = Path("/run/overlayd")
+    resync: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidValue` that names the option."""
+        if not self.controllers:
+            raise InvalidValue("give at least one URL", field="--controller")
+        for url in self.controllers:
+            if not _is_url(url):
+                raise InvalidValue(f"{quoted(url)} is not a URL such as http://10.0.0.1:7471", field="--controller")
+        check_host_name(self.name, "--name")
+        if self.vtep is not None:
+            check_vtep_address(self.vtep, "--vtep")
+        if not 1 <= self.vxlan_port <= _PORT_MAX:
+            raise InvalidValue(f"{self.vxlan_port} is not in 1..{_PORT_MAX}", field="--vxlan-port")
+        if not 0 < self.resync < math.inf:
+            raise InvalidValue("must be a positive number", field="--resync")
+
+    @property
+    def cni_socket(self) -> Path:
+        """Where the CNI launcher connects; the launcher knows the default only."""
+        return self.run_dir / "cni.sock"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where `overlayctl plan` connects."""
+        return self.run_dir / "control.sock"
+
+    @property
+    def queue_dir(self) -> Path:
+        """Where the CNI launcher leaves a DEL while the agent is away."""
+        return self.run_dir / "del-queue"
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(_URL.fullmatch(text) and parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, or a port that is no number up to 65535
+        return False

@@ -1,0 +1,1 @@
+"""`overlayctl`: what the administrator types."""

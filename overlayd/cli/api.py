@@ -1,0 +1,69 @@
+"""The administrator's side of the controller's API, and of the agent's control socket on this host."""
+
+import json
+import socket
+from pathlib import Path
+from typing import cast
+
+import httpx
+
+from overlayd.model.errors import InvalidValue, Unavailable
+from overlayd.wire import problem
+from overlayd.wire.fields import Fields, Json
+
+CONTROL_SOCKET = Path("/run/overlayd/control.sock")
+_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+
+Document = dict[str, Json]
+"""A JSON object as the API gives it."""
+
+
+class Api:
+    """One controller's API. Every method raises the error that the API answers, or `Unavailable`."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=_TIMEOUT, trust_env=False)
+        self._url = url
+
+    def get(self, path: str, **params: str | int | None) -> Document:
+        return self._call("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def post(self, path: str, body: Document) -> Document:
+        return self._call("POST", path, body=body)
+
+    def delete(self, path: str) -> Document:
+        return self._call("DELETE", path)
+
+    def items(self, path: str, **params: str | int | None) -> list[Document]:
+        """Return the items of a collection."""
+        return [fields.value for fields in Fields(self.get(path, **params)).objects("items")]
+
+    def _call(
+        self, method: str, path: str, body: Document | None = None, params: dict[str, str | int] | None = None
+    ) -> Document:
+        try:
+            response = self._http.request(method, path, json=body, params=params)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise InvalidValue(f"{self._url!r} is not a URL: {error}", field="--controller") from error
+        except httpx.TransportError as error:
+            raise Unavailable(f"no controller answers at {self._url}: {error}") from error
+        if response.is_error:
+            raise problem.decode(response.status_code, response.content)
+        return cast("Document", response.json()) if response.content else {}
+
+
+def ask_agent(command: str) -> Document:
+    """Ask the agent of this host; raise `Unavailable` when none runs, `InvalidValue` when it refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(30.0)
+        try:
+            channel.connect(str(CONTROL_SOCKET))
+            channel.sendall(json.dumps({"command": command}).encode())
+            channel.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: channel.recv(65536), b""))
+        except OSError as error:
+            raise Unavailable(f"no agent answers on {CONTROL_SOCKET}: {error}; is overlayd running?") from error
+    fields = Fields(json.loads(answer))
+    if fields.has("error"):
+        raise InvalidValue(fields.text("error"))
+    return fields.value

@@ -1,0 +1,234 @@
+"""The commands of `overlayctl`."""
+
+import sys
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from overlayd.cli import tables
+from overlayd.cli.api import Api, Document, ask_agent
+from overlayd.model.errors import OverlayError
+from overlayd.model.network import Topology
+from overlayd.wire.fields import Fields
+
+DEFAULT_URL = "http://127.0.0.1:7471"
+POLL = 0.2
+"""Seconds between two looks at the convergence."""
+
+app = typer.Typer(help="Administer the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False)
+network_app = typer.Typer(help="Networks: isolated address spaces that containers on any host join.")
+host_app = typer.Typer(help="Hosts: where an agent runs.")
+endpoint_app = typer.Typer(help="Endpoints: attachments of containers.")
+app.add_typer(network_app, name="network", no_args_is_help=True)
+app.add_typer(host_app, name="host", no_args_is_help=True)
+app.add_typer(endpoint_app, name="endpoint", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="The network's name.")]
+NetworkFilter = Annotated[str | None, typer.Option("--network", help="Of this network only.")]
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback has this form
+    if wanted:
+        typer.echo(f"overlayctl {version('overlayd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    controller: Annotated[
+        str, typer.Option(envvar="OVERLAY_CONTROLLER_URL", help="URL of a controller.")
+    ] = DEFAULT_URL,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that every command shares."""
+    context.obj = controller
+
+
+def _api(context: typer.Context) -> Api:
+    return Api(context.obj)
+
+
+@network_app.command("create")
+def network_create(
+    context: typer.Context,
+    name: Name,
+    cidr: Annotated[str, typer.Option("--range", metavar="CIDR", help="The network's range, such as 10.32.0.0/16.")],
+    topology: Annotated[
+        Topology, typer.Option(help="routed: each host has blocks; switched: one layer-2 segment.")
+    ] = Topology.ROUTED,
+    block_length: Annotated[int | None, typer.Option(help="Prefix length of the blocks that hosts get.")] = None,
+    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier [default: the lowest free one].")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a network."""
+    pool: Document = {"range": cidr}
+    if block_length is not None:
+        pool["block_length"] = block_length
+    body: Document = {"name": name, "topology": topology.value, "pools": [pool]}
+    if vni is not None:
+        body["vni"] = vni
+    network = _api(context).post("/v1/networks", body)
+    if as_json:
+        tables.show_json(network)
+    else:
+        typer.echo(f"network {name} created: {_network_line(network)}")
+
+
+@network_app.command("list")
+def network_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """List all networks."""
+    networks = _api(context).items("/v1/networks")
+    if as_json:
+        tables.show_json(list(networks))
+        return
+    rows = [(n["name"], n["vni"], n["topology"], _ranges(n), _block_lengths(n), n["state"]) for n in networks]
+    tables.show(tables.table("Networks", ("name", "VNI", "topology", "range", "blocks", "state"), rows))
+
+
+@network_app.command("show")
+def network_show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Show a network with its blocks."""
+    api = _api(context)
+    network, blocks = api.get(f"/v1/networks/{name}"), api.items("/v1/blocks", network=name)
+    if as_json:
+        tables.show_json({**network, "blocks": list(blocks)})
+        return
+    typer.echo(f"network {name}: {_network_line(network)}")
+    names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
+    rows = [(block["cidr"], names.get(block["host"], block["host"])) for block in blocks]
+    tables.show(tables.table("Blocks", ("block", "host"), rows))
+
+
+@network_app.command("delete")
+def network_delete(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
+    """Delete a network that no container is attached to; its hosts give back their blocks first."""
+    network = _api(context).delete(f"/v1/networks/{name}")
+    if as_json:
+        tables.show_json(network or None)
+    elif network:
+        typer.echo(f"network {name} is being deleted: waiting for its hosts to give back their blocks")
+    else:
+        typer.echo(f"network {name} deleted")
+
+
+@host_app.command("list")
+def host_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """List all hosts, whether they are connected, and what is wrong with them."""
+    hosts = _api(context).items("/v1/hosts")
+    if as_json:
+        tables.show_json(list(hosts))
+        return
+    rows = []
+    for host in hosts:
+        state = "connected" if host["connected"] else "not connected"
+        rows.append(
+            (host["name"], host["number"], host["address"], state, host["applied"], _problems(host), host["id"])
+        )
+    columns = ("name", "number", "VTEP", "state", "revision", "problems", "id")
+    tables.show(tables.table("Hosts", columns, rows))
+
+
+@endpoint_app.command("list")
+def endpoint_list(context: typer.Context, network: NetworkFilter = None, as_json: AsJson = False) -> None:
+    """List the endpoints that the hosts have published."""
+    api = _api(context)
+    endpoints = api.items("/v1/endpoints", network=network)
+    if as_json:
+        tables.show_json(list(endpoints))
+        return
+    names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
+    rows = [
+        (e["address"], e["network"], names.get(e["host"], e["host"]), e["container_id"], e["interface"], e["mac"])
+        for e in endpoints
+    ]
+    columns = ("address", "network", "host", "container", "interface", "MAC")
+    tables.show(tables.table("Endpoints", columns, rows))
+
+
+@app.command()
+def plan(as_json: AsJson = False) -> None:
+    """Show what the agent of this host would do now; nothing when the kernel is as it should be."""
+    answer = ask_agent("plan")
+    if as_json:
+        tables.show_json(answer)
+        return
+    operations = Fields(answer).objects("operations")
+    for operation in operations:
+        typer.echo(operation.text("command"))
+    if not operations:
+        typer.echo("nothing to do: the kernel is as it should be")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show how far the agent of this host is."""
+    answer = ask_agent("status")
+    if as_json:
+        tables.show_json(answer)
+        return
+    fields = Fields(answer)
+    typer.echo("in sync with a controller" if answer["in_sync"] else "not in sync: no controller answers")
+    typer.echo(f"knows revision {answer['revision']}, the kernel matches {answer['applied']}")
+    rows = [(problem.text("object"), problem.text("message")) for problem in fields.objects("problems")]
+    tables.show(tables.table("Problems", ("object", "problem"), rows))
+
+
+@app.command()
+def wait(
+    context: typer.Context,
+    revision: Annotated[int | None, typer.Option(help="Wait for this revision [default: the latest].")] = None,
+    network: NetworkFilter = None,
+    timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until a revision is in force on every host; name the hosts that lag when time is up."""
+    api = _api(context)
+    deadline = time.monotonic() + timeout
+    answer = api.get("/v1/convergence", revision=revision, network=network)
+    revision = Fields(answer).number("revision")
+    while answer["in_force"] != answer["total"] and time.monotonic() < deadline:
+        time.sleep(POLL)
+        answer = api.get("/v1/convergence", revision=revision, network=network)
+    lagging = [host for host in Fields(answer).objects("hosts") if host.has("lag")]
+    if as_json:
+        tables.show_json(answer)
+    else:
+        typer.echo(f"revision {revision} is in force on {answer['in_force']} of {answer['total']} hosts")
+        for host in lagging:
+            typer.echo(f"  {host.text('name')}: {host.text('lag')}", err=True)
+    if lagging:
+        raise typer.Exit(1)
+
+
+def _network_line(network: Document) -> str:
+    return f"{network['topology']}, VNI {network['vni']}, {_ranges(network)} in blocks of {_block_lengths(network)}"
+
+
+def _ranges(network: Document) -> str:
+    return ", ".join(pool.text("range") for pool in Fields(network).objects("pools"))
+
+
+def _block_lengths(network: Document) -> str:
+    return ", ".join(f"/{pool.number('block_length')}" for pool in Fields(network).objects("pools"))
+
+
+def _problems(status: Document) -> str:
+    problems: Iterable[Fields] = Fields(status).objects("problems")
+    return "\n".join(f"{problem.text('object')}: {problem.text('message')}" for problem in problems)
+
+
+def main() -> None:
+    """Entry point of `overlayctl`."""
+    try:
+        app(standalone_mode=True)
+    except OverlayError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""What people would rather look at than read: tables, and JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from overlayd.wire.fields import Json
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return a table; the first column names the object of the row."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold cyan", border_style="dim")
+    for index, column in enumerate(columns):
+        made.add_column(column, style="bold" if index == 0 else "", overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def show(made: Table) -> None:
+    """Print a table on stdout; a table without rows is one line that says so."""
+    if made.row_count:
+        Console().print(made)
+    else:
+        sys.stdout.write(f"no {made.title}\n".lower())
+
+
+def show_json(document: Json) -> None:
+    """Print a document as JSON on stdout."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
