@@ -1,0 +1,46 @@
+"""What every test shares: root for those that need it, the asynchronous backend, golden files, hypothesis."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# A test that takes longer on a busy machine is no failure: sizes are bounded, wall time is not.
+hypothesis.settings.register_profile("overlayd", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("overlayd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files anew instead of comparing with them"
+    )
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """Root, for namespaces and mounts. Without it a test fails: a skipped one would look like one that passed."""
+    if os.geteuid() != 0:
+        pytest.fail("this test needs root, for network namespaces and mounts: run `make test` as root", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file of this name in `golden/` beside the test; `--update-golden` writes it instead."""
+    directory = Path(request.path).parent / "golden"
+
+    def check(name: str, text: str) -> None:
+        path = directory / name
+        if request.config.getoption("--update-golden"):
+            directory.mkdir(exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"{path} is missing: run pytest with --update-golden, and read what it wrote"
+        assert text == path.read_text()
+
+    return check

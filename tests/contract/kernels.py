@@ -1,0 +1,124 @@
+"""The kernels that one suite holds to one behaviour, each with the hands of an administrator beside it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Interface
+from typing import Protocol
+
+from overlayd.dataplane import ownership, render
+from overlayd.dataplane.diff import diff
+from overlayd.dataplane.items import Item, Link, Loopback, NamespaceRef, State
+from overlayd.dataplane.plan import Plan
+from overlayd.kernel import namespaces
+from overlayd.kernel.port import Kernel
+from tests.support.fake_kernel import FakeKernel
+from tests.support.namespaces import HostedKernel, SimulatedHost
+
+UNDERLAY = IPv4Interface("192.0.2.1/24")
+
+
+class World(Protocol):
+    """A host with a kernel under test, and somebody else who works on it too."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel, as the agent that runs now sees it."""
+
+    def restart_agent(self) -> None:
+        """Let the next use of `kernel` be that of a new agent."""
+
+    def add_sandbox(self, path: str) -> None:
+        """Start a workload."""
+
+    def add_by_hand(self, item: Item) -> None:
+        """Let somebody else make an item, without our marks."""
+
+    def remove_by_hand(self, item: Item) -> bool:
+        """Let somebody else remove an item; tell whether it was there. `lo` cannot be removed, and goes down."""
+
+
+def observed(world: World) -> State:
+    """Return all that is ours."""
+    return world.kernel.observe(world.kernel.namespaces())
+
+
+class FakeWorld:
+    """The kernel in memory."""
+
+    def __init__(self) -> None:
+        self._fake = FakeKernel()
+        self.kernel: Kernel = self._fake
+
+    def restart_agent(self) -> None:
+        self.kernel.close()
+
+    def add_sandbox(self, path: str) -> None:
+        self._fake.add_sandbox(path)
+
+    def add_by_hand(self, item: Item) -> None:
+        self._fake.add_foreign(item)
+
+    def remove_by_hand(self, item: Item) -> bool:
+        return self._fake.remove_by_hand(item)
+
+
+class LinuxWorld:
+    """The kernel of this machine, on a simulated host; the administrator uses iproute2."""
+
+    def __init__(self, host: SimulatedHost) -> None:
+        self._host = host
+        self.kernel: Kernel = HostedKernel(host)
+
+    def restart_agent(self) -> None:
+        self.kernel.close()
+        self.kernel = HostedKernel(self._host)
+
+    def add_sandbox(self, path: str) -> None:
+        self._host.run(namespaces.create, NamespaceRef(path))
+
+    def add_by_hand(self, item: Item) -> None:
+        self._host.command(["sh", "-c", _without_marks(render.added(item))])
+
+    def remove_by_hand(self, item: Item) -> bool:
+        command = _without_marks(render.deleted(item))
+        if isinstance(item, Link) and isinstance(item.kind, Loopback):
+            command = f"nsenter --net={item.ns} ip link set lo down"
+        try:
+            self._host.command(["sh", "-c", command])
+        except AssertionError:
+            return False
+        return True
+
+
+def _without_marks(command: str) -> str:
+    return command.replace(" extern_learn", "").replace(f" proto {ownership.PROTOCOL}", "")
+
+
+def enforce(world: World, desired: State) -> Plan:
+    """Apply what is missing, expect that it is in force then, and return what was done."""
+    plan = diff(desired, observed(world))
+    refused = [outcome for outcome in world.kernel.apply(plan) if not outcome.done]
+    assert refused == []
+    assert observed(world) == owned(desired)
+    assert not diff(desired, observed(world))
+    return plan
+
+
+def owned(state: State) -> State:
+    """Return the part of a state that is in our own namespaces: sandboxes are not observed."""
+    return frozenset(item for item in state if ownership.is_network_namespace(item.ns))
+
+
+@contextmanager
+def fake_world() -> Iterator[World]:
+    yield FakeWorld()
+
+
+@contextmanager
+def linux_world() -> Iterator[World]:
+    with SimulatedHost(UNDERLAY) as host:
+        world = LinuxWorld(host)
+        try:
+            yield world
+        finally:
+            world.kernel.close()

@@ -1,0 +1,201 @@
+"""What is changed by hand on a host is repaired, and what is not ours stays as it is."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Network
+
+import pytest
+
+from tests.integration.conftest import NewNetwork
+from tests.support.lab import Container, Lab, LabHost
+from tests.support.processes import eventually
+
+Break = Callable[[LabHost, Container, Container], None]
+
+
+def host_end(host: LabHost, container: Container) -> str:
+    """Return the name of the host's end of a container's veth pair."""
+    found = host.run("ip", "-n", f"ov-{container.network}", "-o", "neighbour", "show", str(container.address))
+    return found.split(" dev ")[1].split()[0]
+
+
+def delete_vxlan(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "link", "del", "vx0")
+
+
+def delete_veth(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "link", "del", host_end(host, here))
+
+
+def set_veth_down(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "link", "set", host_end(host, here), "down")
+
+
+def delete_routes(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "route", "flush", "proto", "118")
+
+
+def delete_neighbours(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "neighbour", "flush", "nud", "permanent")
+
+
+def delete_fdb(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("sh", "-c", f"bridge -n ov-{here.network} fdb flush dev vx0 || true")
+    for line in host.run("bridge", "-n", f"ov-{here.network}", "fdb", "show", "dev", "vx0").splitlines():
+        if " dst " in line:
+            mac, *_ = line.split()
+            host.run("bridge", "-n", f"ov-{here.network}", "fdb", "del", mac, "dev", "vx0")
+
+
+def change_mac_and_mtu(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "link", "set", "vx0", "address", "02:00:00:00:00:01", "mtu", "1000")
+
+
+def switch_forwarding_off(host: LabHost, here: Container, _there: Container) -> None:
+    inside = f"--net=/run/netns/ov-{here.network}"
+    host.run("nsenter", inside, "sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward")
+
+
+def delete_namespace(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "netns", "delete", f"ov-{here.network}")
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        delete_vxlan,
+        delete_veth,
+        set_veth_down,
+        delete_routes,
+        delete_neighbours,
+        delete_fdb,
+        change_mac_and_mtu,
+        switch_forwarding_off,
+        delete_namespace,
+    ],
+)
+def test_what_is_broken_by_hand_is_repaired(lab: Lab, new_network: NewNetwork, break_it: Break) -> None:
+    network = new_network()
+    host = lab.hosts[0]
+    here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
+    lab.in_force(here, there)
+    assert here.ping(there.address) is not None
+
+    break_it(host, here, there)
+
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=20)
+    eventually(lambda: plan_of(host) == [], "the kernel is as it should be")
+    status = host.agent_status()
+    assert status is not None
+    assert status["problems"] == []
+
+
+def plan_of(host: LabHost) -> list[object]:
+    answer = host.control("plan")
+    assert answer is not None
+    operations = answer["operations"]
+    assert isinstance(operations, list)
+    return operations
+
+
+def test_what_is_not_ours_stays(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    host = lab.hosts[0]
+    here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
+    lab.in_force(here, there)
+    inside = ("ip", "-n", f"ov-{network}")
+    host.run(*inside, "link", "add", "foreign0", "type", "bridge")
+    host.run(*inside, "link", "set", "foreign0", "up")
+    host.run(*inside, "address", "add", "192.0.2.1/24", "dev", "foreign0")
+    host.run(*inside, "route", "add", "198.51.100.0/24", "dev", "foreign0")
+    host.run(
+        "ip", "link", "add", "vxforeign", "type", "vxlan", "id", "77", "dstport", "4790", "local", str(host.address)
+    )
+    host.run("ip", "netns", "add", "foreign-ns")
+
+    def foreign() -> list[str]:
+        return [
+            host.run(*inside, "-o", "address", "show", "dev", "foreign0"),
+            host.run(*inside, "route", "show", "dev", "foreign0"),
+            host.run("ip", "-o", "-d", "link", "show", "vxforeign"),
+            host.run("ip", "netns", "list").replace("\n", " ").partition("foreign-ns")[1],
+        ]
+
+    before = foreign()
+    delete_vxlan(host, here, there)
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=20)
+    assert foreign() == before
+    host.run("ip", "link", "del", "vxforeign")
+
+
+def test_a_vni_that_a_foreign_device_has_is_a_problem_with_its_reason(own_lab: Lab) -> None:
+    host, other = own_lab.hosts
+    host.run(
+        "ip", "link", "add", "vxforeign", "type", "vxlan", "id", "99", "dstport", "4789", "local", str(host.address)
+    )
+    own_lab.overlayctl("network", "create", "taken", "--range", "10.50.0.0/16", "--vni", "99")
+    own_lab.overlayctl("network", "create", "free", "--range", "10.51.0.0/16")
+    host.add_sandbox("c")
+    refused = host.cni(
+        "ADD", {"cniVersion": "1.0.0", "name": "taken"}, CONTAINERID="c", NETNS="/run/netns/c", IFNAME="e0"
+    )
+    assert refused.status == 1
+    assert refused.json["code"] == 11
+    assert "vx0" in str(refused.json["msg"])
+    free = [h.attach(f"free-{h.name}", "free") for h in (host, other)]
+    eventually(lambda: free[0].ping(free[1].address, wait=0.2) is not None, "another network is not concerned")
+
+    host.run("ip", "link", "del", "vxforeign")
+    eventually(lambda: (host.agent_status() or {}).get("problems") == [], "the problem is over")
+    assert host.attach("c", "taken").address in IPv4Network("10.50.0.0/16")
+
+
+def test_the_second_of_two_hosts_with_one_address_is_refused(own_lab: Lab) -> None:
+    first, second = own_lab.hosts
+    second.stop_agent()
+    second.start_agent("--vtep", str(first.address), wait=False)
+
+    def problems() -> str:
+        return str((second.agent_status() or {}).get("problems"))
+
+    eventually(lambda: f"{first.address} is the address of host" in problems(), "the refusal and its reason are shown")
+    assert not (second.agent_status() or {})["in_sync"]
+    assert (first.agent_status() or {})["in_sync"]
+
+
+def test_a_changed_address_is_announced_and_the_block_is_kept(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16")
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
+    own_lab.in_force(here, there)
+    host = own_lab.hosts[1]
+    blocks = own_lab.overlayctl("network", "show", "blue", "--json")
+    host.stop_agent()
+    host.run("ip", "address", "del", f"{host.address}/24", "dev", "eth0")
+    host.run("ip", "address", "add", "10.99.0.99/24", "dev", "eth0")
+    assert here.ping(there.address, wait=0.3) is None
+
+    host.start_agent("--vtep", "10.99.0.99")
+
+    own_lab.overlayctl("wait")
+    assert here.ping(there.address) is not None
+    assert (
+        own_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2] == blocks.partition("blocks")[2]
+    )
+
+
+def test_a_full_disk_refuses_attachments_and_keeps_forwarding(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.53.0.0/16")
+    host = own_lab.hosts[0]
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
+    own_lab.in_force(here, there)
+    host.add_sandbox("late")
+    host.run("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", "/run/overlayd/attachments")
+    host.execute(["sh", "-c", "cat /dev/zero > /run/overlayd/attachments/filler"])
+    refused = host.cni(
+        "ADD", {"cniVersion": "1.0.0", "name": "blue"}, CONTAINERID="late", NETNS="/run/netns/late", IFNAME="e"
+    )
+    assert refused.status == 1
+    assert refused.json["code"] == 5
+    assert here.ping(there.address) is not None
+    assert "e@" not in host.run("ip", "-n", "late", "-o", "link")
+    host.run("umount", "/run/overlayd/attachments")
+    assert host.attach("late", "blue").ping(there.address) is not None

@@ -1,0 +1,140 @@
+"""Stopping, killing and restarting agents and controllers, with traffic running."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import COMMANDS, CommandFailed, Container, Lab, LabHost, plugin_config
+from tests.support.pinging import Pinging
+from tests.support.processes import eventually
+
+
+def pair(lab: Lab, network: str, topology: str = "routed") -> tuple[Container, Container]:
+    lab.overlayctl("network", "create", network, "--range", "10.40.0.0/16", "--topology", topology)
+    source, destination = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
+    lab.in_force(source, destination)
+    return source, destination
+
+
+def plan_of(host: LabHost) -> list[str]:
+    answer = host.control("plan")
+    assert answer is not None
+    operations = answer["operations"]
+    assert isinstance(operations, list)
+    return [operation["command"] for operation in operations]
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_ping_is_lost_while_the_agent_restarts(
+    own_lab: Lab, tmp_path: Path, how: signal.Signals, topology: str
+) -> None:
+    source, destination = pair(own_lab, "blue", topology)
+    with Pinging(source, destination.address, tmp_path / "ping") as pinging:
+        for host in own_lab.hosts:
+            host.stop_agent(how)
+            pinging.more(50)
+            host.start_agent()
+            pinging.more(50)
+    assert pinging.lost == set()
+    assert [plan_of(host) for host in own_lab.hosts] == [[], []], "the kernel was adopted as it was"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_no_ping_is_lost_while_the_controller_restarts(own_lab: Lab, tmp_path: Path, how: signal.Signals) -> None:
+    source, destination = pair(own_lab, "blue")
+    with Pinging(source, destination.address, tmp_path / "ping") as pinging:
+        own_lab.stop_controller(how)
+        for host in own_lab.hosts:
+            eventually(lambda: not in_sync(host), f"{host.name} notices")  # noqa: B023 - used at once
+        pinging.more(50)
+        own_lab.start_controller()
+        own_lab.overlayctl("wait")
+        pinging.more(50)
+    assert pinging.lost == set()
+
+
+def in_sync(host: LabHost) -> bool:
+    status = host.agent_status()
+    assert status is not None
+    return bool(status["in_sync"])
+
+
+def test_attach_and_detach_go_on_without_a_controller(own_lab: Lab) -> None:
+    source, destination = pair(own_lab, "blue")
+    own_lab.stop_controller(signal.SIGKILL)
+
+    late = own_lab.hosts[0].attach("late", "blue")
+    assert late.ping(destination.address) is not None
+    assert destination.ping(late.address) is not None
+    assert own_lab.hosts[0].detach(late).status == 0
+    assert source.ping(late.address, wait=0.3) is None
+
+    own_lab.hosts[0].add_sandbox("stranger")
+    refused = own_lab.hosts[0].cni(
+        "ADD", plugin_config("unheard-of"), CONTAINERID="stranger", NETNS="/run/netns/stranger", IFNAME="eth0"
+    )
+    assert refused.status == 1
+    assert refused.json["code"] == 11, "another network takes a controller, and may work later"
+
+    kept = own_lab.hosts[1].attach("kept", "blue")
+    own_lab.start_controller()
+    own_lab.in_force(kept, source)
+    assert "late" not in own_lab.published("blue")
+
+
+def test_an_agent_that_starts_without_a_controller_works_on_what_it_knew(own_lab: Lab) -> None:
+    _, destination = pair(own_lab, "blue")
+    host = own_lab.hosts[0]
+    cached = host.directory / "written/var/lib/overlayd/cluster.json"
+    eventually(lambda: len(json.loads(cached.read_text())["records"]) > 4, "the cluster is cached")
+    own_lab.stop_controller(signal.SIGKILL)
+    host.stop_agent(signal.SIGKILL)
+    host.start_agent(wait=False)
+    late = host.attach("late", "blue")
+    assert late.ping(destination.address) is not None
+    assert plan_of(host) == []
+
+
+def test_a_del_while_the_agent_is_away_is_done_at_its_start(own_lab: Lab) -> None:
+    source, destination = pair(own_lab, "blue")
+    host = own_lab.hosts[1]
+    host.stop_agent()
+
+    done = host.detach(destination)
+    assert (done.status, done.stdout) == (0, "")
+    again = host.cni("DEL", plugin_config("blue"), CONTAINERID=destination.name, IFNAME="eth0")
+    assert again.status == 0
+    added = host.cni("ADD", plugin_config("blue", "1.1.0"), CONTAINERID="x", NETNS=destination.sandbox, IFNAME="eth1")
+    assert added.status == 1
+    assert (added.json["code"], added.json["cniVersion"]) == (11, "1.1.0")
+
+    host.start_agent()
+    eventually(lambda: destination.name not in own_lab.published("blue"), "the queued DEL is done")
+    assert source.ping(destination.address, wait=0.3) is None
+    assert host.run("ls", "/run/overlayd/del-queue") == ""
+
+
+def test_a_second_agent_on_a_host_is_refused(own_lab: Lab) -> None:
+    host = own_lab.hosts[0]
+    with pytest.raises(CommandFailed, match="another overlayd runs on this host"):
+        host.run(str(COMMANDS / "overlayd"), "run", "--controller", own_lab.urls[0])
+    assert in_sync(host)
+
+
+def test_a_reboot_leaks_no_address_and_keeps_the_block(own_lab: Lab) -> None:
+    source, destination = pair(own_lab, "blue")
+    host = own_lab.hosts[1]
+
+    host.reboot()
+    host.start_agent()
+
+    own_lab.overlayctl("wait")
+    assert own_lab.published("blue") == {source.name}
+    back = host.attach("back", "blue")
+    assert back.address == destination.address, "the same block, from its beginning"
+    own_lab.in_force(back)
+    assert source.ping(back.address) is not None
+    assert len(json.loads(own_lab.overlayctl("host", "list", "--json"))) == 2

@@ -1,0 +1,204 @@
+"""Clusters to test with: one example that reads well, and strategies over a small universe.
+
+The universe is small (a few names, two addresses a host) so that two independent draws share most of their keys: a
+diff between them adds, changes and removes. Blocks and addresses come from ipam, so they never overlap.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from hypothesis import strategies as st
+
+from overlayd.dataplane.resolve import Site
+from overlayd.ipam import addresses, blocks
+from overlayd.model.block import Block
+from overlayd.model.cluster import Cluster, Record
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.host import Host
+from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, MacAddress, NetworkName, Revision, Vni
+from overlayd.model.network import Network, NetworkState, Pool, Topology
+
+HERE = HostId("host-1")
+"""The host whose dataplane is looked at."""
+
+NETWORK_NAMES = ("blue", "green", "red")
+HOST_COUNT = 5
+_RANGES = ("10.32.0.0/16", "10.32.0.0/24", "10.64.0.0/20", "172.20.0.0/16")
+"""Two of them overlap: networks are isolated, and may use the same addresses."""
+
+_BLOCK_LENGTHS = (26, 28, 29)
+_MTUS = (1450, 1500, 9000)
+_CONTAINERS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """All that `resolve` asks for: what the feed says, what holds on this host, and its own endpoints."""
+
+    cluster: Cluster
+    site: Site
+    endpoints: tuple[Endpoint, ...]
+
+
+def network(
+    name: str = "blue", topology: Topology = Topology.ROUTED, cidr: str = "10.32.0.0/16", block_length: int = 24
+) -> Network:
+    """Return a network; its VNI follows from its name."""
+    vni = 100 + NETWORK_NAMES.index(name) if name in NETWORK_NAMES else 99
+    return Network(NetworkName(name), Vni(vni), topology, (Pool(IPv4Network(cidr), block_length),))
+
+
+def host(number: int, address: str | None = None) -> Host:
+    """Return host `number`, which is ``host-<number>`` at 192.0.2.<number> unless told otherwise."""
+    where = IPv4Address(address or f"192.0.2.{number}")
+    return Host(HostId(f"host-{number}"), HostNumber(number), f"node-{number}", where)
+
+
+def block(number: int, cidr: str, name: str = "blue") -> Block:
+    """Return a block of host `number`."""
+    return Block(NetworkName(name), IPv4Network(cidr), HostId(f"host-{number}"))
+
+
+def endpoint(number: int, container: str, address: str, name: str = "blue", interface: str = "eth0") -> Endpoint:
+    """Return an endpoint on host `number`; its MAC follows from the address, to be recognised in a listing."""
+    return Endpoint(
+        network=NetworkName(name),
+        container_id=ContainerId(container),
+        interface=InterfaceName(interface),
+        host=HostId(f"host-{number}"),
+        address=IPv4Address(address),
+        mac=MacAddress("02:00:" + IPv4Address(address).packed.hex(":")),
+        sandbox=f"/run/netns/{container}",
+    )
+
+
+def cluster(records: Iterable[Record], revision: int = 1) -> Cluster:
+    """Return the cluster of these records."""
+    return Cluster().changed(Revision(revision), records)
+
+
+def example(topology: Topology, *endpoints: Endpoint) -> Cluster:
+    """Return network `blue` on hosts 1, 2 and 3, with a block each, and these endpoints."""
+    hosts = [host(number) for number in (1, 2, 3)]
+    held = [block(number, f"10.32.{number - 1}.0/24") for number in (1, 2, 3)]
+    return cluster([network(topology=topology), *hosts, *held, *endpoints])
+
+
+def site(underlay_mtu: int = 1500) -> Site:
+    """Return what holds on host 1."""
+    return Site(HERE, underlay_mtu, 4789)
+
+
+def networks(names: Sequence[str] = NETWORK_NAMES) -> st.SearchStrategy[Network]:
+    """Networks with one of these names; the VNI follows from the name."""
+    return st.builds(
+        lambda name, topology, cidr, length, state: Network(
+            name=NetworkName(name),
+            vni=Vni(100 + names.index(name)),
+            topology=topology,
+            pools=(Pool(IPv4Network(cidr), length),),
+            state=state,
+        ),
+        st.sampled_from(names),
+        st.sampled_from(Topology),
+        st.sampled_from(_RANGES),
+        st.sampled_from(_BLOCK_LENGTHS),
+        st.sampled_from([NetworkState.ACTIVE, NetworkState.ACTIVE, NetworkState.DELETING]),
+    )
+
+
+def network_sets() -> st.SearchStrategy[tuple[Network, ...]]:
+    """None to all of the networks, each at most once."""
+    return st.lists(networks(), unique_by=lambda made: made.name, max_size=len(NETWORK_NAMES)).map(tuple)
+
+
+def hosts(numbers: Sequence[int] = tuple(range(1, HOST_COUNT + 1))) -> st.SearchStrategy[Host]:
+    """One of these hosts, at one of the two underlay addresses that it may have."""
+    return st.builds(
+        lambda number, second: host(number, f"198.51.100.{number}" if second else None),
+        st.sampled_from(numbers),
+        st.booleans(),
+    )
+
+
+def host_sets() -> st.SearchStrategy[tuple[Host, ...]]:
+    """Host 1 and none to all of the others."""
+    others = st.lists(hosts(range(2, HOST_COUNT + 1)), unique_by=lambda made: made.id, max_size=HOST_COUNT - 1)
+    return st.tuples(hosts([1]), others).map(lambda pair: (pair[0], *pair[1]))
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> Cluster:
+    """Clusters with host 1: networks, hosts, about two blocks a host and network, and endpoints in them."""
+    members = draw(host_sets())
+    records: list[Record] = [*members]
+    attached: list[Endpoint] = []
+    for made in draw(network_sets()):
+        held: list[Block] = []
+        most = min(2 * len(members), made.pools[0].capacity)
+        for owner in draw(st.lists(st.sampled_from(members), max_size=most)):
+            cidr = blocks.free_block(made.pools[0], [other.cidr for other in held])
+            held.append(Block(made.name, cidr, owner.id))
+        records += [made, *held]
+        for where in draw(st.lists(st.sampled_from(held), max_size=4)) if held else []:
+            attached += _attached(draw, made, where, attached)
+    return cluster([*records, *attached], draw(st.integers(1, 1000)))
+
+
+@st.composite
+def local_endpoints(draw: st.DrawFn, known: Cluster, owner: HostId = HERE) -> tuple[Endpoint, ...]:
+    """The endpoints that the cluster already has on a host, less some, and some that no controller knows of yet."""
+    there = list(known.endpoints.values())
+    local = [one for one in there if one.host == owner and draw(st.booleans())]
+    for made in known.networks.values():
+        held = known.blocks_of(made.name, owner)
+        for where in draw(st.lists(st.sampled_from(held), max_size=3)) if held else []:
+            new = _attached(draw, made, where, there)
+            there += new
+            local += new
+    return tuple(local)
+
+
+def sites() -> st.SearchStrategy[Site]:
+    """What may hold on host 1."""
+    return st.builds(Site, st.just(HERE), st.sampled_from(_MTUS), st.just(4789))
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Scene:
+    """Host 1 in a cluster."""
+    known = draw(clusters())
+    return Scene(known, draw(sites()), draw(local_endpoints(known)))
+
+
+def _attached(draw: st.DrawFn, to: Network, where: Block, others: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return one more endpoint in a block, or none when the block is full or the container cannot join.
+
+    A container has one sandbox, with an interface for each of its networks; as the agent would have it, it is in one
+    network at most where ranges overlap.
+    """
+    there = list(others)
+    container = ContainerId(f"{where.host}-container-{draw(st.integers(1, _CONTAINERS))}")
+    joined = [other for other in there if other.container_id == container]
+    taken = {other.address for other in there if other.network == to.name and other.address in where.cidr}
+    if any(_may_overlap(other.address, to) for other in joined) or len(taken) == addresses.usable(to, where):
+        return []
+    address = addresses.free_address(to, [where], taken)
+    tail = draw(st.integers(0, 255)).to_bytes(1, "big") + address.packed
+    return [
+        Endpoint(
+            network=to.name,
+            container_id=container,
+            interface=InterfaceName(f"eth{NETWORK_NAMES.index(to.name)}"),
+            host=where.host,
+            address=address,
+            mac=MacAddress(f"02:{tail.hex(':')}"),
+            sandbox=f"/run/netns/{container}",
+        )
+    ]
+
+
+def _may_overlap(address: IPv4Address, other: Network) -> bool:
+    """Tell whether the range of an address may overlap a network's: ours differ in the first 16 bits or overlap."""
+    return address in other.pools[0].range.supernet(new_prefix=16)

@@ -1,0 +1,392 @@
+"""Simulated hosts: network and mount namespaces on one machine, joined by an underlay.
+
+A host has its own /run, its own version of /etc, /opt and /var/lib, one underlay device `eth0`, and sees nothing of the
+machine's network. Agents and controllers run in it as the real processes.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from cni.install import conflist
+from tests.support.processes import Pid, Process, eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = Path(sys.executable).parent
+"""Where the entry points of the environment that runs the lab are."""
+
+UNDERLAY = "10.99.0"
+CONTROLLER = f"{UNDERLAY}.1"
+PORT = 7471
+
+_HOLD = (
+    "mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/netns && {mounts} ip link set lo up && exec sleep infinity"
+)
+
+
+class CommandFailed(AssertionError):
+    """A command of the lab failed; carries what it printed."""
+
+
+def run(command: Sequence[str], **options: object) -> str:
+    """Run a command to its end; return its output or fail with all of it."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return str(done.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What an execution of the CNI plugin gave."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, object]:
+        found = json.loads(self.stdout)
+        assert isinstance(found, dict)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A workload: here just a sandbox, as a pause container has it, and what ADD gave for it."""
+
+    host: "LabHost"
+    name: str
+    network: str
+    interface: str
+    result: dict[str, object]
+
+    @property
+    def sandbox(self) -> str:
+        return f"/run/netns/{self.name}"
+
+    @property
+    def address(self) -> IPv4Address:
+        ips = self.result["ips"]
+        assert isinstance(ips, list)
+        return IPv4Address(ips[0]["address"].partition("/")[0])
+
+    def run(self, *command: str) -> str:
+        """Run a command in the sandbox."""
+        return self.host.run("nsenter", f"--net={self.sandbox}", *command)
+
+    def ping(self, address: IPv4Address, *, wait: float = 2.0, size: int | None = None) -> float | None:
+        """Send one echo request; return the round trip in ms, or None when no answer came within `wait` seconds.
+
+        With `size`, in bytes, the IP packet has this size and must not be fragmented.
+        """
+        options = ["-M", "do", "-s", str(size - 28)] if size else []
+        command = ["nsenter", f"--net={self.sandbox}", "ping", "-n", "-c1", f"-W{wait}", *options, str(address)]
+        done = self.host.execute(command)
+        if done.returncode not in {0, 1, 2}:
+            raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+        if done.returncode:
+            return None
+        return float(done.stdout.partition("time=")[2].partition(" ms")[0])
+
+
+class LabHost:
+    """One simulated host."""
+
+    def __init__(self, lab: "Lab", number: int) -> None:
+        self.name = f"host{number}"
+        self.address = IPv4Address(f"{UNDERLAY}.{10 + number}")
+        self.directory = lab.directory / self.name
+        self.agent: Process | None = None
+        self._lab = lab
+        self._boot()
+        self.run(sys.executable, "-m", "cni.install")
+
+    def _boot(self) -> None:
+        self._holder = self._lab.hold(self.name, self._mounts())
+        self._lab.wire(self.name, self.pid)
+        self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        self.run("ip", "link", "set", "eth0", "up")
+
+    def reboot(self) -> None:
+        """Lose everything but the disk: processes, namespaces, and /run with them."""
+        if self.agent:
+            self.agent.kill()
+            self.agent = None
+        self._lab.release(self._holder)
+        self._boot()
+
+    @property
+    def pid(self) -> int:
+        return self._holder.pid.number
+
+    def _mounts(self) -> str:
+        """Give the host its own version of some directories: what it writes there outlives a boot, and stays here."""
+        steps = []
+        for place in ("etc", "opt", "var/lib"):
+            upper, work = (self.directory / kind / place for kind in ("written", "work"))
+            upper.mkdir(parents=True, exist_ok=True)
+            work.mkdir(parents=True, exist_ok=True)
+            options = f"lowerdir=/{place},upperdir={upper},workdir={work}"
+            steps.append(f"mount -t overlay -o {options} overlay /{place} &&")
+        return " ".join(steps)
+
+    def enter(self, command: Sequence[str]) -> list[str]:
+        """Return a command that runs another one on this host."""
+        return ["nsenter", f"--target={self.pid}", "--net", "--mount", f"--wd={ROOT}", "--", *command]
+
+    def execute(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.enter(command), input=stdin, capture_output=True, text=True, check=False, env=environment
+        )
+
+    def run(self, *command: str) -> str:
+        """Run a command on this host; return its output or fail with all of it."""
+        return run(self.enter(command))
+
+    def start_agent(self, *options: str, wait: bool = True) -> Process:
+        """Start the agent; wait until it is in sync with a controller, or until its sockets are there."""
+        command = [str(COMMANDS / "overlayd"), "run", "--name", self.name, "--resync", "2", *options]
+        for url in self._lab.urls:
+            command += ["--controller", url]
+        agent = Process(self.enter(command), self.directory / "agent.log", lasting=self._lab.lasting)
+        self.agent = agent
+
+        def ready() -> bool:
+            agent.check()
+            status = self.agent_status()
+            return status is not None and (not wait or bool(status["in_sync"]))
+
+        eventually(ready, f"the agent of {self.name} answers{' in sync' if wait else ''}")
+        return agent
+
+    def stop_agent(self, number: signal.Signals = signal.SIGTERM) -> None:
+        assert self.agent is not None
+        self.agent.stop(number)
+        self.agent = None
+
+    def agent_status(self) -> dict[str, object] | None:
+        """Ask the agent's control socket; None while nobody listens."""
+        return self.control("status")
+
+    def control(self, command: str) -> dict[str, object] | None:
+        path = f"/proc/{self.pid}/root/run/overlayd/control.sock"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+            try:
+                channel.connect(path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                return None
+            channel.sendall(json.dumps({"command": command}).encode())
+            channel.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: channel.recv(65536), b""))
+        found = json.loads(answer) if answer else None
+        assert found is None or isinstance(found, dict)
+        return found
+
+    def add_sandbox(self, name: str) -> str:
+        """Make a network namespace as a runtime would; return its path."""
+        self.run("ip", "netns", "add", name)
+        return f"/run/netns/{name}"
+
+    def remove_sandbox(self, name: str) -> None:
+        self.run("ip", "netns", "delete", name)
+
+    def cni(self, command: str, config: Mapping[str, object] | str, **variables: str) -> Executed:
+        """Execute the plugin as a runtime does: the CNI_* variables and the config on stdin, nothing else."""
+        environment = {"CNI_COMMAND": command, "CNI_PATH": "/opt/cni/bin", "PATH": os.defpath}
+        environment |= {f"CNI_{name}": value for name, value in variables.items()}
+        stdin = config if isinstance(config, str) else json.dumps(config)
+        done = self.execute(["/opt/cni/bin/overlayd"], environment, stdin)
+        return Executed(done.returncode, done.stdout, done.stderr)
+
+    def attach(
+        self, name: str, network: str, interface: str = "eth0", version: str = "1.0.0", arguments: str = ""
+    ) -> Container:
+        """Make a sandbox if there is none of this name, and ADD it to a network."""
+        if name not in self.run("ip", "netns", "list").split():
+            self.add_sandbox(name)
+        variables = {"CONTAINERID": name, "NETNS": f"/run/netns/{name}", "IFNAME": interface, "ARGS": arguments}
+        added = self.cni("ADD", plugin_config(network, version), **variables)
+        if added.status:
+            raise CommandFailed(f"ADD of {name} to {network} on {self.name}: {added.stdout}{added.stderr}")
+        return Container(self, name, network, interface, added.json)
+
+    def detach(self, container: Container) -> Executed:
+        """DEL a container's attachment; the sandbox stays."""
+        return self.cni(
+            "DEL",
+            plugin_config(container.network),
+            CONTAINERID=container.name,
+            NETNS=container.sandbox,
+            IFNAME=container.interface,
+        )
+
+
+def plugin_config(network: str, version: str = "1.0.0", **more: object) -> dict[str, object]:
+    """Return what a runtime sends on stdin: the plugin's part of the list, with the list's name and version."""
+    whole = conflist(network, version)
+    plugins = whole["plugins"]
+    assert isinstance(plugins, list)
+    return {"cniVersion": version, "name": network, **plugins[0], **more}
+
+
+class Lab:
+    """An underlay, a controller and hosts. Everything ends with the `with` block, or by `down` when it is lasting."""
+
+    def __init__(self, directory: Path, hosts: int = 0, *, lasting: bool = False) -> None:
+        self.directory = directory
+        self.lasting = lasting
+        self.hosts: list[LabHost] = []
+        self.controller: Process | None = None
+        self.urls = [f"http://{CONTROLLER}:{PORT}"]
+        self._wanted = hosts
+        self._holders: list[Process] = []
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        if os.geteuid() != 0:
+            raise PermissionError("the lab makes network namespaces and needs root: run it as root")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as failure:
+            failure.callback(self.down)
+            self.underlay = self.hold("underlay", "")
+            self.underlay_run("ip", "link", "add", "under0", "type", "bridge")
+            self.underlay_run("ip", "address", "add", f"{CONTROLLER}/24", "dev", "under0")
+            self.underlay_run("ip", "link", "set", "under0", "up")
+            for _ in range(self._wanted):
+                self.add_host()
+            failure.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.lasting or error is not None:
+            self.down()
+
+    def down(self) -> None:
+        """End every process; the namespaces, and all that is in them, end with the last one."""
+        daemons = [host.agent for host in self.hosts if host.agent] + ([self.controller] if self.controller else [])
+        for daemon in daemons:
+            daemon.kill()
+        for holder in self._holders:
+            holder.kill()
+        self.hosts.clear()
+        self._holders.clear()
+
+    @property
+    def pids(self) -> list[Pid]:
+        """Every process that the lab started."""
+        daemons = [host.agent for host in self.hosts if host.agent] + ([self.controller] if self.controller else [])
+        return [process.pid for process in (*daemons, *self._holders)]
+
+    def release(self, holder: Process) -> None:
+        """End what holds a host's namespaces; wait until they are gone, and its port of the underlay with them."""
+        holder.kill()
+        self._holders.remove(holder)
+
+    def hold(self, name: str, mounts: str) -> Process:
+        """Make a network and a mount namespace, held by a process that does nothing."""
+        script = _HOLD.format(mounts=mounts)
+        command = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-ec", script]
+        holder = Process(command, self.directory / f"{name}.log", lasting=self.lasting)
+        self._holders.append(holder)
+
+        def sleeps() -> bool:
+            holder.check()
+            return Path(f"/proc/{holder.pid.number}/comm").read_text().strip() == "sleep"
+
+        eventually(sleeps, f"the namespaces of {name} are there")
+        return holder
+
+    def wire(self, name: str, pid: int, mtu: int = 1500) -> None:
+        """Join a host to the underlay: its eth0 and a port of the underlay's bridge."""
+        port = f"to-{name}"
+        eventually(lambda: f" {port}@" not in run(self.enter_underlay(["ip", "-o", "link"])), f"{port} is free")
+        peer = ["peer", "name", "eth0", "netns", str(pid), "mtu", str(mtu)]
+        run(["ip", "link", "add", port, "netns", str(self.underlay.pid.number), "mtu", str(mtu), "type", "veth", *peer])
+        self.underlay_run("ip", "link", "set", port, "master", "under0", "up")
+
+    def add_host(self) -> LabHost:
+        host = LabHost(self, len(self.hosts) + 1)
+        self.hosts.append(host)
+        return host
+
+    def enter_underlay(self, command: Sequence[str]) -> list[str]:
+        return ["nsenter", f"--target={self.underlay.pid.number}", "--net", "--", *command]
+
+    def underlay_run(self, *command: str) -> str:
+        return run(self.enter_underlay(command))
+
+    @property
+    def api_url(self) -> str:
+        """The controller's API as this machine reaches it, on loopback."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start_controller(self, port: int = 0) -> Process:
+        """Start the controller: on the underlay for the agents, and on this machine's loopback for us."""
+        with socket.create_server(("127.0.0.1", port or self._port), backlog=128) as local:
+            self._port = local.getsockname()[1]
+            command = [str(COMMANDS / "overlay-controller"), "run", "--store", str(self.directory / "store.db")]
+            command += ["--listen", f"{CONTROLLER}:{PORT}", "--listen", f"fd:{local.fileno()}"]
+            controller = Process(
+                self.enter_underlay(command),
+                self.directory / "controller.log",
+                lasting=self.lasting,
+                pass_fds=[local.fileno()],
+            )
+        self.controller = controller
+
+        def ready() -> bool:
+            controller.check()
+            try:
+                return httpx.get(f"{self.api_url}/healthz", trust_env=False).is_success
+            except httpx.TransportError:
+                return False
+
+        eventually(ready, "the controller answers")
+        return controller
+
+    def stop_controller(self, number: signal.Signals = signal.SIGTERM) -> None:
+        assert self.controller is not None
+        self.controller.stop(number)
+        self.controller = None
+
+    def overlayctl(self, *arguments: str, check: Callable[[int], bool] = lambda status: status == 0) -> str:
+        """Run the administrator's command; fail with its output unless `check` likes the exit status."""
+        environment = {**os.environ, "OVERLAY_CONTROLLER_URL": self.api_url, "COLUMNS": "160"}
+        command = [str(COMMANDS / "overlayctl"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if not check(done.returncode):
+            raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def published(self, network: str) -> set[str]:
+        """Return the containers whose endpoints in a network the controllers know."""
+        listed = json.loads(self.overlayctl("endpoint", "list", "--network", network, "--json"))
+        return {endpoint["container_id"] for endpoint in listed}
+
+    def in_force(self, *containers: Container) -> None:
+        """Wait until the controllers know these containers, and every host of their networks has them in force."""
+        for network in {container.network for container in containers}:
+            names = {container.name for container in containers if container.network == network}
+            eventually(lambda: names <= self.published(network), f"{names} are published")  # noqa: B023 - used at once
+            self.overlayctl("wait", "--network", network)
+
+    def remove_files(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""A simulated host in this process: one thread with a network namespace and a /run of its own.
+
+Whatever the thread makes, and whatever commands it starts, stays in there: the machine's /run/netns never shows it, and
+all of it goes when the thread ends.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address, IPv4Interface
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from overlayd.dataplane.items import NamespaceRef, State
+from overlayd.dataplane.plan import Plan
+from overlayd.kernel import namespaces
+from overlayd.kernel.linux import LinuxKernel
+from overlayd.kernel.port import Outcome, Underlay
+
+UNDERLAY_DEVICE = "eth0"
+
+_CLONE_NEWNS = 0x20000
+_MS_REC = 0x4000
+_MS_PRIVATE = 0x40000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SimulatedHost:
+    """A host with `lo` and one underlay device, for use in a `with` statement."""
+
+    def __init__(self, underlay: IPv4Interface, mtu: int = 1500) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._underlay = underlay
+        self._mtu = mtu
+
+    def __enter__(self) -> Self:
+        self.run(_isolate)
+        # A bridge without ports, as not every machine has dummy devices.
+        device = f"link add {UNDERLAY_DEVICE} mtu {self._mtu} type bridge"
+        address = f"address add {self._underlay} dev {UNDERLAY_DEVICE}"
+        self.command(["ip", "-batch", "-"], f"link set lo up\n{device}\n{address}\nlink set {UNDERLAY_DEVICE} up\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown()
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function on this host."""
+        return self._executor.submit(function, *args, **kwargs).result()
+
+    def command(self, words: list[str], text: str = "") -> str:
+        """Run a command on this host and return its output; one that fails is an AssertionError."""
+        done = self.run(subprocess.run, words, input=text, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+
+def _isolate() -> None:
+    namespaces.unshare(namespaces.CLONE_NEWNET | _CLONE_NEWNS)
+    # Otherwise the mounts below would spread to the machine, where / is shared.
+    namespaces.mount("none", "/", "none", _MS_PRIVATE | _MS_REC)
+    namespaces.mount("tmpfs", "/run", "tmpfs", 0)
+
+
+class HostedKernel:
+    """The real kernel, as an agent on a simulated host sees it. Starting another one is restarting the agent."""
+
+    def __init__(self, host: SimulatedHost) -> None:
+        self._host = host
+        self._kernel = host.run(LinuxKernel)
+
+    def namespaces(self) -> frozenset[NamespaceRef]:
+        return self._host.run(self._kernel.namespaces)
+
+    def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
+        return self._host.run(self._kernel.sandbox_id, sandbox)
+
+    def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
+        return self._host.run(self._kernel.observe, namespaces)
+
+    def missing(self, items: State) -> State:
+        return self._host.run(self._kernel.missing, items)
+
+    def apply(self, plan: Plan) -> tuple[Outcome, ...]:
+        return self._host.run(self._kernel.apply, plan)
+
+    def underlay(self, address: IPv4Address) -> Underlay:
+        return self._host.run(self._kernel.underlay, address)
+
+    def close(self) -> None:
+        self._host.run(self._kernel.close)

@@ -1,0 +1,45 @@
+"""A stream of pings that tells afterwards whether one got lost."""
+
+import re
+import signal
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Self
+
+from tests.support.lab import Container
+from tests.support.processes import Process, eventually
+
+_ANSWER = re.compile(r"icmp_seq=(\d+)")
+
+
+class Pinging:
+    """Sends an echo request every millisecond from the beginning of the `with` block to its end."""
+
+    def __init__(self, source: Container, destination: IPv4Address, log: Path) -> None:
+        inside = ["nsenter", f"--net={source.sandbox}", "ping", "-n", "-i", "0.001", str(destination)]
+        self._command = source.host.enter(inside)
+        self._log = log
+
+    def __enter__(self) -> Self:
+        self._process = Process(self._command, self._log)
+        self.more(50)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop(signal.SIGINT)
+
+    @property
+    def answered(self) -> list[int]:
+        """The sequence numbers of the answers so far."""
+        return [int(number) for number in _ANSWER.findall(self._process.output)]
+
+    def more(self, count: int) -> None:
+        """Wait until so many more answers have come."""
+        goal = len(self.answered) + count
+        eventually(lambda: len(self.answered) >= goal, f"{count} more pings are answered")
+
+    @property
+    def lost(self) -> set[int]:
+        """The sequence numbers without an answer, up to the last one that has one."""
+        answered = set(self.answered)
+        return set(range(1, max(answered) + 1)) - answered

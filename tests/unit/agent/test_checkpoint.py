@@ -1,0 +1,186 @@
+"""What the agent remembers over a restart, and that damage is named instead of guessed around."""
+
+import json
+import stat
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+
+from overlayd.agent.checkpoint import Attachment, AttachmentRecords, ClusterCache
+from overlayd.model.cluster import Cluster
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import NetworkName
+from overlayd.wire.fields import Json
+from tests.support import clusters
+
+WEB = Attachment(clusters.endpoint(1, "web", "10.32.0.2"), (4, 4026532281))
+DATABASE = Attachment(clusters.endpoint(1, "db", "10.32.0.3", interface="eth1"), (4, 4026532999))
+GREEN = Attachment(clusters.endpoint(1, "web", "10.64.0.2", "green", "eth1"), (4, 4026532281))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "attachments"
+
+
+def stored(directory: Path, *attachments: Attachment) -> AttachmentRecords:
+    records = AttachmentRecords(directory)
+    for attachment in attachments:
+        records.put(attachment)
+    return records
+
+
+def loaded(directory: Path) -> AttachmentRecords:
+    records = AttachmentRecords(directory)
+    records.load()
+    return records
+
+
+def by_key(*attachments: Attachment) -> dict[tuple[str, str, str], Attachment]:
+    return {attachment.endpoint.key: attachment for attachment in attachments}
+
+
+def test_a_first_start_remembers_nothing(directory: Path) -> None:
+    assert loaded(directory).attachments == {}
+
+
+def test_attachments_survive_a_restart(directory: Path) -> None:
+    before = stored(directory, WEB, DATABASE, GREEN)
+    after = loaded(directory)
+    assert before.attachments == after.attachments == by_key(WEB, DATABASE, GREEN)
+    assert set(after.endpoints) == {WEB.endpoint, DATABASE.endpoint, GREEN.endpoint}
+
+
+def test_addresses_are_taken_in_their_own_network_only(directory: Path) -> None:
+    records = stored(directory, WEB, DATABASE, GREEN)
+    assert records.addresses(NetworkName("blue")) == {IPv4Address("10.32.0.2"), IPv4Address("10.32.0.3")}
+    assert records.addresses(NetworkName("green")) == {IPv4Address("10.64.0.2")}
+
+
+def test_a_removed_attachment_stays_removed(directory: Path) -> None:
+    records = stored(directory, WEB, DATABASE)
+    for _ in range(2):
+        records.remove(WEB.endpoint.key)
+        assert records.attachments == loaded(directory).attachments == by_key(DATABASE)
+
+
+def test_an_attachment_is_replaced_under_its_key(directory: Path) -> None:
+    again = Attachment(clusters.endpoint(1, "web", "10.32.0.9"), (4, 1))
+    records = stored(directory, WEB, again)
+    assert records.attachments == loaded(directory).attachments == by_key(again)
+
+
+def test_records_are_for_root_only(directory: Path) -> None:
+    stored(directory, WEB)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.iterdir())]
+    assert modes == [0o700, 0o600]
+
+
+def test_what_cannot_be_written_is_not_kept(directory: Path) -> None:
+    records = stored(directory, WEB)
+    (path,) = directory.iterdir()
+    records.remove(WEB.endpoint.key)
+    path.mkdir()  # in the way of the file
+    with pytest.raises(OSError, match=path.name):
+        records.put(WEB)
+    assert records.attachments == {}
+    assert list(directory.iterdir()) == [path]
+
+
+def test_what_was_written_halfway_is_no_record(directory: Path) -> None:
+    stored(directory, WEB)
+    (path,) = directory.iterdir()
+    path.with_name(f".{path.name}.new").write_bytes(path.read_bytes()[:20])
+    assert loaded(directory).attachments == by_key(WEB)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}"])
+def test_a_damaged_record_is_named(directory: Path, content: bytes) -> None:
+    stored(directory, WEB, DATABASE)
+    path = sorted(directory.iterdir())[0]
+    path.write_bytes(content)
+    with pytest.raises(InvalidValue) as caught:
+        loaded(directory)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"v": None}, "v"),
+        ({"v": "1"}, "v"),
+        ({"address": "10.32.0"}, "address"),
+        ({"mac": None}, "mac"),
+        ({"interface": ".."}, "interface"),
+        ({"sandbox_id": None}, "sandbox_id"),
+        ({"sandbox_id": {"device": 4}}, "sandbox_id.inode"),
+    ],
+)
+def test_a_damaged_field_is_named_with_its_file(directory: Path, change: dict[str, Json], field: str) -> None:
+    stored(directory, WEB)
+    (path,) = directory.iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InvalidValue) as caught:
+        loaded(directory)
+    assert caught.value.field == f"{path}.{field}"
+
+
+def test_a_record_of_a_newer_version_is_refused(directory: Path) -> None:
+    stored(directory, WEB)
+    (path,) = directory.iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"v": 2}))
+    with pytest.raises(InvalidValue, match="was written by a newer overlayd") as caught:
+        loaded(directory)
+    assert caught.value.field == f"{path}.v"
+
+
+def test_a_field_of_a_newer_agent_is_ignored(directory: Path) -> None:
+    stored(directory, WEB)
+    (path,) = directory.iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": "blue"}))
+    assert loaded(directory).attachments == by_key(WEB)
+
+
+@given(clusters.clusters())
+def test_the_cluster_survives_a_restart(tmp_path_factory: pytest.TempPathFactory, known: Cluster) -> None:
+    cache = ClusterCache(tmp_path_factory.mktemp("state") / "cluster.json")
+    cache.save(known)
+    assert cache.load() == known
+
+
+def test_a_host_without_a_cache_knows_nothing(tmp_path: Path) -> None:
+    assert ClusterCache(tmp_path / "cluster.json").load() == Cluster()
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        (b"", ""),
+        (b"[" * 100_000, ""),
+        (b'{"v": 2, "revision": 1, "records": []}', ".v"),
+        (b'{"v": 1, "records": []}', ".revision"),
+        (b'{"v": 1, "revision": 1, "records": {}}', ".records"),
+        (
+            b'{"v": 1, "revision": 1, "records": [{"kind": "block", "network": "blue", "host": "h", "cidr": "x"}]}',
+            ".records[0].cidr",
+        ),
+    ],
+)
+def test_a_damaged_cache_is_named(tmp_path: Path, content: bytes, where: str) -> None:
+    path = tmp_path / "cluster.json"
+    path.write_bytes(content)
+    with pytest.raises(InvalidValue) as caught:
+        ClusterCache(path).load()
+    assert caught.value.field == f"{path}{where}"
+
+
+def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.json"
+    cache = ClusterCache(path)
+    cache.save(clusters.cluster([clusters.network()]))
+    path.with_name(".cluster.json.new").mkdir()  # in the way of the temporary file
+    with pytest.raises(OSError, match=r"cluster\.json\.new"):
+        cache.save(Cluster())
+    assert cache.load() == clusters.cluster([clusters.network()])

@@ -1,0 +1,38 @@
+"""Files that are whole or not there."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from overlayd.agent.files import write_atomically
+
+
+def test_a_file_is_made_with_its_directories_for_root_only(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    write_atomically(path, b"content")
+    assert path.read_bytes() == b"content"
+    assert [stat.S_IMODE(made.stat().st_mode) for made in (path.parent, path)] == [0o700, 0o600]
+
+
+def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_leftover_of_a_crash_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.new").write_bytes(b"a longer leftover than the content")
+    write_atomically(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OSError, match="file"):
+        write_atomically(tmp_path / "file", b"content")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -1,0 +1,85 @@
+"""Settings refuse what cannot work before anything starts, and name the option."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni import shim
+from overlayd.agent.settings import Settings
+from overlayd.model.errors import InvalidValue
+
+SETTINGS = Settings(("http://10.0.0.1:7471",), "node-1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.1:7471",
+        "https://controller",
+        "http://controller.example.org/",
+        "http://[2001:db8::1]:7471",
+        "http://a:1",
+    ],
+)
+def test_a_url_of_a_controller_is_taken(url: str) -> None:
+    assert replace(SETTINGS, controllers=(url,)).controllers == (url,)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "10.0.0.1:7471",
+        "ftp://10.0.0.1",
+        "http://",
+        "http://:7471",
+        "http://a:b",
+        "http://a:70000",
+        "http://a:0",
+        "http://[::1",
+        "http://a/path",
+        "http://a?query",
+        "http://a#fragment",
+        "http://a b",
+        "http://a\n",
+    ],
+)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(InvalidValue, match="is not a URL") as caught:
+        replace(SETTINGS, controllers=("http://10.0.0.1:7471", url))
+    assert caught.value.field == "--controller"
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [
+        ({"controllers": ()}, "--controller"),
+        ({"name": ""}, "--name"),
+        ({"name": "two\nlines"}, "--name"),
+        ({"vtep": IPv4Address("127.0.0.1")}, "--vtep"),
+        ({"vtep": IPv4Address("224.0.0.1")}, "--vtep"),
+        ({"vxlan_port": 0}, "--vxlan-port"),
+        ({"vxlan_port": 65536}, "--vxlan-port"),
+        ({"resync": 0.0}, "--resync"),
+        ({"resync": -1.0}, "--resync"),
+        ({"resync": float("nan")}, "--resync"),
+        ({"resync": float("inf")}, "--resync"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(change: dict[str, Any], option: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        replace(SETTINGS, **change)
+    assert caught.value.field == option
+
+
+def test_the_defaults_are_the_standards_and_the_systems() -> None:
+    assert SETTINGS.vxlan_port == 4789
+    assert (SETTINGS.state_dir, SETTINGS.run_dir) == (Path("/var/lib/overlayd"), Path("/run/overlayd"))
+
+
+def test_sockets_and_queue_are_where_the_launcher_looks() -> None:
+    assert str(SETTINGS.cni_socket) == shim.SOCKET
+    assert str(SETTINGS.queue_dir) == shim.QUEUE

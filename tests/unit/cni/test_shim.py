@@ -1,0 +1,270 @@
+"""The launcher as container runtimes execute it: a process, its environment, stdin, stdout and exit status.
+
+It runs with a directory of the test in place of /run, so it finds the test's agent, or none.
+"""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from cni import shim
+from overlayd.wire import cni
+from overlayd.wire.cni import Code
+
+pytestmark = pytest.mark.usefixtures("root")
+
+SHIM = Path(shim.__file__)
+ENVIRONMENT = {
+    "CNI_COMMAND": "ADD",
+    "CNI_CONTAINERID": "c1",
+    "CNI_NETNS": "/run/netns/c1",
+    "CNI_IFNAME": "eth0",
+    "CNI_ARGS": "IP=10.32.0.5;MAC=",
+    "CNI_PATH": "/opt/cni/bin",
+}
+CONFIG = b'{"cniVersion": "0.4.0", "name": "blue", "type": "overlayd"}'
+FRAME = (
+    b"CNI_COMMAND=ADD\0CNI_CONTAINERID=c1\0CNI_NETNS=/run/netns/c1\0CNI_IFNAME=eth0\0"
+    b"CNI_ARGS=IP=10.32.0.5;MAC=\0CNI_PATH=/opt/cni/bin\0\0" + CONFIG
+)
+
+
+class Agent:
+    """Takes one request on a unix socket, whole, and answers it; with no answer it hangs up."""
+
+    def __init__(self, path: Path, answer: bytes) -> None:
+        self.request = b""
+        self._answer = answer
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.settimeout(20)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+
+    def _serve(self) -> None:
+        channel, _ = self._listener.accept()
+        with channel:
+            channel.settimeout(20)
+            while chunk := channel.recv(65536):
+                self.request += chunk
+            channel.sendall(self._answer)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.join()
+        self._listener.close()
+
+
+@dataclass
+class Machine:
+    """What the launcher finds in /run."""
+
+    run: Path
+
+    def __post_init__(self) -> None:
+        (self.run / "overlayd").mkdir()
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "overlayd" / "cni.sock"
+
+    @property
+    def queue(self) -> Path:
+        return self.run / "overlayd" / "del-queue"
+
+    def queued(self) -> list[bytes]:
+        return [path.read_bytes() for path in sorted(self.queue.iterdir())]
+
+    def execute(
+        self, stdin: bytes = CONFIG, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str, **changes: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        enter = ["unshare", "--mount", "--propagation=private", "--"]
+        replace_run = ["sh", "-c", 'mount --bind "$0" /run && exec "$@"', str(self.run)]
+        command = [*enter, *replace_run, "env", "-i"]
+        values = {os.fsencode(name): os.fsencode(value) for name, value in {**environment, **changes}.items()}
+        variables = [b"%b=%b" % pair for pair in values.items()]
+        return subprocess.run(
+            [*command, *variables, *(wrapper or [str(SHIM)])], input=stdin, capture_output=True, timeout=30, check=False
+        )
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def error_of(done: subprocess.CompletedProcess[bytes]) -> tuple[str, int]:
+    """Return version and code of the error object, after checking that the rest is as CNI wants it."""
+    body = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert sorted(body) == ["cniVersion", "code", "msg"]
+    assert body["msg"]
+    return body["cniVersion"], body["code"]
+
+
+def test_the_agent_gets_the_variables_and_stdin_and_its_answer_is_relayed(machine: Machine) -> None:
+    with Agent(machine.socket, b'0{"cniVersion": "0.4.0"}\n') as agent:
+        done = machine.execute()
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'{"cniVersion": "0.4.0"}\n', b"")
+    assert agent.request == FRAME
+    assert cni.unpack(agent.request) == (ENVIRONMENT, CONFIG)
+
+
+def test_the_shebang_line_and_the_interpreter_do_the_same(machine: Machine) -> None:
+    with Agent(machine.socket, b"0ok") as agent:
+        done = machine.execute(CONFIG, ENVIRONMENT, "/usr/bin/python3", "-ISE", str(SHIM))
+    assert (done.returncode, done.stdout, done.stderr, agent.request) == (0, b"ok", b"", FRAME)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "stdout"),
+    [
+        (b"0", 0, b""),
+        (b'1{"code": 101}', 1, b'{"code": 101}'),
+        (b"1", 1, b""),
+        (b"?x", 1, b"x"),
+        (b"0\xff\0", 0, b"\xff\0"),
+    ],
+)
+def test_status_and_answer_are_relayed(machine: Machine, answer: bytes, status: int, stdout: bytes) -> None:
+    with Agent(machine.socket, answer):
+        done = machine.execute()
+    assert (done.returncode, done.stdout, done.stderr) == (status, stdout, b"")
+
+
+def test_a_large_request_and_a_large_answer_are_whole(machine: Machine) -> None:
+    stdin, stdout = b"s" * 900_000, b"a" * 900_000
+    with Agent(machine.socket, b"0" + stdout) as agent:
+        done = machine.execute(stdin)
+    assert done.stdout == stdout
+    assert cni.unpack(agent.request) == (ENVIRONMENT, stdin)
+
+
+def test_only_the_named_variables_are_forwarded(machine: Machine) -> None:
+    environment = {"CNI_COMMAND": "DEL", "CNI_SECRET": "x", "PASSWORD": "hunter2", "PATH": "/bin"}
+    with Agent(machine.socket, b"0") as agent:
+        machine.execute(CONFIG, environment)
+    assert agent.request == b"CNI_COMMAND=DEL\0\0" + CONFIG
+
+
+def test_a_request_without_any_variable_reaches_the_agent_as_such(machine: Machine) -> None:
+    with Agent(machine.socket, b"1") as agent:
+        machine.execute(CONFIG, {})
+    assert cni.unpack(agent.request) == ({}, CONFIG)
+
+
+def test_a_variable_that_is_no_utf_8_is_forwarded_as_it_came(machine: Machine) -> None:
+    with Agent(machine.socket, b"1") as agent:
+        done = machine.execute(CONFIG, {"CNI_COMMAND": "ADD", "CNI_NETNS": b"/run/\xff\xfe"})
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert agent.request == b"CNI_COMMAND=ADD\0CNI_NETNS=/run/\xff\xfe\0\0" + CONFIG
+
+
+@pytest.mark.parametrize("command", ["ADD", "CHECK", "DEL"])
+def test_an_agent_that_hangs_up_means_try_again_later(machine: Machine, command: str) -> None:
+    with Agent(machine.socket, b""):
+        done = machine.execute(CNI_COMMAND=command)
+    assert error_of(done) == ("0.4.0", Code.TRY_AGAIN_LATER)
+    assert not machine.queue.exists()
+
+
+@pytest.mark.parametrize("command", ["ADD", "CHECK", "GC", ""])
+def test_without_an_agent_only_a_delete_succeeds(machine: Machine, command: str) -> None:
+    assert error_of(machine.execute(CNI_COMMAND=command)) == ("0.4.0", Code.TRY_AGAIN_LATER)
+    assert not machine.queue.exists()
+
+
+@pytest.mark.parametrize(
+    ("stdin", "version"),
+    [(b"", "0.1.0"), (b"{", "0.1.0"), (b"[]", "0.1.0"), (b"\xff", "0.1.0"), (b"[" * 100_000, "0.1.0")]
+    + [(json.dumps({"cniVersion": version}).encode(), version) for version in cni.SUPPORTED_VERSIONS],
+)
+def test_an_error_is_in_the_version_of_the_config_if_it_can_be_read(
+    machine: Machine, stdin: bytes, version: str
+) -> None:
+    assert error_of(machine.execute(stdin)) == (version, Code.TRY_AGAIN_LATER)
+    assert cni.version_of(stdin) == version
+
+
+def test_a_delete_without_an_agent_is_queued_whole(machine: Machine) -> None:
+    done = machine.execute(CNI_COMMAND="DEL")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert machine.queued() == [FRAME.replace(b"=ADD", b"=DEL")]
+    assert [path.suffix for path in machine.queue.iterdir()] == [".del"]
+
+
+def test_queued_deletes_are_for_root_only(machine: Machine) -> None:
+    machine.execute(CNI_COMMAND="DEL")
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (machine.queue, *machine.queue.iterdir())]
+    assert modes == [0o700, 0o600]
+
+
+def test_queued_deletes_sort_by_age(machine: Machine) -> None:
+    containers = ["c1", "c2", "c3"]
+    for container in containers:
+        assert machine.execute(CNI_COMMAND="DEL", CNI_CONTAINERID=container).returncode == 0
+    environments = [cni.unpack(frame)[0] for frame in machine.queued()]
+    assert [environment["CNI_CONTAINERID"] for environment in environments] == containers
+
+
+def test_a_socket_that_nobody_listens_on_is_no_agent(machine: Machine) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(machine.socket))
+    assert error_of(machine.execute()) == ("0.4.0", Code.TRY_AGAIN_LATER)
+    assert machine.execute(CNI_COMMAND="DEL").returncode == 0
+    assert len(machine.queued()) == 1
+
+
+def test_a_host_on_which_no_agent_ever_ran_takes_deletes(machine: Machine) -> None:
+    (machine.run / "overlayd").rmdir()
+    assert machine.execute(CNI_COMMAND="DEL").returncode == 0
+    assert len(machine.queued()) == 1
+
+
+def test_a_delete_that_cannot_be_queued_fails(machine: Machine) -> None:
+    machine.queue.write_text("in the way")
+    assert error_of(machine.execute(CNI_COMMAND="DEL")) == ("0.4.0", Code.IO_FAILURE)
+
+
+def test_a_delete_that_does_not_fit_on_the_disk_fails_and_leaves_nothing(machine: Machine) -> None:
+    done = machine.execute(CONFIG, ENVIRONMENT, "prlimit", "--fsize=64", str(SHIM), CNI_COMMAND="DEL")
+    assert error_of(done) == ("0.4.0", Code.IO_FAILURE)
+    assert machine.queued() == []
+
+
+@pytest.mark.parametrize(
+    "stdin", [b"", b"{", b"{}", b'{"cniVersion": "0.3.1"}', b'{"cniVersion": "1.0.0"}', b'{"cniVersion": "9.9.9"}']
+)
+def test_a_version_request_needs_no_agent_and_answers_as_it_does(machine: Machine, stdin: bytes) -> None:
+    done = machine.execute(stdin, {"CNI_COMMAND": "VERSION"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout) == json.loads(cni.render_version(cni.version_of(stdin)))
+
+
+def test_a_version_request_works_with_stdin_closed(machine: Machine) -> None:
+    done = machine.execute(b"", {"CNI_COMMAND": "VERSION"}, "sh", "-c", f"exec {SHIM} <&-")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads(done.stdout)["supportedVersions"] == list(cni.SUPPORTED_VERSIONS)
+
+
+def test_launcher_and_agent_support_the_same_versions() -> None:
+    assert shim.SUPPORTED_VERSIONS == cni.SUPPORTED_VERSIONS
+
+
+def test_launcher_and_agent_mean_the_same_codes() -> None:
+    assert (shim.IO_FAILURE, shim.TRY_AGAIN_LATER) == (Code.IO_FAILURE, Code.TRY_AGAIN_LATER)

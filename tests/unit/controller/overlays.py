@@ -1,0 +1,134 @@
+"""Controllers on one store, for tests of the services, and a reading of that store that owes them nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from controller.clock import Clock, SystemClock
+from controller.services import keys
+from controller.services.overlay import Overlay
+from controller.services.presence import Presence
+from controller.store.embedded import EmbeddedStore
+from controller.store.port import KeyValue, Store
+from overlayd.model.block import Block
+from overlayd.model.cluster import Cluster
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.host import Host
+from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, Revision
+from overlayd.model.network import Network, Pool, Topology
+
+BLUE = NetworkName("blue")
+H1 = HostId("h1")
+H2 = HostId("h2")
+
+
+@asynccontextmanager
+async def store_at(path: Path, clock: Clock) -> AsyncIterator[EmbeddedStore]:
+    """Open a store for as long as the context lasts."""
+    store = EmbeddedStore.open(path, clock)
+    running = asyncio.create_task(store.run(), name="store")
+    try:
+        yield store
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await store.close()
+
+
+@asynccontextmanager
+async def controller_on(store: Store, name: str = "c1") -> AsyncIterator[Overlay]:
+    """Run a controller that dies when the context ends: it withdraws nothing."""
+    overlay = Overlay(store, SystemClock(), name)
+    await overlay.load()
+    running = asyncio.create_task(overlay.run(), name=name)
+    try:
+        yield overlay
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def controllers(directory: Path, number: int) -> AsyncIterator[tuple[Store, list[Overlay]]]:
+    """Run so many controllers on one new store."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(store_at(directory / "store.db", SystemClock()))
+        names = [f"c{index}" for index in range(number)]
+        yield store, [await stack.enter_async_context(controller_on(store, name)) for name in names]
+
+
+def pool(cidr: str = "10.32.0.0/16", block_length: int = 26) -> Pool:
+    return Pool(IPv4Network(cidr), block_length)
+
+
+async def make_network(
+    overlay: Overlay, name: NetworkName = BLUE, of: Pool | None = None, topology: Topology = Topology.ROUTED
+) -> Network:
+    return (await overlay.networks.create(name, (of or pool(),), topology, None)).result
+
+
+async def make_host(overlay: Overlay, number: int) -> Host:
+    """Register the host h<number> at 192.0.2.<number>."""
+    address = IPv4Address("192.0.2.0") + number
+    return (await overlay.hosts.register(HostId(f"h{number}"), f"host {number}", address, f"i{number}")).result
+
+
+def make_endpoint(block: Block, offset: int, container: str | None = None) -> Endpoint:
+    """Return the endpoint with the nth address of a block."""
+    return Endpoint(
+        network=block.network,
+        container_id=ContainerId(container or f"{block.host}-{offset}"),
+        interface=InterfaceName("eth0"),
+        host=block.host,
+        address=block.cidr[offset],
+        mac=MacAddress(f"02:00:00:00:{offset >> 8:02x}:{offset & 255:02x}"),
+        sandbox=f"/run/netns/{offset}",
+    )
+
+
+async def stored(store: Store) -> dict[str, KeyValue]:
+    """Return every key of the store."""
+    items: list[KeyValue] = []
+    page = await store.page(keys.PREFIX)
+    while True:
+        items += page.items
+        if not page.more:
+            return {item.key: item for item in items}
+        page = await store.page(keys.PREFIX, after_key=items[-1].key, revision=page.revision)
+
+
+async def whole_cluster(store: Store) -> Cluster:
+    """Return every record of the store."""
+    found = await stored(store)
+    records = [keys.decode_record(key, item.value) for key, item in found.items() if keys.is_record(key)]
+    revision = found[keys.INTENT].mod_revision if keys.INTENT in found else Cluster().revision
+    return Cluster().changed(revision, records)
+
+
+def told(cluster: Cluster, host: HostId) -> Cluster:
+    """Return what the host must know of a cluster, read off the definition."""
+    mine = {block.network for block in cluster.blocks.values() if block.host == host}
+    switched = {name for name in mine if cluster.networks[name].topology is Topology.SWITCHED}
+    return Cluster().changed(
+        cluster.revision,
+        [
+            *cluster.hosts.values(),
+            *(network for network in cluster.networks.values() if network.name in mine),
+            *(block for block in cluster.blocks.values() if block.network in mine),
+            *(endpoint for endpoint in cluster.endpoints.values() if endpoint.network in switched),
+        ],
+    )
+
+
+async def until(overlay: Overlay, condition: Callable[[], bool]) -> None:
+    """Return when the condition holds, which is looked at after every change of the store."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await overlay.mirror.reached(Revision(overlay.mirror.revision + 1))
+
+
+async def until_heard(overlay: Overlay, host: HostId, condition: Callable[[Presence | None], bool]) -> None:
+    """Return when what a controller hears of a host is as it should be."""
+    await until(overlay, lambda: condition(overlay.mirror.presence(host)))

@@ -1,0 +1,129 @@
+"""What is known of hosts now, and on which of them a revision is in force."""
+
+from pathlib import Path
+
+import pytest
+
+from controller.clock import SystemClock
+from controller.services import keys
+from controller.services.overlay import Overlay
+from controller.services.presence import Presence, Problem
+from overlayd.model.errors import AlreadyExists, NotFound
+from overlayd.model.ids import HostId, NetworkName, Revision
+from tests.unit.controller.overlays import (
+    BLUE,
+    H1,
+    H2,
+    controller_on,
+    controllers,
+    make_host,
+    make_network,
+    store_at,
+    stored,
+    until,
+    until_heard,
+)
+from tests.unit.controller.virtual_clock import VirtualClock
+
+pytestmark = pytest.mark.anyio
+
+
+def lags(
+    overlay: Overlay, revision: Revision | None = None, network: NetworkName | None = None
+) -> dict[HostId, str | None]:
+    found = overlay.statuses.convergence(revision, network)
+    assert found.in_force == sum(lag is None for _, lag in found.lags)
+    return {status.host.id: lag for status, lag in found.lags}
+
+
+async def test_a_revision_is_in_force_where_the_kernel_matches_it(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (_, [here, there]):
+        for number in (1, 2, 3):
+            await make_host(here, number)
+        await make_network(here)
+        at = (await here.blocks.acquire(BLUE, H1, [])).revision
+        older = Revision(at - 1)
+        with here.feeds.open(H1, "i1"), there.feeds.open(H2, "i2"):
+            await until_heard(here, H2, lambda presence: presence is not None)
+            await until_heard(here, H1, lambda presence: presence is not None)
+            assert lags(here) == {
+                "h1": "has not reported yet",
+                "h2": "has not reported yet",
+                "h3": "not connected",
+            }
+            here.connections.report(H1, "i1", at, ())
+            there.connections.report(H2, "i2", older, ())
+            await until(here, lambda: lags(here) == {"h1": None, "h2": f"at revision {older}", "h3": "not connected"})
+            assert lags(here, older) == {"h1": None, "h2": None, "h3": "not connected"}
+            assert lags(here, network=BLUE) == {"h1": None}
+            problem = Problem("network blue", "UDP port 4789 is taken")
+            here.connections.report(H1, "i1", at, (problem, problem))
+            await until(here, lambda: lags(here, at)[H1] == "network blue: UDP port 4789 is taken, and 1 more")
+
+
+async def test_a_network_that_does_not_exist_has_no_convergence(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        with pytest.raises(NotFound):
+            overlay.statuses.convergence(None, NetworkName("nope"))
+
+
+async def test_a_host_that_goes_away_is_not_connected(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, [here, there]):
+        await make_host(here, 1)
+        with here.feeds.open(H1, "i1"):
+            await until_heard(there, H1, lambda presence: presence is not None)
+        await until_heard(there, H1, lambda presence: presence is None)
+        assert not [key for key in await stored(store) if key.startswith(keys.PRESENCE)]
+
+
+async def test_a_host_that_changes_over_stays_connected_when_the_old_controller_notices(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, [here, there]):
+        await make_host(here, 1)
+        with there.feeds.open(H1, "i1"):
+            with here.feeds.open(H1, "i1"):
+                await until_heard(there, H1, lambda presence: presence is not None and presence.controller == "c0")
+            await until_heard(there, H1, lambda presence: presence is not None and presence.controller == "c1")
+            with here.feeds.open(H1, "i1"):
+                await until_heard(there, H1, lambda presence: presence is not None and presence.controller == "c0")
+                there.connections.report(H1, "i1", Revision(1), ())
+                await until_heard(there, H1, lambda presence: presence is not None and presence.controller == "c1")
+        await until_heard(there, H1, lambda presence: presence is None)
+        assert not [key for key in await stored(store) if key.startswith(keys.PRESENCE)]
+
+
+async def test_reports_need_a_feed_of_the_same_instance(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        with pytest.raises(NotFound):
+            overlay.connections.report(H1, "i1", Revision(1), ())
+        with overlay.feeds.open(H1, "i1"), pytest.raises(AlreadyExists) as refused:
+            overlay.connections.report(H1, "i2", Revision(1), ())
+        assert refused.value.field == "instance"
+
+
+async def test_hosts_of_a_controller_that_died_vanish_and_those_of_the_others_come_back(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with store_at(tmp_path / "store.db", clock) as store, controller_on(store, "lives") as living:
+        for number in (1, 2):
+            await make_host(living, number)
+        with living.feeds.open(H2, "i2"):
+            async with controller_on(store, "dies") as dying:
+                with dying.feeds.open(H1, "i1"):
+                    await until_heard(living, H1, lambda presence: presence is not None)
+                    await until_heard(living, H2, lambda presence: presence is not None)
+                    living.connections.report(H2, "i2", Revision(1), ())
+            assert living.mirror.presence(H1) == Presence(H1, "dies", "i1")
+            # The store's time alone passes, and both leases end; one has somebody who notices.
+            await clock.advance(11)
+            await until_heard(living, H1, lambda presence: presence is None)
+            await until_heard(living, H2, lambda presence: presence is not None and presence.applied == Revision(1))
+
+
+async def test_a_controller_that_stops_takes_its_hosts_with_it(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "store.db", SystemClock()) as store, controller_on(store, "stays") as staying:
+        await make_host(staying, 1)
+        async with controller_on(store, "stops") as stopping:
+            with stopping.feeds.open(H1, "i1"):
+                await until_heard(staying, H1, lambda presence: presence is not None)
+                await stopping.connections.withdraw()
+                await until_heard(staying, H1, lambda presence: presence is None)

@@ -1,0 +1,157 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from controller.services.overlay import Overlay
+from controller.store.port import Store
+from overlayd.model.block import Block
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, OverlayError
+from overlayd.model.ids import ContainerId, HostId
+from tests.unit.controller.overlays import (
+    BLUE,
+    H1,
+    H2,
+    controllers,
+    make_endpoint,
+    make_host,
+    make_network,
+    pool,
+    stored,
+    whole_cluster,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def two_hosts_with_blocks(directory: Path) -> AsyncIterator[tuple[Store, list[Overlay], Block, Block]]:
+    """Run two controllers; h1 and h2 own a /22 block each of network blue."""
+    async with controllers(directory, 2) as (store, both):
+        await make_network(both[0], of=pool("10.32.0.0/16", 22))
+        blocks = []
+        for number, host in ((1, H1), (2, H2)):
+            await make_host(both[0], number)
+            blocks.append((await both[0].blocks.acquire(BLUE, host, [])).result)
+        await both[1].mirror.reached(both[0].mirror.revision)
+        yield store, both, blocks[0], blocks[1]
+
+
+async def test_endpoints_are_added_replaced_and_removed(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+        first, second = make_endpoint(block, 2), make_endpoint(block, 3)
+        await overlay.endpoints.publish(H1, [first, second], [])
+        moved = replace(first, address=block.cidr[9])
+        await overlay.endpoints.publish(H1, [moved], [second.key])
+        assert (await whole_cluster(store)).endpoints == {moved.key: moved}
+        before = await stored(store)
+        await overlay.endpoints.publish(H1, [moved], [second.key])
+        assert await stored(store) == before
+
+
+async def test_a_full_set_replaces_what_was_there_and_nothing_of_other_hosts(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+        theirs = make_endpoint(other, 2)
+        await overlay.endpoints.publish(H2, [theirs], [])
+        await overlay.endpoints.publish(H1, [make_endpoint(block, n) for n in range(2, 300)], [])
+        wanted = [make_endpoint(block, n) for n in range(200, 500)]
+        await overlay.endpoints.replace(H1, wanted)
+        assert set((await whole_cluster(store)).endpoints.values()) == {theirs, *wanted}
+        await overlay.endpoints.replace(H1, [])
+        assert set((await whole_cluster(store)).endpoints.values()) == {theirs}
+
+
+async def test_an_address_passes_to_another_container_in_one_request(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+        first, heir = make_endpoint(block, 2, "old"), make_endpoint(block, 2, "new")
+        await overlay.endpoints.publish(H1, [first], [])
+        await overlay.endpoints.publish(H1, [heir], [first.key])
+        assert set((await whole_cluster(store)).endpoints.values()) == {heir}
+
+
+def _of_other_host(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, host=H2)
+
+
+def _outside(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, address=IPv4Address("10.99.0.1"))
+
+
+def _in_block_of_other_host(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, address=IPv4Address(int(endpoint.address) + 1024))
+
+
+def _with_container_of_other_host(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, container_id=ContainerId("h2-2"))
+
+
+def _with_address_of_another(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, address=IPv4Address(int(endpoint.address) - 1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "field"),
+    [
+        (_of_other_host, InvalidValue, "puts[1].host"),
+        (_outside, InvalidValue, "puts[1].address"),
+        (_in_block_of_other_host, InvalidValue, "puts[1].address"),
+        (_with_container_of_other_host, AlreadyExists, "puts[1].container_id"),
+        (_with_address_of_another, AlreadyExists, "puts[0].address"),
+    ],
+)
+async def test_one_wrong_endpoint_refuses_the_request(
+    tmp_path: Path, spoil: object, error: type[OverlayError], field: str
+) -> None:
+    assert callable(spoil)
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+        await overlay.endpoints.publish(H2, [make_endpoint(other, 2)], [])
+        before = await stored(store)
+        with pytest.raises(error) as refused:
+            await overlay.endpoints.publish(H1, [make_endpoint(block, 5), spoil(make_endpoint(block, 6))], [])
+        assert refused.value.field == field
+        assert await stored(store) == before
+
+
+async def test_an_endpoint_named_twice_is_refused(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+        endpoint = make_endpoint(block, 2)
+        before = await stored(store)
+        with pytest.raises(InvalidValue, match="twice"):
+            await overlay.endpoints.publish(H1, [endpoint, replace(endpoint, address=block.cidr[3])], [])
+        with pytest.raises(InvalidValue, match="twice"):
+            await overlay.endpoints.publish(H1, [endpoint], [endpoint.key])
+        assert await stored(store) == before
+
+
+async def test_an_address_that_another_container_has_is_refused(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (_, [overlay, _], block, _):
+        await overlay.endpoints.publish(H1, [make_endpoint(block, 2, "a")], [])
+        with pytest.raises(AlreadyExists, match=r"10\.32\.0\.2"):
+            await overlay.endpoints.publish(H1, [make_endpoint(block, 2, "b")], [])
+
+
+async def test_a_host_does_not_remove_endpoints_of_another(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], _, other):
+        theirs = make_endpoint(other, 2)
+        await overlay.endpoints.publish(H2, [theirs], [])
+        await overlay.endpoints.publish(H1, [], [theirs.key])
+        assert (await whole_cluster(store)).endpoints == {theirs.key: theirs}
+
+
+async def test_a_host_that_never_registered_publishes_nothing(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (_, [overlay, _], _, _):
+        with pytest.raises(NotFound):
+            await overlay.endpoints.replace(HostId("nobody"), [])
+
+
+async def test_full_sets_sent_to_two_controllers_at_once_end_as_one_of_them(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, both, block, _):
+        first = [make_endpoint(block, n) for n in range(2, 52)]
+        second = [make_endpoint(block, n) for n in range(40, 90)]
+        await asyncio.gather(both[0].endpoints.replace(H1, first), both[1].endpoints.replace(H1, second))
+        assert set((await whole_cluster(store)).endpoints.values()) in (set(first), set(second))

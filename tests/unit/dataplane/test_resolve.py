@@ -1,0 +1,155 @@
+"""What a host's kernel should hold: in which networks it takes part, and who is reachable in them."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from overlayd.dataplane.items import (
+    FLOOD,
+    Address,
+    BridgeEntry,
+    FdbEntry,
+    Link,
+    Namespace,
+    Neighbour,
+    Route,
+    network_namespace,
+)
+from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, resolve
+from overlayd.model import ids
+from overlayd.model.cluster import Cluster, Record, RecordKey
+from overlayd.model.ids import NetworkName, Revision
+from overlayd.model.network import NetworkState, Topology
+from tests.support import clusters
+
+SITE = clusters.site()
+WEB = clusters.endpoint(1, "web", "10.32.0.2")
+DATABASE = clusters.endpoint(2, "db", "10.32.1.2")
+BOTH = pytest.mark.parametrize("topology", Topology)
+
+
+def without(known: Cluster, *keys: RecordKey) -> Cluster:
+    return known.changed(Revision(2), deletes=keys)
+
+
+def test_a_host_that_is_not_registered_has_nothing() -> None:
+    known = without(clusters.example(Topology.ROUTED), RecordKey.of(clusters.host(1)))
+    assert resolve(known, SITE, [WEB]) == frozenset()
+
+
+@BOTH
+def test_a_host_without_a_block_takes_no_part_in_a_network(topology: Topology) -> None:
+    known = without(clusters.example(topology), RecordKey.of(clusters.block(1, "10.32.0.0/24")))
+    assert resolve(known, SITE, [WEB]) == frozenset()
+
+
+@BOTH
+def test_a_network_that_is_being_deleted_forwards_as_long_as_blocks_are_held(topology: Topology) -> None:
+    known = clusters.example(topology)
+    deleting = replace(clusters.network(topology=topology), state=NetworkState.DELETING)
+    assert resolve(known.changed(Revision(2), [deleting]), SITE, [WEB]) == resolve(known, SITE, [WEB])
+
+
+@BOTH
+def test_local_endpoints_come_from_the_host_and_not_from_the_cluster(topology: Topology) -> None:
+    stale = clusters.endpoint(1, "stale", "10.32.0.9")
+    assert resolve(clusters.example(topology, stale), SITE, [WEB]) == resolve(clusters.example(topology), SITE, [WEB])
+
+
+@BOTH
+def test_each_network_has_a_namespace_of_its_own(topology: Topology) -> None:
+    green: list[Record] = [clusters.network("green", topology), clusters.block(1, "10.32.0.0/24", "green")]
+    known = clusters.example(topology)
+    blue_only, both = resolve(known, SITE, []), resolve(known.changed(Revision(2), green), SITE, [])
+    assert blue_only < both
+    assert {item.ns for item in both - blue_only} == {network_namespace(NetworkName("green"))}
+
+
+@BOTH
+def test_every_device_has_the_underlays_mtu_less_the_encapsulation(topology: Topology) -> None:
+    site = Site(clusters.HERE, 9000, 4789)
+    links = [item for item in resolve(clusters.example(topology), site, [WEB]) if isinstance(item, Link)]
+    assert {link.mtu for link in links if link.name != "lo"} == {8950}
+    assert site.mtu == 8950
+
+
+@BOTH
+def test_no_key_stands_for_two_items(topology: Topology) -> None:
+    state = resolve(clusters.example(topology, DATABASE), SITE, [WEB])
+    assert len({item.key for item in state}) == len(state)
+
+
+def test_a_remote_host_with_two_blocks_has_one_tunnel_end_and_two_routes() -> None:
+    known = clusters.example(Topology.ROUTED).changed(Revision(2), [clusters.block(2, "10.32.9.0/24")])
+    state = resolve(known, SITE, [])
+    via = IPv4Address("169.254.2.2")
+    assert len([item for item in state if isinstance(item, FdbEntry) and item.dst == IPv4Address("192.0.2.2")]) == 1
+    assert len([item for item in state if isinstance(item, Neighbour) and item.address == via]) == 1
+    routes = {(item.dst, item.metric) for item in state if isinstance(item, Route) and item.via == via}
+    assert routes == {(IPv4Network("10.32.1.0/24"), 2), (IPv4Network("10.32.9.0/24"), 2)}
+
+
+def test_addresses_of_nobody_are_unreachable() -> None:
+    routes = [item for item in resolve(clusters.example(Topology.ROUTED), SITE, []) if isinstance(item, Route)]
+    nobody = [route for route in routes if route.dev is None]
+    assert [(route.dst, route.metric) for route in nobody] == [(IPv4Network("10.32.0.0/16"), UNREACHABLE_METRIC)]
+    assert all(route.metric < UNREACHABLE_METRIC for route in routes if route.dev)
+    assert ids.HOST_NUMBER_MAX < UNREACHABLE_METRIC < 2**32
+
+
+@BOTH
+def test_a_block_of_a_host_that_is_not_known_is_left_out(topology: Topology) -> None:
+    known = clusters.example(topology, clusters.endpoint(3, "far", "10.32.2.2"))
+    all_gone = without(known, RecordKey.of(clusters.host(3)), RecordKey.of(clusters.block(3, "10.32.2.0/24")))
+    assert resolve(without(known, RecordKey.of(clusters.host(3))), SITE, []) == resolve(all_gone, SITE, [])
+
+
+def test_a_routed_network_holds_nothing_for_remote_endpoints() -> None:
+    assert resolve(clusters.example(Topology.ROUTED, DATABASE), SITE, []) == resolve(
+        clusters.example(Topology.ROUTED), SITE, []
+    )
+
+
+def test_a_switched_network_holds_where_each_remote_endpoint_is() -> None:
+    with_it, without_it = (
+        resolve(clusters.example(Topology.SWITCHED, *endpoints), SITE, []) for endpoints in ([DATABASE], [])
+    )
+    ns = network_namespace(NetworkName("blue"))
+    vx0, br0 = ids.interface_name("vx0"), ids.interface_name("br0")
+    assert with_it - without_it == {
+        FdbEntry(ns, vx0, DATABASE.mac, IPv4Address("192.0.2.2")),
+        BridgeEntry(ns, br0, DATABASE.mac, vx0),
+        Neighbour(ns, br0, DATABASE.address, DATABASE.mac),
+    }
+
+
+def test_a_switched_network_floods_to_each_other_host_once() -> None:
+    known = clusters.example(Topology.SWITCHED).changed(Revision(2), [clusters.block(2, "10.32.9.0/24")])
+    flood = [item for item in resolve(known, SITE, []) if isinstance(item, FdbEntry) and item.mac == FLOOD]
+    assert sorted(entry.dst for entry in flood) == [IPv4Address("192.0.2.2"), IPv4Address("192.0.2.3")]
+
+
+@pytest.mark.parametrize(("topology", "length"), [(Topology.ROUTED, 32), (Topology.SWITCHED, 16)])
+def test_a_workload_has_its_address_alone_or_with_the_segments_prefix(topology: Topology, length: int) -> None:
+    inside = [item for item in resolve(clusters.example(topology), SITE, [WEB]) if item.ns == WEB.sandbox]
+    assert [str(item.address) for item in inside if isinstance(item, Address)] == [f"10.32.0.2/{length}"]
+
+
+@pytest.mark.parametrize(("topology", "forwards"), [(Topology.ROUTED, True), (Topology.SWITCHED, False)])
+def test_only_a_routed_network_forwards_and_filters_by_reverse_path(
+    topology: Topology,
+    forwards: bool,  # noqa: FBT001 - an expected value
+) -> None:
+    namespace = next(item for item in resolve(clusters.example(topology), SITE, []) if isinstance(item, Namespace))
+    for sysctl in ("net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter"):
+        assert ((sysctl, "1") in namespace.sysctls) is forwards
+
+
+@BOTH
+def test_bridge_ports_neither_learn_nor_flood(topology: Topology) -> None:
+    links = [item for item in resolve(clusters.example(topology), SITE, [WEB]) if isinstance(item, Link)]
+    ports = {link.name: link.port for link in links if link.port}
+    assert len(ports) == (2 if topology is Topology.SWITCHED else 0)
+    assert not any(port.learning or port.unicast_flood for port in ports.values())
+    assert len({link.mac for link in links if link.port}) == len(ports)

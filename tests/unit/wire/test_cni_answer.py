@@ -1,0 +1,66 @@
+"""Answers to the container runtime, in the form of each version."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+
+from overlayd.model import ids
+from overlayd.wire import cni
+from overlayd.wire.cni import CniError, Code, Result
+
+ROUTED = Result(
+    interface=ids.interface_name("eth0"),
+    mac=ids.mac_address("02:00:0a:20:00:05"),
+    sandbox="/run/netns/c1",
+    mtu=1450,
+    address=IPv4Interface("10.32.0.5/32"),
+    gateway=IPv4Address("169.254.1.1"),
+    routes=(IPv4Network("10.32.0.0/16"),),
+    dns={"nameservers": ["192.0.2.53"]},
+)
+SWITCHED = replace(ROUTED, address=IPv4Interface("10.32.0.5/16"), gateway=None, routes=(), dns=None)
+
+
+@pytest.mark.parametrize("version", cni.SUPPORTED_VERSIONS)
+@pytest.mark.parametrize(("topology", "result"), [("routed", ROUTED), ("switched", SWITCHED)])
+def test_a_result_has_the_form_of_its_version(
+    topology: str, result: Result, version: str, golden: Callable[[str, str], None]
+) -> None:
+    golden(f"result-{topology}-{version}.json", cni.render_result(version, result).decode())
+
+
+def test_a_check_reads_the_addresses_of_our_own_result() -> None:
+    variables = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "CNI_PATH": "/bin"}
+    for version in cni.SUPPORTED_VERSIONS[1:]:
+        previous = json.loads(cni.render_result(version, ROUTED))
+        config = json.dumps({"cniVersion": version, "name": "blue", "prevResult": previous}).encode()
+        request = cni.parse({**variables, "CNI_COMMAND": "CHECK"}, config)
+        assert request.addresses == (ROUTED.address.ip,)
+
+
+@pytest.mark.parametrize(
+    ("error", "form"),
+    [
+        (CniError(Code.TRY_AGAIN_LATER, "not now"), {"cniVersion": "1.0.0", "code": 11, "msg": "not now"}),
+        (
+            CniError(Code.NOT_AS_ATTACHED, "one", "two; three"),
+            {"cniVersion": "1.0.0", "code": 102, "msg": "one", "details": "two; three"},
+        ),
+    ],
+)
+def test_an_error_is_an_object_with_code_and_message(error: CniError, form: object) -> None:
+    assert json.loads(cni.render_error("1.0.0", error)) == form
+
+
+@pytest.mark.parametrize(
+    ("requested", "answered"),
+    [("0.3.1", "0.3.1"), ("1.0.0", "1.0.0"), ("1.1.0", "1.1.0"), ("0.1.0", "1.1.0"), ("9.9.9", "1.1.0")],
+)
+def test_a_version_request_is_answered_with_every_supported_version(requested: str, answered: str) -> None:
+    assert json.loads(cni.render_version(requested)) == {
+        "cniVersion": answered,
+        "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+    }

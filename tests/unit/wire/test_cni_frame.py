@@ -1,0 +1,45 @@
+"""What goes between launcher and agent, and the version in which a broken request is answered."""
+
+import pytest
+
+from overlayd.wire import cni
+from overlayd.wire.cni import CniError, Code
+
+
+@pytest.mark.parametrize(
+    ("frame", "environment", "stdin"),
+    [
+        (b"CNI_COMMAND=ADD\0CNI_NETNS=\0\0{}", {"CNI_COMMAND": "ADD", "CNI_NETNS": ""}, b"{}"),
+        (b"CNI_ARGS=IP=10.0.0.5;MAC=\0\0", {"CNI_ARGS": "IP=10.0.0.5;MAC="}, b""),
+        (b"A=1\0\0{\0\0}", {"A": "1"}, b"{\0\0}"),
+        (b"\0{}", {}, b"{}"),
+        (b"\0{\0\0}", {}, b"{\0\0}"),
+        (b"A=\xff\0\0{}", {"A": "\ufffd"}, b"{}"),
+    ],
+)
+def test_a_frame_is_variables_and_stdin(frame: bytes, environment: dict[str, str], stdin: bytes) -> None:
+    assert cni.unpack(frame) == (environment, stdin)
+
+
+@pytest.mark.parametrize("frame", [b"", b"CNI_COMMAND=ADD", b"CNI_COMMAND=ADD\0"])
+def test_a_frame_that_is_cut_short_is_refused(frame: bytes) -> None:
+    with pytest.raises(CniError, match="is incomplete") as caught:
+        cni.unpack(frame)
+    assert caught.value.code is Code.IO_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("stdin", "version"),
+    [
+        (b'{"cniVersion": "1.0.0"}', "1.0.0"),
+        (b'{"cniVersion": "9.9.9"}', "9.9.9"),
+        (b'{"cniVersion": 1}', "0.1.0"),
+        (b"{}", "0.1.0"),
+        (b"[]", "0.1.0"),
+        (b"", "0.1.0"),
+        (b"\xff", "0.1.0"),
+        (b"[" * 100_000, "0.1.0"),
+    ],
+)
+def test_a_request_is_answered_in_its_own_version_if_it_can_be_read(stdin: bytes, version: str) -> None:
+    assert cni.version_of(stdin) == version

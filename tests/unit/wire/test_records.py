@@ -1,0 +1,149 @@
+"""Records as JSON: the form on the wire, and that every malformed field is named with its path."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.errors import InvalidValue
+from overlayd.model.network import NetworkState
+from overlayd.wire import records
+from overlayd.wire.fields import Fields, Json
+from tests.support import clusters
+
+NETWORK: dict[str, Json] = {
+    "kind": "network",
+    "name": "blue",
+    "vni": 100,
+    "topology": "routed",
+    "pools": [{"range": "10.32.0.0/16", "block_length": 24}],
+    "state": "active",
+}
+HOST: dict[str, Json] = {"kind": "host", "id": "host-7", "number": 7, "name": "node-7", "address": "192.0.2.7"}
+BLOCK: dict[str, Json] = {"kind": "block", "network": "blue", "cidr": "10.32.0.0/24", "host": "host-7"}
+ENDPOINT: dict[str, Json] = {
+    "kind": "endpoint",
+    "network": "blue",
+    "container_id": "web",
+    "interface": "eth0",
+    "host": "host-7",
+    "address": "10.32.0.5",
+    "mac": "02:00:0a:20:00:05",
+    "sandbox": "/run/netns/web",
+}
+FORMS: list[tuple[Record, dict[str, Json]]] = [
+    (clusters.network(), NETWORK),
+    (clusters.host(7), HOST),
+    (clusters.block(7, "10.32.0.0/24"), BLOCK),
+    (clusters.endpoint(7, "web", "10.32.0.5"), ENDPOINT),
+]
+KEYS: list[dict[str, Json]] = [
+    {"kind": "network", "key": "blue"},
+    {"kind": "host", "key": "host-7"},
+    {"kind": "block", "key": ["blue", "10.32.0.0/24"]},
+    {"kind": "endpoint", "key": ["blue", "web", "eth0"]},
+]
+
+
+@pytest.mark.parametrize(("record", "form"), FORMS)
+def test_a_record_has_this_form(record: Record, form: dict[str, Json]) -> None:
+    assert records.encode_tagged(record) == form
+    assert {"kind": form["kind"], **records.encode(record)} == form
+    assert records.decode_tagged(Fields(form)) == record
+
+
+@pytest.mark.parametrize(("record", "form"), FORMS)
+def test_unknown_fields_are_ignored(record: Record, form: dict[str, Json]) -> None:
+    assert records.decode_tagged(Fields({**form, "colour": {"deep": [1]}})) == record
+
+
+@pytest.mark.parametrize(("record", "key"), [(form[0], key) for form, key in zip(FORMS, KEYS, strict=True)])
+def test_a_key_has_this_form(record: Record, key: dict[str, Json]) -> None:
+    assert records.encode_key(RecordKey.of(record)) == key
+    assert records.decode_key(Fields(key)) == RecordKey.of(record)
+
+
+def test_a_network_without_a_state_is_active() -> None:
+    assert records.decode_network(Fields(without(NETWORK, "state"))).state is NetworkState.ACTIVE
+
+
+def test_a_mac_is_kept_in_the_kernels_spelling() -> None:
+    # The observed MAC is in lower case: any other spelling would be a difference for ever.
+    shouted = records.decode_endpoint(Fields({**ENDPOINT, "mac": "02:00:0A:20:00:05"}))
+    assert shouted == clusters.endpoint(7, "web", "10.32.0.5")
+
+
+def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
+    wrong: list[Json] = [None, {}, [], "", -1, 1.5, True]
+    for _, form in FORMS:
+        for field in form:
+            if field == "state":
+                yield from ((form, field, value) for value in wrong if value is not None)
+            elif field == "sandbox":
+                yield from ((form, field, value) for value in wrong if value != "")
+            else:
+                yield from ((form, field, value) for value in wrong)
+
+
+@pytest.mark.parametrize(("form", "field", "value"), list(malformed()))
+def test_every_malformed_field_is_named_with_its_path(form: dict[str, Json], field: str, value: Json) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        records.decode_tagged(Fields({**form, field: value}, "puts[2]"))
+    assert caught.value.field == f"puts[2].{field}"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"kind": "tunnel"}, "puts[2].kind"),
+        ({"pools": [{"block_length": 24}]}, "puts[2].pools[0].range"),
+        ({"pools": [{"range": "10.32.0.0/16"}]}, "puts[2].pools[0].block_length"),
+        ({"pools": [{"range": "10.32.0.0/16", "block_length": 30}]}, "puts[2].pools[0].block_length"),
+        ({"pools": [{"range": "127.0.0.0/16", "block_length": 24}]}, "puts[2].pools[0].range"),
+        ({"pools": ["10.32.0.0/16"]}, "puts[2].pools[0]"),
+        ({"pools": [{"range": "10.0.0.0/8", "block_length": 24}] * 2}, "puts[2].pools"),
+        ({"state": "sleeping"}, "puts[2].state"),
+        ({"topology": "bridged"}, "puts[2].topology"),
+        ({"vni": 2**24}, "puts[2].vni"),
+    ],
+)
+def test_a_malformed_network_is_named_with_its_path(change: dict[str, Json], path: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        records.decode_tagged(Fields({**NETWORK, **change}, "puts[2]"))
+    assert caught.value.field == path
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ({"kind": "tunnel", "key": "blue"}, "deletes[1].kind"),
+        ({"kind": "network"}, "deletes[1].key"),
+        ({"kind": "network", "key": "no name"}, "deletes[1].key"),
+        ({"kind": "network", "key": ["blue"]}, "deletes[1].key"),
+        ({"kind": "host", "key": ""}, "deletes[1].key"),
+        ({"kind": "block", "key": "blue"}, "deletes[1].key"),
+        ({"kind": "block", "key": ["blue"]}, "deletes[1].key"),
+        ({"kind": "block", "key": ["blue", "10.32.0.0/24", "more"]}, "deletes[1].key"),
+        ({"kind": "block", "key": ["no name", "10.32.0.0/24"]}, "deletes[1].key.network"),
+        ({"kind": "block", "key": ["blue", "10.32.0.5/24"]}, "deletes[1].key.cidr"),
+        ({"kind": "endpoint", "key": ["blue", "web"]}, "deletes[1].key"),
+        ({"kind": "endpoint", "key": [None, "web", "eth0"]}, "deletes[1].key.network"),
+        ({"kind": "endpoint", "key": ["blue", "a/b", "eth0"]}, "deletes[1].key.container_id"),
+        ({"kind": "endpoint", "key": ["blue", "web", ".."]}, "deletes[1].key.interface"),
+    ],
+)
+def test_a_malformed_key_is_named_with_its_path(key: dict[str, Json], path: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        records.decode_key(Fields(key, "deletes[1]"))
+    assert caught.value.field == path
+
+
+@pytest.mark.parametrize(("record", "form"), FORMS)
+def test_the_form_is_plain_json(record: Record, form: dict[str, Json]) -> None:
+    assert json.loads(json.dumps(records.encode_tagged(record))) == form
+
+
+def without(form: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in form.items() if name != field}
