@@ -69,7 +69,7 @@ class Demo:
         for network, host in product(NETWORKS, self.lab.hosts):
             self.containers.append(host.attach(f"{network}-{host.name}", network))
             self._step(f"CNI ADD: {network} on {host.name}")
-        self.lab.overlayctl("wait")
+        self.lab.in_force(*self.containers)
         self._step("in force on every host")
 
     def measure(self) -> None:
@@ -129,7 +129,7 @@ class Demo:
             self._console.print(_decoded(self.packet))
         for what in (("host", "list"), ("network", "show", "blue"), ("endpoint", "list")):
             self._console.print(f"[dim]$ overlayctl {' '.join(what)}[/]")
-            self._console.print(Text(self.lab.overlayctl(*what)))
+            self._console.print(Text(self.lab.overlayctl(*what, columns=self._console.width)))
 
     def _picture(self) -> Panel:
         """Draw the hosts, their containers, and the underlay that carries it all."""

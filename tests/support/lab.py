@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -367,12 +367,12 @@ class Lab:
         self.controller.stop(number)
         self.controller = None
 
-    def overlayctl(self, *arguments: str, check: Callable[[int], bool] = lambda status: status == 0) -> str:
-        """Run the administrator's command; fail with its output unless `check` likes the exit status."""
-        environment = {**os.environ, "OVERLAY_CONTROLLER_URL": self.api_url, "COLUMNS": "160"}
+    def overlayctl(self, *arguments: str, columns: int = 160) -> str:
+        """Run the administrator's command; return its output or fail with all of it."""
+        environment = {**os.environ, "OVERLAY_CONTROLLER_URL": self.api_url, "COLUMNS": str(columns)}
         command = [str(COMMANDS / "overlayctl"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if not check(done.returncode):
+        if done.returncode:
             raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         return done.stdout
 

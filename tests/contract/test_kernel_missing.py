@@ -1,0 +1,66 @@
+"""Asking a kernel which items are not in force, inside a sandbox too: what CHECK stands on."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.diff import diff
+from overlayd.dataplane.items import Address, Link, Neighbour, Route, State, network_namespace
+from overlayd.dataplane.resolve import resolve, resolve_endpoint
+from overlayd.kernel.port import Kernel
+from overlayd.model.network import Topology
+from tests.contract.kernels import UNDERLAY, World, observed
+from tests.support.clusters import HERE, cluster, endpoint, example, site
+
+LOCAL = replace(endpoint(1, "web", "10.32.0.5"), host=HERE, sandbox="/run/netns/web")
+
+
+def attached(world: World, topology: Topology) -> State:
+    """Attach one endpoint; return what it should have made."""
+    known = example(topology)
+    me = replace(known.hosts[HERE], address=UNDERLAY.ip)
+    known = cluster([*known.changed(known.revision, [me]).records])
+    world.add_sandbox(LOCAL.sandbox)
+    plan = diff(resolve(known, site(), [LOCAL]), observed(world))
+    assert [outcome for outcome in world.kernel.apply(plan) if not outcome.done] == []
+    (network,) = (network for network in known.networks.values() if network.name == LOCAL.network)
+    return resolve_endpoint(network, LOCAL, site().mtu)
+
+
+@pytest.mark.parametrize("topology", list(Topology))
+def test_nothing_is_missing_of_what_was_applied(world: World, topology: Topology) -> None:
+    assert world.kernel.missing(attached(world, topology)) == frozenset()
+
+
+@pytest.mark.parametrize("kind", [Address, Neighbour, Route, Link])
+def test_what_was_removed_or_changed_is_missing(world: World, kind: type) -> None:
+    items = attached(world, Topology.ROUTED)
+    for item in sorted((item for item in items if type(item) is kind and is_removable(item)), key=str):
+        assert world.remove_by_hand(item)
+        assert item in world.kernel.missing(items)
+
+
+def is_removable(item: object) -> bool:
+    """Tell whether an administrator can take it away by itself: the sandbox's end goes with the host's."""
+    return not isinstance(item, Link) or ownership.owns(item)
+
+
+def test_a_different_value_is_missing(world: World) -> None:
+    items = attached(world, Topology.ROUTED)
+    assert missing_after(world.kernel, items, mtu=1000) == {"eth0"}
+
+
+def missing_after(kernel: Kernel, items: State, *, mtu: int) -> set[str]:
+    wanted = frozenset(
+        replace(item, mtu=mtu) if isinstance(item, Link) and item.name == "eth0" else item for item in items
+    )
+    return {item.name for item in kernel.missing(wanted) if isinstance(item, Link)}
+
+
+def test_all_of_a_namespace_that_is_not_there_is_missing(world: World) -> None:
+    items = frozenset(
+        {Neighbour(network_namespace(LOCAL.network), ownership.VXLAN, IPv4Address("169.254.2.2"), LOCAL.mac)}
+    )
+    assert world.kernel.missing(items) == items

@@ -1,0 +1,124 @@
+"""The CNI contract through the real executable: results of every version, CHECK, VERSION, errors."""
+
+import json
+
+import pytest
+
+from tests.integration.conftest import NewNetwork
+from tests.support.lab import Container, Executed, Lab, plugin_config
+
+VERSIONS = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_the_result_tells_what_the_kernel_has(lab: Lab, new_network: NewNetwork, version: str, topology: str) -> None:
+    network = new_network("--topology", topology)
+    container = lab.hosts[0].attach(f"{network}-c", network, version=version)
+    (link,) = json.loads(container.run("ip", "-j", "-d", "address", "show", "dev", "eth0"))
+    (address,) = [a for a in link["addr_info"] if a["family"] == "inet"]
+    gateway = {"gateway": "169.254.1.1"} if topology == "routed" else {}
+    interface = {"name": "eth0", "mac": link["address"], "sandbox": container.sandbox}
+    assert container.result == {
+        "cniVersion": version,
+        "interfaces": [interface | ({"mtu": link["mtu"]} if version == "1.1.0" else {})],
+        "ips": [
+            {
+                **({"version": "4"} if version < "1.0.0" else {}),
+                "interface": 0,
+                "address": f"{address['local']}/{address['prefixlen']}",
+                **gateway,
+            }
+        ],
+        "routes": [{"dst": r["dst"], "gw": r["gateway"]} for r in routes(container) if "gateway" in r],
+        "dns": {},
+    }
+
+
+def routes(container: Container) -> list[dict[str, str]]:
+    found = json.loads(container.run("ip", "-j", "route"))
+    assert isinstance(found, list)
+    return found
+
+
+def test_version_needs_no_agent_and_no_config(lab: Lab) -> None:
+    done = lab.hosts[0].cni("VERSION", "")
+    assert done.status == 0
+    assert done.json == {"cniVersion": "1.1.0", "supportedVersions": VERSIONS}
+
+
+def check(container: Container, version: str = "1.0.0", **changed: object) -> Executed:
+    config = plugin_config(container.network, version, prevResult={**container.result, **changed})
+    return container.host.cni(
+        "CHECK", config, CONTAINERID=container.name, NETNS=container.sandbox, IFNAME=container.interface
+    )
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_check_is_silent_while_all_is_well(lab: Lab, new_network: NewNetwork, topology: str) -> None:
+    network = new_network("--topology", topology)
+    container = lab.hosts[0].attach(f"{network}-c", network)
+    done = check(container)
+    assert (done.status, done.stdout, done.stderr) == (0, "", "")
+    container.run("ip", "address", "add", "192.0.2.7/32", "dev", "eth0")
+    assert check(container).status == 0, "what others add is theirs"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (["ip", "address", "flush", "dev", "eth0"], "Address"),
+        (["ip", "link", "set", "eth0", "down"], "eth0"),
+        (["ip", "link", "set", "eth0", "mtu", "1000"], "1450"),
+        (["ip", "neighbour", "flush", "nud", "permanent", "dev", "eth0"], "169.254.1.1"),
+    ],
+)
+def test_check_names_what_is_different_in_the_container(
+    lab: Lab, new_network: NewNetwork, spoil: list[str], named: str
+) -> None:
+    network = new_network()
+    container = lab.hosts[0].attach(f"{network}-c", network)
+    container.run(*spoil)
+    done = check(container)
+    assert (done.status, done.json["code"]) == (1, 102)
+    assert named.lower() in (str(done.json["msg"]) + str(done.json.get("details"))).lower()
+
+
+def test_check_refuses_what_was_never_attached_and_what_the_record_contradicts(
+    lab: Lab, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    container = lab.hosts[0].attach(f"{network}-c", network)
+    other = check(container, ips=[{"address": "10.9.9.9/32"}])
+    assert (other.status, other.json["code"]) == (1, 102)
+    assert str(container.address) in str(other.json["msg"])
+    assert check(container, version="0.3.1").json["code"] == 1, "CHECK came with 0.4.0"
+    lab.hosts[0].detach(container)
+    gone = check(container)
+    assert (gone.status, gone.json["code"]) == (1, 102)
+
+
+def test_dns_of_the_config_is_passed_on(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    host = lab.hosts[0]
+    sandbox = host.add_sandbox(f"{network}-dns")
+    dns = {"nameservers": ["192.0.2.53"], "search": ["example.org"]}
+    done = host.cni("ADD", plugin_config(network, dns=dns), CONTAINERID="dns", NETNS=sandbox, IFNAME="eth0")
+    assert done.json["dns"] == dns
+
+
+def test_sixteen_at_once_get_sixteen_addresses(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    host = lab.hosts[0]
+    names = [f"{network}-{n}" for n in range(16)]
+    for name in names:
+        host.add_sandbox(name)
+    one = "CNI_CONTAINERID=$c CNI_NETNS=/run/netns/$c /opt/cni/bin/overlayd"
+    attach = f"for c in {' '.join(names)}; do {one} <$0 & done; wait"
+    config = host.directory / "config.json"
+    config.write_text(json.dumps(plugin_config(network)))
+    environment = {"CNI_COMMAND": "ADD", "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin", "PATH": "/usr/bin:/bin"}
+    done = host.execute(["sh", "-c", attach, str(config)], environment)
+    assert done.stdout.count('"ips"') == 16, done.stdout + done.stderr
+    addresses = {host.run("ip", "-n", name, "-o", "-4", "address", "show", "dev", "eth0").split()[3] for name in names}
+    assert len(addresses) == 16
