@@ -1,10 +1,12 @@
 """Attaching a workload to a network, and detaching it."""
 
+import asyncio
 import errno
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Address, IPv4Interface
+from weakref import WeakValueDictionary
 
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
@@ -36,6 +38,7 @@ class Attachments:
         self._blocks = blocks
         self._reconciler = reconciler
         self._busy: dict[EndpointKey, Endpoint] = {}
+        self._locks: WeakValueDictionary[EndpointKey, asyncio.Lock] = WeakValueDictionary()
         self._last: dict[NetworkName, IPv4Address] = {}
 
     async def attach(self, request: Request) -> Result:
@@ -49,37 +52,39 @@ class Attachments:
             KernelError: the kernel refused.
             Unavailable: it takes a controller to go on, and none answers.
         """
-        key = (request.network, request.container_id, request.interface)
-        if key in self._records.attachments or key in self._busy:
-            raise AlreadyExists(
-                f"{request.interface} of this container is attached to {request.network}", field="CNI_IFNAME"
-            )
-        sandbox_id = await self._sandbox_id(request.sandbox)
-        async with self._blocks.attaching(request.network) as network:
-            self._check_neighbours_in_sandbox(network, sandbox_id)
-            endpoint = await self._new_endpoint(request)
-            self._busy[key] = endpoint
-            try:
-                await self._bring_up(network, Attachment(endpoint, sandbox_id))
-            finally:
-                del self._busy[key]
+        async with self._alone(request):
+            if request.key in self._records.attachments:
+                raise AlreadyExists(
+                    f"{request.interface} of this container is attached to {request.network}", field="CNI_IFNAME"
+                )
+            sandbox_id = await self._sandbox_id(request.sandbox)
+            async with self._blocks.attaching(request.network) as network:
+                self._check_neighbours_in_sandbox(network, sandbox_id)
+                endpoint = await self._new_endpoint(request)
+                self._busy[request.key] = endpoint
+                try:
+                    await self._bring_up(network, Attachment(endpoint, sandbox_id))
+                finally:
+                    del self._busy[request.key]
         self.changes.set()
         return self._result(network, endpoint, request)
 
     async def detach(self, request: Request) -> None:
-        """Detach a sandbox and free its address; does nothing when there is no such attachment."""
-        key = (request.network, request.container_id, request.interface)
-        attachment = self._records.attachments.get(key)
-        if attachment is None:
-            return
-        async with self._turn.taken():
-            await self._undo(attachment)
+        """Detach a sandbox and free its address; does nothing when there is no such attachment.
+
+        An attachment that is still being made is waited for: its runtime gave up on it.
+        """
+        async with self._alone(request):
+            attachment = self._records.attachments.get(request.key)
+            if attachment is None:
+                return
+            async with self._turn.taken():
+                await self._undo(attachment)
         self.changes.set()
 
     async def check(self, request: Request) -> tuple[str, ...]:
         """Return what of an attachment is not as it was made, one sentence each; empty when all is well."""
-        key = (request.network, request.container_id, request.interface)
-        attachment = self._records.attachments.get(key)
+        attachment = self._records.attachments.get(request.key)
         if attachment is None:
             return (f"{request.interface} of this container is not attached to {request.network}",)
         endpoint = attachment.endpoint
@@ -92,6 +97,10 @@ class Attachments:
             items = self._items(self._blocks.network(request.network), endpoint)
             missing = await self._turn.call(self._turn.kernel.missing, items)
         return tuple(sorted(f"missing or different: {item}" for item in missing))
+
+    def _alone(self, request: Request) -> asyncio.Lock:
+        """Return what keeps two requests for one interface of one container apart."""
+        return self._locks.setdefault(request.key, asyncio.Lock())
 
     async def _sandbox_id(self, path: str) -> tuple[int, int]:
         found = await self._turn.call(self._turn.kernel.sandbox_id, path)

@@ -8,6 +8,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from types import MappingProxyType
 
+import structlog
+
 from overlayd.agent.files import write_atomically
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -15,6 +17,8 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire import records
 from overlayd.wire.fields import Fields
+
+_log = structlog.get_logger(__name__)
 
 CHECKPOINT_VERSION = 1
 
@@ -89,12 +93,16 @@ class ClusterCache:
         self._path = path
 
     def load(self) -> Cluster:
-        """Return the cached cluster, or an empty one; raise `InvalidValue` when the file is damaged."""
+        """Return the cached cluster, or an empty one when there is none that can be read: the feed brings it anew."""
         if not self._path.exists():
             return Cluster()
-        fields = _read(self._path)
-        puts = [records.decode_tagged(record) for record in fields.objects("records")]
-        return Cluster().changed(Revision(fields.number("revision")), puts)
+        try:
+            fields = _read(self._path)
+            puts = [records.decode_tagged(record) for record in fields.objects("records")]
+            return Cluster().changed(Revision(fields.number("revision")), puts)
+        except InvalidValue as error:
+            _log.warning("the cached cluster cannot be read; waiting for a controller", problem=str(error))
+            return Cluster()
 
     def save(self, cluster: Cluster) -> None:
         """Replace the cached cluster; raise `OSError` when it cannot be written."""

@@ -44,6 +44,7 @@ class CniServer:
     def __init__(self, attachments: Attachments, queue: Path) -> None:
         self._attachments = attachments
         self._queue = queue
+        self._draining = asyncio.Lock()
 
     async def answer(self, frame: bytes) -> bytes:
         """Return exit status and stdout for one request of the launcher."""
@@ -67,6 +68,8 @@ class CniServer:
         request = cni.parse(environment, stdin)
         match request.command:
             case Command.ADD:
+                # A DEL that was queued before must not hit what this one attaches.
+                await self.drain()
                 return cni.render_result(request.version, await self._attachments.attach(request))
             case Command.DEL:
                 await self._attachments.detach(request)
@@ -76,13 +79,17 @@ class CniServer:
         return b""
 
     async def drain(self) -> None:
-        """Execute every DEL that the launcher queued. One that fails stays for the next time."""
-        for path in sorted(self._queue.glob("*.del")):
-            status = await self.answer(path.read_bytes())
-            if status.startswith(b"0"):
+        """Execute every DEL that the launcher queued. One that fails for now stays, one that makes no sense goes."""
+        async with self._draining:
+            for path in sorted(self._queue.glob("*.del")):
+                try:
+                    await self._execute(*cni.unpack(path.read_bytes()))
+                except CniError as error:
+                    _log.warning("dropped a queued request that cannot be executed", file=path.name, reason=error.msg)
+                except (OverlayError, OSError) as error:
+                    _log.warning("a queued DEL failed and stays queued", file=path.name, reason=str(error))
+                    continue
                 path.unlink(missing_ok=True)
-            else:
-                _log.warning("a queued DEL failed", file=str(path), answer=status[1:].decode(errors="replace"))
 
 
 def _translated(error: OverlayError) -> CniError:

@@ -115,7 +115,13 @@ async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:
     while True:
         seen = await feed.changes.wait(seen)
         if feed.in_sync:
-            await asyncio.to_thread(cache.save, feed.cluster)
+            try:
+                await asyncio.to_thread(cache.save, feed.cluster)
+            except OSError as error:
+                _log.warning(
+                    "cannot save the cluster: a start without a controller would begin with an older one",
+                    problem=str(error),
+                )
         await asyncio.sleep(CACHE_INTERVAL)
 
 

@@ -6,11 +6,12 @@ one more NUL, then stdin as it came. The answer is one byte, ``0`` or ``1`` (the
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
 from overlayd.model import ids
+from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName
 from overlayd.wire.fields import Fields, Json
@@ -81,7 +82,12 @@ class Request:
     address: IPv4Address | None = None
     mac: MacAddress | None = None
     dns: Json = None
-    addresses: tuple[IPv4Address, ...] = field(default=())
+    addresses: tuple[IPv4Address, ...] = ()
+
+    @property
+    def key(self) -> EndpointKey:
+        """The endpoint that the request is about."""
+        return (self.network, self.container_id, self.interface)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,40 @@ def test_a_del_while_the_agent_is_away_is_done_at_its_start(own_lab: Lab) -> Non
     eventually(lambda: destination.name not in own_lab.published("blue"), "the queued DEL is done")
     assert source.ping(destination.address, wait=0.3) is None
     assert host.run("ls", "/run/overlayd/del-queue") == ""
+
+
+def test_a_queued_del_does_not_hit_a_later_add_of_the_same_container(own_lab: Lab) -> None:
+    source, destination = pair(own_lab, "blue")
+    host = own_lab.hosts[1]
+    host.stop_agent()
+    assert host.detach(destination).status == 0
+    host.run("mv", "/run/overlayd/del-queue", "/run/overlayd/late")
+    host.start_agent("--resync", "3600")
+    host.run("mv", "/run/overlayd/late", "/run/overlayd/del-queue")
+
+    again = host.attach(destination.name, "blue")
+
+    own_lab.in_force(again)
+    assert source.ping(again.address) is not None
+    assert host.run("ls", "/run/overlayd/del-queue") == ""
+
+
+def test_a_del_waits_for_the_add_that_its_runtime_gave_up_on(own_lab: Lab) -> None:
+    source, _ = pair(own_lab, "blue")
+    host = own_lab.hosts[0]
+    own_lab.overlayctl("network", "create", "slow", "--range", "10.41.0.0/16")
+    sandbox = host.add_sandbox("given-up")
+    assert own_lab.controller is not None
+    own_lab.controller.send(signal.SIGSTOP)
+    with ThreadPoolExecutor() as threads:
+        variables = {"CONTAINERID": "given-up", "NETNS": sandbox, "IFNAME": "eth0"}
+        added = threads.submit(host.cni, "ADD", plugin_config("slow"), **variables)
+        eventually(lambda: "cni.sock" in host.run("ss", "-xH", "state", "established"), "the ADD is under way")
+        deleted = threads.submit(host.cni, "DEL", plugin_config("slow"), **variables)
+        own_lab.controller.send(signal.SIGCONT)
+        assert (added.result().status, deleted.result().status) == (0, 0)
+    assert "eth0" not in host.run("ip", "-n", "given-up", "link")
+    assert source.ping(source.address) is not None
 
 
 def test_a_second_agent_on_a_host_is_refused(own_lab: Lab) -> None:

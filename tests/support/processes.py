@@ -89,6 +89,9 @@ class Process:
         if self._popen.poll() is not None:
             raise AssertionError(f"{self._command} ended with {self._popen.returncode}:\n{self.output[-3000:]}")
 
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 10.0) -> int:
         """Send a signal and return the exit status; a process that does not end is killed, and that fails."""
         if self._popen.poll() is None:

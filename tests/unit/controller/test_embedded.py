@@ -1,13 +1,9 @@
 """What only the store in a file has: an owner, a format, a disk that fills up, a process that dies."""
 
-import asyncio
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,41 +11,19 @@ import pytest
 from controller.clock import SystemClock
 from controller.store.embedded import EmbeddedStore, StoreRefused
 from controller.store.port import Committed, Put, StoreUnavailable, Transaction
+from tests.unit.controller.overlays import files_at_most, store_at
 
 pytestmark = pytest.mark.anyio
 
 KIB = 1024
 
 
-@asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[EmbeddedStore]:
-    store = EmbeddedStore.open(path, SystemClock())
-    running = asyncio.create_task(store.run(), name="store")
-    try:
-        yield store
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
-        await store.close()
-
-
-@contextmanager
-def files_at_most(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes: to SQLite, a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 async def test_a_second_controller_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    async with opened(path):
+    async with store_at(path, SystemClock()):
         with pytest.raises(StoreRefused, match="in use by another controller"):
             EmbeddedStore.open(path, SystemClock())
-    async with opened(path) as store:
+    async with store_at(path, SystemClock()) as store:
         assert await store.current_revision() == 0
 
 
@@ -67,7 +41,7 @@ async def test_a_file_of_another_program_is_refused_and_left_alone(tmp_path: Pat
 
 async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    async with opened(path):
+    async with store_at(path, SystemClock()):
         pass
     newer = sqlite3.connect(path)
     newer.execute("PRAGMA user_version = 99")
@@ -89,7 +63,7 @@ async def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_makes_the_store_unavailable_and_nothing_is_half_made(tmp_path: Path) -> None:
-    async with opened(tmp_path / "store.db") as store:
+    async with store_at(tmp_path / "store.db", SystemClock()) as store:
         await store.commit(Transaction((), (Put("/a/before", b""),)))
         with files_at_most(4096 * KIB):
             with pytest.raises(StoreUnavailable):
@@ -134,7 +108,7 @@ def acknowledged_before_kill(path: Path) -> int:
 
 async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     acknowledged = acknowledged_before_kill(tmp_path / "store.db")
-    async with opened(tmp_path / "store.db") as store:
+    async with store_at(tmp_path / "store.db", SystemClock()) as store:
         revision = await store.current_revision()
         assert revision >= acknowledged
         pairs = [len((await store.page(prefix, limit=1_000_000)).items) for prefix in ("/a/", "/b/")]

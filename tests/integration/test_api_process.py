@@ -1,0 +1,212 @@
+"""The controller as a process: its start, its feeds over real connections, and its end."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.types import Message
+
+from controller.api.feed import FeedResponse
+from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line
+from tests.support.processes import eventually
+from tests.unit.controller.overlays import H1, controllers, make_host
+
+COMMAND = [sys.executable, "-c", "from controller.main import main; main()"]
+HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
+FEED = {"host": "h1", "instance": "i1"}
+
+
+class Controller:
+    """A controller process on a socket that it inherits."""
+
+    def __init__(self, store: Path) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        fd = self._listening.fileno()
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notified.settimeout(30)
+        self._notified.bind(str(store.with_suffix(".notify")))
+        self.process = subprocess.Popen(
+            [*COMMAND, "run", "--store", str(store), "--listen", f"fd:{fd}"],
+            pass_fds=[fd],
+            env={"NOTIFY_SOCKET": str(store.with_suffix(".notify")), "PYTHONPATH": ":".join(sys.path)},
+            stderr=subprocess.PIPE,
+        )
+        host, port = self._listening.getsockname()
+        self.api = httpx.Client(base_url=f"http://{host}:{port}", timeout=30, trust_env=False)
+
+    def notified(self) -> str:
+        return self._notified.recv(100).decode()
+
+    def is_connected(self) -> bool:
+        return bool(self.api.get("/v1/hosts/h1").json()["connected"])
+
+    def close(self) -> None:
+        self.api.close()
+        self.process.kill()
+        self.process.communicate()
+        self._listening.close()
+        self._notified.close()
+
+
+@contextmanager
+def controller(store: Path) -> Iterator[Controller]:
+    store.with_suffix(".notify").unlink(missing_ok=True)
+    running = Controller(store)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def said(lines: Iterator[str], number: int) -> list[FeedMessage]:
+    """Return the next messages of a feed, without the bookmarks that only pass the time."""
+    messages = (decode_line(line.encode()) for line in lines)
+    kept = (message for message in messages if not isinstance(message, Bookmark))
+    return [next(kept) for _ in range(number)]
+
+
+def test_a_feed_over_a_connection_that_breaks_and_comes_back(tmp_path: Path) -> None:
+    with controller(tmp_path / "store.db") as running:
+        api = running.api
+        api.put("/v1/hosts/h1", json=HOST)
+        with api.stream("GET", "/v1/feed", params=FEED) as stream:
+            assert stream.headers["content-type"] == "application/x-ndjson"
+            lines = stream.iter_lines()
+            assert [type(message) for message in said(lines, 2)] == [Snapshot, InSync]
+            eventually(running.is_connected, "the host is connected")
+            api.post("/v1/networks", json={"name": "blue", "pools": [{"range": "10.32.0.0/16"}]})
+            block = api.post("/v1/networks/blue/blocks", json={"host": "h1", "held": []}).json()
+            (delta,) = said(lines, 1)
+            assert isinstance(delta, Delta)
+            assert (delta.revision, len(delta.puts)) == (block["revision"], 2)
+        eventually(lambda: not running.is_connected(), "the host is not connected")
+        moved = api.put("/v1/hosts/h1", json={**HOST, "name": "moved"}).json()
+        with api.stream("GET", "/v1/feed", params={**FEED, "after": delta.revision}) as stream:
+            missed, in_sync = said(stream.iter_lines(), 2)
+            assert isinstance(missed, Delta)
+            assert len(missed.puts) == 1
+            assert in_sync == InSync(moved["revision"])
+
+
+def test_reports_become_convergence(tmp_path: Path) -> None:
+    with controller(tmp_path / "store.db") as running:
+        api = running.api
+        at = api.put("/v1/hosts/h1", json=HOST).json()["revision"]
+        assert api.get("/v1/convergence").json()["hosts"][0]["lag"] == "not connected"
+        with api.stream("GET", "/v1/feed", params=FEED) as stream:
+            said(stream.iter_lines(), 2)
+            report = {"instance": "i1", "revision": at, "problems": [{"object": "x" * 9999, "message": "y"}] * 999}
+            assert api.post("/v1/hosts/h1/report", json=report).status_code == 200
+            eventually(lambda: api.get("/v1/hosts/h1").json()["applied"] == at, "the report is known")
+            assert len(api.get("/v1/hosts/h1").json()["problems"]) == 100
+            assert api.get("/v1/convergence").json()["in_force"] == 0
+            api.post("/v1/hosts/h1/report", json={"instance": "i1", "revision": at})
+            eventually(lambda: api.get("/v1/convergence").json()["in_force"] == 1, "the revision is in force")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_feeds_in_order_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    store = tmp_path / "store.db"
+    with controller(store) as running:
+        assert running.notified() == "READY=1"
+        before = running.api.put("/v1/hosts/h1", json=HOST).json()
+        with running.api.stream("GET", "/v1/feed", params=FEED) as stream:
+            lines = stream.iter_lines()
+            said(lines, 2)
+            eventually(running.is_connected, "the host is connected")
+            running.process.send_signal(number)
+            assert all(isinstance(decode_line(line.encode()), Bookmark) for line in lines)  # and ends, unbroken
+        assert running.notified() == "STOPPING=1"
+        assert running.process.wait(30) == 0
+        assert running.process.stderr is not None
+        events = [json.loads(line) for line in running.process.stderr]
+        assert [event["event"] for event in events] == ["serving"]
+    with controller(store) as running:
+        after = running.api.get("/v1/hosts/h1").json()
+        assert after == {**after, **{key: before[key] for key in ("id", "number", "name", "address", "revision")}}
+        assert after["connected"] is False
+
+
+def test_a_host_of_a_killed_controller_resumes_with_the_next_one(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    with controller(store) as running:
+        at = running.api.put("/v1/hosts/h1", json=HOST).json()["revision"]
+        with running.api.stream("GET", "/v1/feed", params=FEED) as stream:
+            said(stream.iter_lines(), 2)
+            running.process.kill()
+    with (
+        controller(store) as running,
+        running.api.stream("GET", "/v1/feed", params={**FEED, "after": at}) as stream,
+    ):
+        assert said(stream.iter_lines(), 1) == [InSync(at)]
+
+
+def refused(*arguments: str) -> str:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    return str(json.loads(line)["reason"])
+
+
+def test_a_start_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    assert refused("run", "--listen", "nowhere") == "--listen: 'nowhere' is neither HOST:PORT nor fd:N"
+    missing = str(tmp_path / "missing" / "store.db")
+    assert "No such file or directory" in refused("run", "--store", missing, "--listen", "127.0.0.1:0")
+    with controller(store) as running, socket.create_server(("127.0.0.1", 0)) as taken:
+        assert running.notified() == "READY=1"
+        assert "in use by another controller" in refused("run", "--store", str(store), "--listen", "127.0.0.1:0")
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert "Address already in use" in refused("run", "--store", str(tmp_path / "other.db"), "--listen", address)
+
+
+def test_the_version_is_printed() -> None:
+    done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "0.1.0\n"
+
+
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time can be moved on."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+
+def test_a_reader_that_takes_nothing_for_ten_seconds_loses_its_feed(tmp_path: Path) -> None:
+    async def serve_nobody() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SkippingLoop)
+        blocked = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                blocked.set()
+                await asyncio.Event().wait()
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async with controllers(tmp_path, 1) as (_, [overlay]):
+            await make_host(overlay, 1)
+            response = FeedResponse(overlay.feeds, H1, "i1", None)
+            serving = asyncio.create_task(response({"type": "http"}, receive, send))
+            await blocked.wait()
+            loop.skipped = 9.0
+            await asyncio.wait([serving], timeout=0)
+            assert not serving.done()
+            loop.skipped = 10.1
+            await serving
+
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        runner.run(serve_nobody())
