@@ -245,7 +245,7 @@ def _remove(place: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demo, or remove it; return the exit status."""
-    console = Console()
+    console = Console(emoji=False)  # a MAC may hold :cd:, the name of one
     if arguments == ["down"]:
         console.print("removed the demo" if down() else "no demo is running")
         return 0

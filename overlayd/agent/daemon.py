@@ -93,7 +93,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "reconcile": reconciler.run(),
         "blocks": blocks.run(attachments.changes),
         "publication": Publication(client, feed, records).run(attachments.changes),
-        "report": publication.report(client, feed, reconciler),
+        "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),
         "queue": _drain(cni, settings.resync),
     }

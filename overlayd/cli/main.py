@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from overlayd.cli import tables
 from overlayd.cli.api import Api, Document, ask_agent
@@ -230,5 +231,5 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except OverlayError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", soft_wrap=True, highlight=False)
+        Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from overlayd.wire.fields import Json
 
@@ -16,7 +17,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for index, column in enumerate(columns):
         made.add_column(column, style="bold" if index == 0 else "", overflow="fold")
     for row in rows:
-        made.add_row(*(str(cell) for cell in row))
+        # As text: a MAC such as 2e:cd:8b… holds the name of an emoji, and a problem may hold brackets.
+        made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made
 
 
