@@ -49,7 +49,7 @@ def test_a_kept_demo_can_be_looked_at_with_the_printed_commands() -> None:
     shown = demo(keep="1")
     url = re.search(r"OVERLAY_CONTROLLER_URL=(\S+)", shown)
     assert url
-    assert "overlayd" in httpx.get(f"{url[1]}/docs", trust_env=False).text
+    assert "openapi.json" in httpx.get(f"{url[1]}/docs", trust_env=False).text
     address = re.findall(r"10\.32\.0\.\d+", shown)[1]
     commands = [line.strip("│ ") for line in shown.splitlines() if "build/demo/on-" in line or ".venv/bin/" in line]
     assert len(commands) == 6
