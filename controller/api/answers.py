@@ -162,9 +162,18 @@ class ConvergenceAnswer(RevisionAnswer):
     hosts: list[LagAnswer]
 
 
+_REFUSALS = {
+    404: "What the request names does not exist.",
+    409: "Another object has what it asks for, or something still depends on it.",
+    413: "The body has more than 1 MiB.",
+    422: "A value breaks a rule; `field` says which one.",
+    503: "The store cannot be reached now; the same request may succeed later.",
+}
+
+
 def refusals(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Return what a route documents for these error statuses."""
-    return {status: {"model": Problem} for status in statuses}
+    return {status: {"model": Problem, "description": _REFUSALS[status]} for status in statuses}
 
 
 def record(found: Record, revision: Revision, status: int = 200) -> JSONResponse:

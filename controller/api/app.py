@@ -1,6 +1,7 @@
 """The HTTP application of a controller."""
 
 from importlib import metadata, resources
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import HTMLResponse
@@ -27,9 +28,16 @@ _TAGS = [
 _pages = APIRouter(include_in_schema=False)
 
 
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            problems.document(super().openapi())
+        return super().openapi()
+
+
 def create_app(overlay: Overlay) -> FastAPI:
     """Return the application that offers an overlay's services."""
-    app = FastAPI(
+    app = _Application(
         title="overlay controller",
         version=metadata.version("overlayd"),
         description=_DESCRIPTION,

@@ -14,7 +14,7 @@ from overlayd.wire.fields import parse_cidr
 router = APIRouter(prefix="/v1", tags=["blocks"])
 
 
-@router.get("/blocks", summary="List blocks", response_model=BlocksAnswer)
+@router.get("/blocks", summary="List blocks", response_model=BlocksAnswer, responses=answers.refusals(422))
 async def list_blocks(overlay: Services, network: str | None = None, host: str | None = None) -> JSONResponse:
     """List all blocks, or those of a network, of a host, or of both."""
     found = overlay.blocks.select(
@@ -40,6 +40,7 @@ async def acquire_block(name: str, body: AcquireBody, overlay: Services) -> JSON
     "/networks/{name}/blocks/{cidr:path}",
     summary="Release a block",
     status_code=204,
+    response_description="It is free.",
     response_model=None,
     responses=answers.refusals(404, 409, 422, 503),
 )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from controller.services.presence import Problem
 from overlayd.ipam.blocks import default_block_length
 from overlayd.model import ids
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -15,6 +16,9 @@ from overlayd.wire.fields import Fields, parse_cidr
 
 ENDPOINTS_MAX = 10_000
 """How many endpoints one request may name."""
+
+_PROBLEMS_MAX = 100
+_TEXT_MAX = 500
 
 Instance = Annotated[
     str,
@@ -149,8 +153,8 @@ class EndpointsBody(AgentBody):
 class ProblemBody(AgentBody):
     """An object that a host cannot make true."""
 
-    object: Annotated[str, Field(max_length=256, description="Which one.", examples=["network blue"])]
-    message: Annotated[str, Field(max_length=1024, description="Why.", examples=["UDP port 4789 is taken"])]
+    object: Annotated[str, Field(description="Which one.", examples=["network blue"])]
+    message: Annotated[str, Field(description="Why.", examples=["UDP port 4789 is taken"])]
 
 
 class ReportBody(AgentBody):
@@ -158,4 +162,11 @@ class ReportBody(AgentBody):
 
     instance: Instance
     revision: Annotated[int, Field(ge=0, description="The revision that its kernel matches.", examples=[42])]
-    problems: Annotated[list[ProblemBody], Field(max_length=100, description="What it cannot make true.")] = []
+    problems: Annotated[list[ProblemBody], Field(description="What it cannot make true; the first 100 are kept.")] = []
+
+    def kept(self) -> tuple[Problem, ...]:
+        """Return the problems that are kept, cut to size: a host in trouble is heard, however much it says."""
+        return tuple(
+            Problem(problem.object[:_TEXT_MAX], problem.message[:_TEXT_MAX])
+            for problem in self.problems[:_PROBLEMS_MAX]
+        )

@@ -14,7 +14,7 @@ from overlayd.wire import records
 router = APIRouter(prefix="/v1", tags=["endpoints"])
 
 
-@router.get("/endpoints", summary="List endpoints", response_model=EndpointsAnswer)
+@router.get("/endpoints", summary="List endpoints", response_model=EndpointsAnswer, responses=answers.refusals(422))
 async def list_endpoints(overlay: Services, network: str | None = None, host: str | None = None) -> JSONResponse:
     """List all endpoints, or those of a network, of a host, or of both."""
     found = overlay.endpoints.select(

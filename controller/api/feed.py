@@ -1,6 +1,7 @@
 """The route of the feed: one stream of JSON lines for each host, open as long as the host is."""
 
 import asyncio
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,7 +13,7 @@ from controller.api.bodies import Instance
 from controller.api.services import Services
 from controller.services.feed import Feed, Feeds
 from overlayd.model.ids import HostId, Revision
-from overlayd.wire.feed import encode_line
+from overlayd.wire.feed import FeedMessage, encode_line
 
 _WRITE_MAX = 10.0
 """Seconds that a reader may take for one message before its feed ends."""
@@ -45,10 +46,16 @@ class FeedResponse(Response):
         try:
             async for message in feed.messages(self._after):
                 async with asyncio.timeout(_WRITE_MAX):
-                    await send({"type": "http.response.body", "body": encode_line(message), "more_body": True})
+                    await send({"type": "http.response.body", "body": _encoded(message), "more_body": True})
         except TimeoutError:
             return  # an unfinished response: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@lru_cache(maxsize=16)
+def _encoded(message: FeedMessage) -> bytes:
+    """Return the line of a message; many hosts are told the same at the same time."""
+    return encode_line(message)
 
 
 async def _end_on_disconnect(receive: Receive, feed: Feed) -> None:

@@ -7,7 +7,6 @@ from controller.api import answers
 from controller.api.answers import HostAnswer, HostStatusAnswer, HostStatusesAnswer, RevisionAnswer
 from controller.api.bodies import HostBody, ReportBody
 from controller.api.services import Services
-from controller.services.presence import Problem
 from overlayd.model import ids
 from overlayd.model.ids import HostId, Revision
 from overlayd.wire import records
@@ -24,7 +23,10 @@ async def list_hosts(overlay: Services) -> JSONResponse:
 
 
 @router.get(
-    "/{id}", summary="Show a host with its status", response_model=HostStatusAnswer, responses=answers.refusals(404)
+    "/{id}",
+    summary="Show a host with its status",
+    response_model=HostStatusAnswer,
+    responses=answers.refusals(404, 422),
 )
 async def get_host(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 - the path's own word
     status = overlay.statuses.get(HostId(id))
@@ -57,6 +59,5 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
 )
 async def report(id: str, body: ReportBody, overlay: Services) -> JSONResponse:  # noqa: A002
     """Say which revision the host's kernel matches, and what cannot be. The host's feed must be open here."""
-    problems = tuple(Problem(problem.object, problem.message) for problem in body.problems)
-    overlay.connections.report(HostId(id), body.instance, Revision(body.revision), problems)
+    overlay.connections.report(HostId(id), body.instance, Revision(body.revision), body.kept())
     return JSONResponse({"revision": overlay.mirror.intent_revision})

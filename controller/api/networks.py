@@ -36,7 +36,7 @@ async def create_network(body: NetworkBody, overlay: Services) -> JSONResponse:
     return answers.record(written.result, written.revision, 201)
 
 
-@router.get("/{name}", summary="Show a network", response_model=NetworkAnswer, responses=answers.refusals(404))
+@router.get("/{name}", summary="Show a network", response_model=NetworkAnswer, responses=answers.refusals(404, 422))
 async def get_network(name: str, overlay: Services) -> JSONResponse:
     return answers.record(overlay.networks.get(NetworkName(name)), overlay.mirror.intent_revision)
 
@@ -45,10 +45,11 @@ async def get_network(name: str, overlay: Services) -> JSONResponse:
     "/{name}",
     summary="Delete a network",
     status_code=204,
+    response_description="It is gone.",
     response_model=None,
     responses={
         202: {"model": NetworkAnswer, "description": "Its hosts are asked to leave it; the last one removes it."},
-        **answers.refusals(404, 409, 503),
+        **answers.refusals(404, 409, 422, 503),
     },
 )
 async def delete_network(name: str, overlay: Services) -> Response:

@@ -1,6 +1,7 @@
 """Blocks: which part of a network's range belongs to which host."""
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import IPv4Network
 
 from controller.services import keys
@@ -85,7 +86,7 @@ class Blocks:
 
     def _taken(self, network: Network) -> list[IPv4Network]:
         owned = [block.cidr for block in self._mirror.intent.blocks_in(network.name)]
-        return owned + [IPv4Network(cidr) for cidr in self._journal.underway(keys.blocks_of(network.name))]
+        return owned + [_parsed(cidr) for cidr in self._journal.underway(keys.blocks_of(network.name))]
 
     def _refuse_release(self, block: Block, host: HostId) -> None:
         if block.host != host:
@@ -111,3 +112,9 @@ class Blocks:
             return (unchanged,), (Delete(keys.network(network.name)), Delete(keys.vni(network.vni)))
         # Of two hosts that release the last two blocks at once, one finds its witness gone and looks again.
         return (unchanged, self._journal.unchanged(keys.of(other))), ()
+
+
+@lru_cache(maxsize=1024)
+def _parsed(cidr: str) -> IPv4Network:
+    """Return a range; the same few are asked for again and again while many hosts join at once."""
+    return IPv4Network(cidr)

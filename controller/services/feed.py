@@ -22,6 +22,36 @@ _KEEP_ALIVE = 5.0
 """Seconds after which every feed sends something."""
 
 
+class Deltas:
+    """What follows for hosts at some position. Hosts with the same networks are told the same: it is made once."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self._made: dict[tuple[Revision, frozenset[NetworkName], frozenset[NetworkName]], Delta | Bookmark] = {}
+        self._made_at = Revision(0)
+
+    def after(
+        self, position: Revision, before: frozenset[NetworkName], after: frozenset[NetworkName]
+    ) -> Delta | Bookmark | None:
+        """Return what brings a host from a position to the latest revision, None when it is there.
+
+        `before` are the networks that the host knows, `after` those that it must know. Raises `Forgotten`.
+        """
+        changes = self.mirror.since(position)
+        if not changes:
+            return None
+        revision = changes[-1].revision
+        if revision != self._made_at:
+            self._made.clear()
+            self._made_at = revision
+        made = self._made.get((position, before, after))
+        if made is None:
+            puts, deletes = visibility.difference(self.mirror.intent, changes, before, after)
+            made = Delta(revision, tuple(puts), tuple(deletes)) if puts or deletes else Bookmark(revision)
+            self._made[position, before, after] = made
+        return made
+
+
 class Feed:
     """What one host has been told, and what comes next.
 
@@ -29,8 +59,9 @@ class Feed:
     and one that falls off the log comes to the end of its feed.
     """
 
-    def __init__(self, mirror: Mirror, host: HostId) -> None:
-        self._mirror = mirror
+    def __init__(self, deltas: Deltas, host: HostId) -> None:
+        self._deltas = deltas
+        self._mirror = deltas.mirror
         self._host = host
         self._position = Revision(0)
         self._networks: frozenset[NetworkName] = frozenset()
@@ -96,13 +127,13 @@ class Feed:
             yield Snapshot(revision, records[start : start + SNAPSHOT_MAX])
 
     def _advance(self) -> Delta | Bookmark | None:
-        changes = self._mirror.since(self._position)
+        networks = self._mirror.intent.networks_of(self._host)
+        following = self._deltas.after(self._position, self._networks, networks)
         must_speak, self._must_speak = self._must_speak, False
-        if not changes:
+        if following is None:
             return Bookmark(self._position) if must_speak else None
-        puts, deletes = visibility.difference(self._mirror.intent, self._host, changes, self._networks)
-        self._advance_to(changes[-1].revision)
-        return Delta(self._position, tuple(puts), tuple(deletes)) if puts or deletes else Bookmark(self._position)
+        self._advance_to(following.revision)
+        return following
 
     def _advance_to(self, revision: Revision) -> None:
         self._position = revision
@@ -114,6 +145,7 @@ class Feeds:
 
     def __init__(self, mirror: Mirror, connections: Connections, clock: Clock) -> None:
         self._mirror = mirror
+        self._deltas = Deltas(mirror)
         self._connections = connections
         self._clock = clock
         self._open: dict[HostId, Feed] = {}
@@ -125,7 +157,7 @@ class Feeds:
         """Open a feed; the host counts as connected while it is. An earlier feed of the host ends."""
         if earlier := self._open.get(host):
             earlier.end()
-        feed = Feed(self._mirror, host)
+        feed = Feed(self._deltas, host)
         self._open[host] = feed
         self._connections.connect(host, instance)
         try:

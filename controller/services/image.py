@@ -8,6 +8,7 @@ from controller.services.intent import Change, Intent, RecordChange
 from controller.services.presence import Presence
 from controller.store.port import Changes, Event, KeyValue
 from overlayd.model.cluster import RecordKey
+from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, Revision
 
 
@@ -39,11 +40,13 @@ class Image:
         self._put(item.key, item.value, item.mod_revision)
 
     def apply(self, changes: Changes) -> Change:
-        """Take in one revision; return what it changed of the records, which may be nothing."""
-        applied = (self._apply(event, changes.revision) for event in changes.events)
-        records = tuple(change for change in applied if change)
+        """Take in one revision; return what it changed of the records that hosts are told, which may be nothing.
+
+        Nobody is told the endpoints of a routed network, and most changes are about those.
+        """
+        applied = [self._apply(event, changes.revision) for event in changes.events]
         self.revision = changes.revision
-        return Change(changes.revision, records)
+        return Change(changes.revision, tuple(change for change in applied if change and not self._is_untold(change)))
 
     def _apply(self, event: Event, revision: Revision) -> RecordChange | None:
         if event.value is not None:
@@ -55,6 +58,10 @@ class Image:
             if not self._presences[host]:
                 del self._presences[host]
         return self.intent.remove(entry.record) if entry and entry.record else None
+
+    def _is_untold(self, change: RecordChange) -> bool:
+        record = change.after or change.before
+        return isinstance(record, Endpoint) and not self.intent.is_switched(record.network)
 
     def _put(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
         change = self.intent.put(keys.decode_record(key, value)) if keys.is_record(key) else None

@@ -24,7 +24,7 @@ class RecordChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The records that one revision changed."""
+    """The records that one revision changed and that hosts may be told."""
 
     revision: Revision
     records: tuple[RecordChange, ...]

@@ -21,22 +21,20 @@ def snapshot(intent: Intent, host: HostId) -> list[Record]:
 
 
 def difference(
-    intent: Intent, host: HostId, changes: Sequence[Change], before: Collection[NetworkName]
+    intent: Intent, changes: Sequence[Change], before: frozenset[NetworkName], after: frozenset[NetworkName]
 ) -> tuple[list[Record], list[RecordKey]]:
     """Return what to put and what to delete after these changes, of which `intent` is the outcome.
 
-    `before` are the networks that the host knows. The deletions come first: a network that was deleted and made again
-    stands in both.
+    `before` are the networks that the host knows, and `after` those that it must know. The deletions come first: a
+    network that was deleted and made again stands in both.
     """
     touched = {record.key: None for change in changes for record in change.records}
     gone = {r.key.key for change in changes for r in change.records if r.key.kind is Network and r.after is None}
-    after = intent.networks_of(host)
-    stayed = (after & frozenset(before)) - gone
-    gained = after - stayed
-    puts: list[Record] = _whole(intent, gained)
-    deletes = [RecordKey(Network, name) for name in sorted(frozenset(before) - stayed)]
+    stayed = (after & before) - gone
+    puts: list[Record] = _whole(intent, after - stayed)
+    deletes = [RecordKey(Network, name) for name in sorted(before - stayed)]
     for key in touched:
-        if _is_told(intent, key, stayed):
+        if _is_told(key, stayed):
             record = intent.find(key)
             if record is None:
                 deletes.append(key)
@@ -69,7 +67,7 @@ def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
             case Block(network=name):
                 hosts |= intent.members(name)
                 hosts |= {side.host for side in (record.before, record.after) if isinstance(side, Block)}
-            case Endpoint(network=name) if intent.is_switched(name):
+            case Endpoint(network=name):
                 hosts |= intent.members(name)
     return frozenset(hosts)
 
@@ -83,12 +81,9 @@ def _whole(intent: Intent, networks: Collection[NetworkName]) -> list[Record]:
     ]
 
 
-def _is_told(intent: Intent, key: RecordKey, networks: Collection[NetworkName]) -> bool:
-    match key:
-        case RecordKey(kind) if kind is Host:
-            return True
-        case RecordKey(kind, str(name)) if kind is Network:
-            return name in networks
-        case RecordKey(kind, (name, *_)):
-            return name in networks and (kind is Block or intent.is_switched(name))
-    return False
+def _is_told(key: RecordKey, networks: Collection[NetworkName]) -> bool:
+    match key.key:
+        case (network, *_):
+            return network in networks
+        case name:
+            return key.kind is Host or name in networks

@@ -292,6 +292,13 @@ async def test_everything_is_documented_and_the_page_needs_nothing_from_elsewher
         assert len(operations) == 17
         assert all(operation["summary"] and operation["tags"] for operation in operations)
         assert {tag for operation in operations for tag in operation["tags"]} == {tag["name"] for tag in schema["tags"]}
+        refusals = [
+            status for operation in operations for status in operation["responses"].items() if status[0] >= "400"
+        ]
+        for status, refusal in refusals:
+            assert refusal["content"] == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            }, status
         page = await api.get("/docs")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "/openapi.json" in page.text

@@ -102,8 +102,9 @@ def test_reports_become_convergence(tmp_path: Path) -> None:
         at = api.put("/v1/hosts/h1", json=HOST).json()["revision"]
         assert api.get("/v1/convergence").json()["hosts"][0]["lag"] == "not connected"
         with api.stream("GET", "/v1/feed", params=FEED) as stream:
-            said(stream.iter_lines(), 2)
-            report = {"instance": "i1", "revision": at, "problems": [{"object": "x" * 9999, "message": "y"}] * 999}
+            lines = stream.iter_lines()
+            said(lines, 2)
+            report = {"instance": "i1", "revision": at, "problems": [{"object": "x" * 900, "message": "y"}] * 999}
             assert api.post("/v1/hosts/h1/report", json=report).status_code == 200
             eventually(lambda: api.get("/v1/hosts/h1").json()["applied"] == at, "the report is known")
             assert len(api.get("/v1/hosts/h1").json()["problems"]) == 100

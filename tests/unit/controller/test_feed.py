@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.clock import SystemClock
-from controller.services.feed import Feed
+from controller.services.feed import Deltas, Feed
 from controller.services.mirror import Mirror
 from controller.services.overlay import Overlay
 from overlayd.model.cluster import Cluster, RecordKey
@@ -233,7 +233,7 @@ async def test_a_reader_too_slow_for_the_log_comes_to_the_end_of_its_feed(tmp_pa
         mirror = Mirror(store, SystemClock(), log_max=5)
         await mirror.load()
         following = asyncio.create_task(mirror.run())
-        reader = Feed(mirror, H1)
+        reader = Feed(Deltas(mirror), H1)
         slow = reader.messages(None)
         assert isinstance(await anext(slow), Snapshot)
         for number in range(2, 9):
@@ -242,7 +242,7 @@ async def test_a_reader_too_slow_for_the_log_comes_to_the_end_of_its_feed(tmp_pa
         assert isinstance(await anext(slow), InSync)
         reader.wake()
         assert [message async for message in slow] == []
-        delta = await anext(Feed(mirror, H1).messages(Revision(overlay.mirror.intent_revision - 5)))
+        delta = await anext(Feed(Deltas(mirror), H1).messages(Revision(overlay.mirror.intent_revision - 5)))
         assert isinstance(delta, Delta)
         assert len(delta.puts) == 5
         following.cancel()
@@ -292,7 +292,7 @@ async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]
             await make_network(overlay, NetworkName(name), topology=topology)
             await overlay.blocks.acquire(NetworkName(name), H2, [])
         agent, expected = Agent(), dict[Revision, Cluster]()
-        feed = Feed(overlay.mirror, H1)
+        feed = Feed(Deltas(overlay.mirror), H1)
         overlay.mirror.listen(lambda _: feed.wake())
         following = asyncio.create_task(agent.follow(feed.messages(None)))
         for group in groups:
@@ -303,7 +303,7 @@ async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]
             if ("reconnect",) in group:
                 following.cancel()
                 await asyncio.wait([following])
-                feed = Feed(overlay.mirror, H1)
+                feed = Feed(Deltas(overlay.mirror), H1)
                 following = asyncio.create_task(agent.follow(feed.messages(agent.cluster.revision)))
         following.cancel()
         await asyncio.wait([following])

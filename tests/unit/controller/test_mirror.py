@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
-from controller.services.feed import Feed
+from controller.services.feed import Deltas, Feed
 from controller.services.mirror import Forgotten, Mirror
 from controller.store.port import PAGE_MAX, Put, Transaction
 from overlayd.model.cluster import Cluster, Record
@@ -26,7 +26,7 @@ async def test_a_mirror_that_slept_through_a_compaction_reads_everything_anew(tm
         await make_host(overlay, 1)
         sleepy = Mirror(store, SystemClock(), log_max=100)
         await sleepy.load()
-        reader = Feed(sleepy, H1)
+        reader = Feed(Deltas(sleepy), H1)
         messages = reader.messages(None)
         assert [type(await anext(messages)) for _ in range(2)] == [Snapshot, InSync]
         for number in range(2, 6):
