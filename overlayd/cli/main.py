@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
+from ipaddress import IPv4Address
 from typing import Annotated
 
 import typer
@@ -148,7 +149,7 @@ def endpoint_list(context: typer.Context, network: NetworkFilter = None, as_json
     names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
     rows = [
         (e["address"], e["network"], names.get(e["host"], e["host"]), e["container_id"], e["interface"], e["mac"])
-        for e in endpoints
+        for e in sorted(endpoints, key=lambda e: (str(e["network"]), IPv4Address(str(e["address"]))))
     ]
     columns = ("address", "network", "host", "container", "interface", "MAC")
     tables.show(tables.table("Endpoints", columns, rows))
