@@ -84,9 +84,9 @@ def _link_added(link: Link) -> str:
     words = [_ip(link.ns), "link add", link.name, "address", str(link.mac), "mtu", str(link.mtu)]
     if link.port:
         words += ["master", link.port.master]
-    words += _link_type(link)
     if link.up:
         words += ["up"]
+    words += _link_type(link)
     text = " ".join(words)
     return f"{text}; {_bridge_port(link.ns, link.name, link.port)}" if link.port else text
 
@@ -98,7 +98,7 @@ def _link_type(link: Link) -> list[str]:
         case Bridge():
             return ["type bridge mcast_snooping 0"]
         case Veth(peer=peer) if peer:
-            return ["type veth peer", peer.name, "address", peer.mac, "netns", _short(peer.ns)]
+            return ["type veth peer name", peer.name, "address", peer.mac, "netns", _short(peer.ns)]
         case _:
             return []
 

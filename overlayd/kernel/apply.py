@@ -4,14 +4,14 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from overlayd.dataplane.items import Link, Namespace, NamespaceRef
+from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel import entries, namespaces, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.links import Links
 from overlayd.kernel.port import KernelError, Outcome
-from overlayd.kernel.sockets import Sockets, delete_vxlan, descriptor
+from overlayd.kernel.sockets import Sockets, descriptor, free_devices
 
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 """What the kernel answers to the deletion of a neighbour or FDB entry, a route, a link, or an address that is gone."""
@@ -57,7 +57,7 @@ class Application:
             return dict.fromkeys(range(len(ops)), error)
 
     def _judged(self, op: Op, error: KernelError | None) -> Outcome:
-        if error is None or (isinstance(op, Delete) and error.errno in _GONE):
+        if error is None or (isinstance(op, Delete) and _is_gone(op.item, error.errno)):
             self._failures.record_success(op)
             return Outcome(op)
         self._failures.record(op)
@@ -100,10 +100,16 @@ class Application:
     def _delete_namespace(self, ns: NamespaceRef) -> None:
         self._indexes.pop(ns, None)
         if namespaces.identity(ns):
-            # The kernel takes a namespace apart later, at its leisure; a VNI would be taken until then.
-            delete_vxlan(self._sockets.into(ns))
+            # The kernel takes a namespace apart later, at its leisure; VNIs and names would be taken until then.
+            free_devices(self._sockets.into(ns))
             self._sockets.forget(ns)
         namespaces.delete(ns)
+
+
+def _is_gone(item: Item, code: int) -> bool:
+    """Tell whether a deletion failed only because there was nothing to delete."""
+    # A device that has left its bridge answers so for the entries that it had there.
+    return code in _GONE or (isinstance(item, BridgeEntry) and code == errno.EOPNOTSUPP)
 
 
 def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]]:

@@ -26,11 +26,11 @@ def descriptor(ns: NamespaceRef) -> Iterator[int]:
         os.close(fd)
 
 
-def delete_vxlan(netlink: Netlink) -> None:
-    """Delete the VXLAN devices of a namespace at once, so that their VNIs are free."""
+def free_devices(netlink: Netlink) -> None:
+    """Delete at once the devices that others would miss: the VNIs, and the names in sandboxes, are free then."""
     for payload in netlink.dump(encode_link.LINKS):
         device = decode.device(payload)
-        if device.kind == "vxlan":
+        if device.kind in {"vxlan", "veth"}:
             netlink.execute(encode_link.deleted(device.name))
 
 
@@ -69,11 +69,11 @@ class Sockets:
     def discard_stale(self) -> None:
         """Let go of namespaces that somebody has deleted or replaced under the same name.
 
-        Our socket keeps such a namespace alive, and with it the VNI of its VXLAN device.
+        Our socket keeps such a namespace alive, and with it the VNI of its VXLAN device and the far ends of its veths.
         """
         for ns, (identity, netlink) in list(self._ours.items()):
             if namespaces.identity(ns) != identity:
-                delete_vxlan(netlink)
+                free_devices(netlink)
                 self.forget(ns)
 
     def forget(self, ns: NamespaceRef) -> None:

@@ -99,7 +99,7 @@ def enforce(world: World, desired: State) -> Plan:
     plan = diff(desired, observed(world))
     refused = [outcome for outcome in world.kernel.apply(plan) if not outcome.done]
     assert refused == []
-    assert observed(world) == owned(desired)
+    assert observed(world) ^ owned(desired) == frozenset()
     assert not diff(desired, observed(world))
     return plan
 

@@ -19,11 +19,16 @@ class TestFailedError(Exception):
 
 def test_everything_ends_with_a_test_that_fails(tmp_path: Path) -> None:
     pids: list[Pid] = []
-    with pytest.raises(TestFailedError), Lab(tmp_path / "lab", hosts=2) as lab:
-        lab.start_controller()
-        lab.hosts[0].start_agent()
-        pids += lab.pids
-        raise TestFailedError
+
+    def failing() -> None:
+        with Lab(tmp_path / "lab", hosts=2) as lab:
+            lab.start_controller()
+            lab.hosts[0].start_agent()
+            pids.extend(lab.pids)
+            raise TestFailedError
+
+    with pytest.raises(TestFailedError):
+        failing()
     assert len(pids) == 5, "the underlay, two hosts, a controller and an agent"
     assert [pid for pid in pids if pid.alive] == []
 

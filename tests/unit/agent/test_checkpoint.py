@@ -99,7 +99,7 @@ def test_what_was_written_halfway_is_no_record(directory: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}"])
 def test_a_damaged_record_is_named(directory: Path, content: bytes) -> None:
     stored(directory, WEB, DATABASE)
-    path = sorted(directory.iterdir())[0]
+    path = min(directory.iterdir())
     path.write_bytes(content)
     with pytest.raises(InvalidValue) as caught:
         loaded(directory)
