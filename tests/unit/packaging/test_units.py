@@ -1,0 +1,148 @@
+"""The systemd units and the example settings: systemd accepts them, and what they name exists."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
+UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+EXAMPLES = {"overlayd": PACKAGING / "examples/agent.env", "overlay-controller": PACKAGING / "examples/controller.env"}
+
+MAKES_MOUNT_NAMESPACE = {
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "DynamicUser",
+    "ExecPaths",
+    "ExtensionDirectories",
+    "ExtensionImages",
+    "InaccessiblePaths",
+    "IPCNamespacePath",
+    "LogNamespace",
+    "MountFlags",
+    "MountImages",
+    "NetworkNamespacePath",
+    "NoExecPaths",
+    "PrivateDevices",
+    "PrivateIPC",
+    "PrivateMounts",
+    "PrivateNetwork",
+    "PrivateTmp",
+    "ProcSubset",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "RootDirectory",
+    "RootImage",
+    "TemporaryFileSystem",
+}
+"""systemd.exec(5): settings that give a service a mount namespace of its own."""
+
+
+def settings(unit: Path) -> dict[str, list[str]]:
+    """Return the values of every key of a unit."""
+    found: dict[str, list[str]] = {}
+    for line in unit.read_text().splitlines():
+        if line and line[0] not in "#[":
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    return settings(PACKAGING / "systemd" / f"{name}.service")
+
+
+def executed(name: str) -> list[str]:
+    (line,) = unit(name)["ExecStart"]
+    return line.split()
+
+
+def variables(name: str) -> set[str]:
+    """Return the environment variables that the service's command reads, by its help."""
+    directory = Path(sys.executable).parent
+    command = [str(directory / Path(executed(name)[0]).name), *executed(name)[1:], "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "200"})
+    return set(re.findall(r"env var:\s+(\w+)", done.stdout))
+
+
+def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+    place = tmp_path / "etc/systemd/system"
+    place.mkdir(parents=True)
+    for path in UNITS:
+        shutil.copy(path, place)
+        command = tmp_path / executed(path.stem)[0].lstrip("/")
+        command.parent.mkdir(parents=True, exist_ok=True)
+        command.write_text("#!/bin/sh\n")
+        command.chmod(0o755)
+    for target in ("basic", "network-online", "shutdown", "sysinit"):
+        (place / f"{target}.target").write_text("[Unit]\n")
+    verify = ["systemd-analyze", "verify", "--man=no", f"--root={tmp_path}", *(path.name for path in UNITS)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    # It ends with 0 also where it has ignored something that it does not understand.
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_there_is_a_unit_for_each_service() -> None:
+    assert {path.stem for path in UNITS} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_service_reports_when_it_is_ready_and_always_comes_back(name: str) -> None:
+    keys = unit(name)
+    assert keys["Type"] == ["notify"]
+    assert keys["Restart"] == ["always"]
+    assert keys["StartLimitIntervalSec"] == ["0"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_service_runs_from_its_own_environment_with_its_own_settings(name: str) -> None:
+    assert executed(name) == [f"/opt/overlayd/bin/{name}", "run"]
+    assert unit(name)["EnvironmentFile"] == [f"/etc/overlayd/{EXAMPLES[name].name}"]
+
+
+def test_the_agent_keeps_the_mount_namespace_of_the_host() -> None:
+    assert not MAKES_MOUNT_NAMESPACE & unit("overlayd").keys()
+
+
+def test_the_agents_records_outlive_a_restart_in_the_directories_that_it_uses() -> None:
+    keys = unit("overlayd")
+    assert keys["RuntimeDirectoryPreserve"] == ["yes"]
+    assert (keys["RuntimeDirectory"], keys["StateDirectory"]) == (["overlayd"], ["overlayd"])
+
+
+def test_the_agent_is_there_before_any_runtime() -> None:
+    keys = unit("overlayd")
+    (before,) = keys["Before"]
+    runtimes = {"docker.service", "containerd.service", "kubelet.service", "podman.service"}
+    assert runtimes <= set(before.split())
+    assert keys["After"] == keys["Wants"] == ["network-online.target"]
+
+
+def test_the_controller_can_write_its_store_and_nothing_else() -> None:
+    keys = unit("overlay-controller")
+    assert keys["CapabilityBoundingSet"] == [""]
+    assert keys["ProtectSystem"] == ["strict"]
+    assert keys["StateDirectory"] == ["overlay-controller"]
+    assert "ReadWritePaths" not in keys
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_shows_every_setting_and_no_other(name: str) -> None:
+    shown = re.findall(r"^#?([A-Z_]+)=", EXAMPLES[name].read_text(), re.MULTILINE)
+    assert len(shown) == len(set(shown))
+    assert set(shown) == variables(name)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_example_changes_nothing_by_itself(name: str) -> None:
+    assert all(line.startswith("#") for line in EXAMPLES[name].read_text().splitlines() if line)
