@@ -171,7 +171,7 @@ class Attachments:
     def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
         routed = network.topology is Topology.ROUTED
         ranges = [pool.range for pool in network.pools]
-        prefix = 32 if routed else next(cidr.prefixlen for cidr in ranges if endpoint.address in cidr)
+        prefix = next(cidr.prefixlen for cidr in ranges if endpoint.address in cidr) if not routed else 32
         return Result(
             interface=endpoint.interface,
             mac=endpoint.mac,

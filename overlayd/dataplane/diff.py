@@ -44,17 +44,20 @@ def diff(desired: State, observed: State) -> Plan:
     created or changed. The host's end is set up after all of them, so that an interrupted attachment is seen as one.
     """
     sandboxes = _sandboxes(desired)
-    wanted = {item.key: item for item in desired if ownership.is_network_namespace(item.ns)}
-    there = {item.key: item for item in observed}
-    replaced = {key for key, item in there.items() if key in wanted and _must_be_replaced(wanted[key], item)}
-    gone = {key for key, item in there.items() if isinstance(item, Namespace | Link) and key not in wanted} | replaced
-    kept = {key: item for key, item in there.items() if key not in gone and not _hangs_on(item, gone)}
+    wanted = frozenset(item for item in desired if ownership.is_network_namespace(item.ns))
+    # Almost all of a large state is as it should be: only the differences are keyed, ordered and looked at.
+    missing = {item.key: item for item in wanted - observed}
+    surplus = {item.key: item for item in observed - wanted}
+    gone = {key for key, item in surplus.items() if _must_go(item, missing.get(key))}
+    if gone:
+        missing.update((item.key, item) for item in wanted & observed if _hangs_on(item, gone))
+    kept = {key: item for key, item in surplus.items() if key not in gone and not _hangs_on(item, gone)}
 
-    removals = [there[key] for key in gone if not _hangs_on(there[key], gone)]
+    removals = [surplus[key] for key in gone if not _hangs_on(surplus[key], gone)]
     ops: list[Op] = [Delete(item) for item in sorted(removals, key=_rank, reverse=True)]
-    for item in sorted((item for key, item in wanted.items() if item != kept.get(key)), key=_rank):
+    for item in sorted(missing.values(), key=_rank):
         ops.extend(_towards(item, kept.get(item.key), sandboxes))
-    leftovers = [item for key, item in kept.items() if key not in wanted]
+    leftovers = [item for key, item in kept.items() if key not in missing]
     ops.extend(Delete(item) for item in sorted(leftovers, key=_rank, reverse=True))
     return Plan(tuple(ops))
 
@@ -90,7 +93,10 @@ def _inside(peer: VethPeer, sandboxes: Mapping[Sandbox, list[Item]]) -> list[Ite
     return [*loopback, *sandboxes.get((peer.ns, peer.name), [])]
 
 
-def _must_be_replaced(wanted: Item, observed: Item) -> bool:
+def _must_go(observed: Item, wanted: Item | None) -> bool:
+    """Tell whether a namespace or link is not wanted, or not in this kind."""
+    if wanted is None:
+        return isinstance(observed, Namespace | Link)
     return isinstance(wanted, Link) and isinstance(observed, Link) and wanted.kind != observed.kind
 
 

@@ -127,7 +127,8 @@ def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> State:
                 Route(ns, IPv4Network(endpoint.address), dev, None, metric=0),
             ]
         )
-    prefix = next(pool.range.prefixlen for pool in network.pools if endpoint.address in pool.range)
+    # An address that a network of this name no longer holds stays usable by itself.
+    prefix = next((pool.range.prefixlen for pool in network.pools if endpoint.address in pool.range), 32)
     return frozenset(
         [
             *inside,

@@ -8,10 +8,8 @@ from overlayd.kernel import encode_link
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError
+from overlayd.kernel.removal import delete_links
 from overlayd.kernel.sockets import Sockets, descriptor
-
-_GROUP_MAX = 1_000
-"""Links deleted at one stroke: marking and deleting them must be one send, so that no mark is left behind."""
 
 
 class Links:
@@ -49,11 +47,7 @@ class Links:
         netlink = self._sockets.into(ns)
         for link in links:
             self._indexes[ns].pop(link.name, None)
-        errors: dict[int, KernelError] = {}
-        for start in range(0, len(links), _GROUP_MAX):
-            part = links[start : start + _GROUP_MAX]
-            errors |= {start + position: error for position, error in _delete(netlink, part).items()}
-        return errors
+        return delete_links(netlink, [link.name for link in links])
 
     def _settings(self, link: Link) -> list[bytes]:
         """Return the messages for what cannot be said when the link is created."""
@@ -106,12 +100,3 @@ def _comes_along(link: Link) -> bool:
 def _execute(netlink: Netlink, messages: Sequence[bytes]) -> None:
     for error in netlink.batch(messages).values():
         raise error
-
-
-def _delete(netlink: Netlink, links: Sequence[Link]) -> Mapping[int, KernelError]:
-    if len(links) > 1:
-        # Each deletion waits for an RCU grace period; that of a group waits once for all.
-        errors = netlink.batch([*(encode_link.doomed(link.name) for link in links), encode_link.group_deleted()])
-        if len(links) not in errors:
-            return errors
-    return netlink.batch([encode_link.deleted(link.name) for link in links])

@@ -41,9 +41,12 @@ class LinuxKernel:
         """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given."""
         self._sockets.discard_stale()
         names = {ns: {_device(item) for item in items if item.ns == ns} for ns in {item.ns for item in items}}
-        there = {item for ns, known in names.items() if identity(ns) for item in self._read(ns, known.__contains__)}
-        self._sockets.leave_sandbox()
-        return items - there
+        try:
+            return items.difference(
+                *(self._read(ns, known.__contains__) for ns, known in names.items() if identity(ns))
+            )
+        finally:
+            self._sockets.leave_sandbox()
 
     def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""

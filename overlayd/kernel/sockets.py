@@ -1,5 +1,6 @@
 """Netlink sockets by network namespace: kept open for our own namespaces, short-lived for workloads' sandboxes."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from overlayd.dataplane import ownership
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel import decode, encode_link, namespaces
 from overlayd.kernel.netlink import Netlink, open_socket
+from overlayd.kernel.removal import delete_links
 
 
 def open_in(ns: NamespaceRef) -> Netlink:
@@ -28,10 +30,11 @@ def descriptor(ns: NamespaceRef) -> Iterator[int]:
 
 def free_devices(netlink: Netlink) -> None:
     """Delete at once the devices that others would miss: the VNIs, and the names in sandboxes, are free then."""
-    for payload in netlink.dump(encode_link.LINKS):
-        device = decode.device(payload)
-        if device.kind in {"vxlan", "veth"}:
-            netlink.execute(encode_link.deleted(device.name))
+    devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
+    names = [device.name for device in devices if device.kind in {"vxlan", "veth"}]
+    for error in delete_links(netlink, names).values():
+        if error.errno != errno.ENODEV:  # a veth that took its other end along
+            raise error
 
 
 class Sockets:
