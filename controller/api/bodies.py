@@ -109,11 +109,12 @@ class EndpointKeyBody(AgentBody):
     container_id: Annotated[str, Field(description="The runtime's id of the container.", examples=["8f2c"])]
     interface: Annotated[str, Field(description="The interface inside the container.", examples=["eth0"])]
 
-    def endpoint_key(self, path: str) -> EndpointKey:
-        """Return the key that stands at `path` of the body; raise `InvalidValue`."""
+    def endpoint_key(self, host: HostId, path: str) -> EndpointKey:
+        """Return the key, for a host, that stands at `path` of the body; raise `InvalidValue`."""
         return Fields({}, path).build(
             lambda: (
                 ids.network_name(self.network, "network"),
+                host,
                 ids.container_id(self.container_id),
                 ids.interface_name(self.interface),
             )

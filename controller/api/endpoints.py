@@ -33,7 +33,7 @@ async def list_endpoints(overlay: Services, network: str | None = None, host: st
 async def publish_endpoints(id: str, body: PublishBody, overlay: Services) -> JSONResponse:  # noqa: A002
     """Add, replace and remove endpoints of a host. Its addresses must be in blocks that the host owns."""
     puts = _endpoints(HostId(id), "puts", body.puts)
-    deletes = [key.endpoint_key(f"deletes[{index}]") for index, key in enumerate(body.deletes)]
+    deletes = [key.endpoint_key(HostId(id), f"deletes[{index}]") for index, key in enumerate(body.deletes)]
     written = await overlay.endpoints.publish(HostId(id), puts, deletes)
     return JSONResponse({"revision": written.revision})
 

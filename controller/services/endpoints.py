@@ -97,12 +97,6 @@ class Endpoints:
                 f"{endpoint.address} is in no block of network {endpoint.network} that host {host} owns",
                 field=f"{field}.address",
             )
-        known = self._find(endpoint.key)
-        if known and known.host != host:
-            raise AlreadyExists(
-                f"container {endpoint.container_id} has {endpoint.interface} in {endpoint.network} on {known.host}",
-                field=f"{field}.container_id",
-            )
 
     def _refuse_doubles(
         self, host: HostId, field: str, puts: Sequence[Endpoint], deleted: frozenset[EndpointKey]

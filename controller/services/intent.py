@@ -58,7 +58,7 @@ class Intent:
                 return self._hosts.get(HostId(name))
             case (network, cidr):
                 return self._blocks_in(network).get(cidr)
-            case (network, _, _) as endpoint:
+            case (network, _, _, _) as endpoint:
                 return self._endpoints_in(network).get(endpoint)
 
     def blocks_in(self, network: NetworkName) -> Collection[Block]:

@@ -62,8 +62,8 @@ def endpoints_of(name: NetworkName) -> str:
 
 
 def endpoint(key: EndpointKey) -> str:
-    name, container_id, interface = key
-    return f"{endpoints_of(name)}{container_id}/{interface}"
+    name, host_id, container_id, interface = key
+    return f"{endpoints_of(name)}{host_id}/{container_id}/{interface}"
 
 
 def vni(number: Vni) -> str:

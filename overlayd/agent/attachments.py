@@ -52,8 +52,9 @@ class Attachments:
             KernelError: the kernel refused.
             Unavailable: it takes a controller to go on, and none answers.
         """
-        async with self._alone(request):
-            if request.key in self._records.attachments:
+        key = self._key(request)
+        async with self._alone(key):
+            if key in self._records.attachments:
                 raise AlreadyExists(
                     f"{request.interface} of this container is attached to {request.network}", field="CNI_IFNAME"
                 )
@@ -61,11 +62,11 @@ class Attachments:
             async with self._blocks.attaching(request.network) as network:
                 self._check_neighbours_in_sandbox(network, sandbox_id)
                 endpoint = await self._new_endpoint(request)
-                self._busy[request.key] = endpoint
+                self._busy[key] = endpoint
                 try:
                     await self._bring_up(network, Attachment(endpoint, sandbox_id))
                 finally:
-                    del self._busy[request.key]
+                    del self._busy[key]
         self.changes.set()
         return self._result(network, endpoint, request)
 
@@ -74,8 +75,9 @@ class Attachments:
 
         An attachment that is still being made is waited for: its runtime gave up on it.
         """
-        async with self._alone(request):
-            attachment = self._records.attachments.get(request.key)
+        key = self._key(request)
+        async with self._alone(key):
+            attachment = self._records.attachments.get(key)
             if attachment is None:
                 return
             async with self._turn.taken():
@@ -84,7 +86,7 @@ class Attachments:
 
     async def check(self, request: Request) -> tuple[str, ...]:
         """Return what of an attachment is not as it was made, one sentence each; empty when all is well."""
-        attachment = self._records.attachments.get(request.key)
+        attachment = self._records.attachments.get(self._key(request))
         if attachment is None:
             return (f"{request.interface} of this container is not attached to {request.network}",)
         endpoint = attachment.endpoint
@@ -98,9 +100,12 @@ class Attachments:
             missing = await self._turn.call(self._turn.kernel.missing, items)
         return tuple(sorted(f"missing or different: {item}" for item in missing))
 
-    def _alone(self, request: Request) -> asyncio.Lock:
+    def _key(self, request: Request) -> EndpointKey:
+        return (request.network, self._blocks.host, request.container_id, request.interface)
+
+    def _alone(self, key: EndpointKey) -> asyncio.Lock:
         """Return what keeps two requests for one interface of one container apart."""
-        return self._locks.setdefault(request.key, asyncio.Lock())
+        return self._locks.setdefault(key, asyncio.Lock())
 
     async def _sandbox_id(self, path: str) -> tuple[int, int]:
         found = await self._turn.call(self._turn.kernel.sandbox_id, path)

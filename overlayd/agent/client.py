@@ -64,10 +64,12 @@ class ControllerClient:
 
     async def publish(self, puts: Iterable[Endpoint], deletes: Iterable[EndpointKey]) -> None:
         """Tell about endpoints that came and went."""
-        names = ("network", "container_id", "interface")
         body: Json = {
             "puts": [records.encode(endpoint) for endpoint in puts],
-            "deletes": [dict(zip(names, key, strict=True)) for key in deletes],
+            "deletes": [
+                {"network": network, "container_id": container, "interface": interface}
+                for network, _, container, interface in deletes
+            ],
         }
         await self._call("POST", f"/v1/hosts/{self._identity.id}/endpoints", body)
 

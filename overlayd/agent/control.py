@@ -3,6 +3,7 @@
 import json
 
 from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.publication import Publication
 from overlayd.agent.reconcile import Problem, Reconciler
 from overlayd.dataplane.plan import Plan
 from overlayd.model.errors import InvalidValue, OverlayError
@@ -12,9 +13,10 @@ from overlayd.wire.fields import Fields, Json
 class Control:
     """Answers ``{"command": "plan"}`` and ``{"command": "status"}`` with one JSON object."""
 
-    def __init__(self, reconciler: Reconciler, feed: ClusterFeed) -> None:
+    def __init__(self, reconciler: Reconciler, feed: ClusterFeed, publication: Publication) -> None:
         self._reconciler = reconciler
         self._feed = feed
+        self._publication = publication
 
     async def answer(self, request: bytes) -> bytes:
         """Return the answer, or ``{"error": …}`` that names the field at fault."""
@@ -40,6 +42,8 @@ class Control:
         problems = list(status.problems)
         if self._feed.problem:
             problems.append(Problem(f"controller {self._feed.controller}", str(self._feed.problem)))
+        if self._publication.problem:
+            problems.append(Problem("endpoints of this host, as published", str(self._publication.problem)))
         return {
             "in_sync": self._feed.in_sync and self._feed.problem is None,
             "revision": self._feed.cluster.revision,

@@ -79,9 +79,10 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     blocks = HeldBlocks(identity.id, client, feed, records)
     attachments = Attachments(turn, records, blocks, reconciler)
     cni = CniServer(attachments, settings.queue_dir)
+    published = Publication(client, feed, records)
     for path, answer in (
         (settings.cni_socket, cni.answer),
-        (settings.control_socket, Control(reconciler, feed).answer),
+        (settings.control_socket, Control(reconciler, feed, published).answer),
     ):
         server = await serve(path, answer)
         closing.callback(path.unlink, missing_ok=True)
@@ -92,7 +93,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "feed": feed.run(settings.name, lambda: settings.vtep or source_address(controller)),
         "reconcile": reconciler.run(),
         "blocks": blocks.run(attachments.changes),
-        "publication": Publication(client, feed, records).run(attachments.changes),
+        "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),
         "queue": _drain(cni, settings.resync),

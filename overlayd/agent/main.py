@@ -64,7 +64,7 @@ def run(
             envvar="OVERLAYD_VTEP",
             parser=_address,
             metavar="ADDRESS",
-            help="Underlay address of this host Unset: the one that reaches the first controller.",
+            help="Underlay address of this host; the one that reaches the first controller if unset.",
         ),
     ] = None,
     vxlan_port: Annotated[int, typer.Option(envvar="OVERLAYD_VXLAN_PORT", help="UDP port of VXLAN.")] = VXLAN_PORT,

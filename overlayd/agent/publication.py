@@ -11,7 +11,7 @@ from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.reconcile import Reconciler
-from overlayd.model.errors import OverlayError
+from overlayd.model.errors import OverlayError, Unavailable
 
 if TYPE_CHECKING:
     from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -34,6 +34,8 @@ class Publication:
         self._records = records
         self._published: dict[EndpointKey, Endpoint] = {}
         self._syncs = 0
+        self.problem: OverlayError | None = None
+        """Why the controllers do not know all endpoints of this host, while that is so."""
 
     async def run(self, attachments: Changes) -> None:
         """Publish for ever."""
@@ -43,9 +45,12 @@ class Publication:
             seen = wake.count
             try:
                 await self._publish()
+                self.problem = None
                 backoff.succeeded()
             except OverlayError as error:
-                _log.debug("endpoints not published yet", reason=str(error))
+                if self.problem is None and not isinstance(error, Unavailable):
+                    _log.warning("the controller refuses this host's endpoints", reason=str(error))
+                self.problem = error
                 await asyncio.sleep(backoff.failed())
                 continue
             await wake.wait(seen)

@@ -66,8 +66,10 @@ def network_create(
     topology: Annotated[
         Topology, typer.Option(help="routed: each host has blocks; switched: one layer-2 segment.")
     ] = Topology.ROUTED,
-    block_length: Annotated[int | None, typer.Option(help="Prefix length of the blocks that hosts get.")] = None,
-    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier [default: the lowest free one].")] = None,
+    block_length: Annotated[
+        int | None, typer.Option(help="Prefix length of the blocks that hosts get; 26 for most ranges if unset.")
+    ] = None,
+    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier; the lowest free one if unset.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a network."""
@@ -186,7 +188,7 @@ def status(as_json: AsJson = False) -> None:
 @app.command()
 def wait(
     context: typer.Context,
-    revision: Annotated[int | None, typer.Option(help="Wait for this revision [default: the latest].")] = None,
+    revision: Annotated[int | None, typer.Option(help="Wait for this revision; the latest if unset.")] = None,
     network: NetworkFilter = None,
     timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 30.0,
     as_json: AsJson = False,

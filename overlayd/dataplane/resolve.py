@@ -71,7 +71,7 @@ class Site:
 
 def host_end(endpoint: EndpointKey) -> InterfaceName:
     """Return the name of the host's end of an endpoint's veth pair; it depends on container and interface alone."""
-    _, container, interface = endpoint
+    *_, container, interface = endpoint
     digest = hashlib.blake2s(f"{container}\0{interface}".encode(), digest_size=6).hexdigest()
     return InterfaceName(ownership.VETH_PREFIX + digest)
 

@@ -6,7 +6,8 @@ from ipaddress import IPv4Address
 from overlayd.model import ids
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName
 
-EndpointKey = tuple[NetworkName, ContainerId, InterfaceName]
+EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
+"""With the host, as two hosts may have containers of one id: runtimes make ids unique on their own host only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,4 +33,4 @@ class Endpoint:
     @property
     def key(self) -> EndpointKey:
         """What makes the endpoint unique in the cluster."""
-        return (self.network, self.container_id, self.interface)
+        return (self.network, self.host, self.container_id, self.interface)

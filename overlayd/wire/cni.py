@@ -11,7 +11,6 @@ from enum import IntEnum, StrEnum
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
 from overlayd.model import ids
-from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName
 from overlayd.wire.fields import Fields, Json
@@ -83,11 +82,6 @@ class Request:
     mac: MacAddress | None = None
     dns: Json = None
     addresses: tuple[IPv4Address, ...] = ()
-
-    @property
-    def key(self) -> EndpointKey:
-        """The endpoint that the request is about."""
-        return (self.network, self.container_id, self.interface)
 
 
 @dataclass(frozen=True, slots=True)

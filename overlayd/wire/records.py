@@ -118,7 +118,7 @@ def decode_key(fields: Fields) -> RecordKey:
         return RecordKey(kind, ids.network_name(fields.text("key"), fields.at("key")))
     if kind is Host:
         return RecordKey(kind, ids.host_id(fields.text("key"), fields.at("key")))
-    names = ("network", "cidr") if kind is Block else ("network", "container_id", "interface")
+    names = ("network", "cidr") if kind is Block else ("network", "host", "container_id", "interface")
     parts = fields.items("key")
     if len(parts) != len(names):
         raise InvalidValue(f"expected {len(names)} parts", field=fields.at("key"))
@@ -130,6 +130,7 @@ def decode_key(fields: Fields) -> RecordKey:
         kind,
         (
             network,
+            ids.host_id(named.text("host"), named.at("host")),
             ids.container_id(named.text("container_id"), named.at("container_id")),
             ids.interface_name(named.text("interface"), named.at("interface")),
         ),

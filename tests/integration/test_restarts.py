@@ -173,3 +173,14 @@ def test_a_reboot_leaks_no_address_and_keeps_the_block(own_lab: Lab) -> None:
     own_lab.in_force(back)
     assert source.ping(back.address) is not None
     assert len(json.loads(own_lab.overlayctl("host", "list", "--json"))) == 2
+
+
+def test_containers_of_one_id_on_two_hosts_are_two(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "lan", "--range", "10.42.0.0/16", "--topology", "switched")
+    first, second = (host.attach("same-id", "lan") for host in own_lab.hosts)
+    eventually(lambda: len(json.loads(own_lab.overlayctl("endpoint", "list", "--json"))) == 2, "both are published")
+    own_lab.overlayctl("wait")
+    assert first.ping(second.address) is not None
+    first.host.detach(first)
+    eventually(lambda: len(json.loads(own_lab.overlayctl("endpoint", "list", "--json"))) == 1, "one is gone")
+    assert own_lab.published("lan") == {"same-id"}

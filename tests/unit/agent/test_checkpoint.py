@@ -10,6 +10,7 @@ from hypothesis import given
 
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords, ClusterCache
 from overlayd.model.cluster import Cluster
+from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName
 from overlayd.wire.fields import Json
@@ -38,7 +39,7 @@ def loaded(directory: Path) -> AttachmentRecords:
     return records
 
 
-def by_key(*attachments: Attachment) -> dict[tuple[str, str, str], Attachment]:
+def by_key(*attachments: Attachment) -> dict[EndpointKey, Attachment]:
     return {attachment.endpoint.key: attachment for attachment in attachments}
 
 

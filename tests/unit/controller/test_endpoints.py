@@ -12,7 +12,7 @@ from controller.store.port import Store
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, OverlayError
-from overlayd.model.ids import ContainerId, HostId
+from overlayd.model.ids import HostId
 from tests.unit.controller.overlays import (
     BLUE,
     H1,
@@ -86,10 +86,6 @@ def _in_block_of_other_host(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, address=IPv4Address(int(endpoint.address) + 1024))
 
 
-def _with_container_of_other_host(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, container_id=ContainerId("h2-2"))
-
-
 def _with_address_of_another(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, address=IPv4Address(int(endpoint.address) - 1))
 
@@ -100,7 +96,6 @@ def _with_address_of_another(endpoint: Endpoint) -> Endpoint:
         (_of_other_host, InvalidValue, "puts[1].host"),
         (_outside, InvalidValue, "puts[1].address"),
         (_in_block_of_other_host, InvalidValue, "puts[1].address"),
-        (_with_container_of_other_host, AlreadyExists, "puts[1].container_id"),
         (_with_address_of_another, AlreadyExists, "puts[0].address"),
     ],
 )
@@ -133,6 +128,14 @@ async def test_an_address_that_another_container_has_is_refused(tmp_path: Path) 
         await overlay.endpoints.publish(H1, [make_endpoint(block, 2, "a")], [])
         with pytest.raises(AlreadyExists, match=r"10\.32\.0\.2"):
             await overlay.endpoints.publish(H1, [make_endpoint(block, 2, "b")], [])
+
+
+async def test_two_hosts_may_have_containers_of_one_id(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+        ours, theirs = make_endpoint(block, 2, "first"), make_endpoint(other, 2, "first")
+        await overlay.endpoints.publish(H1, [ours], [])
+        await overlay.endpoints.publish(H2, [theirs], [])
+        assert (await whole_cluster(store)).endpoints == {ours.key: ours, theirs.key: theirs}
 
 
 async def test_a_host_does_not_remove_endpoints_of_another(tmp_path: Path) -> None:

@@ -89,13 +89,13 @@ def test_remote_host_forgotten(known: Cluster, golden: Golden) -> None:
 
 
 def test_endpoint_moved_in_a_switched_network(golden: Golden) -> None:
-    moved = SWITCHED.changed(Revision(2), [replace(DATABASE, host=clusters.host(3).id)])
+    moved = SWITCHED.changed(Revision(2), [replace(DATABASE, host=clusters.host(3).id)], [RecordKey.of(DATABASE)])
     golden("endpoint-moved-switched.txt", plan(desired(moved), desired(SWITCHED)))
 
 
 def test_endpoint_moved_here_in_a_switched_network(golden: Golden) -> None:
     here = replace(DATABASE, host=clusters.HERE)
-    moved = SWITCHED.changed(Revision(2), [here])
+    moved = SWITCHED.changed(Revision(2), [here], [RecordKey.of(DATABASE)])
     golden("endpoint-moved-here-switched.txt", plan(desired(moved, here), desired(SWITCHED)))
 
 

@@ -29,7 +29,7 @@ def test_a_new_cluster_knows_nothing() -> None:
         (BLUE, Network, "blue"),
         (HOST, Host, "host-1"),
         (BLOCK, Block, ("blue", IPv4Network("10.32.0.0/24"))),
-        (ENDPOINT, Endpoint, ("blue", "web", "eth0")),
+        (ENDPOINT, Endpoint, ("blue", "host-1", "web", "eth0")),
     ],
 )
 def test_a_record_is_known_by_its_key(record: Record, kind: type[Record], key: object) -> None:

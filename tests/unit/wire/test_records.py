@@ -43,7 +43,7 @@ KEYS: list[dict[str, Json]] = [
     {"kind": "network", "key": "blue"},
     {"kind": "host", "key": "host-7"},
     {"kind": "block", "key": ["blue", "10.32.0.0/24"]},
-    {"kind": "endpoint", "key": ["blue", "web", "eth0"]},
+    {"kind": "endpoint", "key": ["blue", "host-7", "web", "eth0"]},
 ]
 
 
@@ -128,10 +128,10 @@ def test_a_malformed_network_is_named_with_its_path(change: dict[str, Json], pat
         ({"kind": "block", "key": ["blue", "10.32.0.0/24", "more"]}, "deletes[1].key"),
         ({"kind": "block", "key": ["no name", "10.32.0.0/24"]}, "deletes[1].key.network"),
         ({"kind": "block", "key": ["blue", "10.32.0.5/24"]}, "deletes[1].key.cidr"),
-        ({"kind": "endpoint", "key": ["blue", "web"]}, "deletes[1].key"),
-        ({"kind": "endpoint", "key": [None, "web", "eth0"]}, "deletes[1].key.network"),
-        ({"kind": "endpoint", "key": ["blue", "a/b", "eth0"]}, "deletes[1].key.container_id"),
-        ({"kind": "endpoint", "key": ["blue", "web", ".."]}, "deletes[1].key.interface"),
+        ({"kind": "endpoint", "key": ["blue", "web", "eth0"]}, "deletes[1].key"),
+        ({"kind": "endpoint", "key": [None, "host-7", "web", "eth0"]}, "deletes[1].key.network"),
+        ({"kind": "endpoint", "key": ["blue", "host-7", "a/b", "eth0"]}, "deletes[1].key.container_id"),
+        ({"kind": "endpoint", "key": ["blue", "host-7", "web", ".."]}, "deletes[1].key.interface"),
     ],
 )
 def test_a_malformed_key_is_named_with_its_path(key: dict[str, Json], path: str) -> None:

@@ -1,0 +1,118 @@
+"""Calls to a controller: what they say, and what their failures mean."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError, Unavailable
+from overlayd.model.ids import NetworkName, Revision
+from overlayd.wire.fields import Json
+from tests.support import clusters
+from tests.unit.agent.loopback import Answer, Request, Server, answer, client_of, controller, problem, unused_url
+
+pytestmark = pytest.mark.anyio
+
+WEB = clusters.endpoint(1, "web", "10.32.0.2")
+WEB_FORM: Json = {
+    "network": "blue",
+    "container_id": "web",
+    "interface": "eth0",
+    "host": "host-1",
+    "address": "10.32.0.2",
+    "mac": "02:00:0a:20:00:02",
+    "sandbox": "/run/netns/web",
+}
+BLOCK_FORM: Json = {"network": "blue", "cidr": "10.32.0.0/24", "host": "host-1"}
+
+
+def always(server: Server, reply: Answer) -> None:
+    server.respond = lambda _: reply
+
+
+async def test_a_host_is_registered_with_name_address_and_instance() -> None:
+    async with controller() as server, client_of(server) as client:
+        assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
+        body: Json = {"name": "node-1", "address": "192.0.2.1", "instance": "instance-1"}
+        assert server.requests.get_nowait() == Request("PUT", "/v1/hosts/host-1", {}, body)
+
+
+async def test_a_block_is_asked_for_and_given_back() -> None:
+    async with controller() as server, client_of(server) as client:
+        always(server, answer(BLOCK_FORM))
+        block = await client.acquire_block(NetworkName("blue"), [IPv4Network("10.32.9.0/24")])
+        assert block == clusters.block(1, "10.32.0.0/24")
+        body: Json = {"host": "host-1", "held": ["10.32.9.0/24"]}
+        assert server.requests.get_nowait() == Request("POST", "/v1/networks/blue/blocks", {}, body)
+        await client.release_block(block)
+        path = "/v1/networks/blue/blocks/10.32.0.0/24"
+        assert server.requests.get_nowait() == Request("DELETE", path, {"host": "host-1"}, None)
+
+
+async def test_endpoints_are_published_by_difference_or_as_a_whole() -> None:
+    async with controller() as server, client_of(server) as client:
+        always(server, Answer(204, b""))
+        await client.publish([WEB], [WEB.key])
+        key: Json = {"network": "blue", "container_id": "web", "interface": "eth0"}
+        changes: Json = {"puts": [WEB_FORM], "deletes": [key]}
+        assert server.requests.get_nowait() == Request("POST", "/v1/hosts/host-1/endpoints", {}, changes)
+        await client.replace_endpoints([WEB])
+        whole: Json = {"endpoints": [WEB_FORM]}
+        assert server.requests.get_nowait() == Request("PUT", "/v1/hosts/host-1/endpoints", {}, whole)
+
+
+async def test_a_report_has_revision_and_problems() -> None:
+    async with controller() as server, client_of(server) as client:
+        always(server, Answer(204, b""))
+        await client.report(Revision(7), [("network blue", "no such device")])
+        problems: list[Json] = [{"object": "network blue", "message": "no such device"}]
+        body: Json = {"instance": "instance-1", "revision": 7, "problems": problems}
+        assert server.requests.get_nowait() == Request("POST", "/v1/hosts/host-1/report", {}, body)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "detail"),
+    [
+        (problem(404, "not-found", "no such network"), NotFound, "no such network"),
+        (problem(409, "exhausted", "no block is left"), Exhausted, "no block is left"),
+        (problem(409, "already-exists", "another host has it"), AlreadyExists, "another host has it"),
+        (problem(503, "unavailable", "no quorum"), Unavailable, "no quorum"),
+        (Answer(502, b"<html>"), Unavailable, "502"),
+        (Answer(302, b""), Unavailable, "302"),
+        (Answer(200, b"<html>"), Unavailable, "without JSON"),
+        (Answer(200, b"[" * 100_000), Unavailable, "without JSON"),
+        (Answer(200, b"[]"), InvalidValue, "expected an object"),
+        (Answer(200, b""), InvalidValue, "is required"),
+        (answer({"network": "blue", "cidr": "10.32.0.5/24", "host": "host-1"}), InvalidValue, "has host bits set"),
+    ],
+)
+async def test_a_failure_is_the_error_that_the_controller_raised(
+    reply: Answer, error: type[OverlayError], detail: str
+) -> None:
+    async with controller() as server, client_of(server) as client:
+        always(server, reply)
+        with pytest.raises(error, match=detail):
+            await client.acquire_block(NetworkName("blue"), [])
+
+
+async def test_a_controller_that_cannot_be_reached_is_passed_over() -> None:
+    gone = await unused_url()
+    async with controller() as server, client_of(gone, server) as client:
+        assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
+        assert client.url == server.url
+
+
+async def test_a_controller_that_answers_is_kept_whatever_it_answers() -> None:
+    async with controller() as first, controller() as second, client_of(first, second) as client:
+        always(first, problem(503, "unavailable", "no quorum"))
+        with pytest.raises(Unavailable, match="no quorum"):
+            await client.register("node-1", IPv4Address("192.0.2.1"))
+        assert client.url == first.url
+        assert second.requests.empty()
+
+
+async def test_when_none_can_be_reached_every_one_is_named() -> None:
+    urls = [await unused_url(), await unused_url()]
+    async with client_of(*urls) as client:
+        with pytest.raises(Unavailable, match="no controller can be reached") as caught:
+            await client.register("node-1", IPv4Address("192.0.2.1"))
+    assert all(url in str(caught.value) for url in urls)
