@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -14,6 +15,10 @@ CNI_VERSION = "1.0.0"
 """What every runtime in use understands."""
 
 
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+"""The rule for network names (CNI SPEC, section "Network configuration format")."""
+
+
 def install_plugin(bin_dir: Path = BIN_DIR) -> Path:
     """Install the launcher; return its path. Raises OSError."""
     path = bin_dir / PLUGIN
@@ -22,8 +27,11 @@ def install_plugin(bin_dir: Path = BIN_DIR) -> Path:
 
 
 def install_network(network: str, conf_dir: Path = CONF_DIR, cni_version: str = CNI_VERSION) -> Path:
-    """Install the configuration list of a network; return its path. Raises OSError."""
-    path = conf_dir / f"10-overlayd-{network}.conflist"
+    """Install the configuration list of a network; return its path.
+
+    Raises ValueError when the name breaks the CNI rule for network names, and OSError.
+    """
+    path = _conflist_path(network, conf_dir)
     _replace(path, json.dumps(conflist(network, cni_version), indent=2).encode() + b"\n", mode=0o644)
     return path
 
@@ -35,8 +43,16 @@ def conflist(network: str, cni_version: str = CNI_VERSION) -> dict[str, object]:
 
 def remove(network: str | None = None, bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> None:
     """Remove a network's configuration, or without a network the launcher. What is gone already is fine."""
-    path = bin_dir / PLUGIN if network is None else conf_dir / f"10-overlayd-{network}.conflist"
+    path = bin_dir / PLUGIN if network is None else _conflist_path(network, conf_dir)
     path.unlink(missing_ok=True)
+
+
+def _conflist_path(network: str, conf_dir: Path) -> Path:
+    if not _NETWORK.fullmatch(network):
+        raise ValueError(
+            f"{network!r} must start with a letter or digit and hold only letters, digits, '_', '.' and '-'"
+        )
+    return conf_dir / f"10-overlayd-{network}.conflist"
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
@@ -64,7 +80,7 @@ def main() -> int:
         sys.stdout.write(f"{install_plugin(options.bin_dir)}\n")
         for network in options.network:
             sys.stdout.write(f"{install_network(network, options.conf_dir)}\n")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.stderr.write(f"cannot install: {error}\n")
         return 1
     return 0

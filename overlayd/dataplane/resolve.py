@@ -89,17 +89,29 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
     blocks: dict[str, list[Block]] = {}
     for block in cluster.blocks.values():
         blocks.setdefault(block.network, []).append(block)
-    items: set[Item] = set()
+    items: list[Item] = []
     for network in cluster.networks.values():
         held = blocks.get(network.name, [])
         if any(block.host == site.host for block in held):
-            items.update(_network(network, host, site))
-            items.update(_remote_hosts(network, held, cluster, site))
-            items.update(_remote_endpoints(network, cluster, site))
+            items.extend(_network(network, host, site))
+            items.extend(_remote_hosts(network, held, cluster, site))
             for endpoint in local:
                 if endpoint.network == network.name:
-                    items.update(resolve_endpoint(network, endpoint, site.mtu))
-    return frozenset(items)
+                    items.extend(resolve_endpoint(network, endpoint, site.mtu))
+            items.extend(_remote_endpoints(network, cluster, site))
+    return _one_for_each_key(items)
+
+
+def _one_for_each_key(items: Iterable[Item]) -> State:
+    """Return the first item for each key: the kernel has one place for it.
+
+    Two endpoints may claim one MAC or address, above all while a container moves. What is on this host comes first, and
+    then one host comes always before the other, so that the state does not swing.
+    """
+    found: dict[tuple[object, ...], Item] = {}
+    for item in items:
+        found.setdefault(item.key, item)
+    return frozenset(found.values())
 
 
 def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> State:
@@ -179,7 +191,7 @@ def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterato
     if network.topology is Topology.ROUTED:
         return
     ns = network_namespace(network.name)
-    for endpoint in cluster.endpoints.values():
+    for _, endpoint in sorted(cluster.endpoints.items()):
         remote = cluster.hosts.get(endpoint.host)
         if endpoint.network != network.name or remote is None or remote.id == site.host:
             continue

@@ -122,3 +122,10 @@ def test_the_command_says_why_it_cannot_install(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("cannot install: ")
     assert str(tmp_path / "bin") in done.stderr
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden"])
+def test_a_network_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="must start with"):
+        install.install_network(name, tmp_path / "net.d")
+    assert list(tmp_path.iterdir()) == []

@@ -16,10 +16,10 @@ from overlayd.dataplane.items import (
     Route,
     network_namespace,
 )
-from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, resolve
+from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, resolve
 from overlayd.model import ids
 from overlayd.model.cluster import Cluster, Record, RecordKey
-from overlayd.model.ids import NetworkName, Revision
+from overlayd.model.ids import MacAddress, NetworkName, Revision
 from overlayd.model.network import NetworkState, Topology
 from tests.support import clusters
 
@@ -153,3 +153,18 @@ def test_bridge_ports_neither_learn_nor_flood(topology: Topology) -> None:
     assert len(ports) == (2 if topology is Topology.SWITCHED else 0)
     assert not any(port.learning or port.unicast_flood for port in ports.values())
     assert len({link.mac for link in links if link.port}) == len(ports)
+
+
+def test_two_endpoints_that_claim_one_mac_or_address_make_one_item_each() -> None:
+    here, there, elsewhere = (
+        replace(clusters.endpoint(number, "moving", "10.32.0.9"), mac=MacAddress("02:00:00:00:00:09"))
+        for number in (1, 2, 3)
+    )
+    known = clusters.example(Topology.SWITCHED, elsewhere, there)
+    states = [resolve(known, clusters.site(), local) for local in ((), (here,))]
+    for state in states:
+        assert len({item.key for item in state}) == len(state)
+    (entry,) = (item for item in states[0] if isinstance(item, FdbEntry) and item.mac == there.mac)
+    assert entry.dst == known.hosts[there.host].address, "one of the two, and always the same one"
+    (port,) = (item for item in states[1] if isinstance(item, BridgeEntry) and item.mac == here.mac)
+    assert port.dev == host_end(here.key), "what is on this host comes first"
