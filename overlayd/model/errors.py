@@ -29,6 +29,20 @@ class InvalidValue(OverlayError):
     status = 422
 
 
+class Unauthenticated(OverlayError):
+    """The caller showed no credential, or one that is not valid."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(OverlayError):
+    """The caller is known, and may not do what it asked for."""
+
+    code = "forbidden"
+    status = 403
+
+
 class NotFound(OverlayError):
     """The caller named an object that does not exist."""
 
@@ -65,5 +79,15 @@ class Unavailable(OverlayError):
 
 
 ERRORS_BY_CODE: dict[str, type[OverlayError]] = {
-    error.code: error for error in (InvalidValue, NotFound, AlreadyExists, InUse, Exhausted, Unavailable)
+    error.code: error
+    for error in (
+        InvalidValue,
+        Unauthenticated,
+        Forbidden,
+        NotFound,
+        AlreadyExists,
+        InUse,
+        Exhausted,
+        Unavailable,
+    )
 }

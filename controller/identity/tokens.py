@@ -1,0 +1,76 @@
+"""Tokens as the controllers know them: everything but the secret, of which they keep a hash."""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.identity.roles import Role
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import HostId, quoted
+from overlayd.wire.credentials import ID_BYTES, SECRET_BYTES, AccessToken, JoinToken, TokenId
+
+NAME_MAX = 100
+
+_NO_DIGEST = "0" * 64
+"""No secret has this hash: what the secret of an unknown token is compared with."""
+
+
+class TokenKind(StrEnum):
+    """What a token is good for."""
+
+    ACCESS = "access"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token without its secret. Times are whole seconds since 1970 (UTC); `expires` None: it lasts until revoked.
+
+    The access token of a host acts for `host` only. A join token makes the credential of `host`, or of any host
+    that has none yet. `by` is the name of who made it.
+    """
+
+    id: TokenId
+    kind: TokenKind
+    name: str
+    role: Role
+    digest: str
+    created: int
+    expires: int | None
+    host: HostId | None
+    by: str
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidValue` when a field breaks its rule."""
+        if not 1 <= len(self.name) <= NAME_MAX or not self.name.isprintable():
+            raise InvalidValue(f"{quoted(self.name)} must have 1 to {NAME_MAX} printable characters", field="name")
+        if self.kind is TokenKind.ACCESS and (self.role is Role.HOST) != (self.host is not None):
+            raise InvalidValue("a token of role host, and no other, names its host", field="host")
+        if self.kind is TokenKind.JOIN and self.role is not Role.HOST:
+            raise InvalidValue("a join token is for hosts", field="role")
+
+    def is_expired(self, now: float) -> bool:
+        """Tell whether its time is over; `now` is in seconds since 1970 (UTC)."""
+        return self.expires is not None and self.expires <= now
+
+
+def mint_access_token() -> AccessToken:
+    """Return a new token."""
+    return AccessToken(TokenId(secrets.token_hex(ID_BYTES)), secrets.token_hex(SECRET_BYTES))
+
+
+def mint_join_token(fingerprint: str | None) -> JoinToken:
+    """Return a new token for a host, which finds the controllers by the fingerprint of their authority."""
+    return JoinToken(TokenId(secrets.token_hex(ID_BYTES)), secrets.token_hex(SECRET_BYTES), fingerprint)
+
+
+def digest(secret: str) -> str:
+    """Return what is kept of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def matches(record: TokenRecord | None, secret: str) -> bool:
+    """Tell whether a record is that of the token with this secret; without a record it takes as long to say no."""
+    return hmac.compare_digest(record.digest if record else _NO_DIGEST, digest(secret))
