@@ -33,6 +33,7 @@ class NetworkRecord(BaseModel):
     state: Annotated[
         Literal["active", "deleting"], Field(description="A deleting one waits for hosts to give back their blocks.")
     ]
+    reserved: Annotated[list[str], Field(description="Never given out by itself.", examples=[["10.32.0.0/28"]])]
 
 
 class NetworkAnswer(NetworkRecord):
@@ -55,6 +56,9 @@ class HostRecord(BaseModel):
     number: Annotated[int, Field(description="Given once, never to another host.", examples=[7])]
     name: Annotated[str, Field(examples=["rack1-07"])]
     address: Annotated[str, Field(examples=["192.0.2.7"])]
+    state: Annotated[
+        Literal["active", "draining", "forgetting"], Field(description="Only an active one gets anything new.")
+    ]
 
 
 class HostAnswer(HostRecord):
@@ -119,7 +123,7 @@ class EndpointRecord(BaseModel):
     container_id: Annotated[str, Field(examples=["8f2c"])]
     interface: Annotated[str, Field(examples=["eth0"])]
     host: Annotated[str, Field(examples=["h-7f3a"])]
-    address: Annotated[str, Field(examples=["10.32.0.5"])]
+    addresses: Annotated[list[str], Field(examples=[["10.32.0.5"]])]
     mac: Annotated[str, Field(examples=["02:5e:10:00:00:05"])]
     sandbox: Annotated[str, Field(examples=["/run/netns/c1"])]
 

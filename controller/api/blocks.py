@@ -7,6 +7,7 @@ from controller.api import answers
 from controller.api.answers import BlockAnswer, BlocksAnswer
 from controller.api.bodies import AcquireBody
 from controller.api.services import Services
+from overlayd.model.address import Family
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.wire import records
 from overlayd.wire.fields import parse_cidr
@@ -32,7 +33,9 @@ async def list_blocks(overlay: Services, network: str | None = None, host: str |
 )
 async def acquire_block(name: str, body: AcquireBody, overlay: Services) -> JSONResponse:
     """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
-    written = await overlay.blocks.acquire(NetworkName(name), HostId(body.host), body.held_blocks())
+    written = await overlay.blocks.acquire(
+        NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family)
+    )
     return answers.record(written.result, written.revision)
 
 

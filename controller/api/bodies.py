@@ -1,6 +1,5 @@
 """The JSON bodies that the API takes. They check types only; the model checks what the values mean."""
 
-from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from controller.services.presence import Problem
 from overlayd.ipam.blocks import default_block_length
 from overlayd.model import ids
+from overlayd.model.address import IpNetwork
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import HostId
 from overlayd.model.network import Pool
@@ -93,12 +93,13 @@ class AcquireBody(AgentBody):
     """A host that wants a block."""
 
     host: Annotated[str, Field(description="The host's id.", examples=["h-7f3a"])]
+    family: Annotated[Literal[4, 6], Field(description="The IP version of the block.")] = 4
     held: Annotated[
         list[str],
         Field(max_length=1000, description="The blocks of this network that the host knows it has.", examples=[[]]),
     ] = []
 
-    def held_blocks(self) -> list[IPv4Network]:
+    def held_blocks(self) -> list[IpNetwork]:
         return [parse_cidr(cidr, f"held[{index}]") for index, cidr in enumerate(self.held)]
 
 
@@ -124,7 +125,15 @@ class EndpointKeyBody(AgentBody):
 class EndpointBody(EndpointKeyBody):
     """An endpoint."""
 
-    address: Annotated[str, Field(description="An address of a block that the host owns.", examples=["10.32.0.5"])]
+    addresses: Annotated[
+        list[str],
+        Field(
+            max_length=2, description="At most one of each family, of blocks the host owns.", examples=[["10.32.0.5"]]
+        ),
+    ] = []
+    address: Annotated[
+        str | None, Field(description="The only address, as agents before 0.2 write it.", deprecated=True)
+    ] = None
     mac: Annotated[str, Field(description="The container's MAC address.", examples=["02:5e:10:00:00:05"])]
     sandbox: Annotated[
         str, Field(max_length=4096, description="Its network namespace on the host.", examples=["/run/netns/c1"])

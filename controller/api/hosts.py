@@ -46,7 +46,7 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
 
     Refused (`already-exists`) when another host has the address, or another connected host the id.
     """
-    address = Fields({"address": body.address}).address("address")
+    address = Fields({"address": body.address}).ipv4("address")
     written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance)
     return answers.record(written.result, written.revision)
 

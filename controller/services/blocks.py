@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from functools import lru_cache
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 from controller.services import keys
 from controller.services.hosts import Hosts
@@ -12,9 +12,10 @@ from controller.services.networks import Networks
 from controller.store.port import Compare, Delete, Put
 from overlayd.ipam.blocks import free_block
 from overlayd.model import ids
+from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
-from overlayd.model.errors import InUse, InvalidValue
+from overlayd.model.errors import Exhausted, InUse, InvalidValue, OverlayError
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import Network, NetworkState
 
@@ -35,8 +36,10 @@ class Blocks:
             return [block for block in intent.blocks_of(host) if network in (None, block.network)]
         return list(intent.blocks_in(network)) if network is not None else intent.blocks()
 
-    async def acquire(self, network: NetworkName, host: HostId, held: Collection[IPv4Network]) -> Written[Block]:
-        """Return a block of the network that the host owns beside those it says it holds, a new one if need be.
+    async def acquire(
+        self, network: NetworkName, host: HostId, held: Collection[IpNetwork], family: Family = Family.V4
+    ) -> Written[Block]:
+        """Return a block of a family that the host owns beside those it says it holds, a new one if need be.
 
         Asked again after a lost answer, it returns the block of that answer. Raises `NotFound`, `Exhausted`, or `InUse`
         when the network is being deleted.
@@ -46,21 +49,22 @@ class Blocks:
             found, owner = self._networks.get(network), self._hosts.get(host)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {network} is being deleted", field="network")
-            unheld = [block for block in self.select(network, host) if block.cidr not in held]
+            owned = [block for block in self.select(network, host) if block.family is family]
+            unheld = [block for block in owned if block.cidr not in held]
             if unheld:
-                return Draft(min(unheld, key=lambda block: block.cidr))
-            block = Block(network, free_block(found.pools[0], self._taken(found)), owner.id)
+                return Draft(min(unheld, key=lambda block: int(block.cidr.network_address)))
+            block = Block(network, self._free(found, family), owner.id)
             key, holdings = keys.of(block), keys.holdings(host)
             compared = (key, holdings, keys.network(network), keys.host(host))
             return Draft(
                 block,
                 tuple(self._journal.unchanged(each) for each in compared),
-                (Put(key, keys.encode_record(block)), Put(holdings, keys.EMPTY)),
+                (self._mirror.put(block), Put(holdings, keys.EMPTY)),
             )
 
         return await self._journal.write(draft)
 
-    async def release(self, network: NetworkName, cidr: IPv4Network, host: HostId) -> Written[None]:
+    async def release(self, network: NetworkName, cidr: IpNetwork, host: HostId) -> Written[None]:
         """Give back a block. The last block of a DELETING network takes the network with it.
 
         A block that does not exist is given back already. Raises `NotFound`, `InvalidValue` when another host owns the
@@ -84,23 +88,30 @@ class Blocks:
         self._hosts.get(host)
         return await self._journal.write(draft)
 
-    def _taken(self, network: Network) -> list[IPv4Network]:
+    def _free(self, network: Network, family: Family) -> IpNetwork:
+        taken = self._taken(network)
+        exhausted = InvalidValue(f"network {network.name} has no IPv{family} range", field="family")
+        error: OverlayError = exhausted
+        for pool in network.pools:
+            if pool.family is family:
+                try:
+                    return free_block(pool, taken)
+                except Exhausted as full:
+                    error = full
+        raise error
+
+    def _taken(self, network: Network) -> list[IpNetwork]:
         owned = [block.cidr for block in self._mirror.intent.blocks_in(network.name)]
         return owned + [_parsed(cidr) for cidr in self._journal.underway(keys.blocks_of(network.name))]
 
     def _refuse_release(self, block: Block, host: HostId) -> None:
         if block.host != host:
             raise InvalidValue(f"block {block.cidr} of {block.network} belongs to host {block.host}", field="host")
-        user = next(
-            (
-                endpoint
-                for endpoint in self._mirror.intent.endpoints_of(host)
-                if endpoint.network == block.network and endpoint.address in block.cidr
-            ),
-            None,
-        )
-        if user:
-            raise InUse(f"{user.address} of block {block.cidr} belongs to container {ids.quoted(user.container_id)}")
+        for endpoint in self._mirror.intent.endpoints_of(host):
+            used = [address for address in endpoint.addresses if address in block.cidr]
+            if endpoint.network == block.network and used:
+                container = ids.quoted(endpoint.container_id)
+                raise InUse(f"{used[0]} of block {block.cidr} belongs to container {container}")
 
     def _network_of_released(self, network: Network, block: Block) -> tuple[tuple[Compare, ...], tuple[Delete, ...]]:
         """Return what must hold of the network for the block to go, and what of it goes too."""
@@ -115,6 +126,6 @@ class Blocks:
 
 
 @lru_cache(maxsize=1024)
-def _parsed(cidr: str) -> IPv4Network:
+def _parsed(cidr: str) -> IpNetwork:
     """Return a range; the same few are asked for again and again while many hosts join at once."""
-    return IPv4Network(cidr)
+    return ip_network(cidr)

@@ -83,7 +83,7 @@ class Endpoints:
             if isinstance(item, Endpoint):
                 key = keys.of(item)
                 compares.append(self._journal.unchanged(key))
-                ops.append(Put(key, keys.encode_record(item)))
+                ops.append(self._mirror.put(item))
             else:
                 ops.append(Delete(keys.endpoint(item)))
         return Draft(True, tuple(compares), tuple(ops))  # noqa: FBT003 - the result, as in every draft
@@ -92,11 +92,12 @@ class Endpoints:
         if endpoint.host != host:
             raise InvalidValue(f"host {host} cannot publish for {endpoint.host}", field=f"{field}.host")
         owned = self._mirror.intent.blocks_of(host)
-        if not any(endpoint.network == block.network and endpoint.address in block.cidr for block in owned):
-            raise InvalidValue(
-                f"{endpoint.address} is in no block of network {endpoint.network} that host {host} owns",
-                field=f"{field}.address",
-            )
+        for address in endpoint.addresses:
+            if not any(endpoint.network == block.network and address in block.cidr for block in owned):
+                raise InvalidValue(
+                    f"{address} is in no block of network {endpoint.network} that host {host} owns",
+                    field=f"{field}.addresses",
+                )
 
     def _refuse_doubles(
         self, host: HostId, field: str, puts: Sequence[Endpoint], deleted: frozenset[EndpointKey]
@@ -104,14 +105,16 @@ class Endpoints:
         names = Counter(endpoint.key for endpoint in puts)
         replaced = deleted | names.keys()
         kept = [found for found in self._mirror.intent.endpoints_of(host) if found.key not in replaced]
-        addresses = Counter((endpoint.network, endpoint.address) for endpoint in chain(kept, puts))
+        addresses = Counter(
+            (endpoint.network, address) for endpoint in chain(kept, puts) for address in endpoint.addresses
+        )
         for index, endpoint in enumerate(puts):
             if names[endpoint.key] > 1 or endpoint.key in deleted:
                 raise InvalidValue("names an endpoint that stands here twice", field=f"{field}[{index}]")
-            if addresses[endpoint.network, endpoint.address] > 1:
+            doubled = next((each for each in endpoint.addresses if addresses[endpoint.network, each] > 1), None)
+            if doubled:
                 raise AlreadyExists(
-                    f"{endpoint.address} belongs to two endpoints of {endpoint.network}",
-                    field=f"{field}[{index}].address",
+                    f"{doubled} belongs to two endpoints of {endpoint.network}", field=f"{field}[{index}].addresses"
                 )
 
     def _is_own(self, host: HostId, key: EndpointKey) -> bool:

@@ -1,6 +1,7 @@
 """Hosts: registering and finding them."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 from controller.services import keys
@@ -43,7 +44,7 @@ class Hosts:
                 return self._first(Host(host_id, self._free_number(), name, address))
             if known.address != address:
                 self._refuse_double(known, address, instance)
-            return self._again(known, Host(host_id, known.number, name, address))
+            return self._again(known, replace(known, name=name, address=address))
 
         return await self._journal.write(draft)
 
@@ -55,7 +56,7 @@ class Hosts:
             (keep, self._journal.unchanged(key), self._journal.unchanged(number), self._journal.unchanged(holdings)),
             (
                 put,
-                Put(key, keys.encode_record(host)),
+                self._mirror.put(host),
                 Put(number, keys.claim(host.id)),
                 Put(holdings, keys.EMPTY),
             ),
@@ -65,7 +66,7 @@ class Hosts:
         if host == known:
             return Draft(host)
         key = keys.host(host.id)
-        unchanged, put = self._journal.unchanged(key), Put(key, keys.encode_record(host))
+        unchanged, put = self._journal.unchanged(key), self._mirror.put(host)
         if host.address == known.address:
             return Draft(host, (unchanged,), (put,))
         keep, claim = self._claim_address(host)

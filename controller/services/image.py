@@ -7,14 +7,16 @@ from controller.services import keys, presence
 from controller.services.intent import Change, Intent, RecordChange
 from controller.services.presence import Presence
 from controller.store.port import Changes, Event, KeyValue
-from overlayd.model.cluster import RecordKey
+from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, Revision
+from overlayd.wire.unknown import NOTHING, Unknown
 
 
 class _Entry(NamedTuple):
     mod_revision: Revision
     record: RecordKey | None
+    unknown: Unknown
 
 
 class Image:
@@ -30,6 +32,16 @@ class Image:
         """Return the revision that wrote a key last, 0 when the key does not exist."""
         entry = self._entries.get(key)
         return entry.mod_revision if entry else Revision(0)
+
+    def record(self, key: str) -> Record | None:
+        """Return the record that a key holds, None when it holds none."""
+        entry = self._entries.get(key)
+        return self.intent.find(entry.record) if entry and entry.record else None
+
+    def unknown(self, key: str) -> Unknown:
+        """Return what another version of the controller wrote beside what this one knows of a record."""
+        entry = self._entries.get(key)
+        return entry.unknown if entry else NOTHING
 
     def presence(self, host: HostId) -> Presence | None:
         """Return what the controller said to which the host connected last, None when it is not connected."""
@@ -64,8 +76,11 @@ class Image:
         return isinstance(record, Endpoint) and not self.intent.is_switched(record.network)
 
     def _put(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
-        change = self.intent.put(keys.decode_record(key, value)) if keys.is_record(key) else None
-        self._entries[key] = _Entry(revision, change.key if change else None)
+        change, unknown = None, NOTHING
+        if keys.is_record(key):
+            record, unknown = keys.decode_record(key, value)
+            change = self.intent.put(record)
+        self._entries[key] = _Entry(revision, change.key if change else None, unknown)
         if key.startswith(keys.PRESENCE):
             decoded = presence.decode(value)
             of_host = self._presences[decoded.host]

@@ -3,14 +3,15 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 
+from overlayd.model.address import IpNetwork
 from overlayd.model.block import Block, BlockKey
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Network, Topology
+from overlayd.model.reservation import Reservation, ReservationKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,14 @@ class Change:
 
 
 class Intent:
-    """Networks, hosts, blocks and endpoints as of one revision. Changed by the mirror, read by everyone."""
+    """Every record as of one revision. Changed by the mirror, read by everyone."""
 
     def __init__(self) -> None:
         self._networks: dict[NetworkName, Network] = {}
         self._hosts: dict[HostId, Host] = {}
-        self._blocks: defaultdict[NetworkName, dict[IPv4Network, Block]] = defaultdict(dict)
+        self._blocks: defaultdict[NetworkName, dict[IpNetwork, Block]] = defaultdict(dict)
         self._endpoints: defaultdict[NetworkName, dict[EndpointKey, Endpoint]] = defaultdict(dict)
+        self._reservations: defaultdict[NetworkName, dict[ReservationKey, Reservation]] = defaultdict(dict)
         self._blocks_by_host: defaultdict[HostId, dict[BlockKey, Block]] = defaultdict(dict)
         self._endpoints_by_host: defaultdict[HostId, dict[EndpointKey, Endpoint]] = defaultdict(dict)
 
@@ -56,8 +58,10 @@ class Intent:
                 return self._networks.get(NetworkName(name))
             case str(name):
                 return self._hosts.get(HostId(name))
-            case (network, cidr):
-                return self._blocks_in(network).get(cidr)
+            case (network, part):
+                if isinstance(part, str):
+                    return self._reservations_in(network).get((network, part))
+                return self._blocks_in(network).get(part)
             case (network, _, _, _) as endpoint:
                 return self._endpoints_in(network).get(endpoint)
 
@@ -72,6 +76,12 @@ class Intent:
 
     def endpoints_of(self, host: HostId) -> Collection[Endpoint]:
         return self._endpoints_by_host[host].values() if host in self._endpoints_by_host else ()
+
+    def reservations_in(self, network: NetworkName) -> Collection[Reservation]:
+        return self._reservations_in(network).values()
+
+    def reservations(self) -> list[Reservation]:
+        return [reservation for table in self._reservations.values() for reservation in table.values()]
 
     def blocks(self) -> list[Block]:
         return [block for table in self._blocks.values() for block in table.values()]
@@ -105,6 +115,8 @@ class Intent:
             case Endpoint():
                 self._endpoints[record.network][record.key] = record
                 self._endpoints_by_host[record.host][record.key] = record
+            case Reservation():
+                self._reservations[record.network][record.key] = record
         return RecordChange(change.key, change.before, record)
 
     def remove(self, key: RecordKey) -> RecordChange:
@@ -121,10 +133,15 @@ class Intent:
             case Endpoint():
                 del self._endpoints[before.network][before.key]
                 del self._endpoints_by_host[before.host][before.key]
+            case Reservation():
+                del self._reservations[before.network][before.key]
         return RecordChange(key, before, None)
 
-    def _blocks_in(self, network: NetworkName) -> dict[IPv4Network, Block]:
+    def _blocks_in(self, network: NetworkName) -> dict[IpNetwork, Block]:
         return self._blocks.get(network, {})
 
     def _endpoints_in(self, network: NetworkName) -> dict[EndpointKey, Endpoint]:
         return self._endpoints.get(network, {})
+
+    def _reservations_in(self, network: NetworkName) -> dict[ReservationKey, Reservation]:
+        return self._reservations.get(network, {})

@@ -1,10 +1,14 @@
 """How services change the intent: a draft made of the mirror, committed by compare-and-swap, redrafted on conflict."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from controller.clock import Clock
 from controller.services import keys
+from controller.services.actor import Actor
+from controller.services.history import Recorder
 from controller.services.mirror import Mirror
 from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
 from overlayd.model.errors import Unavailable
@@ -34,12 +38,24 @@ class Written(Generic[T]):
 
 
 class Journal:
-    """Writes drafts of this controller, many at a time, and remembers which keys those under way will take."""
+    """Writes drafts of this controller, many at a time, and remembers which keys those under way will take.
 
-    def __init__(self, store: Store, mirror: Mirror) -> None:
+    Every transaction takes its entry of the history along, under the name of the actor.
+    """
+
+    def __init__(self, store: Store, mirror: Mirror, clock: Clock, recorder: Recorder, by: Actor) -> None:
         self._store = store
         self._mirror = mirror
+        self._clock = clock
+        self._recorder = recorder
+        self._by = by
         self._underway: set[str] = set()
+
+    def acting(self, by: Actor) -> "Journal":
+        """Return this journal as another actor writes to it."""
+        journal = copy(self)
+        journal._by = by  # noqa: SLF001 - a copy of our own
+        return journal
 
     def is_taken(self, key: str) -> bool:
         """Tell whether a key exists or is about to: whoever is free to choose chooses another."""
@@ -63,17 +79,19 @@ class Journal:
             draft = make()
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
-            outcome = await self._commit(Transaction(draft.compares, (*draft.ops, Put(keys.INTENT, keys.EMPTY))))
+            entry = self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops)
+            ops = (*draft.ops, Put(keys.INTENT, keys.EMPTY), entry)
+            outcome = await self._commit(Transaction(draft.compares, ops))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")
 
     async def _commit(self, transaction: Transaction) -> Committed | Conflict:
         taken = {op.key for op in transaction.ops if isinstance(op, Put)} - self._underway
-        self._underway |= taken
+        self._underway.update(taken)
         try:
             outcome = await self._store.commit(transaction)
             await self._mirror.reached(outcome.revision)
         finally:
-            self._underway -= taken
+            self._underway.difference_update(taken)
         return outcome

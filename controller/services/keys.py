@@ -8,21 +8,27 @@ is no intent.
 """
 
 import json
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import Record
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
-from overlayd.model.ids import HostId, HostNumber, NetworkName, Vni
+from overlayd.model.ids import HostId, HostNumber, NetworkName, ReservationName, Vni
 from overlayd.model.network import Network
+from overlayd.model.reservation import Reservation
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
+from overlayd.wire.unknown import NOTHING, Unknown
 
-VALUE_VERSION = 1
+VALUE_VERSION = 2
+"""Since 2 an endpoint has `addresses` and not one `address`. Values of version 1 are read, and written as 2."""
 
 PREFIX = "/overlayd/v1/"
+HISTORY = "/overlayd/history/v1/"
+"""Not below `PREFIX`: nobody keeps the past in memory."""
+
 INTENT = f"{PREFIX}intent"
 PRESENCE = f"{PREFIX}presence/"
 
@@ -30,13 +36,19 @@ _NETWORKS = f"{PREFIX}networks/"
 _HOSTS = f"{PREFIX}hosts/"
 _BLOCKS = f"{PREFIX}blocks/"
 _ENDPOINTS = f"{PREFIX}endpoints/"
+_RESERVATIONS = f"{PREFIX}reservations/"
 
-_DECODERS: dict[str, Callable[[Fields], Record]] = {
-    _NETWORKS: records.decode_network,
-    _HOSTS: records.decode_host,
-    _BLOCKS: records.decode_block,
-    _ENDPOINTS: records.decode_endpoint,
+_KINDS: dict[str, type[Record]] = {
+    _NETWORKS: Network,
+    _HOSTS: Host,
+    _BLOCKS: Block,
+    _ENDPOINTS: Endpoint,
+    _RESERVATIONS: Reservation,
 }
+
+
+_FORMER = frozenset({"v", "address"})
+"""Fields that a record's own form does not have, but that are understood."""
 
 
 def network(name: NetworkName) -> str:
@@ -52,7 +64,7 @@ def blocks_of(name: NetworkName) -> str:
     return f"{_BLOCKS}{name}/"
 
 
-def block(name: NetworkName, cidr: IPv4Network) -> str:
+def block(name: NetworkName, cidr: IpNetwork) -> str:
     return f"{blocks_of(name)}{cidr}"
 
 
@@ -64,6 +76,20 @@ def endpoints_of(name: NetworkName) -> str:
 def endpoint(key: EndpointKey) -> str:
     name, host_id, container_id, interface = key
     return f"{endpoints_of(name)}{host_id}/{container_id}/{interface}"
+
+
+def reservations_of(name: NetworkName) -> str:
+    """Return the prefix of a network's reservations."""
+    return f"{_RESERVATIONS}{name}/"
+
+
+def reservation(name: NetworkName, reserved_for: ReservationName) -> str:
+    return f"{reservations_of(name)}{reserved_for}"
+
+
+def address(name: NetworkName, reserved: IpAddress) -> str:
+    """Return the claim of a reservation on an address."""
+    return f"{PREFIX}addresses/{name}/{reserved}"
 
 
 def vni(number: Vni) -> str:
@@ -105,11 +131,21 @@ def of(record: Record) -> str:
             return block(name, cidr)
         case Endpoint():
             return endpoint(record.key)
+        case Reservation(network=name, name=reserved_for):
+            return reservation(name, reserved_for)
 
 
 def is_record(key: str) -> bool:
     """Tell whether a key holds a record."""
-    return key.startswith(tuple(_DECODERS))
+    return key.startswith(_RECORD_PREFIXES)
+
+
+_RECORD_PREFIXES = tuple(_KINDS)
+
+
+def kind_of(key: str) -> type[Record]:
+    """Return the kind of the record that a key holds."""
+    return next(kind for prefix, kind in _KINDS.items() if key.startswith(prefix))
 
 
 def encode(value: dict[str, Json]) -> bytes:
@@ -120,19 +156,21 @@ def encode(value: dict[str, Json]) -> bytes:
 def decode(value: bytes) -> Fields:
     """Read an object of the store; raise `ValueError` when a newer controller wrote it."""
     fields = Fields(json.loads(value))
-    if (version := fields.number("v")) != VALUE_VERSION:
+    if (version := fields.number("v")) > VALUE_VERSION:
         raise ValueError(f"the store holds values of version {version}, and this controller reads {VALUE_VERSION}")
     return fields
 
 
-def encode_record(record: Record) -> bytes:
-    return encode(records.encode(record))
+def encode_record(record: Record, unknown: Unknown = NOTHING) -> bytes:
+    """Return a record as it stands in the store, with what another version of the controller had added to it."""
+    return encode(unknown.added_to(records.encode(record)))
 
 
-def decode_record(key: str, value: bytes) -> Record:
-    """Read the record that stands at a key."""
-    decoder = next(decoder for prefix, decoder in _DECODERS.items() if key.startswith(prefix))
-    return decoder(decode(value))
+def decode_record(key: str, value: bytes) -> tuple[Record, Unknown]:
+    """Read the record that stands at a key, and what of the value this version does not know."""
+    fields = decode(value)
+    record = records.DECODERS[kind_of(key)](fields)
+    return record, Unknown.of(fields.value, records.encode(record), _FORMER)
 
 
 EMPTY = encode({})

@@ -15,7 +15,8 @@ from controller.services import keys
 from controller.services.image import Image
 from controller.services.intent import Change, Intent
 from controller.services.presence import Presence
-from controller.store.port import Compacted, Store, StoreUnavailable
+from controller.store.port import Compacted, Put, Store, StoreUnavailable
+from overlayd.model.cluster import Record
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import HostId, Revision
 
@@ -62,6 +63,15 @@ class Mirror:
     def mod_revision(self, key: str) -> Revision:
         """Return the revision that wrote a key last, 0 when the key does not exist."""
         return self._image.mod_revision(key)
+
+    def record(self, key: str) -> Record | None:
+        """Return the record that a key of the store holds, None when it holds none."""
+        return self._image.record(key)
+
+    def put(self, record: Record) -> Put:
+        """Return the write of a record that keeps what other versions of the controller know of it."""
+        key = keys.of(record)
+        return Put(key, keys.encode_record(record, self._image.unknown(key)))
 
     def presence(self, host: HostId) -> Presence | None:
         """Return the latest presence of a host at any controller, None when it is not connected."""

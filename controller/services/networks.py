@@ -48,7 +48,7 @@ class Networks:
             return Draft(
                 network,
                 (self._journal.unchanged(key), self._journal.unchanged(claim)),
-                (Put(key, keys.encode_record(network)), Put(claim, keys.claim(name))),
+                (self._mirror.put(network), Put(claim, keys.claim(name))),
             )
 
         return await self._journal.write(draft)
@@ -81,7 +81,7 @@ class Networks:
             # somebody whose release removes it.
             witness = self._journal.unchanged(keys.of(block))
             deleting = replace(network, state=NetworkState.DELETING)
-            return Draft(deleting, (*unchanged, witness), (Put(key, keys.encode_record(deleting)),))
+            return Draft(deleting, (*unchanged, witness), (self._mirror.put(deleting),))
 
         return await self._journal.write(draft)
 

@@ -1,13 +1,16 @@
 """All services of one controller on one store."""
 
 import asyncio
+from copy import copy
 
 from controller.clock import Clock
+from controller.services.actor import CONTROLLER, Actor
 from controller.services.blocks import Blocks
 from controller.services.connections import Connections
 from controller.services.convergence import Statuses
 from controller.services.endpoints import Endpoints
 from controller.services.feed import Feeds
+from controller.services.history import Recorder
 from controller.services.hosts import Hosts
 from controller.services.journal import Journal
 from controller.services.mirror import Mirror
@@ -19,17 +22,26 @@ _LOG_MAX = 10_000
 
 
 class Overlay:
-    """The overlay as a controller offers it."""
+    """The overlay as a controller offers it, to itself or to another actor: what that one changes bears its name."""
 
     def __init__(self, store: Store, clock: Clock, controller: str) -> None:
         self.mirror = Mirror(store, clock, _LOG_MAX)
-        journal = Journal(store, self.mirror)
+        self.connections = Connections(store, clock, controller)
+        self.feeds = Feeds(self.mirror, self.connections, clock)
+        self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
+
+    def acting(self, by: Actor) -> "Overlay":
+        """Return this overlay as an actor uses it."""
+        overlay = copy(self)
+        overlay._write_to(self._journal.acting(by))  # noqa: SLF001 - a copy of our own
+        return overlay
+
+    def _write_to(self, journal: Journal) -> None:
+        self._journal = journal
         self.networks = Networks(self.mirror, journal)
         self.hosts = Hosts(self.mirror, journal)
         self.blocks = Blocks(self.mirror, journal, self.networks, self.hosts)
         self.endpoints = Endpoints(self.mirror, journal, self.hosts)
-        self.connections = Connections(store, clock, controller)
-        self.feeds = Feeds(self.mirror, self.connections, clock)
         self.statuses = Statuses(self.mirror, self.hosts, self.networks)
 
     async def load(self) -> None:

@@ -1,7 +1,7 @@
 """What one host is told of the intent.
 
-These are all hosts; and of each network in which it owns a block: the network, all its blocks, and all its endpoints if
-it is switched. The endpoints of a routed network concern nobody else: its blocks say where packets go.
+These are all hosts; and of each network in which it owns a block: the network, all its blocks and reservations, and all
+its endpoints if it is switched. The endpoints of a routed network concern nobody else: its blocks say where packets go.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,6 +13,7 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import Network
+from overlayd.model.reservation import Reservation
 
 
 def snapshot(intent: Intent, host: HostId) -> list[Record]:
@@ -67,7 +68,7 @@ def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
             case Block(network=name):
                 hosts |= intent.members(name)
                 hosts |= {side.host for side in (record.before, record.after) if isinstance(side, Block)}
-            case Endpoint(network=name):
+            case Endpoint(network=name) | Reservation(network=name):
                 hosts |= intent.members(name)
     return frozenset(hosts)
 
@@ -77,6 +78,7 @@ def _whole(intent: Intent, networks: Collection[NetworkName]) -> list[Record]:
     return [
         *(intent.networks[name] for name in names),
         *(block for name in names for block in intent.blocks_in(name)),
+        *(reservation for name in names for reservation in intent.reservations_in(name)),
         *(endpoint for name in names if intent.is_switched(name) for endpoint in intent.endpoints_in(name)),
     ]
 

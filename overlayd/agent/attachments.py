@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from weakref import WeakValueDictionary
 
 from overlayd.agent.changes import Changes
@@ -16,9 +16,10 @@ from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import Link, State, Veth
-from overlayd.dataplane.resolve import resolve_endpoint
+from overlayd.dataplane.resolve import ipv4_addresses, ipv4_ranges, resolve_endpoint
 from overlayd.ipam import addresses
 from overlayd.kernel.port import KernelError, Outcome
+from overlayd.model.address import IpAddress, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound
 from overlayd.model.ids import MacAddress, NetworkName
@@ -39,7 +40,7 @@ class Attachments:
         self._reconciler = reconciler
         self._busy: dict[EndpointKey, Endpoint] = {}
         self._locks: WeakValueDictionary[EndpointKey, asyncio.Lock] = WeakValueDictionary()
-        self._last: dict[NetworkName, IPv4Address] = {}
+        self._last: dict[NetworkName, IpAddress] = {}
 
     async def attach(self, request: Request) -> Result:
         """Attach a sandbox; return when the endpoint is in force on this host. A failure leaves nothing behind.
@@ -90,8 +91,8 @@ class Attachments:
         if attachment is None:
             return (f"{request.interface} of this container is not attached to {request.network}",)
         endpoint = attachment.endpoint
-        if endpoint.address not in request.addresses:
-            return (f"prevResult does not have the address {endpoint.address}",)
+        if missing_address := next((each for each in endpoint.addresses if each not in request.addresses), None):
+            return (f"prevResult does not have the address {missing_address}",)
         if await self._turn.call(self._turn.kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
             return (f"{request.sandbox} is not the sandbox that was attached",)
         await self._reconciler.ensure(request.network)
@@ -121,7 +122,7 @@ class Attachments:
             if attachment.sandbox_id != sandbox_id or attachment.endpoint.network == network.name:
                 continue
             other = self._blocks.network_or_none(attachment.endpoint.network)
-            if other and any(pool.range.overlaps(theirs.range) for pool in network.pools for theirs in other.pools):
+            if other and any(overlap(pool.range, theirs.range) for pool in network.pools for theirs in other.pools):
                 raise InvalidValue(f"the container is in network {other.name}, whose range overlaps", field="name")
 
     async def _new_endpoint(self, request: Request) -> Endpoint:
@@ -136,15 +137,20 @@ class Attachments:
             container_id=request.container_id,
             interface=request.interface,
             host=self._blocks.host,
-            address=address,
+            addresses=(address,),
             mac=request.mac or _random_mac(),
             sandbox=request.sandbox,
         )
 
-    def _choose(self, request: Request) -> IPv4Address:
+    def _choose(self, request: Request) -> IpAddress:
         network = self._blocks.network(request.network)
         held = self._blocks.held(request.network)
-        busy = {endpoint.address for endpoint in self._busy.values() if endpoint.network == request.network}
+        busy = {
+            address
+            for endpoint in self._busy.values()
+            if endpoint.network == request.network
+            for address in endpoint.addresses
+        }
         taken = self._records.addresses(request.network) | busy
         if request.address is None:
             address = addresses.free_address(network, held, taken, self._last.get(request.network))
@@ -175,16 +181,17 @@ class Attachments:
 
     def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
         routed = network.topology is Topology.ROUTED
-        ranges = [pool.range for pool in network.pools]
-        prefix = next(cidr.prefixlen for cidr in ranges if endpoint.address in cidr) if not routed else 32
+        (address,) = ipv4_addresses(endpoint)
+        ranges = ipv4_ranges(network)
+        prefix = next(cidr.prefixlen for cidr in ranges if address in cidr) if not routed else 32
         return Result(
             interface=endpoint.interface,
             mac=endpoint.mac,
             sandbox=endpoint.sandbox,
             mtu=self._reconciler.mtu,
-            address=IPv4Interface((endpoint.address, prefix)),
+            address=IPv4Interface((address, prefix)),
             gateway=ownership.GATEWAY if routed else None,
-            routes=tuple(ranges) if routed else (),
+            routes=ranges if routed else (),
             dns=request.dns,
         )
 

@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
 from overlayd.agent.files import write_atomically
+from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
@@ -20,7 +20,8 @@ from overlayd.wire.fields import Fields
 
 _log = structlog.get_logger(__name__)
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
+"""In version 1 an endpoint had one `address`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,11 @@ class AttachmentRecords:
         """Every endpoint of this host, as of now."""
         return tuple(attachment.endpoint for attachment in self._attachments.values())
 
-    def addresses(self, network: NetworkName) -> frozenset[IPv4Address]:
+    def addresses(self, network: NetworkName) -> frozenset[IpAddress]:
         """Return the addresses that endpoints of this host have in a network."""
-        return frozenset(endpoint.address for endpoint in self.endpoints if endpoint.network == network)
+        return frozenset(
+            address for endpoint in self.endpoints if endpoint.network == network for address in endpoint.addresses
+        )
 
     def put(self, attachment: Attachment) -> None:
         """Keep an attachment; raise `OSError` when it cannot be written, and then keep nothing."""

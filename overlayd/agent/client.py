@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import AsyncIterator, Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 import httpx
 
 from overlayd.agent.identity import Identity
+from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import Unavailable
@@ -52,9 +53,9 @@ class ControllerClient:
         body: Json = {"name": name, "address": str(address), "instance": self._identity.instance}
         return records.decode_host(await self._call("PUT", f"/v1/hosts/{self._identity.id}", body))
 
-    async def acquire_block(self, network: NetworkName, held: Iterable[IPv4Network]) -> Block:
-        """Ask for a block beside those that this host holds; asking twice gives the same one."""
-        body: Json = {"host": self._identity.id, "held": [str(cidr) for cidr in held]}
+    async def acquire_block(self, network: NetworkName, held: Iterable[IpNetwork], family: Family) -> Block:
+        """Ask for a block of a family beside those that this host holds; asking twice gives the same one."""
+        body: Json = {"host": self._identity.id, "family": family, "held": [str(cidr) for cidr in held]}
         return records.decode_block(await self._call("POST", f"/v1/networks/{network}/blocks", body))
 
     async def release_block(self, block: Block) -> None:

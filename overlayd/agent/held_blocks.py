@@ -12,6 +12,7 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
+from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName
@@ -45,8 +46,9 @@ class HeldBlocks:
         return network
 
     def held(self, name: NetworkName) -> tuple[Block, ...]:
-        """Return the blocks of a network that this host holds, by address."""
-        return self._feed.cluster.blocks_of(name, self.host)
+        """Return the IPv4 blocks of a network that this host holds, by address."""
+        blocks = self._feed.cluster.blocks_of(name, self.host)
+        return tuple(block for block in blocks if block.family is Family.V4)
 
     @asynccontextmanager
     async def attaching(self, name: NetworkName) -> AsyncIterator[Network]:
@@ -72,7 +74,7 @@ class HeldBlocks:
     async def grow(self, name: NetworkName) -> None:
         """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does."""
         seen = self._feed.changes.count
-        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name)])
+        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name)], Family.V4)
         try:
             async with asyncio.timeout(FEED_DELAY):
                 while block.key not in self._feed.cluster.blocks:

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterable
 from importlib.metadata import version
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from overlayd.cli import tables
 from overlayd.cli.api import Api, Document, ask_agent
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields
@@ -150,8 +151,15 @@ def endpoint_list(context: typer.Context, network: NetworkFilter = None, as_json
         return
     names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
     rows = [
-        (e["address"], e["network"], names.get(e["host"], e["host"]), e["container_id"], e["interface"], e["mac"])
-        for e in sorted(endpoints, key=lambda e: (str(e["network"]), IPv4Address(str(e["address"]))))
+        (
+            ", ".join(map(str, _addresses(e))),
+            e["network"],
+            names.get(e["host"], e["host"]),
+            e["container_id"],
+            e["interface"],
+            e["mac"],
+        )
+        for e in sorted(endpoints, key=_place_of_endpoint)
     ]
     columns = ("address", "network", "host", "container", "interface", "MAC")
     tables.show(tables.table("Endpoints", columns, rows))
@@ -222,6 +230,15 @@ def _ranges(network: Document) -> str:
 
 def _block_lengths(network: Document) -> str:
     return ", ".join(f"/{pool.number('block_length')}" for pool in Fields(network).objects("pools"))
+
+
+def _addresses(endpoint: Document) -> list[IpAddress]:
+    found = endpoint["addresses"]
+    return [ip_address(str(address)) for address in found] if isinstance(found, list) else []
+
+
+def _place_of_endpoint(endpoint: Document) -> tuple[str, int]:
+    return str(endpoint["network"]), int(_addresses(endpoint)[0])
 
 
 def _problems(status: Document) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import (
@@ -128,28 +128,44 @@ def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> State:
         return frozenset(
             [
                 *inside,
-                Address(sandbox, endpoint.interface, IPv4Interface(endpoint.address)),
+                *(Address(sandbox, endpoint.interface, IPv4Interface(address)) for address in ipv4_addresses(endpoint)),
                 Neighbour(sandbox, endpoint.interface, ownership.GATEWAY, ownership.GATEWAY_MAC),
                 *(
-                    Route(sandbox, pool.range, endpoint.interface, ownership.GATEWAY, metric=0)
-                    for pool in network.pools
+                    Route(sandbox, whole, endpoint.interface, ownership.GATEWAY, metric=0)
+                    for whole in ipv4_ranges(network)
                 ),
                 Link(ns, dev, kind, ownership.GATEWAY_MAC, mtu),
-                Neighbour(ns, dev, endpoint.address, endpoint.mac),
-                Route(ns, IPv4Network(endpoint.address), dev, None, metric=0),
+                *(Neighbour(ns, dev, address, endpoint.mac) for address in ipv4_addresses(endpoint)),
+                *(Route(ns, IPv4Network(address), dev, None, metric=0) for address in ipv4_addresses(endpoint)),
             ]
         )
-    # An address that a network of this name no longer holds stays usable by itself.
-    prefix = next((pool.range.prefixlen for pool in network.pools if endpoint.address in pool.range), 32)
     return frozenset(
         [
             *inside,
-            Address(sandbox, endpoint.interface, IPv4Interface((endpoint.address, prefix))),
+            *(
+                Address(sandbox, endpoint.interface, IPv4Interface((address, _prefix_length(network, address))))
+                for address in ipv4_addresses(endpoint)
+            ),
             Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT),
             BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev),
-            Neighbour(ns, ownership.BRIDGE, endpoint.address, endpoint.mac),
+            *(Neighbour(ns, ownership.BRIDGE, address, endpoint.mac) for address in ipv4_addresses(endpoint)),
         ]
     )
+
+
+def ipv4_addresses(endpoint: Endpoint) -> tuple[IPv4Address, ...]:
+    """Return the addresses of an endpoint that this dataplane carries."""
+    return tuple(address for address in endpoint.addresses if isinstance(address, IPv4Address))
+
+
+def ipv4_ranges(network: Network) -> tuple[IPv4Network, ...]:
+    """Return the ranges of a network that this dataplane carries."""
+    return tuple(pool.range for pool in network.pools if isinstance(pool.range, IPv4Network))
+
+
+def _prefix_length(network: Network, address: IPv4Address) -> int:
+    # An address that a network of this name no longer holds stays usable by itself.
+    return next((whole.prefixlen for whole in ipv4_ranges(network) if address in whole), 32)
 
 
 def _network(network: Network, host: Host, site: Site) -> Iterator[Item]:
@@ -161,8 +177,8 @@ def _network(network: Network, host: Host, site: Site) -> Iterator[Item]:
         yield Namespace(ns, _ROUTED_SYSCTLS)
         yield Address(ns, ownership.LOOPBACK, IPv4Interface(ownership.GATEWAY))
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu)
-        for pool in network.pools:
-            yield Route(ns, pool.range, None, None, UNREACHABLE_METRIC)
+        for whole in ipv4_ranges(network):
+            yield Route(ns, whole, None, None, UNREACHABLE_METRIC)
     else:
         yield Namespace(ns, _SWITCHED_SYSCTLS)
         yield Link(ns, ownership.BRIDGE, Bridge(), ownership.GATEWAY_MAC, site.mtu)
@@ -183,7 +199,8 @@ def _remote_hosts(network: Network, blocks: Iterable[Block], cluster: Cluster, s
         yield FdbEntry(ns, ownership.VXLAN, vtep.mac, vtep.address)
         yield Neighbour(ns, ownership.VXLAN, vtep.next_hop, vtep.mac)
         # Without a metric of its own per host, inserting N routes on one device costs the kernel N² comparisons.
-        yield Route(ns, block.cidr, ownership.VXLAN, vtep.next_hop, metric=remote.number)
+        if isinstance(block.cidr, IPv4Network):
+            yield Route(ns, block.cidr, ownership.VXLAN, vtep.next_hop, metric=remote.number)
 
 
 def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterator[Item]:
@@ -197,7 +214,8 @@ def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterato
             continue
         yield FdbEntry(ns, ownership.VXLAN, endpoint.mac, remote.address)
         yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, ownership.VXLAN)
-        yield Neighbour(ns, ownership.BRIDGE, endpoint.address, endpoint.mac)
+        for address in ipv4_addresses(endpoint):
+            yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
 
 
 def _port_mac(dev: InterfaceName) -> MacAddress:

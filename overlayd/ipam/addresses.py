@@ -1,27 +1,28 @@
 """Choosing an address of a block."""
 
 from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv6Address
 
+from overlayd.model.address import Family, IpAddress, IpNetwork, contains
 from overlayd.model.block import Block
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
-from overlayd.model.network import Network, Topology
+from overlayd.model.network import Network, Pool, Topology
 
 
-def gateway(network: Network, block: Block) -> IPv4Address | None:
-    """Return the address that a switched network keeps for its gateway: the second one of its range."""
+def gateway(network: Network, block: Block) -> IpAddress | None:
+    """Return the address that a switched network keeps for its gateway: the second one of the block's range."""
     if network.topology is Topology.ROUTED:
         return None
-    return _range_of(network, block).network_address + 1
+    return _pool(network, block).range.network_address + 1
 
 
-def reserved(network: Network, block: Block) -> frozenset[IPv4Address]:
-    """Return the addresses of a block that no container gets.
+def reserved(network: Network, block: Block) -> frozenset[IpAddress]:
+    """Return the addresses of a block that no container gets, beside those that the network reserves.
 
     These are the first and the last address of the whole range (some software takes them for the network and the
     broadcast address), the gateway of a switched network, and the lowest other one, kept for the host itself.
     """
-    whole = _range_of(network, block)
+    whole = _pool(network, block).range
     kept = {whole.network_address, whole.broadcast_address, gateway(network, block)}
     host = next(address for address in block.cidr if address not in kept)
     return frozenset(address for address in (*kept, host) if address is not None and address in block.cidr)
@@ -29,31 +30,29 @@ def reserved(network: Network, block: Block) -> frozenset[IPv4Address]:
 
 def usable(network: Network, block: Block) -> int:
     """Return how many containers find an address in the block."""
-    return block.cidr.num_addresses - len(reserved(network, block))
+    return sum(end - first for first, end in _spans(network, block))
 
 
 def free_address(
-    network: Network, blocks: Iterable[Block], taken: Collection[IPv4Address], last: IPv4Address | None = None
-) -> IPv4Address:
+    network: Network, blocks: Iterable[Block], taken: Collection[IpAddress], last: IpAddress | None = None
+) -> IpAddress:
     """Return the lowest address of these blocks that is neither reserved nor taken; raise `Exhausted` otherwise.
 
-    With `last`, the address given out before, those above it come first: what was just freed is used again as late as
-    possible, as other containers may still have its old MAC in their neighbour tables.
+    All blocks are of one family. With `last`, the address given out before, those above it come first: what was just
+    freed is used again as late as possible, as other containers may still have its old MAC in their neighbour tables.
+    The cost grows with the addresses taken and not with the size of the blocks.
     """
     held = list(blocks)
-    for above in (None,) if last is None else (last, None):
+    for above in (-1,) if last is None else (int(last), -1):
         for block in held:
-            kept = reserved(network, block)
-            for address in _addresses(block.cidr, above):
-                if address not in kept and address not in taken:
+            for address in _usable(network, block, above):
+                if address not in taken:
                     return address
     names = ", ".join(str(block.cidr) for block in held) or "no block"
     raise Exhausted(f"no free address is left for network {network.name} on this host ({names})")
 
 
-def claim(
-    network: Network, blocks: Iterable[Block], taken: Collection[IPv4Address], wanted: IPv4Address
-) -> IPv4Address:
+def claim(network: Network, blocks: Iterable[Block], taken: Collection[IpAddress], wanted: IpAddress) -> IpAddress:
     """Return the wanted address if this host may give it out.
 
     Raises:
@@ -63,19 +62,43 @@ def claim(
     block = next((block for block in blocks if wanted in block.cidr), None)
     if block is None:
         raise InvalidValue(f"{wanted} is in no block of network {network.name} on this host", field="address")
-    if wanted in reserved(network, block):
+    if not any(first <= int(wanted) < end for first, end in _spans(network, block)):
         raise InvalidValue(f"{wanted} is reserved in network {network.name}", field="address")
     if wanted in taken:
         raise AlreadyExists(f"{wanted} is taken in network {network.name}", field="address")
     return wanted
 
 
-def _addresses(cidr: IPv4Network, above: IPv4Address | None) -> Iterator[IPv4Address]:
-    """Yield the addresses of a range, or those above one, without walking the ones below."""
-    first, end = int(cidr.network_address), int(cidr.broadcast_address) + 1
-    for number in range(first if above is None else max(first, int(above) + 1), end):
-        yield IPv4Address(number)
+def _usable(network: Network, block: Block, above: int) -> Iterator[IpAddress]:
+    """Yield the addresses that containers may get, those above one only, without walking the ones below."""
+    for first, end in _spans(network, block):
+        for number in range(max(first, above + 1), end):
+            yield _address(block.family, number)
 
 
-def _range_of(network: Network, block: Block) -> IPv4Network:
-    return next(pool.range for pool in network.pools if block.cidr.subnet_of(pool.range))
+def _spans(network: Network, block: Block) -> Iterator[tuple[int, int]]:
+    """Yield what containers may get of a block as half-open intervals of addresses, in order."""
+    kept = [(int(address), int(address) + 1) for address in reserved(network, block)]
+    kept += [_span(cidr) for cidr in network.reserved if contains(cidr, block.cidr) or contains(block.cidr, cidr)]
+    first, last = _span(block.cidr)
+    for start, end in sorted(kept):
+        if first < start:
+            yield first, min(start, last)
+        first = max(first, end)
+    if first < last:
+        yield first, last
+
+
+def _span(cidr: IpNetwork) -> tuple[int, int]:
+    return int(cidr.network_address), int(cidr.broadcast_address) + 1
+
+
+def _address(family: Family, number: int) -> IpAddress:
+    return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
+
+
+def _pool(network: Network, block: Block) -> Pool:
+    pool = network.pool_of(block.cidr)
+    if pool is None:
+        raise InvalidValue(f"block {block.cidr} lies in no range of network {network.name}", field="cidr")
+    return pool

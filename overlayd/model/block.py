@@ -1,11 +1,11 @@
 """The part of a network's range that one host owns."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 
+from overlayd.model.address import Family, IpNetwork
 from overlayd.model.ids import HostId, NetworkName
 
-BlockKey = tuple[NetworkName, IPv4Network]
+BlockKey = tuple[NetworkName, IpNetwork]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +13,15 @@ class Block:
     """Addresses of `network` that `host` alone gives to its containers."""
 
     network: NetworkName
-    cidr: IPv4Network
+    cidr: IpNetwork
     host: HostId
 
     @property
     def key(self) -> BlockKey:
         """What makes the block unique in the cluster."""
         return (self.network, self.cidr)
+
+    @property
+    def family(self) -> Family:
+        """The IP version of its addresses."""
+        return Family.of(self.cidr)

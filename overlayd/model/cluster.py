@@ -9,11 +9,12 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Network
+from overlayd.model.reservation import Reservation, ReservationKey
 
 UNKNOWN = Revision(0)
 """Before the first revision of any store."""
 
-Record = Network | Host | Block | Endpoint
+Record = Network | Host | Block | Endpoint | Reservation
 """The objects that a feed carries."""
 
 
@@ -22,7 +23,7 @@ class RecordKey:
     """What a deletion names: the kind of a record and its key among that kind."""
 
     kind: type[Record]
-    key: NetworkName | HostId | BlockKey | EndpointKey
+    key: NetworkName | HostId | BlockKey | EndpointKey | ReservationKey
 
     @classmethod
     def of(cls, record: Record) -> "RecordKey":
@@ -32,27 +33,29 @@ class RecordKey:
                 return cls(Network, name)
             case Host(id=host):
                 return cls(Host, host)
-            case Block() | Endpoint():
+            case Block() | Endpoint() | Reservation():
                 return cls(type(record), record.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Networks, hosts, blocks and endpoints by key. A value: `changed` returns another one."""
+    """Networks, hosts, blocks, endpoints and reservations by key. A value: `changed` returns another one."""
 
     revision: Revision = UNKNOWN
     networks: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
     hosts: Mapping[HostId, Host] = field(default_factory=lambda: MappingProxyType({}))
     blocks: Mapping[BlockKey, Block] = field(default_factory=lambda: MappingProxyType({}))
     endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
+    reservations: Mapping[ReservationKey, Reservation] = field(default_factory=lambda: MappingProxyType({}))
 
     def changed(self, revision: Revision, puts: Iterable[Record] = (), deletes: Iterable[RecordKey] = ()) -> "Cluster":
-        """Return the cluster after these changes. A deleted network takes its blocks and endpoints with it."""
+        """Return the cluster after these changes. A deleted network takes all that is in it with it."""
         tables: dict[type[Record], dict[object, Record]] = {
             Network: dict(self.networks.items()),
             Host: dict(self.hosts.items()),
             Block: dict(self.blocks.items()),
             Endpoint: dict(self.endpoints.items()),
+            Reservation: dict(self.reservations.items()),
         }
         gone = set()
         for deleted in deletes:
@@ -60,13 +63,13 @@ class Cluster:
             if deleted.kind is Network:
                 gone.add(deleted.key)
         if gone:
-            for kind in (Block, Endpoint):
+            for kind in (Block, Endpoint, Reservation):
                 tables[kind] = {k: r for k, r in tables[kind].items() if getattr(r, "network", None) not in gone}
         for record in puts:
             tables[type(record)][RecordKey.of(record).key] = record
         return Cluster(
             revision,
-            *(MappingProxyType(tables[kind]) for kind in (Network, Host, Block, Endpoint)),  # type: ignore[arg-type]
+            *(MappingProxyType(table) for table in tables.values()),  # type: ignore[arg-type]
         )
 
     @property
@@ -77,9 +80,10 @@ class Cluster:
             *self.hosts.values(),
             *self.blocks.values(),
             *self.endpoints.values(),
+            *self.reservations.values(),
         )
 
     def blocks_of(self, network: NetworkName, host: HostId) -> tuple[Block, ...]:
         """Return the blocks of a network that one host owns, by address."""
         owned = [block for block in self.blocks.values() if block.network == network and block.host == host]
-        return tuple(sorted(owned, key=lambda block: block.cidr))
+        return tuple(sorted(owned, key=lambda block: (block.family, int(block.cidr.network_address))))

@@ -1,9 +1,10 @@
 """An attachment of a workload to a network."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
 from overlayd.model import ids
+from overlayd.model.address import Family, IpAddress
+from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName
 
 EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
@@ -12,13 +13,16 @@ EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One interface of one container in one network. `sandbox` is the path of its network namespace on `host`."""
+    """One interface of one container in one network, with one address of each family at most.
+
+    `sandbox` is the path of its network namespace on `host`.
+    """
 
     network: NetworkName
     container_id: ContainerId
     interface: InterfaceName
     host: HostId
-    address: IPv4Address
+    addresses: tuple[IpAddress, ...]
     mac: MacAddress
     sandbox: str
 
@@ -29,8 +33,16 @@ class Endpoint:
         ids.interface_name(self.interface)
         ids.host_id(self.host, "host")
         ids.mac_address(self.mac)
+        check_addresses(self.addresses)
 
     @property
     def key(self) -> EndpointKey:
         """What makes the endpoint unique in the cluster."""
         return (self.network, self.host, self.container_id, self.interface)
+
+
+def check_addresses(addresses: tuple[IpAddress, ...], field: str = "addresses") -> None:
+    """Check the addresses of one interface: one or two, and no two of one family; raise `InvalidValue`."""
+    families = [Family.of(address) for address in addresses]
+    if not families or len(set(families)) != len(families):
+        raise InvalidValue(f"expected one address, or one of each family, not {len(addresses)}", field=field)

@@ -64,6 +64,13 @@ class InUse(OverlayError):
     status = 409
 
 
+class Stale(OverlayError):
+    """The caller's change was made for an object that has changed since it read it."""
+
+    code = "stale"
+    status = 412
+
+
 class Exhausted(OverlayError):
     """No free address, block, number or VNI is left."""
 
@@ -87,6 +94,7 @@ ERRORS_BY_CODE: dict[str, type[OverlayError]] = {
         NotFound,
         AlreadyExists,
         InUse,
+        Stale,
         Exhausted,
         Unavailable,
     )

@@ -1,6 +1,7 @@
 """A container host and its tunnel end."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Address
 
 from overlayd.model import ids
@@ -9,6 +10,18 @@ from overlayd.model.ids import HostId, HostNumber, MacAddress
 
 _NEXT_HOP_BASE = int(IPv4Address("169.254.2.0"))
 _NAME_MAX = 253
+
+
+class HostState(StrEnum):
+    """What a host may have.
+
+    ACTIVE hosts get blocks and take attachments, DRAINING ones keep what they have and get nothing new, and what
+    FORGETTING ones had is being given back: they are gone for good.
+    """
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    FORGETTING = "forgetting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class Host:
     number: HostNumber
     name: str
     address: IPv4Address
+    state: HostState = HostState.ACTIVE
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""

@@ -10,6 +10,7 @@ from typing import NewType
 from overlayd.model.errors import InvalidValue
 
 NetworkName = NewType("NetworkName", str)
+ReservationName = NewType("ReservationName", str)
 HostId = NewType("HostId", str)
 HostNumber = NewType("HostNumber", int)
 Vni = NewType("Vni", int)
@@ -55,6 +56,11 @@ def _name(value: str, field: str, limit: int) -> str:
 def network_name(value: str, field: str = "name") -> NetworkName:
     """Check a network's name (CNI SPEC, section 1: the rule for `name`), at most 63 characters."""
     return NetworkName(_name(value, field, NETWORK_NAME_MAX))
+
+
+def reservation_name(value: str, field: str = "name") -> ReservationName:
+    """Check a reservation's name, which is unique in its network: the rule for a network's, at most 63 characters."""
+    return ReservationName(_name(value, field, NETWORK_NAME_MAX))
 
 
 def host_id(value: str, field: str = "id") -> HostId:

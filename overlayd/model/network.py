@@ -2,17 +2,25 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
+from itertools import combinations
 
 from overlayd.model import ids
+from overlayd.model.address import Family, IpNetwork, contains, overlap
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Vni
 
-RANGE_LENGTH_MIN = 8
-BLOCK_LENGTH_MAX = 29
-"""A /29 is the smallest block that still has addresses for containers beside the reserved ones."""
+RANGE_LENGTH_MIN = {Family.V4: 8, Family.V6: 16}
+BLOCK_LENGTH_MAX = {Family.V4: 29, Family.V6: 125}
+"""Eight addresses make the smallest block that still has some for containers beside the reserved ones."""
 
-_UNUSABLE = tuple(IPv4Network(cidr) for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
+POOLS_MAX = 16
+RESERVED_MAX = 256
+
+_UNUSABLE: tuple[IpNetwork, ...] = (
+    *(IPv4Network(cidr) for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+    *(IPv6Network(cidr) for cidr in ("::/8", "fe80::/10", "ff00::/8")),
+)
 
 
 class Topology(StrEnum):
@@ -33,24 +41,30 @@ class NetworkState(StrEnum):
 class Pool:
     """A range of addresses and the prefix length of the blocks that hosts get from it."""
 
-    range: IPv4Network
+    range: IpNetwork
     block_length: int
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` (fields `range`, `block_length`) when the pool cannot be divided into blocks."""
-        if self.range.prefixlen < RANGE_LENGTH_MIN:
-            raise InvalidValue(f"{self.range} is larger than a /{RANGE_LENGTH_MIN}", field="range")
-        if clash := next((other for other in _UNUSABLE if other.overlaps(self.range)), None):
+        if self.range.prefixlen < RANGE_LENGTH_MIN[self.family]:
+            raise InvalidValue(f"{self.range} is larger than a /{RANGE_LENGTH_MIN[self.family]}", field="range")
+        if clash := next((other for other in _UNUSABLE if overlap(other, self.range)), None):
             raise InvalidValue(f"{self.range} overlaps {clash}, which containers cannot use", field="range")
         if self.block_length < self.range.prefixlen:
             raise InvalidValue(
                 f"a /{self.block_length} block is larger than the range {self.range}", field="block_length"
             )
-        if self.block_length > BLOCK_LENGTH_MAX:
+        if self.block_length > BLOCK_LENGTH_MAX[self.family]:
             raise InvalidValue(
-                f"a /{self.block_length} block has no room for containers; use at most /{BLOCK_LENGTH_MAX}",
+                f"a /{self.block_length} block has no room for containers; use at most "
+                f"/{BLOCK_LENGTH_MAX[self.family]}",
                 field="block_length",
             )
+
+    @property
+    def family(self) -> Family:
+        """The IP version of its addresses."""
+        return Family.of(self.range)
 
     @property
     def capacity(self) -> int:
@@ -60,17 +74,39 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network as the administrator made it. `pools` holds exactly one IPv4 pool."""
+    """A network as the administrator made it.
+
+    Hosts get blocks of its first pool of a family that has one left. What `reserved` holds, ranges and single
+    addresses, is never given out by itself.
+    """
 
     name: NetworkName
     vni: Vni
     topology: Topology
     pools: tuple[Pool, ...]
     state: NetworkState = NetworkState.ACTIVE
+    reserved: tuple[IpNetwork, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
         ids.network_name(self.name)
         ids.vni(self.vni)
-        if len(self.pools) != 1:
-            raise InvalidValue(f"a network has exactly one range, not {len(self.pools)}", field="pools")
+        if not 1 <= len(self.pools) <= POOLS_MAX:
+            raise InvalidValue(f"a network has 1 to {POOLS_MAX} ranges, not {len(self.pools)}", field="pools")
+        for (_, one), (index, other) in combinations(enumerate(self.pools), 2):
+            if overlap(one.range, other.range):
+                raise InvalidValue(f"{other.range} overlaps {one.range}", field=f"pools[{index}].range")
+        if len(self.reserved) > RESERVED_MAX:
+            raise InvalidValue(f"a network has at most {RESERVED_MAX} reserved ranges", field="reserved")
+        for index, kept in enumerate(self.reserved):
+            if self.pool_of(kept) is None:
+                raise InvalidValue(f"{kept} lies in no range of the network", field=f"reserved[{index}]")
+
+    @property
+    def families(self) -> frozenset[Family]:
+        """The IP versions of its ranges."""
+        return frozenset(pool.family for pool in self.pools)
+
+    def pool_of(self, part: IpNetwork) -> Pool | None:
+        """Return the pool in which a range lies, None when there is none."""
+        return next((pool for pool in self.pools if contains(pool.range, part)), None)

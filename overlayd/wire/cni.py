@@ -142,7 +142,7 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
             container_id=ids.container_id(environment["CNI_CONTAINERID"], "CNI_CONTAINERID"),
             interface=ids.interface_name(environment["CNI_IFNAME"], "CNI_IFNAME"),
             sandbox=environment.get("CNI_NETNS", ""),
-            address=requested.address("IP") if requested.has("IP") else None,
+            address=requested.ipv4("IP") if requested.has("IP") else None,
             mac=ids.mac_address(requested.text("MAC"), "CNI_ARGS.MAC") if requested.has("MAC") else None,
             dns=config.object("dns").value if config.has("dns") else None,
             addresses=_previous(config, command),

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import AddressValueError, IPv4Address, ip_address, ip_interface
 from typing import TypeVar
 
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 
@@ -63,7 +64,7 @@ class Fields:
             allowed = ", ".join(options)
             raise InvalidValue(f"{quoted(value)} is not one of {allowed}", field=self.at(name)) from None
 
-    def address(self, name: str) -> IPv4Address:
+    def ipv4(self, name: str) -> IPv4Address:
         """Return an IPv4 address field."""
         value = self.text(name)
         try:
@@ -71,9 +72,26 @@ class Fields:
         except AddressValueError:
             raise InvalidValue(f"{quoted(value)} is not an IPv4 address", field=self.at(name)) from None
 
-    def cidr(self, name: str) -> IPv4Network:
-        """Return an IPv4 range field in CIDR form, with no host bits set."""
+    def addresses(self, name: str) -> tuple[IpAddress, ...]:
+        """Return an array field of addresses of either family."""
+        return tuple(parse_address(text, f"{self.at(name)}[{index}]") for index, text in enumerate(self.texts(name)))
+
+    def cidrs(self, name: str) -> tuple[IpNetwork, ...]:
+        """Return an array field of ranges of either family, or of single addresses."""
+        return tuple(parse_part(text, f"{self.at(name)}[{index}]") for index, text in enumerate(self.texts(name)))
+
+    def cidr(self, name: str) -> IpNetwork:
+        """Return a range field in CIDR form, with no host bits set."""
         return parse_cidr(self.text(name), self.at(name))
+
+    def texts(self, name: str) -> list[str]:
+        """Return an array field whose elements are strings."""
+        found = []
+        for index, item in enumerate(self.items(name)):
+            if not isinstance(item, str):
+                raise InvalidValue(f"expected a string, not {quoted(item)}", field=f"{self.at(name)}[{index}]")
+            found.append(item)
+        return found
 
     def items(self, name: str) -> list[Json]:
         """Return an array field."""
@@ -101,15 +119,34 @@ class Fields:
             raise InvalidValue(error.detail, field=self.at(error.field) if error.field else self.path or None) from None
 
 
-def parse_cidr(text: str, field: str) -> IPv4Network:
-    """Return an IPv4 range in CIDR form; raise `InvalidValue` when it is none or has host bits set."""
+def parse_address(text: str, field: str) -> IpAddress:
+    """Return an address of either family; raise `InvalidValue`."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise InvalidValue(f"{quoted(text)} is not an IP address", field=field) from None
+    if "%" in text:
+        raise InvalidValue(f"{quoted(text)} has a zone, which means nothing on another host", field=field)
+    return address
+
+
+def parse_cidr(text: str, field: str) -> IpNetwork:
+    """Return a range of either family in CIDR form; raise `InvalidValue` when it is none or has host bits set."""
     address, slash, length = text.partition("/")
     if not (slash and length.isascii() and length.isdigit()):
         raise InvalidValue(f"{quoted(text)} is not a range such as 10.32.0.0/16", field=field)
     try:
-        interface = IPv4Interface(f"{address}/{length}")
-    except ValueError:
+        interface = ip_interface(f"{parse_address(address, field)}/{length}")
+    except (ValueError, InvalidValue):
         raise InvalidValue(f"{quoted(text)} is not a range such as 10.32.0.0/16", field=field) from None
     if interface.ip != interface.network.network_address:
         raise InvalidValue(f"{quoted(text)} has host bits set; did you mean {interface.network}?", field=field)
     return interface.network
+
+
+def parse_part(text: str, field: str) -> IpNetwork:
+    """Return a range in CIDR form, or a single address as the range of that one address; raise `InvalidValue`."""
+    if "/" in text:
+        return parse_cidr(text, field)
+    address = parse_address(text, field)
+    return parse_cidr(f"{address}/{address.max_prefixlen}", field)

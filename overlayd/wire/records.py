@@ -1,19 +1,33 @@
 """The JSON form of the model's records, in the store, in the feed and in the API."""
 
+from collections.abc import Callable
+
 from overlayd.model import ids
 from overlayd.model.block import Block
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
-from overlayd.model.host import Host
+from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostNumber, Vni
 from overlayd.model.network import Network, NetworkState, Pool, Topology
+from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire.fields import Fields, Json
 
-KINDS: dict[str, type[Record]] = {"network": Network, "host": Host, "block": Block, "endpoint": Endpoint}
+KINDS: dict[str, type[Record]] = {
+    "network": Network,
+    "host": Host,
+    "block": Block,
+    "endpoint": Endpoint,
+    "reservation": Reservation,
+}
 """The name of each kind of record on the wire."""
 
 _NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+def name_of(kind: type[Record]) -> str:
+    """Return the name of a kind of record on the wire."""
+    return _NAMES[kind]
 
 
 def encode(record: Record) -> dict[str, Json]:
@@ -26,9 +40,16 @@ def encode(record: Record) -> dict[str, Json]:
                 "topology": record.topology.value,
                 "pools": [{"range": str(pool.range), "block_length": pool.block_length} for pool in record.pools],
                 "state": record.state.value,
+                "reserved": [str(kept) for kept in record.reserved],
             }
         case Host():
-            return {"id": record.id, "number": record.number, "name": record.name, "address": str(record.address)}
+            return {
+                "id": record.id,
+                "number": record.number,
+                "name": record.name,
+                "address": str(record.address),
+                "state": record.state.value,
+            }
         case Block():
             return {"network": record.network, "cidr": str(record.cidr), "host": record.host}
         case Endpoint():
@@ -37,9 +58,17 @@ def encode(record: Record) -> dict[str, Json]:
                 "container_id": record.container_id,
                 "interface": record.interface,
                 "host": record.host,
-                "address": str(record.address),
+                "addresses": [str(address) for address in record.addresses],
                 "mac": record.mac,
                 "sandbox": record.sandbox,
+            }
+        case Reservation():
+            return {
+                "network": record.network,
+                "name": record.name,
+                "addresses": [str(address) for address in record.addresses],
+                "mac": record.mac,
+                "holder": _encode_holder(record.holder),
             }
 
 
@@ -50,18 +79,20 @@ def decode_pool(fields: Fields) -> Pool:
 
 
 def decode_network(fields: Fields) -> Network:
-    """Read a network; `state` may be missing."""
+    """Read a network; `state` and `reserved` may be missing."""
     name, vni, topology = fields.text("name"), fields.number("vni"), fields.choice("topology", Topology)
     pools = tuple(decode_pool(pool) for pool in fields.objects("pools"))
     state = fields.choice("state", NetworkState) if fields.has("state") else NetworkState.ACTIVE
-    return fields.build(lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state))
+    reserved = fields.cidrs("reserved") if fields.has("reserved") else ()
+    return fields.build(lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state, reserved))
 
 
 def decode_host(fields: Fields) -> Host:
-    """Read a host."""
+    """Read a host; `state` may be missing."""
     host, number = fields.text("id"), fields.number("number")
-    name, address = fields.text("name"), fields.address("address")
-    return fields.build(lambda: Host(ids.host_id(host), HostNumber(number), name, address))
+    name, address = fields.text("name"), fields.ipv4("address")
+    state = fields.choice("state", HostState) if fields.has("state") else HostState.ACTIVE
+    return fields.build(lambda: Host(ids.host_id(host), HostNumber(number), name, address, state))
 
 
 def decode_block(fields: Fields) -> Block:
@@ -71,19 +102,48 @@ def decode_block(fields: Fields) -> Block:
 
 
 def decode_endpoint(fields: Fields) -> Endpoint:
-    """Read an endpoint."""
+    """Read an endpoint; one of schema 1 has `address`, and no `addresses`."""
     texts = {name: fields.text(name) for name in ("network", "container_id", "interface", "host", "mac", "sandbox")}
-    address = fields.address("address")
+    addresses = (fields.ipv4("address"),) if fields.has("address") else fields.addresses("addresses")
     return fields.build(
         lambda: Endpoint(
             network=ids.network_name(texts["network"], "network"),
             container_id=ids.container_id(texts["container_id"]),
             interface=ids.interface_name(texts["interface"]),
             host=ids.host_id(texts["host"], "host"),
-            address=address,
+            addresses=addresses,
             mac=ids.mac_address(texts["mac"]),
             sandbox=texts["sandbox"],
         )
+    )
+
+
+def decode_reservation(fields: Fields) -> Reservation:
+    """Read a reservation; `mac` and `holder` may be missing."""
+    network, name, addresses = fields.text("network"), fields.text("name"), fields.addresses("addresses")
+    mac = fields.text("mac") if fields.has("mac") else None
+    holder = _decode_holder(fields.object("holder")) if fields.has("holder") else None
+    return fields.build(
+        lambda: Reservation(
+            network=ids.network_name(network, "network"),
+            name=ids.reservation_name(name),
+            addresses=addresses,
+            mac=None if mac is None else ids.mac_address(mac),
+            holder=holder,
+        )
+    )
+
+
+def _encode_holder(holder: Holder | None) -> Json:
+    if holder is None:
+        return None
+    return {"host": holder.host, "container_id": holder.container_id, "interface": holder.interface}
+
+
+def _decode_holder(fields: Fields) -> Holder:
+    host, container_id, interface = fields.text("host"), fields.text("container_id"), fields.text("interface")
+    return fields.build(
+        lambda: Holder(ids.host_id(host, "host"), ids.container_id(container_id), ids.interface_name(interface))
     )
 
 
@@ -94,15 +154,7 @@ def encode_tagged(record: Record) -> dict[str, Json]:
 
 def decode_tagged(fields: Fields) -> Record:
     """Read a record inside a message that mixes kinds."""
-    match _kind(fields):
-        case kind if kind is Network:
-            return decode_network(fields)
-        case kind if kind is Host:
-            return decode_host(fields)
-        case kind if kind is Block:
-            return decode_block(fields)
-        case _:
-            return decode_endpoint(fields)
+    return DECODERS[_kind(fields)](fields)
 
 
 def encode_key(key: RecordKey) -> dict[str, Json]:
@@ -118,14 +170,15 @@ def decode_key(fields: Fields) -> RecordKey:
         return RecordKey(kind, ids.network_name(fields.text("key"), fields.at("key")))
     if kind is Host:
         return RecordKey(kind, ids.host_id(fields.text("key"), fields.at("key")))
-    names = ("network", "cidr") if kind is Block else ("network", "host", "container_id", "interface")
-    parts = fields.items("key")
+    names, parts = _KEY_PARTS[kind], fields.items("key")
     if len(parts) != len(names):
         raise InvalidValue(f"expected {len(names)} parts", field=fields.at("key"))
     named = Fields(dict(zip(names, parts, strict=True)), fields.at("key"))
     network = ids.network_name(named.text("network"), named.at("network"))
     if kind is Block:
         return RecordKey(kind, (network, named.cidr("cidr")))
+    if kind is Reservation:
+        return RecordKey(kind, (network, ids.reservation_name(named.text("name"), named.at("name"))))
     return RecordKey(
         kind,
         (
@@ -142,3 +195,19 @@ def _kind(fields: Fields) -> type[Record]:
     if name not in KINDS:
         raise InvalidValue(f"{ids.quoted(name)} is not one of {', '.join(KINDS)}", field=fields.at("kind"))
     return KINDS[name]
+
+
+DECODERS: dict[type[Record], Callable[[Fields], Record]] = {
+    Network: decode_network,
+    Host: decode_host,
+    Block: decode_block,
+    Endpoint: decode_endpoint,
+    Reservation: decode_reservation,
+}
+"""How each kind of record is read."""
+
+_KEY_PARTS: dict[type[Record], tuple[str, ...]] = {
+    Block: ("network", "cidr"),
+    Endpoint: ("network", "host", "container_id", "interface"),
+    Reservation: ("network", "name"),
+}

@@ -24,12 +24,12 @@ BLUE = {"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}
 HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
 
 
-def endpoint(last: int = 5, **changes: str) -> dict[str, str]:
+def endpoint(last: int = 5, **changes: str) -> dict[str, str | list[str]]:
     return {
         "network": "blue",
         "container_id": f"c{last}",
         "interface": "eth0",
-        "address": f"10.32.0.{last}",
+        "addresses": [f"10.32.0.{last}"],
         "mac": "02:00:00:00:00:05",
         "sandbox": "/run/netns/c",
     } | changes
@@ -70,6 +70,7 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
             "topology": "routed",
             "pools": [{"range": "10.32.0.0/16", "block_length": 26}],
             "state": "active",
+            "reserved": [],
         }
         assert (made.status_code, made.json()) == (201, {**expected, "revision": 1})
         assert (await api.get("/v1/networks/blue")).json() == {**expected, "revision": 1}
@@ -192,7 +193,7 @@ MALFORMED: list[tuple[str, str, object, int, str, str | None]] = [
         {"puts": [endpoint(address="10.99.0.1")]},
         422,
         "invalid-value",
-        "puts[0].address",
+        "puts[0].addresses",
     ),
     (
         "POST",

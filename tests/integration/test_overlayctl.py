@@ -23,7 +23,7 @@ def test_every_command_speaks_json(lab: Lab, new_network: NewNetwork) -> None:
     hosts = json.loads(lab.overlayctl("host", "list", "--json"))
     assert [(host["name"], host["connected"]) for host in hosts] == [("host1", True), ("host2", True)]
     (endpoint,) = json.loads(lab.overlayctl("endpoint", "list", "--network", network, "--json"))
-    assert endpoint["address"] == str(container.address)
+    assert endpoint["addresses"] == [str(container.address)]
     assert json.loads(lab.overlayctl("wait", "--json"))["in_force"] == 2
     made = json.loads(lab.overlayctl("network", "create", "short", "--range", "10.9.0.0/16", "--json"))
     assert made["name"] == "short"

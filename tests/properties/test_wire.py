@@ -2,7 +2,7 @@
 
 import json
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +11,20 @@ from overlayd.model.block import Block
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue, OverlayError
-from overlayd.model.host import Host
-from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, MacAddress, NetworkName, Revision, Vni
+from overlayd.model.host import Host, HostState
+from overlayd.model.ids import (
+    ContainerId,
+    HostId,
+    HostNumber,
+    InterfaceName,
+    MacAddress,
+    NetworkName,
+    ReservationName,
+    Revision,
+    Vni,
+)
 from overlayd.model.network import Network, NetworkState, Pool, Topology
+from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import cni, problem, records
 from overlayd.wire.cni import CniError
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
@@ -34,7 +45,13 @@ INTERFACES = st.from_regex(r"\A[a-zA-Z0-9@+_-]{1,15}\Z").map(InterfaceName)
 UNDERLAY = st.ip_addresses(v=4, network="192.0.0.0/9")
 OVERLAY = st.ip_addresses(v=4)
 MACS = st.integers(1, 2**40 - 1).map(lambda low: MacAddress((0x02 << 40 | low).to_bytes(6, "big").hex(":")))
-CIDRS = st.builds(lambda address, length: IPv4Network((address, length), strict=False), OVERLAY, st.integers(0, 32))
+CIDRS = st.one_of(
+    st.builds(lambda address, length: IPv4Network((address, length), strict=False), OVERLAY, st.integers(0, 32)),
+    st.builds(
+        lambda address, length: IPv6Network((address, length), strict=False), st.ip_addresses(v=6), st.integers(0, 128)
+    ),
+)
+ADDRESSES = st.one_of(st.tuples(OVERLAY), st.tuples(st.ip_addresses(v=6)), st.tuples(OVERLAY, st.ip_addresses(v=6)))
 REVISIONS = st.integers(0, 2**63).map(Revision)
 
 
@@ -59,10 +76,19 @@ HOSTS = st.builds(
     st.integers(1, 64_000).map(HostNumber),
     ANY_TEXT.filter(str.isprintable).filter(bool),
     UNDERLAY,
+    st.sampled_from(HostState),
 )
 BLOCKS = st.builds(Block, NETWORK_NAMES, CIDRS, HOST_IDS)
-ENDPOINTS = st.builds(Endpoint, NETWORK_NAMES, CONTAINER_IDS, INTERFACES, HOST_IDS, OVERLAY, MACS, ANY_TEXT)
-RECORDS: st.SearchStrategy[Record] = st.one_of(NETWORKS, HOSTS, BLOCKS, ENDPOINTS)
+ENDPOINTS = st.builds(Endpoint, NETWORK_NAMES, CONTAINER_IDS, INTERFACES, HOST_IDS, ADDRESSES, MACS, ANY_TEXT)
+RESERVATIONS = st.builds(
+    Reservation,
+    NETWORK_NAMES,
+    names(63).map(ReservationName),
+    ADDRESSES,
+    st.none() | MACS,
+    st.none() | st.builds(Holder, HOST_IDS, CONTAINER_IDS, INTERFACES),
+)
+RECORDS: st.SearchStrategy[Record] = st.one_of(NETWORKS, HOSTS, BLOCKS, ENDPOINTS, RESERVATIONS)
 PUTS = st.lists(RECORDS, max_size=4).map(tuple)
 KEYS = st.lists(RECORDS.map(RecordKey.of), max_size=4).map(tuple)
 MESSAGES: st.SearchStrategy[FeedMessage] = st.one_of(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from overlayd.dataplane.resolve import Site
 from overlayd.ipam import addresses, blocks
+from overlayd.model.address import IpAddress
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.endpoint import Endpoint
@@ -67,7 +68,7 @@ def endpoint(number: int, container: str, address: str, name: str = "blue", inte
         container_id=ContainerId(container),
         interface=InterfaceName(interface),
         host=HostId(f"host-{number}"),
-        address=IPv4Address(address),
+        addresses=(IPv4Address(address),),
         mac=MacAddress("02:00:" + IPv4Address(address).packed.hex(":")),
         sandbox=f"/run/netns/{container}",
     )
@@ -181,8 +182,9 @@ def _attached(draw: st.DrawFn, to: Network, where: Block, others: Iterable[Endpo
     there = list(others)
     container = ContainerId(f"{where.host}-container-{draw(st.integers(1, _CONTAINERS))}")
     joined = [other for other in there if other.container_id == container]
-    taken = {other.address for other in there if other.network == to.name and other.address in where.cidr}
-    if any(_may_overlap(other.address, to) for other in joined) or len(taken) == addresses.usable(to, where):
+    taken = {address for other in there if other.network == to.name for address in other.addresses}
+    full = len([address for address in taken if address in where.cidr]) == addresses.usable(to, where)
+    if full or any(_may_overlap(address, to) for other in joined for address in other.addresses):
         return []
     address = addresses.free_address(to, [where], taken)
     tail = draw(st.integers(0, 255)).to_bytes(1, "big") + address.packed
@@ -192,13 +194,13 @@ def _attached(draw: st.DrawFn, to: Network, where: Block, others: Iterable[Endpo
             container_id=container,
             interface=InterfaceName(f"eth{NETWORK_NAMES.index(to.name)}"),
             host=where.host,
-            address=address,
+            addresses=(address,),
             mac=MacAddress(f"02:{tail.hex(':')}"),
             sandbox=f"/run/netns/{container}",
         )
     ]
 
 
-def _may_overlap(address: IPv4Address, other: Network) -> bool:
+def _may_overlap(address: IpAddress, other: Network) -> bool:
     """Tell whether the range of an address may overlap a network's: ours differ in the first 16 bits or overlap."""
     return address in other.pools[0].range.supernet(new_prefix=16)

@@ -131,7 +131,7 @@ def test_a_damaged_field_is_named_with_its_file(directory: Path, change: dict[st
 def test_a_record_of_a_newer_version_is_refused(directory: Path) -> None:
     stored(directory, WEB)
     (path,) = directory.iterdir()
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"v": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"v": 3}))
     with pytest.raises(InvalidValue, match="was written by a newer overlayd") as caught:
         loaded(directory)
     assert caught.value.field == f"{path}.v"
@@ -160,7 +160,7 @@ def test_a_host_without_a_cache_knows_nothing(tmp_path: Path) -> None:
     [
         (b"", ""),
         (b"[" * 100_000, ""),
-        (b'{"v": 2, "revision": 1, "records": []}', ".v"),
+        (b'{"v": 3, "revision": 1, "records": []}', ".v"),
         (b'{"v": 1, "records": []}', ".revision"),
         (b'{"v": 1, "revision": 1, "records": {}}', ".records"),
         (

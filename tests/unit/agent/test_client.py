@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from overlayd.model.address import Family
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire.fields import Json
@@ -18,7 +19,7 @@ WEB_FORM: Json = {
     "container_id": "web",
     "interface": "eth0",
     "host": "host-1",
-    "address": "10.32.0.2",
+    "addresses": ["10.32.0.2"],
     "mac": "02:00:0a:20:00:02",
     "sandbox": "/run/netns/web",
 }
@@ -39,9 +40,9 @@ async def test_a_host_is_registered_with_name_address_and_instance() -> None:
 async def test_a_block_is_asked_for_and_given_back() -> None:
     async with controller() as server, client_of(server) as client:
         always(server, answer(BLOCK_FORM))
-        block = await client.acquire_block(NetworkName("blue"), [IPv4Network("10.32.9.0/24")])
+        block = await client.acquire_block(NetworkName("blue"), [IPv4Network("10.32.9.0/24")], Family.V4)
         assert block == clusters.block(1, "10.32.0.0/24")
-        body: Json = {"host": "host-1", "held": ["10.32.9.0/24"]}
+        body: Json = {"host": "host-1", "family": 4, "held": ["10.32.9.0/24"]}
         assert server.requests.get_nowait() == Request("POST", "/v1/networks/blue/blocks", {}, body)
         await client.release_block(block)
         path = "/v1/networks/blue/blocks/10.32.0.0/24"
@@ -91,7 +92,7 @@ async def test_a_failure_is_the_error_that_the_controller_raised(
     async with controller() as server, client_of(server) as client:
         always(server, reply)
         with pytest.raises(error, match=detail):
-            await client.acquire_block(NetworkName("blue"), [])
+            await client.acquire_block(NetworkName("blue"), [], Family.V4)
 
 
 async def test_a_controller_that_cannot_be_reached_is_passed_over() -> None:

@@ -95,7 +95,7 @@ async def test_a_first_attachment_waits_until_the_feed_brings_network_and_block(
         await in_sync(feed)
         async with asyncio.TaskGroup() as tasks:
             attached = tasks.create_task(_attached(blocks))
-            assert (await request_to(server, "POST", BLOCKS)).body == {"host": "host-1", "held": []}
+            assert (await request_to(server, "POST", BLOCKS)).body == {"host": "host-1", "family": 4, "held": []}
             await stream.send(Delta(Revision(2), (clusters.network("green"),), ()))
             await at(feed, 2)
             assert not attached.done()
@@ -111,7 +111,11 @@ async def test_a_further_block_is_asked_for_beside_those_that_are_held(records: 
         await in_sync(feed)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(blocks.grow(NAME))
-            assert (await request_to(server, "POST", BLOCKS)).body == {"host": "host-1", "held": ["10.32.0.0/24"]}
+            assert (await request_to(server, "POST", BLOCKS)).body == {
+                "host": "host-1",
+                "family": 4,
+                "held": ["10.32.0.0/24"],
+            }
             await stream.send(Delta(Revision(2), (FURTHER,), ()))
         assert blocks.held(NAME) == (BLOCK, FURTHER)
 

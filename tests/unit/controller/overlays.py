@@ -94,7 +94,7 @@ def make_endpoint(block: Block, offset: int, container: str | None = None) -> En
         container_id=ContainerId(container or f"{block.host}-{offset}"),
         interface=InterfaceName("eth0"),
         host=block.host,
-        address=block.cidr[offset],
+        addresses=(block.cidr[offset],),
         mac=MacAddress(f"02:00:00:00:{offset >> 8:02x}:{offset & 255:02x}"),
         sandbox=f"/run/netns/{offset}",
     )
@@ -114,7 +114,7 @@ async def stored(store: Store) -> dict[str, KeyValue]:
 async def whole_cluster(store: Store) -> Cluster:
     """Return every record of the store."""
     found = await stored(store)
-    records = [keys.decode_record(key, item.value) for key, item in found.items() if keys.is_record(key)]
+    records = [keys.decode_record(key, item.value)[0] for key, item in found.items() if keys.is_record(key)]
     revision = found[keys.INTENT].mod_revision if keys.INTENT in found else Cluster().revision
     return Cluster().changed(revision, records)
 

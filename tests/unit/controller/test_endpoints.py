@@ -46,7 +46,7 @@ async def test_endpoints_are_added_replaced_and_removed(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         first, second = make_endpoint(block, 2), make_endpoint(block, 3)
         await overlay.endpoints.publish(H1, [first, second], [])
-        moved = replace(first, address=block.cidr[9])
+        moved = replace(first, addresses=(block.cidr[9],))
         await overlay.endpoints.publish(H1, [moved], [second.key])
         assert (await whole_cluster(store)).endpoints == {moved.key: moved}
         before = await stored(store)
@@ -79,24 +79,24 @@ def _of_other_host(endpoint: Endpoint) -> Endpoint:
 
 
 def _outside(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, address=IPv4Address("10.99.0.1"))
+    return replace(endpoint, addresses=(IPv4Address("10.99.0.1"),))
 
 
 def _in_block_of_other_host(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, address=IPv4Address(int(endpoint.address) + 1024))
+    return replace(endpoint, addresses=(endpoint.addresses[0] + 1024,))
 
 
 def _with_address_of_another(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, address=IPv4Address(int(endpoint.address) - 1))
+    return replace(endpoint, addresses=(endpoint.addresses[0] - 1,))
 
 
 @pytest.mark.parametrize(
     ("spoil", "error", "field"),
     [
         (_of_other_host, InvalidValue, "puts[1].host"),
-        (_outside, InvalidValue, "puts[1].address"),
-        (_in_block_of_other_host, InvalidValue, "puts[1].address"),
-        (_with_address_of_another, AlreadyExists, "puts[0].address"),
+        (_outside, InvalidValue, "puts[1].addresses"),
+        (_in_block_of_other_host, InvalidValue, "puts[1].addresses"),
+        (_with_address_of_another, AlreadyExists, "puts[0].addresses"),
     ],
 )
 async def test_one_wrong_endpoint_refuses_the_request(
@@ -117,7 +117,7 @@ async def test_an_endpoint_named_twice_is_refused(tmp_path: Path) -> None:
         endpoint = make_endpoint(block, 2)
         before = await stored(store)
         with pytest.raises(InvalidValue, match="twice"):
-            await overlay.endpoints.publish(H1, [endpoint, replace(endpoint, address=block.cidr[3])], [])
+            await overlay.endpoints.publish(H1, [endpoint, replace(endpoint, addresses=(block.cidr[3],))], [])
         with pytest.raises(InvalidValue, match="twice"):
             await overlay.endpoints.publish(H1, [endpoint], [endpoint.key])
         assert await stored(store) == before

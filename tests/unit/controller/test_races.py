@@ -10,6 +10,7 @@ import pytest
 from controller.services import keys
 from controller.services.overlay import Overlay
 from controller.store.port import KeyValue, Store
+from overlayd.model.address import overlap
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, HostNumber, NetworkName
@@ -58,14 +59,16 @@ def assert_sound(cluster: Cluster, items: dict[str, KeyValue]) -> None:
     for network in cluster.networks.values():
         blocks = [block for block in cluster.blocks.values() if block.network == network.name]
         assert network.state is NetworkState.ACTIVE or blocks
-        assert not any(one.cidr.overlaps(other.cidr) for one, other in combinations(blocks, 2))
-        assert all(block.cidr.subnet_of(network.pools[0].range) for block in blocks)
+        assert not any(overlap(one.cidr, other.cidr) for one, other in combinations(blocks, 2))
+        assert all(network.pool_of(block.cidr) for block in blocks)
     for block in cluster.blocks.values():
         assert block.network in cluster.networks
         assert block.host in cluster.hosts
     for endpoint in cluster.endpoints.values():
         assert any(
-            endpoint.network == block.network and endpoint.host == block.host and endpoint.address in block.cidr
+            endpoint.network == block.network
+            and endpoint.host == block.host
+            and all(address in block.cidr for address in endpoint.addresses)
             for block in cluster.blocks.values()
         )
     claims = {key for key in items if key.split("/")[3] in {"vnis", "numbers", "vteps"}}

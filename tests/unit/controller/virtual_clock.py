@@ -17,6 +17,9 @@ class VirtualClock:
     def now(self) -> float:
         return self._now
 
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self._now
+
     async def sleep(self, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self._now + seconds, next(self._order), woken))

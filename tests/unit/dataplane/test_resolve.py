@@ -16,7 +16,7 @@ from overlayd.dataplane.items import (
     Route,
     network_namespace,
 )
-from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, resolve
+from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, ipv4_addresses, resolve
 from overlayd.model import ids
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import MacAddress, NetworkName, Revision
@@ -120,7 +120,7 @@ def test_a_switched_network_holds_where_each_remote_endpoint_is() -> None:
     assert with_it - without_it == {
         FdbEntry(ns, vx0, DATABASE.mac, IPv4Address("192.0.2.2")),
         BridgeEntry(ns, br0, DATABASE.mac, vx0),
-        Neighbour(ns, br0, DATABASE.address, DATABASE.mac),
+        *(Neighbour(ns, br0, address, DATABASE.mac) for address in ipv4_addresses(DATABASE)),
     }
 
 

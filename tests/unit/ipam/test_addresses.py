@@ -63,7 +63,7 @@ def test_the_lowest_free_address_is_found(taken: set[IPv4Address], found: str) -
 
 
 def test_the_next_block_follows_a_full_one() -> None:
-    taken = set(FIRST.cidr) - addresses.reserved(ROUTED, FIRST)
+    taken = {address for address in FIRST.cidr if address not in addresses.reserved(ROUTED, FIRST)}
     assert addresses.free_address(ROUTED, [FIRST, SECOND], taken) == IPv4Address("10.32.0.65")
 
 

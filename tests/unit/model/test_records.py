@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
+from overlayd.model.address import Family
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Vtep
 from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, MacAddress, NetworkName, Vni
@@ -66,9 +67,20 @@ def test_a_network_with_a_wrong_field_is_refused(field: str, change: Callable[[]
     assert caught.value.field == field
 
 
-def test_a_network_has_one_range() -> None:
-    with pytest.raises(InvalidValue, match="exactly one range, not 2"):
-        replace(NETWORK, pools=NETWORK.pools * 2)
+def test_ranges_of_a_network_do_not_overlap() -> None:
+    first, inside = Pool(IPv4Network("10.32.0.0/16"), 24), Pool(IPv4Network("10.32.4.0/22"), 26)
+    with pytest.raises(InvalidValue, match="overlaps") as caught:
+        replace(NETWORK, pools=(first, Pool(IPv6Network("fd00::/48"), 112), inside))
+    assert caught.value.field == "pools[2].range"
+
+
+def test_a_network_knows_the_pool_of_a_block() -> None:
+    first, second = Pool(IPv4Network("10.32.0.0/16"), 24), Pool(IPv6Network("fd00::/48"), 112)
+    network = replace(NETWORK, pools=(first, second))
+    assert network.pool_of(IPv4Network("10.32.4.0/24")) is first
+    assert network.pool_of(IPv6Network("fd00::1:0/112")) is second
+    assert network.pool_of(IPv4Network("10.33.0.0/24")) is None
+    assert network.families == {Family.V4, Family.V6}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ from overlayd.wire.fields import Json
 from tests.support import clusters
 
 HOST = clusters.host(7)
-HOST_FORM: dict[str, Json] = {"kind": "host", "id": "host-7", "number": 7, "name": "node-7", "address": "192.0.2.7"}
+HOST_FORM: dict[str, Json] = {
+    "kind": "host",
+    "id": "host-7",
+    "number": 7,
+    "name": "node-7",
+    "address": "192.0.2.7",
+    "state": "active",
+}
 LINES: list[tuple[FeedMessage, dict[str, Json]]] = [
     (Snapshot(Revision(5), (HOST,)), {"revision": 5, "type": "snapshot", "puts": [HOST_FORM]}),
     (Snapshot(Revision(5), ()), {"revision": 5, "type": "snapshot", "puts": []}),

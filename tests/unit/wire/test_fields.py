@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from overlayd.model.address import IpNetwork
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.fields import Fields, Json, parse_cidr
 
@@ -30,10 +31,10 @@ def choice(fields: Fields) -> Colour:
 
 
 def address(fields: Fields) -> IPv4Address:
-    return fields.address("x")
+    return fields.ipv4("x")
 
 
-def cidr(fields: Fields) -> IPv4Network:
+def cidr(fields: Fields) -> IpNetwork:
     return fields.cidr("x")
 
 
@@ -105,7 +106,8 @@ def test_a_missing_field_is_named(read: Read, document: Json) -> None:
         (cidr, "10.32.0.0/٢", "is not a range"),
         (cidr, "10.32.0.0/" + "9" * 5000, "is not a range"),
         (cidr, "blue/16", "is not a range"),
-        (cidr, "fd00::/64", "is not a range"),
+        (cidr, "fd00::/129", "is not a range"),
+        (cidr, "fe80::%eth0/64", "is not a range"),
         (cidr, "10.32.0.5/16", "did you mean 10.32.0.0/16"),
         (items, {}, "expected an array"),
         (items, "ab", "expected an array"),

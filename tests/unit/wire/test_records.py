@@ -1,14 +1,20 @@
 """Records as JSON: the form on the wire, and that every malformed field is named with its path."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
 import pytest
 
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.errors import InvalidValue
+from overlayd.model.host import HostState
+from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.network import NetworkState
+from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 from tests.support import clusters
@@ -20,8 +26,16 @@ NETWORK: dict[str, Json] = {
     "topology": "routed",
     "pools": [{"range": "10.32.0.0/16", "block_length": 24}],
     "state": "active",
+    "reserved": ["10.32.0.0/28", "10.32.1.1/32"],
 }
-HOST: dict[str, Json] = {"kind": "host", "id": "host-7", "number": 7, "name": "node-7", "address": "192.0.2.7"}
+HOST: dict[str, Json] = {
+    "kind": "host",
+    "id": "host-7",
+    "number": 7,
+    "name": "node-7",
+    "address": "192.0.2.7",
+    "state": "active",
+}
 BLOCK: dict[str, Json] = {"kind": "block", "network": "blue", "cidr": "10.32.0.0/24", "host": "host-7"}
 ENDPOINT: dict[str, Json] = {
     "kind": "endpoint",
@@ -29,21 +43,39 @@ ENDPOINT: dict[str, Json] = {
     "container_id": "web",
     "interface": "eth0",
     "host": "host-7",
-    "address": "10.32.0.5",
+    "addresses": ["10.32.0.5"],
     "mac": "02:00:0a:20:00:05",
     "sandbox": "/run/netns/web",
 }
+RESERVATION: dict[str, Json] = {
+    "kind": "reservation",
+    "network": "blue",
+    "name": "db",
+    "addresses": ["10.32.0.7", "fd00::7"],
+    "mac": "02:00:0a:20:00:07",
+    "holder": {"host": "host-7", "container_id": "web", "interface": "eth0"},
+}
+RESERVED = (IPv4Network("10.32.0.0/28"), IPv4Network("10.32.1.1/32"))
+RESERVED_ADDRESS = Reservation(
+    NetworkName("blue"),
+    ReservationName("db"),
+    (IPv4Address("10.32.0.7"), IPv6Address("fd00::7")),
+    MacAddress("02:00:0a:20:00:07"),
+    Holder(HostId("host-7"), ContainerId("web"), InterfaceName("eth0")),
+)
 FORMS: list[tuple[Record, dict[str, Json]]] = [
-    (clusters.network(), NETWORK),
+    (replace(clusters.network(), reserved=RESERVED), NETWORK),
     (clusters.host(7), HOST),
     (clusters.block(7, "10.32.0.0/24"), BLOCK),
     (clusters.endpoint(7, "web", "10.32.0.5"), ENDPOINT),
+    (RESERVED_ADDRESS, RESERVATION),
 ]
 KEYS: list[dict[str, Json]] = [
     {"kind": "network", "key": "blue"},
     {"kind": "host", "key": "host-7"},
     {"kind": "block", "key": ["blue", "10.32.0.0/24"]},
     {"kind": "endpoint", "key": ["blue", "host-7", "web", "eth0"]},
+    {"kind": "reservation", "key": ["blue", "db"]},
 ]
 
 
@@ -69,6 +101,22 @@ def test_a_network_without_a_state_is_active() -> None:
     assert records.decode_network(Fields(without(NETWORK, "state"))).state is NetworkState.ACTIVE
 
 
+def test_a_host_without_a_state_is_active() -> None:
+    assert records.decode_host(Fields(without(HOST, "state"))).state is HostState.ACTIVE
+
+
+def test_an_endpoint_of_schema_1_is_read() -> None:
+    former = {**without(ENDPOINT, "addresses"), "address": "10.32.0.5"}
+    assert records.decode_endpoint(Fields(former)) == clusters.endpoint(7, "web", "10.32.0.5")
+
+
+@pytest.mark.parametrize("addresses", [["10.32.0.5", "10.32.0.6"], ["fd00::5", "10.32.0.5", "fd00::6"]])
+def test_two_addresses_of_one_family_are_refused(addresses: list[Json]) -> None:
+    with pytest.raises(InvalidValue, match="one of each family") as caught:
+        records.decode_endpoint(Fields({**ENDPOINT, "addresses": addresses}))
+    assert caught.value.field == "addresses"
+
+
 def test_a_mac_is_kept_in_the_kernels_spelling() -> None:
     # The observed MAC is in lower case: any other spelling would be a difference for ever.
     shouted = records.decode_endpoint(Fields({**ENDPOINT, "mac": "02:00:0A:20:00:05"}))
@@ -79,8 +127,10 @@ def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
     wrong: list[Json] = [None, {}, [], "", -1, 1.5, True]
     for _, form in FORMS:
         for field in form:
-            if field == "state":
-                yield from ((form, field, value) for value in wrong if value is not None)
+            if field in {"state", "reserved", "holder"} or (form is RESERVATION and field == "mac"):
+                yield from (
+                    (form, field, value) for value in wrong if value is not None and (field, value) != ("reserved", [])
+                )
             elif field == "sandbox":
                 yield from ((form, field, value) for value in wrong if value != "")
             else:
@@ -91,7 +141,7 @@ def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
 def test_every_malformed_field_is_named_with_its_path(form: dict[str, Json], field: str, value: Json) -> None:
     with pytest.raises(InvalidValue) as caught:
         records.decode_tagged(Fields({**form, field: value}, "puts[2]"))
-    assert caught.value.field == f"puts[2].{field}"
+    assert re.fullmatch(rf"puts\[2\]\.{field}(\.host|\[0\])?", caught.value.field or "")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +153,10 @@ def test_every_malformed_field_is_named_with_its_path(form: dict[str, Json], fie
         ({"pools": [{"range": "10.32.0.0/16", "block_length": 30}]}, "puts[2].pools[0].block_length"),
         ({"pools": [{"range": "127.0.0.0/16", "block_length": 24}]}, "puts[2].pools[0].range"),
         ({"pools": ["10.32.0.0/16"]}, "puts[2].pools[0]"),
-        ({"pools": [{"range": "10.0.0.0/8", "block_length": 24}] * 2}, "puts[2].pools"),
+        ({"pools": [{"range": "10.0.0.0/8", "block_length": 24}] * 2}, "puts[2].pools[1].range"),
+        ({"pools": []}, "puts[2].pools"),
+        ({"reserved": ["10.32.0.0/28", "10.33.0.1"]}, "puts[2].reserved[1]"),
+        ({"reserved": ["blue"]}, "puts[2].reserved[0]"),
         ({"state": "sleeping"}, "puts[2].state"),
         ({"topology": "bridged"}, "puts[2].topology"),
         ({"vni": 2**24}, "puts[2].vni"),

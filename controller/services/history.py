@@ -1,0 +1,52 @@
+"""What is kept of every change of the intent: who made it, when, and how each record was before and after."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+
+from controller.services import keys
+from controller.services.actor import Actor
+from controller.store.port import Delete, Put
+from overlayd.model.cluster import Record
+from overlayd.wire import records
+from overlayd.wire.fields import Json
+
+
+class Recorder:
+    """Makes the history entries of one controller. Their keys sort by time; their revision is the transaction's."""
+
+    def __init__(self, controller: str) -> None:
+        self._controller = controller
+        self._numbers = count()
+
+    def entry(self, at: float, by: Actor, before: Callable[[str], Record | None], ops: Iterable[Put | Delete]) -> Put:
+        """Return the write of an entry about these operations; `before` tells which record a key holds until then.
+
+        `at` is in seconds since 1970 (UTC).
+        """
+        changes = list(_changes(before, ops))
+        value: dict[str, Json] = {"at": at, "actor": {"name": by.name, "role": by.role}, "changes": [*changes]}
+        key = f"{keys.HISTORY}{round(at * 1e6):017}-{self._controller}-{next(self._numbers):08}"
+        return Put(key, keys.encode(value))
+
+
+def _changes(find: Callable[[str], Record | None], ops: Iterable[Put | Delete]) -> Iterator[dict[str, Json]]:
+    for op in ops:
+        if not keys.is_record(op.key):
+            continue
+        before = find(op.key)
+        after = json.loads(op.value) if isinstance(op, Put) else None
+        if before is not None or after is not None:
+            yield {"kind": _kind(op.key), "before": _encoded(before), "after": _without_version(after)}
+
+
+def _kind(key: str) -> str:
+    return records.name_of(keys.kind_of(key))
+
+
+def _encoded(record: Record | None) -> Json:
+    return None if record is None else records.encode(record)
+
+
+def _without_version(value: dict[str, Json] | None) -> Json:
+    return None if value is None else {name: each for name, each in value.items() if name != "v"}

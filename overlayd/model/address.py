@@ -1,0 +1,33 @@
+"""Addresses and ranges of either family."""
+
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
+
+
+class Family(IntEnum):
+    """The IP version of an address, a range or a block."""
+
+    V4 = 4
+    V6 = 6
+
+    @classmethod
+    def of(cls, value: IpAddress | IpNetwork) -> "Family":
+        """Return the family of an address or a range."""
+        return cls(value.version)
+
+
+def overlap(one: IpNetwork, other: IpNetwork) -> bool:
+    """Tell whether two ranges share an address; those of different families never do."""
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def contains(whole: IpNetwork, part: IpNetwork) -> bool:
+    """Tell whether a range lies inside another one."""
+    if isinstance(whole, IPv4Network):
+        return isinstance(part, IPv4Network) and part.subnet_of(whole)
+    return isinstance(part, IPv6Network) and part.subnet_of(whole)

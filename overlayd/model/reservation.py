@@ -1,0 +1,52 @@
+"""An address that is held for a name, and goes with it from host to host."""
+
+from dataclasses import dataclass
+
+from overlayd.model import ids
+from overlayd.model.address import IpAddress
+from overlayd.model.endpoint import check_addresses
+from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
+
+ReservationKey = tuple[NetworkName, ReservationName]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The interface that has the reserved address now."""
+
+    host: HostId
+    container_id: ContainerId
+    interface: InterfaceName
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidValue` when a field breaks its rule."""
+        ids.host_id(self.host, "host")
+        ids.container_id(self.container_id)
+        ids.interface_name(self.interface)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Addresses of a network, one of each family at most, that only who names the reservation gets.
+
+    `mac` is the interface's wherever it is, None for one that is drawn at each attachment.
+    """
+
+    network: NetworkName
+    name: ReservationName
+    addresses: tuple[IpAddress, ...]
+    mac: MacAddress | None = None
+    holder: Holder | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidValue` when a field breaks its rule."""
+        ids.network_name(self.network, "network")
+        ids.reservation_name(self.name)
+        check_addresses(self.addresses)
+        if self.mac is not None:
+            ids.mac_address(self.mac)
+
+    @property
+    def key(self) -> ReservationKey:
+        """What makes the reservation unique in the cluster."""
+        return (self.network, self.name)
