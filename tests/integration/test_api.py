@@ -25,14 +25,15 @@ HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
 
 
 def endpoint(last: int = 5, **changes: str) -> dict[str, str | list[str]]:
-    return {
+    whole: dict[str, str | list[str]] = {
         "network": "blue",
         "container_id": f"c{last}",
         "interface": "eth0",
         "addresses": [f"10.32.0.{last}"],
         "mac": "02:00:00:00:00:05",
         "sandbox": "/run/netns/c",
-    } | changes
+    }
+    return {**whole, **changes}
 
 
 @asynccontextmanager
