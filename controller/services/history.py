@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import count
 
 from controller.services import keys
@@ -12,6 +13,15 @@ from overlayd.wire import records
 from overlayd.wire.fields import Json
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A change of something that is no record, as the history tells it; None where it did not or does not exist."""
+
+    kind: str
+    before: Json
+    after: Json
+
+
 class Recorder:
     """Makes the history entries of one controller. Their keys sort by time; their revision is the transaction's."""
 
@@ -19,12 +29,19 @@ class Recorder:
         self._controller = controller
         self._numbers = count()
 
-    def entry(self, at: float, by: Actor, before: Callable[[str], Record | None], ops: Iterable[Put | Delete]) -> Put:
+    def entry(
+        self,
+        at: float,
+        by: Actor,
+        before: Callable[[str], Record | None],
+        ops: Iterable[Put | Delete],
+        noted: Iterable[Note] = (),
+    ) -> Put:
         """Return the write of an entry about these operations; `before` tells which record a key holds until then.
 
-        `at` is in seconds since 1970 (UTC).
+        `at` is in seconds since 1970 (UTC). `noted` is what else changes.
         """
-        changes = list(_changes(before, ops))
+        changes = [*_changes(before, ops), *({"kind": n.kind, "before": n.before, "after": n.after} for n in noted)]
         value: dict[str, Json] = {"at": at, "actor": {"name": by.name, "role": by.role}, "changes": [*changes]}
         key = f"{keys.HISTORY}{round(at * 1e6):017}-{self._controller}-{next(self._numbers):08}"
         return Put(key, keys.encode(value))

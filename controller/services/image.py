@@ -1,16 +1,20 @@
 """What the keys of the store mean, as of one revision."""
 
 from collections import defaultdict
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from controller.services import keys, presence
+from controller.services import keys, presence, token_records
 from controller.services.intent import Change, Intent, RecordChange
 from controller.services.presence import Presence
 from controller.store.port import Changes, Event, KeyValue
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, Revision
+from overlayd.wire.credentials import TokenId
 from overlayd.wire.unknown import NOTHING, Unknown
+
+if TYPE_CHECKING:
+    from controller.identity.tokens import TokenRecord
 
 
 class _Entry(NamedTuple):
@@ -20,11 +24,12 @@ class _Entry(NamedTuple):
 
 
 class Image:
-    """The records, the presences, and the modification revision of every key."""
+    """The records, the presences, the tokens, and the modification revision of every key."""
 
     def __init__(self) -> None:
         self.revision = Revision(0)
         self.intent = Intent()
+        self.tokens: dict[TokenId, TokenRecord] = {}
         self._entries: dict[str, _Entry] = {}
         self._presences: defaultdict[HostId, dict[str, Presence]] = defaultdict(dict)
 
@@ -69,6 +74,8 @@ class Image:
             self._presences[host].pop(event.key, None)
             if not self._presences[host]:
                 del self._presences[host]
+        if event.key.startswith(keys.TOKENS):
+            self.tokens.pop(TokenId(event.key.removeprefix(keys.TOKENS)), None)
         return self.intent.remove(entry.record) if entry and entry.record else None
 
     def _is_untold(self, change: RecordChange) -> bool:
@@ -86,4 +93,7 @@ class Image:
             of_host = self._presences[decoded.host]
             of_host.pop(key, None)  # put back at the end: the latest comes last
             of_host[key] = decoded
+        if key.startswith(keys.TOKENS):
+            token = token_records.decode(value)
+            self.tokens[token.id] = token
         return change

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from controller.clock import Clock
 from controller.services import keys
 from controller.services.actor import Actor
-from controller.services.history import Recorder
+from controller.services.history import Note, Recorder
 from controller.services.mirror import Mirror
 from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
 from overlayd.model.errors import Unavailable
@@ -22,11 +22,15 @@ _ATTEMPTS = 16
 
 @dataclass(frozen=True, slots=True)
 class Draft(Generic[T]):
-    """A transaction that changes the intent so that `result` is true. Without operations it is true already."""
+    """A transaction that changes the intent so that `result` is true. Without operations it is true already.
+
+    `noted` is what the history says of it beside the records that it changes.
+    """
 
     result: T
     compares: tuple[Compare | Unmodified, ...] = ()
     ops: tuple[Put | Delete, ...] = ()
+    noted: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class Journal:
         self._recorder = recorder
         self._by = by
         self._underway: set[str] = set()
+
+    @property
+    def by(self) -> Actor:
+        """Whoever writes."""
+        return self._by
 
     def acting(self, by: Actor) -> "Journal":
         """Return this journal as another actor writes to it."""
@@ -75,13 +84,19 @@ class Journal:
         `make` reads the mirror without waiting, and is called again after a conflict, when the mirror has caught up.
         What it raises passes through. Raises `Unavailable` when others keep changing what the draft is about.
         """
+        return await self._write(make, Put(keys.INTENT, keys.EMPTY))
+
+    async def write_aside(self, make: Callable[[], Draft[T]]) -> Written[T]:
+        """Write a draft that changes nothing of the intent: no host is told. Otherwise as `write`."""
+        return await self._write(make)
+
+    async def _write(self, make: Callable[[], Draft[T]], *more: Put) -> Written[T]:
         for _ in range(_ATTEMPTS):
             draft = make()
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
-            entry = self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops)
-            ops = (*draft.ops, Put(keys.INTENT, keys.EMPTY), entry)
-            outcome = await self._commit(Transaction(draft.compares, ops))
+            entry = self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops, draft.noted)
+            outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more, entry)))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")

@@ -19,6 +19,7 @@ from overlayd.model.ids import HostId, HostNumber, NetworkName, ReservationName,
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
 from overlayd.wire import records
+from overlayd.wire.credentials import TokenId
 from overlayd.wire.fields import Fields, Json
 from overlayd.wire.unknown import NOTHING, Unknown
 
@@ -29,8 +30,12 @@ PREFIX = "/overlayd/v1/"
 HISTORY = "/overlayd/history/v1/"
 """Not below `PREFIX`: nobody keeps the past in memory."""
 
+AUTHORITY = "/overlayd/identity/v1/authority"
+"""The certificate authority and its key, which nobody keeps in memory who does not sign."""
+
 INTENT = f"{PREFIX}intent"
 PRESENCE = f"{PREFIX}presence/"
+TOKENS = f"{PREFIX}tokens/"
 
 _NETWORKS = f"{PREFIX}networks/"
 _HOSTS = f"{PREFIX}hosts/"
@@ -120,6 +125,16 @@ def presence(host_id: HostId, controller: str) -> str:
     return f"{PRESENCE}{host_id}/{controller}"
 
 
+def token(token_id: TokenId) -> str:
+    """Return the key of what is known of a token."""
+    return f"{TOKENS}{token_id}"
+
+
+def credential(host_id: HostId) -> str:
+    """Return the claim of a token to be the one credential of a host."""
+    return f"{PREFIX}credentials/{host_id}"
+
+
 def of(record: Record) -> str:
     """Return the key of a record."""
     match record:
@@ -177,6 +192,6 @@ EMPTY = encode({})
 """The value of keys that matter by their revision alone."""
 
 
-def claim(holder: NetworkName | HostId) -> bytes:
+def claim(holder: NetworkName | HostId | TokenId) -> bytes:
     """Return the value of a claim: who holds it, for whoever reads the store."""
     return encode({"holder": holder})

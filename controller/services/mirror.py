@@ -5,12 +5,13 @@ It may be behind the store, but is never torn: each revision is taken in at once
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 
 import structlog
 
 from controller.clock import Clock
+from controller.identity.tokens import TokenRecord
 from controller.services import keys
 from controller.services.image import Image
 from controller.services.intent import Change, Intent
@@ -19,6 +20,7 @@ from controller.store.port import Compacted, Put, Store, StoreUnavailable
 from overlayd.model.cluster import Record
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import HostId, Revision
+from overlayd.wire.credentials import TokenId
 
 _CATCH_UP = 5.0
 """Seconds after which a mirror that does not follow its store is called unavailable."""
@@ -49,6 +51,10 @@ class Mirror:
     @property
     def intent(self) -> Intent:
         return self._image.intent
+
+    @property
+    def tokens(self) -> Mapping[TokenId, TokenRecord]:
+        return self._image.tokens
 
     @property
     def revision(self) -> Revision:

@@ -15,6 +15,7 @@ from controller.services.hosts import Hosts
 from controller.services.journal import Journal
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
+from controller.services.tokens import Tokens
 from controller.store.port import Store
 
 _LOG_MAX = 10_000
@@ -28,6 +29,7 @@ class Overlay:
         self.mirror = Mirror(store, clock, _LOG_MAX)
         self.connections = Connections(store, clock, controller)
         self.feeds = Feeds(self.mirror, self.connections, clock)
+        self._clock = clock
         self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
 
     def acting(self, by: Actor) -> "Overlay":
@@ -42,6 +44,7 @@ class Overlay:
         self.hosts = Hosts(self.mirror, journal)
         self.blocks = Blocks(self.mirror, journal, self.networks, self.hosts)
         self.endpoints = Endpoints(self.mirror, journal, self.hosts)
+        self.tokens = Tokens(self.mirror, journal, self._clock)
         self.statuses = Statuses(self.mirror, self.hosts, self.networks)
 
     async def load(self) -> None:

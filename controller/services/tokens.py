@@ -1,0 +1,222 @@
+"""Tokens: making, recognising, exchanging and revoking them."""
+
+from dataclasses import dataclass, replace
+
+from controller.clock import Clock
+from controller.identity.roles import Role
+from controller.identity.tokens import (
+    TokenKind,
+    TokenRecord,
+    digest,
+    matches,
+    mint_access_token,
+    mint_join_token,
+)
+from controller.services import keys, token_records
+from controller.services.actor import Actor
+from controller.services.history import Note
+from controller.services.journal import Draft, Journal, Written
+from controller.services.mirror import Mirror
+from controller.store.port import Delete, Put
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated
+from overlayd.model.ids import HostId, quoted
+from overlayd.wire.credentials import AccessToken, JoinToken, TokenId, parse_access_token, parse_join_token
+
+JOIN_TTL_MAX = 7 * 24 * 3600
+"""Seconds: a join token lies about on new machines and in scripts."""
+
+TTL_MAX = 10 * 365 * 24 * 3600
+"""Seconds."""
+
+_KEPT = 24 * 3600
+"""Seconds that an expired token is still listed."""
+
+_PURGED_MAX = 50
+"""How many tokens one transaction removes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new token, which nobody can show again, and what is known of it."""
+
+    token: AccessToken | JoinToken
+    record: TokenRecord
+
+
+class Tokens:
+    """The tokens of the cluster."""
+
+    def __init__(self, mirror: Mirror, journal: Journal, clock: Clock) -> None:
+        self._mirror = mirror
+        self._journal = journal
+        self._clock = clock
+
+    def all(self) -> list[TokenRecord]:
+        """Return every token, the oldest first."""
+        return sorted(self._mirror.tokens.values(), key=lambda record: (record.created, record.id))
+
+    def get(self, token_id: TokenId) -> TokenRecord:
+        """Return what is known of a token; raise `NotFound`."""
+        record = self._mirror.tokens.get(token_id)
+        if record is None:
+            raise NotFound(f"there is no token {quoted(token_id)}", field="token")
+        return record
+
+    def authenticate(self, text: str, now: float) -> TokenRecord:
+        """Return the access token that somebody shows at a time; raise `Unauthenticated`, which does not repeat it."""
+        try:
+            token = parse_access_token(text)
+        except InvalidValue as error:
+            raise Unauthenticated(f"the token {error.detail}") from None
+        return self._recognised(token, TokenKind.ACCESS, now)
+
+    def is_valid(self, token_id: TokenId, now: float) -> bool:
+        """Tell whether an access token that was recognised once still is good."""
+        record = self._mirror.tokens.get(token_id)
+        return record is not None and not record.is_expired(now)
+
+    async def create(self, name: str, role: Role, ttl: int | None) -> Written[Made]:
+        """Make an access token that lasts `ttl` seconds, None: until it is revoked. Raises `InvalidValue`.
+
+        Hosts get theirs by `join` only.
+        """
+        if role is Role.HOST:
+            raise InvalidValue("a host gets its token by joining: make a join token", field="role")
+        token = mint_access_token()
+        record = self._record(token, TokenKind.ACCESS, name, role, _limited(ttl, TTL_MAX))
+        return await self._add(Made(token, record))
+
+    async def create_join(self, fingerprint: str | None, host: HostId | None, ttl: int) -> Written[Made]:
+        """Make a join token that lasts `ttl` seconds and makes one credential: of this host, or of any new one.
+
+        `fingerprint` is the authority's, None where the system's roots vouch for controllers. Raises `InvalidValue`.
+        """
+        token = mint_join_token(fingerprint)
+        name = f"join {host}" if host else "join"
+        record = self._record(token, TokenKind.JOIN, name, Role.HOST, _limited(ttl, JOIN_TTL_MAX), host)
+        return await self._add(Made(token, record))
+
+    async def join(self, text: str, host: HostId) -> Written[Made]:
+        """Exchange a join token for the credential of a host.
+
+        Raises `Unauthenticated` for a token that is not valid (any more), or `AlreadyExists` when the host has a
+        credential and the token was not made for this very host.
+        """
+        token = _parsed_join_token(text)
+        journal = self._journal.acting(Actor(f"join token {token.id}", Role.HOST))
+
+        def draft() -> Draft[Made]:
+            joining = self._recognised(token, TokenKind.JOIN, self._clock.wall())
+            if joining.host not in (None, host):
+                raise Unauthenticated(f"the join token is for host {joining.host} only")
+            former = self._of_host(host)
+            if former and joining.host != host:
+                raise AlreadyExists(
+                    f"host {host} has joined already; a join token made for it (token create --join --host) replaces"
+                    " its credential",
+                    field="host",
+                )
+            minted = mint_access_token()
+            made = Made(
+                minted, replace(self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host), by=joining.by)
+            )
+            gone = (joining, former) if former else (joining,)
+            claim = keys.credential(host)
+            return Draft(
+                made,
+                (self._journal.unchanged(claim), *(self._journal.unchanged(keys.token(each.id)) for each in gone)),
+                (_put(made.record), Put(claim, keys.claim(minted.id)), *(Delete(keys.token(each.id)) for each in gone)),
+                (_came(made.record), *map(_went, gone)),
+            )
+
+        return await journal.write_aside(draft)
+
+    async def revoke(self, token_id: TokenId) -> Written[None]:
+        """End a token; raises `NotFound`."""
+
+        def draft() -> Draft[None]:
+            return self._removal(self.get(token_id))
+
+        return await self._journal.write_aside(draft)
+
+    async def revoke_credential(self, host: HostId) -> Written[None]:
+        """End the credential of a host, if it has one, as part of forgetting the host."""
+
+        def draft() -> Draft[None]:
+            record = self._of_host(host)
+            return self._removal(record) if record else Draft(None)
+
+        return await self._journal.write_aside(draft)
+
+    async def purge(self) -> None:
+        """Remove tokens that expired long ago."""
+        before = self._clock.wall() - _KEPT
+
+        def draft() -> Draft[None]:
+            gone = [record for record in self.all() if record.is_expired(before)][:_PURGED_MAX]
+            return Draft(None, (), tuple(Delete(keys.token(record.id)) for record in gone), tuple(map(_went, gone)))
+
+        await self._journal.write_aside(draft)
+
+    def _recognised(self, token: AccessToken | JoinToken, kind: TokenKind, now: float) -> TokenRecord:
+        record = self._mirror.tokens.get(token.id)
+        if not matches(record, token.secret) or record is None or record.kind is not kind:
+            raise Unauthenticated("the token is not known here: it was revoked or used up, or never was")
+        if record.is_expired(now):
+            raise Unauthenticated(f"the token {record.id} ({record.name}) has expired")
+        return record
+
+    def _of_host(self, host: HostId) -> TokenRecord | None:
+        """Return the credential of a host."""
+        found = (each for each in self._mirror.tokens.values() if each.kind is TokenKind.ACCESS and each.host == host)
+        return next(found, None)
+
+    def _record(  # noqa: PLR0913, PLR0917 - the fields of a record
+        self,
+        token: AccessToken | JoinToken,
+        kind: TokenKind,
+        name: str,
+        role: Role,
+        ttl: int | None,
+        host: HostId | None = None,
+    ) -> TokenRecord:
+        now = int(self._clock.wall())
+        expires = None if ttl is None else now + ttl
+        return TokenRecord(token.id, kind, name, role, digest(token.secret), now, expires, host, self._journal.by.name)
+
+    async def _add(self, made: Made) -> Written[Made]:
+        def draft() -> Draft[Made]:
+            key = keys.token(made.record.id)
+            return Draft(made, (self._journal.unchanged(key),), (_put(made.record),), (_came(made.record),))
+
+        return await self._journal.write_aside(draft)
+
+    def _removal(self, record: TokenRecord) -> Draft[None]:
+        key = keys.token(record.id)
+        claimed = (Delete(keys.credential(record.host)),) if record.kind is TokenKind.ACCESS and record.host else ()
+        return Draft(None, (self._journal.unchanged(key),), (Delete(key), *claimed), (_went(record),))
+
+
+def _parsed_join_token(text: str) -> JoinToken:
+    try:
+        return parse_join_token(text)
+    except InvalidValue as error:
+        raise Unauthenticated(f"the token {error.detail}") from None
+
+
+def _limited(ttl: int | None, limit: int) -> int | None:
+    if ttl is not None and not 1 <= ttl <= limit:
+        raise InvalidValue(f"{ttl} is not in 1..{limit} seconds", field="ttl")
+    return ttl
+
+
+def _put(record: TokenRecord) -> Put:
+    return Put(keys.token(record.id), token_records.encode(record))
+
+
+def _came(record: TokenRecord) -> Note:
+    return Note("token", None, token_records.shown(record))
+
+
+def _went(record: TokenRecord) -> Note:
+    return Note("token", token_records.shown(record), None)

@@ -1,0 +1,211 @@
+"""Tokens in the store: who is recognised, what a join gives, and what nobody can read there."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from controller.identity.roles import Role
+from controller.services import keys, token_records
+from controller.services.actor import Actor
+from controller.services.overlay import Overlay
+from controller.services.tokens import JOIN_TTL_MAX, TTL_MAX, Made
+from controller.store.port import Store
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated
+from tests.unit.controller.overlays import H1, H2, controllers, make_host, stored
+
+pytestmark = pytest.mark.anyio
+
+PRINT = "f" * 64
+ANNA = Actor("anna", Role.ADMIN)
+
+
+@asynccontextmanager
+async def one(directory: Path) -> AsyncIterator[tuple[Store, Overlay]]:
+    async with controllers(directory, 1) as (store, [overlay]):
+        yield store, overlay.acting(ANNA)
+
+
+async def access(overlay: Overlay, role: Role = Role.VIEWER, ttl: int | None = None) -> Made:
+    return (await overlay.tokens.create("ci", role, ttl)).result
+
+
+async def joining(overlay: Overlay, *, ttl: int = 60, of_h1: bool = False) -> str:
+    return (await overlay.tokens.create_join(PRINT, H1 if of_h1 else None, ttl)).result.token.text
+
+
+async def history(store: Store) -> list[dict[str, object]]:
+    page = await store.page(keys.HISTORY)
+    return [json.loads(item.value) for item in page.items]
+
+
+async def test_a_token_is_recognised_at_every_controller(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, [here, there]):
+        made = await access(here.acting(ANNA))
+        await there.mirror.reached(await store.current_revision())
+        for overlay in (here, there):
+            found = overlay.tokens.authenticate(made.token.text, 0)
+            assert found == made.record
+            assert (found.name, found.role, found.host, found.by) == ("ci", Role.VIEWER, None, "anna")
+
+
+async def test_what_is_not_a_valid_token_is_refused_without_being_repeated(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        made = await access(overlay)
+        text, other = made.token.text, (await access(overlay)).token
+        wrong = [
+            text[:-1] + ("0" if text[-1] != "0" else "1"),
+            f"ovt_{made.token.id}_{other.secret}",
+            "ovt_" + "0" * 12 + "_" + made.token.secret,
+            "nonsense",
+            "",
+            await joining(overlay),
+        ]
+        for shown in wrong:
+            with pytest.raises(Unauthenticated) as refused:
+                overlay.tokens.authenticate(shown, 0)
+            assert shown == "" or shown not in str(refused.value)
+            assert made.token.secret not in str(refused.value)
+
+
+async def test_a_join_token_in_the_clothes_of_an_access_token_is_refused(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        _, token_id, secret, _ = (await joining(overlay)).split("_")
+        with pytest.raises(Unauthenticated):
+            overlay.tokens.authenticate(f"ovt_{token_id}_{secret}", 0)
+        made = await access(overlay)
+        with pytest.raises(Unauthenticated):
+            await overlay.tokens.join(f"ovj_{made.token.id}_{made.token.secret}_{PRINT}", H1)
+
+
+async def test_a_token_ends_by_its_time_or_by_revocation(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        made = await access(overlay, ttl=60)
+        ends = made.record.expires
+        assert ends == made.record.created + 60
+        assert overlay.tokens.is_valid(made.record.id, ends - 1)
+        assert not overlay.tokens.is_valid(made.record.id, ends)
+        with pytest.raises(Unauthenticated, match=r"\(ci\) has expired"):
+            overlay.tokens.authenticate(made.token.text, ends)
+        lasting = await access(overlay)
+        await overlay.tokens.revoke(lasting.record.id)
+        with pytest.raises(Unauthenticated):
+            overlay.tokens.authenticate(lasting.token.text, 0)
+        assert not overlay.tokens.is_valid(lasting.record.id, 0)
+        with pytest.raises(NotFound):
+            await overlay.tokens.revoke(lasting.record.id)
+
+
+async def test_a_join_token_makes_one_credential(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        text = await joining(overlay)
+        made = (await overlay.tokens.join(text, H1)).result
+        found = overlay.tokens.authenticate(made.token.text, 0)
+        assert (found.role, found.host, found.name, found.expires, found.by) == (Role.HOST, H1, H1, None, "anna")
+        for host in (H1, H2):
+            with pytest.raises(Unauthenticated, match="used up"):
+                await overlay.tokens.join(text, host)
+
+
+async def test_an_expired_or_foreign_join_token_makes_none(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        made = (await overlay.tokens.create_join(PRINT, H1, 60)).result
+        with pytest.raises(Unauthenticated, match="for host h1 only"):
+            await overlay.tokens.join(made.token.text, H2)
+        with pytest.raises(Unauthenticated, match="no host can join"):
+            await overlay.tokens.join((await access(overlay)).token.text, H1)
+        assert {record.host for record in overlay.tokens.all() if record.kind == "access"} == {None}
+
+
+async def test_a_second_join_of_a_host_needs_a_token_for_this_very_host(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        first = (await overlay.tokens.join(await joining(overlay), H1)).result
+        spare = await joining(overlay)
+        with pytest.raises(AlreadyExists) as refused:
+            await overlay.tokens.join(spare, H1)
+        assert refused.value.field == "host"
+        assert overlay.tokens.authenticate(first.token.text, 0) == first.record
+        second = (await overlay.tokens.join(await joining(overlay, of_h1=True), H1)).result
+        with pytest.raises(Unauthenticated):
+            overlay.tokens.authenticate(first.token.text, 0)
+        assert overlay.tokens.authenticate(second.token.text, 0).host == H1
+        assert (await overlay.tokens.join(spare, H2)).result.record.host == H2, "a refused join uses nothing up"
+
+
+@pytest.mark.parametrize("by_host", [True, False])
+async def test_a_host_whose_credential_was_revoked_may_join_again(tmp_path: Path, *, by_host: bool) -> None:
+    async with one(tmp_path) as (_, overlay):
+        first = (await overlay.tokens.join(await joining(overlay), H1)).result
+        await (overlay.tokens.revoke_credential(H1) if by_host else overlay.tokens.revoke(first.record.id))
+        with pytest.raises(Unauthenticated):
+            overlay.tokens.authenticate(first.token.text, 0)
+        again = (await overlay.tokens.join(await joining(overlay), H1)).result
+        assert overlay.tokens.authenticate(again.token.text, 0) == again.record
+
+
+async def test_of_many_joins_at_once_one_wins(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, both):
+        tokens = [await joining(both[0].acting(ANNA)) for _ in range(6)]
+        await both[1].mirror.reached(await store.current_revision())
+        joins = [both[index % 2].tokens.join(text, H1) for index, text in enumerate(tokens)]
+        outcomes = await asyncio.gather(*joins, return_exceptions=True)
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["AlreadyExists"] * 5 + ["Written"]
+        text = await joining(both[0].acting(ANNA))
+        await both[1].mirror.reached(await store.current_revision())
+        uses = await asyncio.gather(
+            both[0].tokens.join(text, H2), both[1].tokens.join(text, H2), return_exceptions=True
+        )
+        assert sum(isinstance(use, Unauthenticated | AlreadyExists) for use in uses) == 1
+
+
+@pytest.mark.parametrize("ttl", [0, -1, TTL_MAX + 1])
+async def test_a_time_to_live_has_limits(tmp_path: Path, ttl: int) -> None:
+    async with one(tmp_path) as (store, overlay):
+        with pytest.raises(InvalidValue) as refused:
+            await overlay.tokens.create("ci", Role.VIEWER, ttl)
+        assert refused.value.field == "ttl"
+        with pytest.raises(InvalidValue):
+            await overlay.tokens.create_join(PRINT, None, JOIN_TTL_MAX + 1)
+        with pytest.raises(InvalidValue) as refused:
+            await overlay.tokens.create("h1", Role.HOST, None)
+        assert refused.value.field == "role"
+        assert await stored(store) == {}
+
+
+async def test_the_store_and_the_history_hold_no_secret_and_the_history_no_hash(tmp_path: Path) -> None:
+    async with one(tmp_path) as (store, overlay):
+        made = [await access(overlay), (await overlay.tokens.join(await joining(overlay), H1)).result]
+        await overlay.tokens.revoke(made[0].record.id)
+        told = json.dumps(await history(store))
+        for each in made:
+            assert each.record.id in told
+            assert each.record.digest not in told
+            assert each.token.secret not in told
+        kept = b"".join(item.value for item in (await stored(store)).values()).decode()
+        assert made[1].record.digest in kept
+        assert made[1].token.secret not in kept
+        assert "digest" not in token_records.shown(made[1].record)
+        actors = [entry["actor"] for entry in await history(store)]
+        assert actors[:2] == [{"name": "anna", "role": "admin"}] * 2
+        assert actors[2] != actors[0], "who joins acts by the join token"
+
+
+async def test_hosts_are_told_nothing_of_tokens(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        await make_host(overlay, 1)
+        before = overlay.mirror.intent_revision
+        await access(overlay)
+        await overlay.tokens.join(await joining(overlay), H1)
+        assert overlay.mirror.intent_revision == before
+        assert overlay.mirror.since(before) == []
+
+
+async def test_a_controller_that_starts_later_knows_the_tokens(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        made = await access(overlay)
+        await overlay.mirror.load()
+        assert overlay.tokens.authenticate(made.token.text, 0) == made.record
+        assert [record.id for record in overlay.tokens.all()] == [made.record.id]
