@@ -9,9 +9,9 @@ from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
 from controller.store.port import Compare, Delete, Put
 from overlayd.model import ids
-from overlayd.model.errors import AlreadyExists, Exhausted, NotFound
-from overlayd.model.host import Host
-from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber
+from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound
+from overlayd.model.host import Host, HostState
+from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber, Revision
 
 
 class Hosts:
@@ -46,6 +46,28 @@ class Hosts:
                 self._refuse_double(known, address, instance)
             return self._again(known, replace(known, name=name, address=address))
 
+        return await self._journal.write(draft)
+
+    async def update(self, host_id: HostId, state: HostState, expected: Revision | None = None) -> Written[Host]:
+        """Let a host get nothing new (DRAINING), or make it an ACTIVE one again; what it has, it keeps.
+
+        `expected` is the modification revision of the host that the caller saw. Raises `NotFound`, `Stale`,
+        `InvalidValue` for FORGETTING, to which there is another way, or `InUse` when the host is being forgotten.
+        """
+
+        def draft() -> Draft[Host]:
+            known, key = self.get(host_id), keys.host(host_id)
+            self._journal.expect(key, expected)
+            if known.state is HostState.FORGETTING:
+                raise InUse(f"host {host_id} is being forgotten", field="state")
+            changed = replace(known, state=state)
+            if changed == known:
+                return Draft(known)
+            return Draft(changed, (self._journal.unchanged(key),), (self._mirror.put(changed),))
+
+        if state is HostState.FORGETTING:
+            raise InvalidValue("a host is forgotten by deleting it", field="state")
+        await self._journal.reach(expected)
         return await self._journal.write(draft)
 
     def _first(self, host: Host) -> Draft[Host]:

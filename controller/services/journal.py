@@ -11,7 +11,7 @@ from controller.services.actor import Actor
 from controller.services.history import Note, Recorder
 from controller.services.mirror import Mirror
 from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
-from overlayd.model.errors import Unavailable
+from overlayd.model.errors import Stale, Unavailable
 from overlayd.model.ids import Revision
 
 T = TypeVar("T")
@@ -77,6 +77,16 @@ class Journal:
     def unchanged(self, key: str) -> Compare:
         """Return the compare that holds while a key is as the mirror shows it."""
         return Compare(key, self._mirror.mod_revision(key))
+
+    def expect(self, key: str, seen: Revision | None) -> None:
+        """Raise `Stale` unless a key is as its modification revision `seen` made it; None stands for any."""
+        if seen is not None and seen != self._mirror.mod_revision(key):
+            raise Stale("it has changed since it was read; read it again")
+
+    async def reach(self, seen: Revision | None) -> None:
+        """Return when the mirror shows what another controller may have shown at this revision."""
+        if seen is not None and seen > self._mirror.revision:
+            await self._mirror.reached(min(seen, await self._store.current_revision()))
 
     async def write(self, make: Callable[[], Draft[T]]) -> Written[T]:
         """Write the draft, and return when the mirror shows it.

@@ -1,16 +1,17 @@
 """Networks: making, finding and deleting them."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import count
 
-from controller.services import keys
+from controller.services import amendments, keys
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
-from controller.store.port import Delete, Put, Unmodified
+from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model import ids
+from overlayd.model.address import IpNetwork
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
-from overlayd.model.ids import VNI_MAX, NetworkName, Vni
+from overlayd.model.ids import VNI_MAX, NetworkName, Revision, Vni
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 
 
@@ -32,7 +33,12 @@ class Networks:
         return network
 
     async def create(
-        self, name: NetworkName, pools: tuple[Pool, ...], topology: Topology, vni: Vni | None
+        self,
+        name: NetworkName,
+        pools: tuple[Pool, ...],
+        topology: Topology,
+        vni: Vni | None,
+        reserved: tuple[IpNetwork, ...] = (),
     ) -> Written[Network]:
         """Make a network with this VNI, or with the lowest free one.
 
@@ -43,7 +49,8 @@ class Networks:
             if existing := self._mirror.intent.networks.get(name):
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
-            network = Network(name, self._free_vni() if vni is None else self._wanted_vni(vni), topology, pools)
+            number = self._free_vni() if vni is None else self._wanted_vni(vni)
+            network = Network(name, number, topology, pools, reserved=reserved)
             key, claim = keys.network(name), keys.vni(network.vni)
             return Draft(
                 network,
@@ -53,25 +60,64 @@ class Networks:
 
         return await self._journal.write(draft)
 
-    async def delete(self, name: NetworkName) -> Written[Network | None]:
+    async def update(
+        self, name: NetworkName, change: Callable[[Network], Network], expected: Revision | None = None
+    ) -> Written[Network]:
+        """Amend a network: pools come while it is in use and go when they are empty, and so do reserved ranges.
+
+        `change` returns the amended network, and is called again after a conflict; `expected` is the modification
+        revision of the network that the caller saw. Raises `NotFound`, `Stale`, `InvalidValue` for what never changes,
+        or `InUse` when the network is being deleted, or when a host has something in what would go.
+        """
+
+        def draft() -> Draft[Network]:
+            found, key = self.get(name), keys.network(name)
+            self._journal.expect(key, expected)
+            amended = change(found)
+            amendments.check_fields(found, amended)
+            if amended == found:
+                return Draft(found)
+            if found.state is NetworkState.DELETING:
+                raise InUse(f"network {name} is being deleted", field="name")
+            amendments.check_blocks(self._mirror.intent, found, amended)
+            return Draft(
+                amended,
+                (self._journal.unchanged(key), *self._no_new_holdings(found, amended)),
+                (self._mirror.put(amended),),
+            )
+
+        await self._journal.reach(expected)
+        return await self._journal.write(draft)
+
+    def _no_new_holdings(self, before: Network, after: Network) -> tuple[Compare | Unmodified, ...]:
+        """Return the compares that hold while nobody got anything of what an amendment takes away."""
+        if not amendments.removed_pools(before, after) and not amendments.newly_reserved(before, after):
+            return ()
+        return (Unmodified(keys.blocks_of(before.name), self._mirror.revision),)
+
+    async def delete(self, name: NetworkName, expected: Revision | None = None) -> Written[Network | None]:
         """Remove a network that no host takes part in, else ask its hosts to leave it.
 
         Returns None when it is gone, else the network in state DELETING; the release of its last block removes it.
-        Raises `NotFound`, or `InUse` while endpoints are published.
+        Raises `NotFound`, `Stale`, or `InUse` while endpoints are published or reservations exist.
         """
 
         def draft() -> Draft[Network | None]:
             network = self.get(name)
+            self._journal.expect(keys.network(name), expected)
             if network.state is NetworkState.DELETING:
                 return Draft(network)
             intent, since = self._mirror.intent, self._mirror.revision
             if endpoints := intent.endpoints_in(name):
                 example = next(iter(endpoints))
                 raise InUse(f"network {name} has {len(endpoints)} endpoints, one of them on host {example.host}")
+            if reservation := next(iter(intent.reservations_in(name)), None):
+                raise InUse(f"network {name} has reservations, one of them is {reservation.name}")
             key = keys.network(name)
             unchanged = (
                 self._journal.unchanged(key),
                 Unmodified(keys.endpoints_of(name), since),
+                Unmodified(keys.reservations_of(name), since),
                 Unmodified(keys.blocks_of(name), since),
             )
             block = next(iter(intent.blocks_in(name)), None)
@@ -83,6 +129,7 @@ class Networks:
             deleting = replace(network, state=NetworkState.DELETING)
             return Draft(deleting, (*unchanged, witness), (self._mirror.put(deleting),))
 
+        await self._journal.reach(expected)
         return await self._journal.write(draft)
 
     def _free_vni(self) -> Vni:

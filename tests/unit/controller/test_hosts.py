@@ -1,12 +1,13 @@
 import asyncio
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from controller.services import keys
-from overlayd.model.errors import AlreadyExists, InvalidValue
-from overlayd.model.host import Host
+from overlayd.model.errors import AlreadyExists, InvalidValue, Stale
+from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostNumber
 from tests.unit.controller.overlays import (
     BLUE,
@@ -109,3 +110,18 @@ async def test_an_address_that_is_no_vtep_is_refused(tmp_path: Path, address: st
             await overlay.hosts.register(H1, "one", IPv4Address(address), "a")
         assert refused.value.field == "address"
         assert await stored(store) == {}
+
+
+async def test_a_host_drains_and_is_active_again(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        host = await make_host(overlay, 1)
+        seen = overlay.mirror.mod_revision(keys.host(H1))
+        draining = await overlay.hosts.update(H1, HostState.DRAINING, seen)
+        assert draining.result == replace(host, state=HostState.DRAINING)
+        assert (await make_host(overlay, 1)).state is HostState.DRAINING
+        with pytest.raises(Stale):
+            await overlay.hosts.update(H1, HostState.ACTIVE, seen)
+        with pytest.raises(InvalidValue, match="by deleting it"):
+            await overlay.hosts.update(H1, HostState.FORGETTING)
+        await overlay.hosts.update(H1, HostState.ACTIVE, draining.revision)
+        assert (await whole_cluster(store)).hosts == {H1: host}
