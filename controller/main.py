@@ -17,6 +17,7 @@ import uvicorn
 
 from controller import settings
 from controller.api.app import create_app
+from controller.api.auth import INSECURE
 from controller.clock import Clock, SystemClock
 from controller.services.overlay import Overlay
 from controller.settings import InheritedSocket, Listen, ListenOption, Settings, StoreOption
@@ -91,7 +92,7 @@ async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], cl
     """Serve on these sockets until a signal comes, then let go of the store."""
     overlay = Overlay(store, clock, secrets.token_hex(4))
     config = uvicorn.Config(
-        create_app(overlay),
+        create_app(overlay, INSECURE),
         log_config=None,
         access_log=False,
         lifespan="off",

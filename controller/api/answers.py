@@ -167,6 +167,7 @@ class ConvergenceAnswer(RevisionAnswer):
 
 
 _REFUSALS = {
+    401: "The token is not valid, or not any more.",
     404: "What the request names does not exist.",
     409: "Another object has what it asks for, or something still depends on it.",
     413: "The body has more than 1 MiB.",

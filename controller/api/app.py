@@ -3,10 +3,24 @@
 from importlib import metadata, resources
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
-from controller.api import blocks, convergence, endpoints, feed, hosts, limits, networks, problems
+from controller.api import (
+    auth,
+    blocks,
+    convergence,
+    endpoints,
+    feed,
+    hosts,
+    identity,
+    limits,
+    networks,
+    permissions,
+    problems,
+    tokens,
+)
+from controller.api.auth import Security
 from controller.services.overlay import Overlay
 
 _DESCRIPTION = """
@@ -22,8 +36,11 @@ _TAGS = [
     {"name": "blocks", "description": "Which part of a network's range belongs to which host."},
     {"name": "endpoints", "description": "Containers' interfaces, as their hosts publish them."},
     {"name": "feed", "description": "What a host must know, as a stream."},
+    {"name": "identity", "description": "Tokens: who calls, and who may."},
     {"name": "status", "description": "Whether the controller works, and what is in force."},
 ]
+
+_PARTS = (networks, hosts, blocks, endpoints, feed, identity, tokens, convergence)
 
 _pages = APIRouter(include_in_schema=False)
 
@@ -32,11 +49,15 @@ class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
             problems.document(super().openapi())
+            auth.document(super().openapi())
         return super().openapi()
 
 
-def create_app(overlay: Overlay) -> FastAPI:
-    """Return the application that offers an overlay's services."""
+def create_app(overlay: Overlay, security: Security) -> FastAPI:
+    """Return the application that offers an overlay's services to those who may use them.
+
+    Raises `LookupError` when a route does not stand in the table of permissions.
+    """
     app = _Application(
         title="overlay controller",
         version=metadata.version("overlayd"),
@@ -44,13 +65,18 @@ def create_app(overlay: Overlay) -> FastAPI:
         openapi_tags=_TAGS,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
+        dependencies=[Depends(auth.authorise)],
     )
     app.state.overlay = overlay
+    app.state.security = security
     app.add_middleware(limits.BodyLimit)
+    app.add_middleware(auth.Authentication, overlay=overlay, security=security)
     problems.install(app)
-    for part in (networks, hosts, blocks, endpoints, feed, convergence):
-        app.include_router(part.router)
-    app.include_router(_pages)
+    for router in (*(part.router for part in _PARTS), _pages):
+        app.include_router(router)
+        for route in router.routes:
+            for method in getattr(route, "methods", ()):
+                permissions.need(method, getattr(route, "path", ""))
     return app
 
 

@@ -5,6 +5,7 @@ from fastapi.responses import JSONResponse
 
 from controller.api import answers
 from controller.api.answers import BlockAnswer, BlocksAnswer
+from controller.api.auth import CurrentCaller
 from controller.api.bodies import AcquireBody
 from controller.api.services import Services
 from overlayd.model.address import Family
@@ -31,8 +32,9 @@ async def list_blocks(overlay: Services, network: str | None = None, host: str |
     response_model=BlockAnswer,
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
-async def acquire_block(name: str, body: AcquireBody, overlay: Services) -> JSONResponse:
+async def acquire_block(name: str, body: AcquireBody, overlay: Services, caller: CurrentCaller) -> JSONResponse:
     """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
+    caller.must_be(body.host)
     written = await overlay.blocks.acquire(
         NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family)
     )

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from controller.api import answers
 from controller.api.answers import ConvergenceAnswer, HealthAnswer
-from controller.api.services import Services
+from controller.api.services import OpenServices, Services
 from overlayd.model.ids import NetworkName, Revision
 
 router = APIRouter(tags=["status"])
@@ -19,7 +19,7 @@ router = APIRouter(tags=["status"])
     response_model=HealthAnswer,
     responses=answers.refusals(503),
 )
-async def health(overlay: Services) -> JSONResponse:
+async def health(overlay: OpenServices) -> JSONResponse:
     """Answer 200 when the store can be read and this controller follows it."""
     await overlay.mirror.verify()
     return JSONResponse({"status": "ok", "revision": overlay.mirror.intent_revision})

@@ -14,7 +14,10 @@ from overlayd.model.errors import InvalidValue, OverlayError
 
 MEDIA_TYPE = "application/problem+json"
 
-_RETRY_AFTER = {"Retry-After": "1"}
+_HEADERS = {
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="overlayd"'},  # RFC 6750, section 3
+}
 
 _CODES = {
     HTTPStatus.BAD_REQUEST: "malformed",
@@ -53,8 +56,7 @@ def response(status: int, code: str, detail: str, field: str | None = None) -> J
         code=code,
         field=field,
     )
-    headers = _RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-    return JSONResponse(problem.model_dump(exclude_none=True), status, headers, MEDIA_TYPE)
+    return JSONResponse(problem.model_dump(exclude_none=True), status, _HEADERS.get(HTTPStatus(status)), MEDIA_TYPE)
 
 
 def field_path(location: Sequence[str | int]) -> str | None:
@@ -66,12 +68,12 @@ def field_path(location: Sequence[str | int]) -> str | None:
 
 
 def document(schema: dict[str, Any]) -> None:
-    """Name the media type of problems in an OpenAPI document, for which FastAPI has no way."""
+    """Name the media type of problems in an OpenAPI document: FastAPI names the one of the good answers."""
     for path in schema["paths"].values():
         for operation in path.values():
             for status, answer in operation["responses"].items():
                 if int(status) >= HTTPStatus.BAD_REQUEST:
-                    answer["content"] = {MEDIA_TYPE: answer["content"].pop("application/json")}
+                    answer["content"] = {MEDIA_TYPE: answer["content"].popitem()[1]}
 
 
 async def _from_overlay(_: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from controller.api.auth import CurrentCaller
 from controller.services.overlay import Overlay
 
 
@@ -14,4 +15,12 @@ def _overlay(request: Request) -> Overlay:
     return overlay
 
 
-Services = Annotated[Overlay, Depends(_overlay)]
+def _acting(overlay: Annotated[Overlay, Depends(_overlay)], caller: CurrentCaller) -> Overlay:
+    return overlay.acting(caller.actor)
+
+
+Services = Annotated[Overlay, Depends(_acting)]
+"""The services, as whoever sent the request uses them."""
+
+OpenServices = Annotated[Overlay, Depends(_overlay)]
+"""The services, for a route that is open to everybody."""

@@ -15,6 +15,7 @@ from controller.services.hosts import Hosts
 from controller.services.journal import Journal
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
+from controller.services.sessions import Sessions
 from controller.services.tokens import Tokens
 from controller.store.port import Store
 
@@ -29,8 +30,9 @@ class Overlay:
         self.mirror = Mirror(store, clock, _LOG_MAX)
         self.connections = Connections(store, clock, controller)
         self.feeds = Feeds(self.mirror, self.connections, clock)
-        self._clock = clock
+        self.clock = clock
         self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
+        self.sessions = Sessions(self.tokens, clock)
 
     def acting(self, by: Actor) -> "Overlay":
         """Return this overlay as an actor uses it."""
@@ -44,7 +46,7 @@ class Overlay:
         self.hosts = Hosts(self.mirror, journal)
         self.blocks = Blocks(self.mirror, journal, self.networks, self.hosts)
         self.endpoints = Endpoints(self.mirror, journal, self.hosts)
-        self.tokens = Tokens(self.mirror, journal, self._clock)
+        self.tokens = Tokens(self.mirror, journal, self.clock)
         self.statuses = Statuses(self.mirror, self.hosts, self.networks)
 
     async def load(self) -> None:
@@ -57,3 +59,4 @@ class Overlay:
             tasks.create_task(self.mirror.run(), name="mirror")
             tasks.create_task(self.feeds.run(), name="feeds")
             tasks.create_task(self.connections.run(), name="connections")
+            tasks.create_task(self.sessions.run(), name="sessions")

@@ -1,0 +1,79 @@
+"""What each route needs: every one stands here, and an application with a route that does not cannot be made."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.identity.roles import Permission
+
+
+class Place(StrEnum):
+    """Where a request names the host that it is about, which for a host must be itself."""
+
+    PATH = "the path's id"
+    QUERY = "the query's host"
+    BODY = "the body's host"
+    """The route itself asks `Caller.must_be`: the body is not read before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The permission that a caller needs, None for a route that is open to everybody."""
+
+    permission: Permission | None
+    host: Place | None = None
+
+
+OPEN = Need(None)
+_READ = Need(Permission.READ)
+_READ_NETWORKS = Need(Permission.READ_NETWORKS)
+_WRITE_NETWORKS = Need(Permission.WRITE_NETWORKS)
+_HOST_IN_PATH = Need(Permission.ACT_AS_HOST, Place.PATH)
+_TOKENS = Need(Permission.ADMINISTER_TOKENS)
+
+NEEDS: dict[str, Need] = {
+    # No secrets, and asked for before anybody could have a credential.
+    "GET /docs": OPEN,
+    "GET /healthz": OPEN,
+    "GET /openapi.json": OPEN,
+    "GET /v1/ca": OPEN,
+    "POST /v1/join": OPEN,
+    # Who asks.
+    "GET /v1/whoami": Need(Permission.IDENTIFY),
+    "GET /v1/tokens": _TOKENS,
+    "POST /v1/tokens": _TOKENS,
+    "GET /v1/tokens/{id}": _TOKENS,
+    "DELETE /v1/tokens/{id}": _TOKENS,
+    # Networks.
+    "GET /v1/networks": _READ_NETWORKS,
+    "POST /v1/networks": _WRITE_NETWORKS,
+    "GET /v1/networks/{name}": _READ_NETWORKS,
+    "DELETE /v1/networks/{name}": _WRITE_NETWORKS,
+    # What hosts do.
+    "PUT /v1/hosts/{id}": _HOST_IN_PATH,
+    "POST /v1/hosts/{id}/report": _HOST_IN_PATH,
+    "POST /v1/hosts/{id}/endpoints": _HOST_IN_PATH,
+    "PUT /v1/hosts/{id}/endpoints": _HOST_IN_PATH,
+    "GET /v1/feed": Need(Permission.ACT_AS_HOST, Place.QUERY),
+    "POST /v1/networks/{name}/blocks": Need(Permission.ACT_AS_HOST, Place.BODY),
+    "DELETE /v1/networks/{name}/blocks/{cidr:path}": Need(Permission.ACT_AS_HOST, Place.QUERY),
+    # What people look at.
+    "GET /v1/hosts": _READ,
+    "GET /v1/hosts/{id}": _READ,
+    "GET /v1/blocks": _READ,
+    "GET /v1/endpoints": _READ,
+    "GET /v1/convergence": _READ,
+}
+"""By method and path, as the routes have them."""
+
+
+def need(method: str, path: str) -> Need:
+    """Return what a route needs; raise `LookupError` for one that nobody has thought about."""
+    found = NEEDS.get(f"{method} {path}")
+    if found is None:
+        raise LookupError(f"{method} {path} stands in no line of controller/api/permissions.py")
+    return found
+
+
+def open_paths() -> frozenset[str]:
+    """Return the paths that are served without a credential."""
+    return frozenset(route.partition(" ")[2] for route, need in NEEDS.items() if need.permission is None)
