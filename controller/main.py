@@ -19,6 +19,7 @@ from controller import settings
 from controller.api.app import create_app
 from controller.api.auth import INSECURE
 from controller.clock import Clock, SystemClock
+from controller.services.keys import Unreadable
 from controller.services.overlay import Overlay
 from controller.settings import InheritedSocket, Listen, ListenOption, Settings, StoreOption
 from controller.store.embedded import EmbeddedStore, StoreRefused
@@ -85,7 +86,12 @@ def run(
     except (InvalidValue, StoreRefused, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
         raise typer.Exit(1) from None
-    asyncio.run(serve(chosen, opened, sockets, clock))
+    try:
+        asyncio.run(serve(chosen, opened, sockets, clock))
+    except* Unreadable as unreadable:
+        for reason in _leaves(unreadable):
+            _log.error("cannot go on with this store; was it written by a newer controller?", reason=str(reason))
+        raise typer.Exit(1) from None
 
 
 async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], clock: Clock) -> None:
@@ -129,6 +135,14 @@ async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], cl
 def main() -> None:
     """Run the command line."""
     app()
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
 
 
 async def _compact(store: Store, clock: Clock) -> None:

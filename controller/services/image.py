@@ -9,6 +9,7 @@ from controller.services.presence import Presence
 from controller.store.port import Changes, Event, KeyValue
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
+from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import HostId, Revision
 from overlayd.wire.credentials import TokenId
 from overlayd.wire.unknown import NOTHING, Unknown
@@ -53,13 +54,13 @@ class Image:
         return next(reversed(self._presences[host].values()), None) if host in self._presences else None
 
     def load(self, item: KeyValue) -> None:
-        """Take in a key of a list."""
+        """Take in a key of a list; raise `keys.Unreadable`."""
         self._put(item.key, item.value, item.mod_revision)
 
     def apply(self, changes: Changes) -> Change:
         """Take in one revision; return what it changed of the records that hosts are told, which may be nothing.
 
-        Nobody is told the endpoints of a routed network, and most changes are about those.
+        Nobody is told the endpoints of a routed network, and most changes are about those. Raises `keys.Unreadable`.
         """
         applied = [self._apply(event, changes.revision) for event in changes.events]
         self.revision = changes.revision
@@ -83,6 +84,12 @@ class Image:
         return isinstance(record, Endpoint) and not self.intent.is_switched(record.network)
 
     def _put(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
+        try:
+            return self._put_decoded(key, value, revision)
+        except (ValueError, InvalidValue) as error:
+            raise keys.Unreadable(f"the value of {key} cannot be read: {error}") from error
+
+    def _put_decoded(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
         change, unknown = None, NOTHING
         if keys.is_record(key):
             record, unknown = keys.decode_record(key, value)

@@ -163,6 +163,10 @@ def kind_of(key: str) -> type[Record]:
     return next(kind for prefix, kind in _KINDS.items() if key.startswith(prefix))
 
 
+class Unreadable(Exception):
+    """A value of the store means nothing to this controller, which then must not go on: its view would be wrong."""
+
+
 def encode(value: dict[str, Json]) -> bytes:
     """Return an object as it stands in the store, with its version."""
     return json.dumps({"v": VALUE_VERSION, **value}, separators=(",", ":")).encode()

@@ -11,11 +11,12 @@ import structlog
 
 from overlayd.agent.files import write_atomically
 from overlayd.model.address import IpAddress
-from overlayd.model.cluster import Cluster
+from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire import records
+from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Fields
 
 _log = structlog.get_logger(__name__)
@@ -96,21 +97,27 @@ class ClusterCache:
         self._path = path
 
     def load(self) -> Cluster:
-        """Return the cached cluster, or an empty one when there is none that can be read: the feed brings it anew."""
+        """Return the cached cluster, or an empty one when there is none that can be read: the feed brings it anew.
+
+        A cluster that was told in an older version of the feed has no revision: there may be more to say of it.
+        """
         if not self._path.exists():
             return Cluster()
         try:
             fields = _read(self._path)
             puts = [records.decode_tagged(record) for record in fields.objects("records")]
-            return Cluster().changed(Revision(fields.number("revision")), puts)
+            revision = Revision(fields.number("revision"))
+            told_in = fields.number("feed") if fields.has("feed") else 1
+            return Cluster().changed(revision if told_in == FEED_VERSION else UNKNOWN, puts)
         except InvalidValue as error:
             _log.warning("the cached cluster cannot be read; waiting for a controller", problem=str(error))
             return Cluster()
 
-    def save(self, cluster: Cluster) -> None:
-        """Replace the cached cluster; raise `OSError` when it cannot be written."""
+    def save(self, cluster: Cluster, told_in: int) -> None:
+        """Replace the cached cluster, told in a version of the feed; raise `OSError` when it cannot be written."""
         content = {
             "v": CHECKPOINT_VERSION,
+            "feed": told_in,
             "revision": cluster.revision,
             "records": [records.encode_tagged(record) for record in cluster.records],
         }

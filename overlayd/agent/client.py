@@ -14,7 +14,7 @@ from overlayd.model.errors import Unavailable
 from overlayd.model.host import Host
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire import problem, records
-from overlayd.wire.feed import FeedMessage, decode_line
+from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
 
 FEED_SILENCE = 15.0
@@ -90,7 +90,7 @@ class ControllerClient:
 
     async def feed(self, after: Revision | None) -> AsyncIterator[FeedMessage]:
         """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks."""
-        params: dict[str, str] = {"host": self._identity.id, "instance": self._identity.instance}
+        params = {"host": self._identity.id, "instance": self._identity.instance, "version": str(FEED_VERSION)}
         if after is not None:
             params["after"] = str(after)
         timeout = httpx.Timeout(10.0, connect=2.0, read=FEED_SILENCE)

@@ -117,7 +117,7 @@ async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:
         seen = await feed.changes.wait(seen)
         if feed.in_sync:
             try:
-                await asyncio.to_thread(cache.save, feed.cluster)
+                await asyncio.to_thread(cache.save, feed.cluster, feed.version)
             except OSError as error:
                 _log.warning(
                     "cannot save the cluster: a start without a controller would begin with an older one",

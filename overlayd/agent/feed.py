@@ -11,7 +11,8 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.client import ControllerClient
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import OverlayError
-from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot
+from overlayd.model.ids import Revision
+from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, FeedMessage, InSync, Snapshot
 
 _log = structlog.get_logger(__name__)
 
@@ -19,12 +20,14 @@ _log = structlog.get_logger(__name__)
 class ClusterFeed:
     """The cluster as the feed tells it, kept while every controller is away.
 
+    `version` is the version of the feed that it was told in.
     `in_sync` is false until a controller has said so in this run: up to then the cluster is a cached one, good enough
     to add by and not to delete by. `syncs` counts the in-sync marks, `changes` everything that may matter to others.
     """
 
     def __init__(self, client: ControllerClient, cached: Cluster) -> None:
         self.cluster = cached
+        self.version = FEED_VERSION
         self.in_sync = False
         self.problem: OverlayError | None = None
         self.changes = Changes()
@@ -37,13 +40,18 @@ class ClusterFeed:
         """The URL of the controller that the feed comes from, or is asked of."""
         return self._client.url
 
+    @property
+    def _resumable(self) -> Revision | None:
+        """The revision after which a controller can go on, None when it must tell everything."""
+        return (self.cluster.revision or None) if self.version == FEED_VERSION else None
+
     async def run(self, name: str, address: Callable[[], IPv4Address]) -> None:
         """Register this host and follow the feed for ever, from one controller or another."""
         backoff = Backoff()
         while True:
             try:
                 await self._client.register(name, address())
-                async for message in self._client.feed(self.cluster.revision or None):
+                async for message in self._client.feed(self._resumable):
                     self._take(message)
                     if isinstance(message, InSync):
                         self._recovered()
@@ -62,7 +70,8 @@ class ClusterFeed:
             case Delta(revision=revision, puts=puts, deletes=deletes):
                 self.cluster = self.cluster.changed(revision, puts, deletes)
                 self.changes.set()
-            case InSync(revision=revision):
+            case InSync(revision=revision, version=version):
+                self.version = version
                 self.cluster = (self._staged or self.cluster).changed(revision)
                 self._staged = None
                 self.in_sync = True

@@ -7,6 +7,7 @@ concerned this host.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from overlayd.model.cluster import Record, RecordKey
@@ -15,8 +16,12 @@ from overlayd.model.ids import Revision
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 
-FEED_VERSION = 1
-"""Sent in `InSync`; raised when an agent of the previous version could not read the feed."""
+FEED_VERSION = 2
+"""What this program speaks; raised when an agent of the previous version could not read the feed.
+
+An agent asks for the version that it speaks, and one that asks for none speaks 1 (`schema1`). A controller answers in
+that one, or in its own when it is older, and names it in `InSync`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class InSync:
-    """The agent now knows the whole state as of `revision`; only from here on may it delete anything."""
+    """The agent now knows the whole state as of `revision`; only from here on may it delete anything.
+
+    `version` is what the feed was told in. Who was told in an older version cannot resume in a newer one.
+    """
 
     revision: Revision
+    version: int = FEED_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +62,20 @@ class Bookmark:
 FeedMessage = Snapshot | Delta | InSync | Bookmark
 
 
-def encode_line(message: FeedMessage) -> bytes:
-    """Return the message as one line of JSON, newline included."""
+def encode_line(message: FeedMessage, encode: Callable[[Record], dict[str, Json]] = records.encode_tagged) -> bytes:
+    """Return the message as one line of JSON, newline included, with its records as `encode` writes them."""
     body: dict[str, Json] = {"revision": message.revision}
     match message:
         case Snapshot(puts=puts):
-            body |= {"type": "snapshot", "puts": [records.encode_tagged(record) for record in puts]}
+            body |= {"type": "snapshot", "puts": [encode(record) for record in puts]}
         case Delta(puts=puts, deletes=deletes):
             body |= {
                 "type": "delta",
-                "puts": [records.encode_tagged(record) for record in puts],
+                "puts": [encode(record) for record in puts],
                 "deletes": [records.encode_key(key) for key in deletes],
             }
-        case InSync():
-            body |= {"type": "in-sync", "version": FEED_VERSION}
+        case InSync(version=version):
+            body |= {"type": "in-sync", "version": version}
         case Bookmark():
             body |= {"type": "bookmark"}
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
@@ -85,7 +94,7 @@ def decode_line(line: bytes) -> FeedMessage:
         case "delta":
             return Delta(revision, _puts(fields), tuple(records.decode_key(key) for key in fields.objects("deletes")))
         case "in-sync":
-            return InSync(revision)
+            return InSync(revision, fields.number("version") if fields.has("version") else 1)
         case "bookmark":
             return Bookmark(revision)
         case other:

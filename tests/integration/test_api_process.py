@@ -15,13 +15,15 @@ import pytest
 from starlette.types import Message
 
 from controller.api.feed import FeedResponse
-from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line
+from controller.clock import SystemClock
+from controller.store.port import Put, Transaction
+from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line
 from tests.support.processes import eventually
-from tests.unit.controller.overlays import H1, controllers, make_host
+from tests.unit.controller.overlays import H1, controllers, make_host, store_at
 
 COMMAND = [sys.executable, "-c", "from controller.main import main; main()"]
 HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
-FEED = {"host": "h1", "instance": "i1"}
+FEED = {"host": "h1", "instance": "i1", "version": str(FEED_VERSION)}
 
 
 class Controller:
@@ -169,6 +171,19 @@ def test_a_start_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "Address already in use" in refused("run", "--store", str(tmp_path / "other.db"), "--listen", address)
 
 
+def test_a_store_that_a_newer_controller_wrote_stops_it_with_the_key(tmp_path: Path) -> None:
+    store = tmp_path / "store.db"
+    newer = Transaction((), (Put("/overlayd/v1/hosts/h1", b'{"v": 99}'),))
+
+    async def write() -> None:
+        async with store_at(store, SystemClock()) as opened:
+            await opened.commit(newer)
+
+    asyncio.run(write())
+    assert "/overlayd/v1/hosts/h1" in refused("run", "--store", str(store), "--listen", "127.0.0.1:0")
+    assert "version 99" in refused("run", "--store", str(store), "--listen", "127.0.0.1:0")
+
+
 def test_the_version_is_printed() -> None:
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "0.1.0\n"
@@ -200,7 +215,7 @@ def test_a_reader_that_takes_nothing_for_ten_seconds_loses_its_feed(tmp_path: Pa
 
         async with controllers(tmp_path, 1) as (_, [overlay]):
             await make_host(overlay, 1)
-            response = FeedResponse(overlay.feeds, H1, "i1", None)
+            response = FeedResponse(overlay.feeds, H1, "i1", None, FEED_VERSION)
             serving = asyncio.create_task(response({"type": "http"}, receive, send))
             await blocked.wait()
             loop.skipped = 9.0

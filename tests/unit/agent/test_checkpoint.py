@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords, ClusterCache
-from overlayd.model.cluster import Cluster
+from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName
+from overlayd.model.network import Topology
+from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Json
 from tests.support import clusters
 
@@ -147,8 +149,21 @@ def test_a_field_of_a_newer_agent_is_ignored(directory: Path) -> None:
 @given(clusters.clusters())
 def test_the_cluster_survives_a_restart(tmp_path_factory: pytest.TempPathFactory, known: Cluster) -> None:
     cache = ClusterCache(tmp_path_factory.mktemp("state") / "cluster.json")
-    cache.save(known)
+    cache.save(known, FEED_VERSION)
     assert cache.load() == known
+
+
+def test_a_cluster_told_in_an_older_version_of_the_feed_is_known_and_told_anew(tmp_path: Path) -> None:
+    known = clusters.example(Topology.ROUTED)
+    path = tmp_path / "cluster.json"
+    cache = ClusterCache(path)
+    cache.save(known, 1)
+    assert cache.load() == known.changed(UNKNOWN)
+    cache.save(known, FEED_VERSION)
+    content = json.loads(path.read_text())
+    del content["feed"]  # as overlayd 0.1 wrote it
+    path.write_text(json.dumps(content))
+    assert cache.load() == known.changed(UNKNOWN)
 
 
 def test_a_host_without_a_cache_knows_nothing(tmp_path: Path) -> None:
@@ -181,8 +196,8 @@ def test_a_damaged_cache_is_no_cache_and_is_named(
 def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "cluster.json"
     cache = ClusterCache(path)
-    cache.save(clusters.cluster([clusters.network()]))
+    cache.save(clusters.cluster([clusters.network()]), FEED_VERSION)
     path.with_name(".cluster.json.new").mkdir()  # in the way of the temporary file
     with pytest.raises(OSError, match=r"cluster\.json\.new"):
-        cache.save(Cluster())
+        cache.save(Cluster(), FEED_VERSION)
     assert cache.load() == clusters.cluster([clusters.network()])

@@ -29,7 +29,7 @@ CACHED = clusters.cluster([BLUE, HOST], revision=7)
 async def test_a_first_start_registers_and_asks_for_everything() -> None:
     async with controller() as server, following(server):
         stream = await server.feeds.get()
-        assert stream.query == {"host": "host-1", "instance": "instance-1"}
+        assert stream.query == {"host": "host-1", "instance": "instance-1", "version": "2"}
         assert server.requests.get_nowait() == Request(
             "PUT", "/v1/hosts/host-1", {}, {"name": "node-1", "address": "192.0.2.1", "instance": "instance-1"}
         )
@@ -69,6 +69,21 @@ async def test_a_resume_keeps_what_was_known_and_brings_what_was_missed() -> Non
         await stream.send(Delta(Revision(9), (GREEN,), (RecordKey.of(HOST),)), InSync(Revision(9)))
         assert await in_sync(feed) == clusters.cluster([BLUE, GREEN], revision=9)
         assert feed.in_sync
+
+
+async def test_what_an_older_controller_told_is_told_anew_by_the_next_one() -> None:
+    async with controller() as server, following(server) as feed:
+        stream = await server.feeds.get()
+        await stream.send(Snapshot(Revision(9), (BLUE, HOST)), InSync(Revision(9), version=1))
+        assert (await in_sync(feed)).revision == 9
+        assert feed.version == 1
+        stream.end()
+        again = await server.feeds.get()
+        assert "after" not in again.query
+        await again.send(Snapshot(Revision(9), (BLUE, HOST)), InSync(Revision(9)))
+        await in_sync(feed, 2)
+        again.end()
+        assert (await server.feeds.get()).query["after"] == "9"
 
 
 async def test_changes_are_taken_as_they_come() -> None:

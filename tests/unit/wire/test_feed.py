@@ -27,7 +27,8 @@ LINES: list[tuple[FeedMessage, dict[str, Json]]] = [
         Delta(Revision(6), (HOST,), (RecordKey.of(clusters.network()),)),
         {"revision": 6, "type": "delta", "puts": [HOST_FORM], "deletes": [{"kind": "network", "key": "blue"}]},
     ),
-    (InSync(Revision(7)), {"revision": 7, "type": "in-sync", "version": 1}),
+    (InSync(Revision(7)), {"revision": 7, "type": "in-sync", "version": 2}),
+    (InSync(Revision(7), 1), {"revision": 7, "type": "in-sync", "version": 1}),
     (Bookmark(Revision(8)), {"revision": 8, "type": "bookmark"}),
 ]
 

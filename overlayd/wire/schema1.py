@@ -1,0 +1,79 @@
+"""What agents of schema 1 (overlayd 0.1) can be told: the previous schema, for an upgrade host by host.
+
+Such an agent knows one IPv4 range of each network and one IPv4 address of each endpoint, no reservations, and cannot
+read a feed with a kind of record that it has never heard of. It is told a network by its first IPv4 range, whatever
+other ranges the network has or gets: what is attached in that range goes on. What has no IPv4 part is not told at all.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from ipaddress import IPv6Network
+
+from overlayd.model.address import Family
+from overlayd.model.block import Block
+from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.host import Host
+from overlayd.model.network import Network
+from overlayd.model.reservation import Reservation
+from overlayd.wire import records
+from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot
+from overlayd.wire.fields import Json
+
+VERSION = 1
+
+
+def narrow(message: FeedMessage) -> FeedMessage:
+    """Return the message with what schema 1 has words for."""
+    match message:
+        case Snapshot(revision, puts):
+            return Snapshot(revision, tuple(_told(puts)))
+        case Delta(revision, puts, deletes):
+            told = tuple(_told(puts))
+            # What lost its IPv4 part is gone for such an agent; it ignores the deletion of what it never knew.
+            lost = (RecordKey.of(record) for record in puts if _narrowed(record) is None)
+            gone = tuple(key for key in (*deletes, *lost) if _is_known(key))
+            return Delta(revision, told, gone) if told or gone else Bookmark(revision)
+        case InSync(revision):
+            return InSync(revision, VERSION)
+        case Bookmark():
+            return message
+
+
+def encode_tagged(record: Record) -> dict[str, Json]:
+    """Return the JSON object of a narrowed record, as an agent of schema 1 reads it."""
+    form = records.encode_tagged(record)
+    if isinstance(record, Endpoint):
+        del form["addresses"]
+        form["address"] = str(record.addresses[0])
+    return form
+
+
+def _told(puts: Iterable[Record]) -> Iterator[Record]:
+    for record in puts:
+        narrowed = _narrowed(record)
+        if narrowed is not None:
+            yield narrowed
+
+
+def _narrowed(record: Record) -> Record | None:
+    """Return the IPv4 part of a record, None when it has none."""
+    match record:
+        case Host():
+            return record
+        case Network(pools=pools):
+            first = next((pool for pool in pools if pool.family is Family.V4), None)
+            return replace(record, pools=(first,), reserved=()) if first else None
+        case Block(family=family):
+            return record if family is Family.V4 else None
+        case Endpoint(addresses=addresses):
+            first_address = next((each for each in addresses if Family.of(each) is Family.V4), None)
+            return replace(record, addresses=(first_address,)) if first_address else None
+        case Reservation():
+            return None
+
+
+def _is_known(key: RecordKey) -> bool:
+    """Tell whether an agent of schema 1 can read the name of a record."""
+    is_v6 = isinstance(key.key, tuple) and any(isinstance(part, IPv6Network) for part in key.key)
+    return key.kind is not Reservation and not is_v6

@@ -1,0 +1,22 @@
+"""overlayd as it was released, for tests of an upgrade: it runs as processes of its own, beside ours."""
+
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+from tests.support.lab import ROOT
+
+V010 = ROOT / "tests/data/overlayd-0.1.0.zip"
+"""The last release of schema 1."""
+
+
+def unpacked(archive: Path, directory: Path) -> Path:
+    """Unpack a release; return what goes on PYTHONPATH before everything else."""
+    with ZipFile(archive) as release:
+        release.extractall(directory)
+    return directory
+
+
+def python(tree: Path, *arguments: str) -> list[str]:
+    """Return a command that runs Python with the modules of an unpacked release in the place of ours."""
+    return ["env", f"PYTHONPATH={tree}", sys.executable, *arguments]
