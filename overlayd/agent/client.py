@@ -6,7 +6,9 @@ from ipaddress import IPv4Address
 
 import httpx
 
+from overlayd.agent.credential import Credential
 from overlayd.agent.identity import Identity
+from overlayd.agent.trust import Trust
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -29,11 +31,14 @@ class ControllerClient:
     Every method raises the `OverlayError` that the controller answered, or `Unavailable` when none answers.
     """
 
-    def __init__(self, urls: tuple[str, ...], identity: Identity) -> None:
+    def __init__(self, urls: tuple[str, ...], identity: Identity, credential: Credential | None) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._identity = identity
+        self._token = credential.token if credential else None
+        trust = credential.trust if credential else Trust(None)
+        self._extensions = trust.extensions
         # Underlay traffic never goes through a proxy of the environment.
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        self._http = httpx.AsyncClient(verify=trust.context(), timeout=_TIMEOUT, trust_env=False)
 
     @property
     def url(self) -> str:
@@ -95,7 +100,14 @@ class ControllerClient:
             params["after"] = str(after)
         timeout = httpx.Timeout(10.0, connect=2.0, read=FEED_SILENCE)
         try:
-            async with self._http.stream("GET", f"{self.url}/v1/feed", params=params, timeout=timeout) as response:
+            async with self._http.stream(
+                "GET",
+                f"{self.url}/v1/feed",
+                params=params,
+                timeout=timeout,
+                headers=self._headers(),
+                extensions=self._extensions,
+            ) as response:
                 if not response.is_success:
                     await response.aread()
                     raise problem.decode(response.status_code, response.content)
@@ -108,7 +120,14 @@ class ControllerClient:
         failures = []
         for _ in range(len(self._urls)):
             try:
-                response = await self._http.request(method, self.url + path, json=body, params=params)
+                response = await self._http.request(
+                    method,
+                    self.url + path,
+                    json=body,
+                    params=params,
+                    headers=self._headers(),
+                    extensions=self._extensions,
+                )
             except httpx.RequestError as error:
                 failures.append(f"{self.url}: {error!r}")
                 self.change_over()
@@ -117,6 +136,12 @@ class ControllerClient:
                 raise problem.decode(response.status_code, response.content)
             return _body(response)
         raise Unavailable("no controller can be reached: " + "; ".join(failures))
+
+    def _headers(self) -> dict[str, str]:
+        """Return what shows who we are; a token never travels without TLS."""
+        if self._token is None or not self.url.startswith("https://"):
+            return {}
+        return {"Authorization": f"Bearer {self._token.text}"}
 
 
 def _body(response: httpx.Response) -> Fields:

@@ -10,10 +10,12 @@ from overlayd.kernel.port import KernelError
 from overlayd.model.errors import (
     AlreadyExists,
     Exhausted,
+    Forbidden,
     InUse,
     InvalidValue,
     NotFound,
     OverlayError,
+    Unauthenticated,
     Unavailable,
 )
 from overlayd.wire import cni
@@ -30,6 +32,8 @@ _CODES: dict[type[OverlayError], Code] = {
     AlreadyExists: Code.INVALID_CONFIG,
     InUse: Code.TRY_AGAIN_LATER,
     Unavailable: Code.TRY_AGAIN_LATER,
+    Unauthenticated: Code.TRY_AGAIN_LATER,
+    Forbidden: Code.TRY_AGAIN_LATER,
     Exhausted: Code.EXHAUSTED,
     KernelError: Code.KERNEL,
 }

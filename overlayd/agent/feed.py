@@ -10,7 +10,7 @@ from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
 from overlayd.agent.client import ControllerClient
 from overlayd.model.cluster import Cluster
-from overlayd.model.errors import OverlayError
+from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated
 from overlayd.model.ids import Revision
 from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, FeedMessage, InSync, Snapshot
 
@@ -49,6 +49,7 @@ class ClusterFeed:
         """Register this host and follow the feed for ever, from one controller or another."""
         backoff = Backoff()
         while True:
+            delay = None
             try:
                 await self._client.register(name, address())
                 async for message in self._client.feed(self._resumable):
@@ -58,10 +59,11 @@ class ClusterFeed:
                         backoff.succeeded()
             except OverlayError as error:
                 self._failed(error)
+                delay = backoff.after(error)
             finally:
                 self._staged = None
             self._client.change_over()
-            await asyncio.sleep(backoff.failed())
+            await asyncio.sleep(backoff.failed() if delay is None else delay)
 
     def _take(self, message: FeedMessage) -> None:
         match message:
@@ -83,7 +85,15 @@ class ClusterFeed:
                     self.changes.set()
 
     def _failed(self, error: OverlayError) -> None:
-        if self.problem is None:
+        if isinstance(error, Unauthenticated | Forbidden):
+            if type(self.problem) is not type(error):
+                _log.error(
+                    "the controllers refuse this host's credential; going on with what is known. Let it join again",
+                    problem=str(error),
+                    controller=self.controller,
+                )
+                self.changes.set()
+        elif self.problem is None:
             _log.warning(
                 "cannot follow a controller; going on with what is known",
                 problem=str(error),

@@ -95,7 +95,7 @@ class HeldBlocks:
             except OverlayError as error:
                 # Typically the controllers have not yet heard that the last endpoint went.
                 _log.debug("block not given back yet", reason=str(error))
-                await asyncio.sleep(backoff.failed())
+                await asyncio.sleep(backoff.after(error))
                 continue
             await wake.wait(seen)
 

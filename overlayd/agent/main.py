@@ -11,13 +11,23 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent import daemon, logs
+from overlayd.agent import credential, daemon, logs
+from overlayd.agent import join as joining
+from overlayd.agent.identity import load_identity
 from overlayd.agent.settings import VXLAN_PORT, Settings
 from overlayd.model.errors import OverlayError
+from overlayd.wire.credentials import parse_join_token
 
 app = typer.Typer(
     help="The host agent of the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+
+
+DEFAULT_STATE_DIR = Path("/var/lib/overlayd")
+StateDir = Annotated[
+    Path,
+    typer.Option(envvar="OVERLAYD_STATE_DIR", help="Host id, credential and cluster cache; outlives the boot."),
+]
 
 
 class LogLevel(StrEnum):
@@ -54,9 +64,12 @@ def _root(
 @app.command()
 def run(
     controller: Annotated[
-        list[str],
-        typer.Option(envvar="OVERLAYD_CONTROLLER", help="URL of a controller; several may be given."),
-    ],
+        list[str] | None,
+        typer.Option(
+            envvar="OVERLAYD_CONTROLLER",
+            help="URL of a controller; several may be given. Those at which this host joined if unset.",
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(envvar="OVERLAYD_NAME", help="Display name of this host.")] = "",
     vtep: Annotated[
         IPv4Address | None,
@@ -68,9 +81,7 @@ def run(
         ),
     ] = None,
     vxlan_port: Annotated[int, typer.Option(envvar="OVERLAYD_VXLAN_PORT", help="UDP port of VXLAN.")] = VXLAN_PORT,
-    state_dir: Annotated[
-        Path, typer.Option(envvar="OVERLAYD_STATE_DIR", help="Host id and cluster cache; outlives the boot.")
-    ] = Path("/var/lib/overlayd"),
+    state_dir: StateDir = DEFAULT_STATE_DIR,
     resync: Annotated[
         float, typer.Option(envvar="OVERLAYD_RESYNC", help="Seconds between two looks at the whole kernel state.")
     ] = 30.0,
@@ -79,9 +90,11 @@ def run(
     """Run the agent until it is told to stop; traffic goes on without it."""
     logs.configure(log_level)
     try:
+        joined = credential.load(state_dir)
         settings = Settings(
-            controllers=tuple(controller),
+            controllers=tuple(controller or ()) or (joined.controllers if joined else ()),
             name=name or socket.gethostname(),
+            credential=joined,
             vtep=vtep,
             vxlan_port=vxlan_port,
             state_dir=state_dir,
@@ -91,6 +104,25 @@ def run(
     except (OverlayError, OSError) as error:
         typer.echo(f"overlayd: {error}", err=True)
         sys.exit(1)
+
+
+@app.command()
+def join(
+    controllers: Annotated[list[str], typer.Argument(metavar="URL...", help="URLs of controllers, https only.")],
+    token_file: Annotated[
+        Path, typer.Option("--token-file", metavar="FILE", help="A file with a join token; - is standard input.")
+    ],
+    state_dir: StateDir = DEFAULT_STATE_DIR,
+) -> None:
+    """Let this host join: exchange a join token for a credential, which `run` uses from its next start on."""
+    try:
+        token = parse_join_token(joining.read_token(token_file), "--token-file")
+        host = load_identity(state_dir).id
+        saved = credential.save(state_dir, joining.join(controllers, token, host))
+    except (OverlayError, OSError) as error:
+        typer.echo(f"overlayd: {error}", err=True)
+        sys.exit(1)
+    typer.echo(f"joined as host {host}; the credential is in {saved}. Now start or restart the agent.")
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class Publication:
                 if self.problem is None and not isinstance(error, Unavailable):
                     _log.warning("the controller refuses this host's endpoints", reason=str(error))
                 self.problem = error
-                await asyncio.sleep(backoff.failed())
+                await asyncio.sleep(backoff.after(error))
                 continue
             await wake.wait(seen)
 
@@ -90,6 +90,6 @@ async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconc
                 backoff.succeeded()
             except OverlayError as error:
                 _log.debug("status not reported yet", reason=str(error))
-                await asyncio.sleep(backoff.failed())
+                await asyncio.sleep(backoff.after(error))
                 continue
         await wake.wait(seen)

@@ -2,11 +2,13 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from overlayd.agent.credential import Credential
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import quoted
@@ -22,11 +24,13 @@ _PORT_MAX = 65535
 class Settings:
     """How one agent runs.
 
-    `vtep` None means: the source address of the route to the first controller. `resync` is in seconds.
+    `credential` is what the host got when it joined, None without TLS. `vtep` None means: the source address of the
+    route to the first controller. `resync` is in seconds.
     """
 
     controllers: tuple[str, ...]
     name: str
+    credential: Credential | None = None
     vtep: IPv4Address | None = None
     vxlan_port: int = VXLAN_PORT
     state_dir: Path = Path("/var/lib/overlayd")
@@ -35,11 +39,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` that names the option."""
-        if not self.controllers:
-            raise InvalidValue("give at least one URL", field="--controller")
-        for url in self.controllers:
-            if not _is_url(url):
-                raise InvalidValue(f"{quoted(url)} is not a URL such as http://10.0.0.1:7471", field="--controller")
+        check_urls(self.controllers, "--controller")
         check_host_name(self.name, "--name")
         if self.vtep is not None:
             check_vtep_address(self.vtep, "--vtep")
@@ -62,6 +62,15 @@ class Settings:
     def queue_dir(self) -> Path:
         """Where the CNI launcher leaves a DEL while the agent is away."""
         return self.run_dir / "del-queue"
+
+
+def check_urls(urls: Sequence[str], field: str) -> None:
+    """Raise `InvalidValue` unless these are URLs of controllers."""
+    if not urls:
+        raise InvalidValue("give at least one URL, or let the host join: overlayd join --help", field=field)
+    for url in urls:
+        if not _is_url(url):
+            raise InvalidValue(f"{quoted(url)} is not a URL such as https://10.0.0.1:7471", field=field)
 
 
 def _is_url(text: str) -> bool:

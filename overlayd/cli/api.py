@@ -7,8 +7,10 @@ from typing import cast
 
 import httpx
 
+from overlayd.agent.trust import Trust
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.wire import problem
+from overlayd.wire.credentials import AccessToken
 from overlayd.wire.fields import Fields, Json
 
 CONTROL_SOCKET = Path("/run/overlayd/control.sock")
@@ -19,10 +21,17 @@ Document = dict[str, Json]
 
 
 class Api:
-    """One controller's API. Every method raises the error that the API answers, or `Unavailable`."""
+    """One controller's API. Every method raises the error that the API answers, or `Unavailable`.
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url.rstrip("/"), timeout=_TIMEOUT, trust_env=False)
+    The token is shown with every request; it is for URLs with https only.
+    """
+
+    def __init__(self, url: str, trust: Trust, token: AccessToken | None) -> None:
+        headers = {"Authorization": f"Bearer {token.text}"} if token else {}
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), verify=trust.context(), headers=headers, timeout=_TIMEOUT, trust_env=False
+        )
+        self._extensions = trust.extensions
         self._url = url
 
     def get(self, path: str, **params: str | int | None) -> Document:
@@ -42,7 +51,7 @@ class Api:
         self, method: str, path: str, body: Document | None = None, params: dict[str, str | int] | None = None
     ) -> Document:
         try:
-            response = self._http.request(method, path, json=body, params=params)
+            response = self._http.request(method, path, json=body, params=params, extensions=self._extensions)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise InvalidValue(f"{self._url!r} is not a URL: {error}", field="--controller") from error
         except httpx.TransportError as error:

@@ -11,14 +11,15 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from overlayd.cli import tables
-from overlayd.cli.api import Api, Document, ask_agent
+from overlayd.cli import login, tables, tokens
+from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
+from overlayd.cli.access import api as _api
+from overlayd.cli.api import Document, ask_agent
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields
 
-DEFAULT_URL = "http://127.0.0.1:7471"
 POLL = 0.2
 """Seconds between two looks at the convergence."""
 
@@ -29,6 +30,10 @@ endpoint_app = typer.Typer(help="Endpoints: attachments of containers.")
 app.add_typer(network_app, name="network", no_args_is_help=True)
 app.add_typer(host_app, name="host", no_args_is_help=True)
 app.add_typer(endpoint_app, name="endpoint", no_args_is_help=True)
+app.add_typer(tokens.app, name="token", no_args_is_help=True)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
+app.command("whoami")(login.whoami)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The network's name.")]
@@ -44,19 +49,15 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback has 
 @app.callback()
 def _root(
     context: typer.Context,
-    controller: Annotated[
-        str, typer.Option(envvar="OVERLAY_CONTROLLER_URL", help="URL of a controller.")
-    ] = DEFAULT_URL,
+    controller: ControllerOption = None,
+    token_file: TokenFileOption = None,
+    ca: CaOption = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Take the options that every command shares."""
-    context.obj = controller
-
-
-def _api(context: typer.Context) -> Api:
-    return Api(context.obj)
+    context.obj = Given(controller, token_file, ca)
 
 
 @network_app.command("create")

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -33,3 +34,10 @@ def show(made: Table) -> None:
 def show_json(document: Json) -> None:
     """Print a document as JSON on stdout."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def moment(seconds: Json) -> str:
+    """Return a time, in seconds since 1970 (UTC), as people read it, in their own time zone; "" for none."""
+    if not isinstance(seconds, int | float):
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

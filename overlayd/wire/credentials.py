@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NewType
 
 from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
 
 TokenId = NewType("TokenId", str)
 
@@ -32,6 +33,7 @@ _SYSTEM = "system"
 _ID, _SECRET = rf"[0-9a-f]{{{2 * ID_BYTES}}}", rf"[0-9a-f]{{{2 * SECRET_BYTES}}}"
 _ACCESS = re.compile(rf"ovt_({_ID})_({_SECRET})", re.ASCII)
 _JOIN = re.compile(rf"ovj_({_ID})_({_SECRET})_([0-9a-f]{{64}}|{_SYSTEM})", re.ASCII)
+_TOKEN_ID = re.compile(_ID, re.ASCII)
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=\n]+)\n-----END CERTIFICATE-----\n?", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -81,6 +83,13 @@ def parse_join_token(text: str, field: str = "token") -> JoinToken:
         )
         raise InvalidValue(f"is {hint}: expected ovj_ and three groups of hexadecimal digits", field=field)
     return JoinToken(TokenId(match[1]), match[2], None if match[3] == _SYSTEM else match[3])
+
+
+def parse_token_id(text: str, field: str = "id") -> TokenId:
+    """Check a token's id."""
+    if not _TOKEN_ID.fullmatch(text):
+        raise InvalidValue(f"{quoted(text)} is not {2 * ID_BYTES} hexadecimal digits", field=field)
+    return TokenId(text)
 
 
 def parse_fingerprint(text: str, field: str = "fingerprint") -> str:

@@ -132,7 +132,7 @@ async def controller() -> AsyncIterator[Server]:
 async def client_of(*servers: Server | str) -> AsyncIterator[ControllerClient]:
     """Make a client of these controllers, in this order."""
     urls = tuple(server if isinstance(server, str) else server.url for server in servers)
-    client = ControllerClient(urls, IDENTITY)
+    client = ControllerClient(urls, IDENTITY, None)
     try:
         yield client
     finally:

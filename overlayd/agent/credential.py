@@ -1,0 +1,58 @@
+"""What a host got when it joined: its token, where the controllers are, and how to recognise them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.agent.files import write_atomically
+from overlayd.agent.trust import Trust
+from overlayd.model.errors import InvalidValue
+from overlayd.wire.credentials import AccessToken, parse_access_token
+from overlayd.wire.fields import Fields, Json
+
+_NAME = "credential.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A host's credential. `authority` is a certificate in PEM form, None where the system's roots vouch."""
+
+    controllers: tuple[str, ...]
+    token: AccessToken
+    authority: str | None
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(self.authority)
+
+
+def load(state_dir: Path) -> Credential | None:
+    """Return this host's credential, None when it has not joined; raise `InvalidValue` when the file is damaged."""
+    path = state_dir / _NAME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        fields = Fields(json.loads(content))
+        return Credential(
+            controllers=tuple(text for text in fields.items("controllers") if isinstance(text, str)),
+            token=parse_access_token(fields.text("token")),
+            authority=fields.text("authority") if fields.has("authority") else None,
+        )
+    except (ValueError, InvalidValue) as error:
+        reason = f"{error.field} {error.detail}" if isinstance(error, InvalidValue) else "it is not JSON"
+        raise InvalidValue(f"the credential is damaged: {reason}; let the host join again", field=str(path)) from None
+
+
+def save(state_dir: Path, credential: Credential) -> Path:
+    """Write this host's credential, readable by its owner only; return where it stands."""
+    path = state_dir / _NAME
+    controllers: list[Json] = [*credential.controllers]
+    document: dict[str, Json] = {
+        "controllers": controllers,
+        "token": credential.token.text,
+        "authority": credential.authority,
+    }
+    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")
+    return path

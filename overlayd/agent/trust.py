@@ -1,0 +1,62 @@
+"""Whom a client takes for a controller, and how it comes to know the controllers' certificate authority."""
+
+import ssl
+from dataclasses import dataclass
+
+import httpx
+
+from overlayd.model.errors import InvalidValue, Unavailable
+from overlayd.wire import credentials, problem
+from overlayd.wire.credentials import CONTROLLER_NAME
+
+TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a server must prove: a certificate of this authority (PEM form) for `CONTROLLER_NAME`.
+
+    `authority` None: a certificate for the host name of the URL, by whomever the system's roots vouch for.
+    """
+
+    authority: str | None
+
+    def context(self) -> ssl.SSLContext:
+        """Return what httpx verifies connections with; raise `InvalidValue` when the authority is damaged."""
+        if self.authority is None:
+            return ssl.create_default_context()
+        try:
+            return ssl.create_default_context(cadata=self.authority)
+        except ssl.SSLError as error:
+            raise InvalidValue(f"cannot be read: {error}", field="certificate authority") from None
+
+    @property
+    def extensions(self) -> dict[str, str]:
+        """What each request of httpx must carry: the name to verify, whatever address the URL names."""
+        return {} if self.authority is None else {"sni_hostname": CONTROLLER_NAME}
+
+
+def fetch_authority(url: str, fingerprint: str, field: str) -> str:
+    """Ask whoever answers at a URL for the authority's certificate, and return it if it has this fingerprint.
+
+    Nothing that is secret is sent. Raises `InvalidValue`, which names `field` as the fingerprint's origin, or
+    `Unavailable`.
+    """
+    untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    untrusting.check_hostname = False
+    untrusting.verify_mode = ssl.CERT_NONE  # the fingerprint proves what is fetched
+    with httpx.Client(verify=untrusting, timeout=TIMEOUT, trust_env=False) as http:
+        try:
+            answer = http.get(f"{url}/v1/ca")
+        except httpx.TransportError as error:
+            raise Unavailable(f"no controller answers at {url}: {error}") from error
+    if not answer.is_success:
+        raise problem.decode(answer.status_code, answer.content)
+    found = credentials.fingerprint(answer.text, f"{url}/v1/ca")
+    if found != fingerprint:
+        raise InvalidValue(
+            f"{url} does not have the certificate authority with this fingerprint, but {found}: it is not trusted,"
+            " and nothing was sent",
+            field=field,
+        )
+    return answer.text
