@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -19,12 +20,27 @@ from controller import settings
 from controller.api.app import create_app
 from controller.api.auth import INSECURE
 from controller.clock import Clock, SystemClock
+from controller.http import BoundedHttp
+from controller.identity.roles import Role
+from controller.services.founding import ADMIN
 from controller.services.keys import Unreadable
 from controller.services.overlay import Overlay
-from controller.settings import InheritedSocket, Listen, ListenOption, Settings, StoreOption
+from controller.settings import (
+    AdminTokenOption,
+    InheritedSocket,
+    InsecureOption,
+    Listen,
+    ListenOption,
+    Settings,
+    StoreOption,
+    TlsCertOption,
+    TlsKeyOption,
+    TlsNameOption,
+)
 from controller.store.embedded import EmbeddedStore, StoreRefused
-from controller.store.port import Store, StoreUnavailable
-from overlayd.model.errors import InvalidValue
+from controller.store.port import Store
+from controller.tls import Secured, StartRefused, secure
+from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
 
 _HISTORY_KEPT = 100_000
@@ -72,15 +88,22 @@ def _options(  # typer's way to options beside commands
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917 - each option is an argument
     store: StoreOption = settings.DEFAULT_STORE,
     listen: ListenOption = settings.DEFAULT_LISTEN,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_name: TlsNameOption = None,
+    admin_token_file: AdminTokenOption = None,
+    insecure: InsecureOption = False,  # noqa: FBT002 - typer's flags
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
     _configure_logging()
+    os.umask(0o077)  # the store holds the authority's key
     clock = SystemClock()
     try:
-        chosen = settings.load(store, listen)
+        tls = settings.load_tls(tls_cert, tls_key, tls_name or [], insecure=insecure)
+        chosen = settings.load(store, listen, tls, admin_token_file)
         sockets = [_bind(each) for each in chosen.listen]
         opened = EmbeddedStore.open(chosen.store, clock)
     except (InvalidValue, StoreRefused, OSError) as refused:
@@ -92,28 +115,53 @@ def run(
         for reason in _leaves(unreadable):
             _log.error("cannot go on with this store; was it written by a newer controller?", reason=str(reason))
         raise typer.Exit(1) from None
+    except* StartRefused as refusals:
+        for refusal in _leaves(refusals):
+            _log.error("cannot start", reason=str(refusal))
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def admin_token(store: StoreOption = settings.DEFAULT_STORE) -> None:
+    """Make another admin token and print it, when all are lost. No controller may have the store open."""
+    _configure_logging()
+    os.umask(0o077)
+    clock = SystemClock()
+    try:
+        opened = EmbeddedStore.open(store, clock)
+    except StoreRefused as refused:
+        _log.error("no token made", reason=str(refused))
+        raise typer.Exit(1) from None
+    typer.echo(asyncio.run(_made_admin(opened, clock)))
+
+
+async def _made_admin(store: Store, clock: Clock) -> str:
+    overlay = Overlay(store, clock, secrets.token_hex(4))
+    async with asyncio.TaskGroup() as tasks:
+        background = [tasks.create_task(store.run(), name="store")]
+        await overlay.load()
+        background.append(tasks.create_task(overlay.run(), name="overlay"))
+        made = await overlay.tokens.create(ADMIN, Role.ADMIN, None)
+        for task in background:
+            task.cancel()
+    await store.close()
+    return made.result.token.text
 
 
 async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], clock: Clock) -> None:
     """Serve on these sockets until a signal comes, then let go of the store."""
     overlay = Overlay(store, clock, secrets.token_hex(4))
-    config = uvicorn.Config(
-        create_app(overlay, INSECURE),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_keep_alive=60,
-        timeout_graceful_shutdown=_STOP_MAX,
-    )
-    server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
-        background = [
-            tasks.create_task(store.run(), name="store"),
-            tasks.create_task(_compact(store, clock), name="compaction"),
-        ]
+        background = [tasks.create_task(store.run(), name="store")]
         await overlay.load()
-        background.append(tasks.create_task(overlay.run(), name="overlay"))
+        background += [
+            tasks.create_task(overlay.run(), name="overlay"),
+            tasks.create_task(_tidy(store, overlay), name="tidying"),
+        ]
+        secured = await secure(chosen, overlay, store, sockets) if chosen.tls else None
+        if secured:
+            background.append(tasks.create_task(secured.keep(clock), name="certificate"))
+        server = _Server(_config(overlay, secured))
 
         def stop() -> None:
             _notify(chosen, "STOPPING=1")
@@ -123,7 +171,12 @@ async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], cl
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        _log.info("serving", addresses=[str(sock.getsockname()) for sock in sockets], store=str(chosen.store))
+        _log.info(
+            "serving",
+            addresses=[str(sock.getsockname()) for sock in sockets],
+            store=str(chosen.store),
+            security=_security(secured),
+        )
         _notify(chosen, "READY=1")
         await server.serve(sockets)
         await overlay.connections.withdraw()
@@ -145,13 +198,35 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-async def _compact(store: Store, clock: Clock) -> None:
+def _security(secured: Secured | None) -> str:
+    if secured is None:
+        return "none: everybody may do everything"
+    return f"TLS, authority {secured.fingerprint}" if secured.authority else "TLS with a given certificate"
+
+
+def _config(overlay: Overlay, secured: Secured | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(overlay, secured.security if secured else INSECURE),
+        http=BoundedHttp,
+        ssl_context_factory=(lambda _config, _default: secured.context) if secured else None,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=60,
+        timeout_graceful_shutdown=_STOP_MAX,
+    )
+
+
+async def _tidy(store: Store, overlay: Overlay) -> None:
+    """Forget what nobody needs any more, until cancelled."""
     while True:
         try:
             await store.compact(Revision(await store.current_revision() - _HISTORY_KEPT))
-        except StoreUnavailable as error:
+            await overlay.tokens.purge()
+        except Unavailable as error:
             _log.warning("not compacted", error=str(error))
-        await clock.sleep(_COMPACTION_INTERVAL)
+        await overlay.clock.sleep(_COMPACTION_INTERVAL)
 
 
 def _bind(listen: Listen) -> socket.socket:

@@ -82,7 +82,10 @@ class Tokens:
         """
         if role is Role.HOST:
             raise InvalidValue("a host gets its token by joining: make a join token", field="role")
-        token = mint_access_token()
+        return await self.add(mint_access_token(), name, role, ttl)
+
+    async def add(self, token: AccessToken, name: str, role: Role, ttl: int | None) -> Written[Made]:
+        """Make a token valid that was minted before; otherwise as `create`."""
         record = self._record(token, TokenKind.ACCESS, name, role, _limited(ttl, TTL_MAX))
         return await self._add(Made(token, record))
 

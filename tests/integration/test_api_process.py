@@ -36,7 +36,7 @@ class Controller:
         self._notified.settimeout(30)
         self._notified.bind(str(store.with_suffix(".notify")))
         self.process = subprocess.Popen(
-            [*COMMAND, "run", "--store", str(store), "--listen", f"fd:{fd}"],
+            [*COMMAND, "run", "--insecure", "--store", str(store), "--listen", f"fd:{fd}"],
             pass_fds=[fd],
             env={"NOTIFY_SOCKET": str(store.with_suffix(".notify")), "PYTHONPATH": ":".join(sys.path)},
             stderr=subprocess.PIPE,

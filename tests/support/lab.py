@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -161,8 +162,10 @@ class LabHost:
 
     def start_agent(self, *options: str, wait: bool = True) -> Process:
         """Start the agent; wait until it is in sync with a controller, or until its sockets are there."""
+        if self._lab.is_secure and not self.credential.exists():
+            self.join()
         command = [str(COMMANDS / "overlayd"), "run", "--name", self.name, "--resync", "2", *options]
-        for url in self._lab.urls:
+        for url in () if self._lab.is_secure else self._lab.urls:
             command += ["--controller", url]
         agent = Process(self.enter(command), self.directory / "agent.log", lasting=self._lab.lasting)
         self.agent = agent
@@ -174,6 +177,20 @@ class LabHost:
 
         eventually(ready, f"the agent of {self.name} answers{' in sync' if wait else ''}")
         return agent
+
+    @property
+    def credential(self) -> Path:
+        """Where this machine sees what the host got when it joined."""
+        return self.directory / "written/var/lib/overlayd/credential.json"
+
+    def join(self, *options: str) -> str:
+        """Let this host join with a token of its own; return what the command prints."""
+        token = self._lab.overlayctl("token", "create", "--join", *options)
+        command = [str(COMMANDS / "overlayd"), "join", *self._lab.urls, "--token-file", "-"]
+        done = self.execute(command, stdin=token)
+        if done.returncode:
+            raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
 
     def stop_agent(self, number: signal.Signals = signal.SIGTERM) -> None:
         assert self.agent is not None
@@ -246,14 +263,19 @@ def plugin_config(network: str, version: str = "1.0.0", **more: object) -> dict[
 
 
 class Lab:
-    """An underlay, a controller and hosts. Everything ends with the `with` block, or by `down` when it is lasting."""
+    """An underlay, a controller and hosts. Everything ends with the `with` block, or by `down` when it is lasting.
 
-    def __init__(self, directory: Path, hosts: int = 0, *, lasting: bool = False) -> None:
+    A secure one has TLS and tokens, as an installation has them; hosts join before their agents start.
+    """
+
+    def __init__(self, directory: Path, hosts: int = 0, *, lasting: bool = False, secure: bool = False) -> None:
         self.directory = directory
         self.lasting = lasting
+        self.is_secure = secure
+        self._scheme = "https" if secure else "http"
         self.hosts: list[LabHost] = []
         self.controller: Process | None = None
-        self.urls = [f"http://{CONTROLLER}:{PORT}"]
+        self.urls = [f"{self._scheme}://{CONTROLLER}:{PORT}"]
         self._wanted = hosts
         self._holders: list[Process] = []
         self._port = 0
@@ -336,7 +358,7 @@ class Lab:
     @property
     def api_url(self) -> str:
         """The controller's API as this machine reaches it, on loopback."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{self._scheme}://127.0.0.1:{self._port}"
 
     def start_controller(self, port: int = 0) -> Process:
         """Start the controller: on the underlay for the agents, and on this machine's loopback for us."""
@@ -344,6 +366,7 @@ class Lab:
             self._port = local.getsockname()[1]
             command = [str(COMMANDS / "overlay-controller"), "run", "--store", str(self.directory / "store.db")]
             command += ["--listen", f"{CONTROLLER}:{PORT}", "--listen", f"fd:{local.fileno()}"]
+            command += [] if self.is_secure else ["--insecure"]
             controller = Process(
                 self.enter_underlay(command),
                 self.directory / "controller.log",
@@ -355,21 +378,35 @@ class Lab:
         def ready() -> bool:
             controller.check()
             try:
-                return httpx.get(f"{self.api_url}/healthz", trust_env=False).is_success
+                return httpx.get(f"{self.api_url}/healthz", trust_env=False, verify=self.trust()).is_success
             except httpx.TransportError:
                 return False
 
         eventually(ready, "the controller answers")
         return controller
 
+    def trust(self) -> ssl.SSLContext:
+        """Return what a client trusts: the authority of a secure lab, once there is one."""
+        known = self.directory / "ca.pem"
+        return ssl.create_default_context(cafile=known if known.exists() else None)
+
     def stop_controller(self, number: signal.Signals = signal.SIGTERM) -> None:
         assert self.controller is not None
         self.controller.stop(number)
         self.controller = None
 
+    @property
+    def as_admin(self) -> dict[str, str]:
+        """The environment in which `overlayctl` acts as an administrator."""
+        found = {"OVERLAY_CONTROLLER_URL": self.api_url}
+        if self.is_secure:
+            found["OVERLAY_TOKEN_FILE"] = str(self.directory / "admin-token")
+            found["OVERLAY_CA_FILE"] = str(self.directory / "ca.pem")
+        return found
+
     def overlayctl(self, *arguments: str, columns: int = 160) -> str:
         """Run the administrator's command; return its output or fail with all of it."""
-        environment = {**os.environ, "OVERLAY_CONTROLLER_URL": self.api_url, "COLUMNS": str(columns)}
+        environment = {**os.environ, **self.as_admin, "COLUMNS": str(columns)}
         command = [str(COMMANDS / "overlayctl"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:

@@ -25,7 +25,7 @@ def blocks(heading: str) -> list[str]:
 
 
 def test_each_role_is_installed_by_the_script_that_vagrant_uses() -> None:
-    (controller,) = blocks("Controller")
+    controller, _ = blocks("Controller")
     agent, *_ = blocks("Agent, on every host")
     assert controller.startswith("sudo packaging/install.sh controller\n")
     assert agent.startswith("sudo packaging/install.sh agent\n")
@@ -62,6 +62,30 @@ def follow(host: LabHost, commands: str, environment: Mapping[str, str]) -> str:
     )
     assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+@pytest.mark.usefixtures("root")
+def test_a_controller_is_logged_in_at_and_a_host_joins_as_printed(tmp_path: Path, stand_in: StandIn) -> None:
+    """Only where things are differs: the store beside the lab, and the lab's address of the controller."""
+    _, login = blocks("Controller")
+    _, joining, starting = blocks("Agent, on every host")[:3]
+    stand_in("sudo", 'exec "$@"')
+    stand_in("systemctl", "exit 0")
+    with Lab(tmp_path / "lab", hosts=2, secure=True) as lab:
+        lab.start_controller()
+        administrator, host = lab.hosts
+        stand_ins = stand_in("ssh", f'shift; exec nsenter --target={host.pid} --net --mount "$@"')
+        environment = {"PATH": f"{stand_ins}:{COMMANDS}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+        def here(commands: str) -> str:
+            places = commands.replace("/var/lib/overlay-controller/", f"{lab.directory}/")
+            return places.replace("127.0.0.1", CONTROLLER).replace("10.0.0.1", CONTROLLER)
+
+        assert "as admin (admin)" in follow(administrator, here(login), environment)
+        assert "joined as host" in follow(administrator, here(joining), environment)
+        host.start_agent()
+        follow(host, starting, environment)
+        assert '"connected": true' in follow(administrator, "overlayctl host list --json", environment)
 
 
 @pytest.mark.usefixtures("root")

@@ -211,6 +211,8 @@ def test_a_vagrant_machine_gets_the_settings_of_the_documentation(machine: Machi
     machine.run(PROVISION, "10.0.0.1", "controller", "agent")
     documented = (ROOT / "docs/install.md").read_text()
     for role in ("controller", "agent"):
-        line = machine.read(f"/etc/overlayd/{role}.env").strip()
-        assert f"echo '{line}' | sudo tee -a /etc/overlayd/{role}.env" in documented
+        for line in machine.read(f"/etc/overlayd/{role}.env").splitlines():
+            assert f"echo '{line}' | sudo tee -a /etc/overlayd/{role}.env" in documented
+    url = machine.read("/etc/environment").splitlines()[-1]
+    assert f"export {url}\n" in documented
     assert machine.called()[-1] == "systemctl start overlay-controller overlayd"

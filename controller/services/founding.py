@@ -1,0 +1,67 @@
+"""What the first controller of a store makes: the certificate authority that all share, and a first admin token."""
+
+import os
+from pathlib import Path
+
+from controller.identity.authority import Authority, utc
+from controller.identity.roles import Role
+from controller.identity.tokens import mint_access_token
+from controller.services import keys
+from controller.services.overlay import Overlay
+from controller.store.port import Committed, Compare, KeyValue, Put, Store, Transaction
+from overlayd.model.ids import Revision
+
+ADMIN = "admin"
+"""The name of the first token."""
+
+
+async def shared_authority(store: Store, now: float) -> Authority:
+    """Return the authority of a store, which is made by whoever asks first; `now` is in seconds since 1970 (UTC).
+
+    Raises `ValueError` when it is damaged.
+    """
+    while True:
+        found = await store.get(keys.AUTHORITY)
+        if found is not None:
+            return _decoded(found)
+        made = Authority.create(utc(now))
+        put = Put(keys.AUTHORITY, keys.encode({"certificate": made.certificate, "key": made.key}))
+        if isinstance(await store.commit(Transaction((Compare(keys.AUTHORITY, Revision(0)),), (put,))), Committed):
+            return made
+
+
+async def ensure_admin(overlay: Overlay, path: Path) -> bool:
+    """Make an admin token and write it to a file, unless there is an admin token; return whether one was made.
+
+    The file comes first: a token that nobody has would lock everybody out. Raises `OSError`.
+    """
+    now = overlay.clock.wall()
+    if any(record.role is Role.ADMIN and not record.is_expired(now) for record in overlay.tokens.all()):
+        return False
+    token = mint_access_token()
+    write_secret(path, token.text)
+    await overlay.tokens.add(token, ADMIN, Role.ADMIN, None)
+    return True
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a line to a file that its owner alone can read; raise `OSError`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(descriptor)
+
+
+def write_public(path: Path, text: str) -> None:
+    """Write a file that everybody can read who gets into its directory; raise `OSError`."""
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+def _decoded(found: KeyValue) -> Authority:
+    fields = keys.decode(found.value)
+    authority = Authority(fields.text("certificate"), fields.text("key"))
+    authority.check()
+    return authority

@@ -1,0 +1,144 @@
+"""TLS of a controller: the certificate that it shows, its own or a given one, for as long as it runs."""
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+
+import structlog
+
+from controller.api.auth import Security
+from controller.clock import Clock
+from controller.identity.authority import Authority, Issued, utc
+from controller.services.founding import ensure_admin, shared_authority, write_public
+from controller.services.overlay import Overlay
+from controller.settings import GivenCertificate, OwnCertificate, Settings, Tls
+from controller.store.port import Store
+from overlayd.model.errors import InvalidValue
+
+_RENEWAL = 12 * 3600.0
+"""Seconds: addresses come and go, and given files are replaced before they expire."""
+
+_ADDRESSES_MAX = 100
+"""How many addresses a certificate names; clients of ours look for none of them."""
+
+_LOCAL_V4 = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
+"""In /proc/net/fib_trie: the routes by which the kernel knows its own addresses."""
+
+_log = structlog.get_logger()
+
+
+class StartRefused(Exception):
+    """What a secure start needs cannot be read or written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """What connections are served with (`context`), and where its certificate comes from.
+
+    `authority` is the cluster's own, None for given files; `listens` are addresses to name in a certificate.
+    """
+
+    context: ssl.SSLContext
+    tls: Tls
+    authority: Authority | None
+    listens: tuple[IPv4Address | IPv6Address, ...]
+
+    @property
+    def security(self) -> Security:
+        return Security(self.authority.certificate if self.authority else None, is_open=False)
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.authority.fingerprint if self.authority else None
+
+    def load(self, now: float) -> None:
+        """Serve new connections with the certificate as it is now; raise `InvalidValue`."""
+        match self.tls:
+            case OwnCertificate(names):
+                assert self.authority is not None  # noqa: S101 - see `secure`
+                addresses = dict.fromkeys((*self.listens, *_addresses_among(names), *local_addresses()))
+                dns = (*names, socket.gethostname(), "localhost")
+                _load_issued(self.context, self.authority.issue(dns, [*addresses][:_ADDRESSES_MAX], utc(now)))
+            case GivenCertificate():
+                _load_given(self.context, self.tls)
+
+    async def keep(self, clock: Clock) -> None:
+        """Load the certificate anew, again and again, until cancelled."""
+        while True:
+            await clock.sleep(_RENEWAL)
+            try:
+                self.load(clock.wall())
+            except InvalidValue as error:
+                _log.warning("the certificate was not renewed", reason=str(error))
+
+
+async def secure(chosen: Settings, overlay: Overlay, store: Store, sockets: Iterable[socket.socket]) -> Secured:
+    """Prepare TLS and, at a first start, the authority and an admin token; raise `StartRefused`."""
+    if chosen.tls is None:
+        raise ValueError("TLS was not asked for")
+    try:
+        is_own = isinstance(chosen.tls, OwnCertificate)
+        authority = await shared_authority(store, overlay.clock.wall()) if is_own else None
+        secured = Secured(_context(), chosen.tls, authority, _listens(sockets))
+        secured.load(overlay.clock.wall())
+        if authority:
+            write_public(chosen.admin_token.with_name("ca.pem"), authority.certificate)
+        if await ensure_admin(overlay, chosen.admin_token):
+            _log.info("made an admin token", file=str(chosen.admin_token))
+    except (ValueError, OSError, InvalidValue) as error:
+        raise StartRefused(str(error)) from error
+    return secured
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _listens(sockets: Iterable[socket.socket]) -> tuple[IPv4Address | IPv6Address, ...]:
+    """Return the addresses at which sockets listen, but not those that stand for all."""
+    addresses = [ip_address(str(sock.getsockname()[0]).partition("%")[0]) for sock in sockets]
+    return tuple(address for address in addresses if not address.is_unspecified)
+
+
+def local_addresses() -> list[IPv4Address | IPv6Address]:
+    """Return the addresses of this machine, but no link-local ones."""
+    found: list[IPv4Address | IPv6Address] = []
+    with suppress(FileNotFoundError):
+        found += [IPv4Address(text) for text in _LOCAL_V4.findall(Path("/proc/net/fib_trie").read_text())]
+    with suppress(FileNotFoundError):  # without IPv6
+        found += [IPv6Address(bytes.fromhex(line[:32])) for line in Path("/proc/net/if_inet6").read_text().splitlines()]
+    return sorted({each for each in found if not each.is_link_local}, key=lambda each: (each.version, int(each)))
+
+
+def _addresses_among(names: Iterable[str]) -> list[IPv4Address | IPv6Address]:
+    found = []
+    for name in names:
+        with suppress(ValueError):
+            found.append(ip_address(name))
+    return found
+
+
+def _load_issued(context: ssl.SSLContext, issued: Issued) -> None:
+    """Load a certificate from memory: OpenSSL's interface takes files, and a private key belongs in none."""
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(issued.key + issued.certificate)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+
+
+def _load_given(context: ssl.SSLContext, given: GivenCertificate) -> None:
+    try:
+        # Without a password of ours, OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(given.certificate, given.key, password="")
+    except OSError as error:
+        raise InvalidValue(f"{given.certificate} and {given.key} cannot be used: {error}", field="--tls-cert") from None
