@@ -1,7 +1,8 @@
 """The store port: a revisioned key-value store with compare-and-swap, leases and watches.
 
 It promises no more than etcd v3 gives. Keys are text ordered by their UTF-8 bytes, a prefix ends in "/". Every
-committed transaction that writes moves the store's revision by exactly one, and all its writes carry that revision.
+committed transaction that writes moves the store's revision by exactly one, and all its writes carry that revision; one
+that has nothing to write may move it or not.
 
 Every operation may raise `StoreUnavailable`. After a write raised it, the write happened entirely or not at all, and
 only a read can tell which.
@@ -16,8 +17,9 @@ from overlayd.model.ids import Revision
 
 LeaseId = NewType("LeaseId", int)
 
-TRANSACTION_MAX = 128
-"""The most compares, and the most operations, in one transaction (etcd's default for --max-txn-ops)."""
+TRANSACTION_MAX = 120
+"""The most compares, and the most operations, in one transaction: etcd takes 128 (--max-txn-ops), and its store adds
+some of its own."""
 
 PAGE_MAX = 1000
 """The most keys that one page of a list holds."""

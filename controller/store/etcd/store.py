@@ -1,0 +1,225 @@
+"""The store in an etcd cluster (v3.4 or newer), shared by any number of controllers."""
+
+import math
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import grpc
+
+from controller.clock import Clock
+from controller.store.etcd import codec
+from controller.store.etcd import rpc_pb2 as rpc
+from controller.store.etcd.cluster import EtcdCluster
+from controller.store.etcd.connection import (
+    ATTEMPT_MAX,
+    CALL_MAX,
+    COMPACT,
+    LEASE_GRANT,
+    LEASE_KEEP_ALIVE,
+    LEASE_REVOKE,
+    RANGE,
+    TXN,
+    CallFailed,
+    Connection,
+    Refused,
+)
+from controller.store.etcd.slots import PREFIX as SLOTS
+from controller.store.etcd.slots import Claim, Slots
+from controller.store.etcd.watching import Watch
+from controller.store.port import (
+    PAGE_MAX,
+    Changes,
+    Committed,
+    Compacted,
+    Conflict,
+    KeyValue,
+    LeaseId,
+    LeaseLost,
+    Page,
+    Put,
+    StoreUnavailable,
+    Transaction,
+)
+from overlayd.model.ids import Revision
+
+_CLEANING_INTERVAL = 3600.0
+"""Seconds between looks for slots that dead controllers left."""
+
+_SLOT_LIFE = 100_000
+"""Revisions after which a slot that nobody wrote counts as left. Its user would notice, and take another one."""
+
+
+class EtcdStore:
+    """A `Store` in etcd. Made inside the event loop that uses it."""
+
+    def __init__(self, cluster: EtcdCluster, clock: Clock) -> None:
+        self._clock = clock
+        self._connection = Connection(cluster, clock)
+        self._slots = Slots()
+
+    async def run(self) -> None:
+        """Clean up behind controllers that died, now and then, until cancelled."""
+        while True:
+            await self._clock.sleep(_CLEANING_INTERVAL)
+            try:
+                await self._clean()
+            except StoreUnavailable:
+                continue  # there is always another time
+
+    async def close(self) -> None:
+        with suppress(StoreUnavailable):  # another controller finds what is left
+            await self._delete_slots(self._slots.prefix, None)
+        await self._connection.close()
+
+    async def current_revision(self) -> Revision:
+        answer = await self._repeat_range(rpc.RangeRequest(key=b"\0"))
+        return Revision(answer.header.revision)
+
+    async def get(self, key: str, revision: Revision | None = None) -> KeyValue | None:
+        answer = await self._repeat_range(rpc.RangeRequest(key=key.encode(), revision=revision or 0))
+        return next((codec.key_value(found) for found in answer.kvs), None)
+
+    async def page(
+        self,
+        prefix: str,
+        *,
+        limit: int = PAGE_MAX,
+        after_key: str | None = None,
+        revision: Revision | None = None,
+    ) -> Page:
+        request = rpc.RangeRequest(
+            key=codec.first_below(after_key or prefix),
+            range_end=codec.end_of(prefix),
+            limit=limit,
+            revision=revision or 0,
+        )
+        answer = await self._repeat_range(request)
+        at = revision or Revision(answer.header.revision)
+        return Page(tuple(codec.key_value(found) for found in answer.kvs), at, answer.more)
+
+    async def commit(self, transaction: Transaction) -> Committed | Conflict:
+        compares = [codec.compare(wanted) for wanted in transaction.compares]
+        ops = [codec.operation(op) for op in transaction.ops]
+        deadline = self._clock.now() + CALL_MAX
+        while True:
+            with self._slots.claimed() as claim:
+                request = rpc.TxnRequest(
+                    compare=[*compares, claim.compare()], success=[*ops, claim.put()], failure=[claim.read()]
+                )
+                outcome = await self._committed(transaction, request, claim)
+            if outcome is not None:
+                return outcome
+            if self._clock.now() >= deadline:
+                raise StoreUnavailable("etcd answers no transaction in time")
+
+    async def _committed(
+        self, transaction: Transaction, request: rpc.TxnRequest, claim: Claim
+    ) -> Committed | Conflict | None:
+        """Return what became of a transaction; None when it did not happen and never will, and may be asked again."""
+        endpoint = self._connection.endpoint
+        try:
+            answer = await self._connection.once(endpoint, TXN, request)
+        except CallFailed:
+            self._connection.leave(endpoint)
+            try:
+                happened = claim.happened(await self._connection.repeat(TXN, claim.question()))
+            except Refused as refused:
+                raise _unavailable(refused) from None
+            return None if happened is None else Committed(happened)
+        except Refused as refused:
+            leases = [op.lease for op in transaction.ops if isinstance(op, Put) and op.lease is not None]
+            if refused.code is grpc.StatusCode.NOT_FOUND and leases:
+                raise LeaseLost(leases[0]) from None
+            raise _unavailable(refused) from None
+        revision = Revision(answer.header.revision)
+        if answer.succeeded:
+            claim.slot.revision = revision
+            return Committed(revision)
+        if claim.is_lost(answer):
+            claim.slot.revision = Revision(0)
+            return None
+        return Conflict(revision)
+
+    async def grant(self, ttl: float) -> LeaseId:
+        lease = LeaseId(secrets.randbits(62) + 1)  # ours, so that a grant whose answer was lost can be repeated
+        try:
+            await self._connection.repeat(LEASE_GRANT, rpc.LeaseGrantRequest(TTL=math.ceil(ttl), ID=lease))
+        except Refused as refused:
+            if refused.code is not grpc.StatusCode.FAILED_PRECONDITION:  # granted already
+                raise _unavailable(refused) from None
+        return lease
+
+    async def keep_alive(self, lease: LeaseId) -> None:
+        deadline = self._clock.now() + CALL_MAX
+        while True:
+            endpoint = self._connection.endpoint
+            try:
+                await self._keep_alive(lease)
+            except CallFailed as failed:
+                self._connection.leave(endpoint)
+                if self._clock.now() >= deadline:
+                    raise StoreUnavailable(f"etcd does not keep a lease: {failed}") from None
+                await self._clock.sleep(0.1)
+            else:
+                return
+
+    async def revoke(self, lease: LeaseId) -> None:
+        try:
+            await self._connection.repeat(LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=lease))
+        except Refused as refused:
+            if refused.code is not grpc.StatusCode.NOT_FOUND:  # gone already
+                raise _unavailable(refused) from None
+
+    async def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[Changes]:
+        async for changes in Watch(self._connection, self._clock, prefix, after_revision).changes():
+            yield changes
+
+    async def compact(self, revision: Revision) -> None:
+        if revision <= 0:
+            return
+        try:
+            await self._connection.repeat(COMPACT, rpc.CompactionRequest(revision=revision))
+        except Refused as refused:
+            if refused.code is not grpc.StatusCode.OUT_OF_RANGE:  # compacted already
+                raise _unavailable(refused) from None
+
+    async def _repeat_range(self, request: rpc.RangeRequest) -> rpc.RangeResponse:
+        try:
+            return await self._connection.repeat(RANGE, request)
+        except Refused as refused:
+            if refused.code is grpc.StatusCode.OUT_OF_RANGE:
+                raise Compacted from None
+            raise _unavailable(refused) from None
+
+    async def _keep_alive(self, lease: LeaseId) -> None:
+        endpoint = self._connection.endpoint
+        stream = endpoint.stream(LEASE_KEEP_ALIVE, await self._connection.metadata(endpoint), ATTEMPT_MAX)
+        try:
+            await stream.write(rpc.LeaseKeepAliveRequest(ID=lease))
+            answer = await stream.read()
+        finally:
+            stream.cancel()
+        if answer.TTL <= 0:
+            raise LeaseLost(lease)
+
+    async def _clean(self) -> None:
+        await self._delete_slots(SLOTS, Revision(await self.current_revision() - _SLOT_LIFE))
+
+    async def _delete_slots(self, prefix: str, until: Revision | None) -> None:
+        """Delete slots below a prefix, those last written before a revision only if one is given."""
+        page = await self.page(prefix)
+        for found in page.items:
+            if until is None or found.mod_revision < until:
+                unchanged = rpc.Compare(
+                    target=rpc.Compare.MOD,
+                    result=rpc.Compare.EQUAL,
+                    key=found.key.encode(),
+                    mod_revision=found.mod_revision,
+                )
+                delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=found.key.encode()))
+                await self._connection.repeat(TXN, rpc.TxnRequest(compare=[unchanged], success=[delete]))
+
+
+def _unavailable(refused: Refused) -> StoreUnavailable:
+    return StoreUnavailable(f"etcd refuses: {refused}")

@@ -1,0 +1,132 @@
+"""An etcd cluster of child processes on loopback, which can be killed, frozen and started again, node by node."""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.support.processes import Process, eventually
+
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a disk that is slow to sync would only make elections more likely
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Where one node listens."""
+
+    name: str
+    client_port: int
+    peer_port: int
+
+    @property
+    def endpoint(self) -> str:
+        """What clients connect to."""
+        return f"127.0.0.1:{self.client_port}"
+
+
+class EtcdCluster:
+    """So many nodes. All of them, and their data, are gone when the context ends."""
+
+    def __init__(self, size: int = 1, flags: tuple[str, ...] = (), scheme: str = "http") -> None:
+        self._flags = flags
+        self._scheme = scheme
+        ports = _free_ports(2 * size)
+        self.nodes = [Node(f"n{index}", ports[2 * index], ports[2 * index + 1]) for index in range(size)]
+        self._running: dict[int, Process] = {}
+        self.directory = Path(tempfile.mkdtemp(prefix="overlay-etcd-", dir=_MEMORY if _MEMORY.is_dir() else None))
+
+    def __enter__(self) -> Self:
+        """Start every node, and return when they have a leader."""
+        for index in range(len(self.nodes)):
+            self.launch(index)
+        self.await_health()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every node and remove its data."""
+        for index in list(self._running):
+            self.kill(index)
+        shutil.rmtree(self.directory)
+
+    @property
+    def url(self) -> str:
+        """The store's URL."""
+        return f"{'etcds' if self._scheme == 'https' else 'etcd'}://{','.join(node.endpoint for node in self.nodes)}"
+
+    def launch(self, index: int) -> None:
+        """Start a node, with the data that it had; does not wait for it."""
+        node = self.nodes[index]
+        peers = ",".join(f"{each.name}=http://127.0.0.1:{each.peer_port}" for each in self.nodes)
+        command = [
+            "etcd",
+            *("--name", node.name),
+            *("--data-dir", str(self.directory / node.name)),
+            *("--listen-client-urls", f"{self._scheme}://{node.endpoint}"),
+            *("--advertise-client-urls", f"{self._scheme}://{node.endpoint}"),
+            *("--listen-peer-urls", f"http://127.0.0.1:{node.peer_port}"),
+            *("--initial-advertise-peer-urls", f"http://127.0.0.1:{node.peer_port}"),
+            *("--initial-cluster", peers),
+            *("--logger", "zap", "--log-level", "error"),
+            *self._flags,
+        ]
+        self._running[index] = Process(command, self.directory / f"{node.name}.log", env=_environment())
+
+    def kill(self, index: int) -> None:
+        """Kill a node, frozen or not."""
+        self._running.pop(index).kill()
+
+    def freeze(self, index: int) -> None:
+        """Keep a node from running: its connections stay, and nobody answers."""
+        self._running[index].send(signal.SIGSTOP)
+
+    def thaw(self, index: int) -> None:
+        """Let a frozen node go on."""
+        self._running[index].send(signal.SIGCONT)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The nodes that were started and not killed."""
+        return tuple(sorted(self._running))
+
+    def await_health(self) -> None:
+        """Return when every running node serves reads, which takes a leader."""
+        for index in self.running:
+            eventually(partial(self.serves, index), f"etcd node {index} serves", timeout=30)
+
+    def serves(self, index: int) -> bool:
+        """Tell whether a node answers a read that takes a leader."""
+        self._running[index].check()
+        try:
+            answer = httpx.get(f"{self._scheme}://{self.nodes[index].endpoint}/health", timeout=2, verify=False)  # noqa: S501 - it is ours
+        except httpx.HTTPError:
+            return False
+        return answer.is_success and answer.json().get("health") == "true"
+
+    def post(self, path: str, body: dict[str, str]) -> dict[str, object]:
+        """Call a method through etcd's JSON gateway, as ``/v3/auth/enable``, and return the answer."""
+        answer = httpx.post(f"{self._scheme}://{self.nodes[0].endpoint}{path}", json=body, timeout=10, verify=False)  # noqa: S501
+        answer.raise_for_status()
+        found: dict[str, object] = answer.json()
+        return found
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports: list[int] = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
