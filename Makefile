@@ -4,12 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system demo demo-down test lint bench lock clean
+.PHONY: help venv system demo demo-down test lint bench lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
-PACKAGES := python3-venv iproute2 iputils-ping ruby systemd
+PACKAGES := etcd-server python3-venv iproute2 iputils-ping ruby systemd
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
 missing = comm -23 <(printf '%s\n' $(1) | sort) \
@@ -89,6 +89,9 @@ lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versio
 	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	@! grep -nE '/|^-' requirements.lock requirements-dev.lock || \
 		{ echo "A lock file names a host, a path or an option of pip" >&2; exit 1; }
+
+proto: venv ## make the messages of etcd anew of rpc.proto
+	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. controller/store/etcd/rpc.proto
 
 clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

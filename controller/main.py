@@ -22,23 +22,28 @@ from controller.api.auth import INSECURE
 from controller.clock import Clock, SystemClock
 from controller.http import BoundedHttp
 from controller.identity.roles import Role
-from controller.services.founding import ADMIN
-from controller.services.keys import Unreadable
-from controller.services.overlay import Overlay
-from controller.settings import (
+from controller.options import (
     AdminTokenOption,
-    InheritedSocket,
+    EtcdCaOption,
+    EtcdCertificateOption,
+    EtcdKeyOption,
+    EtcdPasswordOption,
+    EtcdUserOption,
     InsecureOption,
-    Listen,
     ListenOption,
-    Settings,
     StoreOption,
     TlsCertOption,
     TlsKeyOption,
     TlsNameOption,
 )
-from controller.store.embedded import EmbeddedStore, StoreRefused
-from controller.store.port import Store
+from controller.services.founding import ADMIN
+from controller.services.keys import Unreadable
+from controller.services.overlay import Overlay
+from controller.settings import InheritedSocket, Listen, Settings
+from controller.store.embedded import StoreRefused
+from controller.store.etcd.cluster import Certificates
+from controller.store.opening import StoreChoice, open_store
+from controller.store.port import Store, StoreUnavailable
 from controller.tls import Secured, StartRefused, secure
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
@@ -48,6 +53,9 @@ _HISTORY_KEPT = 100_000
 
 _COMPACTION_INTERVAL = 300.0
 """Seconds."""
+
+_LOAD_INTERVAL = 1.0
+"""Seconds between attempts to read a store that cannot be reached at the start."""
 
 _STOP_MAX = 1
 """Seconds that requests under way have at a stop."""
@@ -88,7 +96,7 @@ def _options(  # typer's way to options beside commands
 
 
 @app.command()
-def run(  # noqa: PLR0913, PLR0917 - each option is an argument
+def run(
     store: StoreOption = settings.DEFAULT_STORE,
     listen: ListenOption = settings.DEFAULT_LISTEN,
     tls_cert: TlsCertOption = None,
@@ -96,6 +104,11 @@ def run(  # noqa: PLR0913, PLR0917 - each option is an argument
     tls_name: TlsNameOption = None,
     admin_token_file: AdminTokenOption = None,
     insecure: InsecureOption = False,  # noqa: FBT002 - typer's flags
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertificateOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_user: EtcdUserOption = None,
+    etcd_password_file: EtcdPasswordOption = None,
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
     _configure_logging()
@@ -103,39 +116,47 @@ def run(  # noqa: PLR0913, PLR0917 - each option is an argument
     clock = SystemClock()
     try:
         tls = settings.load_tls(tls_cert, tls_key, tls_name or [], insecure=insecure)
-        chosen = settings.load(store, listen, tls, admin_token_file)
+        choice = settings.parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file)
+        chosen = settings.load(choice, listen, tls, admin_token_file)
         sockets = [_bind(each) for each in chosen.listen]
-        opened = EmbeddedStore.open(chosen.store, clock)
-    except (InvalidValue, StoreRefused, OSError) as refused:
+    except (InvalidValue, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
         raise typer.Exit(1) from None
     try:
-        asyncio.run(serve(chosen, opened, sockets, clock))
+        asyncio.run(serve(chosen, sockets, clock))
     except* Unreadable as unreadable:
         for reason in _leaves(unreadable):
             _log.error("cannot go on with this store; was it written by a newer controller?", reason=str(reason))
         raise typer.Exit(1) from None
-    except* StartRefused as refusals:
+    except* (StartRefused, StoreRefused) as refusals:
         for refusal in _leaves(refusals):
             _log.error("cannot start", reason=str(refusal))
         raise typer.Exit(1) from None
 
 
 @app.command()
-def admin_token(store: StoreOption = settings.DEFAULT_STORE) -> None:
-    """Make another admin token and print it, when all are lost. No controller may have the store open."""
+def admin_token(
+    store: StoreOption = settings.DEFAULT_STORE,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertificateOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_user: EtcdUserOption = None,
+    etcd_password_file: EtcdPasswordOption = None,
+) -> None:
+    """Make another admin token and print it, when all are lost. No controller may have the store's file open."""
     _configure_logging()
     os.umask(0o077)
-    clock = SystemClock()
     try:
-        opened = EmbeddedStore.open(store, clock)
-    except StoreRefused as refused:
+        choice = settings.parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file)
+        typer.echo(asyncio.run(_made_admin(choice, SystemClock())))
+    except (InvalidValue, StoreRefused) as refused:
         _log.error("no token made", reason=str(refused))
         raise typer.Exit(1) from None
-    typer.echo(asyncio.run(_made_admin(opened, clock)))
 
 
-async def _made_admin(store: Store, clock: Clock) -> str:
+async def _made_admin(choice: StoreChoice, clock: Clock) -> str:
+    """Make an admin token; raises `StoreRefused`."""
+    store = open_store(choice, clock)
     overlay = Overlay(store, clock, secrets.token_hex(4))
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(store.run(), name="store")]
@@ -148,12 +169,13 @@ async def _made_admin(store: Store, clock: Clock) -> str:
     return made.result.token.text
 
 
-async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], clock: Clock) -> None:
-    """Serve on these sockets until a signal comes, then let go of the store."""
+async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> None:
+    """Serve on these sockets until a signal comes; raises `StoreRefused`."""
+    store = open_store(chosen.store, clock)
     overlay = Overlay(store, clock, secrets.token_hex(4))
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(store.run(), name="store")]
-        await overlay.load()
+        await _load(overlay, clock)
         background += [
             tasks.create_task(overlay.run(), name="overlay"),
             tasks.create_task(_tidy(store, overlay), name="tidying"),
@@ -179,7 +201,10 @@ async def serve(chosen: Settings, store: Store, sockets: list[socket.socket], cl
         )
         _notify(chosen, "READY=1")
         await server.serve(sockets)
-        await overlay.connections.withdraw()
+        try:
+            await overlay.connections.withdraw()
+        except StoreUnavailable as error:
+            _log.warning("hosts count as connected until the lease of this controller ends", error=str(error))
         for task in background:
             task.cancel()
     await store.close()
@@ -216,6 +241,21 @@ def _config(overlay: Overlay, secured: Secured | None) -> uvicorn.Config:
         timeout_keep_alive=60,
         timeout_graceful_shutdown=_STOP_MAX,
     )
+
+
+async def _load(overlay: Overlay, clock: Clock) -> None:
+    """Read the store, as soon as it can be read."""
+    waiting = False
+    while True:
+        try:
+            await overlay.load()
+        except StoreUnavailable as error:
+            if not waiting:
+                _log.warning("waiting for the store", error=str(error))
+            waiting = True
+            await clock.sleep(_LOAD_INTERVAL)
+        else:
+            return
 
 
 async def _tidy(store: Store, overlay: Overlay) -> None:

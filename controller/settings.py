@@ -3,69 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
+from controller.store.opening import StoreChoice
 from overlayd.model.errors import InvalidValue
 
-StoreOption = Annotated[
-    Path,
-    typer.Option("--store", envvar="OVERLAY_CONTROLLER_STORE", help="The SQLite file of the store.", dir_okay=False),
-]
-ListenOption = Annotated[
-    list[str],
-    typer.Option(
-        "--listen",
-        envvar="OVERLAY_CONTROLLER_LISTEN",
-        help="Where to listen: HOST:PORT, or fd:N for a bound socket that the parent hands over. May be repeated.",
-    ),
-]
-
-TlsCertOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tls-cert",
-        envvar="OVERLAY_CONTROLLER_TLS_CERT",
-        help="A certificate (PEM, with its chain) that the system's roots on hosts and elsewhere vouch for. "
-        "Without one the controller issues its own.",
-        dir_okay=False,
-    ),
-]
-TlsKeyOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tls-key", envvar="OVERLAY_CONTROLLER_TLS_KEY", help="The private key of --tls-cert.", dir_okay=False
-    ),
-]
-TlsNameOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tls-name",
-        envvar="OVERLAY_CONTROLLER_TLS_NAME",
-        help="A further DNS name or address for the controller's own certificate. May be repeated.",
-    ),
-]
-InsecureOption = Annotated[
-    bool,
-    typer.Option(
-        "--insecure",
-        envvar="OVERLAY_CONTROLLER_INSECURE",
-        help="Serve without TLS, and let everybody do everything: for a demonstration.",
-    ),
-]
-AdminTokenOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--admin-token-file",
-        envvar="OVERLAY_CONTROLLER_ADMIN_TOKEN_FILE",
-        help="Where the first start leaves the first token; beside the store if unset. "
-        "The authority's certificate stands beside it, in ca.pem.",
-        dir_okay=False,
-    ),
-]
-
-DEFAULT_STORE = Path("/var/lib/overlay-controller/store.db")
+DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
 DEFAULT_LISTEN = ["127.0.0.1:7471"]
 
 _PORT_MAX = 65535
@@ -114,22 +57,27 @@ class Settings:
     `tls` None: neither TLS nor tokens.
     """
 
-    store: Path
+    store: StoreChoice
     listen: tuple[Listen, ...]
     tls: Tls | None
     admin_token: Path
     notify: str | None
 
 
-def load(store: Path, listen: list[str], tls: Tls | None, admin_token: Path | None) -> Settings:
+def load(store: StoreChoice, listen: list[str], tls: Tls | None, admin_token: Path | None) -> Settings:
     """Return the settings; raise `InvalidValue` that names the option."""
     return Settings(
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
         tls=tls,
-        admin_token=admin_token or store.with_name("admin-token"),
+        admin_token=admin_token or _state_file(store, "admin-token"),
         notify=os.environ.get("NOTIFY_SOCKET"),
     )
+
+
+def _state_file(store: StoreChoice, name: str) -> Path:
+    """Return where a file of the controller's own stands: beside the store, if that is a file."""
+    return (store if isinstance(store, Path) else Path(DEFAULT_STORE)).with_name(name)
 
 
 def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure: bool) -> Tls | None:
@@ -145,6 +93,28 @@ def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure:
     if names:
         raise InvalidValue("is for the controller's own certificate: --tls-cert has names already", field="--tls-name")
     return GivenCertificate(cert, key)
+
+
+def parse_store(text: str, certificates: Certificates, user: str | None, password_file: Path | None) -> StoreChoice:
+    """Read which store to use; raise `InvalidValue` that names the option."""
+    if (user is None) != (password_file is None):
+        raise InvalidValue("a user and the file of its password go together", field="--etcd-user")
+    for option, file in (
+        ("--etcd-ca", certificates.ca),
+        ("--etcd-cert", certificates.certificate),
+        ("--etcd-key", certificates.key),
+        ("--etcd-password-file", password_file),
+    ):
+        if file is not None and not file.is_file():
+            raise InvalidValue(f"there is no file {file}", field=option)
+    if is_url(text):
+        login = Login(user, password_file) if user is not None and password_file is not None else None
+        return parse_url(text, certificates, login, "--store")
+    if "://" in text:
+        raise InvalidValue(f"{text!r} is neither a file nor etcd://HOST:PORT", field="--store")
+    if user is not None or certificates != Certificates():
+        raise InvalidValue("the --etcd options are for an etcd store", field="--store")
+    return Path(text)
 
 
 def parse_listen(text: str) -> Listen:

@@ -11,7 +11,7 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.store.embedded import EmbeddedStore
-from controller.store.etcd.cluster import Tls, parse_url
+from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import (
     TRANSACTION_MAX,
@@ -71,7 +71,7 @@ class Etcd:
     """A cluster of etcd. What a test leaves in it, the next one removes."""
 
     def __init__(self, cluster: EtcdCluster) -> None:
-        self._cluster = parse_url(cluster.url, Tls(None, None, None), None, "--store")
+        self._cluster = parse_url(cluster.url, Certificates(), None, "--store")
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Store]:

@@ -14,12 +14,12 @@ _PORT = 2379
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class Certificates:
     """PEM files: what the servers' certificates are checked against (None: the system's roots), and our own."""
 
-    ca: Path | None
-    certificate: Path | None
-    key: Path | None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class EtcdCluster:
-    """The client endpoints (HOST:PORT) of one cluster. `tls` None: in the clear."""
+    """The client endpoints (HOST:PORT) of one cluster. Without `certificates` in the clear."""
 
     endpoints: tuple[str, ...]
-    tls: Tls | None = None
+    certificates: Certificates | None = None
     login: Login | None = None
 
     def __str__(self) -> str:
         """Return the URL."""
-        return f"{TLS_SCHEME if self.tls else PLAIN_SCHEME}://{','.join(self.endpoints)}"
+        return f"{TLS_SCHEME if self.certificates else PLAIN_SCHEME}://{','.join(self.endpoints)}"
 
 
 def is_url(text: str) -> bool:
@@ -48,15 +48,15 @@ def is_url(text: str) -> bool:
     return text.partition("://")[0] in {PLAIN_SCHEME, TLS_SCHEME}
 
 
-def parse_url(url: str, tls: Tls, login: Login | None, field: str) -> EtcdCluster:
+def parse_url(url: str, certificates: Certificates, login: Login | None, field: str) -> EtcdCluster:
     """Read ``etcd://HOST[:PORT],HOST[:PORT]…``, or ``etcds://`` for TLS; raise `InvalidValue`."""
     scheme, _, rest = url.partition("://")
     endpoints = tuple(_endpoint(part, field) for part in rest.removesuffix("/").split(","))
     if scheme == TLS_SCHEME:
-        if (tls.certificate is None) != (tls.key is None):
+        if (certificates.certificate is None) != (certificates.key is None):
             raise InvalidValue("a certificate and its key go together", field="--etcd-cert")
-        return EtcdCluster(endpoints, tls, login)
-    if tls != Tls(None, None, None):
+        return EtcdCluster(endpoints, certificates, login)
+    if certificates != Certificates():
         raise InvalidValue(f"certificates are for {TLS_SCHEME}:// only", field=field)
     return EtcdCluster(endpoints, None, login)
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from controller.clock import Clock
 from controller.store.etcd import rpc_pb2 as rpc
-from controller.store.etcd.cluster import EtcdCluster, Login, Tls
+from controller.store.etcd.cluster import Certificates, EtcdCluster, Login
 from controller.store.port import StoreUnavailable
 
 R = TypeVar("R", bound=Message)
@@ -83,12 +83,12 @@ class Refused(Exception):
 class Endpoint:
     """One endpoint of the cluster."""
 
-    def __init__(self, target: str, tls: Tls | None) -> None:
+    def __init__(self, target: str, certificates: Certificates | None) -> None:
         self.target = target
-        if tls is None:
+        if certificates is None:
             self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
         else:
-            self._channel = grpc.aio.secure_channel(target, _credentials(tls), options=_OPTIONS)
+            self._channel = grpc.aio.secure_channel(target, _credentials(certificates), options=_OPTIONS)
 
     async def close(self) -> None:
         await self._channel.close()
@@ -156,7 +156,7 @@ class Connection:
         self._clock = clock
         self._login = cluster.login
         self._token: str | None = None
-        self._endpoints = [Endpoint(target, cluster.tls) for target in cluster.endpoints]
+        self._endpoints = [Endpoint(target, cluster.certificates) for target in cluster.endpoints]
 
     @property
     def endpoint(self) -> Endpoint:
@@ -233,11 +233,11 @@ async def _authenticate(endpoint: Endpoint, login: Login) -> str:
     return answer.token
 
 
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+def _credentials(files: Certificates) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
-        tls.ca.read_bytes() if tls.ca else None,
-        tls.key.read_bytes() if tls.key else None,
-        tls.certificate.read_bytes() if tls.certificate else None,
+        files.ca.read_bytes() if files.ca else None,
+        files.key.read_bytes() if files.key else None,
+        files.certificate.read_bytes() if files.certificate else None,
     )
 
 

@@ -1,0 +1,90 @@
+"""The options of `overlay-controller`, each with its variable in the environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="OVERLAY_CONTROLLER_STORE",
+        metavar="FILE|URL",
+        help="The SQLite file of the store; or an etcd cluster: etcd://HOST:PORT,HOST:PORT…, etcds:// for TLS.",
+    ),
+]
+EtcdCaOption = Annotated[
+    Path | None,
+    typer.Option("--etcd-ca", envvar="OVERLAY_CONTROLLER_ETCD_CA", help="Who signs etcd's certificates (PEM)."),
+]
+EtcdCertificateOption = Annotated[
+    Path | None,
+    typer.Option("--etcd-cert", envvar="OVERLAY_CONTROLLER_ETCD_CERT", help="Our certificate for etcd (PEM)."),
+]
+EtcdKeyOption = Annotated[
+    Path | None,
+    typer.Option("--etcd-key", envvar="OVERLAY_CONTROLLER_ETCD_KEY", help="The key of our certificate for etcd (PEM)."),
+]
+EtcdUserOption = Annotated[
+    str | None, typer.Option("--etcd-user", envvar="OVERLAY_CONTROLLER_ETCD_USER", help="The user of etcd.")
+]
+EtcdPasswordOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--etcd-password-file",
+        envvar="OVERLAY_CONTROLLER_ETCD_PASSWORD_FILE",
+        help="The file that holds the user's password.",
+    ),
+]
+ListenOption = Annotated[
+    list[str],
+    typer.Option(
+        "--listen",
+        envvar="OVERLAY_CONTROLLER_LISTEN",
+        help="Where to listen: HOST:PORT, or fd:N for a bound socket that the parent hands over. May be repeated.",
+    ),
+]
+
+TlsCertOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        envvar="OVERLAY_CONTROLLER_TLS_CERT",
+        help="A certificate (PEM, with its chain) that the system's roots on hosts and elsewhere vouch for. "
+        "Without one the controller issues its own.",
+        dir_okay=False,
+    ),
+]
+TlsKeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-key", envvar="OVERLAY_CONTROLLER_TLS_KEY", help="The private key of --tls-cert.", dir_okay=False
+    ),
+]
+TlsNameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tls-name",
+        envvar="OVERLAY_CONTROLLER_TLS_NAME",
+        help="A further DNS name or address for the controller's own certificate. May be repeated.",
+    ),
+]
+InsecureOption = Annotated[
+    bool,
+    typer.Option(
+        "--insecure",
+        envvar="OVERLAY_CONTROLLER_INSECURE",
+        help="Serve without TLS, and let everybody do everything: for a demonstration.",
+    ),
+]
+AdminTokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--admin-token-file",
+        envvar="OVERLAY_CONTROLLER_ADMIN_TOKEN_FILE",
+        help="Where the first start leaves the first token; beside the store if unset. "
+        "The authority's certificate stands beside it, in ca.pem.",
+        dir_okay=False,
+    ),
+]
