@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -81,7 +80,7 @@ def old_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldReader]:
     """Read a line as overlayd 0.1.0 does; return the line that it would have written itself."""
     tree = released.unpacked(released.V010, tmp_path_factory.mktemp("released"))
     command = released.python(tree, "-c", OLD_READER)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path("/")) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
         into, out_of = process.stdin, process.stdout

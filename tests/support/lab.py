@@ -23,6 +23,7 @@ from typing import Self
 import httpx
 
 from cni.install import conflist
+from tests.support import released
 from tests.support.processes import Pid, Process, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,11 @@ def run(command: Sequence[str], **options: object) -> str:
     if done.returncode:
         raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return str(done.stdout)
+
+
+def program(name: str, release: Path | None) -> list[str]:
+    """Return what starts a command of this tree, or of an unpacked release."""
+    return released.command(release, name) if release else [str(COMMANDS / name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +166,11 @@ class LabHost:
         """Run a command on this host; return its output or fail with all of it."""
         return run(self.enter(command))
 
-    def start_agent(self, *options: str, wait: bool = True) -> Process:
+    def start_agent(self, *options: str, wait: bool = True, release: Path | None = None) -> Process:
         """Start the agent; wait until it is in sync with a controller, or until its sockets are there."""
         if self._lab.is_secure and not self.credential.exists():
             self.join()
-        command = [str(COMMANDS / "overlayd"), "run", "--name", self.name, "--resync", "2", *options]
+        command = [*program("overlayd", release), "run", "--name", self.name, "--resync", "2", *options]
         for url in () if self._lab.is_secure else self._lab.urls:
             command += ["--controller", url]
         agent = Process(self.enter(command), self.directory / "agent.log", lasting=self._lab.lasting)
@@ -360,13 +366,13 @@ class Lab:
         """The controller's API as this machine reaches it, on loopback."""
         return f"{self._scheme}://127.0.0.1:{self._port}"
 
-    def start_controller(self, port: int = 0) -> Process:
+    def start_controller(self, port: int = 0, release: Path | None = None) -> Process:
         """Start the controller: on the underlay for the agents, and on this machine's loopback for us."""
         with socket.create_server(("127.0.0.1", port or self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = [str(COMMANDS / "overlay-controller"), "run", "--store", str(self.directory / "store.db")]
+            command = [*program("overlay-controller", release), "run", "--store", str(self.directory / "store.db")]
             command += ["--listen", f"{CONTROLLER}:{PORT}", "--listen", f"fd:{local.fileno()}"]
-            command += [] if self.is_secure else ["--insecure"]
+            command += [] if self.is_secure or release else ["--insecure"]  # which 0.1.0 was always
             controller = Process(
                 self.enter_underlay(command),
                 self.directory / "controller.log",

@@ -4,9 +4,7 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-from tests.support.lab import ROOT
-
-V010 = ROOT / "tests/data/overlayd-0.1.0.zip"
+V010 = Path(__file__).resolve().parents[1] / "data/overlayd-0.1.0.zip"
 """The last release of schema 1."""
 
 
@@ -19,4 +17,10 @@ def unpacked(archive: Path, directory: Path) -> Path:
 
 def python(tree: Path, *arguments: str) -> list[str]:
     """Return a command that runs Python with the modules of an unpacked release in the place of ours."""
-    return ["env", f"PYTHONPATH={tree}", sys.executable, *arguments]
+    return ["env", f"PYTHONPATH={tree}", sys.executable, "-P", *arguments]
+
+
+def command(tree: Path, name: str) -> list[str]:
+    """Return what starts a command of an unpacked release."""
+    module = {"overlayd": "overlayd.agent.main", "overlay-controller": "controller.main"}[name]
+    return python(tree, "-c", f"from {module} import main; main()")
