@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
 from controller.services.intent import Intent
+from controller.services.space import Space, Withholding
 from overlayd.model.address import IpAddress, IpNetwork, contains, overlap
 from overlayd.model.errors import InUse, InvalidValue
 from overlayd.model.network import Network, Pool
+from overlayd.model.reservation import Reservation
 
 
 def check_fields(before: Network, after: Network) -> None:
@@ -36,16 +38,43 @@ def newly_reserved(before: Network, after: Network) -> tuple[IpNetwork, ...]:
     return tuple(kept for kept in after.reserved if not any(contains(whole, kept) for whole in covered))
 
 
-def check_blocks(intent: Intent, before: Network, after: Network) -> None:
-    """Raise `InUse` when a host owns a block of a removed pool, or one that a newly reserved range overlaps."""
+def check_holdings(intent: Intent, space: Space, before: Network, after: Network) -> None:
+    """Raise `InUse` when something is in what an amendment takes away.
+
+    In a removed pool that is a block, an address in quarantine or a reservation; in a newly reserved range a block; in
+    a range that is reserved no longer a reservation for whose address no unit is withheld.
+    """
     gone, kept = removed_pools(before, after), newly_reserved(before, after)
-    if not gone and not kept:
-        return
-    for block in intent.blocks_in(before.name):
+    for block in intent.blocks_in(before.name) if gone or kept else ():
         if any(contains(pool.range, block.cidr) for pool in gone):
             raise InUse(f"block {block.cidr} belongs to host {block.host}; its range cannot go", field="pools")
         if clash := next((each for each in kept if overlap(each, block.cidr)), None):
             raise InUse(f"{clash} overlaps block {block.cidr} of host {block.host}", field="reserved")
+    for reservation in intent.reservations_in(before.name):
+        for address in reservation.addresses:
+            _check_reservation(space, before, after, reservation, address)
+    for pool in gone:
+        if part := _in_quarantine(space, pool):
+            raise InUse(f"{part} is in quarantine after its release; its range cannot go yet", field="pools")
+
+
+def _check_reservation(
+    space: Space, before: Network, after: Network, reservation: Reservation, address: IpAddress
+) -> None:
+    if not any(address in pool.range for pool in after.pools):
+        raise InUse(f"{address} belongs to reservation {reservation.name}; its range cannot go", field="pools")
+    if is_reserved(before, address) and not is_reserved(after, address):
+        unit = space.unit(address)
+        if unit is None or space.withheld.get(unit) is not Withholding.RESERVATIONS:
+            raise InUse(
+                f"{address} belongs to reservation {reservation.name}, and hosts may get the block around it",
+                field="reserved",
+            )
+
+
+def _in_quarantine(space: Space, pool: Pool) -> IpNetwork | IpAddress | None:
+    unit = next((unit for unit in space.withheld if contains(pool.range, unit)), None)
+    return unit or next((address for address in space.resting if address in pool.range), None)
 
 
 def is_reserved(network: Network, address: IpAddress) -> bool:

@@ -1,33 +1,46 @@
 """Blocks: which part of a network's range belongs to which host."""
 
 from collections.abc import Collection
-from functools import lru_cache
-from ipaddress import ip_network
+from random import Random
 
-from controller.services import keys
+from controller.services import keys, units
+from controller.services.choice import Choice
 from controller.services.hosts import Hosts
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
-from controller.store.port import Compare, Delete, Put
-from overlayd.ipam.blocks import free_block
+from controller.services.quarantine import Quarantine
+from controller.services.removals import Removals
+from controller.store.port import LeaseId, Put
 from overlayd.model import ids
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
-from overlayd.model.errors import Exhausted, InUse, InvalidValue, OverlayError
+from overlayd.model.errors import InUse, InvalidValue
+from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName
-from overlayd.model.network import Network, NetworkState
+from overlayd.model.network import NetworkState
 
 
 class Blocks:
     """The blocks of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, networks: Networks, hosts: Hosts) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what there is to know of a block
+        self,
+        mirror: Mirror,
+        journal: Journal,
+        quarantine: Quarantine,
+        networks: Networks,
+        hosts: Hosts,
+        chance: Random,
+    ) -> None:
         self._mirror = mirror
         self._journal = journal
+        self._quarantine = quarantine
         self._networks = networks
         self._hosts = hosts
+        self._chance = chance
+        self._removals = Removals(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Block]:
         """Return the blocks of a network, of a host, of a host in a network, or all."""
@@ -41,21 +54,28 @@ class Blocks:
     ) -> Written[Block]:
         """Return a block of a family that the host owns beside those it says it holds, a new one if need be.
 
-        Asked again after a lost answer, it returns the block of that answer. Raises `NotFound`, `Exhausted`, or `InUse`
-        when the network is being deleted.
+        The new one is of the first pool of that family that has a free one. Asked again after a lost answer, it returns
+        the block of that answer. Raises `NotFound`, `Exhausted`, `InvalidValue` when the network has no such pool, or
+        `InUse` when the network is being deleted or the host is to get nothing new.
         """
+        choice = Choice(self._chance)
 
         def draft() -> Draft[Block]:
             found, owner = self._networks.get(network), self._hosts.get(host)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {network} is being deleted", field="network")
+            _refuse_unless_active(owner)
             owned = [block for block in self.select(network, host) if block.family is family]
             unheld = [block for block in owned if block.cidr not in held]
             if unheld:
                 return Draft(min(unheld, key=lambda block: int(block.cidr.network_address)))
-            block = Block(network, self._free(found, family), owner.id)
+            choice.attempt()
+            unit = choice.among(units.free(self._mirror, self._journal, found, family))
+            if unit is None:
+                raise units.exhausted(self._mirror, found, family)
+            block = Block(network, unit, owner.id)
             key, holdings = keys.of(block), keys.holdings(host)
-            compared = (key, holdings, keys.network(network), keys.host(host))
+            compared = (key, keys.withheld(network, unit), holdings, keys.network(network), keys.host(host))
             return Draft(
                 block,
                 tuple(self._journal.unchanged(each) for each in compared),
@@ -65,44 +85,27 @@ class Blocks:
         return await self._journal.write(draft)
 
     async def release(self, network: NetworkName, cidr: IpNetwork, host: HostId) -> Written[None]:
-        """Give back a block. The last block of a DELETING network takes the network with it.
+        """Give back a block, which goes into quarantine. The last block of a DELETING network takes it along.
 
         A block that does not exist is given back already. Raises `NotFound`, `InvalidValue` when another host owns the
         block, `InUse` while endpoints of the host have addresses in it.
         """
 
-        def draft() -> Draft[None]:
+        def draft(lease: LeaseId) -> Draft[None]:
             block = self._mirror.intent.find(RecordKey(Block, (network, cidr)))
             if not isinstance(block, Block):
                 return Draft(None)
-            found = self._networks.get(network)
             self._refuse_release(block, host)
-            guards, removed = self._network_of_released(found, block)
+            removal = self._removals.block(self._networks.get(network), block, lease)
             holdings = keys.holdings(host)
             return Draft(
                 None,
-                (self._journal.unchanged(keys.of(block)), self._journal.unchanged(holdings), *guards),
-                (Delete(keys.of(block)), Put(holdings, keys.EMPTY), *removed),
+                (self._journal.unchanged(holdings), *removal.compares),
+                (Put(holdings, keys.EMPTY), *removal.ops),
             )
 
         self._hosts.get(host)
-        return await self._journal.write(draft)
-
-    def _free(self, network: Network, family: Family) -> IpNetwork:
-        taken = self._taken(network)
-        exhausted = InvalidValue(f"network {network.name} has no IPv{family} range", field="family")
-        error: OverlayError = exhausted
-        for pool in network.pools:
-            if pool.family is family:
-                try:
-                    return free_block(pool, taken)
-                except Exhausted as full:
-                    error = full
-        raise error
-
-    def _taken(self, network: Network) -> list[IpNetwork]:
-        owned = [block.cidr for block in self._mirror.intent.blocks_in(network.name)]
-        return owned + [_parsed(cidr) for cidr in self._journal.underway(keys.blocks_of(network.name))]
+        return await self._quarantine.write(draft)
 
     def _refuse_release(self, block: Block, host: HostId) -> None:
         if block.host != host:
@@ -113,19 +116,13 @@ class Blocks:
                 container = ids.quoted(endpoint.container_id)
                 raise InUse(f"{used[0]} of block {block.cidr} belongs to container {container}")
 
-    def _network_of_released(self, network: Network, block: Block) -> tuple[tuple[Compare, ...], tuple[Delete, ...]]:
-        """Return what must hold of the network for the block to go, and what of it goes too."""
-        unchanged = self._journal.unchanged(keys.network(network.name))
-        if network.state is NetworkState.ACTIVE:
-            return (unchanged,), ()
-        other = next((other for other in self._mirror.intent.blocks_in(network.name) if other != block), None)
-        if other is None:  # and none can come: nobody acquires a block of a DELETING network
-            return (unchanged,), (Delete(keys.network(network.name)), Delete(keys.vni(network.vni)))
-        # Of two hosts that release the last two blocks at once, one finds its witness gone and looks again.
-        return (unchanged, self._journal.unchanged(keys.of(other))), ()
 
-
-@lru_cache(maxsize=1024)
-def _parsed(cidr: str) -> IpNetwork:
-    """Return a range; the same few are asked for again and again while many hosts join at once."""
-    return ip_network(cidr)
+def _refuse_unless_active(host: Host) -> None:
+    match host.state:
+        case HostState.DRAINING:
+            raise InUse(
+                f"host {host.name} is draining and gets no block; overlayctl host resume {host.id} lets it",
+                field="host",
+            )
+        case HostState.FORGETTING:
+            raise InUse(f"host {host.name} is being forgotten and gets no block", field="host")

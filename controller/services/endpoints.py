@@ -4,18 +4,23 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain, islice
 
-from controller.services import keys
+from controller.services import amendments, keys
 from controller.services.hosts import Hosts
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
-from controller.store.port import Delete, Put
+from controller.services.removals import Removal, Removals
+from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, InvalidValue
+from overlayd.model.errors import AlreadyExists, InUse, InvalidValue
+from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName
 
 _STEP = 100
-"""How many endpoints one transaction changes; a store takes 128 operations, and some are for its guards."""
+"""How many endpoints one step looks at."""
+
+_ROOM = 110
+"""How many compares, and how many operations, a step may have; a store takes 128, and some are for its guards."""
 
 
 class Endpoints:
@@ -25,6 +30,7 @@ class Endpoints:
         self._mirror = mirror
         self._journal = journal
         self._hosts = hosts
+        self._removals = Removals(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Endpoint]:
         """Return the endpoints in a network, of a host, of a host in a network, or all."""
@@ -36,8 +42,8 @@ class Endpoints:
     async def publish(self, host: HostId, puts: Sequence[Endpoint], deletes: Collection[EndpointKey]) -> Written[None]:
         """Add, replace and remove endpoints of a host; one that is not the host's is removed already.
 
-        Raises `NotFound`, `InvalidValue` (``puts[3].address`` lies in no block of the host) or `AlreadyExists`, and
-        then has changed nothing.
+        Raises `NotFound`, `InvalidValue` (``puts[3].addresses`` lie in no block of the host and in no reservation that
+        the endpoint holds), `AlreadyExists`, or `InUse` when the host is being forgotten; then nothing has changed.
         """
         return await self._converge(host, "puts", puts, lambda: deletes)
 
@@ -74,30 +80,52 @@ class Endpoints:
         return Written(None, written.revision)
 
     def _draft(self, host: HostId, step: Sequence[Endpoint | EndpointKey]) -> Draft[bool]:
-        """Return the draft of one step; its result tells whether there was anything to do."""
+        """Return the draft of one step, of as many of these as have room in it; its result tells whether any is."""
+        if self._hosts.get(host).state is HostState.FORGETTING:
+            raise InUse(f"host {host} is being forgotten", field="host")
         if not step:
             return Draft(result=False)
         holdings = keys.holdings(host)
-        compares, ops = [self._journal.unchanged(holdings)], list[Put | Delete]([Put(holdings, keys.EMPTY)])
+        compares: list[Compare | Unmodified] = [self._journal.unchanged(key) for key in (holdings, keys.host(host))]
+        ops: list[Put | Delete] = [Put(holdings, keys.EMPTY)]
         for item in step:
-            if isinstance(item, Endpoint):
-                key = keys.of(item)
-                compares.append(self._journal.unchanged(key))
-                ops.append(self._mirror.put(item))
-            else:
-                ops.append(Delete(keys.endpoint(item)))
+            change = self._put(item) if isinstance(item, Endpoint) else self._removals.endpoint(item)
+            if max(len(compares) + len(change.compares), len(ops) + len(change.ops)) > _ROOM:
+                break
+            compares += change.compares
+            ops += change.ops
         return Draft(True, tuple(compares), tuple(ops))  # noqa: FBT003 - the result, as in every draft
+
+    def _put(self, endpoint: Endpoint) -> Removal:
+        """Return the write of an endpoint, which holds while it holds the reservations of its addresses."""
+        reservations = [
+            reservation
+            for address in endpoint.addresses
+            if (reservation := self._mirror.intent.reservation_at(endpoint.network, address))
+        ]
+        compared = (keys.of(endpoint), *(keys.of(reservation) for reservation in reservations))
+        return Removal(tuple(self._journal.unchanged(key) for key in compared), (self._mirror.put(endpoint),))
 
     def _check(self, host: HostId, endpoint: Endpoint, field: str) -> None:
         if endpoint.host != host:
             raise InvalidValue(f"host {host} cannot publish for {endpoint.host}", field=f"{field}.host")
-        owned = self._mirror.intent.blocks_of(host)
+        intent = self._mirror.intent
+        owned = [block.cidr for block in intent.blocks_of(host) if block.network == endpoint.network]
         for address in endpoint.addresses:
-            if not any(endpoint.network == block.network and address in block.cidr for block in owned):
+            reservation = intent.reservation_at(endpoint.network, address)
+            if reservation and reservation not in intent.held_by(endpoint.key):
+                raise AlreadyExists(
+                    f"{address} is held by reservation {reservation.name} of network {endpoint.network}, which the"
+                    " container has not claimed, or which another one has claimed since",
+                    field=f"{field}.addresses",
+                )
+            if not reservation and not any(address in cidr for cidr in owned):
                 raise InvalidValue(
                     f"{address} is in no block of network {endpoint.network} that host {host} owns",
                     field=f"{field}.addresses",
                 )
+            if not reservation and amendments.is_reserved(intent.networks[endpoint.network], address):
+                raise InvalidValue(f"{address} is reserved in {endpoint.network}", field=f"{field}.addresses")
 
     def _refuse_doubles(
         self, host: HostId, field: str, puts: Sequence[Endpoint], deleted: frozenset[EndpointKey]

@@ -3,13 +3,16 @@
 from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
+from random import Random
 
 from controller.services import keys
+from controller.services.choice import Choice
+from controller.services.departures import Departures
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
-from controller.store.port import Compare, Delete, Put
+from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model import ids
-from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound
+from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, Unavailable
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber, Revision
 
@@ -17,9 +20,11 @@ from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber, Revision
 class Hosts:
     """The hosts of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+    def __init__(self, mirror: Mirror, journal: Journal, departures: Departures, chance: Random) -> None:
         self._mirror = mirror
         self._journal = journal
+        self._chance = chance
+        self._departures = departures
 
     def all(self) -> Collection[Host]:
         return self._mirror.intent.hosts.values()
@@ -35,13 +40,17 @@ class Hosts:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
         Raises `InvalidValue`; `AlreadyExists` when another host has the address (field `address`), or a second host
-        goes by the same id (field `id`); `Exhausted` when no number is left.
+        goes by the same id (field `id`); `Exhausted` when no number is left; `Unavailable` while a host with this id or
+        address is being forgotten, or its address rests after that.
         """
+        choice = Choice(self._chance)
 
         def draft() -> Draft[Host]:
             known = self._mirror.intent.hosts.get(host_id)
             if known is None:
-                return self._first(Host(host_id, self._free_number(), name, address))
+                return self._first(Host(host_id, self._free_number(choice), name, address))
+            if known.state is HostState.FORGETTING:
+                raise Unavailable(f"host {host_id} is being forgotten; it can register anew after that")
             if known.address != address:
                 self._refuse_double(known, address, instance)
             return self._again(known, replace(known, name=name, address=address))
@@ -69,6 +78,27 @@ class Hosts:
             raise InvalidValue("a host is forgotten by deleting it", field="state")
         await self._journal.reach(expected)
         return await self._journal.write(draft)
+
+    async def forget(self, host_id: HostId, expected: Revision | None = None) -> Written[None]:
+        """Give back all that a host had which is gone for good; its number and address rest as its blocks do.
+
+        Goes on where an earlier attempt was interrupted. Raises `NotFound`, `Stale`, or `InUse` while it is connected.
+        """
+
+        def draft() -> Draft[None]:
+            known, key = self.get(host_id), keys.host(host_id)
+            self._journal.expect(key, expected)
+            if known.state is HostState.FORGETTING:
+                return Draft(None)
+            if self._mirror.presence(host_id):
+                raise InUse(f"host {known.name} is connected; stop its agent, or drain it, before it is forgotten")
+            unconnected = Unmodified(keys.presences_of(host_id), self._mirror.revision)
+            forgetting = self._mirror.put(replace(known, state=HostState.FORGETTING))
+            return Draft(None, (self._journal.unchanged(key), unconnected), (forgetting,))
+
+        await self._journal.reach(expected)
+        await self._journal.write(draft)
+        return await self._departures.complete(host_id)
 
     def _first(self, host: Host) -> Draft[Host]:
         keep, put = self._claim_address(host)
@@ -99,6 +129,8 @@ class Hosts:
         if holder:
             raise AlreadyExists(f"{host.address} is the address of host {holder.id} ({holder.name})", field="address")
         key = keys.vtep(host.address)
+        if holder is None and self._mirror.mod_revision(key) > 0:
+            raise Unavailable(f"{host.address} was the address of a host that was forgotten, and is in quarantine")
         return self._journal.unchanged(key), Put(key, keys.claim(host.id))
 
     def _refuse_double(self, known: Host, address: IPv4Address, instance: str) -> None:
@@ -110,8 +142,10 @@ class Hosts:
                 field="id",
             )
 
-    def _free_number(self) -> HostNumber:
-        for number in range(1, HOST_NUMBER_MAX + 1):
-            if not self._journal.is_taken(keys.number(HostNumber(number))):
-                return HostNumber(number)
-        raise Exhausted(f"all {HOST_NUMBER_MAX} host numbers are taken")
+    def _free_number(self, choice: Choice) -> HostNumber:
+        choice.attempt()
+        taken = {int(number) for number in self._journal.underway(keys.NUMBERS)}
+        number = choice.among(number for number in self._mirror.occupancy.numbers if number not in taken)
+        if number is None:
+            raise Exhausted(f"all {HOST_NUMBER_MAX} host numbers are taken")
+        return HostNumber(number)

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from controller.services import keys, presence, token_records
 from controller.services.intent import Change, Intent, RecordChange
+from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
 from controller.store.port import Changes, Event, KeyValue
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import HostId, Revision
+from overlayd.model.network import Network
 from overlayd.wire.credentials import TokenId
 from overlayd.wire.unknown import NOTHING, Unknown
 
@@ -25,11 +27,12 @@ class _Entry(NamedTuple):
 
 
 class Image:
-    """The records, the presences, the tokens, and the modification revision of every key."""
+    """The records, the presences, the tokens, what is free, and the modification revision of every key."""
 
     def __init__(self) -> None:
         self.revision = Revision(0)
         self.intent = Intent()
+        self.occupancy = Occupancy()
         self.tokens: dict[TokenId, TokenRecord] = {}
         self._entries: dict[str, _Entry] = {}
         self._presences: defaultdict[HostId, dict[str, Presence]] = defaultdict(dict)
@@ -77,7 +80,11 @@ class Image:
                 del self._presences[host]
         if event.key.startswith(keys.TOKENS):
             self.tokens.pop(TokenId(event.key.removeprefix(keys.TOKENS)), None)
-        return self.intent.remove(entry.record) if entry and entry.record else None
+        self.occupancy.take_in(event.key, None)
+        change = self.intent.remove(entry.record) if entry and entry.record else None
+        if change and isinstance(change.before, Network):
+            self.occupancy.set_network(change.before.name, None)
+        return change
 
     def _is_untold(self, change: RecordChange) -> bool:
         record = change.after or change.before
@@ -94,6 +101,8 @@ class Image:
         if keys.is_record(key):
             record, unknown = keys.decode_record(key, value)
             change = self.intent.put(record)
+            if isinstance(record, Network):
+                self.occupancy.set_network(record.name, record)
         self._entries[key] = _Entry(revision, change.key if change else None, unknown)
         if key.startswith(keys.PRESENCE):
             decoded = presence.decode(value)
@@ -103,4 +112,5 @@ class Image:
         if key.startswith(keys.TOKENS):
             token = token_records.decode(value)
             self.tokens[token.id] = token
+        self.occupancy.take_in(key, value)
         return change

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from overlayd.model.address import IpNetwork
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block, BlockKey
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -42,6 +42,8 @@ class Intent:
         self._reservations: defaultdict[NetworkName, dict[ReservationKey, Reservation]] = defaultdict(dict)
         self._blocks_by_host: defaultdict[HostId, dict[BlockKey, Block]] = defaultdict(dict)
         self._endpoints_by_host: defaultdict[HostId, dict[EndpointKey, Endpoint]] = defaultdict(dict)
+        self._reservations_by_address: dict[tuple[NetworkName, IpAddress], Reservation] = {}
+        self._reservations_by_holder: defaultdict[EndpointKey, dict[ReservationKey, Reservation]] = defaultdict(dict)
 
     @property
     def networks(self) -> Mapping[NetworkName, Network]:
@@ -80,6 +82,14 @@ class Intent:
     def reservations_in(self, network: NetworkName) -> Collection[Reservation]:
         return self._reservations_in(network).values()
 
+    def reservation_at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
+        """Return the reservation that has an address, None when it is not reserved for a name."""
+        return self._reservations_by_address.get((network, address))
+
+    def held_by(self, endpoint: EndpointKey) -> Collection[Reservation]:
+        """Return the reservations that an interface holds."""
+        return self._reservations_by_holder[endpoint].values() if endpoint in self._reservations_by_holder else ()
+
     def reservations(self) -> list[Reservation]:
         return [reservation for table in self._reservations.values() for reservation in table.values()]
 
@@ -117,6 +127,10 @@ class Intent:
                 self._endpoints_by_host[record.host][record.key] = record
             case Reservation():
                 self._reservations[record.network][record.key] = record
+                for address in record.addresses:
+                    self._reservations_by_address[record.network, address] = record
+                if holder := _holder_of(record):
+                    self._reservations_by_holder[holder][record.key] = record
         return RecordChange(change.key, change.before, record)
 
     def remove(self, key: RecordKey) -> RecordChange:
@@ -135,6 +149,12 @@ class Intent:
                 del self._endpoints_by_host[before.host][before.key]
             case Reservation():
                 del self._reservations[before.network][before.key]
+                for address in before.addresses:
+                    del self._reservations_by_address[before.network, address]
+                if holder := _holder_of(before):
+                    del self._reservations_by_holder[holder][before.key]
+                    if not self._reservations_by_holder[holder]:
+                        del self._reservations_by_holder[holder]
         return RecordChange(key, before, None)
 
     def _blocks_in(self, network: NetworkName) -> dict[IpNetwork, Block]:
@@ -145,3 +165,9 @@ class Intent:
 
     def _reservations_in(self, network: NetworkName) -> dict[ReservationKey, Reservation]:
         return self._reservations.get(network, {})
+
+
+def _holder_of(reservation: Reservation) -> EndpointKey | None:
+    """Return the interface that holds a reservation."""
+    holder = reservation.holder
+    return (reservation.network, holder.host, holder.container_id, holder.interface) if holder else None

@@ -5,6 +5,10 @@ being keys, and `holdings/<host>`, which every transaction about the blocks and 
 writes, so that two controllers never change them at once. `intent` is written by every transaction that changes a
 record: its modification revision is the *intent revision*, the same for every controller, deletions included. Presence
 is no intent.
+
+A unit of a network, which is a range as large as a block, is a host's by `blocks/`, or withheld from all of them by
+`withheld/`, never both: whoever makes the one compares that the other is not there. What hangs on a lease is in
+quarantine, and free when the lease ends.
 """
 
 import json
@@ -36,6 +40,9 @@ AUTHORITY = "/overlayd/identity/v1/authority"
 INTENT = f"{PREFIX}intent"
 PRESENCE = f"{PREFIX}presence/"
 TOKENS = f"{PREFIX}tokens/"
+
+VNIS = f"{PREFIX}vnis/"
+NUMBERS = f"{PREFIX}numbers/"
 
 _NETWORKS = f"{PREFIX}networks/"
 _HOSTS = f"{PREFIX}hosts/"
@@ -92,19 +99,44 @@ def reservation(name: NetworkName, reserved_for: ReservationName) -> str:
     return f"{reservations_of(name)}{reserved_for}"
 
 
+def addresses_of(name: NetworkName) -> str:
+    """Return the prefix of the claims of a network's reservations."""
+    return f"{PREFIX}addresses/{name}/"
+
+
 def address(name: NetworkName, reserved: IpAddress) -> str:
     """Return the claim of a reservation on an address."""
-    return f"{PREFIX}addresses/{name}/{reserved}"
+    return f"{addresses_of(name)}{reserved}"
+
+
+def resting_of(name: NetworkName) -> str:
+    """Return the prefix of a network's resting addresses."""
+    return f"{PREFIX}resting/{name}/"
+
+
+def resting(name: NetworkName, former: IpAddress) -> str:
+    """Return the key that keeps the address of a former reservation from being reserved anew."""
+    return f"{resting_of(name)}{former}"
+
+
+def withheld_of(name: NetworkName) -> str:
+    """Return the prefix of a network's withheld units."""
+    return f"{PREFIX}withheld/{name}/"
+
+
+def withheld(name: NetworkName, unit: IpNetwork) -> str:
+    """Return the key that keeps a unit, which is a range as large as a block, from becoming anybody's block."""
+    return f"{withheld_of(name)}{unit}"
 
 
 def vni(number: Vni) -> str:
     """Return the claim of a network on a VNI."""
-    return f"{PREFIX}vnis/{number}"
+    return f"{VNIS}{number}"
 
 
 def number(number: HostNumber) -> str:
     """Return the claim of a host on its number."""
-    return f"{PREFIX}numbers/{number}"
+    return f"{NUMBERS}{number}"
 
 
 def vtep(address: IPv4Address) -> str:
@@ -122,7 +154,12 @@ def presence(host_id: HostId, controller: str) -> str:
 
     It names the controller too: a host that changes over is announced by its new controller before the old one notices.
     """
-    return f"{PRESENCE}{host_id}/{controller}"
+    return f"{presences_of(host_id)}{controller}"
+
+
+def presences_of(host_id: HostId) -> str:
+    """Return the prefix of the presences of a host."""
+    return f"{PRESENCE}{host_id}/"
 
 
 def token(token_id: TokenId) -> str:
@@ -192,10 +229,15 @@ def decode_record(key: str, value: bytes) -> tuple[Record, Unknown]:
     return record, Unknown.of(fields.value, records.encode(record), _FORMER)
 
 
+def withholding(reason: str) -> bytes:
+    """Return the value of a key that withholds something: why, for whoever reads the store."""
+    return encode({"reason": reason})
+
+
 EMPTY = encode({})
 """The value of keys that matter by their revision alone."""
 
 
-def claim(holder: NetworkName | HostId | TokenId) -> bytes:
+def claim(holder: NetworkName | HostId | TokenId | ReservationName) -> bytes:
     """Return the value of a claim: who holds it, for whoever reads the store."""
     return encode({"holder": holder})

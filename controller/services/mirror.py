@@ -15,6 +15,7 @@ from controller.identity.tokens import TokenRecord
 from controller.services import keys
 from controller.services.image import Image
 from controller.services.intent import Change, Intent
+from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
 from controller.store.port import Compacted, Put, Store, StoreUnavailable
 from overlayd.model.cluster import Record
@@ -55,6 +56,11 @@ class Mirror:
     @property
     def tokens(self) -> Mapping[TokenId, TokenRecord]:
         return self._image.tokens
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What is given out and what is free."""
+        return self._image.occupancy
 
     @property
     def revision(self) -> Revision:

@@ -2,25 +2,27 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from itertools import count
+from random import Random
 
 from controller.services import amendments, keys
+from controller.services.choice import Choice
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
-from controller.store.port import Compare, Delete, Put, Unmodified
+from controller.store.port import Delete, Put, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
-from overlayd.model.ids import VNI_MAX, NetworkName, Revision, Vni
+from overlayd.model.ids import NetworkName, Revision, Vni
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 
 
 class Networks:
     """The networks of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+    def __init__(self, mirror: Mirror, journal: Journal, chance: Random) -> None:
         self._mirror = mirror
         self._journal = journal
+        self._chance = chance
 
     def all(self) -> Collection[Network]:
         return self._mirror.intent.networks.values()
@@ -44,12 +46,13 @@ class Networks:
 
         Raises `InvalidValue`, `AlreadyExists` (fields `name`, `vni`) or `Exhausted`.
         """
+        choice = Choice(self._chance)
 
         def draft() -> Draft[Network]:
             if existing := self._mirror.intent.networks.get(name):
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
-            number = self._free_vni() if vni is None else self._wanted_vni(vni)
+            number = self._free_vni(choice) if vni is None else self._wanted_vni(vni)
             network = Network(name, number, topology, pools, reserved=reserved)
             key, claim = keys.network(name), keys.vni(network.vni)
             return Draft(
@@ -79,7 +82,7 @@ class Networks:
                 return Draft(found)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {name} is being deleted", field="name")
-            amendments.check_blocks(self._mirror.intent, found, amended)
+            amendments.check_holdings(self._mirror.intent, self._mirror.occupancy.space(name), found, amended)
             return Draft(
                 amended,
                 (self._journal.unchanged(key), *self._no_new_holdings(found, amended)),
@@ -89,11 +92,19 @@ class Networks:
         await self._journal.reach(expected)
         return await self._journal.write(draft)
 
-    def _no_new_holdings(self, before: Network, after: Network) -> tuple[Compare | Unmodified, ...]:
-        """Return the compares that hold while nobody got anything of what an amendment takes away."""
-        if not amendments.removed_pools(before, after) and not amendments.newly_reserved(before, after):
-            return ()
-        return (Unmodified(keys.blocks_of(before.name), self._mirror.revision),)
+    def _no_new_holdings(self, before: Network, after: Network) -> tuple[Unmodified, ...]:
+        """Return the compares that hold while nobody got anything of what an amendment takes away.
+
+        Those who get something compare the network too, but that tells them only of amendments before theirs.
+        """
+        prefixes = set[Callable[[NetworkName], str]]()
+        if amendments.removed_pools(before, after):
+            prefixes |= {keys.blocks_of, keys.addresses_of, keys.withheld_of, keys.resting_of}
+        if amendments.newly_reserved(before, after):
+            prefixes.add(keys.blocks_of)
+        if amendments.newly_reserved(after, before):
+            prefixes |= {keys.addresses_of, keys.withheld_of}
+        return tuple(Unmodified(prefix(before.name), self._mirror.revision) for prefix in prefixes)
 
     async def delete(self, name: NetworkName, expected: Revision | None = None) -> Written[Network | None]:
         """Remove a network that no host takes part in, else ask its hosts to leave it.
@@ -132,13 +143,13 @@ class Networks:
         await self._journal.reach(expected)
         return await self._journal.write(draft)
 
-    def _free_vni(self) -> Vni:
-        for number in count(1):
-            if number > VNI_MAX:
-                break
-            if not self._journal.is_taken(keys.vni(Vni(number))):
-                return Vni(number)
-        raise Exhausted("no VNI is free", field="vni")
+    def _free_vni(self, choice: Choice) -> Vni:
+        choice.attempt()
+        taken = {int(number) for number in self._journal.underway(keys.VNIS)}
+        number = choice.among(number for number in self._mirror.occupancy.vnis if number not in taken)
+        if number is None:
+            raise Exhausted("no VNI is free", field="vni")
+        return Vni(number)
 
     def _wanted_vni(self, vni: Vni) -> Vni:
         holder = next((network.name for network in self.all() if network.vni == vni), None)

@@ -2,12 +2,14 @@
 
 import asyncio
 from copy import copy
+from random import Random, SystemRandom
 
 from controller.clock import Clock
 from controller.services.actor import CONTROLLER, Actor
 from controller.services.blocks import Blocks
 from controller.services.connections import Connections
 from controller.services.convergence import Statuses
+from controller.services.departures import Departures
 from controller.services.endpoints import Endpoints
 from controller.services.feed import Feeds
 from controller.services.history import Recorder
@@ -15,6 +17,8 @@ from controller.services.hosts import Hosts
 from controller.services.journal import Journal
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
+from controller.services.quarantine import QUARANTINE, Quarantine
+from controller.services.reservations import Reservations
 from controller.services.sessions import Sessions
 from controller.services.tokens import Tokens
 from controller.store.port import Store
@@ -22,15 +26,23 @@ from controller.store.port import Store
 _LOG_MAX = 10_000
 """How many changes of intent are kept for agents that resume or are slow."""
 
+_CHANCE = SystemRandom()
+
 
 class Overlay:
     """The overlay as a controller offers it, to itself or to another actor: what that one changes bears its name."""
 
-    def __init__(self, store: Store, clock: Clock, controller: str) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, controller: str, quarantine: float = QUARANTINE, chance: Random = _CHANCE
+    ) -> None:
         self.mirror = Mirror(store, clock, _LOG_MAX)
         self.connections = Connections(store, clock, controller)
         self.feeds = Feeds(self.mirror, self.connections, clock)
         self.clock = clock
+        self._store = store
+        self._quarantine = quarantine
+        self._chance = chance
+        self._withholding = asyncio.Lock()
         self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
         self.sessions = Sessions(self.tokens, clock)
 
@@ -42,11 +54,16 @@ class Overlay:
 
     def _write_to(self, journal: Journal) -> None:
         self._journal = journal
-        self.networks = Networks(self.mirror, journal)
-        self.hosts = Hosts(self.mirror, journal)
-        self.blocks = Blocks(self.mirror, journal, self.networks, self.hosts)
-        self.endpoints = Endpoints(self.mirror, journal, self.hosts)
+        quarantine = Quarantine(self._store, journal, self._quarantine)
         self.tokens = Tokens(self.mirror, journal, self.clock)
+        self.departures = Departures(self.mirror, journal, quarantine, self.tokens)
+        self.networks = Networks(self.mirror, journal, self._chance)
+        self.hosts = Hosts(self.mirror, journal, self.departures, self._chance)
+        self.blocks = Blocks(self.mirror, journal, quarantine, self.networks, self.hosts, self._chance)
+        self.reservations = Reservations(
+            self.mirror, journal, quarantine, self.networks, self.hosts, self._chance, self._withholding
+        )
+        self.endpoints = Endpoints(self.mirror, journal, self.hosts)
         self.statuses = Statuses(self.mirror, self.hosts, self.networks)
 
     async def load(self) -> None:
@@ -60,3 +77,4 @@ class Overlay:
             tasks.create_task(self.feeds.run(), name="feeds")
             tasks.create_task(self.connections.run(), name="connections")
             tasks.create_task(self.sessions.run(), name="sessions")
+            tasks.create_task(self.departures.run(self.clock), name="departures")

@@ -11,26 +11,56 @@ from overlayd.model.network import Network, Pool, Topology
 
 def gateway(network: Network, block: Block) -> IpAddress | None:
     """Return the address that a switched network keeps for its gateway: the second one of the block's range."""
-    if network.topology is Topology.ROUTED:
-        return None
-    return _pool(network, block).range.network_address + 1
+    return _gateway(network, _pool(network, block.cidr))
+
+
+def special(network: Network, part: IpNetwork) -> frozenset[IpAddress]:
+    """Return the addresses of the range around a part that nobody gets, wherever they are.
+
+    These are its first and its last address (some software takes them for the network and the broadcast address), and
+    the gateway of a switched network.
+    """
+    pool = _pool(network, part)
+    kept = (pool.range.network_address, pool.range.broadcast_address, _gateway(network, pool))
+    return frozenset(address for address in kept if address is not None)
 
 
 def reserved(network: Network, block: Block) -> frozenset[IpAddress]:
     """Return the addresses of a block that no container gets, beside those that the network reserves.
 
-    These are the first and the last address of the whole range (some software takes them for the network and the
-    broadcast address), the gateway of a switched network, and the lowest other one, kept for the host itself.
+    These are the special ones of the whole range, and the lowest other one, kept for the host itself.
     """
-    whole = _pool(network, block).range
-    kept = {whole.network_address, whole.broadcast_address, gateway(network, block)}
-    host = next(address for address in block.cidr if address not in kept)
-    return frozenset(address for address in (*kept, host) if address is not None and address in block.cidr)
+    return reserved_of(network, block.cidr)
+
+
+def reserved_of(network: Network, cidr: IpNetwork) -> frozenset[IpAddress]:
+    """Return the same of a range as large as a block, whoever has it."""
+    kept = special(network, cidr)
+    host = next(address for address in cidr if address not in kept)
+    return frozenset(address for address in (*kept, host) if address in cidr)
 
 
 def usable(network: Network, block: Block) -> int:
     """Return how many containers find an address in the block."""
-    return sum(end - first for first, end in _spans(network, block))
+    return sum(end - first for first, end in spans(network, block.cidr))
+
+
+def is_usable(network: Network, cidr: IpNetwork) -> bool:
+    """Tell whether any container finds an address in a block."""
+    return next(spans(network, cidr), None) is not None
+
+
+def spans(network: Network, cidr: IpNetwork) -> Iterator[tuple[int, int]]:
+    """Yield what containers may get of a block as half-open intervals of addresses, in order."""
+    kept = [(int(address), int(address) + 1) for address in reserved_of(network, cidr)]
+    kept += [_span(each) for each in network.reserved if contains(each, cidr) or contains(cidr, each)]
+    first, last = _span(cidr)
+    for start, end in sorted(kept):
+        if first < start:
+            yield first, min(start, last)
+        first = max(first, end)
+    if first < last:
+        yield first, last
 
 
 def free_address(
@@ -62,7 +92,7 @@ def claim(network: Network, blocks: Iterable[Block], taken: Collection[IpAddress
     block = next((block for block in blocks if wanted in block.cidr), None)
     if block is None:
         raise InvalidValue(f"{wanted} is in no block of network {network.name} on this host", field="address")
-    if not any(first <= int(wanted) < end for first, end in _spans(network, block)):
+    if not any(first <= int(wanted) < end for first, end in spans(network, block.cidr)):
         raise InvalidValue(f"{wanted} is reserved in network {network.name}", field="address")
     if wanted in taken:
         raise AlreadyExists(f"{wanted} is taken in network {network.name}", field="address")
@@ -71,22 +101,9 @@ def claim(network: Network, blocks: Iterable[Block], taken: Collection[IpAddress
 
 def _usable(network: Network, block: Block, above: int) -> Iterator[IpAddress]:
     """Yield the addresses that containers may get, those above one only, without walking the ones below."""
-    for first, end in _spans(network, block):
+    for first, end in spans(network, block.cidr):
         for number in range(max(first, above + 1), end):
             yield _address(block.family, number)
-
-
-def _spans(network: Network, block: Block) -> Iterator[tuple[int, int]]:
-    """Yield what containers may get of a block as half-open intervals of addresses, in order."""
-    kept = [(int(address), int(address) + 1) for address in reserved(network, block)]
-    kept += [_span(cidr) for cidr in network.reserved if contains(cidr, block.cidr) or contains(block.cidr, cidr)]
-    first, last = _span(block.cidr)
-    for start, end in sorted(kept):
-        if first < start:
-            yield first, min(start, last)
-        first = max(first, end)
-    if first < last:
-        yield first, last
 
 
 def _span(cidr: IpNetwork) -> tuple[int, int]:
@@ -97,8 +114,12 @@ def _address(family: Family, number: int) -> IpAddress:
     return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
 
 
-def _pool(network: Network, block: Block) -> Pool:
-    pool = network.pool_of(block.cidr)
+def _gateway(network: Network, pool: Pool) -> IpAddress | None:
+    return None if network.topology is Topology.ROUTED else pool.range.network_address + 1
+
+
+def _pool(network: Network, cidr: IpNetwork) -> Pool:
+    pool = network.pool_of(cidr)
     if pool is None:
-        raise InvalidValue(f"block {block.cidr} lies in no range of network {network.name}", field="cidr")
+        raise InvalidValue(f"block {cidr} lies in no range of network {network.name}", field="cidr")
     return pool

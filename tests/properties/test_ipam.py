@@ -1,17 +1,18 @@
 """Allocation, whatever comes and goes: nothing overlaps, the lowest is found, and full means full."""
 
 from ipaddress import IPv4Address, IPv4Network
-from itertools import combinations
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from overlayd.ipam import addresses
-from overlayd.ipam.blocks import free_block
-from overlayd.model.address import IpAddress, IpNetwork, contains, overlap
+from overlayd.ipam.vacancies import FreeNumbers, Vacancies
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.errors import Exhausted, InvalidValue
+from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, Pool, Topology
 from tests.support import clusters
 
@@ -52,41 +53,63 @@ def addresses_of(network: Network) -> list[IpAddress]:
     return [*network.pools[0].range]
 
 
-@given(pools(), st.data())
-def test_the_free_block_is_the_lowest_that_overlaps_nothing(pool: Pool, data: st.DataObject) -> None:
-    pieces = every_block(pool)
-    pieces += [first_piece(block) for block in pieces]
-    pieces.append(pool.range.supernet())
-    taken = data.draw(st.lists(st.sampled_from(pieces), unique=True))
-    free = [block for block in every_block(pool) if not any(overlap(block, other) for other in taken)]
-    if free:
-        assert free_block(pool, taken) == free[0]
-    else:
-        with pytest.raises(Exhausted):
-            free_block(pool, taken)
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """A network with one small pool and reserved ranges of any size."""
+    pool = draw(pools())
+    lengths = st.integers(pool.range.prefixlen, 32)
+    parts = draw(
+        st.lists(
+            st.tuples(lengths, st.integers(0, 2**24)).map(
+                lambda drawn: _part(pool, *drawn),
+            ),
+            max_size=5,
+        )
+    )
+    return Network(NetworkName("blue"), Vni(1), draw(st.sampled_from(Topology)), (pool,), reserved=tuple(parts))
 
 
-@given(pools())
-def test_a_pool_gives_as_many_blocks_as_it_holds(pool: Pool) -> None:
-    taken: list[IpNetwork] = []
-    for _ in range(pool.capacity):
-        taken.append(free_block(pool, taken))
-    assert taken == every_block(pool)
-    with pytest.raises(Exhausted):
-        free_block(pool, taken)
+def _part(pool: Pool, length: int, number: int) -> IpNetwork:
+    step = 1 << (32 - length)
+    return IPv4Network((int_of(pool.range) + number % (1 << (length - pool.range.prefixlen)) * step, length))
 
 
-@given(pools(), st.data())
-def test_blocks_never_overlap_and_released_ones_are_found_again(pool: Pool, data: st.DataObject) -> None:
-    taken: list[IpNetwork] = []
-    for _ in range(data.draw(st.integers(0, 40))):
-        if len(taken) == pool.capacity or (taken and data.draw(st.booleans())):
-            released = taken.pop(data.draw(st.integers(0, len(taken) - 1)))
-            assert int_of(free_block(pool, taken)) <= int_of(released)
+@given(networks(), st.data())
+def test_vacancies_are_as_a_naive_search_finds_them(network: Network, data: st.DataObject) -> None:
+    pool = network.pools[0]
+    vacancies, taken = Vacancies(network, pool), set[IpNetwork]()
+    offered = [cidr for cidr in every_block(pool) if addresses.is_usable(network, cidr)]
+    assert vacancies.usable == len(offered)
+    for block in data.draw(st.lists(st.sampled_from(every_block(pool)), max_size=40)):
+        if block in taken:
+            taken.remove(block)
+            vacancies.give(block)
         else:
-            taken.append(free_block(pool, taken))
-        assert not any(overlap(one, other) for one, other in combinations(taken, 2))
-        assert all(contains(pool.range, block) and block.prefixlen == pool.block_length for block in taken)
+            taken.add(block)
+            vacancies.take(block)
+        free = [cidr for cidr in offered if cidr not in taken]
+        assert [*vacancies.free()] == free
+        assert vacancies.count == len(free)
+
+
+@given(st.data())
+def test_free_numbers_are_as_a_set_has_them(data: st.DataObject) -> None:
+    end = data.draw(st.integers(0, 40))
+    free, model = FreeNumbers(0, end), set(range(end))
+    spans = st.tuples(st.integers(0, 45), st.integers(0, 45)).map(sorted)
+    for first, last in data.draw(st.lists(spans, max_size=30)):
+        if data.draw(st.booleans()):
+            free.take(first, last)
+            model -= set(range(first, last))
+        else:
+            free.give(first, last)
+            model |= set(range(first, last))
+        assert [*free] == sorted(model)
+        assert free.count == len(model)
+        assert all((number in free) == (number in model) for number in range(50))
+        intervals = [*free.spans()]
+        assert all(low[1] < high[0] for low, high in pairwise(intervals))
+        assert all(low < high for low, high in intervals)
 
 
 @given(networks_with_blocks())

@@ -11,7 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import strategies as st
 
 from overlayd.dataplane.resolve import Site
-from overlayd.ipam import addresses, blocks
+from overlayd.ipam import addresses
+from overlayd.ipam.vacancies import Vacancies
 from overlayd.model.address import IpAddress
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster, Record
@@ -138,9 +139,9 @@ def clusters(draw: st.DrawFn) -> Cluster:
     for made in draw(network_sets()):
         held: list[Block] = []
         most = min(2 * len(members), made.pools[0].capacity)
-        for owner in draw(st.lists(st.sampled_from(members), max_size=most)):
-            cidr = blocks.free_block(made.pools[0], [other.cidr for other in held])
-            held.append(Block(made.name, cidr, owner.id))
+        owners = draw(st.lists(st.sampled_from(members), max_size=most))
+        free = Vacancies(made, made.pools[0]).free()
+        held += [Block(made.name, cidr, owner.id) for owner, cidr in zip(owners, free, strict=False)]
         records += [made, *held]
         for where in draw(st.lists(st.sampled_from(held), max_size=4)) if held else []:
             attached += _attached(draw, made, where, attached)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from random import Random
 
 from controller.clock import Clock, SystemClock
 from controller.services import keys
 from controller.services.overlay import Overlay
 from controller.services.presence import Presence
+from controller.services.quarantine import QUARANTINE
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import KeyValue, Store
 from overlayd.model.block import Block
@@ -50,9 +52,9 @@ def files_at_most(size: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def controller_on(store: Store, name: str = "c1") -> AsyncIterator[Overlay]:
+async def controller_on(store: Store, name: str = "c1", quarantine: float = QUARANTINE) -> AsyncIterator[Overlay]:
     """Run a controller that dies when the context ends: it withdraws nothing."""
-    overlay = Overlay(store, SystemClock(), name)
+    overlay = Overlay(store, SystemClock(), name, quarantine, Random(name))
     await overlay.load()
     running = asyncio.create_task(overlay.run(), name=name)
     try:
@@ -63,12 +65,14 @@ async def controller_on(store: Store, name: str = "c1") -> AsyncIterator[Overlay
 
 
 @asynccontextmanager
-async def controllers(directory: Path, number: int) -> AsyncIterator[tuple[Store, list[Overlay]]]:
-    """Run so many controllers on one new store."""
+async def controllers(
+    directory: Path, number: int, quarantine: float = QUARANTINE
+) -> AsyncIterator[tuple[Store, list[Overlay]]]:
+    """Run so many controllers on one new store; what they give back rests for so many seconds."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(store_at(directory / "store.db", SystemClock()))
         names = [f"c{index}" for index in range(number)]
-        yield store, [await stack.enter_async_context(controller_on(store, name)) for name in names]
+        yield store, [await stack.enter_async_context(controller_on(store, name, quarantine)) for name in names]
 
 
 def pool(cidr: str = "10.32.0.0/16", block_length: int = 26) -> Pool:
@@ -130,6 +134,7 @@ def told(cluster: Cluster, host: HostId) -> Cluster:
             *(network for network in cluster.networks.values() if network.name in mine),
             *(block for block in cluster.blocks.values() if block.network in mine),
             *(endpoint for endpoint in cluster.endpoints.values() if endpoint.network in switched),
+            *(reservation for reservation in cluster.reservations.values() if reservation.network in mine),
         ],
     )
 

@@ -33,6 +33,7 @@ from tests.unit.controller.overlays import (
     pool,
     store_at,
     told,
+    until,
     until_heard,
     whole_cluster,
 )
@@ -130,12 +131,13 @@ async def test_the_last_block_takes_the_network(tmp_path: Path) -> None:
 
 
 async def test_a_block_given_back_and_taken_again_is_all_that_changed(tmp_path: Path) -> None:
-    async with controllers(tmp_path, 1) as (_, [overlay]):
+    async with controllers(tmp_path, 1, quarantine=0.1) as (_, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay)
         mine = (await overlay.blocks.acquire(BLUE, H1, [])).result
         before = overlay.mirror.intent_revision
         await overlay.blocks.release(BLUE, mine.cidr, H1)
+        await until(overlay, lambda: not overlay.mirror.occupancy.space(BLUE).withheld)
         again = await overlay.blocks.acquire(BLUE, H1, [])
         assert await opening(overlay, H1, before) == [Delta(again.revision, (mine,), ()), InSync(again.revision)]
 

@@ -41,7 +41,7 @@ async def test_a_host_gets_the_lowest_free_number_once(tmp_path: Path) -> None:
 async def test_hosts_that_register_at_once_with_two_controllers_have_numbers_of_their_own(tmp_path: Path) -> None:
     async with controllers(tmp_path, 2) as (store, both):
         made = await asyncio.gather(*(make_host(both[n % 2], n) for n in range(1, 65)))
-        assert sorted(host.number for host in made) == list(range(1, 65))
+        assert len({host.number for host in made}) == 64
         assert {host.id: host for host in made} == (await whole_cluster(store)).hosts
 
 

@@ -35,7 +35,7 @@ async def test_a_network_gets_the_lowest_free_vni(tmp_path: Path) -> None:
 async def test_networks_made_at_once_by_two_controllers_have_vnis_of_their_own(tmp_path: Path) -> None:
     async with controllers(tmp_path, 2) as (store, both):
         made = await asyncio.gather(*(make_network(both[n % 2], NetworkName(f"n{n}")) for n in range(40)))
-        assert sorted(network.vni for network in made) == list(range(1, 41))
+        assert len({network.vni for network in made}) == 40
         assert {network.name: network for network in made} == (await whole_cluster(store)).networks
 
 

@@ -1,0 +1,33 @@
+"""Which one of many free things a draft takes."""
+
+from collections.abc import Iterable
+from itertools import islice
+from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_WIDER = 8
+"""How much wider each further attempt looks."""
+
+_WIDEST = 512
+
+
+class Choice:
+    """The choices of one draft: at its first attempt the lowest that is free, later any of more and more.
+
+    Several controllers that saw the same state would else race for the same one again and again.
+    """
+
+    def __init__(self, chance: Random) -> None:
+        self._chance = chance
+        self._width = 0
+
+    def attempt(self) -> None:
+        """Begin an attempt."""
+        self._width = min(max(1, self._width * _WIDER), _WIDEST)
+
+    def among(self, free: Iterable[T]) -> T | None:
+        """Return one of the first of these, None when there is none."""
+        few = list(islice(free, self._width))
+        return self._chance.choice(few) if few else None

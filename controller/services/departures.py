@@ -1,0 +1,112 @@
+"""Taking away all that a host had which is being forgotten, step by step, by whichever controllers are there.
+
+Nobody gives such a host anything, so that each step leaves less, and any controller can go on where another one ended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+import structlog
+
+from controller.clock import Clock
+from controller.services import keys
+from controller.services.journal import Draft, Journal, Written
+from controller.services.mirror import Mirror
+from controller.services.quarantine import Quarantine
+from controller.services.removals import Removal, Removals
+from controller.services.tokens import Tokens
+from controller.store.port import Delete, LeaseId, Put
+from overlayd.model.errors import OverlayError
+from overlayd.model.host import Host, HostState
+from overlayd.model.ids import HostId
+
+_STEP = 30
+"""How many endpoints or claims one transaction takes away: with all that goes along, less than a store takes."""
+
+_INTERVAL = 10.0
+"""Seconds between two looks for hosts whose departure was interrupted."""
+
+_log = structlog.get_logger()
+
+
+class Departures:
+    """Completes the departure of hosts that are FORGETTING."""
+
+    def __init__(self, mirror: Mirror, journal: Journal, quarantine: Quarantine, tokens: Tokens) -> None:
+        self._mirror = mirror
+        self._journal = journal
+        self._quarantine = quarantine
+        self._tokens = tokens
+        self._removals = Removals(mirror, journal)
+
+    async def run(self, clock: Clock) -> None:
+        """Complete every departure that nobody else does, until cancelled."""
+        while True:
+            await clock.sleep(_INTERVAL)
+            hosts = self._mirror.intent.hosts.values()
+            for leaving in [host for host in hosts if host.state is HostState.FORGETTING]:
+                try:
+                    await self.complete(leaving.id)
+                except OverlayError as error:
+                    _log.warning("host not forgotten yet", host=leaving.id, reason=str(error))
+
+    async def complete(self, host_id: HostId) -> Written[None]:
+        """Take away everything of a FORGETTING host, and the host itself at last; nothing happens to any other."""
+        if self._leaving(host_id):
+            await self._tokens.revoke_credential(host_id)
+        while (await self._journal.write(lambda: self._without_endpoints(host_id))).result:
+            pass
+        while (await self._journal.write(lambda: self._without_claims(host_id))).result:
+            pass
+        while (await self._quarantine.write(lambda lease: self._without_block(host_id, lease))).result:
+            pass
+        return await self._quarantine.write(lambda lease: self._without_host(host_id, lease))
+
+    def _without_endpoints(self, host_id: HostId) -> Draft[bool]:
+        endpoints = islice(self._mirror.intent.endpoints_of(host_id), _STEP)
+        return self._step(host_id, [self._removals.endpoint(endpoint.key) for endpoint in endpoints])
+
+    def _without_claims(self, host_id: HostId) -> Draft[bool]:
+        claimed = (each for each in self._mirror.intent.reservations() if each.holder and each.holder.host == host_id)
+        released = [(keys.of(each), self._mirror.put(replace(each, holder=None))) for each in islice(claimed, _STEP)]
+        return self._step(host_id, [Removal((self._journal.unchanged(key),), (put,)) for key, put in released])
+
+    def _without_block(self, host_id: HostId, lease: LeaseId) -> Draft[bool]:
+        block = next(iter(self._mirror.intent.blocks_of(host_id)), None)
+        if block is None:
+            return Draft(result=False)
+        network = self._mirror.intent.networks[block.network]
+        return self._step(host_id, [self._removals.block(network, block, lease)])
+
+    def _without_host(self, host_id: HostId, lease: LeaseId) -> Draft[None]:
+        host = self._leaving(host_id)
+        if host is None:
+            return Draft(None)
+        key, holdings, claim = keys.host(host_id), keys.holdings(host_id), keys.claim(host_id)
+        return Draft(
+            None,
+            (self._journal.unchanged(key), self._journal.unchanged(holdings)),
+            (
+                Delete(key),
+                Delete(holdings),
+                Put(keys.number(host.number), claim, lease),
+                Put(keys.vtep(host.address), claim, lease),
+            ),
+        )
+
+    def _step(self, host_id: HostId, removals: Sequence[Removal]) -> Draft[bool]:
+        """Return the draft of some removals; its result tells whether there were any."""
+        if not removals or not self._leaving(host_id):
+            return Draft(result=False)
+        key, holdings = keys.host(host_id), keys.holdings(host_id)
+        compares = [compare for removal in removals for compare in removal.compares]
+        return Draft(
+            True,  # noqa: FBT003 - the result, as in every draft
+            (self._journal.unchanged(key), self._journal.unchanged(holdings), *compares),
+            (Put(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
+        )
+
+    def _leaving(self, host_id: HostId) -> Host | None:
+        host = self._mirror.intent.hosts.get(host_id)
+        return host if host and host.state is HostState.FORGETTING else None

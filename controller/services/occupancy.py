@@ -1,0 +1,65 @@
+"""What is given out and what is free, of every network, of VNIs and of host numbers, kept as the store changes."""
+
+from ipaddress import ip_address, ip_network
+
+from controller.services import keys
+from controller.services.space import Space, Withholding
+from overlayd.ipam.vacancies import FreeNumbers
+from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, NetworkName
+from overlayd.model.network import Network
+
+
+class Occupancy:
+    """The spaces of all networks, the free VNIs and the free host numbers."""
+
+    def __init__(self) -> None:
+        self.vnis = FreeNumbers(1, VNI_MAX + 1)
+        self.numbers = FreeNumbers(1, HOST_NUMBER_MAX + 1)
+        self._spaces: dict[NetworkName, Space] = {}
+
+    def space(self, network: NetworkName) -> Space:
+        """Return the space of a network; an empty one if nothing is known of it."""
+        return self._spaces.get(network) or Space()
+
+    def set_network(self, name: NetworkName, network: Network | None) -> None:
+        """Take in a network, or that it is gone."""
+        space = self._spaces.setdefault(name, Space())
+        space.set_network(network)
+        self._drop_empty(name, space)
+
+    def take_in(self, key: str, value: bytes | None) -> None:
+        """Take in a key of the store, or that it is gone; most keys say nothing about what is free."""
+        kind, _, rest = key.removeprefix(keys.PREFIX).partition("/")
+        match kind:
+            case "vnis":
+                _set(self.vnis, int(rest), free=value is None)
+            case "numbers":
+                _set(self.numbers, int(rest), free=value is None)
+            case "blocks" | "withheld" | "addresses" | "resting":
+                name, _, part = rest.partition("/")
+                self._take_in_part(NetworkName(name), kind, part, value)
+
+    def _take_in_part(self, name: NetworkName, kind: str, part: str, value: bytes | None) -> None:
+        space, there = self._spaces.setdefault(name, Space()), value is not None
+        match kind:
+            case "blocks":
+                space.set_block(ip_network(part), there=there)
+            case "withheld":
+                reason = None if value is None else Withholding(keys.decode(value).text("reason"))
+                space.set_withheld(ip_network(part), reason)
+            case "addresses":
+                space.set_claim(ip_address(part), there=there)
+            case "resting":
+                space.set_resting(ip_address(part), there=there)
+        self._drop_empty(name, space)
+
+    def _drop_empty(self, name: NetworkName, space: Space) -> None:
+        if space.is_empty:
+            del self._spaces[name]
+
+
+def _set(numbers: FreeNumbers, number: int, *, free: bool) -> None:
+    if free:
+        numbers.give(number, number + 1)
+    else:
+        numbers.take(number, number + 1)

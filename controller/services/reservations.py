@@ -1,0 +1,297 @@
+"""Reservations: addresses that are held for a name, and go with it from host to host."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from random import Random
+
+from controller.services import amendments, keys, units
+from controller.services.choice import Choice
+from controller.services.hosts import Hosts
+from controller.services.journal import Draft, Journal, Written
+from controller.services.mirror import Mirror
+from controller.services.networks import Networks
+from controller.services.quarantine import Quarantine
+from controller.services.removals import Removal, Removals
+from controller.services.space import Withholding
+from controller.store.port import Compare, LeaseId, Put
+from overlayd.ipam import addresses as ipam
+from overlayd.model import ids
+from overlayd.model.address import Family, IpAddress, IpNetwork
+from overlayd.model.block import Block
+from overlayd.model.cluster import RecordKey
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound
+from overlayd.model.host import HostState
+from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
+from overlayd.model.network import Network, NetworkState
+from overlayd.model.reservation import Holder, Reservation
+
+
+class _UnitNeeded(Exception):
+    """No unit that is withheld for reservations has a free address."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """An address, and what it takes to reserve it beside its own key."""
+
+    address: IpAddress
+    compares: tuple[Compare, ...]
+    ops: tuple[Put, ...] = ()
+
+
+class Reservations:
+    """The reservations of the cluster.
+
+    An address is either in a block, and the host's to give out, or in a unit that is withheld from all hosts, and for
+    reservations; what the network reserves is for reservations wherever it is.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what there is to know of an address
+        self,
+        mirror: Mirror,
+        journal: Journal,
+        quarantine: Quarantine,
+        networks: Networks,
+        hosts: Hosts,
+        chance: Random,
+        withholding: asyncio.Lock,
+    ) -> None:
+        self._mirror = mirror
+        self._journal = journal
+        self._quarantine = quarantine
+        self._networks = networks
+        self._hosts = hosts
+        self._chance = chance
+        self._withholding = withholding
+        self._removals = Removals(mirror, journal)
+
+    def select(self, network: NetworkName | None) -> list[Reservation]:
+        """Return the reservations of a network, or all."""
+        intent = self._mirror.intent
+        return intent.reservations() if network is None else list(intent.reservations_in(network))
+
+    def get(self, network: NetworkName, name: ReservationName) -> Reservation:
+        """Return a reservation; raise `NotFound`."""
+        found = self._mirror.intent.find(RecordKey(Reservation, (self._networks.get(network).name, name)))
+        if not isinstance(found, Reservation):
+            raise NotFound(f"there is no reservation {ids.quoted(name)} in network {network}", field="reservation")
+        return found
+
+    async def create(
+        self,
+        network: NetworkName,
+        name: ReservationName,
+        addresses: Sequence[IpAddress] = (),
+        families: Sequence[Family] = (),
+        mac: MacAddress | None = None,
+    ) -> Written[Reservation]:
+        """Reserve these addresses, and a free one of each further family; of each that the network has, by default.
+
+        Raises `NotFound`, `InvalidValue`, `AlreadyExists` (fields `name`, `addresses[0]`), `InUse` when a host owns the
+        block around an address or it is in quarantine, or `Exhausted`.
+        """
+
+        def draft(choice: Choice, *, new_units: bool) -> Draft[Reservation]:
+            found = self._networks.get(network)
+            if found.state is NetworkState.DELETING:
+                raise InUse(f"network {network} is being deleted", field="network")
+            if self._mirror.mod_revision(keys.reservation(network, name)):
+                raise AlreadyExists(f"network {network} has a reservation {name}", field="name")
+            choice.attempt()
+            given = {Family.of(address) for address in addresses}
+            claims = [self._wanted(found, address, f"addresses[{index}]") for index, address in enumerate(addresses)]
+            missing = sorted({*(families or (() if addresses else found.families))} - given)
+            claims += [self._free(found, family, choice, new_units=new_units) for family in missing]
+            reservation = Reservation(network, name, tuple(claim.address for claim in claims), mac)
+            compared = (keys.of(reservation), keys.network(network))
+            holder = keys.claim(name)
+            return Draft(
+                reservation,
+                (
+                    *(self._journal.unchanged(key) for key in compared),
+                    *(compare for claim in claims for compare in claim.compares),
+                ),
+                (
+                    self._mirror.put(reservation),
+                    *(Put(keys.address(network, claim.address), holder) for claim in claims),
+                    *(op for claim in claims for op in claim.ops),
+                ),
+            )
+
+        try:
+            return await self._journal.write(partial(draft, Choice(self._chance), new_units=False))
+        except _UnitNeeded:
+            # One at a time: the others then find room in the unit that the first one withheld.
+            async with self._withholding:
+                return await self._journal.write(partial(draft, Choice(self._chance), new_units=True))
+
+    async def update(
+        self,
+        network: NetworkName,
+        name: ReservationName,
+        change: Callable[[Reservation], Reservation],
+        expected: Revision | None = None,
+    ) -> Written[Reservation]:
+        """Amend a reservation, of which only the MAC can change; it counts from the next attachment on.
+
+        `expected` is the modification revision of the reservation that the caller saw. Raises `NotFound`, `Stale` or
+        `InvalidValue`.
+        """
+
+        def draft() -> Draft[Reservation]:
+            found = self.get(network, name)
+            key = keys.of(found)
+            self._journal.expect(key, expected)
+            amended = change(found)
+            for field in ("network", "name", "addresses", "holder"):
+                if getattr(amended, field) != getattr(found, field):
+                    raise InvalidValue(f"the {field} of a reservation cannot be set", field=field)
+            if amended == found:
+                return Draft(found)
+            return Draft(amended, (self._journal.unchanged(key),), (self._mirror.put(amended),))
+
+        await self._journal.reach(expected)
+        return await self._journal.write(draft)
+
+    async def delete(
+        self, network: NetworkName, name: ReservationName, expected: Revision | None = None
+    ) -> Written[None]:
+        """Remove a reservation; its addresses go into quarantine.
+
+        Raises `NotFound`, `Stale`, or `InUse` while a container holds it.
+        """
+
+        def draft(lease: LeaseId) -> Draft[None]:
+            found = self.get(network, name)
+            self._journal.expect(keys.of(found), expected)
+            if found.holder:
+                raise InUse(
+                    f"container {found.holder.container_id} on host {found.holder.host} holds reservation {name};"
+                    " detach it, or release the reservation first"
+                )
+            removal = self._removals.reservation(self._networks.get(network), found, lease)
+            return Draft(None, removal.compares, removal.ops)
+
+        await self._journal.reach(expected)
+        return await self._quarantine.write(draft)
+
+    async def claim(self, network: NetworkName, name: ReservationName, holder: Holder) -> Written[Reservation]:
+        """Give a reservation to an interface, wherever it was: the last claim wins.
+
+        The endpoint that had its addresses so far goes at once. Raises `NotFound`, `InUse` when the host is to get
+        nothing new, or `AlreadyExists` when the interface holds another reservation of the same family.
+        """
+
+        def draft() -> Draft[Reservation]:
+            found, host = self.get(network, name), self._hosts.get(holder.host)
+            if host.state is not HostState.ACTIVE:
+                raise InUse(f"host {host.name} is {host.state} and gets no reservation", field="host")
+            if found.holder == holder:
+                return Draft(found)
+            self._refuse_second(found, holder)
+            return self._handed_over(found, holder, keys.host(host.id))
+
+        return await self._journal.write(draft)
+
+    async def release(
+        self, network: NetworkName, name: ReservationName, holder: Holder | None = None
+    ) -> Written[Reservation]:
+        """Take a reservation from an interface, None: from whichever has it; its endpoint goes with it.
+
+        When another one holds it, or nobody, nothing happens. Raises `NotFound`.
+        """
+
+        def draft() -> Draft[Reservation]:
+            found = self.get(network, name)
+            if found.holder is None or holder not in (None, found.holder):
+                return Draft(found)
+            return self._handed_over(found, None)
+
+        return await self._journal.write(draft)
+
+    def _wanted(self, network: Network, address: IpAddress, field: str) -> _Claim:
+        """Return the claim of an address that somebody chose."""
+        space = self._mirror.occupancy.space(network.name)
+        unit = space.unit(address)
+        if unit is None:
+            raise InvalidValue(f"{address} lies in no range of network {network.name}", field=field)
+        if address in ipam.special(network, unit):
+            raise InvalidValue(f"{address} is the network, broadcast or gateway address of its range", field=field)
+        if holder := self._mirror.intent.reservation_at(network.name, address):
+            raise AlreadyExists(f"{address} belongs to reservation {holder.name}", field=field)
+        if address in space.resting:
+            raise InUse(f"{address} was reserved until a moment ago, and is in quarantine", field=field)
+        if amendments.is_reserved(network, address):
+            if address in ipam.reserved_of(network, unit):
+                raise InvalidValue(f"{address} is kept for the host that gets {unit}", field=field)
+            return self._claim_of(network, address, None)
+        if isinstance(block := self._mirror.intent.find(RecordKey(Block, (network.name, unit))), Block):
+            raise InUse(f"{address} is in block {block.cidr} of host {block.host}", field=field)
+        if space.withheld.get(unit) is Withholding.QUARANTINE:
+            raise InUse(f"{address} is in {unit}, which is in quarantine after its release", field=field)
+        return self._claim_of(network, address, unit)
+
+    def _free(self, network: Network, family: Family, choice: Choice, *, new_units: bool) -> _Claim:
+        """Return the claim of a free address, in a new unit if need be; raise `_UnitNeeded` when that may not be."""
+        space = self._mirror.occupancy.space(network.name)
+        underway = (ip_address(text) for text in self._journal.underway(keys.addresses_of(network.name)))
+        taken = {int(address) for address in underway if Family.of(address) is family}
+        number = choice.among(number for number in space.reservable(family) if number not in taken)
+        if number is not None:
+            address = _address(family, number)
+            return self._claim_of(network, address, space.unit(address))
+        if not new_units:
+            raise _UnitNeeded
+        unit = choice.among(units.free(self._mirror, self._journal, network, family))
+        if unit is None:
+            raise units.exhausted(self._mirror, network, family)
+        first, _ = next(ipam.spans(network, unit))
+        return self._claim_of(network, _address(family, first), unit)
+
+    def _claim_of(self, network: Network, address: IpAddress, unit: IpNetwork | None) -> _Claim:
+        """Return the claim of a free address; its unit, if it needs one, becomes or stays one of reservations."""
+        claim = self._journal.unchanged(keys.address(network.name, address))
+        if unit is None:
+            return _Claim(address, (claim,))
+        withheld = keys.withheld(network.name, unit)
+        compares = (claim, self._journal.unchanged(withheld), self._journal.unchanged(keys.block(network.name, unit)))
+        if unit in self._mirror.occupancy.space(network.name).withheld:
+            return _Claim(address, compares)
+        return _Claim(address, compares, (Put(withheld, keys.withholding(Withholding.RESERVATIONS)),))
+
+    def _refuse_second(self, reservation: Reservation, holder: Holder) -> None:
+        families = {Family.of(address) for address in reservation.addresses}
+        for other in self._mirror.intent.held_by(
+            (reservation.network, holder.host, holder.container_id, holder.interface)
+        ):
+            if families & {Family.of(address) for address in other.addresses}:
+                raise AlreadyExists(
+                    f"{holder.interface} of container {holder.container_id} holds reservation {other.name} already",
+                    field="holder",
+                )
+
+    def _handed_over(self, reservation: Reservation, holder: Holder | None, *guards: str) -> Draft[Reservation]:
+        """Return the draft of another holder, without the endpoint that had the addresses until now."""
+        compared, ops = [keys.of(reservation), *guards], [self._mirror.put(replace(reservation, holder=holder))]
+        removal = Removal((), ())
+        if former := reservation.holder:
+            endpoint = (reservation.network, former.host, former.container_id, former.interface)
+            compared.append(keys.endpoint(endpoint))
+            published = self._mirror.intent.find(RecordKey(Endpoint, endpoint))
+            if isinstance(published, Endpoint) and not set(published.addresses).isdisjoint(reservation.addresses):
+                removal = self._removals.endpoint(endpoint, but=reservation)
+                compared.append(keys.holdings(former.host))
+                ops.append(Put(keys.holdings(former.host), keys.EMPTY))
+        return Draft(
+            replace(reservation, holder=holder),
+            (*(self._journal.unchanged(key) for key in compared), *removal.compares),
+            (*ops, *removal.ops),
+        )
+
+
+def _address(family: Family, number: int) -> IpAddress:
+    return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
