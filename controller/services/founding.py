@@ -9,6 +9,7 @@ from controller.identity.tokens import mint_access_token
 from controller.services import keys
 from controller.services.overlay import Overlay
 from controller.store.port import Committed, Compare, KeyValue, Put, Store, Transaction
+from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
 
 ADMIN = "admin"
@@ -62,6 +63,9 @@ def write_public(path: Path, text: str) -> None:
 
 def _decoded(found: KeyValue) -> Authority:
     fields = keys.decode(found.value)
-    authority = Authority(fields.text("certificate"), fields.text("key"))
-    authority.check()
+    try:
+        authority = Authority(fields.text("certificate"), fields.text("key"))
+        authority.check()
+    except (InvalidValue, ValueError) as error:
+        raise ValueError(f"the certificate authority in the store is damaged: {error}") from None
     return authority

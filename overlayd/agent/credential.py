@@ -40,7 +40,7 @@ def load(state_dir: Path) -> Credential | None:
             token=parse_access_token(fields.text("token")),
             authority=fields.text("authority") if fields.has("authority") else None,
         )
-    except (ValueError, InvalidValue) as error:
+    except (ValueError, RecursionError, InvalidValue) as error:
         reason = f"{error.field} {error.detail}" if isinstance(error, InvalidValue) else "it is not JSON"
         raise InvalidValue(f"the credential is damaged: {reason}; let the host join again", field=str(path)) from None
 

@@ -15,7 +15,7 @@ from overlayd.agent import credential, daemon, logs
 from overlayd.agent import join as joining
 from overlayd.agent.identity import load_identity
 from overlayd.agent.settings import VXLAN_PORT, Settings
-from overlayd.model.errors import OverlayError
+from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.wire.credentials import parse_join_token
 
 app = typer.Typer(
@@ -91,6 +91,8 @@ def run(
     logs.configure(log_level)
     try:
         joined = credential.load(state_dir)
+        if joined is None and any(url.startswith("https://") for url in controller or ()):
+            raise InvalidValue("this host has not joined: overlayd join URL --token-file FILE", field="--controller")
         settings = Settings(
             controllers=tuple(controller or ()) or (joined.controllers if joined else ()),
             name=name or socket.gethostname(),

@@ -86,11 +86,14 @@ class Server:
     respond: Callable[[Request], Answer | None] = registered
     requests: asyncio.Queue[Request] = field(default_factory=asyncio.Queue)
     feeds: asyncio.Queue[Feed] = field(default_factory=asyncio.Queue)
+    shown: list[str] = field(default_factory=list)
+    """The headers Authorization that came."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                request = await _read(reader)
+                request, headers = await _read(reader)
+                self.shown += [value for name, value in headers.items() if name == "authorization"]
                 reply = self.respond(request)
                 if reply is None and request.path == "/v1/feed":
                     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -105,14 +108,14 @@ class Server:
         writer.close()
 
 
-async def _read(reader: asyncio.StreamReader) -> Request:
+async def _read(reader: asyncio.StreamReader) -> tuple[Request, dict[str, str]]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
     method, target, _ = head[0].split(" ")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
     content = await reader.readexactly(int(headers.get("content-length", "0")))
     parts = urlsplit(target)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    return Request(method, unquote(parts.path), query, json.loads(content) if content else None)
+    return Request(method, unquote(parts.path), query, json.loads(content) if content else None), headers
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import pytest
 
 from overlayd.agent.backoff import Backoff
+from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated, Unavailable
 
 
 def test_waiting_times_double_up_to_the_longest() -> None:
@@ -27,3 +28,12 @@ def test_a_thousand_hosts_do_not_come_back_at_once() -> None:
 def test_no_waiting_time_is_longer_than_the_longest(failures: int) -> None:
     backoff = Backoff()
     assert max(backoff.failed() for _ in range(failures)) <= backoff.longest
+
+
+@pytest.mark.parametrize("refusal", [Unauthenticated("revoked"), Forbidden("role")])
+def test_a_refused_credential_is_tried_ever_more_slowly(refusal: OverlayError) -> None:
+    backoff = Backoff(shortest=0.1, longest=5.0)
+    assert 0.5 <= backoff.after(refusal) <= 1.0
+    waits = [backoff.after(refusal) for _ in range(10)]
+    assert 30.0 <= waits[-1] <= 60.0
+    assert backoff.after(Unavailable("away")) <= backoff.longest

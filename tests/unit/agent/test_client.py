@@ -1,15 +1,33 @@
 """Calls to a controller: what they say, and what their failures mean."""
 
+import asyncio
+import ssl
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 
+from controller.identity.authority import Authority
+from overlayd.agent.client import ControllerClient
+from overlayd.agent.credential import Credential
 from overlayd.model.address import Family
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName, Revision
+from overlayd.wire.credentials import AccessToken, TokenId
 from overlayd.wire.fields import Json
 from tests.support import clusters
-from tests.unit.agent.loopback import Answer, Request, Server, answer, client_of, controller, problem, unused_url
+from tests.unit.agent.loopback import (
+    IDENTITY,
+    Answer,
+    Request,
+    Server,
+    answer,
+    client_of,
+    controller,
+    problem,
+    unused_url,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +53,39 @@ async def test_a_host_is_registered_with_name_address_and_instance() -> None:
         assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
         body: Json = {"name": "node-1", "address": "192.0.2.1", "instance": "instance-1"}
         assert server.requests.get_nowait() == Request("PUT", "/v1/hosts/host-1", {}, body)
+
+
+async def test_a_token_never_travels_without_tls() -> None:
+    credential = Credential((), AccessToken(TokenId("0" * 12), "0" * 40), None)
+    async with controller() as server:
+        client = ControllerClient((server.url,), IDENTITY, credential)
+        await client.register("node-1", IPv4Address("192.0.2.1"))
+        await client.close()
+        assert server.requests.qsize() == 1
+        assert server.shown == []
+
+
+async def test_a_server_that_does_not_prove_to_be_a_controller_is_asked_for_nothing(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    ours, other = Authority.create(now), Authority.create(now)
+    issued = other.issue([], [], now)
+    (tmp_path / "own.pem").write_text(issued.key + issued.certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    served = Server()
+    async with await asyncio.start_server(served.serve, "127.0.0.1", 0, ssl=context) as listener:
+        url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        token = AccessToken(TokenId("0" * 12), "0" * 40)
+        for authority, is_trusted in ((ours, False), (other, True)):
+            client = ControllerClient((url,), IDENTITY, Credential((), token, authority.certificate))
+            if is_trusted:
+                await client.register("node-1", IPv4Address("192.0.2.1"))
+            else:
+                with pytest.raises(Unavailable, match="certificate verify failed"):
+                    await client.register("node-1", IPv4Address("192.0.2.1"))
+                assert served.shown == []
+            await client.close()
+        assert served.shown == [f"Bearer {token.text}"]
 
 
 async def test_a_block_is_asked_for_and_given_back() -> None:

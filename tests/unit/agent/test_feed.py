@@ -3,7 +3,7 @@
 import pytest
 
 from overlayd.model.cluster import RecordKey
-from overlayd.model.errors import AlreadyExists, InvalidValue, Unavailable
+from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.wire.feed import Bookmark, Delta, InSync, Snapshot
 from tests.support import clusters
@@ -41,6 +41,14 @@ async def test_a_snapshot_replaces_what_was_known_when_it_is_whole() -> None:
         await stream.send(Snapshot(Revision(9), (GREEN,)), Snapshot(Revision(9), (clusters.host(2),)))
         await stream.send(InSync(Revision(9)))
         assert await in_sync(feed) == clusters.cluster([GREEN, clusters.host(2)], revision=9)
+
+
+async def test_a_refused_credential_is_a_problem_and_what_is_known_stays() -> None:
+    async with controller() as server:
+        server.respond = lambda _: problem(401, "unauthenticated", "the token was revoked")
+        async with following(server, cached=CACHED) as feed:
+            assert isinstance(await failed(feed), Unauthenticated)
+            assert (feed.cluster, feed.in_sync) == (CACHED, False)
 
 
 async def test_an_empty_snapshot_empties_what_was_known() -> None:
