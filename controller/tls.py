@@ -19,7 +19,7 @@ from controller.services.founding import ensure_admin, shared_authority, write_p
 from controller.services.overlay import Overlay
 from controller.settings import GivenCertificate, OwnCertificate, Settings, Tls
 from controller.store.port import Store
-from overlayd.model.errors import InvalidValue
+from overlayd.model.errors import InvalidValue, Unavailable
 
 _RENEWAL = 12 * 3600.0
 """Seconds: addresses come and go, and given files are replaced before they expire."""
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class StartRefused(Exception):
-    """What a secure start needs cannot be read or written."""
+    """What a secure start needs cannot be read or written, now or at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ async def secure(chosen: Settings, overlay: Overlay, store: Store, sockets: Iter
             write_public(chosen.admin_token.with_name("ca.pem"), authority.certificate)
         if await ensure_admin(overlay, chosen.admin_token):
             _log.info("made an admin token", file=str(chosen.admin_token))
-    except (ValueError, OSError, InvalidValue) as error:
+    except (ValueError, OSError, InvalidValue, Unavailable) as error:
         raise StartRefused(str(error)) from error
     return secured
 
