@@ -31,6 +31,7 @@ from controller.options import (
     EtcdUserOption,
     InsecureOption,
     ListenOption,
+    QuarantineOption,
     StoreOption,
     TlsCertOption,
     TlsKeyOption,
@@ -39,6 +40,7 @@ from controller.options import (
 from controller.services.founding import ADMIN
 from controller.services.keys import Unreadable
 from controller.services.overlay import Overlay
+from controller.services.quarantine import QUARANTINE
 from controller.settings import InheritedSocket, Listen, Settings
 from controller.store.embedded import StoreRefused
 from controller.store.etcd.cluster import Certificates
@@ -104,6 +106,7 @@ def run(
     tls_name: TlsNameOption = None,
     admin_token_file: AdminTokenOption = None,
     insecure: InsecureOption = False,  # noqa: FBT002 - typer's flags
+    quarantine: QuarantineOption = QUARANTINE,
     etcd_ca: EtcdCaOption = None,
     etcd_cert: EtcdCertificateOption = None,
     etcd_key: EtcdKeyOption = None,
@@ -117,7 +120,7 @@ def run(
     try:
         tls = settings.load_tls(tls_cert, tls_key, tls_name or [], insecure=insecure)
         choice = settings.parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file)
-        chosen = settings.load(choice, listen, tls, admin_token_file)
+        chosen = settings.load(choice, listen, tls, admin_token_file, quarantine)
         sockets = [_bind(each) for each in chosen.listen]
     except (InvalidValue, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
@@ -172,7 +175,7 @@ async def _made_admin(choice: StoreChoice, clock: Clock) -> str:
 async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> None:
     """Serve on these sockets until a signal comes; raises `StoreRefused`."""
     store = open_store(chosen.store, clock)
-    overlay = Overlay(store, clock, secrets.token_hex(4))
+    overlay = Overlay(store, clock, secrets.token_hex(4), chosen.quarantine)
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(store.run(), name="store")]
         await _load(overlay, clock)

@@ -70,6 +70,14 @@ TlsNameOption = Annotated[
         help="A further DNS name or address for the controller's own certificate. May be repeated.",
     ),
 ]
+QuarantineOption = Annotated[
+    int,
+    typer.Option(
+        "--quarantine",
+        envvar="OVERLAY_CONTROLLER_QUARANTINE",
+        help="Seconds for which nobody gets blocks and reserved addresses that were given back.",
+    ),
+]
 InsecureOption = Annotated[
     bool,
     typer.Option(

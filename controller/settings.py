@@ -11,6 +11,9 @@ from overlayd.model.errors import InvalidValue
 DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
 DEFAULT_LISTEN = ["127.0.0.1:7471"]
 
+QUARANTINE_MAX = 24 * 3600
+"""Seconds; a longer one hides that addresses are short."""
+
 _PORT_MAX = 65535
 
 
@@ -54,23 +57,27 @@ Tls = OwnCertificate | GivenCertificate
 class Settings:
     """Settings of one controller process; a change is a restart. `notify` is systemd's socket, if it started us.
 
-    `tls` None: neither TLS nor tokens.
+    `tls` None: neither TLS nor tokens. `quarantine` is in seconds.
     """
 
     store: StoreChoice
     listen: tuple[Listen, ...]
     tls: Tls | None
     admin_token: Path
+    quarantine: float
     notify: str | None
 
 
-def load(store: StoreChoice, listen: list[str], tls: Tls | None, admin_token: Path | None) -> Settings:
+def load(store: StoreChoice, listen: list[str], tls: Tls | None, admin_token: Path | None, quarantine: int) -> Settings:
     """Return the settings; raise `InvalidValue` that names the option."""
+    if not 1 <= quarantine <= QUARANTINE_MAX:
+        raise InvalidValue(f"{quarantine} is not in 1..{QUARANTINE_MAX} seconds", field="--quarantine")
     return Settings(
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
         tls=tls,
         admin_token=admin_token or _state_file(store, "admin-token"),
+        quarantine=quarantine,
         notify=os.environ.get("NOTIFY_SOCKET"),
     )
 

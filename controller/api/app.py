@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from controller.api import (
     auth,
     blocks,
+    capacity,
     convergence,
     endpoints,
     feed,
@@ -18,6 +19,7 @@ from controller.api import (
     networks,
     permissions,
     problems,
+    reservations,
     tokens,
 )
 from controller.api.auth import Security
@@ -34,13 +36,14 @@ _TAGS = [
     {"name": "networks", "description": "Isolated address spaces that containers on any host can join."},
     {"name": "hosts", "description": "Container hosts: their numbers, tunnel ends and status."},
     {"name": "blocks", "description": "Which part of a network's range belongs to which host."},
+    {"name": "reservations", "description": "Addresses held for a name, which go with it from host to host."},
     {"name": "endpoints", "description": "Containers' interfaces, as their hosts publish them."},
     {"name": "feed", "description": "What a host must know, as a stream."},
     {"name": "identity", "description": "Tokens: who calls, and who may."},
     {"name": "status", "description": "Whether the controller works, and what is in force."},
 ]
 
-_PARTS = (networks, hosts, blocks, endpoints, feed, identity, tokens, convergence)
+_PARTS = (networks, hosts, blocks, reservations, endpoints, capacity, feed, identity, tokens, convergence)
 
 _pages = APIRouter(include_in_schema=False)
 

@@ -89,6 +89,15 @@ class HostBody(AgentBody):
     instance: Instance
 
 
+class HostPatch(AdminBody):
+    """What changes of a host (RFC 7396)."""
+
+    state: Annotated[
+        Literal["active", "draining"],
+        Field(description="A draining host gets nothing new.", examples=["draining"]),
+    ]
+
+
 class AcquireBody(AgentBody):
     """A host that wants a block."""
 

@@ -1,13 +1,14 @@
 """Routes for hosts and what they report."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from controller.api import answers
 from controller.api.answers import HostAnswer, HostStatusAnswer, HostStatusesAnswer, RevisionAnswer
-from controller.api.bodies import HostBody, ReportBody
+from controller.api.bodies import HostBody, HostPatch, ReportBody
 from controller.api.services import Services
 from overlayd.model import ids
+from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, Revision
 from overlayd.wire import records
 from overlayd.wire.fields import Fields
@@ -49,6 +50,35 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
     address = Fields({"address": body.address}).ipv4("address")
     written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance)
     return answers.record(written.result, written.revision)
+
+
+@router.patch(
+    "/{id}",
+    summary="Drain a host, or let it be active again",
+    response_model=HostAnswer,
+    responses=answers.refusals(404, 409, 413, 422, 503),
+)
+async def patch_host(id: str, body: HostPatch, overlay: Services) -> JSONResponse:  # noqa: A002
+    """Let a host get no more blocks and take no more containers; what it has, it keeps."""
+    written = await overlay.hosts.update(HostId(id), HostState(body.state))
+    return answers.record(written.result, written.revision)
+
+
+@router.delete(
+    "/{id}",
+    summary="Forget a host",
+    status_code=204,
+    response_description="It is gone; its blocks, its number and its address are in quarantine for a while.",
+    response_model=None,
+    responses=answers.refusals(404, 409, 422, 503),
+)
+async def forget_host(id: str, overlay: Services) -> Response:  # noqa: A002
+    """Give back all that a host had which is gone for good; refused (`in-use`) while it is connected.
+
+    After a 503 the controllers go on with it by themselves.
+    """
+    await overlay.hosts.forget(HostId(id))
+    return Response(status_code=204)
 
 
 @router.post(

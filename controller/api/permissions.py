@@ -28,6 +28,8 @@ _READ = Need(Permission.READ)
 _READ_NETWORKS = Need(Permission.READ_NETWORKS)
 _WRITE_NETWORKS = Need(Permission.WRITE_NETWORKS)
 _HOST_IN_PATH = Need(Permission.ACT_AS_HOST, Place.PATH)
+_WRITE_RESERVATIONS = Need(Permission.WRITE_RESERVATIONS)
+_CLAIM = Need(Permission.CLAIM_RESERVATIONS, Place.BODY)
 _TOKENS = Need(Permission.ADMINISTER_TOKENS)
 
 NEEDS: dict[str, Need] = {
@@ -48,6 +50,19 @@ NEEDS: dict[str, Need] = {
     "POST /v1/networks": _WRITE_NETWORKS,
     "GET /v1/networks/{name}": _READ_NETWORKS,
     "DELETE /v1/networks/{name}": _WRITE_NETWORKS,
+    "GET /v1/networks/{name}/capacity": _READ,
+    "GET /v1/capacity": _READ,
+    # Reservations. Hosts claim them for their own containers.
+    "GET /v1/networks/{name}/reservations": _READ_NETWORKS,
+    "POST /v1/networks/{name}/reservations": _WRITE_RESERVATIONS,
+    "GET /v1/networks/{name}/reservations/{reservation}": _READ_NETWORKS,
+    "PATCH /v1/networks/{name}/reservations/{reservation}": _WRITE_RESERVATIONS,
+    "DELETE /v1/networks/{name}/reservations/{reservation}": _WRITE_RESERVATIONS,
+    "POST /v1/networks/{name}/reservations/{reservation}/claim": _CLAIM,
+    "POST /v1/networks/{name}/reservations/{reservation}/release": _CLAIM,
+    # What is done to hosts.
+    "PATCH /v1/hosts/{id}": Need(Permission.DRAIN_HOSTS),
+    "DELETE /v1/hosts/{id}": Need(Permission.FORGET_HOSTS),
     # What hosts do.
     "PUT /v1/hosts/{id}": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/report": _HOST_IN_PATH,

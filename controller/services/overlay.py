@@ -6,6 +6,7 @@ from random import Random, SystemRandom
 
 from controller.clock import Clock
 from controller.services.actor import CONTROLLER, Actor
+from controller.services.alarms import AlarmLog
 from controller.services.blocks import Blocks
 from controller.services.connections import Connections
 from controller.services.convergence import Statuses
@@ -78,3 +79,4 @@ class Overlay:
             tasks.create_task(self.connections.run(), name="connections")
             tasks.create_task(self.sessions.run(), name="sessions")
             tasks.create_task(self.departures.run(self.clock), name="departures")
+            tasks.create_task(AlarmLog(self.mirror).run(self.clock), name="alarms")

@@ -12,7 +12,7 @@ from overlayd.model.errors import Unavailable
 
 T = TypeVar("T")
 
-QUARANTINE = 60.0
+QUARANTINE = 60
 """Seconds, unless the administrator chooses: caches of neighbours and connections that linger are gone after that."""
 
 

@@ -27,7 +27,12 @@ SECURE = Security("-----BEGIN CERTIFICATE-----\nb3VycyE=\n-----END CERTIFICATE--
 GUARDED = [route for route, need in NEEDS.items() if need.permission is not None]
 OF_HOSTS = [route for route, need in NEEDS.items() if need.host is not None]
 
-BODIES: dict[str, object] = {
+BODIES: dict[str, Mapping[str, object]] = {
+    "POST /v1/networks/{name}/reservations": {"name": "web"},
+    "PATCH /v1/networks/{name}/reservations/{reservation}": {"mac": None},
+    "POST /v1/networks/{name}/reservations/{reservation}/claim": {"container_id": "c"},
+    "POST /v1/networks/{name}/reservations/{reservation}/release": {"container_id": "c"},
+    "PATCH /v1/hosts/{id}": {"state": "draining"},
     "POST /v1/networks": {"name": "red", "pools": [{"range": "10.40.0.0/16"}]},
     "POST /v1/tokens": {"kind": "access", "name": "ci", "role": "viewer"},
     "POST /v1/networks/{name}/blocks": {"host": "h1", "held": []},
@@ -49,13 +54,13 @@ class Cluster:
     async def ask(self, route: str, token: str | None, **changes: str) -> httpx.Response:
         """Send a request for a route that is about host h1."""
         method, _, path = route.partition(" ")
-        values = {"name": "blue", "cidr:path": "10.32.0.0/26", "id": "h1"} | changes
+        values = {"name": "blue", "cidr:path": "10.32.0.0/26", "id": "h1", "reservation": "web"} | changes
         for name, value in values.items():
             path = path.replace(f"{{{name}}}", value)
         query = {"host": values["id"], "instance": "i1", "after": "99"} if NEEDS[route].host is Place.QUERY else {}
         body = BODIES.get(route)
         if NEEDS[route].host is Place.BODY:
-            body = {"host": values["id"], "held": []}
+            body = {**BODIES[route], "host": values["id"]}
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         return await self.api.request(method, path, headers=headers, json=body, params=query)
 
