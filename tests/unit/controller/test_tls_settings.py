@@ -47,7 +47,13 @@ def test_options_that_contradict_each_other_are_refused(
 
 def test_the_admin_token_stands_beside_the_store_by_default() -> None:
     def place(given: Path | None) -> Path:
-        return settings.load(Path("/var/lib/x/store.db"), [], None, given).admin_token
+        return settings.load(Path("/var/lib/x/store.db"), [], None, given, 60).admin_token
 
     assert place(None) == Path("/var/lib/x/admin-token")
     assert place(Path("/run/secret")) == Path("/run/secret")
+
+
+@pytest.mark.parametrize("quarantine", [-1, 0, 24 * 3600 + 1])
+def test_a_quarantine_is_a_second_to_a_day(quarantine: int) -> None:
+    with pytest.raises(InvalidValue, match=r"--quarantine: .* is not in 1\.\.86400 seconds"):
+        settings.load(Path("/var/lib/x/store.db"), [], None, None, quarantine)
