@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import ssl
+from asyncio import sslproto
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ from overlayd.model.errors import InvalidValue, Unavailable
 
 _RENEWAL = 12 * 3600.0
 """Seconds: addresses come and go, and given files are replaced before they expire."""
+
+_READ_BUFFER = 32 * 1024
+"""Bytes, two of the largest TLS records (RFC 8446, section 5.1). asyncio takes 256 KiB for each connection as long as
+it is open, for which there is no option: with two connections of each of a thousand hosts, half a gigabyte."""
 
 _ADDRESSES_MAX = 100
 """How many addresses a certificate names; clients of ours look for none of them."""
@@ -97,6 +102,7 @@ async def secure(chosen: Settings, overlay: Overlay, store: Store, sockets: Iter
 
 
 def _context() -> ssl.SSLContext:
+    sslproto.SSLProtocol.max_size = _READ_BUFFER
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

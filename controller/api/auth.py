@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
+import structlog
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +24,11 @@ from controller.services.sessions import Sessions
 from overlayd.model.errors import Forbidden, Unauthenticated
 from overlayd.model.ids import HostId, quoted
 from overlayd.wire.credentials import TokenId
+
+_REFUSALS_INTERVAL = 60.0
+"""Seconds between two lines of the log about refused callers."""
+
+_log = structlog.get_logger()
 
 _CALLER = "overlayd.caller"
 """Where the caller stands in an ASGI scope."""
@@ -73,6 +79,7 @@ class Authentication:
         self._overlay = overlay
         self._is_open = security.is_open
         self._open_paths = permissions.open_paths()
+        self._refusals = _Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (not self._is_open and scope["path"] in self._open_paths):
@@ -81,6 +88,7 @@ class Authentication:
         try:
             caller = ANONYMOUS if self._is_open else self._caller(scope)
         except Unauthenticated as refused:
+            self._refusals.note(scope, refused, self._overlay.clock.now())
             response = problems.response(HTTPStatus.UNAUTHORIZED, refused.code, refused.detail)
             await response(scope, receive, send)
             return
@@ -96,6 +104,21 @@ class Authentication:
             raise Unauthenticated("the header Authorization must begin with `Bearer`")
         token = self._overlay.tokens.authenticate(text.strip(), self._overlay.clock.wall())
         return Caller(Actor(token.name, token.role), token.role, token.host, token)
+
+
+class _Refusals:
+    """Says in the log that callers are refused: often enough to be noticed, and not as often as somebody attacks."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next = 0.0
+
+    def note(self, scope: Scope, refused: Unauthenticated, now: float) -> None:
+        self._count += 1
+        if now >= self._next:
+            client = scope.get("client")
+            _log.warning("callers refused", count=self._count, last=client[0] if client else None, reason=str(refused))
+            self._count, self._next = 0, now + _REFUSALS_INTERVAL
 
 
 class _Ending:

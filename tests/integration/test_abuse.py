@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -206,18 +206,41 @@ def said(connection: ssl.SSLSocket) -> bytes:
     return received
 
 
+_GET = b"GET /v1/networks HTTP/1.1\r\nHost: c\r\nAuthorization: Bearer "
+_POST = b"POST /v1/networks HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nTrailer: "
+
+
 @pytest.mark.parametrize("size", [100_000, 50_000_000])
-def test_an_oversized_header_ends_the_connection(controller: SecureController, size: int) -> None:
+@pytest.mark.parametrize("beginning", [_GET, _POST])
+def test_an_oversized_header_or_trailer_ends_the_connection(
+    controller: SecureController, beginning: bytes, size: int
+) -> None:
     with raw(controller) as connection:
-        connection.sendall(b"GET /v1/networks HTTP/1.1\r\nHost: c\r\nAuthorization: Bearer ")
+        connection.sendall(beginning)
         try:
             for _ in range(size // 10_000):
                 connection.sendall(b"x" * 10_000)
             answer = said(connection)
         except (ConnectionError, ssl.SSLError):
             answer = b""  # it did not wait for the end
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+        assert answer == b"" or b"HTTP/1.1 431 " in answer
     assert controller.client(controller.admin).get("/v1/networks").status_code == 200
+
+
+def memory(controller: SecureController) -> int:
+    """Return the bytes of memory that the controller has in use (proc(5))."""
+    status = Path(f"/proc/{controller.process.pid.number}/status").read_text()
+    (kilobytes,) = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(kilobytes) * 1024
+
+
+def test_a_connection_costs_little_memory(controller: SecureController) -> None:
+    before = memory(controller)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(raw(controller)) for _ in range(200)]
+        connections[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: c\r\n\r\n")
+        assert connections[-1].recv(12) == b"HTTP/1.1 200"
+        assert memory(controller) - before < 200 * 128 * 1024
 
 
 def test_a_header_of_some_kilobytes_is_just_a_wrong_token(controller: SecureController) -> None:
@@ -226,6 +249,8 @@ def test_a_header_of_some_kilobytes_is_just_a_wrong_token(controller: SecureCont
     for _ in range(5):  # the heads of requests that share a connection are counted one by one
         assert client.get("/v1/networks", headers={"X-Padding": "x" * 30_000}).status_code == 200
     assert client.post("/v1/networks", json={"name": "x" * 200_000, "pools": []}).status_code == 422
+    pieces = (b" " * 1000 for _ in range(500))  # and the body by itself
+    assert client.post("/v1/networks", content=pieces).status_code == 422
 
 
 def test_a_client_without_tls_gets_no_answer(controller: SecureController) -> None:
@@ -296,6 +321,7 @@ def test_no_secret_stands_anywhere_but_in_its_token(tmp_path: Path) -> None:
         assert running.process.stop(signal.SIGTERM) == 0
         written = running.process.output.encode()
         assert b"DEBUG" in written, "the libraries' loggers were on"
+        assert written.count(b"callers refused") == 1, "not one line for each"
         kept = b"".join(path.read_bytes() for path in running.store.parent.glob("store.db*"))
     secrets = [token.split("_")[2].encode() for token in tokens]
     assert not [secret for secret in secrets if secret in written or secret in kept]
