@@ -29,6 +29,8 @@ from controller.options import (
     EtcdKeyOption,
     EtcdPasswordOption,
     EtcdUserOption,
+    HistoryCountOption,
+    HistoryDaysOption,
     InsecureOption,
     ListenOption,
     QuarantineOption,
@@ -40,6 +42,8 @@ from controller.options import (
 from controller.services.founding import ADMIN
 from controller.services.keys import Unreadable
 from controller.services.overlay import Overlay
+from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
+from controller.services.pruning import Pruning
 from controller.services.quarantine import QUARANTINE
 from controller.settings import InheritedSocket, Listen, Settings
 from controller.store.embedded import StoreRefused
@@ -107,6 +111,8 @@ def run(
     admin_token_file: AdminTokenOption = None,
     insecure: InsecureOption = False,  # noqa: FBT002 - typer's flags
     quarantine: QuarantineOption = QUARANTINE,
+    history_days: HistoryDaysOption = DEFAULT_HISTORY.age / 86400,
+    history_count: HistoryCountOption = DEFAULT_HISTORY.count,
     etcd_ca: EtcdCaOption = None,
     etcd_cert: EtcdCertificateOption = None,
     etcd_key: EtcdKeyOption = None,
@@ -120,7 +126,9 @@ def run(
     try:
         tls = settings.load_tls(tls_cert, tls_key, tls_name or [], insecure=insecure)
         choice = settings.parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file)
-        chosen = settings.load(choice, listen, tls, admin_token_file, quarantine)
+        chosen = settings.load(
+            choice, listen, tls, admin_token_file, quarantine, settings.load_history(history_days, history_count)
+        )
         sockets = [_bind(each) for each in chosen.listen]
     except (InvalidValue, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
@@ -181,7 +189,7 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
         await _load(overlay, clock)
         background += [
             tasks.create_task(overlay.run(), name="overlay"),
-            tasks.create_task(_tidy(store, overlay), name="tidying"),
+            tasks.create_task(_tidy(store, overlay, Pruning(store, clock, chosen.history)), name="tidying"),
         ]
         secured = await secure(chosen, overlay, store, sockets) if chosen.tls else None
         if secured:
@@ -261,12 +269,13 @@ async def _load(overlay: Overlay, clock: Clock) -> None:
             return
 
 
-async def _tidy(store: Store, overlay: Overlay) -> None:
+async def _tidy(store: Store, overlay: Overlay, pruning: Pruning) -> None:
     """Forget what nobody needs any more, until cancelled."""
     while True:
         try:
             await store.compact(Revision(await store.current_revision() - _HISTORY_KEPT))
             await overlay.tokens.purge()
+            await pruning.prune()
         except Unavailable as error:
             _log.warning("not compacted", error=str(error))
         await overlay.clock.sleep(_COMPACTION_INTERVAL)

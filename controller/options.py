@@ -78,6 +78,20 @@ QuarantineOption = Annotated[
         help="Seconds for which nobody gets blocks and reserved addresses that were given back.",
     ),
 ]
+HistoryDaysOption = Annotated[
+    float,
+    typer.Option(
+        "--history-days", envvar="OVERLAY_CONTROLLER_HISTORY_DAYS", help="Days for which changes stay in the history."
+    ),
+]
+HistoryCountOption = Annotated[
+    int,
+    typer.Option(
+        "--history-count",
+        envvar="OVERLAY_CONTROLLER_HISTORY_COUNT",
+        help="How many transactions stay in the history; the oldest ones beyond go.",
+    ),
+]
 InsecureOption = Annotated[
     bool,
     typer.Option(

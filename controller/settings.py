@@ -1,9 +1,12 @@
 """What a controller is told at its start, by flags and by the environment. Nothing else reads the environment."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
+from controller.services.pruning import HistoryLimits
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.model.errors import InvalidValue
@@ -65,10 +68,18 @@ class Settings:
     tls: Tls | None
     admin_token: Path
     quarantine: float
+    history: HistoryLimits
     notify: str | None
 
 
-def load(store: StoreChoice, listen: list[str], tls: Tls | None, admin_token: Path | None, quarantine: int) -> Settings:
+def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them says
+    store: StoreChoice,
+    listen: list[str],
+    tls: Tls | None,
+    admin_token: Path | None,
+    quarantine: int,
+    history: HistoryLimits = DEFAULT_HISTORY,
+) -> Settings:
     """Return the settings; raise `InvalidValue` that names the option."""
     if not 1 <= quarantine <= QUARANTINE_MAX:
         raise InvalidValue(f"{quarantine} is not in 1..{QUARANTINE_MAX} seconds", field="--quarantine")
@@ -78,6 +89,7 @@ def load(store: StoreChoice, listen: list[str], tls: Tls | None, admin_token: Pa
         tls=tls,
         admin_token=admin_token or _state_file(store, "admin-token"),
         quarantine=quarantine,
+        history=history,
         notify=os.environ.get("NOTIFY_SOCKET"),
     )
 
@@ -85,6 +97,15 @@ def load(store: StoreChoice, listen: list[str], tls: Tls | None, admin_token: Pa
 def _state_file(store: StoreChoice, name: str) -> Path:
     """Return where a file of the controller's own stands: beside the store, if that is a file."""
     return (store if isinstance(store, Path) else Path(DEFAULT_STORE)).with_name(name)
+
+
+def load_history(days: float, count: int) -> HistoryLimits:
+    """Return how much of the history is kept; raise `InvalidValue` that names the option."""
+    if not 0 < days < math.inf:
+        raise InvalidValue("must be a positive number of days", field="--history-days")
+    if count < 1:
+        raise InvalidValue("must be at least 1", field="--history-count")
+    return HistoryLimits(days * 86400, count)
 
 
 def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure: bool) -> Tls | None:

@@ -13,6 +13,7 @@ from controller.api import (
     convergence,
     endpoints,
     feed,
+    history,
     hosts,
     identity,
     limits,
@@ -40,10 +41,11 @@ _TAGS = [
     {"name": "endpoints", "description": "Containers' interfaces, as their hosts publish them."},
     {"name": "feed", "description": "What a host must know, as a stream."},
     {"name": "identity", "description": "Tokens: who calls, and who may."},
+    {"name": "history", "description": "Who changed what, and how it was."},
     {"name": "status", "description": "Whether the controller works, and what is in force."},
 ]
 
-_PARTS = (networks, hosts, blocks, reservations, endpoints, capacity, feed, identity, tokens, convergence)
+_PARTS = (networks, hosts, blocks, reservations, endpoints, capacity, feed, identity, tokens, history, convergence)
 
 _pages = APIRouter(include_in_schema=False)
 

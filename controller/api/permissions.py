@@ -77,6 +77,8 @@ NEEDS: dict[str, Need] = {
     "GET /v1/blocks": _READ,
     "GET /v1/endpoints": _READ,
     "GET /v1/convergence": _READ,
+    "GET /v1/history": _READ,
+    "GET /v1/history/at": _READ,
 }
 """By method and path, as the routes have them."""
 

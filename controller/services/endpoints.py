@@ -71,6 +71,8 @@ class Endpoints:
                     self._check(host, item, fields[item.key])
             return self._draft(host, step)
 
+        # Another controller may have given the host a block, or taken its endpoints, and this one not heard of it yet.
+        await self._mirror.verify()
         self._hosts.get(host)
         for endpoint in puts:
             self._check(host, endpoint, fields[endpoint.key])

@@ -31,6 +31,9 @@ VALUE_VERSION = 2
 """Since 2 an endpoint has `addresses` and not one `address`. Values of version 1 are read, and written as 2."""
 
 PREFIX = "/overlayd/v1/"
+HISTORY_BEGIN = "/overlayd/history-begin"
+"""Until when the history has been forgotten."""
+
 HISTORY = "/overlayd/history/v1/"
 """Not below `PREFIX`: nobody keeps the past in memory."""
 

@@ -7,6 +7,7 @@ from random import Random, SystemRandom
 from controller.clock import Clock
 from controller.services.actor import CONTROLLER, Actor
 from controller.services.alarms import AlarmLog
+from controller.services.archive import Archive
 from controller.services.blocks import Blocks
 from controller.services.connections import Connections
 from controller.services.convergence import Statuses
@@ -39,6 +40,7 @@ class Overlay:
         self.mirror = Mirror(store, clock, _LOG_MAX)
         self.connections = Connections(store, clock, controller)
         self.feeds = Feeds(self.mirror, self.connections, clock)
+        self.archive = Archive(store, self.mirror)
         self.clock = clock
         self._store = store
         self._quarantine = quarantine

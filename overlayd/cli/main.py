@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from overlayd.cli import login, tables, tokens
+from overlayd.cli import history, login, tables, tokens
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document, ask_agent
@@ -31,6 +31,7 @@ app.add_typer(network_app, name="network", no_args_is_help=True)
 app.add_typer(host_app, name="host", no_args_is_help=True)
 app.add_typer(endpoint_app, name="endpoint", no_args_is_help=True)
 app.add_typer(tokens.app, name="token", no_args_is_help=True)
+app.command("history")(history.history)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(login.whoami)

@@ -109,3 +109,22 @@ def test_the_commands_of_the_readme_work_as_printed(own_lab: Lab) -> None:
     done = subprocess.run(["sh", "-exc", block], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "network lan deleted" in done.stdout
+
+
+def test_history_tells_what_an_address_was_and_who_changed_it(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    name = f"{network}-c"
+    container = lab.hosts[0].attach(name, network)
+    lab.in_force(container)
+    about = ("--network", network, "--address", str(container.address), "--kind", "endpoint")
+    (made,) = json.loads(lab.overlayctl("history", *about, "--json"))["items"]
+    assert (made["before"], made["after"]["container_id"]) == (None, name)
+    shown = lab.overlayctl("history", *about)
+    assert name in shown
+    assert made["actor"]["name"] in shown
+    past = json.loads(lab.overlayctl("history", *about, "--at", made["time"], "--json"))
+    assert [item["object"] for item in past["items"]] == [made["after"]]
+    assert json.loads(lab.overlayctl("history", *about, "--at", "1h", "--json"))["items"] == []
+    assert name in lab.overlayctl("history", *about, "--at", "0s")
+    with pytest.raises(CommandFailed, match="yesterday"):
+        lab.overlayctl("history", "--since", "yesterday")

@@ -52,9 +52,11 @@ def files_at_most(size: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def controller_on(store: Store, name: str = "c1", quarantine: float = QUARANTINE) -> AsyncIterator[Overlay]:
+async def controller_on(
+    store: Store, name: str = "c1", quarantine: float = QUARANTINE, clock: Clock | None = None
+) -> AsyncIterator[Overlay]:
     """Run a controller that dies when the context ends: it withdraws nothing."""
-    overlay = Overlay(store, SystemClock(), name, quarantine, Random(name))
+    overlay = Overlay(store, clock or SystemClock(), name, quarantine, Random(name))
     await overlay.load()
     running = asyncio.create_task(overlay.run(), name=name)
     try:
