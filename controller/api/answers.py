@@ -72,6 +72,7 @@ class ProblemAnswer(BaseModel):
 
     object: Annotated[str, Field(examples=["network blue"])]
     message: Annotated[str, Field(examples=["UDP port 4789 is taken"])]
+    network: Annotated[str | None, Field(description="The network that suffers; null: all may.", examples=["blue"])]
 
 
 class HostStatusRecord(HostRecord):
@@ -195,7 +196,8 @@ def heard(status: HostStatus) -> dict[str, Json]:
     """Return what is heard of a host now."""
     presence = status.presence
     problems: list[Json] = [
-        {"object": problem.object, "message": problem.message} for problem in (presence.problems if presence else ())
+        {"object": problem.object, "message": problem.message, "network": problem.network}
+        for problem in (presence.problems if presence else ())
     ]
     return {
         "connected": presence is not None,

@@ -174,6 +174,9 @@ class ProblemBody(AgentBody):
 
     object: Annotated[str, Field(description="Which one.", examples=["network blue"])]
     message: Annotated[str, Field(description="Why.", examples=["UDP port 4789 is taken"])]
+    network: Annotated[str | None, Field(description="The network that suffers; null: all may.", examples=["blue"])] = (
+        None
+    )
 
 
 class ReportBody(AgentBody):
@@ -186,6 +189,10 @@ class ReportBody(AgentBody):
     def kept(self) -> tuple[Problem, ...]:
         """Return the problems that are kept, cut to size: a host in trouble is heard, however much it says."""
         return tuple(
-            Problem(problem.object[:_TEXT_MAX], problem.message[:_TEXT_MAX])
-            for problem in self.problems[:_PROBLEMS_MAX]
+            Problem(
+                problem.object[:_TEXT_MAX],
+                problem.message[:_TEXT_MAX],
+                None if problem.network is None else ids.network_name(problem.network, f"problems[{index}].network"),
+            )
+            for index, problem in enumerate(self.problems[:_PROBLEMS_MAX])
         )

@@ -34,11 +34,17 @@ async def health(overlay: OpenServices) -> JSONResponse:
 async def convergence(
     overlay: Services,
     revision: Annotated[int | None, Query(ge=0, description="The latest one by default.", examples=[42])] = None,
-    network: Annotated[str | None, Query(description="Count only hosts with a block of it.", examples=["blue"])] = None,
+    network: Annotated[
+        str | None, Query(description="Count only hosts with a block of it, and its problems.", examples=["blue"])
+    ] = None,
+    wait: Annotated[float, Query(ge=0, le=60, description="Answer after so many seconds if a host lags.")] = 0,
 ) -> JSONResponse:
     """Tell which hosts have a revision in their kernels, which lag, and why."""
-    found = overlay.statuses.convergence(
-        None if revision is None else Revision(revision), None if network is None else NetworkName(network)
+    found = await overlay.statuses.settled(
+        None if revision is None else Revision(revision),
+        None if network is None else NetworkName(network),
+        wait,
+        overlay.clock,
     )
     hosts = [
         {"host": status.host.id, "name": status.host.name, **answers.heard(status), "lag": lag}

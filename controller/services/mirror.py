@@ -108,6 +108,10 @@ class Mirror:
         except TimeoutError:
             raise Unavailable("this controller cannot follow its store") from None
 
+    async def advance(self) -> None:
+        """Return when the store has changed again."""
+        await self._advanced.wait()
+
     async def verify(self) -> None:
         """Raise `Unavailable` unless the store can be read and the mirror follows it."""
         await self.reached(await self._store.current_revision())

@@ -4,16 +4,17 @@ from dataclasses import dataclass
 
 from controller.services import keys
 from overlayd.model import ids
-from overlayd.model.ids import HostId, Revision
+from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.wire.fields import Fields, Json
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An object that a host cannot make true, and why."""
+    """An object that a host cannot make true, why, and the network that suffers; None: all of them may."""
 
     object: str
     message: str
+    network: NetworkName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,10 @@ class Presence:
 
 def encode(presence: Presence) -> bytes:
     """Return a presence as it stands in the store."""
-    problems: list[Json] = [{"object": problem.object, "message": problem.message} for problem in presence.problems]
+    problems: list[Json] = [
+        {"object": problem.object, "message": problem.message, "network": problem.network}
+        for problem in presence.problems
+    ]
     return keys.encode(
         {
             "host": presence.host,
@@ -62,4 +66,5 @@ def decode(value: bytes) -> Presence:
 
 
 def _problem(fields: Fields) -> Problem:
-    return Problem(fields.text("object"), fields.text("message"))
+    network = ids.network_name(fields.text("network"), "network") if fields.has("network") else None
+    return Problem(fields.text("object"), fields.text("message"), network)

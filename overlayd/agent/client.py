@@ -8,6 +8,7 @@ import httpx
 
 from overlayd.agent.credential import Credential
 from overlayd.agent.identity import Identity
+from overlayd.agent.problem import Problem
 from overlayd.agent.trust import Trust
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
@@ -84,12 +85,15 @@ class ControllerClient:
         body: Json = {"endpoints": [records.encode(endpoint) for endpoint in endpoints]}
         await self._call("PUT", f"/v1/hosts/{self._identity.id}/endpoints", body)
 
-    async def report(self, revision: Revision, problems: Iterable[tuple[str, str]]) -> None:
-        """Say which revision the kernel matches, and what is wrong with which object."""
+    async def report(self, revision: Revision, problems: Iterable[Problem]) -> None:
+        """Say which revision the kernel matches but for these problems."""
         body: Json = {
             "instance": self._identity.instance,
             "revision": revision,
-            "problems": [{"object": name, "message": message} for name, message in problems],
+            "problems": [
+                {"object": problem.object, "message": problem.message, "network": problem.network}
+                for problem in problems
+            ],
         }
         await self._call("POST", f"/v1/hosts/{self._identity.id}/report", body)
 

@@ -3,8 +3,9 @@
 import json
 
 from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.problem import Problem
 from overlayd.agent.publication import Publication
-from overlayd.agent.reconcile import Problem, Reconciler
+from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane.plan import Plan
 from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.wire.fields import Fields, Json

@@ -84,8 +84,7 @@ async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconc
         current = (feed.syncs.count, reconciler.status)
         if current != reported and feed.syncs.count:
             try:
-                problems = [(problem.object, problem.message) for problem in reconciler.status.problems]
-                await client.report(reconciler.status.applied, problems)
+                await client.report(reconciler.status.applied, reconciler.status.problems)
                 reported = current
                 backoff.succeeded()
             except OverlayError as error:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -13,9 +13,10 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.problem import Problem
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retain
-from overlayd.dataplane.items import Link, Namespace, network_namespace
+from overlayd.dataplane.items import Link, Namespace, NamespaceRef, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, resolve
 from overlayd.kernel.port import Outcome
@@ -28,20 +29,8 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is not as it should be: which object, and what is wrong in one sentence."""
-
-    object: str
-    message: str
-
-    def __str__(self) -> str:
-        """Show both, as they belong together in an error."""
-        return f"{self.object}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
 class Status:
-    """How far this host is: the revision that its kernel matches, and what is wrong."""
+    """How far this host is: the revision that its kernel matches but for these problems."""
 
     applied: Revision = UNKNOWN
     problems: tuple[Problem, ...] = ()
@@ -107,9 +96,8 @@ class Reconciler:
                 return self._keep(Status(self.status.applied, (Problem("host", str(error)),)))
             failed = {outcome.op.item.ns for outcome in outcomes if not outcome.done and _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
-        problems = (*draft.problems, *_problems(outcomes))
-        applied = cluster.revision if all(outcome.done for outcome in outcomes) else self.status.applied
-        return self._keep(Status(applied, problems))
+        problems = (*draft.problems, *_problems(outcomes, self._places(cluster)))
+        return self._keep(Status(cluster.revision, problems))
 
     async def plan(self) -> Plan:
         """Return what the next cycle would execute."""
@@ -141,7 +129,9 @@ class Reconciler:
         names = frozenset(name for name in cluster.networks if network_namespace(name) in networks)
         unknown = Counter(e.network for e in self._records.endpoints if network_namespace(e.network) not in networks)
         problems += [
-            Problem(f"network {name}", f"not known to the controllers; its {count} endpoints are left as they are")
+            Problem(
+                f"network {name}", f"not known to the controllers; its {count} endpoints are left as they are", name
+            )
             for name, count in unknown.items()
         ]
         kept = {network_namespace(name) for name in unknown}
@@ -159,8 +149,17 @@ class Reconciler:
                 present.append(endpoint)
             else:
                 name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
-                problems.append(Problem(name, f"its sandbox {endpoint.sandbox} is gone; it waits for a DEL"))
+                reason = f"its sandbox {endpoint.sandbox} is gone; it waits for a DEL"
+                problems.append(Problem(name, reason, endpoint.network))
         return present, problems
+
+    def _places(self, cluster: Cluster) -> dict[NamespaceRef, NetworkName | None]:
+        """Return the network that each namespace is for; None for a sandbox that is in several."""
+        places: dict[NamespaceRef, NetworkName | None] = {network_namespace(name): name for name in cluster.networks}
+        for endpoint in self._records.endpoints:
+            sandbox = NamespaceRef(endpoint.sandbox)
+            places[sandbox] = endpoint.network if places.get(sandbox, endpoint.network) == endpoint.network else None
+        return places
 
     def _keep(self, status: Status) -> Status:
         if status != self.status:
@@ -179,5 +178,9 @@ def _is_device(outcome: Outcome) -> bool:
     return isinstance(item, Namespace) or (isinstance(item, Link) and not item.name.startswith(ownership.VETH_PREFIX))
 
 
-def _problems(outcomes: Iterable[Outcome]) -> list[Problem]:
-    return [Problem(str(outcome.op), str(outcome.error)) for outcome in outcomes if outcome.error]
+def _problems(outcomes: Iterable[Outcome], places: Mapping[NamespaceRef, NetworkName | None]) -> list[Problem]:
+    return [
+        Problem(str(outcome.op), str(outcome.error), places.get(outcome.op.item.ns))
+        for outcome in outcomes
+        if outcome.error
+    ]

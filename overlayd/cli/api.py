@@ -34,7 +34,7 @@ class Api:
         self._extensions = trust.extensions
         self._url = url
 
-    def get(self, path: str, **params: str | int | None) -> Document:
+    def get(self, path: str, **params: str | float | None) -> Document:
         return self._call("GET", path, params={name: value for name, value in params.items() if value is not None})
 
     def post(self, path: str, body: Document) -> Document:
@@ -43,12 +43,12 @@ class Api:
     def delete(self, path: str) -> Document:
         return self._call("DELETE", path)
 
-    def items(self, path: str, **params: str | int | None) -> list[Document]:
+    def items(self, path: str, **params: str | float | None) -> list[Document]:
         """Return the items of a collection."""
         return [fields.value for fields in Fields(self.get(path, **params)).objects("items")]
 
     def _call(
-        self, method: str, path: str, body: Document | None = None, params: dict[str, str | int] | None = None
+        self, method: str, path: str, body: Document | None = None, params: dict[str, str | float] | None = None
     ) -> Document:
         try:
             response = self._http.request(method, path, json=body, params=params, extensions=self._extensions)

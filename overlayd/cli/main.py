@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
 from overlayd.cli import history, login, tables, tokens
@@ -20,8 +21,8 @@ from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields
 
-POLL = 0.2
-"""Seconds between two looks at the convergence."""
+WAIT_MAX = 5.0
+"""Seconds that a controller is asked to wait for the hosts, before it is asked again."""
 
 app = typer.Typer(help="Administer the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False)
 network_app = typer.Typer(help="Networks: isolated address spaces that containers on any host join.")
@@ -206,11 +207,13 @@ def wait(
     """Wait until a revision is in force on every host; name the hosts that lag when time is up."""
     api = _api(context)
     deadline = time.monotonic() + timeout
-    answer = api.get("/v1/convergence", revision=revision, network=network)
-    revision = Fields(answer).number("revision")
-    while answer["in_force"] != answer["total"] and time.monotonic() < deadline:
-        time.sleep(POLL)
+    with Status("", console=Console(stderr=True)) as progress:
         answer = api.get("/v1/convergence", revision=revision, network=network)
+        revision = Fields(answer).number("revision")
+        while answer["in_force"] != answer["total"] and (left := deadline - time.monotonic()) > 0:
+            progress.update(f"revision {revision} is in force on {answer['in_force']} of {answer['total']} hosts")
+            patience = min(left, WAIT_MAX)
+            answer = api.get("/v1/convergence", revision=revision, network=network, wait=patience)
     lagging = [host for host in Fields(answer).objects("hosts") if host.has("lag")]
     if as_json:
         tables.show_json(answer)

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from tests.integration.conftest import NewNetwork
-from tests.support.lab import Container, Lab, LabHost
+from tests.support.lab import CommandFailed, Container, Lab, LabHost
 from tests.support.processes import eventually
 
 Break = Callable[[LabHost, Container, Container], None]
@@ -143,6 +143,9 @@ def test_a_vni_that_a_foreign_device_has_is_a_problem_with_its_reason(own_lab: L
     assert "vx0" in str(refused.json["msg"])
     free = [h.attach(f"free-{h.name}", "free") for h in (host, other)]
     eventually(lambda: free[0].ping(free[1].address, wait=0.2) is not None, "another network is not concerned")
+    assert "in force on 2 of 2 hosts" in own_lab.overlayctl("wait", "--network", "free")
+    with pytest.raises(CommandFailed, match=rf"{host.name}: .*vx0"):
+        own_lab.overlayctl("wait", "--network", "taken", "--timeout", "1")
 
     host.run("ip", "link", "del", "vxforeign")
     eventually(lambda: (host.agent_status() or {}).get("problems") == [], "the problem is over")

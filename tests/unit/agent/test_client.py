@@ -11,6 +11,7 @@ import pytest
 from controller.identity.authority import Authority
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.credential import Credential
+from overlayd.agent.problem import Problem
 from overlayd.model.address import Family
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName, Revision
@@ -115,8 +116,8 @@ async def test_endpoints_are_published_by_difference_or_as_a_whole() -> None:
 async def test_a_report_has_revision_and_problems() -> None:
     async with controller() as server, client_of(server) as client:
         always(server, Answer(204, b""))
-        await client.report(Revision(7), [("network blue", "no such device")])
-        problems: list[Json] = [{"object": "network blue", "message": "no such device"}]
+        await client.report(Revision(7), [Problem("network blue", "no such device", NetworkName("blue"))])
+        problems: list[Json] = [{"object": "network blue", "message": "no such device", "network": "blue"}]
         body: Json = {"instance": "instance-1", "revision": 7, "problems": problems}
         assert server.requests.get_nowait() == Request("POST", "/v1/hosts/host-1/report", {}, body)
 

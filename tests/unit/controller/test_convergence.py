@@ -1,5 +1,6 @@
 """What is known of hosts now, and on which of them a revision is in force."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from controller.clock import SystemClock
 from controller.services import keys
 from controller.services.overlay import Overlay
 from controller.services.presence import Presence, Problem
-from overlayd.model.errors import AlreadyExists, NotFound
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName, Revision
 from tests.unit.controller.overlays import (
     BLUE,
@@ -59,6 +60,47 @@ async def test_a_revision_is_in_force_where_the_kernel_matches_it(tmp_path: Path
             problem = Problem("network blue", "UDP port 4789 is taken")
             here.connections.report(H1, "i1", at, (problem, problem))
             await until(here, lambda: lags(here, at)[H1] == "network blue: UDP port 4789 is taken, and 1 more")
+
+
+async def test_a_problem_of_one_network_is_none_of_another(tmp_path: Path) -> None:
+    red = NetworkName("red")
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        for name in (BLUE, red):
+            await make_network(overlay, name)
+            await overlay.blocks.acquire(name, H1, [])
+        at = overlay.mirror.intent_revision
+        with overlay.feeds.open(H1, "i1"):
+            await until_heard(overlay, H1, lambda presence: presence is not None)
+            overlay.connections.report(H1, "i1", at, (Problem("link vx0", "busy", BLUE),))
+            await until(overlay, lambda: lags(overlay, network=red) == {"h1": None})
+            assert lags(overlay) == lags(overlay, network=BLUE) == {"h1": "link vx0: busy"}
+            overlay.connections.report(H1, "i1", at, (Problem("host", "no underlay"),))
+            await until(overlay, lambda: lags(overlay, network=red) == {"h1": "host: no underlay"})
+
+
+async def test_who_waits_is_answered_when_the_last_host_is_there(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        await make_host(overlay, 2)
+        at = overlay.mirror.intent_revision
+        with overlay.feeds.open(H1, "i1"), overlay.feeds.open(H2, "i2"):
+            waiting = asyncio.create_task(overlay.statuses.settled(None, None, 60, SystemClock()))
+            for host, instance in ((H1, "i1"), (H2, "i2")):
+                await until_heard(overlay, host, lambda presence: presence is not None)
+                overlay.connections.report(host, instance, at, ())
+            found = await waiting
+            assert (found.in_force, found.revision) == (2, at)
+        await until_heard(overlay, H1, lambda presence: presence is None)
+        assert (await overlay.statuses.settled(None, None, 0, SystemClock())).in_force < 2
+
+
+async def test_a_revision_that_is_yet_to_come_is_refused(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        with pytest.raises(InvalidValue, match="no revision 99 yet") as caught:
+            overlay.statuses.convergence(Revision(99), None)
+        assert caught.value.field == "revision"
 
 
 async def test_a_network_that_does_not_exist_has_no_convergence(tmp_path: Path) -> None:
