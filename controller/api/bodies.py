@@ -1,5 +1,6 @@
 """The JSON bodies that the API takes. They check types only; the model checks what the values mean."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,9 +11,9 @@ from overlayd.model import ids
 from overlayd.model.address import IpNetwork
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import HostId
-from overlayd.model.network import Pool
+from overlayd.model.network import POOLS_MAX, RESERVED_MAX, Pool
 from overlayd.wire import records
-from overlayd.wire.fields import Fields, parse_cidr
+from overlayd.wire.fields import Fields, parse_cidr, parse_part
 
 ENDPOINTS_MAX = 10_000
 """How many endpoints one request may name."""
@@ -32,6 +33,16 @@ Instance = Annotated[
 ]
 NetworkName = Annotated[str, Field(description="The network's name.", examples=["blue"])]
 Cidr = Annotated[str, Field(description="A range of addresses, without host bits.", examples=["10.32.0.0/26"])]
+
+
+Reserved = Annotated[
+    list[str],
+    Field(
+        max_length=RESERVED_MAX,
+        description="Ranges and addresses that nobody gets by himself: for reservations, or for others.",
+        examples=[["10.32.0.0/28"]],
+    ),
+]
 
 
 class AdminBody(BaseModel):
@@ -55,11 +66,21 @@ class PoolBody(AdminBody):
         Field(description="Prefix length of a host's block; 26, or longer for a small range.", examples=[26]),
     ] = None
 
-    def pool(self, path: str) -> Pool:
-        """Return the pool that stands at `path` of the body; raise `InvalidValue`."""
+    def pool(self, path: str, known: Sequence[Pool] = ()) -> Pool:
+        """Return the pool that stands at `path` of the body; a known one keeps its length. Raises `InvalidValue`."""
         whole = parse_cidr(self.range, f"{path}.range")
-        length = default_block_length(whole) if self.block_length is None else self.block_length
-        return Fields({}, path).build(lambda: Pool(whole, length))
+        length = next((pool.block_length for pool in known if pool.range == whole), default_block_length(whole))
+        return Fields({}, path).build(lambda: Pool(whole, length if self.block_length is None else self.block_length))
+
+
+def pools_of(bodies: Sequence[PoolBody], known: Sequence[Pool] = ()) -> tuple[Pool, ...]:
+    """Return the pools that stand at ``pools`` of a body; raise `InvalidValue`."""
+    return tuple(pool.pool(f"pools[{index}]", known) for index, pool in enumerate(bodies))
+
+
+def reserved_of(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
+    """Return the ranges that stand at ``reserved`` of a body; raise `InvalidValue`."""
+    return tuple(parse_part(text, f"reserved[{index}]") for index, text in enumerate(texts))
 
 
 class NetworkBody(AdminBody):
@@ -71,7 +92,11 @@ class NetworkBody(AdminBody):
         str,
         Field(description="1 to 63 letters, digits, '_', '.', '-'; starts with a letter or digit.", examples=["blue"]),
     ]
-    pools: Annotated[list[PoolBody], Field(description="Exactly one, for now.")]
+    pools: Annotated[
+        list[PoolBody],
+        Field(max_length=POOLS_MAX, description="Of either family. Hosts get blocks of the first that has a free one."),
+    ]
+    reserved: Reserved = []
     vni: Annotated[int | None, Field(description="1 to 16777215; the lowest free one by default.", examples=[100])] = (
         None
     )
@@ -79,6 +104,20 @@ class NetworkBody(AdminBody):
         Literal["routed", "switched"],
         Field(description="Forward by address between hosts, or as one layer-2 segment."),
     ] = "routed"
+
+
+class NetworkPatch(AdminBody):
+    """What changes of a network (RFC 7396)."""
+
+    pools: Annotated[
+        list[PoolBody],
+        Field(
+            default_factory=list,
+            max_length=POOLS_MAX,
+            description="All of them. New ones may come at any time; an old one goes when nothing is in it.",
+        ),
+    ]
+    reserved: Reserved = []
 
 
 class HostBody(AgentBody):

@@ -49,6 +49,7 @@ NEEDS: dict[str, Need] = {
     "GET /v1/networks": _READ_NETWORKS,
     "POST /v1/networks": _WRITE_NETWORKS,
     "GET /v1/networks/{name}": _READ_NETWORKS,
+    "PATCH /v1/networks/{name}": _WRITE_NETWORKS,
     "DELETE /v1/networks/{name}": _WRITE_NETWORKS,
     "GET /v1/networks/{name}/capacity": _READ,
     "GET /v1/capacity": _READ,

@@ -13,6 +13,7 @@ from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.reconcile import Reconciler
+from overlayd.agent.resting import RestingAddresses
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import Link, State, Veth
@@ -21,7 +22,7 @@ from overlayd.ipam import addresses
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import IpAddress, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound
+from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, Unavailable
 from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Network, Topology
 from overlayd.wire.cni import Request, Result
@@ -31,13 +32,19 @@ class Attachments:
     """The attachments of this host. `changes` counts those that came or went."""
 
     def __init__(
-        self, turn: KernelTurn, records: AttachmentRecords, blocks: HeldBlocks, reconciler: Reconciler
+        self,
+        turn: KernelTurn,
+        records: AttachmentRecords,
+        blocks: HeldBlocks,
+        reconciler: Reconciler,
+        resting: RestingAddresses,
     ) -> None:
         self.changes = Changes()
         self._turn = turn
         self._records = records
         self._blocks = blocks
         self._reconciler = reconciler
+        self._resting = resting
         self._busy: dict[EndpointKey, Endpoint] = {}
         self._locks: WeakValueDictionary[EndpointKey, asyncio.Lock] = WeakValueDictionary()
         self._last: dict[NetworkName, IpAddress] = {}
@@ -49,6 +56,7 @@ class Attachments:
             NotFound: the network or the sandbox does not exist.
             InvalidValue: the sandbox is the agent's own, or cannot take this network beside those that it has.
             AlreadyExists: the interface, or the address that was asked for, is taken.
+            InUse: the network is being deleted, or this host is to get nothing new.
             Exhausted: neither this host's blocks nor the network have an address left.
             KernelError: the kernel refused.
             Unavailable: it takes a controller to go on, and none answers.
@@ -83,6 +91,7 @@ class Attachments:
                 return
             async with self._turn.taken():
                 await self._undo(attachment)
+            self._resting.add(request.network, attachment.endpoint.addresses)
         self.changes.set()
 
     async def check(self, request: Request) -> tuple[str, ...]:
@@ -126,12 +135,8 @@ class Attachments:
                 raise InvalidValue(f"the container is in network {other.name}, whose range overlaps", field="name")
 
     async def _new_endpoint(self, request: Request) -> Endpoint:
-        """Choose address and MAC; get a further block when those of this host are full."""
-        try:
-            address = self._choose(request)
-        except Exhausted:
-            await self._blocks.grow(request.network)
-            address = self._choose(request)
+        """Choose address and MAC."""
+        address = await self._new_address(request)
         return Endpoint(
             network=request.network,
             container_id=request.container_id,
@@ -142,7 +147,29 @@ class Attachments:
             sandbox=request.sandbox,
         )
 
-    def _choose(self, request: Request) -> IpAddress:
+    async def _new_address(self, request: Request) -> IpAddress:
+        """Choose an address; get a further block when those of this host are full, or all that is free rests.
+
+        While no controller answers, attaching goes on: then an address is used again that rests.
+        """
+        try:
+            return self._choose(request, self._resting.of(request.network))
+        except Exhausted:
+            resting = self._resting.of(request.network)
+        try:
+            await self._blocks.grow(request.network)
+        except Unavailable:
+            if not resting:
+                raise
+            return self._choose(request, frozenset())
+        except Exhausted as full:
+            if not resting:
+                raise
+            raise Exhausted(f"{full.detail}; of this host's own addresses {len(resting)} rest, just freed") from full
+        return self._choose(request, self._resting.of(request.network))
+
+    def _choose(self, request: Request, resting: frozenset[IpAddress]) -> IpAddress:
+        """Choose an address; one that is asked for may rest, as whoever asks for it insists."""
         network = self._blocks.network(request.network)
         held = self._blocks.held(request.network)
         busy = {
@@ -153,7 +180,7 @@ class Attachments:
         }
         taken = self._records.addresses(request.network) | busy
         if request.address is None:
-            address = addresses.free_address(network, held, taken, self._last.get(request.network))
+            address = addresses.free_address(network, held, taken | resting, self._last.get(request.network))
             self._last[request.network] = address
             return address
         return addresses.claim(network, held, taken, request.address)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import signal
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.publication import Publication
 from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
 from overlayd.agent.underlay import source_address
 from overlayd.agent.unix_server import serve
@@ -77,7 +79,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     client = ControllerClient(settings.controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)
-    attachments = Attachments(turn, records, blocks, reconciler)
+    attachments = Attachments(turn, records, blocks, reconciler, RestingAddresses(time.monotonic))
     cni = CniServer(attachments, settings.queue_dir)
     published = Publication(client, feed, records)
     for path, answer in (

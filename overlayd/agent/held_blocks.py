@@ -15,6 +15,7 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
+from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import Network, NetworkState
 
@@ -56,10 +57,11 @@ class HeldBlocks:
 
         Raises:
             NotFound: there is no such network.
-            InUse: the network is being deleted.
+            InUse: the network is being deleted, or this host is to get nothing new.
             Exhausted: the network has no block left.
             Unavailable: this host has no block yet and no controller answers, or the feed does not bring it in time.
         """
+        self._refuse_unless_active()
         self._attaching[name] += 1
         try:
             if not self.held(name):
@@ -70,6 +72,15 @@ class HeldBlocks:
             yield network
         finally:
             self._attaching[name] -= 1
+
+    def _refuse_unless_active(self) -> None:
+        host = self._feed.cluster.hosts.get(self.host)
+        if host and host.state is HostState.DRAINING:
+            raise InUse(
+                f"host {host.name} is draining and takes no containers; overlayctl host resume {host.id} lets it"
+            )
+        if host and host.state is HostState.FORGETTING:
+            raise InUse(f"host {host.name} is being forgotten and takes no containers")
 
     async def grow(self, name: NetworkName) -> None:
         """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does."""

@@ -72,7 +72,12 @@ class Login:
 
 def api(context: typer.Context) -> Api:
     """Return the controller's API for a command; raise `InvalidValue`, or `Unauthenticated` before a login."""
-    given: Given = context.obj
+    opened = _open(context.obj)
+    context.call_on_close(opened.close)
+    return opened
+
+
+def _open(given: Given) -> Api:
     login = load_login()
     url = (given.controller or (login.url if login else DEFAULT_URL)).rstrip("/")
     if not url.startswith("https://"):

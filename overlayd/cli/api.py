@@ -34,11 +34,18 @@ class Api:
         self._extensions = trust.extensions
         self._url = url
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     def get(self, path: str, **params: str | float | None) -> Document:
         return self._call("GET", path, params={name: value for name, value in params.items() if value is not None})
 
     def post(self, path: str, body: Document) -> Document:
         return self._call("POST", path, body=body)
+
+    def patch(self, path: str, body: Document) -> Document:
+        return self._call("PATCH", path, body=body)
 
     def delete(self, path: str) -> Document:
         return self._call("DELETE", path)

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Iterable
 from importlib.metadata import version
 from ipaddress import ip_address
 from typing import Annotated
@@ -12,27 +11,33 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from overlayd.cli import history, login, tables, tokens
+from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document, ask_agent
+from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
-from overlayd.wire.fields import Fields
+from overlayd.wire.fields import Fields, Json
 
 WAIT_MAX = 5.0
 """Seconds that a controller is asked to wait for the hosts, before it is asked again."""
 
 app = typer.Typer(help="Administer the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False)
 network_app = typer.Typer(help="Networks: isolated address spaces that containers on any host join.")
-host_app = typer.Typer(help="Hosts: where an agent runs.")
 endpoint_app = typer.Typer(help="Endpoints: attachments of containers.")
 app.add_typer(network_app, name="network", no_args_is_help=True)
-app.add_typer(host_app, name="host", no_args_is_help=True)
+app.add_typer(hosts.app, name="host", no_args_is_help=True)
+app.add_typer(reservations.app, name="reservation", no_args_is_help=True)
 app.add_typer(endpoint_app, name="endpoint", no_args_is_help=True)
 app.add_typer(tokens.app, name="token", no_args_is_help=True)
 app.command("history")(history.history)
+app.command("capacity")(capacity.show)
+network_app.command("add-range")(ranges.add)
+network_app.command("remove-range")(ranges.remove)
+network_app.command("reserve")(ranges.reserve)
+network_app.command("unreserve")(ranges.unreserve)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(login.whoami)
@@ -66,28 +71,32 @@ def _root(
 def network_create(
     context: typer.Context,
     name: Name,
-    cidr: Annotated[str, typer.Option("--range", metavar="CIDR", help="The network's range, such as 10.32.0.0/16.")],
+    cidrs: Annotated[
+        list[str],
+        typer.Option("--range", metavar="CIDR", help="A range, such as 10.32.0.0/16 or fd00:32::/48. May be repeated."),
+    ],
     topology: Annotated[
         Topology, typer.Option(help="routed: each host has blocks; switched: one layer-2 segment.")
     ] = Topology.ROUTED,
-    block_length: Annotated[
-        int | None, typer.Option(help="Prefix length of the blocks that hosts get; 26 for most ranges if unset.")
+    block_length: BlockLengthOption = None,
+    block_length6: BlockLength6Option = None,
+    reserved: Annotated[
+        list[str] | None,
+        typer.Option("--reserve", metavar="CIDR", help="A range or address not to be given out. May be repeated."),
     ] = None,
     vni: Annotated[int | None, typer.Option(help="VXLAN network identifier; the lowest free one if unset.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a network."""
-    pool: Document = {"range": cidr}
-    if block_length is not None:
-        pool["block_length"] = block_length
-    body: Document = {"name": name, "topology": topology.value, "pools": [pool]}
+    pools: list[Json] = [ranges.pool(cidr, block_length, block_length6) for cidr in cidrs]
+    body: Document = {"name": name, "topology": topology.value, "pools": pools, "reserved": [*(reserved or ())]}
     if vni is not None:
         body["vni"] = vni
     network = _api(context).post("/v1/networks", body)
     if as_json:
         tables.show_json(network)
     else:
-        typer.echo(f"network {name} created: {_network_line(network)}")
+        typer.echo(f"network {name} created: {ranges.line(network)}")
 
 
 @network_app.command("list")
@@ -97,7 +106,9 @@ def network_list(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         tables.show_json(list(networks))
         return
-    rows = [(n["name"], n["vni"], n["topology"], _ranges(n), _block_lengths(n), n["state"]) for n in networks]
+    rows = [
+        (n["name"], n["vni"], n["topology"], ranges.ranges(n), ranges.block_lengths(n), n["state"]) for n in networks
+    ]
     tables.show(tables.table("Networks", ("name", "VNI", "topology", "range", "blocks", "state"), rows))
 
 
@@ -109,7 +120,7 @@ def network_show(context: typer.Context, name: Name, as_json: AsJson = False) ->
     if as_json:
         tables.show_json({**network, "blocks": list(blocks)})
         return
-    typer.echo(f"network {name}: {_network_line(network)}")
+    typer.echo(f"network {name}: {ranges.line(network)}")
     names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
     rows = [(block["cidr"], names.get(block["host"], block["host"])) for block in blocks]
     tables.show(tables.table("Blocks", ("block", "host"), rows))
@@ -125,23 +136,6 @@ def network_delete(context: typer.Context, name: Name, as_json: AsJson = False) 
         typer.echo(f"network {name} is being deleted: waiting for its hosts to give back their blocks")
     else:
         typer.echo(f"network {name} deleted")
-
-
-@host_app.command("list")
-def host_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """List all hosts, whether they are connected, and what is wrong with them."""
-    hosts = _api(context).items("/v1/hosts")
-    if as_json:
-        tables.show_json(list(hosts))
-        return
-    rows = []
-    for host in hosts:
-        state = "connected" if host["connected"] else "not connected"
-        rows.append(
-            (host["name"], host["number"], host["address"], state, host["applied"], _problems(host), host["id"])
-        )
-    columns = ("name", "number", "VTEP", "state", "revision", "problems", "id")
-    tables.show(tables.table("Hosts", columns, rows))
 
 
 @endpoint_app.command("list")
@@ -225,18 +219,6 @@ def wait(
         raise typer.Exit(1)
 
 
-def _network_line(network: Document) -> str:
-    return f"{network['topology']}, VNI {network['vni']}, {_ranges(network)} in blocks of {_block_lengths(network)}"
-
-
-def _ranges(network: Document) -> str:
-    return ", ".join(pool.text("range") for pool in Fields(network).objects("pools"))
-
-
-def _block_lengths(network: Document) -> str:
-    return ", ".join(f"/{pool.number('block_length')}" for pool in Fields(network).objects("pools"))
-
-
 def _addresses(endpoint: Document) -> list[IpAddress]:
     found = endpoint["addresses"]
     return [ip_address(str(address)) for address in found] if isinstance(found, list) else []
@@ -244,11 +226,6 @@ def _addresses(endpoint: Document) -> list[IpAddress]:
 
 def _place_of_endpoint(endpoint: Document) -> tuple[str, int]:
     return str(endpoint["network"]), int(_addresses(endpoint)[0])
-
-
-def _problems(status: Document) -> str:
-    problems: Iterable[Fields] = Fields(status).objects("problems")
-    return "\n".join(f"{problem.text('object')}: {problem.text('message')}" for problem in problems)
 
 
 def main() -> None:

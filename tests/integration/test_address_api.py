@@ -93,6 +93,23 @@ async def test_a_host_drains_resumes_and_is_forgotten(tmp_path: Path) -> None:
         assert_problem(await api.put("/v1/hosts/h2", json=HOST), 503, "unavailable", None)
 
 
+async def test_a_network_gets_and_loses_ranges(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path) as (api, _):
+        first, second = {"range": "10.32.0.0/24", "block_length": 28}, {"range": "fd00:1::/64", "block_length": 112}
+        changed = await api.patch(
+            "/v1/networks/blue", json={"pools": [{"range": "10.32.0.0/24"}, second], "reserved": ["10.32.0.240/28"]}
+        )
+        assert changed.status_code == 200
+        assert changed.json()["pools"] == [first, second]
+        assert changed.json()["reserved"] == ["10.32.0.240/28"]
+        v6 = await api.post("/v1/networks/blue/blocks", json={"host": "h1", "family": 6})
+        assert v6.json()["cidr"] == "fd00:1::/112"
+        assert_problem(await api.patch("/v1/networks/blue", json={"pools": [first]}), 409, "in-use", "pools")
+        assert (await api.patch("/v1/networks/blue", json={})).json()["pools"] == [first, second]
+        made = await api.post("/v1/networks", json={"name": "red", "pools": [first, second], "reserved": ["10.32.0.5"]})
+        assert (made.status_code, made.json()["reserved"]) == (201, ["10.32.0.5/32"])
+
+
 async def test_capacity_counts_every_block_once_and_alarms_tell_what_to_do(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as (api, _):
         await api.put("/v1/hosts/h2", json={**HOST, "address": "192.0.2.2"})
@@ -162,6 +179,22 @@ async def test_capacity_counts_every_block_once_and_alarms_tell_what_to_do(tmp_p
         ("PATCH", "/v1/hosts/h9", {"state": "active"}, 404, "not-found", "host"),
         ("DELETE", "/v1/hosts/h9", None, 404, "not-found", "host"),
         ("GET", "/v1/networks/red/capacity", None, 404, "not-found", "network"),
+        ("PATCH", "/v1/networks/red", {}, 404, "not-found", "network"),
+        ("PATCH", "/v1/networks/blue", {"pools": []}, 422, "invalid-value", "pools"),
+        ("PATCH", "/v1/networks/blue", {"pools": None}, 422, "invalid-value", "pools"),
+        ("PATCH", "/v1/networks/blue", {"pools": [{"range": "10.32.0.0/33"}]}, 422, "invalid-value", "pools[0].range"),
+        ("PATCH", "/v1/networks/blue", {"vni": 5}, 422, "invalid-value", "vni"),
+        ("PATCH", "/v1/networks/blue", {"reserved": ["10.32.0.1/24"]}, 422, "invalid-value", "reserved[0]"),
+        ("PATCH", "/v1/networks/blue", {"reserved": ["10.99.0.1"]}, 422, "invalid-value", "reserved[0]"),
+        ("PATCH", "/v1/networks/blue", {"reserved": ["10.32.0.8/29"]}, 409, "in-use", "reserved"),
+        (
+            "PATCH",
+            "/v1/networks/blue",
+            {"pools": [{"range": "10.32.0.0/24", "block_length": 27}]},
+            422,
+            "invalid-value",
+            "pools[0].block_length",
+        ),
     ],
 )
 async def test_bad_input_is_refused_with_its_field_and_changes_nothing(  # noqa: PLR0913, PLR0917 - a table's columns

@@ -226,7 +226,7 @@ MALFORMED: list[tuple[str, str, object, int, str, str | None]] = [
     ("GET", "/v1/convergence?revision=latest", None, 422, "invalid-value", "revision"),
     ("GET", "/v1/hosts/none", None, 404, "not-found", "host"),
     ("GET", "/v2/networks", None, 404, "not-found", None),
-    ("PATCH", "/v1/networks/blue", None, 405, "method-not-allowed", None),
+    ("PATCH", "/v1/blocks", None, 405, "method-not-allowed", None),
     ("POST", "/v1/networks", b" " * (1024 * 1024 + 1), 413, "too-large", None),
 ]
 

@@ -33,6 +33,7 @@ BODIES: dict[str, Mapping[str, object]] = {
     "POST /v1/networks/{name}/reservations/{reservation}/claim": {"container_id": "c"},
     "POST /v1/networks/{name}/reservations/{reservation}/release": {"container_id": "c"},
     "PATCH /v1/hosts/{id}": {"state": "draining"},
+    "PATCH /v1/networks/{name}": {"reserved": []},
     "POST /v1/networks": {"name": "red", "pools": [{"range": "10.40.0.0/16"}]},
     "POST /v1/tokens": {"kind": "access", "name": "ci", "role": "viewer"},
     "POST /v1/networks/{name}/blocks": {"host": "h1", "held": []},

@@ -120,7 +120,7 @@ def test_a_second_network_with_the_same_range_in_one_sandbox_is_refused(lab: Lab
     assert one in str(error["msg"])
 
 
-def test_a_full_network_refuses_and_a_freed_address_is_used_again(lab: Lab, new_network: NewNetwork) -> None:
+def test_a_full_network_refuses_and_a_freed_address_rests_until_asked_for(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--block-length", "29", cidr="10.79.0.0/29")
     host, other = lab.hosts
     containers = [host.attach(f"{network}-{n}", network) for n in range(5)]
@@ -136,7 +136,11 @@ def test_a_full_network_refuses_and_a_freed_address_is_used_again(lab: Lab, new_
     assert elsewhere["code"] == 101
 
     host.detach(containers[2])
-    assert host.attach(f"{network}-late", network).address == containers[2].address
+    error = refused(host, plugin_config(network), **late)
+    assert error["code"] == 101
+    assert "of this host's own addresses 1 rest" in str(error["msg"])
+    wanted = f"IgnoreUnknown=1;IP={containers[2].address}"
+    assert host.attach(f"{network}-late", network, arguments=wanted).address == containers[2].address
 
 
 def test_a_host_grows_past_its_first_block(lab: Lab, new_network: NewNetwork) -> None:

@@ -14,6 +14,7 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.errors import InUse, NotFound, Unavailable
+from overlayd.model.host import HostState
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import NetworkState
 from overlayd.wire import records as forms
@@ -140,6 +141,29 @@ async def test_a_network_that_is_being_deleted_takes_no_attachment(records: Atta
         await in_sync(feed)
         with pytest.raises(InUse, match="is being deleted"):
             await _attached(blocks)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (HostState.DRAINING, "node-1 is draining and takes no containers; overlayctl host resume host-1"),
+        (HostState.FORGETTING, "node-1 is being forgotten"),
+    ],
+)
+async def test_a_host_that_is_to_get_nothing_new_takes_no_attachment(
+    records: AttachmentRecords, state: HostState, reason: str
+) -> None:
+    async with controller() as server, following(server) as feed, blocks_of(server, feed, records) as blocks:
+        stream = await server.feeds.get()
+        await stream.send(*known(BLUE, BLOCK))
+        await in_sync(feed)
+        await stream.send(Delta(Revision(2), (replace(clusters.host(1), state=state),), ()))
+        await at(feed, 2)
+        with pytest.raises(InUse, match=reason):
+            await _attached(blocks)
+        await stream.send(Delta(Revision(3), (clusters.host(1),), ()))
+        await at(feed, 3)
+        assert await _attached(blocks) == ["10.32.0.0/24"]
 
 
 async def test_only_this_hosts_blocks_of_a_network_that_goes_are_given_back(records: AttachmentRecords) -> None:

@@ -1,0 +1,96 @@
+"""Listing, draining and forgetting hosts."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from overlayd.cli import tables
+from overlayd.cli.access import api
+from overlayd.cli.api import Api, Document
+from overlayd.model.errors import InvalidValue, NotFound
+from overlayd.model.ids import quoted
+from overlayd.wire.fields import Fields
+
+app = typer.Typer(help="Hosts: where an agent runs.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host's id, or its name if only one has it.")]
+
+
+@app.command("list")
+def list_hosts(context: typer.Context, as_json: AsJson = False) -> None:
+    """List all hosts, whether they are connected, and what is wrong with them."""
+    hosts = api(context).items("/v1/hosts")
+    if as_json:
+        tables.show_json(list(hosts))
+        return
+    rows = [
+        (
+            host["name"],
+            host["number"],
+            host["address"],
+            _state(host),
+            host["applied"],
+            _problems(host),
+            host["id"],
+        )
+        for host in hosts
+    ]
+    columns = ("name", "number", "VTEP", "state", "revision", "problems", "id")
+    tables.show(tables.table("Hosts", columns, rows))
+
+
+@app.command("drain")
+def drain(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Let a host take no more containers and get no more blocks; what it has, it keeps."""
+    _set_state(context, host, "draining", as_json=as_json)
+
+
+@app.command("resume")
+def resume(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Let a host that drains take containers again."""
+    _set_state(context, host, "active", as_json=as_json)
+
+
+@app.command("forget")
+def forget(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Give back all that a host had which is gone for good: its blocks, its reservations and its credential."""
+    controller = api(context)
+    found = _find(controller, host)
+    controller.delete(f"/v1/hosts/{found['id']}")
+    if as_json:
+        tables.show_json(None)
+    else:
+        typer.echo(f"host {found['name']} ({found['id']}) is forgotten; its blocks are free after their quarantine")
+
+
+def _set_state(context: typer.Context, host: str, state: str, *, as_json: bool) -> None:
+    controller = api(context)
+    changed = controller.patch(f"/v1/hosts/{_find(controller, host)['id']}", {"state": state})
+    if as_json:
+        tables.show_json(changed)
+    else:
+        typer.echo(f"host {changed['name']} ({changed['id']}) is {changed['state']}")
+
+
+def _find(controller: Api, host: str) -> Document:
+    """Return the host with an id or a name; raise `NotFound`, or `InvalidValue` when several have the name."""
+    hosts = controller.items("/v1/hosts")
+    found = [each for each in hosts if each["id"] == host] or [each for each in hosts if each["name"] == host]
+    if not found:
+        raise NotFound(f"there is no host {quoted(host)}", field="HOST")
+    if len(found) > 1:
+        ids = ", ".join(str(each["id"]) for each in found)
+        raise InvalidValue(f"{quoted(host)} is the name of several hosts: {ids}; give the id", field="HOST")
+    return found[0]
+
+
+def _state(host: Document) -> str:
+    connected = "connected" if host["connected"] else "not connected"
+    return connected if host["state"] == "active" else f"{host['state']}, {connected}"
+
+
+def _problems(status: Document) -> str:
+    problems: Iterable[Fields] = Fields(status).objects("problems")
+    return "\n".join(f"{problem.text('object')}: {problem.text('message')}" for problem in problems)
