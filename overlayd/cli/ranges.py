@@ -8,7 +8,6 @@ import typer
 from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.cli.api import Document
-from overlayd.model.address import Family
 from overlayd.model.errors import AlreadyExists, NotFound
 from overlayd.wire.fields import Fields, parse_cidr, parse_part
 
@@ -80,10 +79,9 @@ def unreserve(context: typer.Context, name: Name, cidr: Part, as_json: AsJson = 
 
 
 def pool(cidr: str, block_length: int | None, block_length6: int | None) -> Document:
-    """Return a range as the API takes it; raise `InvalidValue`."""
-    whole = parse_cidr(cidr, "CIDR")
-    length = block_length if Family.of(whole) is Family.V4 else block_length6
-    return {"range": str(whole)} if length is None else {"range": str(whole), "block_length": length}
+    """Return a range as the API takes it, which checks it."""
+    length = block_length6 if ":" in cidr else block_length
+    return {"range": cidr} if length is None else {"range": cidr, "block_length": length}
 
 
 def line(network: Document) -> str:
