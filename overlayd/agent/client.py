@@ -1,11 +1,12 @@
 """The agent's side of the controller's API."""
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from ipaddress import IPv4Address
 
 import httpx
 
+from overlayd.agent.controllers import Controllers
 from overlayd.agent.credential import Credential
 from overlayd.agent.identity import Identity
 from overlayd.agent.problem import Problem
@@ -20,20 +21,22 @@ from overlayd.wire import problem, records
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
 
-FEED_SILENCE = 15.0
-"""Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 5 s."""
+FEED_SILENCE = 8.0
+"""Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 3 s (5 s in 0.1)."""
 
 _TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 
 
 class ControllerClient:
-    """Talks to one controller at a time, and to the next one when it cannot be reached.
+    """Talks to one controller at a time, and to the next one when it cannot be reached or cannot reach its store.
 
-    Every method raises the `OverlayError` that the controller answered, or `Unavailable` when none answers.
+    Every method may be called again after an answer was lost. It raises the `OverlayError` that the controller
+    answered, or `Unavailable` when none can do what is asked.
     """
 
-    def __init__(self, urls: tuple[str, ...], identity: Identity, credential: Credential | None) -> None:
-        self._urls = [url.rstrip("/") for url in urls]
+    def __init__(self, controllers: Controllers, identity: Identity, credential: Credential | None) -> None:
+        self._controllers = controllers
+        self._followed = controllers.current
         self._identity = identity
         self._token = credential.token if credential else None
         trust = credential.trust if credential else Trust(None)
@@ -42,20 +45,29 @@ class ControllerClient:
         self._http = httpx.AsyncClient(verify=trust.context(), timeout=_TIMEOUT, trust_env=False)
 
     @property
-    def url(self) -> str:
-        """The controller in use."""
-        return self._urls[0]
+    def followed(self) -> str:
+        """The controller that the feed comes from, or is asked of."""
+        return self._followed
 
     async def close(self) -> None:
         """Close every connection."""
         await self._http.aclose()
 
-    def change_over(self) -> None:
-        """Use the next controller from now on."""
-        self._urls.append(self._urls.pop(0))
+    def leave_followed(self) -> None:
+        """Let the next feed come from another controller."""
+        self._controllers.leave(self._followed)
+
+    async def find_ready(self) -> bool:
+        """Let the next feed come from another controller, one that follows its store; tell whether there is one."""
+        for url in self._controllers.order:
+            if url != self._followed and await self._is_ready(url):
+                self._controllers.use(url)
+                return True
+        return False
 
     async def register(self, name: str, address: IPv4Address) -> Host:
         """Announce this host and its VTEP address; return it with its number."""
+        self._followed = self._controllers.current
         body: Json = {"name": name, "address": str(address), "instance": self._identity.instance}
         return records.decode_host(await self._call("PUT", f"/v1/hosts/{self._identity.id}", body))
 
@@ -86,7 +98,7 @@ class ControllerClient:
         await self._call("PUT", f"/v1/hosts/{self._identity.id}/endpoints", body)
 
     async def report(self, revision: Revision, problems: Iterable[Problem]) -> None:
-        """Say which revision the kernel matches but for these problems."""
+        """Say to who sends the feed which revision the kernel matches but for these problems."""
         body: Json = {
             "instance": self._identity.instance,
             "revision": revision,
@@ -95,21 +107,23 @@ class ControllerClient:
                 for problem in problems
             ],
         }
-        await self._call("POST", f"/v1/hosts/{self._identity.id}/report", body)
+        path = f"/v1/hosts/{self._identity.id}/report"
+        await self._call("POST", path, body, urls=(self._followed,))
 
-    async def feed(self, after: Revision | None) -> AsyncIterator[FeedMessage]:
+    async def feed(self, after: Revision | None) -> AsyncGenerator[FeedMessage, None]:
         """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks."""
         params = {"host": self._identity.id, "instance": self._identity.instance, "version": str(FEED_VERSION)}
         if after is not None:
             params["after"] = str(after)
+        url = self._followed = self._controllers.current
         timeout = httpx.Timeout(10.0, connect=2.0, read=FEED_SILENCE)
         try:
             async with self._http.stream(
                 "GET",
-                f"{self.url}/v1/feed",
+                f"{url}/v1/feed",
                 params=params,
                 timeout=timeout,
-                headers=self._headers(),
+                headers=self._headers(url),
                 extensions=self._extensions,
             ) as response:
                 if not response.is_success:
@@ -118,32 +132,49 @@ class ControllerClient:
                 async for line in response.aiter_lines():
                     yield decode_line(line.encode())
         except httpx.RequestError as error:
-            raise Unavailable(f"the feed from {self.url} broke: {error!r}") from error
+            raise Unavailable(f"the feed from {url} broke: {error!r}") from error
 
-    async def _call(self, method: str, path: str, body: Json = None, params: dict[str, str] | None = None) -> Fields:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        params: dict[str, str] | None = None,
+        urls: tuple[str, ...] | None = None,
+    ) -> Fields:
+        """Return the first answer, asking the controllers at these URLs (default: all) in turn."""
         failures = []
-        for _ in range(len(self._urls)):
+        for url in urls or self._controllers.order:
             try:
                 response = await self._http.request(
                     method,
-                    self.url + path,
+                    url + path,
                     json=body,
                     params=params,
-                    headers=self._headers(),
+                    headers=self._headers(url),
                     extensions=self._extensions,
                 )
             except httpx.RequestError as error:
-                failures.append(f"{self.url}: {error!r}")
-                self.change_over()
-                continue
-            if not response.is_success:
-                raise problem.decode(response.status_code, response.content)
-            return _body(response)
-        raise Unavailable("no controller can be reached: " + "; ".join(failures))
+                failures.append(f"{url}: {error!r}")
+            else:
+                if response.is_success:
+                    return _body(response)
+                refusal = problem.decode(response.status_code, response.content)
+                if not isinstance(refusal, Unavailable):
+                    raise refusal
+                failures.append(f"{url}: {refusal}")
+            self._controllers.leave(url)
+        raise Unavailable("no controller can do it now: " + "; ".join(failures))
 
-    def _headers(self) -> dict[str, str]:
+    async def _is_ready(self, url: str) -> bool:
+        try:
+            return (await self._http.get(f"{url}/readyz", extensions=self._extensions)).is_success
+        except httpx.RequestError:
+            return False
+
+    def _headers(self, url: str) -> dict[str, str]:
         """Return what shows who we are; a token never travels without TLS."""
-        if self._token is None or not self.url.startswith("https://"):
+        if self._token is None or not url.startswith("https://"):
             return {}
         return {"Authorization": f"Bearer {self._token.text}"}
 

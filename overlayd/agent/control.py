@@ -47,6 +47,7 @@ class Control:
             problems.append(Problem("endpoints of this host, as published", str(self._publication.problem)))
         return {
             "in_sync": self._feed.in_sync and self._feed.problem is None,
+            "controller": self._feed.controller,
             "revision": self._feed.cluster.revision,
             "applied": status.applied,
             "problems": [{"object": problem.object, "message": problem.message} for problem in problems],

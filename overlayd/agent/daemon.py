@@ -17,6 +17,7 @@ from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
 from overlayd.agent.control import Control
+from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.identity import load_identity
@@ -69,14 +70,15 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     cache = ClusterCache(settings.state_dir / "cluster.json")
     records = AttachmentRecords(settings.run_dir / "attachments")
     records.load()
-    feed_client = ControllerClient(settings.controllers, identity, settings.credential)
+    controllers = Controllers.for_host(settings.controllers, identity.id)
+    feed_client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(feed_client.close)
     feed = ClusterFeed(feed_client, cache.load())
     turn = KernelTurn(LinuxKernel())
     closing.callback(turn.close)
 
     reconciler = Reconciler(turn, feed, records, Local(identity.id, settings.vxlan_port, settings.resync))
-    client = ControllerClient(settings.controllers, identity, settings.credential)
+    client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)
     attachments = Attachments(turn, records, blocks, reconciler, RestingAddresses(time.monotonic))
@@ -90,9 +92,9 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         closing.callback(path.unlink, missing_ok=True)
         closing.callback(server.close)
 
-    controller = urlsplit(settings.controllers[0]).hostname or ""
+    first = urlsplit(settings.controllers[0]).hostname or ""
     return {
-        "feed": feed.run(settings.name, lambda: settings.vtep or source_address(controller)),
+        "feed": feed.run(settings.name, lambda: settings.vtep or source_address(first)),
         "reconcile": reconciler.run(),
         "blocks": blocks.run(attachments.changes),
         "publication": published.run(attachments.changes),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from ipaddress import IPv4Address
 
 import structlog
@@ -38,7 +39,7 @@ class ClusterFeed:
     @property
     def controller(self) -> str:
         """The URL of the controller that the feed comes from, or is asked of."""
-        return self._client.url
+        return self._client.followed
 
     @property
     def _resumable(self) -> Revision | None:
@@ -49,21 +50,33 @@ class ClusterFeed:
         """Register this host and follow the feed for ever, from one controller or another."""
         backoff = Backoff()
         while True:
-            delay = None
             try:
                 await self._client.register(name, address())
-                async for message in self._client.feed(self._resumable):
-                    self._take(message)
-                    if isinstance(message, InSync):
-                        self._recovered()
-                        backoff.succeeded()
+                if await self._follow(backoff):
+                    continue
+                delay = backoff.failed()
             except OverlayError as error:
                 self._failed(error)
                 delay = backoff.after(error)
             finally:
                 self._staged = None
-            self._client.change_over()
-            await asyncio.sleep(backoff.failed() if delay is None else delay)
+            self._client.leave_followed()
+            await asyncio.sleep(delay)
+
+    async def _follow(self, backoff: Backoff) -> bool:
+        """Follow one feed to its end; tell whether another controller is known to be better.
+
+        A controller that cannot follow its store is kept while no other one can: its feed is as good as any.
+        """
+        async with aclosing(self._client.feed(self._resumable)) as messages:
+            async for message in messages:
+                self._take(message)
+                if isinstance(message, InSync):
+                    self._recovered()
+                    backoff.succeeded()
+                elif isinstance(message, Bookmark) and message.stale and await self._client.find_ready():
+                    return True
+        return False
 
     def _take(self, message: FeedMessage) -> None:
         match message:

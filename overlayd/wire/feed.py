@@ -54,9 +54,13 @@ class InSync:
 
 @dataclass(frozen=True, slots=True)
 class Bookmark:
-    """Nothing else up to `revision` concerned this host."""
+    """Nothing else up to `revision` concerned this host.
+
+    `stale`: the controller cannot follow its store, and another one may know more.
+    """
 
     revision: Revision
+    stale: bool = False
 
 
 FeedMessage = Snapshot | Delta | InSync | Bookmark
@@ -76,8 +80,8 @@ def encode_line(message: FeedMessage, encode: Callable[[Record], dict[str, Json]
             }
         case InSync(version=version):
             body |= {"type": "in-sync", "version": version}
-        case Bookmark():
-            body |= {"type": "bookmark"}
+        case Bookmark(stale=stale):
+            body |= {"type": "bookmark"} | ({"stale": True} if stale else {})
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
@@ -96,7 +100,7 @@ def decode_line(line: bytes) -> FeedMessage:
         case "in-sync":
             return InSync(revision, fields.number("version") if fields.has("version") else 1)
         case "bookmark":
-            return Bookmark(revision)
+            return Bookmark(revision, fields.flag("stale"))
         case other:
             raise InvalidValue(f"unknown message {other!r}", field="type")
 

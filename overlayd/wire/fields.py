@@ -55,6 +55,13 @@ class Fields:
             raise InvalidValue(f"expected an integer, not {quoted(value)}", field=self.at(name))
         return value
 
+    def flag(self, name: str) -> bool:
+        """Return a boolean field, false when it is not there."""
+        value = self.value.get(name, False)
+        if not isinstance(value, bool):
+            raise InvalidValue(f"expected true or false, not {quoted(value)}", field=self.at(name))
+        return value
+
     def choice(self, name: str, options: type[E]) -> E:
         """Return a field that holds one of the members of an enumeration."""
         value = self.text(name)

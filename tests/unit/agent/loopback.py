@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from overlayd.agent.client import ControllerClient
+from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.identity import Identity
 from overlayd.model.cluster import Cluster
@@ -134,8 +135,8 @@ async def controller() -> AsyncIterator[Server]:
 @asynccontextmanager
 async def client_of(*servers: Server | str) -> AsyncIterator[ControllerClient]:
     """Make a client of these controllers, in this order."""
-    urls = tuple(server if isinstance(server, str) else server.url for server in servers)
-    client = ControllerClient(urls, IDENTITY, None)
+    urls = [server if isinstance(server, str) else server.url for server in servers]
+    client = ControllerClient(Controllers(urls), IDENTITY, None)
     try:
         yield client
     finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import aclosing
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -10,12 +11,14 @@ import pytest
 
 from controller.identity.authority import Authority
 from overlayd.agent.client import ControllerClient
+from overlayd.agent.controllers import Controllers
 from overlayd.agent.credential import Credential
 from overlayd.agent.problem import Problem
 from overlayd.model.address import Family
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire.credentials import AccessToken, TokenId
+from overlayd.wire.feed import InSync
 from overlayd.wire.fields import Json
 from tests.support import clusters
 from tests.unit.agent.loopback import (
@@ -59,7 +62,7 @@ async def test_a_host_is_registered_with_name_address_and_instance() -> None:
 async def test_a_token_never_travels_without_tls() -> None:
     credential = Credential((), AccessToken(TokenId("0" * 12), "0" * 40), None)
     async with controller() as server:
-        client = ControllerClient((server.url,), IDENTITY, credential)
+        client = ControllerClient(Controllers([server.url]), IDENTITY, credential)
         await client.register("node-1", IPv4Address("192.0.2.1"))
         await client.close()
         assert server.requests.qsize() == 1
@@ -78,7 +81,7 @@ async def test_a_server_that_does_not_prove_to_be_a_controller_is_asked_for_noth
         url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         token = AccessToken(TokenId("0" * 12), "0" * 40)
         for authority, is_trusted in ((ours, False), (other, True)):
-            client = ControllerClient((url,), IDENTITY, Credential((), token, authority.certificate))
+            client = ControllerClient(Controllers([url]), IDENTITY, Credential((), token, authority.certificate))
             if is_trusted:
                 await client.register("node-1", IPv4Address("192.0.2.1"))
             else:
@@ -147,25 +150,54 @@ async def test_a_failure_is_the_error_that_the_controller_raised(
             await client.acquire_block(NetworkName("blue"), [], Family.V4)
 
 
-async def test_a_controller_that_cannot_be_reached_is_passed_over() -> None:
-    gone = await unused_url()
-    async with controller() as server, client_of(gone, server) as client:
+async def test_a_controller_that_cannot_be_reached_is_passed_over_from_then_on() -> None:
+    controllers = Controllers([await unused_url()])
+    async with controller() as server:
+        controllers = Controllers([*controllers.order, server.url])
+        client = ControllerClient(controllers, IDENTITY, None)
         assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
-        assert client.url == server.url
+        assert controllers.current == server.url
+        await client.close()
 
 
-async def test_a_controller_that_answers_is_kept_whatever_it_answers() -> None:
+@pytest.mark.parametrize("reply", [problem(503, "unavailable", "no quorum"), Answer(502, b"<html>")])
+async def test_a_controller_that_cannot_do_it_now_is_passed_over(reply: Answer) -> None:
     async with controller() as first, controller() as second, client_of(first, second) as client:
-        always(first, problem(503, "unavailable", "no quorum"))
-        with pytest.raises(Unavailable, match="no quorum"):
+        always(first, reply)
+        assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
+        assert first.requests.qsize() == second.requests.qsize() == 1
+
+
+async def test_a_refusal_is_the_last_word_of_every_controller() -> None:
+    async with controller() as first, controller() as second, client_of(first, second) as client:
+        always(first, problem(409, "already-exists", "another host has it"))
+        with pytest.raises(AlreadyExists):
             await client.register("node-1", IPv4Address("192.0.2.1"))
-        assert client.url == first.url
         assert second.requests.empty()
 
 
-async def test_when_none_can_be_reached_every_one_is_named() -> None:
-    urls = [await unused_url(), await unused_url()]
-    async with client_of(*urls) as client:
-        with pytest.raises(Unavailable, match="no controller can be reached") as caught:
-            await client.register("node-1", IPv4Address("192.0.2.1"))
-    assert all(url in str(caught.value) for url in urls)
+async def test_a_report_goes_to_who_sends_the_feed_and_to_nobody_else() -> None:
+    async with controller() as first, controller() as second:
+        controllers = Controllers([first.url, second.url])
+        client = ControllerClient(controllers, IDENTITY, None)
+        always(second, Answer(204, b""))
+        async with aclosing(client.feed(None)) as messages:
+            said = asyncio.ensure_future(anext(messages))
+            await (await first.feeds.get()).send(InSync(Revision(7)))
+            await said
+            controllers.leave(first.url)  # as another call does
+            always(first, problem(503, "unavailable", "no quorum"))
+            with pytest.raises(Unavailable):
+                await client.report(Revision(7), [])
+            assert second.requests.empty()
+        await client.close()
+
+
+async def test_when_none_can_do_it_every_one_is_named() -> None:
+    async with controller() as server:
+        always(server, problem(503, "unavailable", "no quorum"))
+        urls = [await unused_url(), server.url]
+        async with client_of(*urls) as client:
+            with pytest.raises(Unavailable, match="no controller can do it now") as caught:
+                await client.register("node-1", IPv4Address("192.0.2.1"))
+    assert all(text in str(caught.value) for text in (*urls, "no quorum"))

@@ -194,6 +194,37 @@ async def test_a_broken_stream_is_resumed_at_the_next_controller() -> None:
         assert await in_sync(feed, 2) == clusters.cluster([BLUE, GREEN], revision=5)
 
 
+def ready(request: Request) -> Answer | None:
+    return Answer() if request.path == "/readyz" else registered(request)
+
+
+async def test_a_controller_that_lost_its_store_is_left_for_one_that_has_it() -> None:
+    async with controller() as first, controller() as second, controller() as third:
+        third.respond = ready
+        async with following(first, second, third) as feed:
+            stream = await first.feeds.get()
+            await stream.send(Snapshot(Revision(4), (BLUE,)), InSync(Revision(4)))
+            await in_sync(feed)
+            await stream.send(Bookmark(Revision(4), stale=True))
+            again = await third.feeds.get()
+            assert again.query["after"] == "4"
+            await again.send(InSync(Revision(4)))
+            await in_sync(feed, 2)
+            assert second.feeds.empty()
+
+
+async def test_a_controller_that_lost_its_store_is_kept_while_no_other_has_it() -> None:
+    async with controller() as first, controller() as second, following(first, second) as feed:
+        stream = await first.feeds.get()
+        await stream.send(Snapshot(Revision(4), (BLUE,)), InSync(Revision(4)))
+        for _ in range(2):
+            await stream.send(Bookmark(Revision(4), stale=True))
+            assert (await second.requests.get()).path == "/readyz"
+        await stream.send(Delta(Revision(5), (GREEN,), ()))
+        assert await at(feed, 5) == clusters.cluster([BLUE, GREEN], revision=5)
+        assert (feed.problem, feed.syncs.count) == (None, 1)
+
+
 async def test_a_refused_registration_is_told_and_tried_at_the_next_controller() -> None:
     async with controller() as first, controller() as second:
         first.respond = lambda _: problem(409, "already-exists", "node-7 has this id")

@@ -131,7 +131,7 @@ async def test_the_controllers_refusal_is_the_answer(records: AttachmentRecords)
 async def test_without_a_block_and_a_controller_nothing_can_be_attached(records: AttachmentRecords) -> None:
     gone = await unused_url()
     async with following(gone) as feed, client_of(gone) as client:
-        with pytest.raises(Unavailable, match="no controller can be reached"):
+        with pytest.raises(Unavailable, match="no controller can do it now"):
             await _attached(HeldBlocks(clusters.HERE, client, feed, records))
 
 

@@ -30,6 +30,7 @@ LINES: list[tuple[FeedMessage, dict[str, Json]]] = [
     (InSync(Revision(7)), {"revision": 7, "type": "in-sync", "version": 2}),
     (InSync(Revision(7), 1), {"revision": 7, "type": "in-sync", "version": 1}),
     (Bookmark(Revision(8)), {"revision": 8, "type": "bookmark"}),
+    (Bookmark(Revision(8), stale=True), {"revision": 8, "type": "bookmark", "stale": True}),
 ]
 
 
