@@ -26,6 +26,17 @@ async def health(overlay: OpenServices) -> JSONResponse:
 
 
 @router.get(
+    "/readyz",
+    summary="Ask whether the controller can serve hosts",
+    response_model=HealthAnswer,
+    responses=answers.refusals(503),
+)
+async def readiness(overlay: OpenServices) -> JSONResponse:
+    """Answer 200 when the store can be read and this controller follows it: hosts change over to such a one."""
+    return await health(overlay)
+
+
+@router.get(
     "/v1/convergence",
     summary="Ask on which hosts a revision is in force",
     response_model=ConvergenceAnswer,

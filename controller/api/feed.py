@@ -76,7 +76,7 @@ async def _end_on_disconnect(receive: Receive, feed: Feed) -> None:
     response_model=None,
     responses={
         200: {"content": {"application/x-ndjson": {}}, "description": "JSON objects, one a line, without end."},
-        **answers.refusals(404, 422),
+        **answers.refusals(404, 409, 422, 503),
     },
 )
 async def feed(
@@ -93,7 +93,7 @@ async def feed(
 
     A host that reads an older version of the feed is told what that one has words for.
     """
+    resumed = None if after is None else Revision(after)
+    await overlay.feeds.admit(HostId(host), instance, resumed)
     known = overlay.hosts.get(HostId(host))
-    return FeedResponse(
-        overlay.feeds, known.id, instance, None if after is None else Revision(after), min(version, FEED_VERSION)
-    )
+    return FeedResponse(overlay.feeds, known.id, instance, resumed, min(version, FEED_VERSION))

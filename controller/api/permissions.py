@@ -37,6 +37,7 @@ NEEDS: dict[str, Need] = {
     "GET /docs": OPEN,
     "GET /healthz": OPEN,
     "GET /openapi.json": OPEN,
+    "GET /readyz": OPEN,
     "GET /v1/ca": OPEN,
     "POST /v1/join": OPEN,
     # Who asks.

@@ -55,6 +55,10 @@ class Connections:
         del self._live[host]
         self._mark({host})
 
+    def instance(self, host: HostId) -> str:
+        """Return the instance of a host that is connected to this controller."""
+        return self._live[host].instance
+
     def report(self, host: HostId, instance: str, applied: Revision, problems: tuple[Problem, ...]) -> None:
         """Take in what a connected host says of itself.
 

@@ -90,6 +90,7 @@ class Departures:
             (
                 Delete(key),
                 Delete(holdings),
+                Delete(keys.instance(host_id)),
                 Put(keys.number(host.number), claim, lease),
                 Put(keys.vtep(host.address), claim, lease),
             ),

@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from controller.clock import Clock
 from controller.services import visibility
 from controller.services.connections import Connections
 from controller.services.intent import Change
 from controller.services.mirror import Forgotten, Mirror
+from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot
 
@@ -18,8 +21,11 @@ SNAPSHOT_MAX = 1000
 _BOOKMARK_DELAY = 0.1
 """Seconds that pass between a change and the bookmark to the hosts that it does not concern."""
 
-_KEEP_ALIVE = 5.0
-"""Seconds after which every feed sends something."""
+_KEEP_ALIVE = 3.0
+"""Seconds after which every feed sends something, and between two looks whether this controller follows its store."""
+
+
+_log = structlog.get_logger()
 
 
 class Deltas:
@@ -67,15 +73,17 @@ class Feed:
         self._networks: frozenset[NetworkName] = frozenset()
         self._wake = asyncio.Event()
         self._must_speak = False
+        self._is_stale = False
         self._is_ended = False
 
     def wake(self) -> None:
         """Let the feed tell what is new."""
         self._wake.set()
 
-    def keep_alive(self) -> None:
-        """Let the feed send something even when nothing is new."""
+    def keep_alive(self, *, stale: bool = False) -> None:
+        """Let the feed send something even when nothing is new; `stale` when nothing new can come."""
         self._must_speak = True
+        self._is_stale = stale
         self._wake.set()
 
     def end(self) -> None:
@@ -131,7 +139,7 @@ class Feed:
         following = self._deltas.after(self._position, self._networks, networks)
         must_speak, self._must_speak = self._must_speak, False
         if following is None:
-            return Bookmark(self._position) if must_speak else None
+            return Bookmark(self._position, self._is_stale) if must_speak else None
         self._advance_to(following.revision)
         return following
 
@@ -150,7 +158,19 @@ class Feeds:
         self._clock = clock
         self._open: dict[HostId, Feed] = {}
         self._changed = asyncio.Event()
+        self._is_stale = False
         mirror.listen(self._on_change)
+
+    async def admit(self, host: HostId, instance: str, after: Revision | None) -> None:
+        """Return when a feed of a host that knows everything up to `after` may be opened here.
+
+        A controller that is behind the host would take it back in time. Raises `AlreadyExists` when another instance of
+        the host has registered since, `Unavailable` when this controller does not catch up with its store.
+        """
+        if after is not None and after > self._mirror.intent_revision:
+            await self._mirror.verify()
+        if self._mirror.instance(host) not in {None, instance}:
+            raise AlreadyExists(f"another instance of host {host} has registered since", field="instance")
 
     @contextmanager
     def open(self, host: HostId, instance: str) -> Iterator[Feed]:
@@ -177,6 +197,7 @@ class Feeds:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._send_bookmarks(), name="feed-bookmarks")
             tasks.create_task(self._keep_alive(), name="feed-keep-alive")
+            tasks.create_task(self._watch_store(), name="feed-store")
 
     async def _send_bookmarks(self) -> None:
         while True:
@@ -189,8 +210,24 @@ class Feeds:
     async def _keep_alive(self) -> None:
         while True:
             await self._clock.sleep(_KEEP_ALIVE)
-            for feed in self._open.values():
-                feed.keep_alive()
+            for host, feed in self._open.items():
+                if self._mirror.instance(host) in {None, self._connections.instance(host)}:
+                    feed.keep_alive(stale=self._is_stale)
+                else:  # it registered anew elsewhere, and this connection is a dead one
+                    feed.end()
+
+    async def _watch_store(self) -> None:
+        """Find out whether this controller follows its store; who does not tells its hosts so."""
+        while True:
+            await self._clock.sleep(_KEEP_ALIVE)
+            try:
+                await self._mirror.verify()
+            except Unavailable as error:
+                if not self._is_stale:
+                    _log.warning("cannot follow the store; hosts may change over", reason=str(error))
+                self._is_stale = True
+            else:
+                self._is_stale = False
 
     def _on_change(self, change: Change) -> None:
         self._changed.set()

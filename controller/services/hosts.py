@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address
 from random import Random
+from typing import TypeVar
 
 from controller.services import keys
 from controller.services.choice import Choice
@@ -15,6 +16,8 @@ from overlayd.model import ids
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, Unavailable
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber, Revision
+
+T = TypeVar("T")
 
 
 class Hosts:
@@ -40,22 +43,19 @@ class Hosts:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
         Raises `InvalidValue`; `AlreadyExists` when another host has the address (field `address`), or a second host
-        goes by the same id (field `id`); `Exhausted` when no number is left; `Unavailable` while a host with this id or
-        address is being forgotten, or its address rests after that.
+        goes by the same id at whichever controller (field `id`); `Exhausted` when no number is left; `Unavailable`
+        while a host with this id or address is being forgotten, or its address rests after that.
         """
         choice = Choice(self._chance)
 
         def draft() -> Draft[Host]:
-            known = self._mirror.intent.hosts.get(host_id)
-            if known is None:
-                return self._first(Host(host_id, self._free_number(choice), name, address))
-            if known.state is HostState.FORGETTING:
-                raise Unavailable(f"host {host_id} is being forgotten; it can register anew after that")
-            if known.address != address:
-                self._refuse_double(known, address, instance)
-            return self._again(known, replace(known, name=name, address=address))
+            found = self._registered(host_id, name, address, instance, choice)
+            return self._claiming_instance(found, host_id, instance) if found.ops else found
 
-        return await self._journal.write(draft)
+        written = await self._journal.write(draft)
+        # An agent that only started anew changes nothing that anybody must know.
+        await self._journal.write_unnoted(lambda: self._started_anew(host_id, address, instance))
+        return written
 
     async def update(self, host_id: HostId, state: HostState, expected: Revision | None = None) -> Written[Host]:
         """Let a host get nothing new (DRAINING), or make it an ACTIVE one again; what it has, it keeps.
@@ -100,6 +100,18 @@ class Hosts:
         await self._journal.write(draft)
         return await self._departures.complete(host_id)
 
+    def _registered(
+        self, host_id: HostId, name: str, address: IPv4Address, instance: str, choice: Choice
+    ) -> Draft[Host]:
+        known = self._mirror.intent.hosts.get(host_id)
+        if known is None:
+            return self._first(Host(host_id, self._free_number(choice), name, address))
+        if known.state is HostState.FORGETTING:
+            raise Unavailable(f"host {host_id} is being forgotten; it can register anew after that")
+        if known.address != address:
+            self._refuse_double(known, address, instance)
+        return self._again(known, replace(known, name=name, address=address))
+
     def _first(self, host: Host) -> Draft[Host]:
         keep, put = self._claim_address(host)
         key, number, holdings = keys.host(host.id), keys.number(host.number), keys.holdings(host.id)
@@ -122,7 +134,24 @@ class Hosts:
         if host.address == known.address:
             return Draft(host, (unchanged,), (put,))
         keep, claim = self._claim_address(host)
-        return Draft(host, (unchanged, keep), (put, claim, Delete(keys.vtep(known.address))))
+        # No other instance connects meanwhile, at whichever controller.
+        unconnected = Unmodified(keys.presences_of(host.id), self._mirror.revision)
+        return Draft(host, (unchanged, keep, unconnected), (put, claim, Delete(keys.vtep(known.address))))
+
+    def _started_anew(self, host_id: HostId, address: IPv4Address, instance: str) -> Draft[None]:
+        host = self.get(host_id)
+        if host.address != address:
+            raise self._double(host, address)
+        if self._mirror.instance(host_id) == instance:
+            return Draft(None)
+        unchanged = self._journal.unchanged(keys.host(host_id))
+        return self._claiming_instance(Draft(None, (unchanged,)), host_id, instance)
+
+    def _claiming_instance(self, draft: Draft[T], host_id: HostId, instance: str) -> Draft[T]:
+        """Return a draft that also makes this the only instance that may open a feed."""
+        key = keys.instance(host_id)
+        claim = Put(key, keys.encode({"instance": instance}))
+        return replace(draft, compares=(*draft.compares, self._journal.unchanged(key)), ops=(*draft.ops, claim))
 
     def _claim_address(self, host: Host) -> tuple[Compare, Put]:
         holder = next((other for other in self.all() if other.address == host.address and other.id != host.id), None)
@@ -137,10 +166,14 @@ class Hosts:
         # A host whose address changed comes with the instance that is connected, or after that one has gone.
         presence = self._mirror.presence(known.id)
         if presence and presence.instance != instance:
-            raise AlreadyExists(
-                f"host {known.id} is connected from {known.address}; the one at {address} needs an id of its own",
-                field="id",
-            )
+            raise self._double(known, address)
+
+    @staticmethod
+    def _double(known: Host, address: IPv4Address) -> AlreadyExists:
+        return AlreadyExists(
+            f"host {known.id} is connected from {known.address}; the one at {address} needs an id of its own",
+            field="id",
+        )
 
     def _free_number(self, choice: Choice) -> HostNumber:
         choice.attempt()

@@ -34,6 +34,7 @@ class Image:
         self.intent = Intent()
         self.occupancy = Occupancy()
         self.tokens: dict[TokenId, TokenRecord] = {}
+        self.instances: dict[HostId, str] = {}
         self._entries: dict[str, _Entry] = {}
         self._presences: defaultdict[HostId, dict[str, Presence]] = defaultdict(dict)
 
@@ -78,6 +79,8 @@ class Image:
             self._presences[host].pop(event.key, None)
             if not self._presences[host]:
                 del self._presences[host]
+        if event.key.startswith(keys.INSTANCES):
+            self.instances.pop(HostId(event.key.removeprefix(keys.INSTANCES)), None)
         if event.key.startswith(keys.TOKENS):
             self.tokens.pop(TokenId(event.key.removeprefix(keys.TOKENS)), None)
         self.occupancy.take_in(event.key, None)
@@ -109,6 +112,8 @@ class Image:
             of_host = self._presences[decoded.host]
             of_host.pop(key, None)  # put back at the end: the latest comes last
             of_host[key] = decoded
+        if key.startswith(keys.INSTANCES):
+            self.instances[HostId(key.removeprefix(keys.INSTANCES))] = keys.decode(value).text("instance")
         if key.startswith(keys.TOKENS):
             token = token_records.decode(value)
             self.tokens[token.id] = token

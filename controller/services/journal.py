@@ -86,7 +86,7 @@ class Journal:
     async def reach(self, seen: Revision | None) -> None:
         """Return when the mirror shows what another controller may have shown at this revision."""
         if seen is not None and seen > self._mirror.revision:
-            await self._mirror.reached(min(seen, await self._store.current_revision()))
+            await self._mirror.reached(min(seen, await self._mirror.stored_intent_revision()))
 
     async def write(self, make: Callable[[], Draft[T]]) -> Written[T]:
         """Write the draft, and return when the mirror shows it.
@@ -94,29 +94,38 @@ class Journal:
         `make` reads the mirror without waiting, and is called again after a conflict, when the mirror has caught up.
         What it raises passes through. Raises `Unavailable` when others keep changing what the draft is about.
         """
-        return await self._write(make, Put(keys.INTENT, keys.EMPTY))
+        return await self._write(make, lambda draft: (Put(keys.INTENT, keys.EMPTY), self._entry(draft)))
 
     async def write_aside(self, make: Callable[[], Draft[T]]) -> Written[T]:
         """Write a draft that changes nothing of the intent: no host is told. Otherwise as `write`."""
-        return await self._write(make)
+        return await self._write(make, lambda draft: (self._entry(draft),))
 
-    async def _write(self, make: Callable[[], Draft[T]], *more: Put) -> Written[T]:
+    async def write_unnoted(self, make: Callable[[], Draft[T]]) -> Written[T]:
+        """Write a draft that is so little of the intent that the history leaves it out. Otherwise as `write`."""
+        return await self._write(make, lambda _: ())
+
+    async def _write(self, make: Callable[[], Draft[T]], more: Callable[[Draft[T]], tuple[Put, ...]]) -> Written[T]:
         for _ in range(_ATTEMPTS):
             draft = make()
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
-            entry = self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops, draft.noted)
-            outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more, entry)))
+            outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more(draft))))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")
+
+    def _entry(self, draft: Draft[T]) -> Put:
+        return self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops, draft.noted)
 
     async def _commit(self, transaction: Transaction) -> Committed | Conflict:
         taken = {op.key for op in transaction.ops if isinstance(op, Put)} - self._underway
         self._underway.update(taken)
         try:
             outcome = await self._store.commit(transaction)
-            await self._mirror.reached(outcome.revision)
+            if isinstance(outcome, Conflict):
+                await self._mirror.overtaken(transaction.compares, outcome.revision)
+            else:
+                await self._mirror.reached(outcome.revision)
         finally:
             self._underway.difference_update(taken)
         return outcome

@@ -4,7 +4,7 @@ Records stand under their kind. Beside them stand *claims*, which make a VNI, a 
 being keys, and `holdings/<host>`, which every transaction about the blocks and endpoints of a host compares and
 writes, so that two controllers never change them at once. `intent` is written by every transaction that changes a
 record: its modification revision is the *intent revision*, the same for every controller, deletions included. Presence
-is no intent.
+is no intent, and neither is `instances/<host>`, which says which start of its agent registered last.
 
 A unit of a network, which is a range as large as a block, is a host's by `blocks/`, or withheld from all of them by
 `withheld/`, never both: whoever makes the one compares that the other is not there. What hangs on a lease is in
@@ -42,6 +42,7 @@ AUTHORITY = "/overlayd/identity/v1/authority"
 
 INTENT = f"{PREFIX}intent"
 PRESENCE = f"{PREFIX}presence/"
+INSTANCES = f"{PREFIX}instances/"
 TOKENS = f"{PREFIX}tokens/"
 
 VNIS = f"{PREFIX}vnis/"
@@ -158,6 +159,11 @@ def presence(host_id: HostId, controller: str) -> str:
     It names the controller too: a host that changes over is announced by its new controller before the old one notices.
     """
     return f"{presences_of(host_id)}{controller}"
+
+
+def instance(host_id: HostId) -> str:
+    """Return the key that names the instance of a host's agent which registered last."""
+    return f"{INSTANCES}{host_id}"
 
 
 def presences_of(host_id: HostId) -> str:

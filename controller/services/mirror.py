@@ -5,7 +5,7 @@ It may be behind the store, but is never torn: each revision is taken in at once
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 
 import structlog
@@ -17,7 +17,7 @@ from controller.services.image import Image
 from controller.services.intent import Change, Intent
 from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
-from controller.store.port import Compacted, Put, Store, StoreUnavailable
+from controller.store.port import Compacted, Compare, Put, Store, StoreUnavailable, Unmodified
 from overlayd.model.cluster import Record
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import HostId, Revision
@@ -89,6 +89,10 @@ class Mirror:
         """Return the latest presence of a host at any controller, None when it is not connected."""
         return self._image.presence(host)
 
+    def instance(self, host: HostId) -> str | None:
+        """Return the instance of a host's agent that registered last, None when it is not known."""
+        return self._image.instances.get(host)
+
     def since(self, after: Revision) -> list[Change]:
         """Return the changes of intent after a revision, oldest first; raise `Forgotten`."""
         if not self._log_start <= after <= self.intent_revision:
@@ -112,9 +116,34 @@ class Mirror:
         """Return when the store has changed again."""
         await self._advanced.wait()
 
+    async def overtaken(self, compares: Iterable[Compare | Unmodified], revision: Revision) -> None:
+        """Return when the mirror shows why a transaction with these compares met a conflict at a revision.
+
+        It need not come to that revision: the store may have others to serve, whose keys are not watched. Raises
+        `Unavailable` when it shows nothing for seconds.
+        """
+        keys_of_it = {each.key: each.mod_revision for each in compares if isinstance(each, Compare)}
+        try:
+            async with asyncio.timeout(_CATCH_UP):
+                while self.revision < revision:
+                    if any(self.mod_revision(key) != compared for key, compared in keys_of_it.items()):
+                        return
+                    await self._advanced.wait()
+        except TimeoutError:
+            raise Unavailable("this controller cannot follow its store") from None
+
+    async def stored_intent_revision(self) -> Revision:
+        """Return the intent revision as the store has it now."""
+        found = await self._store.get(keys.INTENT)
+        return found.mod_revision if found else Revision(0)
+
     async def verify(self) -> None:
-        """Raise `Unavailable` unless the store can be read and the mirror follows it."""
-        await self.reached(await self._store.current_revision())
+        """Raise `Unavailable` unless the store can be read in seconds and the mirror follows it."""
+        try:
+            async with asyncio.timeout(_CATCH_UP):
+                await self.reached(await self.stored_intent_revision())
+        except TimeoutError:
+            raise Unavailable("this controller cannot read its store") from None
 
     async def load(self) -> None:
         """Read everything anew, at one revision. The log begins anew too."""
@@ -135,13 +164,17 @@ class Mirror:
 
     async def run(self) -> None:
         """Follow the store after `load`, until cancelled."""
+        is_whole = True
         while True:
             try:
+                if not is_whole:
+                    await self.load()
+                    is_whole = True
                 async for changes in self._store.watch(keys.PREFIX, self.revision):
                     self._take(self._image.apply(changes))
             except Compacted:
                 _log.warning("mirror compacted", revision=self.revision)
-                await self.load()
+                is_whole = False
             except StoreUnavailable as error:
                 _log.warning("store unavailable", error=str(error))
                 await self._clock.sleep(_RETRY_INTERVAL)

@@ -163,7 +163,7 @@ async def test_a_host_publishes_no_endpoint_of_another(tmp_path: Path) -> None:
 
 
 async def test_the_open_paths_are_open_and_no_others(tmp_path: Path) -> None:
-    assert permissions.open_paths() == {"/docs", "/healthz", "/openapi.json", "/v1/ca", "/v1/join"}
+    assert permissions.open_paths() == {"/docs", "/healthz", "/openapi.json", "/readyz", "/v1/ca", "/v1/join"}
     async with a_cluster(tmp_path) as cluster:
         for path in sorted(permissions.open_paths() - {"/v1/join"}):
             assert (await cluster.api.get(path)).status_code == 200

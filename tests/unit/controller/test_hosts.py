@@ -32,7 +32,7 @@ async def test_a_host_gets_the_lowest_free_number_once(tmp_path: Path) -> None:
         first = await overlay.hosts.register(H1, "one", FIRST, "a")
         assert first.result == Host(H1, HostNumber(1), "one", FIRST)
         before = await stored(store)
-        again = await overlay.hosts.register(H1, "one", FIRST, "b")
+        again = await overlay.hosts.register(H1, "one", FIRST, "a")
         assert again == first
         assert await stored(store) == before
         assert (await overlay.hosts.register(H2, "two", SECOND, "a")).result.number == 2
