@@ -36,7 +36,7 @@ async def acquire_block(name: str, body: AcquireBody, overlay: Services, caller:
     """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
     caller.must_be(body.host)
     written = await overlay.blocks.acquire(
-        NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family)
+        NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family) if body.family else None
     )
     return answers.record(written.result, written.revision)
 

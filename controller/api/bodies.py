@@ -141,7 +141,10 @@ class AcquireBody(AgentBody):
     """A host that wants a block."""
 
     host: Annotated[str, Field(description="The host's id.", examples=["h-7f3a"])]
-    family: Annotated[Literal[4, 6], Field(description="The IP version of the block.")] = 4
+    family: Annotated[
+        Literal[4, 6] | None,
+        Field(description="The IP version of the block; agents before 0.2, which know IPv4 only, leave it out."),
+    ] = None
     held: Annotated[
         list[str],
         Field(max_length=1000, description="The blocks of this network that the host knows it has.", examples=[[]]),

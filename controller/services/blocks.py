@@ -20,6 +20,7 @@ from overlayd.model.errors import InUse, InvalidValue
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import NetworkState
+from overlayd.wire import schema1
 
 
 class Blocks:
@@ -50,11 +51,12 @@ class Blocks:
         return list(intent.blocks_in(network)) if network is not None else intent.blocks()
 
     async def acquire(
-        self, network: NetworkName, host: HostId, held: Collection[IpNetwork], family: Family = Family.V4
+        self, network: NetworkName, host: HostId, held: Collection[IpNetwork], family: Family | None = Family.V4
     ) -> Written[Block]:
         """Return a block of a family that the host owns beside those it says it holds, a new one if need be.
 
-        The new one is of the first pool of that family that has a free one. Asked again after a lost answer, it returns
+        The new one is of the first pool of that family that has a free one. No family stands for a host of schema 1,
+        which gets its blocks of the one IPv4 pool that it is told. Asked again after a lost answer, it returns
         the block of that answer. Raises `NotFound`, `Exhausted`, `InvalidValue` when the network has no such pool, or
         `InUse` when the network is being deleted or the host is to get nothing new.
         """
@@ -65,14 +67,15 @@ class Blocks:
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {network} is being deleted", field="network")
             _refuse_unless_active(owner)
-            owned = [block for block in self.select(network, host) if block.family is family]
+            owned = [block for block in self.select(network, host) if block.family is (family or Family.V4)]
             unheld = [block for block in owned if block.cidr not in held]
             if unheld:
                 return Draft(min(unheld, key=lambda block: int(block.cidr.network_address)))
             choice.attempt()
-            unit = choice.among(units.free(self._mirror, self._journal, found, family))
+            offered = found if family else schema1.network(found)
+            unit = choice.among(units.free(self._mirror, self._journal, offered, family or Family.V4))
             if unit is None:
-                raise units.exhausted(self._mirror, found, family)
+                raise units.exhausted(self._mirror, offered, family or Family.V4)
             block = Block(network, unit, owner.id)
             key, holdings = keys.of(block), keys.holdings(host)
             compared = (key, keys.withheld(network, unit), holdings, keys.network(network), keys.host(host))

@@ -49,6 +49,12 @@ def encode_tagged(record: Record) -> dict[str, Json]:
     return form
 
 
+def network(known: Network) -> Network:
+    """Return a network by its first IPv4 range, or as it is when it has none."""
+    first = next((pool for pool in known.pools if pool.family is Family.V4), None)
+    return replace(known, pools=(first,), reserved=()) if first else known
+
+
 def _told(puts: Iterable[Record]) -> Iterator[Record]:
     for record in puts:
         narrowed = _narrowed(record)
@@ -61,9 +67,8 @@ def _narrowed(record: Record) -> Record | None:
     match record:
         case Host():
             return record
-        case Network(pools=pools):
-            first = next((pool for pool in pools if pool.family is Family.V4), None)
-            return replace(record, pools=(first,), reserved=()) if first else None
+        case Network(families=families):
+            return network(record) if Family.V4 in families else None
         case Block(family=family):
             return record if family is Family.V4 else None
         case Endpoint(addresses=addresses):

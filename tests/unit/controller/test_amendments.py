@@ -64,6 +64,7 @@ async def test_a_range_comes_while_hosts_have_blocks_and_goes_when_it_is_empty(t
         (lambda network: replace(network, state=NetworkState.DELETING), "state"),
         (lambda network: replace(network, pools=(SECOND, pool(block_length=27))), "pools[1].block_length"),
         (lambda network: replace(network, pools=()), "pools"),
+        (lambda network: replace(network, pools=(SECOND, *network.pools)), "pools"),
         (reserving("10.99.0.0/24"), "reserved[0]"),
     ],
 )

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from overlayd.model.address import contains
 from overlayd.model.errors import Exhausted, InUse, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Topology
 from tests.unit.controller.overlays import (
     BLUE,
     H1,
@@ -118,6 +120,18 @@ async def test_a_block_with_endpoints_stays(tmp_path: Path) -> None:
         await overlay.endpoints.publish(H1, [], [endpoint.key])
         await overlay.blocks.release(BLUE, first.cidr, H1)
         assert overlay.blocks.select(BLUE, None) == []
+
+
+async def test_a_host_of_schema_1_gets_its_blocks_of_the_range_that_it_is_told(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        first, second = pool("10.32.0.0/28", 28), pool("10.40.0.0/24", 28)
+        await overlay.networks.create(BLUE, (first, second), Topology.ROUTED, None)
+        await make_host(overlay, 1)
+        block = (await overlay.blocks.acquire(BLUE, H1, [], None)).result
+        assert block.cidr == first.range
+        with pytest.raises(Exhausted, match=r"all 1 blocks of 10\.32\.0\.0/28 are taken"):
+            await overlay.blocks.acquire(BLUE, H1, [block.cidr], None)
+        assert contains(second.range, (await overlay.blocks.acquire(BLUE, H1, [block.cidr])).result.cidr)
 
 
 async def test_a_release_may_be_repeated(tmp_path: Path) -> None:
