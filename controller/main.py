@@ -199,6 +199,7 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
         def stop() -> None:
             _notify(chosen, "STOPPING=1")
             overlay.feeds.end()
+            overlay.watches.end()
             server.should_exit = True
 
         loop = asyncio.get_running_loop()

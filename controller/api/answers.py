@@ -171,6 +171,7 @@ _REFUSALS = {
     401: "The token is not valid, or not any more.",
     404: "What the request names does not exist.",
     409: "Another object has what it asks for, or something still depends on it.",
+    410: "What came after that revision is not known any more.",
     413: "The body has more than 1 MiB.",
     422: "A value breaks a rule; `field` says which one.",
     503: "The store cannot be reached now; the same request may succeed later.",

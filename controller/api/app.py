@@ -22,6 +22,7 @@ from controller.api import (
     problems,
     reservations,
     tokens,
+    watch,
 )
 from controller.api.auth import Security
 from controller.services.overlay import Overlay
@@ -45,7 +46,20 @@ _TAGS = [
     {"name": "status", "description": "Whether the controller works, and what is in force."},
 ]
 
-_PARTS = (networks, hosts, blocks, reservations, endpoints, capacity, feed, identity, tokens, history, convergence)
+_PARTS = (
+    networks,
+    hosts,
+    blocks,
+    reservations,
+    endpoints,
+    capacity,
+    feed,
+    identity,
+    tokens,
+    history,
+    watch,
+    convergence,
+)
 
 _pages = APIRouter(include_in_schema=False)
 

@@ -79,6 +79,7 @@ NEEDS: dict[str, Need] = {
     "GET /v1/blocks": _READ,
     "GET /v1/endpoints": _READ,
     "GET /v1/convergence": _READ,
+    "GET /v1/watch": _READ,
     "GET /v1/history": _READ,
     "GET /v1/history/at": _READ,
 }

@@ -9,7 +9,6 @@ from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
 from controller.store.port import Changes, Event, KeyValue
 from overlayd.model.cluster import Record, RecordKey
-from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import HostId, Revision
 from overlayd.model.network import Network
@@ -62,13 +61,10 @@ class Image:
         self._put(item.key, item.value, item.mod_revision)
 
     def apply(self, changes: Changes) -> Change:
-        """Take in one revision; return what it changed of the records that hosts are told, which may be nothing.
-
-        Nobody is told the endpoints of a routed network, and most changes are about those. Raises `keys.Unreadable`.
-        """
+        """Take in one revision; return what it changed of the records, if anything; raise `keys.Unreadable`."""
         applied = [self._apply(event, changes.revision) for event in changes.events]
         self.revision = changes.revision
-        return Change(changes.revision, tuple(change for change in applied if change and not self._is_untold(change)))
+        return Change(changes.revision, tuple(change for change in applied if change))
 
     def _apply(self, event: Event, revision: Revision) -> RecordChange | None:
         if event.value is not None:
@@ -88,10 +84,6 @@ class Image:
         if change and isinstance(change.before, Network):
             self.occupancy.set_network(change.before.name, None)
         return change
-
-    def _is_untold(self, change: RecordChange) -> bool:
-        record = change.after or change.before
-        return isinstance(record, Endpoint) and not self.intent.is_switched(record.network)
 
     def _put(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
         try:

@@ -11,7 +11,7 @@ from controller.services.actor import Actor
 from controller.services.history import Note, Recorder
 from controller.services.mirror import Mirror
 from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
-from overlayd.model.errors import Stale, Unavailable
+from overlayd.model.errors import OverlayError, Stale, Unavailable
 from overlayd.model.ids import Revision
 
 T = TypeVar("T")
@@ -92,7 +92,8 @@ class Journal:
         """Write the draft, and return when the mirror shows it.
 
         `make` reads the mirror without waiting, and is called again after a conflict, when the mirror has caught up.
-        What it raises passes through. Raises `Unavailable` when others keep changing what the draft is about.
+        What it raises passes through, if it still does when the mirror shows what the store holds now. Raises
+        `Unavailable` when others keep changing what the draft is about.
         """
         return await self._write(make, lambda draft: (Put(keys.INTENT, keys.EMPTY), self._entry(draft)))
 
@@ -106,7 +107,12 @@ class Journal:
 
     async def _write(self, make: Callable[[], Draft[T]], more: Callable[[Draft[T]], tuple[Put, ...]]) -> Written[T]:
         for _ in range(_ATTEMPTS):
-            draft = make()
+            try:
+                draft = make()
+            except OverlayError:
+                # Another controller may have made what is missing here, or removed what is in the way.
+                await self._mirror.verify()
+                draft = make()
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
             outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more(draft))))

@@ -26,6 +26,9 @@ from overlayd.wire.credentials import TokenId
 _CATCH_UP = 5.0
 """Seconds after which a mirror that does not follow its store is called unavailable."""
 
+_LOG_RECORDS_MAX = 100_000
+"""How many changes of records the log holds: one revision may have a hundred of them."""
+
 _RETRY_INTERVAL = 0.5
 """Seconds between attempts to watch a store that cannot be read."""
 
@@ -45,6 +48,7 @@ class Mirror:
         self._log_max = log_max
         self._image = Image()
         self._log: deque[Change] = deque()
+        self._log_records = 0
         self._log_start = Revision(0)
         self._advanced = asyncio.Event()
         self._listeners: list[Callable[[Change], None]] = []
@@ -159,6 +163,7 @@ class Mirror:
         image.revision = at
         self._image = image
         self._log.clear()
+        self._log_records = 0
         self._log_start = self.intent_revision
         self._announce(Change(at, ()))
 
@@ -182,8 +187,11 @@ class Mirror:
     def _take(self, change: Change) -> None:
         if change.revision == self.intent_revision:
             self._log.append(change)
-            if len(self._log) > self._log_max:
-                self._log_start = self._log.popleft().revision
+            self._log_records += len(change.records)
+            while len(self._log) > self._log_max or self._log_records > _LOG_RECORDS_MAX:
+                forgotten = self._log.popleft()
+                self._log_records -= len(forgotten.records)
+                self._log_start = forgotten.revision
             self._announce(change)
         else:
             self._wake()

@@ -23,6 +23,7 @@ from controller.services.quarantine import QUARANTINE, Quarantine
 from controller.services.reservations import Reservations
 from controller.services.sessions import Sessions
 from controller.services.tokens import Tokens
+from controller.services.watches import Watches
 from controller.store.port import Store
 
 _LOG_MAX = 10_000
@@ -39,6 +40,7 @@ class Overlay:
     ) -> None:
         self.mirror = Mirror(store, clock, _LOG_MAX)
         self.connections = Connections(store, clock, controller)
+        self.watches = Watches(self.mirror, clock)
         self.feeds = Feeds(self.mirror, self.connections, clock)
         self.archive = Archive(store, self.mirror)
         self.clock = clock
@@ -78,6 +80,7 @@ class Overlay:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.mirror.run(), name="mirror")
             tasks.create_task(self.feeds.run(), name="feeds")
+            tasks.create_task(self.watches.run(), name="watches")
             tasks.create_task(self.connections.run(), name="connections")
             tasks.create_task(self.sessions.run(), name="sessions")
             tasks.create_task(self.departures.run(self.clock), name="departures")

@@ -35,7 +35,7 @@ def difference(
     puts: list[Record] = _whole(intent, after - stayed)
     deletes = [RecordKey(Network, name) for name in sorted(before - stayed)]
     for key in touched:
-        if _is_told(key, stayed):
+        if _is_told(intent, key, stayed):
             record = intent.find(key)
             if record is None:
                 deletes.append(key)
@@ -68,8 +68,11 @@ def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
             case Block(network=name):
                 hosts |= intent.members(name)
                 hosts |= {side.host for side in (record.before, record.after) if isinstance(side, Block)}
-            case Endpoint(network=name) | Reservation(network=name):
+            case Reservation(network=name):
                 hosts |= intent.members(name)
+            case Endpoint(network=name):
+                # Most changes are about endpoints of routed networks, of which nobody is told.
+                hosts |= intent.members(name) if intent.is_switched(name) else frozenset()
     return frozenset(hosts)
 
 
@@ -83,9 +86,9 @@ def _whole(intent: Intent, networks: Collection[NetworkName]) -> list[Record]:
     ]
 
 
-def _is_told(key: RecordKey, networks: Collection[NetworkName]) -> bool:
+def _is_told(intent: Intent, key: RecordKey, networks: Collection[NetworkName]) -> bool:
     match key.key:
         case (network, *_):
-            return network in networks
+            return network in networks and (key.kind is not Endpoint or intent.is_switched(network))
         case name:
             return key.kind is Host or name in networks

@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,9 @@ from overlayd.wire.fields import Fields, Json
 
 CONTROL_SOCKET = Path("/run/overlayd/control.sock")
 _TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+
+STREAM_SILENCE = 15.0
+"""Seconds without a line after which a stream counts as dead; a controller says something every 5 s."""
 
 Document = dict[str, Json]
 """A JSON object as the API gives it."""
@@ -53,6 +57,18 @@ class Api:
     def items(self, path: str, **params: str | float | None) -> list[Document]:
         """Return the items of a collection."""
         return [fields.value for fields in Fields(self.get(path, **params)).objects("items")]
+
+    def lines(self, path: str, **params: str | float | None) -> Iterator[str]:
+        """Yield the lines of a stream until it ends."""
+        given = {name: value for name, value in params.items() if value is not None}
+        timeout = httpx.Timeout(_TIMEOUT, read=STREAM_SILENCE)
+        try:
+            with self._http.stream("GET", path, params=given, extensions=self._extensions, timeout=timeout) as response:
+                if response.is_error:
+                    raise problem.decode(response.status_code, response.read())
+                yield from response.iter_lines()
+        except httpx.TransportError as error:
+            raise Unavailable(f"the stream from {self._url} broke: {error}") from error
 
     def _call(
         self, method: str, path: str, body: Document | None = None, params: dict[str, str | float] | None = None

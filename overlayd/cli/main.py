@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens
+from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens, watch
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document, ask_agent
@@ -38,6 +38,7 @@ network_app.command("add-range")(ranges.add)
 network_app.command("remove-range")(ranges.remove)
 network_app.command("reserve")(ranges.reserve)
 network_app.command("unreserve")(ranges.unreserve)
+app.command("watch")(watch.watch)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(login.whoami)

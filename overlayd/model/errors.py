@@ -71,6 +71,13 @@ class Stale(OverlayError):
     status = 412
 
 
+class Compacted(OverlayError):
+    """The caller asked for what came after a revision that is not remembered any more."""
+
+    code = "compacted"
+    status = 410
+
+
 class Exhausted(OverlayError):
     """No free address, block, number or VNI is left."""
 
@@ -95,6 +102,7 @@ ERRORS_BY_CODE: dict[str, type[OverlayError]] = {
         AlreadyExists,
         InUse,
         Stale,
+        Compacted,
         Exhausted,
         Unavailable,
     )

@@ -2,19 +2,21 @@
 
 import asyncio
 import json
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from starlette.types import Message
 
-from controller.api.feed import FeedResponse
+from controller.api.feed import opened_feed
+from controller.api.lines import LineResponse
 from controller.clock import SystemClock
 from controller.store.port import Put, Transaction
 from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line
@@ -47,6 +49,10 @@ class Controller:
     def notified(self) -> str:
         return self._notified.recv(100).decode()
 
+    def memory(self) -> int:
+        """Return the bytes that the process has in memory (proc(5), statm)."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+
     def is_connected(self) -> bool:
         return bool(self.api.get("/v1/hosts/h1").json()["connected"])
 
@@ -56,6 +62,15 @@ class Controller:
         self.process.communicate()
         self._listening.close()
         self._notified.close()
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process and those that it starts open some thousand files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @contextmanager
@@ -215,7 +230,7 @@ def test_a_reader_that_takes_nothing_for_ten_seconds_loses_its_feed(tmp_path: Pa
 
         async with controllers(tmp_path, 1) as (_, [overlay]):
             await make_host(overlay, 1)
-            response = FeedResponse(overlay.feeds, H1, "i1", None, FEED_VERSION)
+            response = LineResponse(opened_feed(overlay.feeds, H1, "i1", None, FEED_VERSION))
             serving = asyncio.create_task(response({"type": "http"}, receive, send))
             await blocked.wait()
             loop.skipped = 9.0
@@ -226,3 +241,24 @@ def test_a_reader_that_takes_nothing_for_ten_seconds_loses_its_feed(tmp_path: Pa
 
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
         runner.run(serve_nobody())
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_thousand_readers_that_do_not_read_harm_nobody(tmp_path: Path) -> None:
+    with controller(tmp_path / "store.db") as running, ExitStack() as stack:
+        api = running.api
+        networks = [{"name": f"n{number}", "pools": [{"range": "10.0.0.0/8"}]} for number in range(60)]
+        api.post("/v1/networks", json=networks[0])
+        for _ in range(1000):
+            stream = stack.enter_context(socket.create_connection((api.base_url.host, api.base_url.port or 0)))
+            stream.sendall(b"GET /v1/watch HTTP/1.1\r\nHost: controller\r\n\r\n")
+            assert stream.recv(15) == b"HTTP/1.1 200 OK"
+        before = running.memory()
+        for network in networks[1:]:
+            assert api.post("/v1/networks", json=network).status_code == 201
+        with api.stream("GET", "/v1/watch", params={"kind": "network"}) as watching:
+            lines = watching.iter_lines()
+            told = {json.loads(next(lines))["object"]["name"] for _ in networks}
+        assert told == {str(network["name"]) for network in networks}
+        assert api.get("/healthz").is_success
+        assert running.memory() - before < 200 * 2**20
