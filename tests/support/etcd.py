@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Self
 
 import httpx
 
+from overlayd.kernel import namespaces
 from tests.support.processes import Process, eventually
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a disk that is slow to sync would only make elections more likely
@@ -35,7 +37,13 @@ class Node:
 class EtcdCluster:
     """So many nodes. All of them, and their data, are gone when the context ends."""
 
-    def __init__(self, size: int = 1, flags: tuple[str, ...] = (), scheme: str = "http") -> None:
+    def __init__(
+        self, size: int = 1, flags: tuple[str, ...] = (), scheme: str = "http", inside: Path | None = None
+    ) -> None:
+        """Prepare a cluster; with `inside` its nodes run in that network namespace, on its loopback."""
+        self._inside = inside
+        initializer = partial(_enter, inside) if inside else None
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="etcd-health", initializer=initializer)
         self._flags = flags
         self._scheme = scheme
         ports = _free_ports(2 * size)
@@ -56,18 +64,25 @@ class EtcdCluster:
         """End every node and remove its data."""
         for index in list(self._running):
             self.kill(index)
+        self._asking.shutdown()
         shutil.rmtree(self.directory)
 
     @property
     def url(self) -> str:
         """The store's URL."""
-        return f"{'etcds' if self._scheme == 'https' else 'etcd'}://{','.join(node.endpoint for node in self.nodes)}"
+        return self.url_of(*range(len(self.nodes)))
+
+    def url_of(self, *indexes: int) -> str:
+        """The URL of a store that knows some nodes only."""
+        endpoints = ",".join(self.nodes[index].endpoint for index in indexes)
+        return f"{'etcds' if self._scheme == 'https' else 'etcd'}://{endpoints}"
 
     def launch(self, index: int) -> None:
         """Start a node, with the data that it had; does not wait for it."""
         node = self.nodes[index]
         peers = ",".join(f"{each.name}=http://127.0.0.1:{each.peer_port}" for each in self.nodes)
         command = [
+            *(("nsenter", f"--net={self._inside}", "--") if self._inside else ()),
             "etcd",
             *("--name", node.name),
             *("--data-dir", str(self.directory / node.name)),
@@ -106,18 +121,25 @@ class EtcdCluster:
     def serves(self, index: int) -> bool:
         """Tell whether a node answers a read that takes a leader."""
         self._running[index].check()
+        url = f"{self._scheme}://{self.nodes[index].endpoint}/health"
         try:
-            answer = httpx.get(f"{self._scheme}://{self.nodes[index].endpoint}/health", timeout=2, verify=False)  # noqa: S501 - it is ours
+            answer = self._asking.submit(httpx.get, url, timeout=2, verify=False).result()
         except httpx.HTTPError:
             return False
         return answer.is_success and answer.json().get("health") == "true"
 
     def post(self, path: str, body: dict[str, str]) -> dict[str, object]:
         """Call a method through etcd's JSON gateway, as ``/v3/auth/enable``, and return the answer."""
-        answer = httpx.post(f"{self._scheme}://{self.nodes[0].endpoint}{path}", json=body, timeout=10, verify=False)  # noqa: S501
+        url = f"{self._scheme}://{self.nodes[self.running[0]].endpoint}{path}"
+        answer = self._asking.submit(httpx.post, url, json=body, timeout=10, verify=False).result()
         answer.raise_for_status()
         found: dict[str, object] = answer.json()
         return found
+
+
+def _enter(namespace: Path) -> None:
+    with namespace.open() as file:
+        namespaces.setns(file.fileno(), namespaces.CLONE_NEWNET)
 
 
 def _environment() -> dict[str, str]:

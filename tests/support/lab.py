@@ -25,6 +25,7 @@ import httpx
 from cni.install import conflist
 from tests.support import released
 from tests.support.processes import Pid, Process, eventually
+from tests.support.several import ControllerProcess, start_all
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = Path(sys.executable).parent
@@ -281,6 +282,7 @@ class Lab:
         self._scheme = "https" if secure else "http"
         self.hosts: list[LabHost] = []
         self.controller: Process | None = None
+        self.controllers: list[ControllerProcess] = []
         self.urls = [f"{self._scheme}://{CONTROLLER}:{PORT}"]
         self._wanted = hosts
         self._holders: list[Process] = []
@@ -309,8 +311,7 @@ class Lab:
 
     def down(self) -> None:
         """End every process; the namespaces, and all that is in them, end with the last one."""
-        daemons = [host.agent for host in self.hosts if host.agent] + ([self.controller] if self.controller else [])
-        for daemon in daemons:
+        for daemon in self._daemons:
             daemon.kill()
         for holder in self._holders:
             holder.kill()
@@ -320,8 +321,13 @@ class Lab:
     @property
     def pids(self) -> list[Pid]:
         """Every process that the lab started."""
-        daemons = [host.agent for host in self.hosts if host.agent] + ([self.controller] if self.controller else [])
-        return [process.pid for process in (*daemons, *self._holders)]
+        return [process.pid for process in (*self._daemons, *self._holders)]
+
+    @property
+    def _daemons(self) -> list[Process]:
+        several = [each.process for each in self.controllers]
+        agents = [host.agent for host in self.hosts]
+        return [process for process in (*agents, self.controller, *several) if process]
 
     def release(self, holder: Process) -> None:
         """End what holds a host's namespaces; wait until they are gone, and its port of the underlay with them."""
@@ -363,7 +369,9 @@ class Lab:
 
     @property
     def api_url(self) -> str:
-        """The controller's API as this machine reaches it, on loopback."""
+        """The API of a controller that answers, as this machine reaches it, on loopback."""
+        if self.controllers:
+            return next(each.api_url for each in self.controllers if each.can_answer)
         return f"{self._scheme}://127.0.0.1:{self._port}"
 
     def start_controller(self, port: int = 0, release: Path | None = None) -> Process:
@@ -390,6 +398,12 @@ class Lab:
 
         eventually(ready, "the controller answers")
         return controller
+
+    def start_controllers(self, *stores: str) -> list[ControllerProcess]:
+        """Start a controller for each of these stores, and let agents that start from now on know all of them."""
+        self.controllers = start_all(self, stores, UNDERLAY)
+        self.urls = [each.url for each in self.controllers]
+        return self.controllers
 
     def trust(self) -> ssl.SSLContext:
         """Return what a client trusts: the authority of a secure lab, once there is one."""

@@ -1,0 +1,105 @@
+"""Several controllers of one lab, each at an address of its own on the underlay, on one etcd."""
+
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tests.support.processes import Process, eventually
+
+if TYPE_CHECKING:
+    from tests.support.lab import Lab
+
+PORT = 7471
+COMMAND = Path(sys.executable).parent / "overlay-controller"
+
+
+class ControllerProcess:
+    """One controller: on the underlay for the agents, and on this machine's loopback for us."""
+
+    def __init__(self, lab: "Lab", number: int, store: str, address: str) -> None:
+        self.name = f"controller{number}"
+        self.address = address
+        self.url = f"http://{address}:{PORT}"
+        self.process: Process | None = None
+        self._lab = lab
+        self._store = store
+        self._port = 0
+        self._is_frozen = False
+
+    @property
+    def api_url(self) -> str:
+        """Its API, as this machine reaches it."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def can_answer(self) -> bool:
+        return self.process is not None and not self._is_frozen
+
+    def launch(self) -> None:
+        """Start the process; does not wait for it."""
+        with socket.create_server(("127.0.0.1", self._port), backlog=128) as local:
+            self._port = local.getsockname()[1]
+            command = [str(COMMAND), "run", "--insecure", "--store", self._store]
+            command += ["--listen", f"{self.address}:{PORT}", "--listen", f"fd:{local.fileno()}"]
+            log = self._lab.directory / f"{self.name}.log"
+            self.process = Process(self._lab.enter_underlay(command), log, pass_fds=[local.fileno()])
+
+    def start(self) -> None:
+        """Start the process, and wait until it follows its store."""
+        self.launch()
+        eventually(self.is_ready, f"{self.name} is ready", timeout=30)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.stop(number)
+        self.process = None
+
+    def freeze(self) -> None:
+        """Keep it from running: its connections stay, and nobody answers."""
+        self._send(signal.SIGSTOP)
+        self._is_frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._send(signal.SIGCONT)
+        self._is_frozen = False
+
+    def cut_off(self) -> None:
+        """Let no packet of the underlay come to it or from it."""
+        self._lab.underlay_run("ip", "address", "del", f"{self.address}/24", "dev", "under0")
+
+    def join_again(self) -> None:
+        self._lab.underlay_run("ip", "address", "add", f"{self.address}/24", "dev", "under0")
+
+    def is_ready(self) -> bool:
+        assert self.process is not None
+        self.process.check()
+        try:
+            return httpx.get(f"{self.api_url}/readyz", trust_env=False, timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def request(self, method: str, path: str, body: object = None) -> httpx.Response:
+        return httpx.request(method, self.api_url + path, json=body, trust_env=False, timeout=30)
+
+    def _send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send(number)
+
+
+def start_all(lab: "Lab", stores: Sequence[str], network: str) -> list[ControllerProcess]:
+    """Start a controller for each of these stores, which may be the same, at the first addresses of a network."""
+    made = [ControllerProcess(lab, index, store, f"{network}.{index}") for index, store in enumerate(stores, start=1)]
+    for controller in made[1:]:
+        controller.join_again()
+    for controller in made:
+        controller.launch()
+    for controller in made:
+        eventually(partial(controller.is_ready), f"{controller.name} is ready", timeout=30)
+    return made
