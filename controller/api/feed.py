@@ -75,5 +75,5 @@ async def feed(
     """
     resumed = None if after is None else Revision(after)
     await overlay.feeds.admit(HostId(host), instance, resumed)
-    known = overlay.hosts.get(HostId(host))
+    known = overlay.hosts.welcome(HostId(host))
     return LineResponse(opened_feed(overlay.feeds, known.id, instance, resumed, min(version, FEED_VERSION)))

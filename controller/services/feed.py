@@ -231,6 +231,9 @@ class Feeds:
 
     def _on_change(self, change: Change) -> None:
         self._changed.set()
+        for host in visibility.leaving(change):
+            if feed := self._open.get(host):
+                feed.end()
         hosts = visibility.concerned(self._mirror.intent, change)
         for host in self._open if hosts is None else hosts:
             if feed := self._open.get(host):

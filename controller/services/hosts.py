@@ -39,6 +39,12 @@ class Hosts:
             raise NotFound(f"there is no host {ids.quoted(host_id)}; it has not registered", field="host")
         return host
 
+    def welcome(self, host_id: HostId) -> Host:
+        """Return a host that may follow the feed; raise `NotFound`, or `Unavailable` when it is being forgotten."""
+        host = self.get(host_id)
+        _refuse_forgetting(host)
+        return host
+
     async def register(self, host_id: HostId, name: str, address: IPv4Address, instance: str) -> Written[Host]:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
@@ -106,8 +112,7 @@ class Hosts:
         known = self._mirror.intent.hosts.get(host_id)
         if known is None:
             return self._first(Host(host_id, self._free_number(choice), name, address))
-        if known.state is HostState.FORGETTING:
-            raise Unavailable(f"host {host_id} is being forgotten; it can register anew after that")
+        _refuse_forgetting(known)
         if known.address != address:
             self._refuse_double(known, address, instance)
         return self._again(known, replace(known, name=name, address=address))
@@ -182,3 +187,8 @@ class Hosts:
         if number is None:
             raise Exhausted(f"all {HOST_NUMBER_MAX} host numbers are taken")
         return HostNumber(number)
+
+
+def _refuse_forgetting(host: Host) -> None:
+    if host.state is HostState.FORGETTING:
+        raise Unavailable(f"host {host.id} is being forgotten; it can register anew after that")

@@ -10,7 +10,7 @@ from controller.services.intent import Change, Intent
 from overlayd.model.block import Block
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.host import Host
+from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
@@ -74,6 +74,17 @@ def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
                 # Most changes are about endpoints of routed networks, of which nobody is told.
                 hosts |= intent.members(name) if intent.is_switched(name) else frozenset()
     return frozenset(hosts)
+
+
+def leaving(change: Change) -> frozenset[HostId]:
+    """Return the hosts that a change begins to forget, or that are forgotten with it: they are told nothing more."""
+    hosts = (record for record in change.records if record.key.kind is Host)
+    return frozenset(
+        record.before.id
+        for record in hosts
+        if isinstance(record.before, Host)
+        and (not isinstance(record.after, Host) or record.after.state is HostState.FORGETTING)
+    )
 
 
 def _whole(intent: Intent, networks: Collection[NetworkName]) -> list[Record]:

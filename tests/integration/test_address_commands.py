@@ -1,8 +1,10 @@
 """The commands of `overlayctl` about addresses, at a real controller."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -30,6 +32,9 @@ class Terminal:
 
     def json(self, *arguments: str) -> object:
         return json.loads(self.type(*arguments, "--json"))
+
+
+PAGE = Path(__file__).parents[2] / "docs/addresses.md"
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +124,15 @@ def test_a_host_that_is_gone_is_forgotten(terminal: Terminal) -> None:
     hosts = terminal.json("host", "list")
     assert isinstance(hosts, list)
     assert [host["id"] for host in hosts] == ["h1", "h3"]
+
+
+def test_the_commands_of_the_documentation_work_as_they_are_printed(tmp_path: Path) -> None:
+    blocks = PAGE.read_text().split("```")[1::2]
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("overlayctl ")]
+    assert len(commands) > 10
+    with controller(tmp_path / "store.db") as running:
+        for number in (7, 8):
+            body = {"name": f"rack1-0{number}", "address": f"192.0.2.{number}", "instance": "i"}
+            assert running.api.put(f"/v1/hosts/h{number}", json=body).status_code == 200
+        for command in commands:
+            Terminal(running.api).type(*shlex.split(command)[1:])

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from controller.identity.roles import Role
 from controller.services import keys
 from controller.services.overlay import Overlay
-from controller.store.port import Store
+from controller.store.port import Put, Store, Transaction
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InUse, NotFound, Stale, Unavailable
@@ -31,6 +32,7 @@ from tests.unit.controller.overlays import (
     until_heard,
     whole_cluster,
 )
+from tests.unit.controller.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +66,15 @@ async def two_hosts(directory: Path, quarantine: float = 60.0) -> AsyncIterator[
         await settle(both[0])
         await both[1].mirror.reached(both[0].mirror.revision)
         yield store, both
+
+
+async def begin_to_forget(store: Store, overlays: list[Overlay]) -> None:
+    """Leave host h1 as a controller does that dies in the middle."""
+    leaving = replace(overlays[0].hosts.get(H1), state=HostState.FORGETTING)
+    ops = (overlays[0].mirror.put(leaving), Put(keys.INTENT, keys.EMPTY))
+    written = await store.commit(Transaction((), ops))
+    for overlay in overlays:
+        await overlay.mirror.reached(written.revision)
 
 
 def of_host_1(cluster: Cluster) -> list[object]:
@@ -147,31 +158,69 @@ async def test_a_deleted_network_goes_with_the_forgotten_host_that_was_its_last(
 
 async def test_a_host_that_is_being_forgotten_gets_and_says_nothing(tmp_path: Path) -> None:
     async with two_hosts(tmp_path) as (store, [here, there]):
-        block = here.blocks.select(BLUE, H1)[0]
-        forgetting = asyncio.ensure_future(here.hosts.forget(H1))
-        await until(there, lambda: there.hosts.get(H1).state is HostState.FORGETTING)
-        endpoint = make_endpoint(block, 200)
-        refused = await asyncio.gather(
-            there.blocks.acquire(BLUE, H1, []),
+        await begin_to_forget(store, [here, there])
+        before = await stored(store)
+        endpoint = make_endpoint(there.blocks.select(BLUE, H1)[0], 200)
+        with pytest.raises(InUse, match="host 1 is being forgotten and gets no block"):
+            await there.blocks.acquire(BLUE, H1, [])
+        with pytest.raises(InUse, match="is being forgotten"):
+            await there.endpoints.publish(H1, [endpoint], [])
+        with pytest.raises(InUse, match="forgetting and gets no reservation"):
+            await there.reservations.claim(BLUE, WEB, holder(endpoint))
+        with pytest.raises(InUse, match="is being forgotten"):
+            await there.hosts.update(H1, HostState.ACTIVE)
+        with pytest.raises(Unavailable, match="is being forgotten; it can register anew after that"):
+            await make_host(there, 1)
+        with pytest.raises(Unavailable, match="is being forgotten"):
+            there.hosts.welcome(H1)
+        assert await stored(store) == before
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_what_a_host_asks_for_as_it_is_forgotten_is_not_left_behind(tmp_path: Path, attempt: int) -> None:
+    async with two_hosts(tmp_path) as (store, [here, there]):
+        endpoint = make_endpoint(there.blocks.select(BLUE, H1)[0], 200)
+        asking = [
+            there.blocks.acquire(RED, H1, [block.cidr for block in there.blocks.select(RED, H1)]),
             there.endpoints.publish(H1, [endpoint], []),
             there.reservations.claim(BLUE, WEB, holder(endpoint)),
-            there.hosts.update(H1, HostState.ACTIVE),
-            make_host(there, 1),
-            return_exceptions=True,
-        )
-        assert {type(each) for each in refused} <= {InUse, NotFound, Unavailable}
-        await forgetting
+        ]
+        asking.insert(attempt % 4, here.hosts.forget(H1))
+        outcomes = await asyncio.gather(*asking, return_exceptions=True)
+        assert {type(outcome).__name__ for outcome in outcomes} <= {"Written", "InUse", "NotFound", "InvalidValue"}
         assert of_host_1(await whole_cluster(store)) == []
+
+
+async def test_the_feed_of_a_host_ends_when_it_is_forgotten(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as (_, [here, there]):
+        with here.feeds.open(H1, "i1") as feed:  # nobody has heard of it yet
+            await here.hosts.forget(H1)
+            async with asyncio.timeout(30):
+                told = [message async for message in feed.messages(None)]
+        assert told
+        assert here.mirror.intent.hosts.keys() == {H2}
+        await there.mirror.reached(here.mirror.revision)
+        with pytest.raises(NotFound):
+            there.hosts.welcome(H1)
 
 
 async def test_any_controller_completes_what_another_began(tmp_path: Path) -> None:
     async with two_hosts(tmp_path) as (store, [here, there]):
-        forgetting = asyncio.ensure_future(here.hosts.forget(H1))
-        await until(there, lambda: len(there.mirror.intent.endpoints_of(H1)) < 70)
-        forgetting.cancel()
-        await asyncio.wait([forgetting])
-        assert of_host_1(await whole_cluster(store))
+        await begin_to_forget(store, [here, there])
         await there.hosts.forget(H1)
+        assert of_host_1(await whole_cluster(store)) == []
+
+
+async def test_controllers_complete_by_themselves_what_was_begun(tmp_path: Path) -> None:
+    async with two_hosts(tmp_path) as (store, both):
+        await begin_to_forget(store, both)
+        clock = VirtualClock()
+        passes = [asyncio.create_task(overlay.departures.run(clock), name="pass") for overlay in both]
+        await clock.advance(10)
+        await until(both[0], lambda: H1 not in both[0].mirror.intent.hosts)
+        for each in passes:
+            each.cancel()
+        await asyncio.wait(passes)
         assert of_host_1(await whole_cluster(store)) == []
 
 
