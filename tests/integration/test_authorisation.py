@@ -90,7 +90,7 @@ async def joined(overlay: Overlay, host: HostId) -> str:
 
 
 def is_stream(route: str) -> bool:
-    return route == "GET /v1/feed"  # endless, and of no end that this transport could give it
+    return route in {"GET /v1/feed", "GET /v1/watch"}  # endless, and of no end that this transport could give it
 
 
 @pytest.mark.parametrize("route", GUARDED)
