@@ -42,6 +42,7 @@ class Recorder:
         `at` is in seconds since 1970 (UTC). `noted` is what else changes.
         """
         changes = [*_changes(before, ops), *({"kind": n.kind, "before": n.before, "after": n.after} for n in noted)]
+        at = round(at, 6)  # as people are shown it, and ask by it
         value: dict[str, Json] = {"at": at, "actor": {"name": by.name, "role": by.role}, "changes": [*changes]}
         key = f"{keys.HISTORY}{round(at * 1e6):017}-{self._controller}-{next(self._numbers):08}"
         return Put(key, keys.encode(value))
