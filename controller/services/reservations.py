@@ -171,7 +171,7 @@ class Reservations:
             if found.holder:
                 raise InUse(
                     f"container {found.holder.container_id} on host {found.holder.host} holds reservation {name};"
-                    " detach it, or release the reservation first"
+                    f" detach it, or release it (overlayctl reservation release {network} {name})"
                 )
             removal = self._removals.reservation(self._networks.get(network), found, lease)
             return Draft(None, removal.compares, removal.ops)

@@ -80,6 +80,19 @@ def show(context: typer.Context, network: Network, name: Name, as_json: AsJson =
     typer.echo(f"{interface} of container {container} on host {holder.text('host')} holds it")
 
 
+@app.command("release")
+def release(context: typer.Context, network: Network, name: Name, as_json: AsJson = False) -> None:
+    """Take a reservation from the container that holds it; its endpoint goes."""
+    controller, path = api(context), f"/v1/networks/{network}/reservations/{name}"
+    found = controller.get(path)
+    if found["holder"]:
+        found = controller.post(f"{path}/release", Fields(found).object("holder").value)
+    if as_json:
+        tables.show_json(found)
+    else:
+        typer.echo(f"nobody holds reservation {name} of network {network} now")
+
+
 @app.command("delete")
 def delete(context: typer.Context, network: Network, name: Name, as_json: AsJson = False) -> None:
     """Delete a reservation that nobody holds; its addresses are free after their quarantine."""

@@ -87,7 +87,8 @@ def test_a_reservation_from_its_making_to_its_end(terminal: Terminal) -> None:
         assert all(text in listed for text in ("web", "10.32.0.20", "rack1-07", "c1"))
     with pytest.raises(InUse, match="container c1"):
         terminal.type("reservation", "delete", "blue", "web")
-    assert terminal.api.post("/v1/networks/blue/reservations/web/release", json=holder).status_code == 200
+    for _ in range(2):
+        assert "nobody holds reservation web" in terminal.type("reservation", "release", "blue", "web")
     assert terminal.type("reservation", "delete", "blue", "web") == "reservation web of network blue deleted\n"
     assert terminal.json("reservation", "list") == []
     with pytest.raises(NotFound):
@@ -135,4 +136,4 @@ def test_the_commands_of_the_documentation_work_as_they_are_printed(tmp_path: Pa
             body = {"name": f"rack1-0{number}", "address": f"192.0.2.{number}", "instance": "i"}
             assert running.api.put(f"/v1/hosts/h{number}", json=body).status_code == 200
         for command in commands:
-            Terminal(running.api).type(*shlex.split(command)[1:])
+            Terminal(running.api).type(*shlex.split(command, comments=True)[1:])
