@@ -1,18 +1,14 @@
 """The JSON bodies that the API answers, for its documentation, and how records become them."""
 
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from controller.api.problems import Problem
 from controller.services.convergence import HostStatus
-from overlayd.model.cluster import Record
-from overlayd.model.ids import Revision
-from overlayd.wire import records
 from overlayd.wire.fields import Json
 
+Next = Annotated[str | None, Field(description="What to pass as `after` for the next page; null: this is the last.")]
 AtRevision = Annotated[int, Field(description="The revision of the intent that the answer holds at.", examples=[42])]
 
 
@@ -46,6 +42,7 @@ class NetworksAnswer(BaseModel):
     """Networks as of a revision."""
 
     items: list[NetworkRecord]
+    next: Next
     revision: AtRevision
 
 
@@ -93,6 +90,7 @@ class HostStatusesAnswer(BaseModel):
     """Hosts and their status as of a revision."""
 
     items: list[HostStatusRecord]
+    next: Next
     revision: AtRevision
 
 
@@ -114,6 +112,7 @@ class BlocksAnswer(BaseModel):
     """Blocks as of a revision."""
 
     items: list[BlockRecord]
+    next: Next
     revision: AtRevision
 
 
@@ -133,6 +132,7 @@ class EndpointsAnswer(BaseModel):
     """Endpoints as of a revision."""
 
     items: list[EndpointRecord]
+    next: Next
     revision: AtRevision
 
 
@@ -172,25 +172,22 @@ _REFUSALS = {
     404: "What the request names does not exist.",
     409: "Another object has what it asks for, or something still depends on it.",
     410: "What came after that revision is not known any more.",
+    412: "The object has changed since it was read (`If-Match`), or exists already (`If-None-Match`).",
     413: "The body has more than 1 MiB.",
     422: "A value breaks a rule; `field` says which one.",
     503: "The store cannot be reached now; the same request may succeed later.",
 }
 
 
+UNCHANGED: dict[int | str, dict[str, object]] = {304: {"description": "It is as the reader knows it."}}
+
+MERGE_PATCH: dict[str, object] = {"requestBody": {"description": "A JSON merge patch (RFC 7396)."}}
+"""What a PATCH route documents."""
+
+
 def refusals(*statuses: int) -> dict[int | str, dict[str, object]]:
     """Return what a route documents for these error statuses."""
     return {status: {"model": Problem, "description": _REFUSALS[status]} for status in statuses}
-
-
-def record(found: Record, revision: Revision, status: int = 200) -> JSONResponse:
-    """Answer one record."""
-    return JSONResponse({**records.encode(found), "revision": revision}, status)
-
-
-def listing(items: Iterable[dict[str, Json]], revision: Revision) -> JSONResponse:
-    """Answer a list."""
-    return JSONResponse({"items": list(items), "revision": revision})
 
 
 def heard(status: HostStatus) -> dict[str, Json]:

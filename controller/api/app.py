@@ -17,14 +17,17 @@ from controller.api import (
     hosts,
     identity,
     limits,
+    metrics,
     networks,
     permissions,
     problems,
     reservations,
+    strict,
     tokens,
     watch,
 )
 from controller.api.auth import Security
+from controller.api.metrics import Metrics, RequestMeter
 from controller.services.overlay import Overlay
 
 _DESCRIPTION = """
@@ -59,6 +62,7 @@ _PARTS = (
     history,
     watch,
     convergence,
+    metrics,
 )
 
 _pages = APIRouter(include_in_schema=False)
@@ -84,10 +88,12 @@ def create_app(overlay: Overlay, security: Security) -> FastAPI:
         openapi_tags=_TAGS,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
-        dependencies=[Depends(auth.authorise)],
+        dependencies=[Depends(auth.authorise), Depends(strict.refuse_unknown_parameters)],
     )
     app.state.overlay = overlay
     app.state.security = security
+    app.state.metrics = Metrics(overlay)
+    app.add_middleware(RequestMeter, metrics=app.state.metrics)
     app.add_middleware(limits.BodyLimit)
     app.add_middleware(auth.Authentication, overlay=overlay, security=security)
     problems.install(app)

@@ -1,14 +1,18 @@
 """Routes for blocks."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from controller.api import answers
+from controller.api import answers, etags
 from controller.api.answers import BlockAnswer, BlocksAnswer
 from controller.api.auth import CurrentCaller
 from controller.api.bodies import AcquireBody
+from controller.api.paging import AskedPage, Place
 from controller.api.services import Services
 from overlayd.model.address import Family
+from overlayd.model.block import Block
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.wire import records
 from overlayd.wire.fields import parse_cidr
@@ -17,13 +21,19 @@ router = APIRouter(prefix="/v1", tags=["blocks"])
 
 
 @router.get("/blocks", summary="List blocks", response_model=BlocksAnswer, responses=answers.refusals(422))
-async def list_blocks(overlay: Services, network: str | None = None, host: str | None = None) -> JSONResponse:
-    """List all blocks, or those of a network, of a host, or of both."""
+async def list_blocks(
+    overlay: Services,
+    page: AskedPage,
+    network: Annotated[str | None, Query(description="Only of this network.", examples=["blue"])] = None,
+    host: Annotated[str | None, Query(description="Only of the host with this id.", examples=["h-7f3a"])] = None,
+    family: Annotated[Literal[4, 6] | None, Query(description="Only of this IP version.")] = None,
+) -> JSONResponse:
+    """List blocks by network and address."""
     found = overlay.blocks.select(
         None if network is None else NetworkName(network), None if host is None else HostId(host)
     )
-    found.sort(key=lambda block: block.key)
-    return answers.listing(map(records.encode, found), overlay.mirror.intent_revision)
+    wanted = [block for block in found if family in (None, block.family)]
+    return page.answer(wanted, _place, records.encode, overlay.mirror.intent_revision)
 
 
 @router.post(
@@ -38,7 +48,7 @@ async def acquire_block(name: str, body: AcquireBody, overlay: Services, caller:
     written = await overlay.blocks.acquire(
         NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family) if body.family else None
     )
-    return answers.record(written.result, written.revision)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.delete(
@@ -53,3 +63,7 @@ async def release_block(name: str, cidr: str, host: str, overlay: Services) -> R
     """Give back a block of a host; refused (`in-use`) while it publishes endpoints with addresses in it."""
     await overlay.blocks.release(NetworkName(name), parse_cidr(cidr, "cidr"), HostId(host))
     return Response(status_code=204)
+
+
+def _place(block: Block) -> Place:
+    return block.network, block.family, int(block.cidr.network_address), block.cidr.prefixlen

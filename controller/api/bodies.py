@@ -83,15 +83,11 @@ def reserved_of(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
     return tuple(parse_part(text, f"reserved[{index}]") for index, text in enumerate(texts))
 
 
-class NetworkBody(AdminBody):
-    """A network to be made."""
+class NetworkDefinition(AdminBody):
+    """What a network is to be."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"pools": [{"range": "10.32.0.0/16"}]}]})
 
-    name: Annotated[
-        str,
-        Field(description="1 to 63 letters, digits, '_', '.', '-'; starts with a letter or digit.", examples=["blue"]),
-    ]
     pools: Annotated[
         list[PoolBody],
         Field(max_length=POOLS_MAX, description="Of either family. Hosts get blocks of the first that has a free one."),
@@ -104,6 +100,17 @@ class NetworkBody(AdminBody):
         Literal["routed", "switched"],
         Field(description="Forward by address between hosts, or as one layer-2 segment."),
     ] = "routed"
+
+
+class NetworkBody(NetworkDefinition):
+    """A network to be made."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}]})
+
+    name: Annotated[
+        str,
+        Field(description="1 to 63 letters, digits, '_', '.', '-'; starts with a letter or digit.", examples=["blue"]),
+    ]
 
 
 class NetworkPatch(AdminBody):

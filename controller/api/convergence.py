@@ -15,13 +15,11 @@ router = APIRouter(tags=["status"])
 
 @router.get(
     "/healthz",
-    summary="Ask whether the controller works",
+    summary="Ask whether the controller is alive",
     response_model=HealthAnswer,
-    responses=answers.refusals(503),
 )
 async def health(overlay: OpenServices) -> JSONResponse:
-    """Answer 200 when the store can be read and this controller follows it."""
-    await overlay.mirror.verify()
+    """Answer 200 while the process does its work; whether its store answers is what `/readyz` tells."""
     return JSONResponse({"status": "ok", "revision": overlay.mirror.intent_revision})
 
 
@@ -33,6 +31,7 @@ async def health(overlay: OpenServices) -> JSONResponse:
 )
 async def readiness(overlay: OpenServices) -> JSONResponse:
     """Answer 200 when the store can be read and this controller follows it: hosts change over to such a one."""
+    await overlay.mirror.verify()
     return await health(overlay)
 
 

@@ -1,27 +1,43 @@
 """Routes for endpoints."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from controller.api import answers
 from controller.api.answers import EndpointsAnswer, RevisionAnswer
 from controller.api.bodies import EndpointBody, EndpointsBody, PublishBody
+from controller.api.paging import AskedPage
 from controller.api.services import Services
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.wire import records
+from overlayd.wire.fields import parse_address
 
 router = APIRouter(prefix="/v1", tags=["endpoints"])
 
 
 @router.get("/endpoints", summary="List endpoints", response_model=EndpointsAnswer, responses=answers.refusals(422))
-async def list_endpoints(overlay: Services, network: str | None = None, host: str | None = None) -> JSONResponse:
-    """List all endpoints, or those of a network, of a host, or of both."""
+async def list_endpoints(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
+    overlay: Services,
+    page: AskedPage,
+    network: Annotated[str | None, Query(description="Only of this network.", examples=["blue"])] = None,
+    host: Annotated[str | None, Query(description="Only of the host with this id.", examples=["h-7f3a"])] = None,
+    address: Annotated[str | None, Query(description="Only with this address.", examples=["10.32.0.5"])] = None,
+    container_id: Annotated[str | None, Query(description="Only of this container.", examples=["8f2c"])] = None,
+) -> JSONResponse:
+    """List endpoints by network, host, container and interface."""
     found = overlay.endpoints.select(
         None if network is None else NetworkName(network), None if host is None else HostId(host)
     )
-    found.sort(key=lambda endpoint: endpoint.key)
-    return answers.listing(map(records.encode, found), overlay.mirror.intent_revision)
+    wanted = None if address is None else parse_address(address, "address")
+    kept = [
+        endpoint
+        for endpoint in found
+        if (wanted is None or wanted in endpoint.addresses) and container_id in (None, endpoint.container_id)
+    ]
+    return page.answer(kept, lambda endpoint: endpoint.key, records.encode, overlay.mirror.intent_revision)
 
 
 @router.post(

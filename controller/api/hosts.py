@@ -1,26 +1,48 @@
 """Routes for hosts and what they report."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from controller.api import answers
+from controller.api import answers, etags
 from controller.api.answers import HostAnswer, HostStatusAnswer, HostStatusesAnswer, RevisionAnswer
 from controller.api.bodies import HostBody, HostPatch, ReportBody
+from controller.api.etags import Expected
+from controller.api.paging import AskedPage
 from controller.api.services import Services
+from controller.services.convergence import HostStatus
 from overlayd.model import ids
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, Revision
 from overlayd.wire import records
-from overlayd.wire.fields import Fields
+from overlayd.wire.fields import Fields, Json
 
 router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
 
 
-@router.get("", summary="List hosts with their status", response_model=HostStatusesAnswer)
-async def list_hosts(overlay: Services) -> JSONResponse:
-    statuses = sorted(overlay.statuses.all(), key=lambda status: status.host.number)
-    items = ({**records.encode(status.host), **answers.heard(status)} for status in statuses)
-    return answers.listing(items, overlay.mirror.intent_revision)
+@router.get(
+    "",
+    summary="List hosts with their status",
+    response_model=HostStatusesAnswer,
+    responses=answers.refusals(422),
+)
+async def list_hosts(
+    overlay: Services,
+    page: AskedPage,
+    name: Annotated[str | None, Query(description="Only hosts of this name.", examples=["rack1-07"])] = None,
+    state: Annotated[Literal["active", "draining", "forgetting"] | None, Query(description="Only such hosts.")] = None,
+    connected: Annotated[bool | None, Query(description="Only hosts that are connected, or that are not.")] = None,
+) -> JSONResponse:
+    """List hosts by number."""
+    found = [
+        status
+        for status in overlay.statuses.all()
+        if name in (None, status.host.name)
+        and state in (None, status.host.state.value)
+        and connected in (None, status.presence is not None)
+    ]
+    return page.answer(found, lambda status: (status.host.number,), _shown, overlay.mirror.intent_revision)
 
 
 @router.get(
@@ -31,9 +53,7 @@ async def list_hosts(overlay: Services) -> JSONResponse:
 )
 async def get_host(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 - the path's own word
     status = overlay.statuses.get(HostId(id))
-    return JSONResponse(
-        {**records.encode(status.host), **answers.heard(status), "revision": overlay.mirror.intent_revision}
-    )
+    return etags.answer(overlay, status.host, overlay.mirror.intent_revision, beside=answers.heard(status))
 
 
 @router.put(
@@ -49,19 +69,20 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
     """
     address = Fields({"address": body.address}).ipv4("address")
     written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance)
-    return answers.record(written.result, written.revision)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.patch(
     "/{id}",
     summary="Drain a host, or let it be active again",
     response_model=HostAnswer,
-    responses=answers.refusals(404, 409, 413, 422, 503),
+    responses=answers.refusals(404, 409, 412, 413, 422, 503),
+    openapi_extra=answers.MERGE_PATCH,
 )
-async def patch_host(id: str, body: HostPatch, overlay: Services) -> JSONResponse:  # noqa: A002
+async def patch_host(id: str, body: HostPatch, overlay: Services, expected: Expected) -> JSONResponse:  # noqa: A002
     """Let a host get no more blocks and take no more containers; what it has, it keeps."""
-    written = await overlay.hosts.update(HostId(id), HostState(body.state))
-    return answers.record(written.result, written.revision)
+    written = await overlay.hosts.update(HostId(id), HostState(body.state), expected)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.delete(
@@ -70,14 +91,14 @@ async def patch_host(id: str, body: HostPatch, overlay: Services) -> JSONRespons
     status_code=204,
     response_description="It is gone; its blocks, its number and its address are in quarantine for a while.",
     response_model=None,
-    responses=answers.refusals(404, 409, 422, 503),
+    responses=answers.refusals(404, 409, 412, 422, 503),
 )
-async def forget_host(id: str, overlay: Services) -> Response:  # noqa: A002
+async def forget_host(id: str, overlay: Services, expected: Expected) -> Response:  # noqa: A002
     """Give back all that a host had which is gone for good; refused (`in-use`) while it is connected.
 
     After a 503 the controllers go on with it by themselves.
     """
-    await overlay.hosts.forget(HostId(id))
+    await overlay.hosts.forget(HostId(id), expected)
     return Response(status_code=204)
 
 
@@ -91,3 +112,7 @@ async def report(id: str, body: ReportBody, overlay: Services) -> JSONResponse: 
     """Say which revision the host's kernel matches, and what cannot be. The host's feed must be open here."""
     overlay.connections.report(HostId(id), body.instance, Revision(body.revision), body.kept())
     return JSONResponse({"revision": overlay.mirror.intent_revision})
+
+
+def _shown(status: HostStatus) -> dict[str, Json]:
+    return {**records.encode(status.host), **answers.heard(status)}

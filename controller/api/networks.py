@@ -1,15 +1,20 @@
 """Routes for networks."""
 
+from contextlib import suppress
 from dataclasses import replace
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from controller.api import answers
+from controller.api import answers, etags
 from controller.api.answers import NetworkAnswer, NetworksAnswer
-from controller.api.bodies import NetworkBody, NetworkPatch, pools_of, reserved_of
+from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, pools_of, reserved_of
+from controller.api.etags import Expected, Known, MustBeNew
+from controller.api.paging import AskedPage
 from controller.api.services import Services
 from overlayd.model import ids
+from overlayd.model.errors import AlreadyExists
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, Topology
 from overlayd.wire import records
@@ -17,10 +22,20 @@ from overlayd.wire import records
 router = APIRouter(prefix="/v1/networks", tags=["networks"])
 
 
-@router.get("", summary="List networks", response_model=NetworksAnswer)
-async def list_networks(overlay: Services) -> JSONResponse:
-    networks = sorted(overlay.networks.all(), key=lambda network: network.name)
-    return answers.listing(map(records.encode, networks), overlay.mirror.intent_revision)
+@router.get("", summary="List networks", response_model=NetworksAnswer, responses=answers.refusals(422))
+async def list_networks(
+    overlay: Services,
+    page: AskedPage,
+    topology: Annotated[Literal["routed", "switched"] | None, Query(description="Only such networks.")] = None,
+    state: Annotated[Literal["active", "deleting"] | None, Query(description="Only such networks.")] = None,
+) -> JSONResponse:
+    """List networks by name."""
+    found = [
+        network
+        for network in overlay.networks.all()
+        if topology in (None, network.topology.value) and state in (None, network.state.value)
+    ]
+    return page.answer(found, lambda network: (network.name,), records.encode, overlay.mirror.intent_revision)
 
 
 @router.post(
@@ -36,21 +51,67 @@ async def create_network(body: NetworkBody, overlay: Services) -> JSONResponse:
     written = await overlay.networks.create(
         ids.network_name(body.name), pools_of(body.pools), Topology(body.topology), vni, reserved_of(body.reserved)
     )
-    return answers.record(written.result, written.revision, 201)
+    return etags.answer(overlay, written.result, written.revision, 201)
 
 
-@router.get("/{name}", summary="Show a network", response_model=NetworkAnswer, responses=answers.refusals(404, 422))
-async def get_network(name: str, overlay: Services) -> JSONResponse:
-    return answers.record(overlay.networks.get(NetworkName(name)), overlay.mirror.intent_revision)
+@router.get(
+    "/{name}",
+    summary="Show a network",
+    response_model=NetworkAnswer,
+    responses={**answers.UNCHANGED, **answers.refusals(404, 422)},
+)
+async def get_network(name: str, overlay: Services, known: Known) -> Response:
+    return etags.answer_reader(overlay, overlay.networks.get(NetworkName(name)), known)
+
+
+@router.put(
+    "/{name}",
+    summary="Make a network, or replace its definition",
+    response_model=NetworkAnswer,
+    responses={
+        201: {"model": NetworkAnswer, "description": "It has been made."},
+        **answers.refusals(409, 412, 413, 422, 503),
+    },
+)
+async def put_network(
+    name: str, body: NetworkDefinition, overlay: Services, expected: Expected, must_be_new: MustBeNew
+) -> Response:
+    """Let the network be as the body says, whether or not it exists. Topology and VNI of one that exists never change.
+
+    `If-None-Match: *` only makes one, `If-Match` only replaces the one that the caller saw.
+    """
+    wanted = ids.network_name(name)
+    if overlay.mirror.intent.networks.get(wanted) is None and expected is None:
+        vni = None if body.vni is None else Vni(body.vni)
+        with suppress(AlreadyExists):  # by somebody else, in this moment: it is replaced
+            made = await overlay.networks.create(
+                wanted, pools_of(body.pools), Topology(body.topology), vni, reserved_of(body.reserved)
+            )
+            return etags.answer(overlay, made.result, made.revision, 201)
+    if must_be_new:
+        raise etags.refuse_replacing()
+
+    def change(found: Network) -> Network:
+        return replace(
+            found,
+            pools=pools_of(body.pools, found.pools),
+            reserved=reserved_of(body.reserved),
+            topology=Topology(body.topology),
+            vni=found.vni if body.vni is None else ids.vni(body.vni),
+        )
+
+    written = await overlay.networks.update(wanted, change, expected)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.patch(
     "/{name}",
     summary="Change a network's ranges",
     response_model=NetworkAnswer,
-    responses=answers.refusals(404, 409, 413, 422, 503),
+    responses=answers.refusals(404, 409, 412, 413, 422, 503),
+    openapi_extra=answers.MERGE_PATCH,
 )
-async def patch_network(name: str, body: NetworkPatch, overlay: Services) -> JSONResponse:
+async def patch_network(name: str, body: NetworkPatch, overlay: Services, expected: Expected) -> JSONResponse:
     """Add ranges while hosts use the network, take empty ones away, and change what is reserved.
 
     Refused (`in-use`) when a host or a reservation has something in what would go.
@@ -63,8 +124,8 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services) -> JSO
             found, pools=pools, reserved=reserved_of(body.reserved) if "reserved" in given else found.reserved
         )
 
-    written = await overlay.networks.update(NetworkName(name), change)
-    return answers.record(written.result, written.revision)
+    written = await overlay.networks.update(NetworkName(name), change, expected)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.delete(
@@ -75,12 +136,12 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services) -> JSO
     response_model=None,
     responses={
         202: {"model": NetworkAnswer, "description": "Its hosts are asked to leave it; the last one removes it."},
-        **answers.refusals(404, 409, 422, 503),
+        **answers.refusals(404, 409, 412, 422, 503),
     },
 )
-async def delete_network(name: str, overlay: Services) -> Response:
+async def delete_network(name: str, overlay: Services, expected: Expected) -> Response:
     """Remove a network in which no container is attached; refused (`in-use`) while one is."""
-    written = await overlay.networks.delete(NetworkName(name))
+    written = await overlay.networks.delete(NetworkName(name), expected)
     if written.result is None:
         return Response(status_code=204)
-    return answers.record(written.result, written.revision, 202)
+    return etags.answer(overlay, written.result, written.revision, 202)

@@ -7,10 +7,12 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from controller.api import answers
-from controller.api.answers import AtRevision
+from controller.api import answers, etags
+from controller.api.answers import AtRevision, Next
 from controller.api.auth import CurrentCaller
 from controller.api.bodies import AdminBody, AgentBody
+from controller.api.etags import Expected, Known
+from controller.api.paging import AskedPage
 from controller.api.services import Services
 from overlayd.model import ids
 from overlayd.model.address import Family
@@ -95,14 +97,15 @@ class ReservationsAnswer(BaseModel):
     """Reservations as of a revision."""
 
     items: list[ReservationRecord]
+    next: Next
     revision: AtRevision
 
 
 @router.get("", summary="List reservations", response_model=ReservationsAnswer, responses=answers.refusals(404, 422))
-async def list_reservations(name: str, overlay: Services) -> JSONResponse:
+async def list_reservations(name: str, overlay: Services, page: AskedPage) -> JSONResponse:
+    """List the reservations of a network by name."""
     found = overlay.reservations.select(overlay.networks.get(NetworkName(name)).name)
-    found.sort(key=lambda reservation: reservation.name)
-    return answers.listing(map(records.encode, found), overlay.mirror.intent_revision)
+    return page.answer(found, lambda reservation: (reservation.name,), records.encode, overlay.mirror.intent_revision)
 
 
 @router.post(
@@ -124,35 +127,38 @@ async def create_reservation(name: str, body: ReservationBody, overlay: Services
         [Family(family) for family in body.families],
         None if body.mac is None else ids.mac_address(body.mac),
     )
-    return answers.record(written.result, written.revision, 201)
+    return etags.answer(overlay, written.result, written.revision, 201)
 
 
 @router.get(
     "/{reservation}",
     summary="Show a reservation",
     response_model=ReservationAnswer,
-    responses=answers.refusals(404, 422),
+    responses={**answers.UNCHANGED, **answers.refusals(404, 422)},
 )
-async def get_reservation(name: str, reservation: str, overlay: Services) -> JSONResponse:
+async def get_reservation(name: str, reservation: str, overlay: Services, known: Known) -> Response:
     found = overlay.reservations.get(NetworkName(name), ReservationName(reservation))
-    return answers.record(found, overlay.mirror.intent_revision)
+    return etags.answer_reader(overlay, found, known)
 
 
 @router.patch(
     "/{reservation}",
     summary="Change a reservation",
     response_model=ReservationAnswer,
-    responses=answers.refusals(404, 409, 413, 422, 503),
+    responses=answers.refusals(404, 409, 412, 413, 422, 503),
+    openapi_extra=answers.MERGE_PATCH,
 )
-async def patch_reservation(name: str, reservation: str, body: ReservationPatch, overlay: Services) -> JSONResponse:
+async def patch_reservation(
+    name: str, reservation: str, body: ReservationPatch, overlay: Services, expected: Expected
+) -> JSONResponse:
     """Change the MAC, which counts from the next attachment on."""
     mac = None if body.mac is None else ids.mac_address(body.mac)
 
     def change(found: Reservation) -> Reservation:
         return replace(found, mac=mac) if "mac" in body.model_fields_set else found
 
-    written = await overlay.reservations.update(NetworkName(name), ReservationName(reservation), change)
-    return answers.record(written.result, written.revision)
+    written = await overlay.reservations.update(NetworkName(name), ReservationName(reservation), change, expected)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.delete(
@@ -161,11 +167,11 @@ async def patch_reservation(name: str, reservation: str, body: ReservationPatch,
     status_code=204,
     response_description="It is gone; its addresses are in quarantine for a while.",
     response_model=None,
-    responses=answers.refusals(404, 409, 422, 503),
+    responses=answers.refusals(404, 409, 412, 422, 503),
 )
-async def delete_reservation(name: str, reservation: str, overlay: Services) -> Response:
+async def delete_reservation(name: str, reservation: str, overlay: Services, expected: Expected) -> Response:
     """Remove a reservation; refused (`in-use`) while a container holds it."""
-    await overlay.reservations.delete(NetworkName(name), ReservationName(reservation))
+    await overlay.reservations.delete(NetworkName(name), ReservationName(reservation), expected)
     return Response(status_code=204)
 
 
@@ -181,7 +187,7 @@ async def claim_reservation(
     """Give a reservation to an interface of a host, wherever it was: the endpoint that had it goes at once."""
     caller.must_be(body.host)
     written = await overlay.reservations.claim(NetworkName(name), ReservationName(reservation), body.holder())
-    return answers.record(written.result, written.revision)
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.post(
@@ -196,4 +202,4 @@ async def release_reservation(
     """Take a reservation from an interface; nothing happens when it does not hold it (any more)."""
     caller.must_be(body.host)
     written = await overlay.reservations.release(NetworkName(name), ReservationName(reservation), body.holder())
-    return answers.record(written.result, written.revision)
+    return etags.answer(overlay, written.result, written.revision)

@@ -172,6 +172,11 @@ class Feeds:
         if self._mirror.instance(host) not in {None, instance}:
             raise AlreadyExists(f"another instance of host {host} has registered since", field="instance")
 
+    @property
+    def number(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     @contextmanager
     def open(self, host: HostId, instance: str) -> Iterator[Feed]:
         """Open a feed; the host counts as connected while it is. An earlier feed of the host ends."""

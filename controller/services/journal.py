@@ -9,6 +9,7 @@ from controller.clock import Clock
 from controller.services import keys
 from controller.services.actor import Actor
 from controller.services.history import Note, Recorder
+from controller.services.meter import CommitMeter
 from controller.services.mirror import Mirror
 from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
 from overlayd.model.errors import OverlayError, Stale, Unavailable
@@ -54,6 +55,7 @@ class Journal:
         self._recorder = recorder
         self._by = by
         self._underway: set[str] = set()
+        self.commits = CommitMeter()
 
     @property
     def by(self) -> Actor:
@@ -127,7 +129,9 @@ class Journal:
         taken = {op.key for op in transaction.ops if isinstance(op, Put)} - self._underway
         self._underway.update(taken)
         try:
-            outcome = await self._store.commit(transaction)
+            with self.commits.timing() as timed:
+                outcome = await self._store.commit(transaction)
+                timed.outcome = "committed" if isinstance(outcome, Committed) else "conflict"
             if isinstance(outcome, Conflict):
                 await self._mirror.overtaken(transaction.compares, outcome.revision)
             else:

@@ -17,6 +17,7 @@ from controller.services.feed import Feeds
 from controller.services.history import Recorder
 from controller.services.hosts import Hosts
 from controller.services.journal import Journal
+from controller.services.meter import CommitMeter
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
 from controller.services.quarantine import QUARANTINE, Quarantine
@@ -50,6 +51,11 @@ class Overlay:
         self._withholding = asyncio.Lock()
         self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
         self.sessions = Sessions(self.tokens, clock)
+
+    @property
+    def commits(self) -> CommitMeter:
+        """How the transactions of this controller end."""
+        return self._journal.commits
 
     def acting(self, by: Actor) -> "Overlay":
         """Return this overlay as an actor uses it."""

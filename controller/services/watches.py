@@ -99,6 +99,11 @@ class Watches:
         self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
         mirror.listen(self._on_change)
 
+    @property
+    def number(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def prepare(self, wanted: Filter, after: Revision | None) -> Watch:
         """Return a watch of what comes after a revision, or of everything from now on.
 

@@ -55,8 +55,15 @@ class Api:
         return self._call("DELETE", path)
 
     def items(self, path: str, **params: str | float | None) -> list[Document]:
-        """Return the items of a collection."""
-        return [fields.value for fields in Fields(self.get(path, **params)).objects("items")]
+        """Return the items of a collection, page by page."""
+        found: list[Document] = []
+        after: str | None = None
+        while True:
+            page = Fields(self.get(path, after=after, **params))
+            found += [fields.value for fields in page.objects("items")]
+            if not page.has("next"):
+                return found
+            after = page.text("next")
 
     def lines(self, path: str, **params: str | float | None) -> Iterator[str]:
         """Yield the lines of a stream until it ends."""

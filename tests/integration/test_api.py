@@ -77,9 +77,9 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
         }
         assert (made.status_code, made.json()) == (201, {**expected, "revision": 1})
         assert (await api.get("/v1/networks/blue")).json() == {**expected, "revision": 1}
-        assert (await api.get("/v1/networks")).json() == {"items": [expected], "revision": 1}
+        assert (await api.get("/v1/networks")).json() == {"items": [expected], "next": None, "revision": 1}
         assert (await api.delete("/v1/networks/blue")).status_code == 204
-        assert (await api.get("/v1/networks")).json() == {"items": [], "revision": 2}
+        assert (await api.get("/v1/networks")).json() == {"items": [], "next": None, "revision": 2}
         assert_problem(await api.get("/v1/networks/blue"), 404, "not-found", "network")
 
 
@@ -100,7 +100,11 @@ async def test_blocks_and_endpoints_of_a_host(tmp_path: Path) -> None:
         published = await api.post("/v1/hosts/h1/endpoints", json={"puts": [endpoint(5), endpoint(6)]})
         assert published.status_code == 200
         found = (await api.get("/v1/endpoints", params={"network": "blue"})).json()
-        assert found == {"items": [endpoint(n, host="h1") for n in (5, 6)], "revision": published.json()["revision"]}
+        assert found == {
+            "items": [endpoint(n, host="h1") for n in (5, 6)],
+            "next": None,
+            "revision": published.json()["revision"],
+        }
         key = {name: endpoint(5)[name] for name in ("network", "container_id", "interface")}
         await api.post("/v1/hosts/h1/endpoints", json={"deletes": [key]})
         assert [each["container_id"] for each in (await api.get("/v1/endpoints")).json()["items"]] == ["c6"]

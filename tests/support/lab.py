@@ -392,7 +392,7 @@ class Lab:
         def ready() -> bool:
             controller.check()
             try:
-                return httpx.get(f"{self.api_url}/healthz", trust_env=False, verify=self.trust()).is_success
+                return httpx.get(f"{self.api_url}/readyz", trust_env=False, verify=self.trust()).is_success
             except httpx.TransportError:
                 return False
 

@@ -40,7 +40,7 @@ class SecureController:
         if not (self.directory / "ca.pem").exists():
             return False
         try:
-            return self.client(None).get("/healthz").is_success
+            return self.client(None).get("/readyz").is_success
         except httpx.TransportError:
             return False
 
