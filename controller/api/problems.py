@@ -1,6 +1,6 @@
 """Every error as a problem document (RFC 9457), with a stable code and the path of the field at fault."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from overlayd.model.errors import InvalidValue, OverlayError
 
@@ -68,12 +69,20 @@ def field_path(location: Sequence[str | int]) -> str | None:
 
 
 def document(schema: dict[str, Any]) -> None:
-    """Name the media type of problems in an OpenAPI document: FastAPI names the one of the good answers."""
+    """Say in an OpenAPI document how every route refuses, and with which media type: FastAPI names another one."""
     for path in schema["paths"].values():
         for operation in path.values():
+            operation["responses"].setdefault("422", _documented("A value or a parameter is not as it must be."))
+            if "requestBody" in operation:
+                operation["responses"].setdefault("400", _documented("The body is no text."))
             for status, answer in operation["responses"].items():
                 if int(status) >= HTTPStatus.BAD_REQUEST:
                     answer["content"] = {MEDIA_TYPE: answer["content"].popitem()[1]}
+
+
+def _documented(description: str) -> dict[str, Any]:
+    reference = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {"description": description, "content": {MEDIA_TYPE: reference}}
 
 
 async def _from_overlay(_: Request, error: Exception) -> JSONResponse:
@@ -89,10 +98,22 @@ async def _from_validation(_: Request, error: Exception) -> JSONResponse:
     return response(InvalidValue.status, InvalidValue.code, first["msg"], field_path(first["loc"]))
 
 
-async def _from_http(_: Request, error: Exception) -> JSONResponse:
+async def _from_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
     code = _CODES.get(HTTPStatus(error.status_code), "refused")
-    return response(error.status_code, code, str(error.detail))
+    refusal = response(error.status_code, code, str(error.detail))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        refusal.headers["Allow"] = ", ".join(sorted(_allowed(request)))
+    return refusal
+
+
+def _allowed(request: Request) -> Iterator[str]:
+    """Yield the methods of all routes of a path; the one that refused knows its own only."""
+    app: FastAPI = request.app
+    for route in app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            yield from getattr(route, "methods", None) or ()
 
 
 async def _from_defect(_request: Request, _error: Exception) -> JSONResponse:

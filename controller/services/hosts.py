@@ -164,7 +164,9 @@ class Hosts:
             raise AlreadyExists(f"{host.address} is the address of host {holder.id} ({holder.name})", field="address")
         key = keys.vtep(host.address)
         if holder is None and self._mirror.mod_revision(key) > 0:
-            raise Unavailable(f"{host.address} was the address of a host that was forgotten, and is in quarantine")
+            raise InUse(
+                f"{host.address} was the address of a host that was forgotten, and is in quarantine", field="address"
+            )
         return self._journal.unchanged(key), Put(key, keys.claim(host.id))
 
     def _refuse_double(self, known: Host, address: IPv4Address, instance: str) -> None:
