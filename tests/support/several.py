@@ -1,10 +1,9 @@
-"""Several controllers of one lab, each at an address of its own on the underlay, on one etcd."""
+"""Controllers as processes: killed, frozen and started again, one by one; alone, or several of one lab."""
 
 import signal
 import socket
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +18,14 @@ PORT = 7471
 COMMAND = Path(sys.executable).parent / "overlay-controller"
 
 
-class ControllerProcess:
-    """One controller: on the underlay for the agents, and on this machine's loopback for us."""
+class LocalController:
+    """One controller without TLS, on a port of this machine's loopback that stays the same."""
 
-    def __init__(self, lab: "Lab", number: int, store: str, address: str) -> None:
-        self.name = f"controller{number}"
-        self.address = address
-        self.url = f"http://{address}:{PORT}"
+    def __init__(self, name: str, directory: Path, *options: str) -> None:
+        self.name = name
         self.process: Process | None = None
-        self._lab = lab
-        self._store = store
+        self._log = directory / f"{name}.log"
+        self._options = options
         self._port = 0
         self._is_frozen = False
 
@@ -45,14 +42,19 @@ class ControllerProcess:
         """Start the process; does not wait for it."""
         with socket.create_server(("127.0.0.1", self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = [str(COMMAND), "run", "--insecure", "--store", self._store]
-            command += ["--listen", f"{self.address}:{PORT}", "--listen", f"fd:{local.fileno()}"]
-            log = self._lab.directory / f"{self.name}.log"
-            self.process = Process(self._lab.enter_underlay(command), log, pass_fds=[local.fileno()])
+            command = [str(COMMAND), "run", "--insecure", *self._options, "--listen", f"fd:{local.fileno()}"]
+            self.process = Process(self.enter(command), self._log, pass_fds=[local.fileno()])
+
+    def enter(self, command: list[str]) -> list[str]:
+        """Return a command that runs another one where the controller belongs."""
+        return command
 
     def start(self) -> None:
         """Start the process, and wait until it follows its store."""
         self.launch()
+        self.await_ready()
+
+    def await_ready(self) -> None:
         eventually(self.is_ready, f"{self.name} is ready", timeout=30)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
@@ -70,13 +72,6 @@ class ControllerProcess:
         self._send(signal.SIGCONT)
         self._is_frozen = False
 
-    def cut_off(self) -> None:
-        """Let no packet of the underlay come to it or from it."""
-        self._lab.underlay_run("ip", "address", "del", f"{self.address}/24", "dev", "under0")
-
-    def join_again(self) -> None:
-        self._lab.underlay_run("ip", "address", "add", f"{self.address}/24", "dev", "under0")
-
     def is_ready(self) -> bool:
         assert self.process is not None
         self.process.check()
@@ -93,6 +88,26 @@ class ControllerProcess:
         self.process.send(number)
 
 
+class ControllerProcess(LocalController):
+    """One controller of a lab: at an address of its own on the underlay too, for the agents."""
+
+    def __init__(self, lab: "Lab", number: int, store: str, address: str) -> None:
+        super().__init__(f"controller{number}", lab.directory, "--store", store, "--listen", f"{address}:{PORT}")
+        self.address = address
+        self.url = f"http://{address}:{PORT}"
+        self._lab = lab
+
+    def enter(self, command: list[str]) -> list[str]:
+        return self._lab.enter_underlay(command)
+
+    def cut_off(self) -> None:
+        """Let no packet of the underlay come to it or from it."""
+        self._lab.underlay_run("ip", "address", "del", f"{self.address}/24", "dev", "under0")
+
+    def join_again(self) -> None:
+        self._lab.underlay_run("ip", "address", "add", f"{self.address}/24", "dev", "under0")
+
+
 def start_all(lab: "Lab", stores: Sequence[str], network: str) -> list[ControllerProcess]:
     """Start a controller for each of these stores, which may be the same, at the first addresses of a network."""
     made = [ControllerProcess(lab, index, store, f"{network}.{index}") for index, store in enumerate(stores, start=1)]
@@ -101,5 +116,5 @@ def start_all(lab: "Lab", stores: Sequence[str], network: str) -> list[Controlle
     for controller in made:
         controller.launch()
     for controller in made:
-        eventually(partial(controller.is_ready), f"{controller.name} is ready", timeout=30)
+        controller.await_ready()
     return made
