@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system demo demo-down test lint bench lock proto clean
+.PHONY: help venv system demo demo-down test lint soak bench lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -74,6 +74,11 @@ lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+soak: system venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
+	@mkdir -p build
+	$(VENV)/bin/python -m tests.soak --minutes $(or $(MINUTES),10) --hosts $(or $(HOSTS),200) --seed $(or $(SEED),1) \
+		--json build/soak.json
 
 bench: venv ## measure; NAME=... picks one budget (root)
 	@[ -d bench ] || { echo "There is no bench/ in this tree yet" >&2; exit 1; }

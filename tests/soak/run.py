@@ -145,15 +145,6 @@ async def _opened(etcd: EtcdCluster) -> AsyncIterator[Store]:
         await store.close()
 
 
-@asynccontextmanager
-async def _opened(etcd: EtcdCluster) -> AsyncIterator[Store]:
-    store = EtcdStore(Endpoints(tuple(node.endpoint for node in etcd.nodes)), SystemClock())
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
 async def _come_to_rest(
     controllers: list[LocalController], etcd: EtcdCluster, hosts: list[SimulatedHost], store: Store
 ) -> None:
