@@ -22,6 +22,7 @@ from controller.api import (
     permissions,
     problems,
     reservations,
+    stopping,
     strict,
     tokens,
     watch,
@@ -96,6 +97,7 @@ def create_app(overlay: Overlay, security: Security) -> FastAPI:
     app.add_middleware(RequestMeter, metrics=app.state.metrics)
     app.add_middleware(limits.BodyLimit)
     app.add_middleware(auth.Authentication, overlay=overlay, security=security)
+    app.add_middleware(stopping.Stopping)
     problems.install(app)
     for router in (*(part.router for part in _PARTS), _pages):
         app.include_router(router)

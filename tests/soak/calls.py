@@ -69,10 +69,12 @@ class Calls:
             except httpx.RequestError as error:
                 self._tally.repeated[type(error).__name__] += 1
             else:
-                if response.status_code not in {502, 503, 504}:
+                if response.status_code < 500:
                     self._tally.seconds.append(loop.time() - begun)
                     return self._definite(what, response)
                 self._tally.repeated[str(response.status_code)] += 1
+                if response.status_code != 503:
+                    self._tally.defects.append(f"{what} was answered {response.status_code}: {response.text[:300]}")
             self._controllers.leave(url)
             await asyncio.sleep(self._chance.uniform(*_PAUSE))
 
@@ -82,6 +84,6 @@ class Calls:
             self._tally.done[what] += 1
         else:
             self._tally.refused[f"{what}: {body.text('code') if body.has('code') else response.status_code}"] += 1
-        if response.status_code >= 500 or response.status_code in {400, 405, 422}:
+        if response.status_code in {400, 405, 422}:
             self._tally.defects.append(f"{what} was answered {response.status_code}: {response.text[:300]}")
         return Answer(response.status_code, body)
