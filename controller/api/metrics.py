@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
@@ -25,6 +25,7 @@ class Metrics:
     """The figures of one controller."""
 
     def __init__(self, overlay: Overlay) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when a series began is its first sample
         self.registry = CollectorRegistry()
         self.registry.register(OverlayCollector(overlay))
         self.requests = Counter(

@@ -20,7 +20,7 @@ _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="overlayd"'},  # RFC 6750, section 3
 }
 
-_CODES = {
+CODES = {
     HTTPStatus.BAD_REQUEST: "malformed",
     HTTPStatus.NOT_FOUND: "not-found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
@@ -100,7 +100,7 @@ async def _from_validation(_: Request, error: Exception) -> JSONResponse:
 
 async def _from_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it is installed for
-    code = _CODES.get(HTTPStatus(error.status_code), "refused")
+    code = CODES.get(HTTPStatus(error.status_code), "refused")
     refusal = response(error.status_code, code, str(error.detail))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         refusal.headers["Allow"] = ", ".join(sorted(_allowed(request)))

@@ -2,14 +2,15 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import httpx
 
 from overlayd.agent.trust import Trust
-from overlayd.model.errors import InvalidValue, Unavailable
+from overlayd.model.errors import InvalidValue, Stale, Unavailable
 from overlayd.wire import problem
 from overlayd.wire.credentials import AccessToken
 from overlayd.wire.fields import Fields, Json
@@ -19,6 +20,8 @@ _TIMEOUT = httpx.Timeout(30.0, connect=3.0)
 
 STREAM_SILENCE = 15.0
 """Seconds without a line after which a stream counts as dead; a controller says something every 5 s."""
+
+_AMEND_ATTEMPTS = 5
 
 Document = dict[str, Json]
 """A JSON object as the API gives it."""
@@ -51,6 +54,18 @@ class Api:
     def patch(self, path: str, body: Document) -> Document:
         return self._call("PATCH", path, body=body)
 
+    def amend(self, path: str, change: Callable[[Fields], Document]) -> Document:
+        """Change an object as somebody sees it; anew if another has changed it in between."""
+        for _ in range(_AMEND_ATTEMPTS - 1):
+            with suppress(Stale):
+                return self._amend(path, change)
+        return self._amend(path, change)
+
+    def _amend(self, path: str, change: Callable[[Fields], Document]) -> Document:
+        seen = self._response("GET", path)
+        tag = {"If-Match": seen.headers["ETag"]} if "ETag" in seen.headers else {}
+        return _document(self._response("PATCH", path, change(Fields(_document(seen))), headers=tag))
+
     def delete(self, path: str) -> Document:
         return self._call("DELETE", path)
 
@@ -68,7 +83,7 @@ class Api:
     def lines(self, path: str, **params: str | float | None) -> Iterator[str]:
         """Yield the lines of a stream until it ends."""
         given = {name: value for name, value in params.items() if value is not None}
-        timeout = httpx.Timeout(_TIMEOUT, read=STREAM_SILENCE)
+        timeout = httpx.Timeout(STREAM_SILENCE, connect=_TIMEOUT.connect)
         try:
             with self._http.stream("GET", path, params=given, extensions=self._extensions, timeout=timeout) as response:
                 if response.is_error:
@@ -80,15 +95,31 @@ class Api:
     def _call(
         self, method: str, path: str, body: Document | None = None, params: dict[str, str | float] | None = None
     ) -> Document:
+        return _document(self._response(method, path, body, params))
+
+    def _response(
+        self,
+        method: str,
+        path: str,
+        body: Document | None = None,
+        params: dict[str, str | float] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
         try:
-            response = self._http.request(method, path, json=body, params=params, extensions=self._extensions)
+            response = self._http.request(
+                method, path, json=body, params=params, headers=headers, extensions=self._extensions
+            )
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise InvalidValue(f"{self._url!r} is not a URL: {error}", field="--controller") from error
         except httpx.TransportError as error:
             raise Unavailable(f"no controller answers at {self._url}: {error}") from error
         if response.is_error:
             raise problem.decode(response.status_code, response.content)
-        return cast("Document", response.json()) if response.content else {}
+        return response
+
+
+def _document(response: httpx.Response) -> Document:
+    return cast("Document", response.json()) if response.content else {}
 
 
 def ask_agent(command: str) -> Document:
