@@ -80,8 +80,7 @@ soak: system venv ## kill controllers and etcd nodes under load; MINUTES=10 HOST
 	$(VENV)/bin/python -m tests.soak --minutes $(or $(MINUTES),10) --hosts $(or $(HOSTS),200) --seed $(or $(SEED),1) \
 		--json build/soak.json
 
-bench: venv ## measure; NAME=... picks one budget (root)
-	@[ -d bench ] || { echo "There is no bench/ in this tree yet" >&2; exit 1; }
+bench: system venv ## measure; NAME=... picks one budget (root)
 	@$(VENV)/bin/python -m bench $(NAME)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

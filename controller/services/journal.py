@@ -1,5 +1,6 @@
 """How services change the intent: a draft made of the mirror, committed by compare-and-swap, redrafted on conflict."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from overlayd.model.errors import OverlayError, Stale, Unavailable
 from overlayd.model.ids import Revision
 
 T = TypeVar("T")
+
+_FAMILY_PARTS = 5
+"""Of a key such as /overlayd/v1/blocks/blue/10.32.0.0/26: up to the network's name."""
 
 _ATTEMPTS = 16
 """How often a draft is made before the caller is told to come again. Each attempt knows what the one before met."""
@@ -54,7 +58,7 @@ class Journal:
         self._clock = clock
         self._recorder = recorder
         self._by = by
-        self._underway: set[str] = set()
+        self._underway: defaultdict[str, set[str]] = defaultdict(set)
         self.commits = CommitMeter()
 
     @property
@@ -70,11 +74,11 @@ class Journal:
 
     def is_taken(self, key: str) -> bool:
         """Tell whether a key exists or is about to: whoever is free to choose chooses another."""
-        return key in self._underway or self._mirror.mod_revision(key) > 0
+        return self._is_underway(key) or self._mirror.mod_revision(key) > 0
 
     def underway(self, prefix: str) -> list[str]:
-        """Return what follows the prefix in keys that are about to exist."""
-        return [key.removeprefix(prefix) for key in self._underway if key.startswith(prefix)]
+        """Return what follows the prefix, such as that of a network's blocks, in keys that are about to exist."""
+        return [key.removeprefix(prefix) for key in self._underway.get(_family(prefix), ()) if key.startswith(prefix)]
 
     def unchanged(self, key: str) -> Compare:
         """Return the compare that holds while a key is as the mirror shows it."""
@@ -126,8 +130,9 @@ class Journal:
         return self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops, draft.noted)
 
     async def _commit(self, transaction: Transaction) -> Committed | Conflict:
-        taken = {op.key for op in transaction.ops if isinstance(op, Put)} - self._underway
-        self._underway.update(taken)
+        taken = [op.key for op in transaction.ops if isinstance(op, Put) and not self._is_underway(op.key)]
+        for key in taken:
+            self._underway[_family(key)].add(key)
         try:
             with self.commits.timing() as timed:
                 outcome = await self._store.commit(transaction)
@@ -137,5 +142,20 @@ class Journal:
             else:
                 await self._mirror.reached(outcome.revision)
         finally:
-            self._underway.difference_update(taken)
+            for key in taken:
+                self._forget(key)
         return outcome
+
+    def _is_underway(self, key: str) -> bool:
+        return key in self._underway.get(_family(key), ())
+
+    def _forget(self, key: str) -> None:
+        family = _family(key)
+        self._underway[family].discard(key)
+        if not self._underway[family]:
+            del self._underway[family]
+
+
+def _family(key: str) -> str:
+    """Return the first parts of a key: those of one kind, and in one network, are looked at together."""
+    return "/".join(key.split("/", _FAMILY_PARTS)[:_FAMILY_PARTS])

@@ -6,7 +6,8 @@ It may be behind the store, but is never torn: each revision is taken in at once
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from itertools import takewhile
+from heapq import heappop, heappush
+from itertools import count, takewhile
 
 import structlog
 
@@ -51,6 +52,8 @@ class Mirror:
         self._log_records = 0
         self._log_start = Revision(0)
         self._advanced = asyncio.Event()
+        self._awaited: list[tuple[Revision, int, asyncio.Future[None]]] = []
+        self._order = count()
         self._listeners: list[Callable[[Change], None]] = []
 
     @property
@@ -109,10 +112,14 @@ class Mirror:
 
     async def reached(self, revision: Revision) -> None:
         """Return when the mirror shows a revision; raise `Unavailable` when it does not for seconds."""
+        if self.revision >= revision:
+            return
+        # Each waits for its own revision: to wake many for every one costs more than the writes that they wait for.
+        shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heappush(self._awaited, (revision, next(self._order), shown))
         try:
             async with asyncio.timeout(_CATCH_UP):
-                while self.revision < revision:
-                    await self._advanced.wait()
+                await shown
         except TimeoutError:
             raise Unavailable("this controller cannot follow its store") from None
 
@@ -202,5 +209,9 @@ class Mirror:
             listener(change)
 
     def _wake(self) -> None:
+        while self._awaited and self._awaited[0][0] <= self.revision:
+            _, _, shown = heappop(self._awaited)
+            if not shown.done():
+                shown.set_result(None)
         self._advanced.set()
         self._advanced = asyncio.Event()

@@ -124,7 +124,7 @@ async def test_number_and_address_of_a_forgotten_host_rest(tmp_path: Path) -> No
     async with two_hosts(tmp_path, BRIEF) as (_, [overlay, _]):
         await overlay.hosts.forget(H1)
         assert (await make_host(overlay, 3)).number == 3
-        with pytest.raises(Unavailable, match="is in quarantine"):
+        with pytest.raises(InUse, match="is in quarantine"):
             await make_host(overlay, 1)
         await until(overlay, lambda: 1 in overlay.mirror.occupancy.numbers)
         assert (await make_host(overlay, 1)).number == 1

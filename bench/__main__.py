@@ -1,0 +1,41 @@
+"""`python -m bench [NAME] [--json] [--quick]`: measure, and say how it compares."""
+
+import argparse
+import asyncio
+import json
+import sys
+
+from bench import allocate, controller_memory, watch
+from bench.report import Bench, Report
+
+BENCHES: dict[str, Bench] = {
+    "allocate": Bench(allocate.__doc__ or "", allocate.measure),
+    "watch": Bench(watch.__doc__ or "", watch.measure),
+    "controller_memory": Bench(controller_memory.__doc__ or "", controller_memory.measure),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", choices=sorted(BENCHES), help="which budget; they are listed without one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--quick", action="store_true", help="as little as shows that it works; the figures mean nothing"
+    )
+    given = parser.parse_args()
+    if given.name is None:
+        for name, bench in BENCHES.items():
+            print(f"{name:20} {bench.about.splitlines()[0]}")
+        return
+    report = Report(given.name, quick=given.quick, quiet=given.json)
+    with report.progress:
+        asyncio.run(BENCHES[given.name].measure(report))
+    if given.json:
+        json.dump(report.document(), sys.stdout, indent=2)
+        print()
+    else:
+        report.show()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Blocks a second and p99 with 64 hosts that ask at once, against the store's raw compare-and-swap rate."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+import httpx
+
+from bench.report import Report
+from bench.stores import STORES, controller_process, overlay_on, store_of
+from controller.services.overlay import Overlay
+from controller.store.port import Committed, Compare, Put, Store, Transaction
+from overlayd.model.address import Family, IpNetwork
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.network import Pool, Topology
+
+HOSTS = 64
+BLOCKS = 4
+"""For each host and round."""
+
+SMALL_POOL = 32
+"""Blocks in the smallest pools: /24 in /29, and /120 in /125."""
+
+POOLS = {
+    "/24": Pool(IPv4Network("10.0.0.0/24"), 29),
+    "/8": Pool(IPv4Network("10.0.0.0/8"), 29),
+    "/120": Pool(IPv6Network("fd00::/120"), 125),
+    "/48": Pool(IPv6Network("fd00::/48"), 125),
+}
+
+Times = list[float]
+
+
+async def measure(report: Report) -> None:
+    rounds = 2 if report.quick else 10
+    for kind in STORES:
+        async with store_of(kind) as store, overlay_on(store) as overlay:
+            await _against_the_store(report, kind, store, overlay, rounds)
+            if kind == "embedded":
+                await _pools(report, overlay, rounds)
+    await _over_http(report, rounds)
+
+
+async def _against_the_store(report: Report, kind: str, store: Store, overlay: Overlay, rounds: int) -> None:
+    hosts = await _hosts(overlay)
+    step = report.step(f"allocate, {kind}", rounds)
+    ours, peer, latencies = Times(), Times(), Times()
+    for number in range(rounds):
+        name = await _network(overlay, f"n{number}", Pool(IPv4Network("10.0.0.0/8"), 26))
+        rate, times = await _timed([_blocks(overlay, name, host) for host in hosts])
+        ours.append(rate)
+        latencies += times
+        rate, _ = await _timed([_swaps(store, number, host) for host in hosts])
+        peer.append(rate)
+        report.progress.advance(step)
+    case = f"{kind}/{HOSTS} hosts"
+    report.compare(case, "blocks/s", ours, "raw compare-and-swap", peer, least=0.5, more=True)
+    report.bound(f"{case}/latency", "ms", [1000 * each for each in latencies], 1000)
+
+
+async def _pools(report: Report, overlay: Overlay, rounds: int) -> None:
+    """Fill pools of as many blocks as the smallest one has, in large ones and in small ones."""
+    hosts = [HostId(f"h{number}") for number in range(SMALL_POOL)]
+    for large, small in (("/8", "/24"), ("/48", "/120")):
+        step = report.step(f"allocate, {large} against {small}", rounds)
+        times: dict[str, Times] = {large: [], small: []}
+        for number in range(rounds):
+            for which in (large, small) if number % 2 else (small, large):
+                name = await _network(overlay, f"p{large[1:]}-{which[1:]}-{number}", POOLS[which])
+                family = POOLS[which].family
+                started = time.perf_counter()
+                for host in hosts:
+                    await overlay.blocks.acquire(name, host, [], family)
+                times[which].append(1000 * (time.perf_counter() - started) / len(hosts))
+            report.progress.advance(step)
+        report.compare(f"{large} against {small}", "ms", times[large], small, times[small], least=0.8, more=False)
+
+
+async def _over_http(report: Report, rounds: int) -> None:
+    step = report.step("allocate, over HTTP", rounds)
+    limits = httpx.Limits(max_connections=HOSTS)
+    with controller_process() as controller:
+        async with httpx.AsyncClient(base_url=controller.url, limits=limits, timeout=60, trust_env=False) as api:
+            for number in range(HOSTS):
+                body = {"name": "x", "address": str(IPv4Address("192.0.2.0") + number + 1), "instance": "i"}
+                (await api.put(f"/v1/hosts/h{number}", json=body)).raise_for_status()
+            rates, latencies = Times(), Times()
+            for number in range(rounds):
+                network = {"name": f"n{number}", "pools": [{"range": "10.0.0.0/8"}]}
+                (await api.post("/v1/networks", json=network)).raise_for_status()
+                asked = [_http_blocks(api, f"n{number}", f"h{host}") for host in range(HOSTS)]
+                rate, times = await _timed(asked)
+                rates.append(rate)
+                latencies += times
+                report.progress.advance(step)
+    report.tell("embedded/over HTTP", "blocks/s", rates)
+    report.tell("embedded/over HTTP/latency", "ms", [1000 * each for each in latencies])
+
+
+async def _timed(tasks: list[Callable[[], Awaitable[Times]]]) -> tuple[float, Times]:
+    """Return how many things a second all did together, and how long each of them took in seconds."""
+    started = time.perf_counter()
+    found = await asyncio.gather(*(task() for task in tasks))
+    times = [each for times in found for each in times]
+    return len(times) / (time.perf_counter() - started), times
+
+
+def _blocks(overlay: Overlay, name: NetworkName, host: HostId) -> Callable[[], Awaitable[Times]]:
+    async def acquire() -> Times:
+        times, held = Times(), list[IpNetwork]()
+        for _ in range(BLOCKS):
+            started = time.perf_counter()
+            held.append((await overlay.blocks.acquire(name, host, held, Family.V4)).result.cidr)
+            times.append(time.perf_counter() - started)
+        return times
+
+    return acquire
+
+
+def _swaps(store: Store, number: int, host: HostId) -> Callable[[], Awaitable[Times]]:
+    async def swap() -> Times:
+        times = Times()
+        for block in range(BLOCKS):
+            started = time.perf_counter()
+            key = f"/raw/{number}/{host}/{block}"
+            ops = (Put(key, b'{"v":2}'), Put(f"{key}/beside", b'{"v":2}'))
+            outcome = await store.commit(Transaction((Compare(key, Revision(0)),), ops))
+            if not isinstance(outcome, Committed):
+                raise TypeError("a new key was there already")
+            times.append(time.perf_counter() - started)
+        return times
+
+    return swap
+
+
+def _http_blocks(api: httpx.AsyncClient, network: str, host: str) -> Callable[[], Awaitable[Times]]:
+    async def acquire() -> Times:
+        times, held = Times(), list[str]()
+        for _ in range(BLOCKS):
+            started = time.perf_counter()
+            answer = await api.post(f"/v1/networks/{network}/blocks", json={"host": host, "family": 4, "held": held})
+            answer.raise_for_status()
+            held.append(answer.json()["cidr"])
+            times.append(time.perf_counter() - started)
+        return times
+
+    return acquire
+
+
+async def _hosts(overlay: Overlay) -> list[HostId]:
+    for number in range(HOSTS):
+        address = IPv4Address("192.0.2.0") + number + 1
+        await overlay.hosts.register(HostId(f"h{number}"), "x", address, "i")
+    return [HostId(f"h{number}") for number in range(HOSTS)]
+
+
+async def _network(overlay: Overlay, name: str, pool: Pool) -> NetworkName:
+    return (await overlay.networks.create(NetworkName(name), (pool,), Topology.ROUTED, None)).result.name
