@@ -21,6 +21,7 @@ from controller.store.port import (
     Changes,
     Committed,
     Conflict,
+    Count,
     KeyValue,
     LeaseId,
     LeaseLost,
@@ -116,6 +117,9 @@ class EmbeddedStore:
         revision: Revision | None = None,
     ) -> Page:
         return await self._read(lambda history: history.page(prefix, limit, after_key, revision))
+
+    async def count(self, prefix: str) -> Count:
+        return await self._read(lambda history: history.count(prefix))
 
     async def commit(self, transaction: Transaction) -> Committed | Conflict:
         return await self._write(lambda history: history.commit(transaction))

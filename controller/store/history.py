@@ -13,6 +13,7 @@ from controller.store.port import (
     Compacted,
     Compare,
     Conflict,
+    Count,
     Delete,
     Event,
     KeyValue,
@@ -101,6 +102,17 @@ class History:
                 {"after": after_key or prefix, "end": _end(prefix), "revision": at, "limit": limit + 1},
             ).fetchall()
         return Page(tuple(KeyValue(*row) for row in rows[:limit]), at, more=len(rows) > limit)
+
+    def count(self, prefix: str) -> Count:
+        """Return how many keys are below the prefix."""
+        with self.reading():
+            at = self.revision()
+            (number,) = self._db.execute(
+                "SELECT count(*) FROM history h WHERE h.key > :after AND h.key < :end AND h.value IS NOT NULL"  # noqa: S608
+                f" AND {_IS_LAST}",
+                {"after": prefix, "end": _end(prefix), "revision": at},
+            ).fetchone()
+        return Count(number, at)
 
     def changes(self, prefix: str, after: Revision, limit: int) -> Stretch:
         """Return what the next `limit` revisions changed below the prefix; raise `Compacted` when that is forgotten."""

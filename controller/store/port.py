@@ -119,6 +119,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """How many keys there are, as of `revision`."""
+
+    number: int
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One key was written (`value`) or deleted (None). `previous` is the value before, unless that is compacted."""
 
@@ -162,6 +170,9 @@ class Store(Protocol):
 
         The pages of one list are asked for with the revision of the first one. May raise `Compacted`.
         """
+
+    async def count(self, prefix: str) -> Count:
+        """Return how many keys are below the prefix now; nothing of them is sent."""
 
     async def commit(self, transaction: Transaction) -> Committed | Conflict:
         """Do all of the transaction or nothing; raises `LeaseLost` when a put names a lease that is gone."""

@@ -20,6 +20,7 @@ from controller.store.port import (
     Compacted,
     Compare,
     Conflict,
+    Count,
     Delete,
     Event,
     LeaseId,
@@ -196,6 +197,14 @@ async def test_pages_of_one_list_show_one_revision_while_writes_go_on(store: Sto
         sizes.append(len(page.items))
     assert {item.key: item.value for item in seen} == wanted
     assert sizes == [10, 10, 5]
+
+
+async def test_the_keys_below_a_prefix_are_counted(store: Store) -> None:
+    for key in ("/a", "/a/x", "/a/y", "/a/z", "/b/x"):
+        await put(store, key)
+    at = await delete(store, "/a/y")
+    assert await store.count("/a/") == Count(2, at)
+    assert (await store.count("/c/")).number == 0
 
 
 async def test_a_transaction_writes_all_when_its_compares_hold(store: Store) -> None:

@@ -33,6 +33,7 @@ from controller.store.port import (
     Committed,
     Compacted,
     Conflict,
+    Count,
     KeyValue,
     LeaseId,
     LeaseLost,
@@ -97,6 +98,11 @@ class EtcdStore:
         answer = await self._repeat_range(request)
         at = revision or Revision(answer.header.revision)
         return Page(tuple(codec.key_value(found) for found in answer.kvs), at, answer.more)
+
+    async def count(self, prefix: str) -> Count:
+        request = rpc.RangeRequest(key=codec.first_below(prefix), range_end=codec.end_of(prefix), count_only=True)
+        answer = await self._repeat_range(request)
+        return Count(answer.count, Revision(answer.header.revision))
 
     async def commit(self, transaction: Transaction) -> Committed | Conflict:
         compares = [codec.compare(wanted) for wanted in transaction.compares]
