@@ -1,7 +1,6 @@
 """Routes of the history: who changed what, and how it was."""
 
 import math
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -10,9 +9,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from controller.api import answers
+from controller.api.paging import AskedPage
 from controller.api.services import Services
-from controller.services.archive import Change, Search, Subject
+from controller.services.archive import Change, Search
 from controller.services.overlay import Overlay
+from controller.services.subjects import Subject
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.wire.fields import Json, parse_address
@@ -71,6 +72,7 @@ class PastAnswer(BaseModel):
     """Objects as they were at one time."""
 
     items: list[PastObject]
+    next: Annotated[str | None, Field(description="What to pass as `after` for those that follow; null: none do.")]
     time: _Time
     complete: Annotated[bool, Field(description="False: the history does not reach back that far any more.")]
 
@@ -94,7 +96,7 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - each parameter is one of the
 ) -> JSONResponse:
     """Tell which objects changed, when, by whom, and how they were before and after."""
     search = Search(
-        _subject(overlay, kind, network, host, address, container, name),
+        await _subject(overlay, kind, network, host, address, container, name),
         actor,
         None if since is None else _seconds(since, "since"),
         None if until is None else _seconds(until, "until"),
@@ -113,6 +115,7 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - each parameter is one of the
 @router.get("/at", summary="Show objects as they were", response_model=PastAnswer, responses=answers.refusals(422, 503))
 async def show_past(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
     overlay: Services,
+    page: AskedPage,
     time: Annotated[str, Query(description="RFC 3339.", examples=["2026-11-21T14:02:00Z"])],
     kind: _Kind = None,
     network: _Network = None,
@@ -123,13 +126,14 @@ async def show_past(  # noqa: PLR0913, PLR0917 - each parameter is one of the qu
 ) -> JSONResponse:
     """Tell what an address mapped to, who had a block, how a network was, at some time."""
     moment = _seconds(time, "time")
-    subject = _subject(overlay, kind, network, host, address, container, name)
+    subject = await _subject(overlay, kind, network, host, address, container, name)
     past = await overlay.archive.at(subject, moment)
-    items: Iterable[dict[str, Json]] = ({"kind": kind, "object": form} for kind, form in past.forms)
-    return JSONResponse({"items": [*items], "time": _time(moment), "complete": past.complete})
+    shown, following = page.of(past.objects, lambda found: found.identity)
+    items: list[Json] = [{"kind": found.kind, "object": found.form} for found in shown]
+    return JSONResponse({"items": items, "next": following, "time": _time(moment), "complete": past.complete})
 
 
-def _subject(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
+async def _subject(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
     overlay: Overlay,
     kind: str | None,
     network: str | None,
@@ -138,9 +142,8 @@ def _subject(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
     container: str | None,
     name: str | None,
 ) -> Subject:
-    hosts = {host} if host is not None else set()
-    hosts |= {each.id for each in overlay.hosts.all() if host in (each.id, each.name)}
     wanted = None if address is None else parse_address(address, "address")
+    hosts = {host, *(await overlay.archive.hosts_called(host))} if host is not None else set()
     return Subject(kind, network, frozenset(hosts), wanted, container, name)
 
 

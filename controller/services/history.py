@@ -8,9 +8,11 @@ from itertools import count
 from controller.services import keys
 from controller.services.actor import Actor
 from controller.store.port import Delete, Put
-from overlayd.model.cluster import Record
 from overlayd.wire import records
 from overlayd.wire.fields import Json
+
+Form = dict[str, Json]
+"""A record, or what else the history tells of, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +35,33 @@ class Recorder:
         self,
         at: float,
         by: Actor,
-        before: Callable[[str], Record | None],
+        before: Callable[[str], Form | None],
         ops: Iterable[Put | Delete],
         noted: Iterable[Note] = (),
     ) -> Put:
-        """Return the write of an entry about these operations; `before` tells which record a key holds until then.
+        """Return the write of an entry about these operations; `before` tells what a key holds until then, as JSON.
 
         `at` is in seconds since 1970 (UTC). `noted` is what else changes.
         """
         changes = [*_changes(before, ops), *({"kind": n.kind, "before": n.before, "after": n.after} for n in noted)]
         at = round(at, 6)  # as people are shown it, and ask by it
         value: dict[str, Json] = {"at": at, "actor": {"name": by.name, "role": by.role}, "changes": [*changes]}
-        key = f"{keys.HISTORY}{round(at * 1e6):017}-{self._controller}-{next(self._numbers):08}"
+        key = f"{keys.history_from(at)}-{self._controller}-{next(self._numbers):08}"
         return Put(key, keys.encode(value))
 
 
-def _changes(find: Callable[[str], Record | None], ops: Iterable[Put | Delete]) -> Iterator[dict[str, Json]]:
+def _changes(find: Callable[[str], Form | None], ops: Iterable[Put | Delete]) -> Iterator[dict[str, Json]]:
     for op in ops:
         if not keys.is_record(op.key):
             continue
         before = find(op.key)
         after = json.loads(op.value) if isinstance(op, Put) else None
         if before is not None or after is not None:
-            yield {"kind": _kind(op.key), "before": _encoded(before), "after": _without_version(after)}
+            yield {"kind": _kind(op.key), "before": before, "after": _without_version(after)}
 
 
 def _kind(key: str) -> str:
     return records.name_of(keys.kind_of(key))
-
-
-def _encoded(record: Record | None) -> Json:
-    return None if record is None else records.encode(record)
 
 
 def _without_version(value: dict[str, Json] | None) -> Json:

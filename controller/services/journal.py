@@ -127,7 +127,7 @@ class Journal:
         raise Unavailable("others keep changing the same objects; try again")
 
     def _entry(self, draft: Draft[T]) -> Put:
-        return self._recorder.entry(self._clock.wall(), self._by, self._mirror.record, draft.ops, draft.noted)
+        return self._recorder.entry(self._clock.wall(), self._by, self._mirror.form, draft.ops, draft.noted)
 
     async def _commit(self, transaction: Transaction) -> Committed | Conflict:
         taken = [op.key for op in transaction.ops if isinstance(op, Put) and not self._is_underway(op.key)]

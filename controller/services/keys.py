@@ -209,6 +209,11 @@ def kind_of(key: str) -> type[Record]:
     return next(kind for prefix, kind in _KINDS.items() if key.startswith(prefix))
 
 
+def history_from(at: float) -> str:
+    """Return where the entries of the history begin that are not older than a time, in seconds since 1970 (UTC)."""
+    return f"{HISTORY}{round(max(at, 0.0) * 1e6):017}"
+
+
 class Unreadable(Exception):
     """A value of the store means nothing to this controller, which then must not go on: its view would be wrong."""
 

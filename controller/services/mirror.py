@@ -22,7 +22,9 @@ from controller.store.port import Compacted, Compare, Put, Store, StoreUnavailab
 from overlayd.model.cluster import Record
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import HostId, Revision
+from overlayd.wire import records
 from overlayd.wire.credentials import TokenId
+from overlayd.wire.fields import Json
 
 _CATCH_UP = 5.0
 """Seconds after which a mirror that does not follow its store is called unavailable."""
@@ -91,6 +93,11 @@ class Mirror:
         """Return the write of a record that keeps what other versions of the controller know of it."""
         key = keys.of(record)
         return Put(key, keys.encode_record(record, self._image.unknown(key)))
+
+    def form(self, key: str) -> dict[str, Json] | None:
+        """Return a record as it stands in the store, without its version, None when the key holds none."""
+        record = self.record(key)
+        return self._image.unknown(key).added_to(records.encode(record)) if record else None
 
     def presence(self, host: HostId) -> Presence | None:
         """Return the latest presence of a host at any controller, None when it is not connected."""

@@ -43,7 +43,7 @@ class Overlay:
         self.connections = Connections(store, clock, controller)
         self.watches = Watches(self.mirror, clock)
         self.feeds = Feeds(self.mirror, self.connections, clock)
-        self.archive = Archive(store, self.mirror)
+        self.archive = Archive(store, self.mirror, clock)
         self.clock = clock
         self._store = store
         self._quarantine = quarantine

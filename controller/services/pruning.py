@@ -4,7 +4,18 @@ from dataclasses import dataclass
 
 from controller.clock import Clock
 from controller.services import keys
-from controller.store.port import TRANSACTION_MAX, Delete, KeyValue, Page, Put, Store, Transaction
+from controller.store.port import (
+    TRANSACTION_MAX,
+    Compacted,
+    Compare,
+    Conflict,
+    Delete,
+    KeyValue,
+    Put,
+    Store,
+    Transaction,
+)
+from overlayd.model.ids import Revision
 
 _STEP = TRANSACTION_MAX - 1
 """How many entries one transaction removes, beside the mark that says so."""
@@ -25,7 +36,7 @@ DEFAULT = HistoryLimits()
 class Pruning:
     """Removes the entries of the history that are too old, and the oldest ones of too many.
 
-    Every controller does so: a removal that another one made already removes nothing.
+    Every controller does so. All of them remove the same: what is due in the history as it was at one revision.
     """
 
     def __init__(self, store: Store, clock: Clock, limits: HistoryLimits) -> None:
@@ -35,29 +46,30 @@ class Pruning:
 
     async def prune(self) -> int:
         """Remove what is due and return how many entries that were; raises `StoreUnavailable`."""
-        surplus = await self._number() - self._limits.count
-        oldest = f"{keys.HISTORY}{round((self._clock.wall() - self._limits.age) * 1e6):017}"
-        removed = 0
+        counted = await self._store.count(keys.HISTORY)
+        surplus = counted.number - self._limits.count
+        oldest = keys.history_from(self._clock.wall() - self._limits.age)
+        removed, last = 0, None
         while True:
-            page = await self._store.page(keys.HISTORY, limit=_STEP)
+            try:
+                page = await self._store.page(keys.HISTORY, limit=_STEP, after_key=last, revision=counted.revision)
+            except Compacted:
+                return removed  # it took that long; the next time goes on
             due = [item for index, item in enumerate(page.items) if removed + index < surplus or item.key < oldest]
             if not due:
                 return removed
-            await self._store.commit(Transaction((), (*(Delete(item.key) for item in due), _mark(due[-1]))))
-            removed += len(due)
+            await self._remove(due)
+            removed, last = removed + len(due), due[-1].key
 
-    async def _number(self) -> int:
-        page = await self._store.page(keys.HISTORY)
-        number = len(page.items)
-        while page.more:
-            page = await self._following(page)
-            number += len(page.items)
-        return number
-
-    async def _following(self, page: Page) -> Page:
-        return await self._store.page(keys.HISTORY, after_key=page.items[-1].key, revision=page.revision)
-
-
-def _mark(last: KeyValue) -> Put:
-    """Return the write that says until when the history has been forgotten."""
-    return Put(keys.HISTORY_BEGIN, keys.encode({"at": keys.decode(last.value).value.get("at")}))
+    async def _remove(self, due: list[KeyValue]) -> None:
+        """Remove entries, and say until when the history is forgotten; another controller may be further already."""
+        until = keys.decode(due[-1].value).value.get("at")
+        while True:
+            mark = await self._store.get(keys.HISTORY_BEGIN)
+            said = keys.decode(mark.value).value.get("at") if mark else None
+            behind = not isinstance(said, int | float) or (isinstance(until, int | float) and said < until)
+            begin = (Put(keys.HISTORY_BEGIN, keys.encode({"at": until})),) if behind else ()
+            unchanged = Compare(keys.HISTORY_BEGIN, mark.mod_revision if mark else Revision(0))
+            removal = Transaction((unchanged,), (*(Delete(item.key) for item in due), *begin))
+            if not isinstance(await self._store.commit(removal), Conflict):
+                return

@@ -8,9 +8,10 @@ import pytest
 
 from controller.services import keys
 from controller.services.actor import Actor
-from controller.services.archive import Change, Search, Subject
+from controller.services.archive import Change, Search
 from controller.services.overlay import Overlay
 from controller.services.pruning import HistoryLimits, Pruning
+from controller.services.subjects import Subject
 from controller.store.port import Put, Store, Transaction
 from overlayd.model.network import Topology
 from tests.unit.controller.overlays import (
@@ -114,11 +115,11 @@ async def test_an_address_is_found_as_it_was_at_a_time(tmp_path: Path) -> None:
         async def containers(moment: float) -> list[object]:
             past = await overlay.archive.at(subject, moment)
             assert past.complete
-            return [form["container_id"] for _, form in past.forms]
+            return [found.form["container_id"] for found in past.objects]
 
         assert [await containers(moment + 1) for moment in moments] == [[], ["first"], [], ["second"]]
         unchanged = await overlay.archive.at(Subject(kind="network"), moments[0] - 1000)
-        assert unchanged.forms == ()
+        assert unchanged.objects == ()
 
 
 async def test_an_object_that_has_not_changed_since_the_history_began_was_as_it_is(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ async def test_an_object_that_has_not_changed_since_the_history_began_was_as_it_
         assert await Pruning(store, clock, HistoryLimits(age=50)).prune() == 1
         assert [change.kind for change in await changes(overlay)] == ["host"]
         then = await overlay.archive.at(Subject(kind="network"), clock.wall() - 75)
-        assert [form["name"] for _, form in then.forms] == ["blue"]
+        assert [found.form["name"] for found in then.objects] == ["blue"]
         assert await overlay.archive.begins() == pytest.approx(clock.wall() - 100)
         assert (await overlay.archive.at(Subject(), clock.wall() - 150)).complete is False
 
