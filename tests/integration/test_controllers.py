@@ -184,6 +184,21 @@ def test_doubles_are_refused_by_every_controller_with_the_reason(lab: Lab) -> No
     assert sorted(numbers) == [1, 2]
 
 
+def test_a_credential_holds_with_every_controller_of_the_cluster(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab(tmp_path / "lab", hosts=1, secure=True))
+        lab.start_controllers(*[stack.enter_context(etcd_in(lab)).url] * 2)
+        (host,) = lab.hosts
+        host.start_agent()
+        lab.overlayctl("network", "create", "blue", "--range", "10.40.0.0/16")
+        for _ in lab.controllers:
+            before = followed(lab, host)
+            before.stop(signal.SIGKILL)
+            eventually(lambda: changed_over(lab, host, before), "the agent has changed over", SLOW)  # noqa: B023
+            before.start()
+        lab.in_force(host.attach("web", "blue"))
+
+
 def test_the_agent_of_a_cloned_host_is_refused_and_says_why(tmp_path: Path) -> None:
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(tmp_path / "lab", hosts=2))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import released
@@ -50,13 +51,29 @@ def kernel_of(host: LabHost, container: Container) -> list[object]:
 
 
 @BOTH
-def test_an_agent_of_the_previous_release_works_with_todays_controller(bare_lab: Lab, old: Path, topology: str) -> None:
+def test_an_agent_of_the_previous_release_works_with_todays_controller(
+    bare_lab: Lab, old: Path, tmp_path: Path, topology: str
+) -> None:
     bare_lab.start_controller()
     ours, theirs = bare_lab.hosts
     ours.start_agent()
     theirs.start_agent(release=old)
     here, there = pair(bare_lab, topology)
     assert reach_each_other(here, there)
+
+    with Pinging(there, here.address, tmp_path / "ping") as pinging:
+        bare_lab.overlayctl("network", "add-range", "blue", "10.41.0.0/16")
+        bare_lab.overlayctl("network", "add-range", "blue", "fd00:40::/48")
+        bare_lab.overlayctl("reservation", "create", "blue", "db")
+        (host,) = [
+            each for each in json.loads(bare_lab.overlayctl("host", "list", "--json")) if each["name"] == "host1"
+        ]
+        wanted = {"host": host["id"], "family": 6}
+        acquired = httpx.post(f"{bare_lab.api_url}/v1/networks/blue/blocks", json=wanted, trust_env=False)
+        assert acquired.json()["cidr"].startswith("fd00:40:")
+        bare_lab.overlayctl("wait")
+        pinging.more(50)
+    assert pinging.lost == set()
 
     bare_lab.stop_controller()
     bare_lab.start_controller()

@@ -283,6 +283,7 @@ class Lab:
         self.hosts: list[LabHost] = []
         self.controller: Process | None = None
         self.controllers: list[ControllerProcess] = []
+        self._release: Path | None = None
         self.urls = [f"{self._scheme}://{CONTROLLER}:{PORT}"]
         self._wanted = hosts
         self._holders: list[Process] = []
@@ -388,11 +389,13 @@ class Lab:
                 pass_fds=[local.fileno()],
             )
         self.controller = controller
+        self._release = release
+        path = "/healthz" if release else "/readyz"  # which 0.1.0 does not have
 
         def ready() -> bool:
             controller.check()
             try:
-                return httpx.get(f"{self.api_url}/readyz", trust_env=False, verify=self.trust()).is_success
+                return httpx.get(self.api_url + path, trust_env=False, verify=self.trust()).is_success
             except httpx.TransportError:
                 return False
 
@@ -425,9 +428,9 @@ class Lab:
         return found
 
     def overlayctl(self, *arguments: str, columns: int = 160) -> str:
-        """Run the administrator's command; return its output or fail with all of it."""
+        """Run the administrator's command, of the controller's release; return its output or fail with all of it."""
         environment = {**os.environ, **self.as_admin, "COLUMNS": str(columns)}
-        command = [str(COMMANDS / "overlayctl"), *arguments]
+        command = [*program("overlayctl", self._release), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

@@ -7,6 +7,12 @@ from zipfile import ZipFile
 V010 = Path(__file__).resolve().parents[1] / "data/overlayd-0.1.0.zip"
 """The last release of schema 1."""
 
+_MODULES = {
+    "overlayd": "overlayd.agent.main",
+    "overlayctl": "overlayd.cli.main",
+    "overlay-controller": "controller.main",
+}
+
 
 def unpacked(archive: Path, directory: Path) -> Path:
     """Unpack a release; return what goes on PYTHONPATH before everything else."""
@@ -22,5 +28,5 @@ def python(tree: Path, *arguments: str) -> list[str]:
 
 def command(tree: Path, name: str) -> list[str]:
     """Return what starts a command of an unpacked release."""
-    module = {"overlayd": "overlayd.agent.main", "overlay-controller": "controller.main"}[name]
+    module = _MODULES[name]
     return python(tree, "-c", f"from {module} import main; main()")

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ COMMAND = Path(sys.executable).parent / "overlay-controller"
 
 
 class LocalController:
-    """One controller without TLS, on a port of this machine's loopback that stays the same."""
+    """One controller, without TLS, on a port of this machine's loopback that stays the same."""
+
+    scheme = "http"
+    security: tuple[str, ...] = ("--insecure",)
 
     def __init__(self, name: str, directory: Path, *options: str) -> None:
         self.name = name
@@ -32,7 +36,7 @@ class LocalController:
     @property
     def api_url(self) -> str:
         """Its API, as this machine reaches it."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{self.scheme}://127.0.0.1:{self._port}"
 
     @property
     def can_answer(self) -> bool:
@@ -42,7 +46,7 @@ class LocalController:
         """Start the process; does not wait for it."""
         with socket.create_server(("127.0.0.1", self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = [str(COMMAND), "run", "--insecure", *self._options, "--listen", f"fd:{local.fileno()}"]
+            command = [str(COMMAND), "run", *self.security, *self._options, "--listen", f"fd:{local.fileno()}"]
             self.process = Process(self.enter(command), self._log, pass_fds=[local.fileno()])
 
     def enter(self, command: list[str]) -> list[str]:
@@ -76,12 +80,16 @@ class LocalController:
         assert self.process is not None
         self.process.check()
         try:
-            return httpx.get(f"{self.api_url}/readyz", trust_env=False, timeout=2).is_success
+            return httpx.get(f"{self.api_url}/readyz", trust_env=False, timeout=2, verify=self.trust()).is_success
         except httpx.TransportError:
             return False
 
     def request(self, method: str, path: str, body: object = None) -> httpx.Response:
         return httpx.request(method, self.api_url + path, json=body, trust_env=False, timeout=30)
+
+    def trust(self) -> ssl.SSLContext | bool:
+        """Return what its clients trust."""
+        return True
 
     def _send(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -89,16 +97,21 @@ class LocalController:
 
 
 class ControllerProcess(LocalController):
-    """One controller of a lab: at an address of its own on the underlay too, for the agents."""
+    """One controller of a lab: at an address of its own on the underlay too, for the agents; secure if the lab is."""
 
     def __init__(self, lab: "Lab", number: int, store: str, address: str) -> None:
         super().__init__(f"controller{number}", lab.directory, "--store", store, "--listen", f"{address}:{PORT}")
+        if lab.is_secure:
+            self.scheme, self.security = "https", ("--admin-token-file", str(lab.directory / "admin-token"))
         self.address = address
-        self.url = f"http://{address}:{PORT}"
+        self.url = f"{self.scheme}://{address}:{PORT}"
         self._lab = lab
 
     def enter(self, command: list[str]) -> list[str]:
         return self._lab.enter_underlay(command)
+
+    def trust(self) -> ssl.SSLContext | bool:
+        return self._lab.trust()
 
     def cut_off(self) -> None:
         """Let no packet of the underlay come to it or from it."""
