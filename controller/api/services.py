@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from controller.api.auth import CurrentCaller
+from controller.http import IS_WAITING
 from controller.services.overlay import Overlay
 
 
@@ -15,8 +16,9 @@ def _overlay(request: Request) -> Overlay:
     return overlay
 
 
-def _acting(overlay: Annotated[Overlay, Depends(_overlay)], caller: CurrentCaller) -> Overlay:
-    return overlay.acting(caller.actor)
+def _acting(request: Request, overlay: Annotated[Overlay, Depends(_overlay)], caller: CurrentCaller) -> Overlay:
+    extension = request.scope.get("extensions", {}).get(IS_WAITING)
+    return overlay.acting(caller.actor, extension["now"] if extension else None)
 
 
 Services = Annotated[Overlay, Depends(_acting)]

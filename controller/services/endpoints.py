@@ -82,7 +82,7 @@ class Endpoints:
         return Written(None, written.revision)
 
     def _draft(self, host: HostId, step: Sequence[Endpoint | EndpointKey]) -> Draft[bool]:
-        """Return the draft of one step, of as many of these as have room in it; its result tells whether any is."""
+        """Return the draft of one step, as many of these as have room; its result tells whether there may be more."""
         if self._hosts.get(host).state is HostState.FORGETTING:
             raise InUse(f"host {host} is being forgotten", field="host")
         if not step:
@@ -90,13 +90,15 @@ class Endpoints:
         holdings = keys.holdings(host)
         compares: list[Compare | Unmodified] = [self._journal.unchanged(key) for key in (holdings, keys.host(host))]
         ops: list[Put | Delete] = [Put(holdings, keys.EMPTY)]
+        more = len(step) == _STEP
         for item in step:
             change = self._put(item) if isinstance(item, Endpoint) else self._removals.endpoint(item)
             if max(len(compares) + len(change.compares), len(ops) + len(change.ops)) > _ROOM:
+                more = True
                 break
             compares += change.compares
             ops += change.ops
-        return Draft(True, tuple(compares), tuple(ops))  # noqa: FBT003 - the result, as in every draft
+        return Draft(more, tuple(compares), tuple(ops))
 
     def _put(self, endpoint: Endpoint) -> Removal:
         """Return the write of an endpoint, which holds while it holds the reservations of its addresses."""

@@ -58,9 +58,18 @@ class Hosts:
             found = self._registered(host_id, name, address, instance, choice)
             return self._claiming_instance(found, host_id, instance) if found.ops else found
 
-        written = await self._journal.write(draft)
-        # An agent that only started anew changes nothing that anybody must know.
-        await self._journal.write_unnoted(lambda: self._started_anew(host_id, address, instance))
+        try:
+            written = await self._journal.write(draft)
+            # An agent that only started anew changes nothing that anybody must know.
+            await self._journal.write_unnoted(lambda: self._started_anew(host_id, address, instance))
+        except Unavailable:
+            known = self._mirror.intent.hosts.get(host_id)
+            if known is None or known.state is HostState.FORGETTING or self._mirror.instance(host_id) != instance:
+                raise
+            if (known.name, known.address) != (name, address):
+                raise
+            # Nothing is to be changed, and without the store nothing can be: the host may open its feed.
+            return Written(known, self._mirror.intent_revision)
         return written
 
     async def update(self, host_id: HostId, state: HostState, expected: Revision | None = None) -> Written[Host]:

@@ -59,6 +59,7 @@ class Journal:
         self._recorder = recorder
         self._by = by
         self._underway: defaultdict[str, set[str]] = defaultdict(set)
+        self._is_waiting: Callable[[], bool] = lambda: True
         self.commits = CommitMeter()
 
     @property
@@ -66,10 +67,10 @@ class Journal:
         """Whoever writes."""
         return self._by
 
-    def acting(self, by: Actor) -> "Journal":
-        """Return this journal as another actor writes to it."""
+    def acting(self, by: Actor, is_waiting: Callable[[], bool] | None = None) -> "Journal":
+        """Return this journal as another actor writes to it, as long as he waits for that."""
         journal = copy(self)
-        journal._by = by  # noqa: SLF001 - a copy of our own
+        journal._by, journal._is_waiting = by, is_waiting or self._is_waiting  # noqa: SLF001 - a copy of our own
         return journal
 
     def is_taken(self, key: str) -> bool:
@@ -98,8 +99,9 @@ class Journal:
         """Write the draft, and return when the mirror shows it.
 
         `make` reads the mirror without waiting, and is called again after a conflict, when the mirror has caught up.
-        What it raises passes through, if it still does when the mirror shows what the store holds now. Raises
-        `Unavailable` when others keep changing what the draft is about.
+        What it raises passes through, and a draft without operations is taken for done, if that is still so when the
+        mirror shows what the store holds now. Raises `Unavailable` when others keep changing what the draft is about,
+        or when whoever asked has gone.
         """
         return await self._write(make, lambda draft: (Put(keys.INTENT, keys.EMPTY), self._entry(draft)))
 
@@ -113,18 +115,30 @@ class Journal:
 
     async def _write(self, make: Callable[[], Draft[T]], more: Callable[[Draft[T]], tuple[Put, ...]]) -> Written[T]:
         for _ in range(_ATTEMPTS):
-            try:
-                draft = make()
-            except OverlayError:
-                # Another controller may have made what is missing here, or removed what is in the way.
-                await self._mirror.verify()
-                draft = make()
+            draft = await self._made(make)
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
+            if not self._is_waiting():
+                # He may have asked another controller since, and changed his mind again: this one was frozen for long.
+                raise Unavailable("whoever asked for this has gone")
             outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more(draft))))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")
+
+    async def _made(self, make: Callable[[], Draft[T]]) -> Draft[T]:
+        """Return a draft that changes something, or one that does not though the mirror shows what the store holds."""
+        try:
+            draft = make()
+        except OverlayError:
+            # Another controller may have made what is missing here, or removed what is in the way.
+            await self._mirror.verify()
+            return make()
+        if draft.ops:
+            return draft
+        # Another controller may have undone it.
+        await self._mirror.verify()
+        return make()
 
     def _entry(self, draft: Draft[T]) -> Put:
         return self._recorder.entry(self._clock.wall(), self._by, self._mirror.form, draft.ops, draft.noted)

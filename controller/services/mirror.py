@@ -56,6 +56,10 @@ class Mirror:
         self._advanced = asyncio.Event()
         self._awaited: list[tuple[Revision, int, asyncio.Future[None]]] = []
         self._order = count()
+        self._looking = asyncio.Lock()
+        self._looks = 0
+        self._looked = 0
+        self._failure: str | None = None
         self._listeners: list[Callable[[Change], None]] = []
 
     @property
@@ -156,12 +160,31 @@ class Mirror:
         return found.mod_revision if found else Revision(0)
 
     async def verify(self) -> None:
-        """Raise `Unavailable` unless the store can be read in seconds and the mirror follows it."""
+        """Return when the mirror shows all that was in the store at the time of the call.
+
+        Raises `Unavailable` when the store cannot be read in seconds, or the mirror does not follow it. Those who wait
+        at the same time share one look at the store, which begins after all of them have asked.
+        """
+        look = self._looks + 1  # the next one to begin; one that is under way may have seen less
+        async with self._looking:
+            if self._looked < look:
+                self._looks += 1
+                begun = self._looks
+                self._failure = await self._look()
+                self._looked = begun
+            if self._failure:
+                raise Unavailable(self._failure)
+
+    async def _look(self) -> str | None:
+        """Return why the mirror does not show what the store holds now, None when it does."""
         try:
             async with asyncio.timeout(_CATCH_UP):
                 await self.reached(await self.stored_intent_revision())
         except TimeoutError:
-            raise Unavailable("this controller cannot read its store") from None
+            return "this controller cannot read its store"
+        except Unavailable as error:
+            return error.detail
+        return None
 
     async def load(self) -> None:
         """Read everything anew, at one revision. The log begins anew too."""

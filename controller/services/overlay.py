@@ -1,6 +1,7 @@
 """All services of one controller on one store."""
 
 import asyncio
+from collections.abc import Callable
 from copy import copy
 from random import Random, SystemRandom
 
@@ -57,10 +58,10 @@ class Overlay:
         """How the transactions of this controller end."""
         return self._journal.commits
 
-    def acting(self, by: Actor) -> "Overlay":
-        """Return this overlay as an actor uses it."""
+    def acting(self, by: Actor, is_waiting: Callable[[], bool] | None = None) -> "Overlay":
+        """Return this overlay as an actor uses it; it changes nothing for one who does not wait for that any more."""
         overlay = copy(self)
-        overlay._write_to(self._journal.acting(by))  # noqa: SLF001 - a copy of our own
+        overlay._write_to(self._journal.acting(by, is_waiting))  # noqa: SLF001 - a copy of our own
         return overlay
 
     def _write_to(self, journal: Journal) -> None:

@@ -1,6 +1,8 @@
 """The agent's side of the controller's API."""
 
 import json
+import socket
+import struct
 from collections.abc import AsyncGenerator, Iterable
 from ipaddress import IPv4Address
 
@@ -24,6 +26,13 @@ from overlayd.wire.fields import Fields, Json
 FEED_SILENCE = 8.0
 """Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 3 s (5 s in 0.1)."""
 
+_PROBE_TIMEOUT = 3.0
+"""Seconds that a controller has to say that it is ready; one that is takes milliseconds."""
+
+_SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+"""What is given up is gone: otherwise the kernel would go on sending a request for minutes, and one that arrives after
+another controller has done the same may do it again (socket(7): SO_LINGER)."""
+
 _TIMEOUT = httpx.Timeout(10.0, connect=2.0)
 
 
@@ -42,7 +51,8 @@ class ControllerClient:
         trust = credential.trust if credential else Trust(None)
         self._extensions = trust.extensions
         # Underlay traffic never goes through a proxy of the environment.
-        self._http = httpx.AsyncClient(verify=trust.context(), timeout=_TIMEOUT, trust_env=False)
+        transport = httpx.AsyncHTTPTransport(verify=trust.context(), trust_env=False, socket_options=_SOCKET_OPTIONS)
+        self._http = httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False)
 
     @property
     def followed(self) -> str:
@@ -168,9 +178,10 @@ class ControllerClient:
 
     async def _is_ready(self, url: str) -> bool:
         try:
-            return (await self._http.get(f"{url}/readyz", extensions=self._extensions)).is_success
+            answer = await self._http.get(f"{url}/readyz", extensions=self._extensions, timeout=_PROBE_TIMEOUT)
         except httpx.RequestError:
             return False
+        return answer.is_success
 
     def _headers(self, url: str) -> dict[str, str]:
         """Return what shows who we are; a token never travels without TLS."""

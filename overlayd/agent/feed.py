@@ -66,16 +66,21 @@ class ClusterFeed:
     async def _follow(self, backoff: Backoff) -> bool:
         """Follow one feed to its end; tell whether another controller is known to be better.
 
-        A controller that cannot follow its store is kept while no other one can: its feed is as good as any.
+        A controller that cannot follow its store is kept while no other one can: its feed is as good as any. The others
+        are asked now and then.
         """
+        now = asyncio.get_running_loop().time
+        probing, ask_at = Backoff(shortest=5.0, longest=30.0), now()
         async with aclosing(self._client.feed(self._resumable)) as messages:
             async for message in messages:
                 self._take(message)
                 if isinstance(message, InSync):
                     self._recovered()
                     backoff.succeeded()
-                elif isinstance(message, Bookmark) and message.stale and await self._client.find_ready():
-                    return True
+                elif isinstance(message, Bookmark) and message.stale and now() >= ask_at:
+                    if await self._client.find_ready():
+                        return True
+                    ask_at = now() + probing.failed()
         return False
 
     def _take(self, message: FeedMessage) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -162,6 +164,23 @@ def listed(lab: Lab, controller: ControllerProcess | None = None) -> list[object
     found = [asked.request("GET", f"/v1/{path}").json()["items"] for path in paths]
     heard = {"connected", "applied", "problems"}
     return [[{name: item[name] for name in item.keys() - heard} for item in items] for items in found]
+
+
+def test_a_request_that_was_given_up_at_a_frozen_controller_is_not_done_when_it_goes_on(lab: Lab) -> None:
+    frozen, other = lab.controllers[:2]
+    body = json.dumps({"name": "ghost", "pools": [{"range": "10.240.0.0/16"}]})
+    head = f"POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    address = urlsplit(frozen.api_url)
+    frozen.freeze()
+    with socket.create_connection((str(address.hostname), address.port or 0)) as given_up:
+        given_up.sendall(f"{head}\r\n\r\n{body}".encode())
+    assert other.request("POST", "/v1/networks", json.loads(body)).status_code == 201
+    assert other.request("DELETE", "/v1/networks/ghost").status_code == 204
+    frozen.thaw()
+    eventually(frozen.is_ready, f"{frozen.name} goes on", SLOW)
+    frozen.stop()  # it answers what it has begun
+    assert "ghost" not in {network["name"] for network in other.request("GET", "/v1/networks").json()["items"]}
+    frozen.start()
 
 
 def test_doubles_are_refused_by_every_controller_with_the_reason(lab: Lab) -> None:

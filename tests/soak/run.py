@@ -1,6 +1,8 @@
 """The soak: hosts at work on several controllers and an etcd cluster, with faults at random, and the verdict."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -84,7 +86,10 @@ async def soak(options: Options) -> Outcome:
             stack.callback(partial(_end, controller))
             await asyncio.to_thread(controller.start)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, limits=limits))
+        # As an agent does it: what is given up is gone.
+        linger = [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+        transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False, socket_options=linger)
+        http = await stack.enter_async_context(httpx.AsyncClient(transport=transport, trust_env=False))
         tally = Tally()
         urls = [controller.api_url for controller in controllers]
         shared = await _shared(Calls(http, Controllers(urls), tally, Random(options.seed)), options.hosts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.services.actor import CONTROLLER
 from controller.services.mirror import Mirror
 from controller.services.overlay import Overlay
 from controller.store.embedded import EmbeddedStore
@@ -15,7 +16,7 @@ from controller.store.port import KeyValue, Page, Put, Store, StoreUnavailable, 
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.wire.feed import Bookmark, FeedMessage, InSync
-from tests.unit.controller.overlays import H1, controller_on, controllers, make_host, make_network
+from tests.unit.controller.overlays import BLUE, H1, controller_on, controllers, make_host, make_network, stored
 from tests.unit.controller.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,49 @@ async def test_a_controller_works_though_the_last_write_was_somebody_elses(tmp_p
             await overlay.mirror.verify()
 
 
+async def test_what_seems_to_be_done_is_done_for_sure(tmp_path: Path) -> None:
+    """A controller that has yet to hear of a block does not take it for given back."""
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        late = Overlay(store, SystemClock(), "late")
+        await make_network(overlay)
+        await make_host(overlay, 1)
+        await late.load()
+        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        releasing = asyncio.create_task(late.blocks.release(BLUE, block.cidr, H1))
+        await asyncio.sleep(0)
+        async with running(late.run()):
+            await releasing
+            assert late.blocks.select(BLUE, None) == []
+
+
+async def test_those_who_ask_at_the_same_time_share_one_look_at_the_store(tmp_path: Path) -> None:
+    async with fragile(tmp_path / "store.db") as store, controller_on(store) as overlay:
+        await make_host(overlay, 1)
+        before = store.reads
+        await asyncio.gather(*(overlay.mirror.verify() for _ in range(50)))
+        assert store.reads - before <= 2
+        store.lost = StoreUnavailable("no quorum")
+        outcomes = await asyncio.gather(*(overlay.mirror.verify() for _ in range(50)), return_exceptions=True)
+        assert {str(outcome) for outcome in outcomes} == {"no quorum"}
+
+
+async def test_nothing_is_done_for_somebody_who_has_gone(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        for_nobody = overlay.acting(CONTROLLER, lambda: False)
+        with pytest.raises(Unavailable, match="has gone"):
+            await make_network(for_nobody)
+        assert await stored(store) == {}
+
+
+async def test_a_host_that_changes_nothing_may_register_without_the_store(tmp_path: Path) -> None:
+    async with fragile(tmp_path / "store.db") as store, controller_on(store) as overlay:
+        host = await make_host(overlay, 1)
+        store.lost = StoreUnavailable("no quorum")
+        assert await make_host(overlay, 1) == host
+        with pytest.raises(Unavailable):
+            await overlay.hosts.register(H1, host.name, host.address, "another start of its agent")
+
+
 async def test_a_controller_that_is_behind_a_host_catches_up_before_it_tells_it_anything(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         late = Overlay(store, SystemClock(), "late")
@@ -70,8 +114,10 @@ class Fragile(EmbeddedStore):
     """A store that can be lost: nothing of it can be read or watched while `lost` is set."""
 
     lost: StoreUnavailable | None = None
+    reads = 0
 
     async def get(self, key: str, revision: Revision | None = None) -> KeyValue | None:
+        self.reads += 1
         if self.lost:
             raise self.lost
         return await super().get(key, revision)
