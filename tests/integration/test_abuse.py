@@ -82,7 +82,8 @@ def test_a_host_does_nothing_for_another(controller: SecureController) -> None:
         method, _, path = route.partition(" ")
         place = path.replace("{id}", "h1").replace("{name}", "blue").replace("{cidr:path}", block)
         query = {"host": "h1", "instance": "i1"} if need.host is Place.QUERY else None
-        answer = h2.request(method, place, json=BODIES.get(route), params=query)
+        body = {**BODIES[route], "host": "h1"} if need.host is Place.BODY else BODIES.get(route)
+        answer = h2.request(method, place, json=body, params=query)
         assert_problem(answer, 403, "forbidden", None)
     assert [block] == [each["cidr"] for each in controller.client(controller.admin).get("/v1/blocks").json()["items"]]
 
@@ -285,7 +286,7 @@ def test_a_feed_ends_with_its_token(controller: SecureController, how: str) -> N
     # The credential of a host does not expire; an admin may act as the host, with a token that does.
     brief = controller.make(kind="access", name="brief", role="admin", ttl=2)
     shown = credential if how == "revoked" else brief
-    params = {"host": host, "instance": "i"}
+    params = {"host": host, "instance": body["instance"]}
     with controller.client(shown).stream("GET", "/v1/feed", params=params) as stream:
         lines = stream.iter_lines()
         while not isinstance(decode_line(next(lines).encode()), InSync):

@@ -44,7 +44,7 @@ async def a_cluster(directory: Path) -> AsyncIterator[tuple[httpx.AsyncClient, O
 async def test_a_reservation_lives_and_dies(tmp_path: Path) -> None:
     async with a_cluster(tmp_path) as (api, overlay):
         at = overlay.mirror.intent_revision
-        assert (await api.get(PLACE)).json() == {"items": [WEB], "revision": at}
+        assert (await api.get(PLACE)).json() == {"items": [WEB], "next": None, "revision": at}
         assert (await api.get(f"{PLACE}/web")).json() == {**WEB, "revision": at}
         changed = await api.patch(f"{PLACE}/web", json={"mac": "02:00:00:00:00:AA"})
         assert changed.json()["mac"] == "02:00:00:00:00:aa"
@@ -90,7 +90,7 @@ async def test_a_host_drains_resumes_and_is_forgotten(tmp_path: Path) -> None:
         assert (await api.delete("/v1/hosts/h1")).status_code == 204
         assert (await api.get("/v1/blocks")).json()["items"] == []
         assert_problem(await api.delete("/v1/hosts/h1"), 404, "not-found", "host")
-        assert_problem(await api.put("/v1/hosts/h2", json=HOST), 503, "unavailable", None)
+        assert_problem(await api.put("/v1/hosts/h2", json=HOST), 409, "in-use", "address")
 
 
 async def test_a_network_gets_and_loses_ranges(tmp_path: Path) -> None:
