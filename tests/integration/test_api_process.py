@@ -262,3 +262,29 @@ def test_a_thousand_readers_that_do_not_read_harm_nobody(tmp_path: Path) -> None
         assert told == {str(network["name"]) for network in networks}
         assert api.get("/healthz").is_success
         assert running.memory() - before < 200 * 2**20
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_request_whose_client_has_gone_while_the_controller_was_frozen_changes_nothing(
+    tmp_path: Path, number: int
+) -> None:
+    with controller(tmp_path / "store.db") as running:
+        api = running.api
+        before = api.put("/v1/hosts/h1", json=HOST).json()["revision"]
+        body = json.dumps({"name": "late", "pools": [{"range": "10.0.0.0/8"}]}).encode()
+        head = f"POST /v1/networks HTTP/1.1\r\nHost: c\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        address = (api.base_url.host, api.base_url.port or 0)
+        with ExitStack() as waiting:
+            kept = waiting.enter_context(socket.create_connection(address))
+            running.process.send_signal(signal.SIGSTOP)
+            with socket.create_connection(address) as leaving:
+                leaving.sendall(f"{head}\r\n\r\n".encode() + body)
+            for path in (f"/v1/networks/late-{number}", "/v1/hosts/h1"):
+                with socket.create_connection(address) as leaving:
+                    leaving.sendall(f"DELETE {path} HTTP/1.1\r\nHost: c\r\n\r\n".encode())
+            running.process.send_signal(signal.SIGCONT)
+            kept.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert kept.recv(12) == b"HTTP/1.1 200"
+        after = api.get("/v1/networks").json()
+        assert (after["items"], after["revision"]) == ([], before)
+        assert api.get("/v1/hosts/h1").is_success
