@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Self
 
 import httpx
 
+from controller.store.etcd.cluster import Certificates
 from overlayd.kernel import namespaces
 from tests.support.processes import Process, eventually
 
@@ -38,14 +40,23 @@ class EtcdCluster:
     """So many nodes. All of them, and their data, are gone when the context ends."""
 
     def __init__(
-        self, size: int = 1, flags: tuple[str, ...] = (), scheme: str = "http", inside: Path | None = None
+        self,
+        size: int = 1,
+        flags: tuple[str, ...] = (),
+        scheme: str = "http",
+        inside: Path | None = None,
+        client: Certificates | None = None,
     ) -> None:
-        """Prepare a cluster; with `inside` its nodes run in that network namespace, on its loopback."""
+        """Prepare a cluster; with `inside` its nodes run in that network namespace, on its loopback.
+
+        `client` is what the nodes want to see, if they ask whoever connects for a certificate.
+        """
         self._inside = inside
         initializer = partial(_enter, inside) if inside else None
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="etcd-health", initializer=initializer)
         self._flags = flags
         self._scheme = scheme
+        self._client = client
         ports = _free_ports(2 * size)
         self.nodes = [Node(f"n{index}", ports[2 * index], ports[2 * index + 1]) for index in range(size)]
         self._running: dict[int, Process] = {}
@@ -123,10 +134,18 @@ class EtcdCluster:
         self._running[index].check()
         url = f"{self._scheme}://{self.nodes[index].endpoint}/health"
         try:
-            answer = self._asking.submit(httpx.get, url, timeout=2, verify=False).result()
+            answer = self._asking.submit(httpx.get, url, timeout=2, verify=self._trust()).result()
         except httpx.HTTPError:
             return False
         return answer.is_success and answer.json().get("health") == "true"
+
+    def _trust(self) -> ssl.SSLContext:
+        """Return how to look at a node of ours: with the client's certificate, if nodes ask for one."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if self._client and self._client.certificate:
+            context.load_cert_chain(self._client.certificate, self._client.key)
+        return context
 
     def post(self, path: str, body: dict[str, str]) -> dict[str, object]:
         """Call a method through etcd's JSON gateway, as ``/v3/auth/enable``, and return the answer."""

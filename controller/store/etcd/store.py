@@ -1,5 +1,6 @@
 """The store in an etcd cluster (v3.4 or newer), shared by any number of controllers."""
 
+import asyncio
 import math
 import secrets
 from collections.abc import AsyncIterator
@@ -69,8 +70,9 @@ class EtcdStore:
                 continue  # there is always another time
 
     async def close(self) -> None:
-        with suppress(StoreUnavailable):  # another controller finds what is left
-            await self._delete_slots(self._slots.prefix, None)
+        with suppress(StoreUnavailable, TimeoutError):  # another controller finds what is left
+            async with asyncio.timeout(ATTEMPT_MAX):
+                await self._delete_slots(self._slots.prefix, None)
         await self._connection.close()
 
     async def current_revision(self) -> Revision:
