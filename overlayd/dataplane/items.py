@@ -6,9 +6,9 @@ alone, any other path is the *sandbox* of a workload.
 """
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NewType
 
+from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Vni
 
 NamespaceRef = NewType("NamespaceRef", str)
@@ -50,7 +50,7 @@ class Vxlan:
     """
 
     vni: Vni
-    local: IPv4Address
+    local: IpAddress
     port: int
 
 
@@ -122,7 +122,7 @@ class Address:
 
     ns: NamespaceRef
     dev: InterfaceName
-    address: IPv4Interface
+    address: IpInterface
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -136,7 +136,7 @@ class Neighbour:
 
     ns: NamespaceRef
     dev: InterfaceName
-    address: IPv4Address
+    address: IpAddress
     mac: MacAddress
 
     @property
@@ -152,7 +152,7 @@ class FdbEntry:
     ns: NamespaceRef
     dev: InterfaceName
     mac: MacAddress
-    dst: IPv4Address
+    dst: IpAddress
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -180,13 +180,14 @@ class Route:
     """A route of the main table.
 
     With `via` it is an on-link next hop on `dev`, with `dev` alone a directly reachable destination, and with neither
-    an *unreachable* route. `metric` is part of the kernel's key.
+    an *unreachable* route. `metric` is part of the kernel's key. It is never 0 over IPv6, where the kernel
+    takes 0 for 1024.
     """
 
     ns: NamespaceRef
-    dst: IPv4Network
+    dst: IpNetwork
     dev: InterfaceName | None
-    via: IPv4Address | None
+    via: IpAddress | None
     metric: int
 
     @property

@@ -1,6 +1,6 @@
 """What is ours in the kernel. Whatever this module does not recognise is foreign, and is never changed or removed."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 from overlayd.dataplane.items import (
     NETWORK_NAMESPACES,
@@ -30,17 +30,23 @@ GATEWAY = IPv4Address("169.254.1.1")
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
 """The MAC that goes with host number 0, which no host has: the same gateway for containers on every host."""
 
-_LINK_LOCAL = IPv4Network("169.254.0.0/16")
-
 SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.default.rp_filter",
     "net.ipv4.conf.all.send_redirects",
     "net.ipv4.conf.default.send_redirects",
+    "net.ipv6.conf.all.addr_gen_mode",
+    "net.ipv6.conf.default.addr_gen_mode",
+    "net.ipv6.conf.all.forwarding",
+    "net.ipv6.conf.all.disable_ipv6",
     "net.ipv6.conf.default.disable_ipv6",
 )
-"""The sysctls that we set in our own namespaces, and there only."""
+"""The sysctls that we set in our own namespaces, and there only, in this order.
+
+`all` stands for every device that is there, and `default` for those to come. IPv6 is enabled last, so that the kernel
+makes no addresses by itself.
+"""
 
 
 def is_network_namespace(ns: NamespaceRef) -> bool:
@@ -65,7 +71,7 @@ def owns(item: Item) -> bool:
         case Link(name=name):
             return owns_link(name)
         case Address(dev=dev, address=address):
-            return owns_link(dev) and address.ip in _LINK_LOCAL
+            return owns_link(dev) and address.ip.is_link_local
         case Neighbour(dev=dev) | FdbEntry(dev=dev) | BridgeEntry(dev=dev):
             return owns_link(dev)
         case Route(dev=dev):

@@ -1,5 +1,6 @@
 """Operations as text, in the words of `ip` and `bridge`."""
 
+from ipaddress import IPv4Address, IPv6Interface
 from pathlib import PurePath
 
 from overlayd.dataplane.items import (
@@ -129,7 +130,8 @@ def _bridge_port(ns: NamespaceRef, name: str, port: BridgePort) -> str:
 def _entry(item: Item, verb: str) -> str:
     match item:
         case Address():
-            return f"{_ip(item.ns)} address {verb} {item.address} dev {item.dev}"
+            nodad = " nodad" if isinstance(item.address, IPv6Interface) and verb != "del" else ""
+            return f"{_ip(item.ns)} address {verb} {item.address} dev {item.dev}{nodad}"
         case Neighbour():
             what = f"{item.address} lladdr {item.mac} dev {item.dev} nud permanent"
             return f"{_ip(item.ns)} neighbour {verb} {what}"
@@ -150,4 +152,5 @@ def _route(route: Route) -> str:
         return f"unreachable {route.dst}{metric}"
     if route.via is None:
         return f"{route.dst} dev {route.dev} scope link{metric}"
-    return f"{route.dst} via {route.via} dev {route.dev} onlink{metric}"
+    onlink = " onlink" if isinstance(route.via, IPv4Address) else ""
+    return f"{route.dst} via {route.via} dev {route.dev}{onlink}{metric}"

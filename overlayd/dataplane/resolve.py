@@ -46,10 +46,9 @@ _ROUTED_SYSCTLS = frozenset(
         ("net.ipv4.conf.default.rp_filter", "1"),
         ("net.ipv4.conf.all.send_redirects", "0"),
         ("net.ipv4.conf.default.send_redirects", "0"),
-        ("net.ipv6.conf.default.disable_ipv6", "1"),
     }
 )
-_SWITCHED_SYSCTLS = frozenset({("net.ipv6.conf.default.disable_ipv6", "1")})
+_WITHOUT_IPV6 = frozenset({("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")})
 
 _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=True)
 _WORKLOAD_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=False)
@@ -174,13 +173,13 @@ def _network(network: Network, host: Host, site: Site) -> Iterator[Item]:
     vxlan = Vxlan(network.vni, host.address, site.vxlan_port)
     yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
     if network.topology is Topology.ROUTED:
-        yield Namespace(ns, _ROUTED_SYSCTLS)
+        yield Namespace(ns, _ROUTED_SYSCTLS | _WITHOUT_IPV6)
         yield Address(ns, ownership.LOOPBACK, IPv4Interface(ownership.GATEWAY))
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu)
         for whole in ipv4_ranges(network):
             yield Route(ns, whole, None, None, UNREACHABLE_METRIC)
     else:
-        yield Namespace(ns, _SWITCHED_SYSCTLS)
+        yield Namespace(ns, _WITHOUT_IPV6)
         yield Link(ns, ownership.BRIDGE, Bridge(), ownership.GATEWAY_MAC, site.mtu)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu, port=_OVERLAY_PORT)
 

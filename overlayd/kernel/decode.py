@@ -4,10 +4,11 @@ What the kernel leaves out stands for a default; what is not ours by its mark (p
 here. The names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/neighbour.h.
 """
 
+import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import (
@@ -29,13 +30,14 @@ from overlayd.dataplane.items import (
 )
 from overlayd.kernel.encode import NTF_EXT_LEARNED, NTF_SELF, NUD_PERMANENT, RTN_UNICAST, RTN_UNREACHABLE
 from overlayd.kernel.encode_link import IFF_UP
+from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 18, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-_IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT = 1, 4, 7, 15
+_IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
-_IFA_LOCAL = 2
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 
@@ -48,6 +50,9 @@ _NUMBER = struct.Struct("=I")
 _PORT = struct.Struct("!H")
 _NLA_TYPE_MASK = 0x3FFF
 _IFF_LOOPBACK = 0x8
+_IPV4_SIZE = 4
+_ANY = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
+"""The destination of a default route, which has no RTA_DST."""
 
 Names = Mapping[int, InterfaceName]
 """Names of one namespace's devices by their indexes."""
@@ -93,6 +98,18 @@ def _mac(value: bytes) -> MacAddress:
     return MacAddress(value.hex(":"))
 
 
+def _address(packed: bytes) -> IpAddress:
+    return IPv4Address(packed) if len(packed) == _IPV4_SIZE else IPv6Address(packed)
+
+
+def _interface(packed: bytes, length: int) -> IpInterface:
+    return IPv4Interface((packed, length)) if len(packed) == _IPV4_SIZE else IPv6Interface((packed, length))
+
+
+def _network(packed: bytes, length: int) -> IpNetwork:
+    return IPv4Network((packed, length)) if len(packed) == _IPV4_SIZE else IPv6Network((packed, length))
+
+
 def device(payload: bytes) -> Device:
     """Return one link."""
     _, _, _, index, flags, _ = _IFINFOMSG.unpack_from(payload)
@@ -135,10 +152,11 @@ def _vxlan(one: Device, data: Mapping[int, bytes]) -> LinkKind:
         return Other("vxlan with its socket inside the network's namespace")
     if _flag(data.get(_IFLA_VXLAN_LEARNING)):
         return Other("vxlan that learns")
-    if _IFLA_VXLAN_LOCAL not in data:
-        return Other("vxlan without a local IPv4 address")
+    local = data.get(_IFLA_VXLAN_LOCAL) or data.get(_IFLA_VXLAN_LOCAL6)
+    if local is None:
+        return Other("vxlan without a local address")
     (port,) = _PORT.unpack(data[_IFLA_VXLAN_PORT])
-    return Vxlan(Vni(_number(data[_IFLA_VXLAN_ID])), IPv4Address(data[_IFLA_VXLAN_LOCAL]), port)
+    return Vxlan(Vni(_number(data[_IFLA_VXLAN_ID])), _address(local), port)
 
 
 def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort | None:
@@ -154,16 +172,22 @@ def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort
 
 
 def addresses(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Address]:
-    """Yield the IPv4 addresses of the named devices."""
+    """Yield the addresses of the named devices."""
     for payload in payloads:
         _, length, _, _, index = _IFADDRMSG.unpack_from(payload)
         if index in names:
-            yield Address(ns, names[index], IPv4Interface((local_address(payload), length)))
+            yield Address(ns, names[index], _interface(_local(payload), length))
 
 
-def local_address(payload: bytes) -> IPv4Address:
-    """Return the address that an RTM_NEWADDR message is about; IFA_ADDRESS would be the far end's on some devices."""
-    return IPv4Address(_attributes(payload, _IFADDRMSG.size)[_IFA_LOCAL])
+def local_address(payload: bytes) -> IpAddress:
+    """Return the address that an RTM_NEWADDR message is about."""
+    return _address(_local(payload))
+
+
+def _local(payload: bytes) -> bytes:
+    # IFA_ADDRESS is the far end's where there is an IFA_LOCAL too, which IPv6 has for such devices only.
+    found = _attributes(payload, _IFADDRMSG.size)
+    return found[_IFA_LOCAL] if _IFA_LOCAL in found else found[_IFA_ADDRESS]
 
 
 def address_device(payload: bytes) -> int:
@@ -185,7 +209,7 @@ def neighbours(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Ite
             continue
         found = _attributes(payload, _NDMSG.size)
         if found.get(_NDA_PROTOCOL) == ours:
-            yield Neighbour(ns, names[index], IPv4Address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
+            yield Neighbour(ns, names[index], _address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
 
 
 def forwarding_entries(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[FdbEntry | BridgeEntry]:
@@ -203,7 +227,7 @@ def forwarding_entries(ns: NamespaceRef, payloads: Iterable[bytes], names: Names
         if not flags & NTF_EXT_LEARNED and mac != FLOOD:
             continue
         if flags & NTF_SELF and _NDA_DST in found:
-            yield FdbEntry(ns, names[index], mac, IPv4Address(found[_NDA_DST]))
+            yield FdbEntry(ns, names[index], mac, _address(found[_NDA_DST]))
         elif bridge := names.get(_number(found.get(_NDA_MASTER))):
             yield BridgeEntry(ns, bridge, mac, names[index])
 
@@ -211,15 +235,15 @@ def forwarding_entries(ns: NamespaceRef, payloads: Iterable[bytes], names: Names
 def routes(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Route]:
     """Yield the routes of our protocol: the kernel has filtered them already."""
     for payload in payloads:
-        _, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
+        family, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
         if protocol != ownership.PROTOCOL or tos:
             continue
         found = _attributes(payload, _RTMSG.size)
-        dst = IPv4Network((found.get(_RTA_DST, bytes(4)), length))
+        dst = _network(found.get(_RTA_DST, _ANY[family]), length)
         metric = _number(found.get(_RTA_PRIORITY))
         dev = names.get(_number(found.get(_RTA_OIF)))
         if kind == RTN_UNREACHABLE:
             yield Route(ns, dst, None, None, metric)
         elif kind == RTN_UNICAST and dev:
             gateway = found.get(_RTA_GATEWAY)
-            yield Route(ns, dst, dev, IPv4Address(gateway) if gateway else None, metric)
+            yield Route(ns, dst, dev, _address(gateway) if gateway else None, metric)

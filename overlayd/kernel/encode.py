@@ -29,6 +29,7 @@ _RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
 _RTM_NEWNEIGH, _RTM_DELNEIGH, _RTM_GETNEIGH = 28, 29, 30
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_F_NODAD = 0x02
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
 
@@ -46,20 +47,41 @@ _RTNH_F_ONLINK = 4
 _NDMSG = "BBHiHBB"  # family, padding, padding, index, state, flags, type
 _RTMSG = "BBBBBBBBI"  # family, destination's length, source's, tos, table, protocol, scope, type, flags
 _IFADDRMSG = "BBBBI"  # family, prefix length, flags, scope, index
-_IPV4 = "HH4s"
 _MAC = "HH6s2x"
 _NUMBER = "HHI"
 _BYTE = "HHB3x"
 _HEADER = "=IHHII"
 
-_ADDRESS = struct.Struct(_HEADER + _IFADDRMSG + _IPV4 * 2)
-_NEIGHBOUR = struct.Struct(_HEADER + _NDMSG + _IPV4 + _MAC + _BYTE)
-_CACHED_NEIGHBOUR = struct.Struct(_HEADER + _NDMSG + _IPV4)
-_FDB_ENTRY = struct.Struct(_HEADER + _NDMSG + _MAC + _IPV4)
 _BRIDGE_ENTRY = struct.Struct(_HEADER + _NDMSG + _MAC)
-_ROUTE_VIA = struct.Struct(_HEADER + _RTMSG + _IPV4 + _NUMBER + _IPV4 + _NUMBER)
-_ROUTE_DEV = struct.Struct(_HEADER + _RTMSG + _IPV4 + _NUMBER * 2)
-_ROUTE_UNREACHABLE = struct.Struct(_HEADER + _RTMSG + _IPV4 + _NUMBER)
+
+
+class _Shapes:
+    """The messages with addresses of one family, which are `width` bytes long.
+
+    `attribute` is the length of an attribute that holds an address, `on_link` the flag of a route whose next hop is
+    taken to be on the link: IPv6 next hops are link-local, which are so anyway.
+    """
+
+    def __init__(self, family: int, width: int, *, on_link: int, address_flags: int) -> None:
+        address = f"HH{width}s"
+        self.family = family
+        self.attribute = 4 + width
+        self.on_link = on_link
+        self.address_flags = address_flags
+        self.address = struct.Struct(_HEADER + _IFADDRMSG + address * 2)
+        self.neighbour = struct.Struct(_HEADER + _NDMSG + address + _MAC + _BYTE)
+        self.cached_neighbour = struct.Struct(_HEADER + _NDMSG + address)
+        self.fdb_entry = struct.Struct(_HEADER + _NDMSG + _MAC + address)
+        self.route_via = struct.Struct(_HEADER + _RTMSG + address + _NUMBER + address + _NUMBER)
+        self.route_dev = struct.Struct(_HEADER + _RTMSG + address + _NUMBER * 2)
+        self.route_unreachable = struct.Struct(_HEADER + _RTMSG + address + _NUMBER)
+
+
+# Duplicate address detection would keep an IPv6 address from being used for a second or more.
+_SHAPES = {
+    4: _Shapes(socket.AF_INET, 4, on_link=_RTNH_F_ONLINK, address_flags=0),
+    6: _Shapes(socket.AF_INET6, 16, on_link=0, address_flags=_IFA_F_NODAD),
+}
 
 
 class Verb(Enum):
@@ -80,35 +102,36 @@ def _mac(text: MacAddress) -> bytes:
 
 
 def _address(verb: Verb, item: Address, indexes: Indexes) -> bytes:
-    packed = item.address.packed
-    return _ADDRESS.pack(
-        *(_ADDRESS.size, _RTM_DELADDR if verb is Verb.DELETE else _RTM_NEWADDR, verb.value, 0, 0),
-        *(socket.AF_INET, item.address.network.prefixlen, 0, _RT_SCOPE_UNIVERSE, indexes[item.dev]),
-        *(8, _IFA_LOCAL, packed),
-        *(8, _IFA_ADDRESS, packed),
+    shapes, packed = _SHAPES[item.address.version], item.address.packed
+    return shapes.address.pack(
+        *(shapes.address.size, _RTM_DELADDR if verb is Verb.DELETE else _RTM_NEWADDR, verb.value, 0, 0),
+        *(shapes.family, item.address.network.prefixlen, shapes.address_flags, _RT_SCOPE_UNIVERSE, indexes[item.dev]),
+        *(shapes.attribute, _IFA_LOCAL, packed),
+        *(shapes.attribute, _IFA_ADDRESS, packed),
     )
 
 
 def _neighbour(verb: Verb, item: Neighbour, indexes: Indexes) -> bytes:
-    return _NEIGHBOUR.pack(
-        *(_NEIGHBOUR.size, _RTM_DELNEIGH if verb is Verb.DELETE else _RTM_NEWNEIGH, verb.value, 0, 0),
-        *(socket.AF_INET, 0, 0, indexes[item.dev], NUD_PERMANENT, 0, 0),
-        *(8, _NDA_DST, item.address.packed),
+    shapes = _SHAPES[item.address.version]
+    return shapes.neighbour.pack(
+        *(shapes.neighbour.size, _RTM_DELNEIGH if verb is Verb.DELETE else _RTM_NEWNEIGH, verb.value, 0, 0),
+        *(shapes.family, 0, 0, indexes[item.dev], NUD_PERMANENT, 0, 0),
+        *(shapes.attribute, _NDA_DST, item.address.packed),
         *(10, _NDA_LLADDR, _mac(item.mac)),
         *(5, _NDA_PROTOCOL, PROTOCOL),
     )
 
 
 def _fdb_entry(verb: Verb, item: FdbEntry, indexes: Indexes) -> bytes:
-    flags = verb.value
+    flags, shapes = verb.value, _SHAPES[item.dst.version]
     if item.mac == FLOOD and verb is not Verb.DELETE:
         # The flood list is one entry with many destinations: each is appended, and one that is there stays.
         flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND
-    return _FDB_ENTRY.pack(
-        *(_FDB_ENTRY.size, _RTM_DELNEIGH if verb is Verb.DELETE else _RTM_NEWNEIGH, flags, 0, 0),
+    return shapes.fdb_entry.pack(
+        *(shapes.fdb_entry.size, _RTM_DELNEIGH if verb is Verb.DELETE else _RTM_NEWNEIGH, flags, 0, 0),
         *(socket.AF_BRIDGE, 0, 0, indexes[item.dev], NUD_PERMANENT, NTF_SELF | NTF_EXT_LEARNED, 0),
         *(10, _NDA_LLADDR, _mac(item.mac)),
-        *(8, _NDA_DST, item.dst.packed),
+        *(shapes.attribute, _NDA_DST, item.dst.packed),
     )
 
 
@@ -122,29 +145,29 @@ def _bridge_entry(verb: Verb, item: BridgeEntry, indexes: Indexes) -> bytes:
 
 def _route(verb: Verb, item: Route, indexes: Indexes) -> bytes:
     kind = _RTM_DELROUTE if verb is Verb.DELETE else _RTM_NEWROUTE
-    length = item.dst.prefixlen
+    shapes, length = _SHAPES[item.dst.version], item.dst.prefixlen
     dst = item.dst.network_address.packed
     if item.dev is None:
-        return _ROUTE_UNREACHABLE.pack(
-            *(_ROUTE_UNREACHABLE.size, kind, verb.value, 0, 0),
-            *(socket.AF_INET, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, _RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, 0),
-            *(8, _RTA_DST, dst),
+        return shapes.route_unreachable.pack(
+            *(shapes.route_unreachable.size, kind, verb.value, 0, 0),
+            *(shapes.family, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, _RT_SCOPE_UNIVERSE, RTN_UNREACHABLE, 0),
+            *(shapes.attribute, _RTA_DST, dst),
             *(8, _RTA_PRIORITY, item.metric),
         )
     if item.via is None:
-        return _ROUTE_DEV.pack(
-            *(_ROUTE_DEV.size, kind, verb.value, 0, 0),
-            *(socket.AF_INET, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, _RT_SCOPE_LINK, RTN_UNICAST, 0),
-            *(8, _RTA_DST, dst),
+        return shapes.route_dev.pack(
+            *(shapes.route_dev.size, kind, verb.value, 0, 0),
+            *(shapes.family, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, _RT_SCOPE_LINK, RTN_UNICAST, 0),
+            *(shapes.attribute, _RTA_DST, dst),
             *(8, _RTA_OIF, indexes[item.dev]),
             *(8, _RTA_PRIORITY, item.metric),
         )
-    return _ROUTE_VIA.pack(
-        *(_ROUTE_VIA.size, kind, verb.value, 0, 0),
-        *(socket.AF_INET, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, _RT_SCOPE_UNIVERSE, RTN_UNICAST, _RTNH_F_ONLINK),
-        *(8, _RTA_DST, dst),
+    return shapes.route_via.pack(
+        *(shapes.route_via.size, kind, verb.value, 0, 0),
+        *(shapes.family, length, 0, 0, RT_TABLE_MAIN, PROTOCOL, _RT_SCOPE_UNIVERSE, RTN_UNICAST, shapes.on_link),
+        *(shapes.attribute, _RTA_DST, dst),
         *(8, _RTA_OIF, indexes[item.dev]),
-        *(8, _RTA_GATEWAY, item.via.packed),
+        *(shapes.attribute, _RTA_GATEWAY, item.via.packed),
         *(8, _RTA_PRIORITY, item.metric),
     )
 
@@ -161,10 +184,11 @@ _ENCODERS: dict[type[Item], _Encoder] = {
 
 def neighbour_request(item: Neighbour, indexes: Indexes) -> bytes:
     """Return the request for one neighbour, whatever its state."""
-    return _CACHED_NEIGHBOUR.pack(
-        *(_CACHED_NEIGHBOUR.size, _RTM_GETNEIGH, NLM_F_REQUEST, 0, 0),
-        *(socket.AF_INET, 0, 0, indexes[item.dev], 0, 0, 0),
-        *(8, _NDA_DST, item.address.packed),
+    shapes = _SHAPES[item.address.version]
+    return shapes.cached_neighbour.pack(
+        *(shapes.cached_neighbour.size, _RTM_GETNEIGH, NLM_F_REQUEST, 0, 0),
+        *(shapes.family, 0, 0, indexes[item.dev], 0, 0, 0),
+        *(shapes.attribute, _NDA_DST, item.address.packed),
     )
 
 
@@ -172,11 +196,18 @@ def _table_request(kind: int, body: bytes) -> bytes:
     return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + body
 
 
-ADDRESSES = _table_request(_RTM_GETADDR, struct.pack("=" + _IFADDRMSG, socket.AF_INET, 0, 0, 0, 0))
-NEIGHBOURS = _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, socket.AF_INET, 0, 0, 0, 0, 0, 0))
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+ADDRESSES = tuple(
+    _table_request(_RTM_GETADDR, struct.pack("=" + _IFADDRMSG, family, 0, 0, 0, 0)) for family in _FAMILIES
+)
+"""One request for each family, as for neighbours and routes: the kernel keeps them in different tables."""
+
+NEIGHBOURS = tuple(
+    _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, family, 0, 0, 0, 0, 0, 0)) for family in _FAMILIES
+)
 FDB_ENTRIES = _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, socket.AF_BRIDGE, 0, 0, 0, 0, 0, 0))
-ROUTES = _table_request(
+ROUTES = tuple(
     # NETLINK_GET_STRICT_CHK makes the kernel filter by table and protocol.
-    _RTM_GETROUTE,
-    struct.pack("=" + _RTMSG, socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0),
+    _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0))
+    for family in _FAMILIES
 )

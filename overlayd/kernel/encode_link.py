@@ -28,10 +28,13 @@ _IFLA_NUM_TX_QUEUES = 31
 _IFLA_NUM_RX_QUEUES = 32
 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-_IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_UDP_CSUM = 1, 4, 7, 15, 18
+_IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT = 1, 4, 7, 15
+_IFLA_VXLAN_LOCAL6, _IFLA_VXLAN_UDP_CSUM = 17, 18
 _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 5, 23
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 _VETH_INFO_PEER = 1
+
+_VXLAN_LOCAL = {4: _IFLA_VXLAN_LOCAL, 6: _IFLA_VXLAN_LOCAL6}
 
 _IFINFOMSG = struct.Struct("=BBHiII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -122,10 +125,11 @@ def _vxlan(vxlan: Vxlan) -> bytes:
     return b"".join(
         [
             _number(_IFLA_VXLAN_ID, vxlan.vni),
-            _attribute(_IFLA_VXLAN_LOCAL, vxlan.local.packed),
+            _attribute(_VXLAN_LOCAL[vxlan.local.version], vxlan.local.packed),
             _flag(_IFLA_VXLAN_LEARNING, value=False),
             _attribute(_IFLA_VXLAN_PORT, struct.pack("!H", vxlan.port)),
             # RFC 7348 section 4.1: the outer UDP checksum should be zero over IPv4; the inner packet has its own.
+            # Over IPv6 there is one (RFC 8200 section 8.1).
             _flag(_IFLA_VXLAN_UDP_CSUM, value=False),
         ]
     )

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import IPv4Address
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import Item, Link, Namespace, NamespaceRef, State
@@ -13,6 +12,7 @@ from overlayd.kernel.namespaces import identity, listed
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError, Outcome, Underlay
 from overlayd.kernel.sockets import Sockets, descriptor
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
 
@@ -57,20 +57,20 @@ class LinuxKernel:
         ours = [device for device in devices if recognised(device.name)]
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
-        yield from decode.addresses(ns, netlink.dump(encode.ADDRESSES), names)
-        yield from decode.neighbours(ns, netlink.dump(encode.NEIGHBOURS), names)
+        yield from decode.addresses(ns, _tables(netlink, encode.ADDRESSES), names)
+        yield from decode.neighbours(ns, _tables(netlink, encode.NEIGHBOURS), names)
         yield from decode.forwarding_entries(ns, netlink.dump(encode.FDB_ENTRIES), names)
-        yield from decode.routes(ns, _routes(netlink), names)
+        yield from decode.routes(ns, _tables(netlink, encode.ROUTES), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
         self._sockets.discard_stale()
         return Application(self._sockets).run(plan)
 
-    def underlay(self, address: IPv4Address) -> Underlay:
+    def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
         netlink = self._sockets.host
-        for payload in netlink.dump(encode.ADDRESSES):
+        for payload in _tables(netlink, encode.ADDRESSES):
             if decode.local_address(payload) == address:
                 index = decode.address_device(payload)
                 device = decode.device(netlink.get(encode_link.link_request_by_index(index)))
@@ -92,10 +92,12 @@ def _device(item: Item) -> InterfaceName | None:
             return item.dev
 
 
-def _routes(netlink: Netlink) -> list[bytes]:
-    try:
-        return netlink.dump(encode.ROUTES)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return []  # the kernel makes the main table of a namespace with its first route
-        raise
+def _tables(netlink: Netlink, requests: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the entries of the tables of both families."""
+    for request in requests:
+        try:
+            yield from netlink.dump(request)
+        except KernelError as error:
+            # The kernel makes the main table of a namespace with its first route; without IPv6 there is nothing of it.
+            if error.errno not in {errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
+                raise

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Protocol
 
 from overlayd.dataplane.items import NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError
 
 
@@ -70,7 +70,7 @@ class Kernel(Protocol):
         A failed operation fails those that need its item, and no other.
         """
 
-    def underlay(self, address: IPv4Address) -> Underlay:
+    def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
 
     def close(self) -> None:

@@ -14,13 +14,17 @@ DEFAULTS = {
     "net.ipv4.conf.default.rp_filter": "0",
     "net.ipv4.conf.all.send_redirects": "1",
     "net.ipv4.conf.default.send_redirects": "1",
+    "net.ipv6.conf.all.addr_gen_mode": "0",
+    "net.ipv6.conf.default.addr_gen_mode": "0",
+    "net.ipv6.conf.all.forwarding": "0",
+    "net.ipv6.conf.all.disable_ipv6": "0",
     "net.ipv6.conf.default.disable_ipv6": "0",
 }
 """What the kernel is compiled with. A new namespace starts with the host's IPv4 values instead
 (net.core.devconf_inherit_init_net), so the defaults are written too."""
 
-_ABSENT = {"net.ipv6.conf.default.disable_ipv6": "1"}
-"""What it means that a sysctl is not there: a kernel booted with ipv6.disable=1 has IPv6 disabled."""
+_ABSENT = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
+"""What it means that these are not there: a kernel booted with ipv6.disable=1 has IPv6 disabled."""
 
 Values = frozenset[tuple[str, str]]
 

@@ -1,10 +1,12 @@
 """Addresses and ranges of either family."""
 
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
+IpInterface = IPv4Interface | IPv6Interface
+"""An address with the length of its prefix."""
 
 
 class Family(IntEnum):

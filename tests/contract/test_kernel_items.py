@@ -2,7 +2,7 @@
 
 import errno
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 
@@ -42,7 +42,13 @@ def mac(number: int) -> MacAddress:
     return MacAddress(f"02:00:00:00:00:{number:02x}")
 
 
-NAMESPACE = Namespace(NS, frozenset({("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "1")}))
+NO_OWN_ADDRESSES = frozenset((f"net.ipv6.conf.{each}.addr_gen_mode", "1") for each in ("all", "default"))
+"""Otherwise the kernel gives every device an address, some seconds after it is set up."""
+
+NAMESPACE = Namespace(
+    NS, frozenset({("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "1")}) | NO_OWN_ADDRESSES
+)
+WITHOUT_IPV6 = frozenset((f"net.ipv6.conf.{each}.disable_ipv6", "1") for each in ("all", "default"))
 LOOPBACK = Link(NS, LO, Loopback(), None, None)
 VXLAN = Link(NS, VX, Vxlan(Vni(100), UNDERLAY.ip, 4789), mac(1), 1450)
 BRIDGE = Link(NS, BR, Bridge(), mac(2), 1450)
@@ -57,8 +63,17 @@ VIA = Route(NS, IPv4Network("10.32.1.0/24"), VX, NEIGHBOUR.address, 2)
 DIRECT = Route(NS, IPv4Network("10.32.0.2/32"), VX, None, 0)
 UNREACHABLE = Route(NS, IPv4Network("10.32.0.0/16"), None, None, 1 << 31)
 
+VXLAN6 = replace(VXLAN, kind=Vxlan(Vni(100), IPv6Address("2001:db8::1"), 4789), mtu=1430)
+NEIGHBOUR6 = Neighbour(NS, VX, IPv6Address("fe80::6f76:2"), mac(5))
+FDB_ENTRY6 = FdbEntry(NS, VX, mac(5), IPv6Address("2001:db8::2"))
+ADDRESS6 = Address(NS, VX, IPv6Interface("fe80::1/128"))
+VIA6 = Route(NS, IPv6Network("fd00:32:0:1::/64"), VX, NEIGHBOUR6.address, 1026)
+DIRECT6 = Route(NS, IPv6Network("fd00:32::2/128"), VX, None, 1024)
+UNREACHABLE6 = Route(NS, IPv6Network("fd00:32::/48"), None, None, 1 << 31)
+
 BASE: list[Item] = [NAMESPACE, LOOPBACK, BRIDGE, VXLAN]
 PORTED: list[Item] = [NAMESPACE, LOOPBACK, BRIDGE, replace(VXLAN, port=PORT)]
+OVER_IPV6: list[Item] = [NAMESPACE, LOOPBACK, BRIDGE, VXLAN6]
 
 
 def perform(kernel: Kernel, *ops: Op) -> list[int | None]:
@@ -95,6 +110,18 @@ ITEMS: list[tuple[list[Item], Item]] = [
     (BASE, DIRECT),
     (BASE, UNREACHABLE),
     (BASE, replace(UNREACHABLE, dst=IPv4Network("0.0.0.0/0"))),
+    ([], replace(NAMESPACE, sysctls=WITHOUT_IPV6)),
+    ([], replace(NAMESPACE, sysctls=NO_OWN_ADDRESSES | {("net.ipv6.conf.all.forwarding", "1")})),
+    ([NAMESPACE], VXLAN6),
+    (OVER_IPV6, FDB_ENTRY6),
+    (OVER_IPV6, replace(FDB_ENTRY6, mac=FLOOD)),
+    (BASE, ADDRESS6),
+    (BASE, NEIGHBOUR6),
+    (BASE, replace(NEIGHBOUR6, dev=BR)),
+    (BASE, VIA6),
+    (BASE, DIRECT6),
+    (BASE, UNREACHABLE6),
+    (BASE, replace(UNREACHABLE6, dst=IPv6Network("::/0"))),
 ]
 each_item = pytest.mark.parametrize(("needed", "item"), ITEMS, ids=lambda value: type(value).__name__)
 
@@ -113,7 +140,7 @@ def test_an_item_that_was_added_is_observed_and_one_that_was_deleted_is_not(
 
 
 LOOPBACK_DOWN = replace(LOOPBACK, up=False)
-REPEATABLE = (BRIDGE_ENTRY, FLOOD_ENTRY)
+REPEATABLE = (BRIDGE_ENTRY, FLOOD_ENTRY, replace(FDB_ENTRY6, mac=FLOOD))
 """What the bridge learns from us, and what is appended, the kernel takes twice."""
 
 
@@ -127,7 +154,7 @@ def test_adding_what_is_there_is_eexist_and_changes_nothing(world: World, needed
 
 
 CHANGES: list[tuple[list[Item], Item, Item]] = [
-    ([], NAMESPACE, replace(NAMESPACE, sysctls=frozenset({("net.ipv4.ip_forward", "1")}))),
+    ([], NAMESPACE, replace(NAMESPACE, sysctls=frozenset({("net.ipv4.ip_forward", "1")}) | NO_OWN_ADDRESSES)),
     ([NAMESPACE], LOOPBACK, LOOPBACK_DOWN),
     ([NAMESPACE], VXLAN, replace(VXLAN, mac=mac(9))),
     ([NAMESPACE], VXLAN, replace(VXLAN, mtu=1400)),
@@ -145,6 +172,13 @@ CHANGES: list[tuple[list[Item], Item, Item]] = [
     (BASE, VIA, replace(VIA, via=IPv4Address("169.254.2.9"))),
     (BASE, VIA, replace(VIA, via=None)),
     (BASE, VIA, replace(VIA, dev=None, via=None)),
+    ([], NAMESPACE, replace(NAMESPACE, sysctls=WITHOUT_IPV6)),
+    ([], replace(NAMESPACE, sysctls=WITHOUT_IPV6), NAMESPACE),
+    (BASE, NEIGHBOUR6, replace(NEIGHBOUR6, mac=mac(9))),
+    (OVER_IPV6, FDB_ENTRY6, replace(FDB_ENTRY6, dst=IPv6Address("2001:db8::9"))),
+    (BASE, VIA6, replace(VIA6, via=IPv6Address("fe80::6f76:9"))),
+    (BASE, VIA6, replace(VIA6, via=None)),
+    (BASE, VIA6, replace(VIA6, dev=None, via=None)),
 ]
 
 
@@ -167,13 +201,16 @@ def test_an_attachment_is_made_inside_the_sandbox_before_the_hosts_end_is_up(wor
         Add(Address(SANDBOX, ETH, IPv4Interface("10.32.0.2/32"))),
         Add(Neighbour(SANDBOX, ETH, ownership.GATEWAY, ownership.GATEWAY_MAC)),
         Add(Route(SANDBOX, IPv4Network("10.32.0.0/16"), ETH, ownership.GATEWAY, 0)),
+        Add(Address(SANDBOX, ETH, IPv6Interface("fd00:32::2/128"))),
+        Add(Neighbour(SANDBOX, ETH, IPv6Address("fe80::1"), ownership.GATEWAY_MAC)),
+        Add(Route(SANDBOX, IPv6Network("fd00:32::/48"), ETH, IPv6Address("fe80::1"), 1024)),
         Change(replace(PAIR, up=True), PAIR),
     ]
     assert perform(world.kernel, *attachment) == [0] * len(attachment)
     repeated = [Change(op.item, op.item) for op in attachment[1:]]
     assert perform(world.kernel, *repeated) == [0] * len(repeated)
     assert replace(PAIR, up=True) in observed(world)
-    assert perform(world.kernel, *attachment[2:-1]) == [0, *[errno.EEXIST] * 3]
+    assert perform(world.kernel, *attachment[2:-1]) == [0, *[errno.EEXIST] * 6]
 
 
 def test_deleting_a_link_takes_its_entries_and_the_other_end_along(world: World) -> None:
@@ -194,18 +231,28 @@ def test_deleting_a_bridge_sets_its_ports_free(world: World) -> None:
 
 
 def test_a_link_that_goes_down_loses_neighbours_and_routes_but_no_fdb_entries(world: World) -> None:
-    make(world, [*PORTED, NEIGHBOUR, FDB_ENTRY, FLOOD_ENTRY, BRIDGE_ENTRY, VIA, UNREACHABLE])
+    make(world, [*PORTED, NEIGHBOUR, NEIGHBOUR6, FDB_ENTRY, FLOOD_ENTRY, BRIDGE_ENTRY, VIA, VIA6, UNREACHABLE])
     vxlan = replace(VXLAN, port=PORT)
     down = replace(vxlan, up=False)
-    expected = observed(world) - {vxlan, NEIGHBOUR, VIA} | {down}
+    expected = observed(world) - {vxlan, NEIGHBOUR, NEIGHBOUR6, VIA, VIA6} | {down}
     assert perform(world.kernel, Change(down, vxlan)) == [0]
     assert observed(world) == expected
 
 
+def test_a_link_that_goes_down_loses_its_ipv6_addresses_and_no_others(world: World) -> None:
+    kept = replace(ADDRESS, dev=VX)
+    make(world, [*BASE, ADDRESS6, kept])
+    down = replace(VXLAN, up=False)
+    expected = observed(world) - {VXLAN, ADDRESS6} | {down}
+    assert kept in expected
+    assert perform(world.kernel, Change(down, VXLAN)) == [0]
+    assert observed(world) == expected
+
+
 def test_a_new_mac_makes_the_kernel_forget_the_neighbours(world: World) -> None:
-    make(world, [*BASE, NEIGHBOUR, VIA])
+    make(world, [*BASE, NEIGHBOUR, NEIGHBOUR6, VIA])
     changed = replace(VXLAN, mac=mac(9))
-    expected = observed(world) - {VXLAN, NEIGHBOUR} | {changed}
+    expected = observed(world) - {VXLAN, NEIGHBOUR, NEIGHBOUR6} | {changed}
     assert perform(world.kernel, Change(changed, VXLAN)) == [0]
     assert observed(world) == expected
 
@@ -227,6 +274,9 @@ REFUSALS: list[tuple[list[Item], Item, int]] = [
     ([NAMESPACE, LOOPBACK], VIA, errno.ENODEV),
     ([NAMESPACE, LOOPBACK, replace(VXLAN, up=False)], VIA, errno.ENETDOWN),
     ([NAMESPACE, LOOPBACK, replace(VXLAN, up=False)], DIRECT, errno.ENETDOWN),
+    ([NAMESPACE, LOOPBACK, replace(VXLAN, up=False)], VIA6, errno.ENETDOWN),
+    (BASE, FDB_ENTRY6, errno.EAFNOSUPPORT),
+    (OVER_IPV6, FDB_ENTRY, errno.EAFNOSUPPORT),
 ]
 
 

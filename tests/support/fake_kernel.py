@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Interface
 from types import UnionType
 
 from overlayd.dataplane import ownership
@@ -28,12 +28,16 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.port import KernelError, Outcome, Underlay
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
 
 Entry = Address | Neighbour | FdbEntry | BridgeEntry | Route
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
+
+
+UNDERLAYS: Mapping[IpAddress, Underlay] = {IPv4Address("192.0.2.1"): Underlay("eth0", 1500)}
 
 
 class SimulatedCrashError(Exception):
@@ -63,8 +67,8 @@ def _refusal(code: int) -> KernelError:
 class FakeKernel:
     """A host's kernel. `underlays` says which devices of the host hold which address."""
 
-    def __init__(self, underlays: Mapping[IPv4Address, Underlay] | None = None) -> None:
-        self._underlays = dict(underlays or {IPv4Address("192.0.2.1"): Underlay("eth0", 1500)})
+    def __init__(self, underlays: Mapping[IpAddress, Underlay] | None = None) -> None:
+        self._underlays = dict(UNDERLAYS if underlays is None else underlays)
         self._spaces: dict[NamespaceRef, Space] = {}
         self._made = 0
         self._peers: dict[Device, Device] = {}
@@ -84,7 +88,7 @@ class FakeKernel:
         """End a workload; the host's ends of its veth pairs go with it."""
         self._remove_space(NamespaceRef(path))
 
-    def set_underlay(self, address: IPv4Address, underlay: Underlay | None) -> None:
+    def set_underlay(self, address: IpAddress, underlay: Underlay | None) -> None:
         """Give the host an underlay address on a device, or take the address away."""
         self._underlays.pop(address, None)
         if underlay:
@@ -132,7 +136,7 @@ class FakeKernel:
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)
 
-    def underlay(self, address: IPv4Address) -> Underlay:
+    def underlay(self, address: IpAddress) -> Underlay:
         if address not in self._underlays:
             raise NotFound(f"no device of this host has the address {address}")
         return self._underlays[address]
@@ -286,6 +290,7 @@ class FakeKernel:
         before = space.links[link.name]
         if before.up and not link.up:
             space.drop(Neighbour | Route, link.name)
+            space.entries = {key: entry for key, entry in space.entries.items() if not _goes_down(entry, link.name)}
         if before.mac != link.mac:
             space.drop(Neighbour, link.name)
         if before.port and (link.port is None or link.port.master != before.port.master):
@@ -328,9 +333,22 @@ class FakeKernel:
                 raise _refusal(errno.ENETDOWN)
             if isinstance(entry, BridgeEntry) and link.port is None:
                 raise _refusal(errno.EOPNOTSUPP)
+            if isinstance(entry, FdbEntry) and isinstance(link.kind, Vxlan):
+                _check_family(entry, link.kind)
         # What the kernel appends, or learns from us, may be there already.
         repeatable = isinstance(entry, BridgeEntry) or (isinstance(entry, FdbEntry) and entry.mac == FLOOD)
         if entry.key in entries and not replace_it and not repeatable:
             raise _refusal(errno.EEXIST)
         entries[entry.key] = entry
         self._foreign.discard(entry.key)
+
+
+def _check_family(entry: FdbEntry, tunnel: Vxlan) -> None:
+    """Refuse a VTEP that the device cannot send to: it has an address of the other family."""
+    if entry.dst.version != tunnel.local.version:
+        raise _refusal(errno.EAFNOSUPPORT)
+
+
+def _goes_down(entry: Entry, device: InterfaceName) -> bool:
+    """Tell whether an entry is an IPv6 address of a device: it goes when the device goes down."""
+    return isinstance(entry, Address) and entry.dev == device and isinstance(entry.address, IPv6Interface)

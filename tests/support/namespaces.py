@@ -7,7 +7,7 @@ all of it goes when the thread ends.
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -16,6 +16,7 @@ from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.kernel.port import Outcome, Underlay
+from overlayd.model.address import IpAddress
 
 UNDERLAY_DEVICE = "eth0"
 
@@ -88,7 +89,7 @@ class HostedKernel:
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         return self._host.run(self._kernel.apply, plan)
 
-    def underlay(self, address: IPv4Address) -> Underlay:
+    def underlay(self, address: IpAddress) -> Underlay:
         return self._host.run(self._kernel.underlay, address)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What we pack by hand is what pyroute2 reads, attribute by attribute."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -30,6 +30,7 @@ VX, BR = InterfaceName("vx0"), InterfaceName("br0")
 INDEXES = {VX: 7, BR: 8}
 MAC = MacAddress("02:6f:76:00:00:02")
 HOP = IPv4Address("169.254.2.2")
+HOP6 = IPv6Address("fe80::6f76:2")
 
 CASES: list[tuple[Item, Reader, dict[str, object], dict[str, object]]] = [
     (
@@ -73,6 +74,42 @@ CASES: list[tuple[Item, Reader, dict[str, object], dict[str, object]]] = [
         ifaddrmsg,
         {"family": 2, "prefixlen": 32, "index": 8, "scope": 0},
         {"IFA_LOCAL": "169.254.1.1", "IFA_ADDRESS": "169.254.1.1"},
+    ),
+    (
+        Route(NS, IPv6Network("fd00:32:1::/64"), VX, HOP6, 1026),
+        rtmsg,
+        {"family": 10, "dst_len": 64, "table": 254, "proto": 118, "scope": 0, "type": 1, "flags": 0},
+        {"RTA_DST": "fd00:32:1::", "RTA_OIF": 7, "RTA_GATEWAY": str(HOP6), "RTA_PRIORITY": 1026},
+    ),
+    (
+        Route(NS, IPv6Network("fd00:32::5/128"), VX, None, 1024),
+        rtmsg,
+        {"family": 10, "dst_len": 128, "table": 254, "proto": 118, "scope": 253, "type": 1, "flags": 0},
+        {"RTA_DST": "fd00:32::5", "RTA_OIF": 7, "RTA_PRIORITY": 1024},
+    ),
+    (
+        Route(NS, IPv6Network("fd00:32::/48"), None, None, 1 << 31),
+        rtmsg,
+        {"family": 10, "dst_len": 48, "table": 254, "proto": 118, "scope": 0, "type": 7, "flags": 0},
+        {"RTA_DST": "fd00:32::", "RTA_PRIORITY": 1 << 31},
+    ),
+    (
+        Neighbour(NS, VX, HOP6, MAC),
+        ndmsg,
+        {"family": 10, "ifindex": 7, "state": 0x80, "flags": 0},
+        {"NDA_DST": str(HOP6), "NDA_LLADDR": MAC, "NDA_PROTOCOL": 118},
+    ),
+    (
+        FdbEntry(NS, VX, MAC, IPv6Address("2001:db8::2")),
+        ndmsg,
+        {"family": 7, "ifindex": 7, "state": 0x80, "flags": 0x12},
+        {"NDA_LLADDR": MAC, "NDA_DST": "2001:db8::2"},
+    ),
+    (
+        Address(NS, BR, IPv6Interface("fd00:32::1/128")),
+        ifaddrmsg,
+        {"family": 10, "prefixlen": 128, "flags": 2, "index": 8, "scope": 0},
+        {"IFA_LOCAL": "fd00:32::1", "IFA_ADDRESS": "fd00:32::1"},
     ),
 ]
 IDS = [type(item).__name__ for item, *_ in CASES]
