@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
-PACKAGES := etcd-server python3-venv iproute2 iputils-ping ruby systemd
+PACKAGES := etcd-server python3-venv iproute2 iputils-ping nftables ruby systemd
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
 missing = comm -23 <(printf '%s\n' $(1) | sort) \

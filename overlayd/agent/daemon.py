@@ -74,7 +74,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     feed_client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(feed_client.close)
     feed = ClusterFeed(feed_client, cache.load())
-    turn = KernelTurn(LinuxKernel())
+    turn = KernelTurn(LinuxKernel(settings.run_dir / "tables"))
     closing.callback(turn.close)
 
     reconciler = Reconciler(turn, feed, records, Local(identity.id, settings.vxlan_port, settings.resync))

@@ -16,7 +16,7 @@ from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retain
-from overlayd.dataplane.items import Link, Namespace, NamespaceRef, network_namespace
+from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, resolve
 from overlayd.kernel.port import Outcome
@@ -135,7 +135,7 @@ class Reconciler:
             for name, count in unknown.items()
         ]
         kept = {network_namespace(name) for name in unknown}
-        observed = self._turn.kernel.observe((self._turn.kernel.namespaces() | networks) - kept)
+        observed = self._turn.kernel.observe((self._turn.kernel.namespaces() | networks | {HOST}) - kept)
         if not may_delete:
             desired = retain(desired, observed)
         return Draft(diff(desired, observed), names, tuple(problems))

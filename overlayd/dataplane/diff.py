@@ -16,6 +16,7 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    NftTable,
     Other,
     Route,
     State,
@@ -27,7 +28,16 @@ from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.model.ids import InterfaceName
 
 _LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3, Other: 3}
-_ITEM_RANK: dict[type, int] = {Namespace: 0, Link: 1, Address: 2, Neighbour: 3, FdbEntry: 3, BridgeEntry: 3, Route: 4}
+_ITEM_RANK: dict[type, int] = {
+    Namespace: 0,
+    Link: 1,
+    Address: 2,
+    Neighbour: 3,
+    FdbEntry: 3,
+    BridgeEntry: 3,
+    Route: 4,
+    NftTable: 5,
+}
 
 Sandbox = tuple[NamespaceRef, InterfaceName]
 """A device in a workload's namespace: where the far end of a veth pair is."""
@@ -37,14 +47,15 @@ def diff(desired: State, observed: State) -> Plan:
     """Return the operations that turn the observed into the desired state.
 
     The order is one table: namespaces and links that must go (what hangs on them goes with them), then additions and
-    changes as namespace → link → address → neighbour and FDB → route, then the other deletions, reversed. So a route is
-    never there without its neighbour and FDB entry, and a block that moves to another host is routed at every moment.
+    changes as namespace → link → address → neighbour and FDB → route → nft table, then the other deletions, reversed.
+    So a route is never there without its neighbour and FDB entry, and a block that moves to another host is routed at
+    every moment.
 
     Sandboxes are not observed: the items of a sandbox are planned exactly when the host's end of its veth pair is
     created or changed. The host's end is set up after all of them, so that an interrupted attachment is seen as one.
     """
     sandboxes = _sandboxes(desired)
-    wanted = frozenset(item for item in desired if ownership.is_network_namespace(item.ns))
+    wanted = frozenset(item for item in desired if ownership.is_observed(item.ns))
     # Almost all of a large state is as it should be: only the differences are keyed, ordered and looked at.
     missing = {item.key: item for item in wanted - observed}
     surplus = {item.key: item for item in observed - wanted}
@@ -63,14 +74,19 @@ def diff(desired: State, observed: State) -> Plan:
 
 
 def retain(desired: State, observed: State) -> State:
-    """Return the desired state that also keeps everything observed: for the time before the feed is in sync."""
-    keys = {item.key for item in desired}
-    return desired | {item for item in observed if item.key not in keys}
+    """Return the desired state that also keeps everything observed: for the time before the feed is in sync.
+
+    The list of known VTEPs stays as it is, since it is deleted from by replacing it.
+    """
+    kept = {item.key for item in observed if isinstance(item, NftTable) and item.name == ownership.VXLAN_TABLE}
+    wanted = {item for item in desired if item.key not in kept}
+    keys = {item.key for item in wanted}
+    return frozenset(wanted | {item for item in observed if item.key not in keys})
 
 
 def _sandboxes(desired: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
     found: dict[Sandbox, list[Item]] = defaultdict(list)
-    for item in sorted((item for item in desired if not ownership.is_network_namespace(item.ns)), key=_rank):
+    for item in sorted((item for item in desired if not ownership.is_observed(item.ns)), key=_rank):
         name = item.name if isinstance(item, Link) else getattr(item, "dev", None)
         if name is not None:
             found[(item.ns, name)].append(item)
@@ -107,7 +123,7 @@ def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
     if (Namespace, item.ns) in gone:
         return True
     match item:
-        case Link():
+        case Link() | NftTable():
             return False
         case BridgeEntry(bridge=bridge, dev=dev):
             return (Link, item.ns, dev) in gone or (Link, item.ns, bridge) in gone

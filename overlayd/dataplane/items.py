@@ -6,6 +6,7 @@ alone, any other path is the *sandbox* of a workload.
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NewType
 
 from overlayd.model.address import IpAddress, IpInterface, IpNetwork
@@ -15,6 +16,9 @@ NamespaceRef = NewType("NamespaceRef", str)
 """The absolute path of a network namespace file."""
 
 NETWORK_NAMESPACES = "/run/netns/ov-"
+HOST = NamespaceRef("/proc/thread-self/ns/net")
+"""The host's own namespace, as the thread that works with the kernel sees it."""
+
 FLOOD = MacAddress("00:00:00:00:00:00")
 """The MAC of the VXLAN driver's default entries, where broadcast and multicast go (linux/vxlan: all_zeros_mac)."""
 
@@ -196,7 +200,29 @@ class Route:
         return (Route, self.ns, self.dst, self.metric)
 
 
-Item = Namespace | Link | Address | Neighbour | FdbEntry | BridgeEntry | Route
+class NftFamily(StrEnum):
+    """Which packets a table of nftables sees: those that IP handles, or those that a bridge forwards."""
+
+    INET = "inet"
+    BRIDGE = "bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class NftTable:
+    """A whole table of nftables, which is ours alone: `text` is what ``nft -f`` makes it of."""
+
+    ns: NamespaceRef
+    family: NftFamily
+    name: str
+    text: str
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace, family and name."""
+        return (NftTable, self.ns, self.family, self.name)
+
+
+Item = Namespace | Link | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
 
 State = frozenset[Item]
 """Desired or observed: a set of items, at most one for each key."""

@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address
 
 from overlayd.dataplane.items import (
+    HOST,
     NETWORK_NAMESPACES,
     Address,
     BridgeEntry,
@@ -12,6 +13,7 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    NftTable,
     Route,
 )
 from overlayd.model.ids import InterfaceName, MacAddress
@@ -29,6 +31,10 @@ GATEWAY = IPv4Address("169.254.1.1")
 
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
 """The MAC that goes with host number 0, which no host has: the same gateway for containers on every host."""
+
+TABLE = "overlayd"
+VXLAN_TABLE = "overlayd_vxlan"
+"""The names of our tables of nftables: the first one of any namespace, the second one of the host's own."""
 
 SYSCTLS = (
     "net.ipv4.ip_forward",
@@ -54,6 +60,11 @@ def is_network_namespace(ns: NamespaceRef) -> bool:
     return ns.startswith(NETWORK_NAMESPACES)
 
 
+def is_observed(ns: NamespaceRef) -> bool:
+    """Tell whether anything of ours is looked for in a namespace: in those of networks, and in the host's own."""
+    return ns == HOST or is_network_namespace(ns)
+
+
 def owns_link(name: str) -> bool:
     """Tell whether a device of one of our namespaces is ours, by its name."""
     return name in {LOOPBACK, VXLAN, BRIDGE} or name.startswith(VETH_PREFIX)
@@ -65,9 +76,21 @@ def owns(item: Item) -> bool:
     Routes and neighbours are recognised by `PROTOCOL` and FDB entries by NTF_EXT_LEARNED already where they are read;
     here decide the namespace, the device and the address.
     """
-    if not is_network_namespace(item.ns):
-        return False
+    if item.ns == HOST:
+        return isinstance(item, NftTable) and _owns_table(item)
+    return is_network_namespace(item.ns) and _owns_inside(item)
+
+
+def _owns_table(table: NftTable) -> bool:
+    return table.name in {TABLE, VXLAN_TABLE}
+
+
+def _owns_inside(item: Item) -> bool:
     match item:
+        case Namespace():
+            return True
+        case NftTable():
+            return _owns_table(item)
         case Link(name=name):
             return owns_link(name)
         case Address(dev=dev, address=address):
@@ -76,5 +99,3 @@ def owns(item: Item) -> bool:
             return owns_link(dev)
         case Route(dev=dev):
             return dev is None or owns_link(dev)
-        case Namespace():
-            return True

@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 from overlayd.dataplane.items import (
     FLOOD,
+    HOST,
     Address,
     Bridge,
     BridgeEntry,
@@ -16,6 +17,7 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    NftTable,
     Route,
     Veth,
     Vxlan,
@@ -44,6 +46,8 @@ def added(item: Item) -> str:
             return "; ".join([f"ip netns add {_short(item.ns)}", *_sysctls(item)])
         case Link():
             return _link_added(item)
+        case NftTable():
+            return _table(item)
         case FdbEntry(mac=mac):
             return _entry(item, "append" if mac == FLOOD else "add")
         case _:
@@ -57,6 +61,8 @@ def changed(item: Item, before: Item) -> str:
             return "; ".join(_sysctls(item))
         case Link(), Link():
             return _link_changed(item, before)
+        case NftTable(), _:
+            return _table(item)
         case _:
             return _entry(item, "replace")
 
@@ -68,12 +74,30 @@ def deleted(item: Item) -> str:
             return f"ip netns del {_short(item.ns)}"
         case Link():
             return f"{_ip(item.ns)} link del {item.name}"
+        case NftTable():
+            return f"{_inside(item.ns)}nft delete table {item.family} {item.name}"
         case _:
             return _entry(item, "del")
 
 
+def _inside(ns: NamespaceRef) -> str:
+    """Return what a command begins with to run in a namespace; nothing for the host's own."""
+    return "" if ns == HOST else f"nsenter --net={ns} "
+
+
+def _table(table: NftTable) -> str:
+    """Return the command that replaces a table as a whole, or makes it."""
+    return f"{_inside(table.ns)}nft -f - <<'END'\n{replacement(table)}END"
+
+
+def replacement(table: NftTable) -> str:
+    """Return what ``nft -f`` executes to replace a table, or make it, in one transaction."""
+    name = f"{table.family} {table.name}"
+    return f"table {name}\ndelete table {name}\n{table.text}"
+
+
 def _sysctls(namespace: Namespace) -> list[str]:
-    enter = f"nsenter --net={namespace.ns} sysctl -w"
+    enter = f"{_inside(namespace.ns)}sysctl -w"
     return [f"{enter} {name}={value}" for name, value in sorted(namespace.sysctls)]
 
 
@@ -142,7 +166,7 @@ def _entry(item: Item, verb: str) -> str:
             return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} master static extern_learn"
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
-        case Namespace() | Link():
+        case Namespace() | Link() | NftTable():
             return ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from overlayd.dataplane import ownership
+from overlayd.dataplane import firewall, ownership
 from overlayd.dataplane.items import (
     FLOOD,
     Address,
@@ -89,15 +89,20 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
     for block in cluster.blocks.values():
         blocks.setdefault(block.network, []).append(block)
     items: list[Item] = []
+    joined: list[Network] = []
     for network in cluster.networks.values():
         held = blocks.get(network.name, [])
         if any(block.host == site.host for block in held):
+            joined.append(network)
             items.extend(_network(network, host, site))
             items.extend(_remote_hosts(network, held, cluster, site))
             for endpoint in local:
                 if endpoint.network == network.name:
                     items.extend(resolve_endpoint(network, endpoint, site.mtu))
             items.extend(_remote_endpoints(network, cluster, site))
+    if joined:
+        vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
+        items.append(firewall.vxlan_table((network.vni for network in joined), vteps, site.vxlan_port))
     return _one_for_each_key(items)
 
 

@@ -4,12 +4,13 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef
+from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef, NftTable
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel import entries, namespaces, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.links import Links
+from overlayd.kernel.nft import Tables
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.kernel.sockets import Sockets, descriptor, free_devices
 
@@ -23,8 +24,9 @@ _Execute = Callable[["Application", NamespaceRef, Sequence[Op]], _Errors]
 class Application:
     """The execution of one plan."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, tables: Tables) -> None:
         self._sockets = sockets
+        self._tables = tables
         self._indexes = Indexes(sockets)
         self._links = Links(sockets, self._indexes)
         self._failures = Failures()
@@ -92,6 +94,15 @@ class Application:
                 self._enforce(ns, values)
         return {}
 
+    def table(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Make, replace or delete one table of nftables."""
+        match ops:
+            case [Delete(item=NftTable() as table)]:
+                self._tables.delete(table)
+            case [Add(item=NftTable() as table) | Change(item=NftTable() as table)]:
+                self._tables.put(table)
+        return {}
+
     @staticmethod
     def _enforce(ns: NamespaceRef, values: sysctls.Values) -> None:
         with descriptor(ns) as fd:
@@ -126,6 +137,8 @@ def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
             return (Application.namespace, ns)
         case Link(ns=ns):
             return (Application.link_deletions if isinstance(op, Delete) else Application.link, ns)
+        case NftTable(ns=ns):
+            return (Application.table, ns)
         case entry:
             return (Application.entries, entry.ns)
 

@@ -2,11 +2,12 @@
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import Item, Link, Namespace, NamespaceRef, State
+from overlayd.dataplane.items import Item, Link, Namespace, NamespaceRef, NftTable, State
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import decode, encode, encode_link, sysctls
+from overlayd.kernel import decode, encode, encode_link, nft, sysctls
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import identity, listed
 from overlayd.kernel.netlink import Netlink
@@ -20,8 +21,10 @@ from overlayd.model.ids import InterfaceName
 class LinuxKernel:
     """The kernel, seen from the network namespace of the thread that makes this. That thread makes every call."""
 
-    def __init__(self) -> None:
+    def __init__(self, tables: Path = nft.DIRECTORY) -> None:
+        """Remember below the directory `tables`, which does not outlive the boot, how our nft tables look."""
         self._sockets = Sockets()
+        self._tables = nft.Tables(tables)
 
     def namespaces(self) -> frozenset[NamespaceRef]:
         """Return the network namespaces on this host that are ours by name."""
@@ -34,7 +37,7 @@ class LinuxKernel:
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
         self._sockets.discard_stale()
-        found = (item for ns in namespaces if identity(ns) for item in self._read(ns, ownership.owns_link))
+        found = (item for ns in namespaces if identity(ns) for item in self._read_ours(ns))
         return frozenset(item for item in found if ownership.owns(item))
 
     def missing(self, items: State) -> State:
@@ -47,6 +50,11 @@ class LinuxKernel:
             )
         finally:
             self._sockets.leave_sandbox()
+
+    def _read_ours(self, ns: NamespaceRef) -> Iterator[Item]:
+        if ownership.is_network_namespace(ns):
+            yield from self._read(ns, ownership.owns_link)
+        yield from self._tables.observe(ns)
 
     def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
@@ -65,7 +73,7 @@ class LinuxKernel:
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
         self._sockets.discard_stale()
-        return Application(self._sockets).run(plan)
+        return Application(self._sockets, self._tables).run(plan)
 
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
@@ -84,7 +92,7 @@ class LinuxKernel:
 
 def _device(item: Item) -> InterfaceName | None:
     match item:
-        case Namespace():
+        case Namespace() | NftTable():
             return None
         case Link(name=name):
             return name

@@ -68,9 +68,9 @@ class Transport(Protocol):
         """Close the socket."""
 
 
-def open_socket() -> socket.socket:
+def open_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     """Return a netlink socket of the network namespace in which the calling thread is now."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.items import Item, Link, Loopback, NamespaceRef, State
+from overlayd.dataplane.items import HOST, Item, Link, Loopback, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.port import Kernel
@@ -39,7 +39,7 @@ class World(Protocol):
 
 def observed(world: World) -> State:
     """Return all that is ours."""
-    return world.kernel.observe(world.kernel.namespaces())
+    return world.kernel.observe(world.kernel.namespaces() | {HOST})
 
 
 class FakeWorld:
@@ -106,7 +106,7 @@ def enforce(world: World, desired: State) -> Plan:
 
 def owned(state: State) -> State:
     """Return the part of a state that is in our own namespaces: sandboxes are not observed."""
-    return frozenset(item for item in state if ownership.is_network_namespace(item.ns))
+    return frozenset(item for item in state if ownership.is_observed(item.ns))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import (
     FLOOD,
+    HOST,
     Address,
     Bridge,
     BridgeEntry,
@@ -20,6 +21,8 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    NftFamily,
+    NftTable,
     Route,
     Veth,
     VethPeer,
@@ -70,6 +73,11 @@ ADDRESS6 = Address(NS, VX, IPv6Interface("fe80::1/128"))
 VIA6 = Route(NS, IPv6Network("fd00:32:0:1::/64"), VX, NEIGHBOUR6.address, 1026)
 DIRECT6 = Route(NS, IPv6Network("fd00:32::2/128"), VX, None, 1024)
 UNREACHABLE6 = Route(NS, IPv6Network("fd00:32::/48"), None, None, 1 << 31)
+
+TABLE = NftTable(NS, NftFamily.INET, ownership.TABLE, "table inet overlayd {\n\tchain empty {\n\t}\n}\n")
+OTHER_TEXT = "table inet overlayd {\n\tcounter seen { }\n}\n"
+HOST_TABLE = replace(TABLE, ns=HOST)
+BRIDGE_TABLE = NftTable(NS, NftFamily.BRIDGE, ownership.TABLE, "table bridge overlayd {\n}\n")
 
 BASE: list[Item] = [NAMESPACE, LOOPBACK, BRIDGE, VXLAN]
 PORTED: list[Item] = [NAMESPACE, LOOPBACK, BRIDGE, replace(VXLAN, port=PORT)]
@@ -122,6 +130,9 @@ ITEMS: list[tuple[list[Item], Item]] = [
     (BASE, DIRECT6),
     (BASE, UNREACHABLE6),
     (BASE, replace(UNREACHABLE6, dst=IPv6Network("::/0"))),
+    ([NAMESPACE], TABLE),
+    ([NAMESPACE, TABLE], BRIDGE_TABLE),
+    ([], HOST_TABLE),
 ]
 each_item = pytest.mark.parametrize(("needed", "item"), ITEMS, ids=lambda value: type(value).__name__)
 
@@ -140,8 +151,8 @@ def test_an_item_that_was_added_is_observed_and_one_that_was_deleted_is_not(
 
 
 LOOPBACK_DOWN = replace(LOOPBACK, up=False)
-REPEATABLE = (BRIDGE_ENTRY, FLOOD_ENTRY, replace(FDB_ENTRY6, mac=FLOOD))
-"""What the bridge learns from us, and what is appended, the kernel takes twice."""
+REPEATABLE = (BRIDGE_ENTRY, FLOOD_ENTRY, replace(FDB_ENTRY6, mac=FLOOD), TABLE, BRIDGE_TABLE, HOST_TABLE)
+"""What the bridge learns from us, what is appended, and a table that is replaced anyway, the kernel takes twice."""
 
 
 @each_item
@@ -179,6 +190,8 @@ CHANGES: list[tuple[list[Item], Item, Item]] = [
     (BASE, VIA6, replace(VIA6, via=IPv6Address("fe80::6f76:9"))),
     (BASE, VIA6, replace(VIA6, via=None)),
     (BASE, VIA6, replace(VIA6, dev=None, via=None)),
+    ([NAMESPACE, BRIDGE_TABLE], TABLE, replace(TABLE, text=OTHER_TEXT)),
+    ([], HOST_TABLE, replace(HOST_TABLE, text=OTHER_TEXT)),
 ]
 
 
@@ -277,6 +290,7 @@ REFUSALS: list[tuple[list[Item], Item, int]] = [
     ([NAMESPACE, LOOPBACK, replace(VXLAN, up=False)], VIA6, errno.ENETDOWN),
     (BASE, FDB_ENTRY6, errno.EAFNOSUPPORT),
     (OVER_IPV6, FDB_ENTRY, errno.EAFNOSUPPORT),
+    ([], TABLE, errno.ENOENT),
 ]
 
 

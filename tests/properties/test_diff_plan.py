@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import (
+    HOST,
     Bridge,
     FdbEntry,
     Item,
@@ -35,18 +36,18 @@ def desired_by(scene: Scene) -> State:
 def kernel_for(*states: State) -> FakeKernel:
     """Return a kernel on which the workloads of all these states run."""
     kernel = FakeKernel()
-    for sandbox in {item.ns for state in states for item in state if not ownership.is_network_namespace(item.ns)}:
+    for sandbox in {item.ns for state in states for item in state if not ownership.is_observed(item.ns)}:
         kernel.add_sandbox(sandbox)
     return kernel
 
 
 def observed(kernel: FakeKernel) -> State:
-    return kernel.observe(kernel.namespaces())
+    return kernel.observe(kernel.namespaces() | {HOST})
 
 
 def owned(state: State) -> State:
     """Return the part of a state that is in our own namespaces: sandboxes are not observed."""
-    return frozenset(item for item in state if ownership.is_network_namespace(item.ns))
+    return frozenset(item for item in state if ownership.is_observed(item.ns))
 
 
 def plan(desired: State, kernel: FakeKernel) -> Plan:

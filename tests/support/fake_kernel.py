@@ -10,6 +10,7 @@ from types import UnionType
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import (
     FLOOD,
+    HOST,
     Address,
     BridgeEntry,
     FdbEntry,
@@ -19,6 +20,7 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    NftTable,
     Route,
     State,
     Veth,
@@ -32,7 +34,7 @@ from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
 
-Entry = Address | Neighbour | FdbEntry | BridgeEntry | Route
+Entry = Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
 
@@ -56,8 +58,14 @@ class Space:
     def drop(self, kinds: type[Entry] | UnionType, device: InterfaceName) -> None:
         """Remove the entries of some kinds that hang on a device."""
         self.entries = {
-            key: entry for key, entry in self.entries.items() if not (isinstance(entry, kinds) and entry.dev == device)
+            key: entry
+            for key, entry in self.entries.items()
+            if not (isinstance(entry, kinds) and _device(entry) == device)
         }
+
+
+def _device(entry: Entry) -> InterfaceName | None:
+    return None if isinstance(entry, NftTable) else entry.dev
 
 
 def _refusal(code: int) -> KernelError:
@@ -71,6 +79,7 @@ class FakeKernel:
         self._underlays = dict(UNDERLAYS if underlays is None else underlays)
         self._spaces: dict[NamespaceRef, Space] = {}
         self._made = 0
+        self._make_space(HOST)
         self._peers: dict[Device, Device] = {}
         self._foreign: set[Key] = set()
         self._refuse_next: int | None = None
@@ -146,7 +155,8 @@ class FakeKernel:
 
     def _ours(self, ns: NamespaceRef) -> Iterator[Item]:
         space = self._spaces[ns]
-        yield Namespace(ns, space.sysctls)
+        if ownership.is_network_namespace(ns):
+            yield Namespace(ns, space.sysctls)
         yield from (link for link in space.links.values() if ownership.owns(link))
         for key, entry in space.entries.items():
             if key not in self._foreign and ownership.owns(entry):
@@ -320,15 +330,15 @@ class FakeKernel:
                 raise _refusal(errno.EOPNOTSUPP)
             case Link(ns=ns, name=name):
                 self._remove_link((ns, name))
-            case Neighbour():
+            case Neighbour() | NftTable():
                 del self._spaces[item.ns].entries[item.key]
             case _ if there == item:
                 del self._spaces[item.ns].entries[item.key]
 
     def _put(self, entry: Entry, *, replace_it: bool) -> None:
         entries = self._space(entry.ns).entries
-        if entry.dev is not None:
-            link = self._link(entry.ns, entry.dev)
+        if (dev := _device(entry)) is not None:
+            link = self._link(entry.ns, dev)
             if isinstance(entry, Route) and not link.up:
                 raise _refusal(errno.ENETDOWN)
             if isinstance(entry, BridgeEntry) and link.port is None:
@@ -336,7 +346,7 @@ class FakeKernel:
             if isinstance(entry, FdbEntry) and isinstance(link.kind, Vxlan):
                 _check_family(entry, link.kind)
         # What the kernel appends, or learns from us, may be there already.
-        repeatable = isinstance(entry, BridgeEntry) or (isinstance(entry, FdbEntry) and entry.mac == FLOOD)
+        repeatable = isinstance(entry, BridgeEntry | NftTable) or (isinstance(entry, FdbEntry) and entry.mac == FLOOD)
         if entry.key in entries and not replace_it and not repeatable:
             raise _refusal(errno.EEXIST)
         entries[entry.key] = entry

@@ -16,6 +16,7 @@ from overlayd.dataplane.items import (
     Link,
     Namespace,
     Neighbour,
+    NftTable,
     Other,
     Route,
     State,
@@ -75,7 +76,7 @@ def test_a_first_start_adds_every_item_once(known: Cluster) -> None:
 
 @BOTH
 def test_additions_go_from_the_namespace_to_the_routes(known: Cluster) -> None:
-    order = {Namespace: 0, Link: 1, Address: 2, Neighbour: 3, FdbEntry: 3, BridgeEntry: 3, Route: 4}
+    order = {Namespace: 0, Link: 1, Address: 2, Neighbour: 3, FdbEntry: 3, BridgeEntry: 3, Route: 4, NftTable: 5}
     ranks = [order[type(op.item)] for op in diff(desired(known), frozenset())]
     assert ranks == sorted(ranks)
     assert {0, 1, 3} <= set(ranks)
@@ -89,13 +90,14 @@ def test_a_bridge_comes_before_its_ports() -> None:
 def test_deletions_go_from_the_route_to_what_it_needs() -> None:
     gone = [RecordKey.of(record) for record in (clusters.host(3), clusters.block(3, "10.32.2.0/24"))]
     plan = diff(desired(ROUTED.changed(Revision(2), deletes=gone)), observed(desired(ROUTED)))
-    assert [(type(op), type(op.item)) for op in plan] == [(Delete, Route), (Delete, Neighbour), (Delete, FdbEntry)]
+    gone_with_it = [(Delete, Route), (Delete, Neighbour), (Delete, FdbEntry)]
+    assert [(type(op), type(op.item)) for op in plan] == [(Change, NftTable), *gone_with_it]
 
 
 @BOTH
 def test_a_namespace_that_goes_takes_everything_with_it(known: Cluster) -> None:
     before = observed(desired(known, clusters.endpoint(1, "web", "10.32.0.2")))
-    assert diff(frozenset(), before) == Plan((Delete(one(before, Namespace)),))
+    assert diff(frozenset(), before) == Plan((Delete(one(before, Namespace)), Delete(one(before, NftTable))))
 
 
 def test_a_link_that_goes_takes_what_hangs_on_it() -> None:
@@ -189,4 +191,11 @@ def test_before_the_feed_is_in_sync_things_are_added_and_changed() -> None:
     plan = diff(retain(after, before - {missing} | {extra}), before - {missing} | {extra})
     assert [type(op) for op in plan] == [Change, Add]
     assert [type(op.item) for op in plan] == [FdbEntry, Route]
-    assert retain(after, before - {missing} | {extra}) == after | {extra}
+    vteps, wanted_vteps = one(before, NftTable), one(after, NftTable)
+    assert retain(after, before - {missing} | {extra}) == after - {wanted_vteps} | {vteps, extra}
+
+
+def test_the_list_of_known_vteps_is_made_before_the_feed_is_in_sync_and_does_not_shrink() -> None:
+    without = desired(ROUTED.changed(Revision(2), deletes=[RecordKey.of(clusters.host(3))]))
+    assert one(retain(without, frozenset()), NftTable) == one(without, NftTable)
+    assert one(retain(without, observed(desired(ROUTED))), NftTable) == one(desired(ROUTED), NftTable)

@@ -6,6 +6,7 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import (
+    HOST,
     Address,
     BridgeEntry,
     FdbEntry,
@@ -14,6 +15,8 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     Neighbour,
+    NftFamily,
+    NftTable,
     Other,
     Route,
 )
@@ -67,6 +70,9 @@ def test_a_device_is_ours_by_its_name(name: str, ours: bool) -> None:  # noqa: F
         BridgeEntry(OURS, ownership.BRIDGE, MAC, VX0),
         Route(OURS, NET, VX0, IP, 7),
         Route(OURS, NET, None, None, 7),
+        NftTable(OURS, NftFamily.INET, "overlayd", ""),
+        NftTable(HOST, NftFamily.INET, "overlayd", ""),
+        NftTable(HOST, NftFamily.INET, "overlayd_vxlan", ""),
     ],
 )
 def test_entries_on_our_devices_are_ours(item: Item) -> None:
@@ -83,6 +89,10 @@ def test_entries_on_our_devices_are_ours(item: Item) -> None:
         FdbEntry(OURS, ETH0, MAC, IP),
         BridgeEntry(OURS, ownership.BRIDGE, MAC, ETH0),
         Route(OURS, NET, ETH0, IP, 7),
+        Route(HOST, NET, VX0, IP, 7),
+        Link(HOST, VX0, Other("vxlan"), MAC, 1450),
+        NftTable(OURS, NftFamily.INET, "filter", ""),
+        NftTable(HOST, NftFamily.INET, "firewalld", ""),
     ],
 )
 def test_addresses_of_others_and_entries_on_their_devices_are_foreign(item: Item) -> None:
@@ -93,7 +103,7 @@ def test_addresses_of_others_and_entries_on_their_devices_are_foreign(item: Item
 def test_all_that_is_desired_in_our_namespaces_is_ours_and_nothing_in_a_sandbox(topology: Topology) -> None:
     web = clusters.endpoint(1, "web", "10.32.0.2")
     for item in resolve(clusters.example(topology), clusters.site(), [web]):
-        assert ownership.owns(item) is ownership.is_network_namespace(item.ns)
+        assert ownership.owns(item) is ownership.is_observed(item.ns)
 
 
 def test_a_hosts_end_is_named_for_container_and_interface() -> None:

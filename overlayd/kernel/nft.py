@@ -1,0 +1,263 @@
+"""Tables of nftables: replaced by the `nft` program in one transaction, and looked at only after somebody changed one.
+
+The kernel counts the transactions of each namespace (its *generation*). What a table looked like when we made it is
+remembered with that number, in a file too: after a restart nothing is listed, and nothing written, unless somebody
+changed something. Names are those of linux/netfilter/nf_tables.h.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Self
+
+from overlayd.dataplane import ownership, render
+from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
+from overlayd.kernel import namespaces
+from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, open_socket
+from overlayd.kernel.port import KernelError
+
+DIRECTORY = Path("/run/overlayd/tables")
+
+_NETLINK_NETFILTER = 12
+_NFNL_SUBSYS_NFTABLES = 10 << 8
+_NFT_MSG_GETTABLE = _NFNL_SUBSYS_NFTABLES | 1
+_NFT_MSG_GETGEN = _NFNL_SUBSYS_NFTABLES | 16
+_NFTA_TABLE_NAME, _NFTA_GEN_ID = 1, 1
+_NFGENMSG = struct.Struct("=BBH")
+_ATTRIBUTE = struct.Struct("=HH")
+_NLA_TYPE_MASK = 0x3FFF
+_FAMILIES = {1: NftFamily.INET, 7: NftFamily.BRIDGE}
+"""Numbers of linux/netfilter.h: NFPROTO_INET, NFPROTO_BRIDGE."""
+
+_NO_NFTABLES = frozenset({errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL})
+"""What a kernel answers that was built without nfnetlink or nf_tables: then there is nothing to see."""
+
+_SO_NETNS_COOKIE = 71
+_TIMEOUT = 30.0
+_COUNTER = re.compile(r"\bcounter (?P<name>\w+) \{\s*packets (?P<packets>\d+) bytes (?P<bytes>\d+)")
+
+_TableKey = tuple[NftFamily, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A table as of some generation: the text that it stands for, and a digest of the kernel's own listing."""
+
+    text: str
+    listing: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Our tables of one namespace as of a generation. The cookie is the namespace's, which is never used again."""
+
+    cookie: int
+    generation: int
+    tables: Mapping[_TableKey, _Known]
+
+
+class Tables:
+    """Our tables in every namespace. Each method enters the namespace for the time of its work.
+
+    `directory` is where they are remembered; it must not outlive the boot.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seen: dict[NamespaceRef, _Seen] = {}
+
+    def observe(self, ns: NamespaceRef) -> Iterator[NftTable]:
+        """Yield our tables of a namespace; one that is not as we made it has the kernel's listing for its text."""
+        try:
+            with _Inside(ns) as inside:
+                seen = self._seen_in(ns)
+                if seen is None or (seen.cookie, seen.generation) != (inside.cookie, inside.generation()):
+                    seen = _look(inside, seen)
+                    self._keep(ns, seen)
+        except KernelError as error:
+            if error.errno not in _NO_NFTABLES:
+                raise
+            return
+        for (family, name), known in seen.tables.items():
+            yield NftTable(ns, family, name, known.text)
+
+    def put(self, table: NftTable) -> None:
+        """Make a table, or replace the one that is there. Its counters go on counting."""
+        key = (table.family, table.name)
+        with _Inside(table.ns) as inside:
+            seen = self._seen_in(table.ns)
+            before = inside.generation()
+            inside.run("-f", "-", stdin=render.replacement(replace(table, text=_counted(table, inside))))
+            after = inside.generation()
+            known = _look(inside, seen).tables
+            # With another writer in between nobody can tell whose rules are there: it is made again.
+            listing = known[key].listing if key in known and after == before + 1 else ""
+            self._keep(table.ns, _Seen(inside.cookie, after, {**known, key: _Known(table.text, listing)}))
+
+    def delete(self, table: NftTable) -> None:
+        """Remove a table; one that is gone already is no failure."""
+        name = f"{table.family} {table.name}"
+        with _Inside(table.ns) as inside:
+            inside.run("-f", "-", stdin=f"table {name}\ndelete table {name}\n")
+        self._seen.pop(table.ns, None)
+        self._path(table.ns).unlink(missing_ok=True)
+
+    def _seen_in(self, ns: NamespaceRef) -> _Seen | None:
+        if ns not in self._seen and (stored := _read(self._path(ns))):
+            self._seen[ns] = stored
+        return self._seen.get(ns)
+
+    def _keep(self, ns: NamespaceRef, seen: _Seen) -> None:
+        if self._seen.get(ns) == seen:
+            return
+        self._seen[ns] = seen
+        path = self._path(ns)
+        if seen.tables:
+            _write(path, seen)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _path(self, ns: NamespaceRef) -> Path:
+        name = PurePath(ns).name if ownership.is_network_namespace(ns) else "host"
+        return self._directory / f"{name}.json"
+
+
+class _Inside:
+    """A namespace while the calling thread is in it, as a context manager."""
+
+    def __init__(self, ns: NamespaceRef) -> None:
+        self._ns = ns
+        self._leaving = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as failure:
+            fd = namespaces.open_namespace(self._ns)
+            failure.callback(os.close, fd)
+            failure.enter_context(namespaces.entered(fd))
+            channel = open_socket(_NETLINK_NETFILTER)
+            failure.callback(channel.close)
+            self.cookie = _cookie(channel)
+            self._netlink = Netlink(channel)
+            self._leaving = failure.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._leaving.close()
+
+    def generation(self) -> int:
+        """Return how many transactions this namespace has seen."""
+        answer = self._netlink.get(_request(_NFT_MSG_GETGEN))
+        return int.from_bytes(_attribute(answer, _NFTA_GEN_ID))
+
+    def names(self) -> list[_TableKey]:
+        """Return the family and the name of each table that is ours."""
+        found = []
+        for payload in self._netlink.dump(_request(_NFT_MSG_GETTABLE, NLM_F_DUMP)):
+            family = _FAMILIES.get(payload[0])
+            name = _attribute(payload, _NFTA_TABLE_NAME).rstrip(b"\0").decode()
+            if family and name in {ownership.TABLE, ownership.VXLAN_TABLE}:
+                found.append((family, name))
+        return found
+
+    def run(self, *arguments: str, stdin: str = "") -> str:
+        """Run `nft`; return what it prints, or raise `KernelError` with its first words."""
+        try:
+            done = subprocess.run(
+                ["nft", *arguments],  # noqa: S607 - the administrator's PATH decides
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_TIMEOUT,
+            )
+        except FileNotFoundError:
+            raise KernelError(errno.ENOENT, "there is no program nft (Debian package nftables)") from None
+        except subprocess.TimeoutExpired:
+            raise KernelError(errno.ETIMEDOUT, f"nft took more than {_TIMEOUT:.0f} s") from None
+        if done.returncode:
+            first = next(iter(done.stderr.splitlines()), f"ended with {done.returncode}")
+            raise KernelError(errno.EINVAL, f"nft: {first}")
+        return done.stdout
+
+
+def _look(inside: _Inside, before: _Seen | None) -> _Seen:
+    """List our tables. One that looks as it did still stands for the text that it was made of."""
+    generation = inside.generation()
+    tables = {}
+    for family, name in inside.names():
+        listing = inside.run("-s", "list", "table", family, name)
+        digest = hashlib.blake2s(listing.encode()).hexdigest()
+        known = before.tables.get((family, name)) if before and before.cookie == inside.cookie else None
+        tables[(family, name)] = known if known and known.listing == digest else _Known(listing, digest)
+    return _Seen(inside.cookie, generation, tables)
+
+
+def _counted(table: NftTable, inside: _Inside) -> str:
+    """Return the table's text with its named counters set to what they have counted so far."""
+    if "counter " not in table.text or (table.family, table.name) not in inside.names():
+        return table.text
+    listed = inside.run("list", "counters", "table", table.family, table.name)
+    text = table.text
+    for found in _COUNTER.finditer(listed):
+        values = f"packets {found['packets']} bytes {found['bytes']}"
+        text = text.replace(f"counter {found['name']} {{ }}", f"counter {found['name']} {{ {values} }}")
+    return text
+
+
+def _cookie(channel: socket.socket) -> int:
+    """Return the cookie of a socket's namespace (since Linux 5.14), else something that no other socket has."""
+    try:
+        return int.from_bytes(channel.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+    except OSError:
+        return int.from_bytes(os.urandom(8))
+
+
+def _request(kind: int, flags: int = 0) -> bytes:
+    body = _NFGENMSG.pack(socket.AF_UNSPEC, 0, 0)
+    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
+
+
+def _attribute(payload: bytes, wanted: int) -> bytes:
+    offset = _NFGENMSG.size
+    while offset < len(payload):
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if kind & _NLA_TYPE_MASK == wanted:
+            return payload[offset + _ATTRIBUTE.size : offset + length]
+        offset += (length + 3) & ~3
+    return b""
+
+
+def _read(path: Path) -> _Seen | None:
+    """Return what an agent before this one remembered; None when there is nothing of use."""
+    try:
+        stored = json.loads(path.read_bytes())
+        tables = {
+            (NftFamily(each["family"]), str(each["name"])): _Known(str(each["text"]), str(each["listing"]))
+            for each in stored["tables"]
+        }
+        return _Seen(int(stored["cookie"]), int(stored["generation"]), tables)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, seen: _Seen) -> None:
+    tables = [
+        {"family": family, "name": name, "text": known.text, "listing": known.listing}
+        for (family, name), known in seen.tables.items()
+    ]
+    content = json.dumps({"cookie": seen.cookie, "generation": seen.generation, "tables": tables})
+    # Without the file the next agent lists the tables and makes them anew: no reason to fail.
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(content)
+        temporary.replace(path)
