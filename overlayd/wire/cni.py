@@ -120,7 +120,7 @@ def version_of(stdin: bytes) -> str:
 
 
 def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
-    """Validate a request.
+    """Validate a request that acts on a container: VERSION, which has none, is answered by `render_version`.
 
     Raises:
         CniError: INVALID_ENVIRONMENT names every missing or malformed variable, DECODING_FAILURE and INVALID_CONFIG the
@@ -139,8 +139,8 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
             command=command,
             version=version,
             network=ids.network_name(config.text("network" if config.has("network") else "name")),
-            container_id=ids.container_id(environment["CNI_CONTAINERID"], "CNI_CONTAINERID"),
-            interface=ids.interface_name(environment["CNI_IFNAME"], "CNI_IFNAME"),
+            container_id=ids.container_id(environment.get("CNI_CONTAINERID", ""), "CNI_CONTAINERID"),
+            interface=ids.interface_name(environment.get("CNI_IFNAME", ""), "CNI_IFNAME"),
             sandbox=environment.get("CNI_NETNS", ""),
             address=requested.ipv4("IP") if requested.has("IP") else None,
             mac=ids.mac_address(requested.text("MAC"), "CNI_ARGS.MAC") if requested.has("MAC") else None,

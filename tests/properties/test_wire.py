@@ -168,7 +168,8 @@ def test_arbitrary_bytes_make_a_problem(status: int, body: bytes) -> None:
 
 
 VARIABLES = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH", "PATH")
-VALID_VALUES = (*cni.Command, "c1", "eth0", "/run/netns/c1", "IP=10.32.0.5;MAC=02:00:00:00:00:01", "/opt/cni/bin")
+COMMANDS = [str(command) for command in cni.Command]
+VALID_VALUES = (*COMMANDS, "c1", "eth0", "/run/netns/c1", "IP=10.32.0.5;MAC=02:00:00:00:00:01", "/opt/cni/bin")
 VALID_ENVIRONMENT = {
     "CNI_CONTAINERID": "c1",
     "CNI_NETNS": "/run/netns/c1",
@@ -186,7 +187,7 @@ ENVIRONMENTS = st.one_of(
     st.dictionaries(st.sampled_from(VARIABLES), ANY_TEXT | st.sampled_from(VALID_VALUES)),
     st.builds(
         lambda command, changes: {"CNI_COMMAND": command, **VALID_ENVIRONMENT, **changes},
-        st.sampled_from(cni.Command),
+        st.sampled_from(COMMANDS),
         st.dictionaries(st.sampled_from(VARIABLES), ANY_TEXT, max_size=1),
     ),
 )
