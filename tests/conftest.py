@@ -8,7 +8,10 @@ import hypothesis
 import pytest
 
 # A test that takes longer on a busy machine is no failure: sizes are bounded, wall time is not.
-hypothesis.settings.register_profile("overlayd", deadline=None, print_blob=True)
+_PATIENT = hypothesis.settings(deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# The same tree gets the same verdict twice. `--hypothesis-profile=hunt` looks further, at other examples each time.
+hypothesis.settings.register_profile("overlayd", _PATIENT, derandomize=True)
+hypothesis.settings.register_profile("hunt", _PATIENT, max_examples=2000)
 hypothesis.settings.load_profile("overlayd")
 
 
