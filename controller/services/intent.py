@@ -1,6 +1,6 @@
 """The desired state of the whole cluster, in memory, with the indexes that its readers need."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -40,6 +40,7 @@ class Intent:
         self._blocks: defaultdict[NetworkName, dict[IpNetwork, Block]] = defaultdict(dict)
         self._endpoints: defaultdict[NetworkName, dict[EndpointKey, Endpoint]] = defaultdict(dict)
         self._reservations: defaultdict[NetworkName, dict[ReservationKey, Reservation]] = defaultdict(dict)
+        self._members: defaultdict[NetworkName, Counter[HostId]] = defaultdict(Counter)
         self._blocks_by_host: defaultdict[HostId, dict[BlockKey, Block]] = defaultdict(dict)
         self._endpoints_by_host: defaultdict[HostId, dict[EndpointKey, Endpoint]] = defaultdict(dict)
         self._reservations_by_address: dict[tuple[NetworkName, IpAddress], Reservation] = {}
@@ -101,7 +102,7 @@ class Intent:
 
     def members(self, network: NetworkName) -> frozenset[HostId]:
         """Return the hosts that own a block of the network."""
-        return frozenset(block.host for block in self.blocks_in(network))
+        return frozenset(self._members.get(network, ()))
 
     def networks_of(self, host: HostId) -> frozenset[NetworkName]:
         """Return the networks of which the host owns a block: those it is told about."""
@@ -122,6 +123,7 @@ class Intent:
             case Block():
                 self._blocks[record.network][record.cidr] = record
                 self._blocks_by_host[record.host][record.key] = record
+                self._members[record.network][record.host] += 1
             case Endpoint():
                 self._endpoints[record.network][record.key] = record
                 self._endpoints_by_host[record.host][record.key] = record
@@ -144,6 +146,7 @@ class Intent:
             case Block():
                 del self._blocks[before.network][before.cidr]
                 del self._blocks_by_host[before.host][before.key]
+                self._leave(before.network, before.host)
             case Endpoint():
                 del self._endpoints[before.network][before.key]
                 del self._endpoints_by_host[before.host][before.key]
@@ -156,6 +159,12 @@ class Intent:
                     if not self._reservations_by_holder[holder]:
                         del self._reservations_by_holder[holder]
         return RecordChange(key, before, None)
+
+    def _leave(self, network: NetworkName, host: HostId) -> None:
+        members = self._members[network]
+        members[host] -= 1
+        if not members[host]:
+            del members[host]
 
     def _blocks_in(self, network: NetworkName) -> dict[IpNetwork, Block]:
         return self._blocks.get(network, {})

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from controller.clock import Clock
 from controller.services import keys
 from controller.services.actor import Actor
+from controller.services.grouping import Grouping
 from controller.services.history import Note, Recorder
 from controller.services.meter import CommitMeter
 from controller.services.mirror import Mirror
@@ -53,7 +54,7 @@ class Journal:
     """
 
     def __init__(self, store: Store, mirror: Mirror, clock: Clock, recorder: Recorder, by: Actor) -> None:
-        self._store = store
+        self._grouping = Grouping(store)
         self._mirror = mirror
         self._clock = clock
         self._recorder = recorder
@@ -118,9 +119,6 @@ class Journal:
             draft = await self._made(make)
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
-            if not self._is_waiting():
-                # He may have asked another controller since, and changed his mind again: this one was frozen for long.
-                raise Unavailable("whoever asked for this has gone")
             outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more(draft))))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
@@ -149,7 +147,7 @@ class Journal:
             self._underway[_family(key)].add(key)
         try:
             with self.commits.timing() as timed:
-                outcome = await self._store.commit(transaction)
+                outcome = await self._grouping.commit(transaction, self._is_waiting)
                 timed.outcome = "committed" if isinstance(outcome, Committed) else "conflict"
             if isinstance(outcome, Conflict):
                 await self._mirror.overtaken(transaction.compares, outcome.revision)

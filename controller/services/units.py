@@ -16,11 +16,10 @@ from overlayd.model.network import Network
 def free(mirror: Mirror, journal: Journal, network: Network, family: Family) -> Iterator[IpNetwork]:
     """Yield the free units of a family, but those that drafts under way take: pool by pool, the lowest first."""
     space, prefixes = mirror.occupancy.space(network.name), (keys.blocks_of, keys.withheld_of)
-    taken = [_parsed(unit) for prefix in prefixes for unit in journal.underway(prefix(network.name))]
+    taken = {_first(unit) for prefix in prefixes for unit in journal.underway(prefix(network.name))}
     for pool in network.pools:
         if pool.family is family:
-            vacancies = space.vacancies(pool)
-            yield from vacancies.free({vacancies.number(unit) for unit in taken if unit.version == family})
+            yield from space.vacancies(pool).free(taken)
 
 
 def exhausted(mirror: Mirror, network: Network, family: Family) -> Exhausted | InvalidValue:
@@ -39,6 +38,7 @@ def exhausted(mirror: Mirror, network: Network, family: Family) -> Exhausted | I
 
 
 @lru_cache(maxsize=1024)
-def _parsed(cidr: str) -> IpNetwork:
-    """Return a range; the same few are asked for again and again while many hosts join at once."""
-    return ip_network(cidr)
+def _first(cidr: str) -> tuple[int, int]:
+    """Return the IP version and the first address of a range; the same few are asked for while many hosts join."""
+    parsed = ip_network(cidr)
+    return parsed.version, int(parsed.network_address)

@@ -97,13 +97,10 @@ class Vacancies:
             if first in self._usable:
                 self._free.give(first, end)
 
-    def free(self, skipped: Container[int] = ()) -> Iterator[IpNetwork]:
-        """Yield the free blocks, the lowest first, without those whose `number` is skipped."""
-        return (self._block(number) for number in self._free if number not in skipped)
-
-    def number(self, block: IpNetwork) -> int:
-        """Return which block of the pool this is, counted from 0."""
-        return (int(block.network_address) - self._origin) // self._size
+    def free(self, skipped: Container[tuple[int, int]] = ()) -> Iterator[IpNetwork]:
+        """Yield the free blocks, the lowest first, without those whose IP version and first address are skipped."""
+        version, origin, size = int(self._pool.family), self._origin, self._size
+        return (self._block(number) for number in self._free if (version, origin + number * size) not in skipped)
 
     def around(self, address: IpAddress) -> IpNetwork:
         """Return the block in which an address of the pool lies."""
