@@ -66,8 +66,8 @@ demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it run
 demo-down: venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
-test: system venv lint ## lint, then run every test; ARGS=... goes to pytest (root)
-	$(VENV)/bin/python -m pytest --durations=10 $(ARGS)
+test: system venv lint ## lint, then run every test, JOBS=2 files at once; ARGS=... goes to pytest (root)
+	$(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10 $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/ruff check
