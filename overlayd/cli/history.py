@@ -7,10 +7,13 @@ import typer
 
 from overlayd.cli import tables
 from overlayd.cli.access import api
-from overlayd.cli.api import Document
+from overlayd.cli.api import Api, Document
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.wire.fields import Fields, Json
+
+_PAGE = 500
+"""Items that are asked for at once."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -24,7 +27,7 @@ _IDENTITY = {
 }
 """The fields that name an object of each kind."""
 
-_WHEN = "a time such as 2026-11-21T14:02 (local) or …Z (UTC), or how long ago: 90s, 10m, 2h, 7d"
+_WHEN = 'a time such as 2026-11-21T14:02 (local) or …Z (UTC), or how long ago: 90s, 10m, "2h ago", 7d'
 
 
 def history(  # each option is an argument
@@ -54,13 +57,13 @@ def history(  # each option is an argument
     if at is not None:
         if actor or since or until:
             raise InvalidValue("goes with none of --actor, --since and --until", field="--at")
-        _show_past(api(context).get("/v1/history/at", time=moment(at, "--at"), **subject), as_json=as_json)
+        _show_past(_whole(api(context), "/v1/history/at", None, time=moment(at, "--at"), **subject), as_json=as_json)
         return
     span = {
         "since": None if since is None else moment(since, "--since"),
         "until": None if until is None else moment(until, "--until"),
     }
-    found = api(context).get("/v1/history", actor=actor, limit=limit, **span, **subject)
+    found = _whole(api(context), "/v1/history", limit, actor=actor, **span, **subject)
     if as_json:
         tables.show_json(found)
         return
@@ -70,9 +73,23 @@ def history(  # each option is an argument
         typer.echo(f"the history is complete since {_local(str(found['complete_since']))}")
 
 
+def _whole(controller: Api, path: str, limit: int | None, **params: str | None) -> Document:
+    """Return an answer with the items of all its pages, or the first `limit` of them."""
+    items: list[Json] = []
+    after: str | None = None
+    while True:
+        wanted = _PAGE if limit is None else min(_PAGE, limit - len(items))
+        page = Fields(controller.get(path, limit=wanted, after=after, **params))
+        items += page.items("items")
+        if not page.has("next") or len(items) == limit:
+            return {**page.value, "items": items}
+        after = page.text("next")
+
+
 def moment(text: str, option: str) -> str:
     """Return a time, given as one or as how long ago it is, as the API takes it; raise `InvalidValue`."""
-    number, unit = text[:-1], text[-1:]
+    ago = text.removesuffix("ago").rstrip()
+    number, unit = ago[:-1], ago[-1:]
     try:
         if unit in _UNITS and number:
             return _rfc3339(datetime.now(UTC) - timedelta(seconds=float(number) * _UNITS[unit]))
