@@ -14,11 +14,11 @@ from overlayd.model.ids import HostId
 from overlayd.model.network import POOLS_MAX, RESERVED_MAX, Pool
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, parse_cidr, parse_part
+from overlayd.wire.report import foremost
 
 ENDPOINTS_MAX = 10_000
 """How many endpoints one request may name."""
 
-_PROBLEMS_MAX = 100
 _TEXT_MAX = 500
 
 Instance = Annotated[
@@ -233,7 +233,7 @@ class ReportBody(AgentBody):
 
     instance: Instance
     revision: Annotated[int, Field(ge=0, description="The revision that its kernel matches.", examples=[42])]
-    problems: Annotated[list[ProblemBody], Field(description="What it cannot make true; the first 100 are kept.")] = []
+    problems: Annotated[list[ProblemBody], Field(description="What it cannot make true; 100 are kept.")] = []
 
     def kept(self) -> tuple[Problem, ...]:
         """Return the problems that are kept, cut to size: a host in trouble is heard, however much it says."""
@@ -243,5 +243,5 @@ class ReportBody(AgentBody):
                 problem.message[:_TEXT_MAX],
                 None if problem.network is None else ids.network_name(problem.network, f"problems[{index}].network"),
             )
-            for index, problem in enumerate(self.problems[:_PROBLEMS_MAX])
+            for index, problem in foremost(enumerate(self.problems), lambda numbered: numbered[1].network)
         )

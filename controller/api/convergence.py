@@ -39,7 +39,7 @@ async def readiness(overlay: OpenServices) -> JSONResponse:
     "/v1/convergence",
     summary="Ask on which hosts a revision is in force",
     response_model=ConvergenceAnswer,
-    responses=answers.refusals(404, 422),
+    responses=answers.refusals(404, 422, 503),
 )
 async def convergence(
     overlay: Services,

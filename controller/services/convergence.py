@@ -1,8 +1,7 @@
 """Whether a revision is in force: which hosts have it in their kernels, which lag, and why."""
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.clock import Clock
 from controller.services.hosts import Hosts
@@ -14,7 +13,7 @@ from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName, Revision
 
 _LOOK_INTERVAL = 0.05
-"""Seconds between looks at all hosts for one who waits: with many hosts they report many times a second."""
+"""Seconds between looks at a host for one who waits: many hosts report many times a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +68,60 @@ class Statuses:
     def all(self) -> list[HostStatus]:
         return [HostStatus(host, self._mirror.presence(host.id)) for host in self._hosts.all()]
 
+    async def settled(
+        self, revision: Revision | None, network: NetworkName | None, patience: float, clock: Clock
+    ) -> Convergence:
+        """Return the convergence of any revision (default: the latest) when no host lags, or `patience` seconds later.
+
+        Raises `NotFound`, `Unavailable`, or `InvalidValue` for a revision that is yet to come.
+        """
+        wanted = await self._wanted(revision)
+        found = self.convergence(wanted, network)
+        try:
+            async with asyncio.timeout(patience):
+                while found.in_force < len(found.lags):
+                    await self._none_lags([status.host.id for status, lag in found.lags if lag], wanted, network, clock)
+                    found = self.convergence(wanted, network)
+        except TimeoutError:
+            found = self.convergence(wanted, network)
+        return found if revision is None else replace(found, revision=revision)
+
+    async def _wanted(self, revision: Revision | None) -> Revision:
+        """Return the revision of the intent that somebody asks for; no host knows others."""
+        if revision is None or revision > self._mirror.revision:
+            # Another controller may have written what this one has not heard of yet.
+            if revision is not None and revision > (newest := await self._mirror.stored_revision()):
+                raise InvalidValue(f"there is no revision {revision} yet; the latest is {newest}", field="revision")
+            await self._mirror.verify()
+        latest = self._mirror.intent_revision
+        return latest if revision is None else min(revision, latest)
+
     def convergence(self, revision: Revision | None, network: NetworkName | None) -> Convergence:
-        """Tell how far a revision (default: the latest of the intent) is in force.
+        """Tell how far a revision of the intent (default: the latest that this controller knows) is in force now.
 
         Every host that is not being forgotten counts, or of those the ones with a block of `network`, and what goes
-        wrong in other networks does not. Raises `NotFound`, or `InvalidValue` for a revision that is yet to come.
+        wrong in other networks does not. Raises `NotFound`.
         """
-        latest = self._mirror.intent_revision
-        wanted = latest if revision is None else revision
-        if wanted > max(latest, self._mirror.revision):
-            raise InvalidValue(f"there is no revision {wanted} yet; the latest is {latest}", field="revision")
+        wanted = self._mirror.intent_revision if revision is None else revision
         statuses = [status for status in self.all() if status.host.state is not HostState.FORGETTING]
         if network is not None:
             members = self._mirror.intent.members(self._networks.get(network).name)
             statuses = [status for status in statuses if status.host.id in members]
         return Convergence(wanted, tuple((status, status.lag(wanted, network)) for status in statuses))
 
-    async def settled(
-        self, revision: Revision | None, network: NetworkName | None, patience: float, clock: Clock
-    ) -> Convergence:
-        """Return the convergence as soon as no host lags, or after `patience` seconds. Raises as `convergence` does."""
-        found = self.convergence(revision, network)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while found.in_force < len(found.lags):
-                    await self._mirror.advance()
-                    await clock.sleep(_LOOK_INTERVAL)
-                    found = self.convergence(found.revision, network)
-        return found
+    async def _none_lags(
+        self, hosts: list[HostId], wanted: Revision, network: NetworkName | None, clock: Clock
+    ) -> None:
+        """Return when each of the hosts was seen not to lag. Only one is looked at while it does: there may be many."""
+        for host in hosts:
+            while self._lags(host, wanted, network):
+                await self._mirror.advance()
+                await clock.sleep(_LOOK_INTERVAL)
+
+    def _lags(self, host: HostId, wanted: Revision, network: NetworkName | None) -> bool:
+        known = self._mirror.intent.hosts.get(host)
+        if known is None or known.state is HostState.FORGETTING:
+            return False
+        if network is not None and network not in self._mirror.intent.networks_of(host):
+            return False
+        return HostStatus(known, self._mirror.presence(host)).lag(wanted, network) is not None

@@ -159,6 +159,10 @@ class Mirror:
         found = await self._store.get(keys.INTENT)
         return found.mod_revision if found else Revision(0)
 
+    async def stored_revision(self) -> Revision:
+        """Return the revision of the store now."""
+        return await self._store.current_revision()
+
     async def verify(self) -> None:
         """Return when the mirror shows all that was in the store at the time of the call.
 

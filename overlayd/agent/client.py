@@ -22,6 +22,7 @@ from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire import problem, records
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
+from overlayd.wire.report import foremost
 
 FEED_SILENCE = 8.0
 """Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 3 s (5 s in 0.1)."""
@@ -114,7 +115,7 @@ class ControllerClient:
             "revision": revision,
             "problems": [
                 {"object": problem.object, "message": problem.message, "network": problem.network}
-                for problem in problems
+                for problem in foremost(problems, lambda problem: problem.network)
             ],
         }
         path = f"/v1/hosts/{self._identity.id}/report"

@@ -82,7 +82,7 @@ async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconc
     while True:
         seen = wake.count
         current = (feed.syncs.count, reconciler.status)
-        if current != reported and feed.syncs.count:
+        if current != reported and reconciler.status.is_pruned:
             try:
                 await client.report(reconciler.status.applied, reconciler.status.problems)
                 reported = current

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -30,10 +30,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far this host is: the revision that its kernel matches but for these problems."""
+    """How far this host is: the revision that its kernel matches but for these problems.
+
+    Until `is_pruned` there may be more in the kernel: what is not desired is deleted only when a feed is in sync.
+    """
 
     applied: Revision = UNKNOWN
     problems: tuple[Problem, ...] = ()
+    is_pruned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +92,16 @@ class Reconciler:
     async def cycle(self) -> Status:
         """Go through the cycle once; return and keep how far it got."""
         async with self._turn.taken():
-            cluster = self._feed.cluster
+            cluster, in_sync = self._feed.cluster, self._feed.in_sync
             try:
-                draft = await self._turn.call(self._draft, cluster, may_delete=self._feed.in_sync)
+                draft = await self._turn.call(self._draft, cluster, may_delete=in_sync)
                 outcomes = await self._turn.call(self._turn.kernel.apply, draft.plan)
             except OverlayError as error:
-                return self._keep(Status(self.status.applied, (Problem("host", str(error)),)))
+                return self._keep(replace(self.status, problems=(Problem("host", str(error)),)))
             failed = {outcome.op.item.ns for outcome in outcomes if not outcome.done and _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
         problems = (*draft.problems, *_problems(outcomes, self._places(cluster)))
-        return self._keep(Status(cluster.revision, problems))
+        return self._keep(Status(cluster.revision, problems, in_sync))
 
     async def plan(self) -> Plan:
         """Return what the next cycle would execute."""

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.identity.roles import Role
 from controller.services import keys
 from controller.services.overlay import Overlay
 from controller.services.presence import Presence, Problem
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.network import Topology
 from tests.unit.controller.overlays import (
     BLUE,
     H1,
@@ -19,6 +21,7 @@ from tests.unit.controller.overlays import (
     controllers,
     make_host,
     make_network,
+    pool,
     store_at,
     stored,
     until,
@@ -99,8 +102,77 @@ async def test_a_revision_that_is_yet_to_come_is_refused(tmp_path: Path) -> None
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_host(overlay, 1)
         with pytest.raises(InvalidValue, match="no revision 99 yet") as caught:
-            overlay.statuses.convergence(Revision(99), None)
+            await overlay.statuses.settled(Revision(99), None, 0, SystemClock())
         assert caught.value.field == "revision"
+
+
+async def test_a_revision_that_changed_nothing_of_the_intent_is_in_force_with_the_one_before(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        at = overlay.mirror.intent_revision
+        aside = (await overlay.tokens.create("ci", Role.VIEWER, None)).revision
+        with overlay.feeds.open(H1, "i1"):
+            await until_heard(overlay, H1, lambda presence: presence is not None)
+            overlay.connections.report(H1, "i1", at, ())
+            found = await overlay.statuses.settled(aside, None, 30, SystemClock())
+        assert aside > at
+        assert (found.revision, found.in_force) == (aside, 1)
+
+
+async def test_a_controller_that_is_behind_catches_up_before_it_answers(tmp_path: Path) -> None:
+    async with (
+        store_at(tmp_path / "store.db", SystemClock()) as store,
+        controller_on(store) as ahead,
+        controller_on(store, "c2") as behind,
+    ):
+        for number in range(1, 30):
+            at = (await ahead.networks.create(NetworkName(f"n{number}"), (pool(),), Topology.ROUTED, None)).revision
+            assert (await behind.statuses.settled(at, None, 0, SystemClock())).revision == at
+            assert (await behind.statuses.settled(None, None, 0, SystemClock())).revision == at
+            assert (await behind.statuses.settled(None, NetworkName(f"n{number}"), 0, SystemClock())).in_force == 0
+
+
+async def test_who_waits_for_a_network_is_not_kept_by_hosts_that_leave_it(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_network(overlay)
+        for number, host in ((1, H1), (2, H2)):
+            await make_host(overlay, number)
+            await overlay.blocks.acquire(BLUE, host, [])
+        block = next(block for block in overlay.mirror.intent.blocks_of(H2))
+        with overlay.feeds.open(H1, "i1"):
+            await until_heard(overlay, H1, lambda presence: presence is not None)
+            at = overlay.mirror.intent_revision
+            overlay.connections.report(H1, "i1", at, ())
+            waiting = asyncio.create_task(overlay.statuses.settled(at, BLUE, 60, SystemClock()))
+            await overlay.blocks.release(block.network, block.cidr, H2)
+            found = await waiting
+        assert {status.host.id: lag for status, lag in found.lags} == {"h1": None}
+
+
+async def test_a_host_that_is_forgotten_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        await make_host(overlay, 2)
+        with overlay.feeds.open(H1, "i1"):
+            await until_heard(overlay, H1, lambda presence: presence is not None)
+            at = overlay.mirror.intent_revision
+            overlay.connections.report(H1, "i1", at, ())
+            waiting = asyncio.create_task(overlay.statuses.settled(at, None, 60, SystemClock()))
+            await overlay.hosts.forget(H2)
+            found = await waiting
+        assert {status.host.id: lag for status, lag in found.lags} == {"h1": None}
+
+
+async def test_who_waits_for_a_network_that_is_deleted_is_told_so(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_network(overlay)
+        await make_host(overlay, 1)
+        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        waiting = asyncio.create_task(overlay.statuses.settled(None, BLUE, 60, SystemClock()))
+        await overlay.networks.delete(BLUE)
+        await overlay.blocks.release(block.network, block.cidr, H1)
+        with pytest.raises(NotFound):
+            await waiting
 
 
 async def test_a_network_that_does_not_exist_has_no_convergence(tmp_path: Path) -> None:
