@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from controller.api import answers
 from controller.api.lines import LineResponse
 from controller.api.services import Services
-from controller.services.watches import Filter
+from controller.services.watched import Filter
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire import records
 
@@ -37,5 +37,5 @@ async def watch(
     least every five seconds. With an `after` that is too old the answer is 410 (`compacted`): list anew.
     """
     wanted = Filter(records.KINDS[kind] if kind else None, None if network is None else NetworkName(network))
-    prepared = overlay.watches.prepare(wanted, None if after is None else Revision(after))
+    prepared = await overlay.watches.prepare(wanted, None if after is None else Revision(after))
     return LineResponse(overlay.watches.open(prepared))

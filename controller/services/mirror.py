@@ -4,10 +4,11 @@ It may be behind the store, but is never torn: each revision is taken in at once
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
-from itertools import count, takewhile
+from itertools import count
 
 import structlog
 
@@ -111,11 +112,13 @@ class Mirror:
         """Return the instance of a host's agent that registered last, None when it is not known."""
         return self._image.instances.get(host)
 
-    def since(self, after: Revision) -> list[Change]:
-        """Return the changes of intent after a revision, oldest first; raise `Forgotten`."""
+    def since(self, after: Revision, limit: int | None = None) -> list[Change]:
+        """Return the changes of intent after a revision, or the first `limit`, oldest first; raise `Forgotten`."""
         if not self._log_start <= after <= self.intent_revision:
             raise Forgotten
-        return list(takewhile(lambda change: change.revision > after, reversed(self._log)))[::-1]
+        start = bisect_right(self._log, after, key=lambda change: change.revision)
+        stop = len(self._log) if limit is None else min(start + limit, len(self._log))
+        return [self._log[index] for index in range(start, stop)]
 
     def listen(self, listener: Callable[[Change], None]) -> None:
         """Call `listener` after each change of intent, and with an empty change when all may have changed."""

@@ -1,46 +1,34 @@
 """Watching the records, for people's tools: what exists, and then every change."""
 
 import asyncio
-import json
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from controller.clock import Clock
-from controller.services.intent import Change, Intent
+from controller.services import watched
+from controller.services.intent import Change
 from controller.services.mirror import Forgotten, Mirror
-from overlayd.model.cluster import Record, RecordKey
+from controller.services.snapshots import Snapshots
+from controller.services.watched import PIECE_MAX, Filter
 from overlayd.model.errors import Compacted, Unavailable
-from overlayd.model.host import Host
-from overlayd.model.ids import NetworkName, Revision
-from overlayd.model.network import Network
-from overlayd.wire import records
-from overlayd.wire.fields import Json
+from overlayd.model.ids import Revision
+
+if TYPE_CHECKING:
+    from overlayd.model.cluster import RecordKey
 
 STREAMS_MAX = 2000
 """How many watches one controller serves at once."""
 
-SNAPSHOT_MAX = 1000
-"""The most records that are sent in one piece."""
+SNAPSHOT_TIME = 120.0
+"""Seconds that a reader may take for what exists: a snapshot is kept while somebody reads it."""
 
 _KEEP_ALIVE = 5.0
 """Seconds after which every watch sends something."""
 
 _REMEMBERED = 64
 """For how many revisions the lines are kept: most watches are told the same at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which records to tell of; None stands for any. Hosts are in no network."""
-
-    kind: type[Record] | None
-    network: NetworkName | None
-
-    def admits(self, key: RecordKey) -> bool:
-        """Tell whether a record is meant."""
-        return self.kind in (None, key.kind) and self.network in (None, _network(key))
 
 
 class Watch:
@@ -69,24 +57,47 @@ class Watch:
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Yield the lines: what exists, unless the reader knows it already, an in-sync mark, and what changes."""
-        mirror = self._watches.mirror
-        position = mirror.intent_revision if self._after is None else self._after
-        if self._after is None:
-            for lines in _snapshot(mirror.intent, self._filter, position):
-                yield lines
-            yield _line({"type": "in-sync", "revision": position})
         try:
-            while not self._is_ended:
-                changes = mirror.since(position)
-                told = [self._watches.lines_of(change, self._filter) for change in changes]
-                position = changes[-1].revision if changes else position
-                must_speak, self._must_speak = self._must_speak, False
-                if any(told) or must_speak:
-                    yield b"".join([*told, _line({"type": "bookmark", "revision": position})])
-                await self._wake.wait()
-                self._wake.clear()
+            if self._after is None:
+                snapshot = self._watches.snapshots.take()
+                position, deadline = snapshot.revision, self._watches.clock.now() + SNAPSHOT_TIME
+                async for piece in snapshot.pieces(self._filter):
+                    yield piece
+                    if self._is_ended or self._watches.clock.now() > deadline:
+                        return
+                del snapshot  # the watch may last, and the snapshot need not
+                yield watched.in_sync(position)
+            else:
+                position = self._after
+            async for piece in self._changes(position):
+                yield piece
         except Forgotten:
             return
+
+    async def _changes(self, position: Revision) -> AsyncIterator[bytes]:
+        mirror = self._watches.mirror
+        while not self._is_ended:
+            told, position = self._next(position)
+            must_speak, self._must_speak = self._must_speak, False
+            if told or must_speak:
+                yield told + watched.bookmark(position)
+            if position < mirror.intent_revision:
+                await asyncio.sleep(0)
+            else:
+                await self._wake.wait()
+                self._wake.clear()
+
+    def _next(self, position: Revision) -> tuple[bytes, Revision]:
+        """Return lines about what comes after a position, not many more than a piece, and how far they lead."""
+        told: list[bytes] = []
+        size = 0
+        for change in self._watches.mirror.since(position, _REMEMBERED):
+            told.append(self._watches.lines_of(change, self._filter))
+            position = change.revision
+            size += len(told[-1])
+            if size >= PIECE_MAX:
+                break
+        return b"".join(told), position
 
 
 class Watches:
@@ -94,7 +105,8 @@ class Watches:
 
     def __init__(self, mirror: Mirror, clock: Clock) -> None:
         self.mirror = mirror
-        self._clock = clock
+        self.clock = clock
+        self.snapshots = Snapshots(mirror, clock)
         self._open: set[Watch] = set()
         self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
         mirror.listen(self._on_change)
@@ -104,19 +116,26 @@ class Watches:
         """How many are open."""
         return len(self._open)
 
-    def prepare(self, wanted: Filter, after: Revision | None) -> Watch:
+    async def prepare(self, wanted: Filter, after: Revision | None) -> Watch:
         """Return a watch of what comes after a revision, or of everything from now on.
 
         Raises `Compacted` when the revision is forgotten, `Unavailable` when there are too many watches.
         """
+        position = None if after is None else await self._position(after)
         if len(self._open) >= STREAMS_MAX:
             raise Unavailable(f"{STREAMS_MAX} watches are open at this controller")
-        if after is not None:
-            try:
-                self.mirror.since(after)
-            except Forgotten:
-                raise Compacted(f"changes after revision {after} are not known any more; list and watch anew") from None
-        return Watch(self, wanted, after)
+        return Watch(self, wanted, position)
+
+    async def _position(self, after: Revision) -> Revision:
+        """Return the revision of the intent that somebody knows who knows everything up to a revision of the store."""
+        if after > self.mirror.revision:
+            await self.mirror.verify()  # another controller may have told of it
+        position = after if after > self.mirror.revision else min(after, self.mirror.intent_revision)
+        try:
+            self.mirror.since(position, 0)
+        except Forgotten:
+            raise Compacted(f"changes after revision {after} are not known any more; list and watch anew") from None
+        return position
 
     @contextmanager
     def open(self, watch: Watch) -> Iterator[Watch]:
@@ -137,7 +156,9 @@ class Watches:
         made = self._lines.get(change.revision)
         if made is None:
             made = self._lines[change.revision] = [
-                (each.key, _put(each.after, change.revision) if each.after else _delete(each.key, change.revision))
+                (each.key, watched.put(each.after, change.revision))
+                if each.after
+                else (each.key, watched.delete(each.key, change.revision))
                 for each in change.records
             ]
             if len(self._lines) > _REMEMBERED:
@@ -147,42 +168,11 @@ class Watches:
     async def run(self) -> None:
         """Let every watch say something now and then, until cancelled."""
         while True:
-            await self._clock.sleep(_KEEP_ALIVE)
+            await self.clock.sleep(_KEEP_ALIVE)
+            self.snapshots.let_go()
             for watch in self._open:
                 watch.wake(must_speak=True)
 
     def _on_change(self, _: Change) -> None:
         for watch in self._open:
             watch.wake()
-
-
-def _snapshot(intent: Intent, wanted: Filter, revision: Revision) -> Iterator[bytes]:
-    everything: Iterable[Record] = (
-        *intent.networks.values(),
-        *intent.hosts.values(),
-        *intent.blocks(),
-        *intent.reservations(),
-        *intent.endpoints(),
-    )
-    told = [record for record in everything if wanted.admits(RecordKey.of(record))]
-    for start in range(0, len(told), SNAPSHOT_MAX):
-        yield b"".join(_put(record, revision) for record in told[start : start + SNAPSHOT_MAX])
-
-
-def _network(key: RecordKey) -> NetworkName | None:
-    if key.kind is Host:
-        return None
-    return NetworkName(str(key.key)) if key.kind is Network else NetworkName(str(key.key[0]))
-
-
-def _put(record: Record, revision: Revision) -> bytes:
-    kind = records.name_of(type(record))
-    return _line({"type": "put", "revision": revision, "kind": kind, "object": records.encode(record)})
-
-
-def _delete(key: RecordKey, revision: Revision) -> bytes:
-    return _line({"type": "delete", "revision": revision, **records.encode_key(key)})
-
-
-def _line(message: dict[str, Json]) -> bytes:
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"

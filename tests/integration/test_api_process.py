@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
@@ -288,3 +289,47 @@ def test_a_request_whose_client_has_gone_while_the_controller_was_frozen_changes
         after = api.get("/v1/networks").json()
         assert (after["items"], after["revision"]) == ([], before)
         assert api.get("/v1/hosts/h1").is_success
+
+
+def fill(api: httpx.Client, hosts: int, endpoints: int) -> None:
+    """Give network n0 so many hosts with so many endpoints each."""
+    api.post("/v1/networks", json={"name": "n0", "pools": [{"range": "10.0.0.0/8", "block_length": 20}]})
+    for host in range(1, hosts + 1):
+        api.put(f"/v1/hosts/h{host}", json={**HOST, "address": f"192.0.2.{host}"}).raise_for_status()
+        block = ip_network(api.post("/v1/networks/n0/blocks", json={"host": f"h{host}"}).json()["cidr"])
+        body = [
+            {
+                "network": "n0",
+                "container_id": f"c{host}-{number:060}",
+                "interface": "eth0",
+                "addresses": [str(block[number + 2])],
+                "mac": f"02:00:00:{host:02x}:{number // 256:02x}:{number % 256:02x}",
+                "sandbox": f"/run/netns/c{host}-{number}",
+            }
+            for number in range(endpoints)
+        ]
+        api.put(f"/v1/hosts/h{host}/endpoints", json={"endpoints": body}).raise_for_status()
+
+
+@pytest.mark.usefixtures("many_files")
+def test_readers_of_everything_who_do_not_read_cost_little_memory(tmp_path: Path) -> None:
+    with controller(tmp_path / "store.db") as running, ExitStack() as stack:
+        fill(running.api, 4, 3000)  # four megabytes for each reader
+        before = running.memory()
+        for query in ("", "?after=0"):
+            for _ in range(50):
+                stream = stack.enter_context(socket.socket())
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                stream.connect((running.api.base_url.host, running.api.base_url.port or 0))
+                stream.sendall(b"GET /v1/watch%s HTTP/1.1\r\nHost: controller\r\n\r\n" % query.encode())
+                assert stream.recv(15) == b"HTTP/1.1 200 OK"
+        assert running.api.get("/healthz").is_success
+        assert running.api.get("/v1/networks/n0").is_success
+        told = 0
+        with running.api.stream("GET", "/v1/watch", params={"kind": "endpoint"}) as watching:
+            for line in watching.iter_lines():
+                if json.loads(line)["type"] == "in-sync":
+                    break
+                told += 1
+        assert told == 12_000
+        assert running.memory() - before < 60 * 2**20

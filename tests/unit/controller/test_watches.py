@@ -7,13 +7,29 @@ from typing import Any
 
 import pytest
 
+from controller.clock import SystemClock
+from controller.identity.roles import Role
+from controller.services.mirror import Mirror
 from controller.services.overlay import Overlay
-from controller.services.watches import STREAMS_MAX, Filter, Watch
+from controller.services.snapshots import AGE_MAX, Snapshots
+from controller.services.watched import PIECE_MAX, Filter
+from controller.services.watches import SNAPSHOT_TIME, STREAMS_MAX, Watch
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import Compacted, Unavailable
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Network
-from tests.unit.controller.overlays import BLUE, H1, controllers, make_endpoint, make_host, make_network
+from tests.unit.controller.overlays import (
+    BLUE,
+    H1,
+    controller_on,
+    controllers,
+    make_endpoint,
+    make_host,
+    make_network,
+    pool,
+    store_at,
+)
+from tests.unit.controller.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +53,7 @@ def summary(lines: list[Line]) -> list[tuple[str, str]]:
 
 
 async def changes_after(overlay: Overlay, revision: Revision, wanted: Filter = EVERYTHING) -> list[tuple[str, str]]:
-    watch = overlay.watches.prepare(wanted, revision)
+    watch = await overlay.watches.prepare(wanted, revision)
     with overlay.watches.open(watch):
         return summary(await read_until(watch, "bookmark"))
 
@@ -47,7 +63,7 @@ async def test_a_watch_begins_with_what_exists(tmp_path: Path) -> None:
         await make_network(overlay)
         await make_host(overlay, 1)
         await overlay.blocks.acquire(BLUE, H1, [])
-        watch = overlay.watches.prepare(EVERYTHING, None)
+        watch = await overlay.watches.prepare(EVERYTHING, None)
         with overlay.watches.open(watch):
             lines = await read_until(watch, "in-sync")
         assert summary(lines) == [("put", "network"), ("put", "host"), ("put", "block")]
@@ -85,14 +101,14 @@ async def test_a_filter_admits_what_it_names(tmp_path: Path) -> None:
             (Filter(None, red), [("put", "network"), ("put", "block")]),
             (Filter(Network, red), [("put", "network")]),
         ):
-            watch = overlay.watches.prepare(wanted, None)
+            watch = await overlay.watches.prepare(wanted, None)
             with overlay.watches.open(watch):
                 assert summary(await read_until(watch, "in-sync")) == told
 
 
 async def test_a_change_wakes_a_watch_that_waits(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
-        watch = overlay.watches.prepare(Filter(Network, None), overlay.mirror.intent_revision)
+        watch = await overlay.watches.prepare(Filter(Network, None), overlay.mirror.intent_revision)
         with overlay.watches.open(watch):
             reading = asyncio.create_task(read_until(watch, "bookmark"))
             await make_host(overlay, 1)
@@ -106,16 +122,115 @@ async def test_a_revision_that_is_forgotten_or_yet_to_come_is_refused(tmp_path: 
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         with pytest.raises(Compacted):
-            overlay.watches.prepare(EVERYTHING, Revision(10_000))
+            await overlay.watches.prepare(EVERYTHING, Revision(10_000))
 
 
 async def test_there_are_only_so_many_watches(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
-        watches = [overlay.watches.prepare(EVERYTHING, None) for _ in range(STREAMS_MAX)]
+        watches = [await overlay.watches.prepare(EVERYTHING, None) for _ in range(STREAMS_MAX)]
         opened = [overlay.watches.open(watch) for watch in watches]
         for each in opened:
             each.__enter__()
         with pytest.raises(Unavailable):
-            overlay.watches.prepare(EVERYTHING, None)
+            await overlay.watches.prepare(EVERYTHING, None)
         opened[0].__exit__(None, None, None)
-        overlay.watches.prepare(EVERYTHING, None)
+        await overlay.watches.prepare(EVERYTHING, None)
+
+
+async def many(overlay: Overlay, number: int) -> None:
+    """Let host 1 have so many endpoints."""
+    await make_network(overlay, of=pool("10.32.0.0/16", 20))
+    await make_host(overlay, 1)
+    block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+    await overlay.endpoints.publish(H1, [make_endpoint(block, offset) for offset in range(2, number + 2)], [])
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_what_a_reader_must_be_told_comes_in_small_pieces(tmp_path: Path, *, resumed: bool) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await many(overlay, 2500)
+        watch = await overlay.watches.prepare(EVERYTHING, Revision(0) if resumed else None)
+        told: list[Line] = []
+        sizes: list[int] = []
+        with overlay.watches.open(watch):
+            async for piece in watch.lines():
+                sizes.append(len(piece))
+                told += [json.loads(line) for line in piece.splitlines()]
+                if told[-1]["type"] in {"in-sync", "bookmark"} and told[-1]["revision"] == overlay.mirror.revision:
+                    break
+        containers = [line["object"]["container_id"] for line in told if line.get("kind") == "endpoint"]
+        assert len(containers) == len(set(containers)) == 2500
+        of_one_revision = 100 * max(len(json.dumps(line)) for line in told)
+        assert max(sizes) < PIECE_MAX + of_one_revision
+
+
+async def test_who_begins_later_shares_what_existed_and_is_told_what_changed(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        first = await overlay.watches.prepare(EVERYTHING, None)
+        with overlay.watches.open(first):
+            await read_until(first, "in-sync")
+        await make_host(overlay, 2)
+        second = await overlay.watches.prepare(EVERYTHING, None)
+        with overlay.watches.open(second):
+            lines = await read_until(second, "bookmark")
+        assert [line.get("object", {}).get("id", line["type"]) for line in lines] == ["h1", "in-sync", "h2", "bookmark"]
+
+
+async def test_a_snapshot_is_young(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with store_at(tmp_path / "s.db", clock) as store, controller_on(store, clock=clock) as overlay:
+        await make_host(overlay, 1)
+        first = overlay.watches.snapshots.take()
+        assert overlay.watches.snapshots.take() is first
+        await make_host(overlay, 2)
+        assert overlay.watches.snapshots.take() is first
+        await clock.advance(AGE_MAX + 1)
+        assert overlay.watches.snapshots.take().revision == overlay.mirror.intent_revision > first.revision
+
+
+async def test_a_snapshot_is_not_given_when_changes_after_it_are_forgotten(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "s.db", SystemClock()) as store:
+        mirror = Mirror(store, SystemClock(), 1)
+        await mirror.load()
+        snapshots = Snapshots(mirror, SystemClock())
+        first = snapshots.take()
+        async with controller_on(store) as overlay:
+            await make_host(overlay, 1)
+            await make_host(overlay, 2)
+        await mirror.load()
+        assert snapshots.take().revision == mirror.intent_revision > first.revision
+
+
+async def test_a_reader_that_takes_too_long_for_what_exists_comes_to_the_end(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with store_at(tmp_path / "s.db", clock) as store, controller_on(store, clock=clock) as overlay:
+        await many(overlay, 1000)
+        watch = await overlay.watches.prepare(EVERYTHING, None)
+        with overlay.watches.open(watch):
+            pieces = watch.lines()
+            await anext(pieces)
+            await anext(pieces)
+            await clock.advance(SNAPSHOT_TIME + 1)
+            with pytest.raises(StopAsyncIteration):
+                await anext(pieces)
+
+
+async def test_a_watch_goes_on_at_another_controller_that_has_yet_to_hear_of_it(tmp_path: Path) -> None:
+    async with (
+        store_at(tmp_path / "store.db", SystemClock()) as store,
+        controller_on(store) as ahead,
+        controller_on(store, "c2") as behind,
+    ):
+        for number in range(1, 30):
+            await make_host(ahead, number)
+            await behind.watches.prepare(EVERYTHING, ahead.mirror.intent_revision)
+
+
+async def test_a_revision_that_changed_no_record_is_known_too(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        aside = (await overlay.tokens.create("ci", Role.VIEWER, None)).revision
+        assert aside > overlay.mirror.intent_revision
+        await make_network(overlay)
+        assert await changes_after(overlay, aside) == [("put", "network")]
