@@ -30,6 +30,11 @@ class NetworkRecord(BaseModel):
         Literal["active", "deleting"], Field(description="A deleting one waits for hosts to give back their blocks.")
     ]
     reserved: Annotated[list[str], Field(description="Never given out by itself.", examples=[["10.32.0.0/28"]])]
+    uplink: Annotated[
+        Literal["auto", "host", "isolated", "none"],
+        Field(description="The way to the rest of the world, on each host."),
+    ]
+    egress: Annotated[bool, Field(description="Whether containers may begin connections to the world outside.")]
 
 
 class NetworkAnswer(NetworkRecord):

@@ -35,6 +35,14 @@ NetworkName = Annotated[str, Field(description="The network's name.", examples=[
 Cidr = Annotated[str, Field(description="A range of addresses, without host bits.", examples=["10.32.0.0/26"])]
 
 
+UplinkChoice = Annotated[
+    Literal["auto", "host", "isolated", "none"],
+    Field(
+        description="The way between the network and the rest of the world: with each host as a member of the network, "
+        "or by address translation alone, or none. auto takes the first where the addresses are not in use otherwise."
+    ),
+]
+Egress = Annotated[bool, Field(description="Whether containers may begin connections to the world outside.")]
 Reserved = Annotated[
     list[str],
     Field(
@@ -100,6 +108,8 @@ class NetworkDefinition(AdminBody):
         Literal["routed", "switched"],
         Field(description="Forward by address between hosts, or as one layer-2 segment."),
     ] = "routed"
+    uplink: UplinkChoice = "auto"
+    egress: Egress = True
 
 
 class NetworkBody(NetworkDefinition):
@@ -125,6 +135,8 @@ class NetworkPatch(AdminBody):
         ),
     ]
     reserved: Reserved = []
+    uplink: UplinkChoice = "auto"
+    egress: Egress = True
 
 
 class HostBody(AgentBody):

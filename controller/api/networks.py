@@ -13,10 +13,12 @@ from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, 
 from controller.api.etags import Expected, Known, MustBeNew
 from controller.api.paging import AskedPage
 from controller.api.services import Services
+from controller.services.journal import Written
+from controller.services.overlay import Overlay
 from overlayd.model import ids
 from overlayd.model.errors import AlreadyExists
 from overlayd.model.ids import NetworkName, Vni
-from overlayd.model.network import Network, Topology
+from overlayd.model.network import Network, Topology, Uplink
 from overlayd.wire import records
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"])
@@ -47,10 +49,7 @@ async def list_networks(
 )
 async def create_network(body: NetworkBody, overlay: Services) -> JSONResponse:
     """Give a network its name, its VNI and its range. Hosts join it when a container does."""
-    vni = None if body.vni is None else Vni(body.vni)
-    written = await overlay.networks.create(
-        ids.network_name(body.name), pools_of(body.pools), Topology(body.topology), vni, reserved_of(body.reserved)
-    )
+    written = await _create(overlay, ids.network_name(body.name), body)
     return etags.answer(overlay, written.result, written.revision, 201)
 
 
@@ -82,11 +81,8 @@ async def put_network(
     """
     wanted = ids.network_name(name)
     if overlay.mirror.intent.networks.get(wanted) is None and expected is None:
-        vni = None if body.vni is None else Vni(body.vni)
         with suppress(AlreadyExists):  # by somebody else, in this moment: it is replaced
-            made = await overlay.networks.create(
-                wanted, pools_of(body.pools), Topology(body.topology), vni, reserved_of(body.reserved)
-            )
+            made = await _create(overlay, wanted, body)
             return etags.answer(overlay, made.result, made.revision, 201)
     if must_be_new:
         raise etags.refuse_replacing()
@@ -98,6 +94,8 @@ async def put_network(
             reserved=reserved_of(body.reserved),
             topology=Topology(body.topology),
             vni=found.vni if body.vni is None else ids.vni(body.vni),
+            uplink=Uplink(body.uplink),
+            egress=body.egress,
         )
 
     written = await overlay.networks.update(wanted, change, expected)
@@ -106,13 +104,13 @@ async def put_network(
 
 @router.patch(
     "/{name}",
-    summary="Change a network's ranges",
+    summary="Change a network's ranges, or its way to the rest of the world",
     response_model=NetworkAnswer,
     responses=answers.refusals(404, 409, 412, 413, 422, 503),
     openapi_extra=answers.MERGE_PATCH,
 )
 async def patch_network(name: str, body: NetworkPatch, overlay: Services, expected: Expected) -> JSONResponse:
-    """Add ranges while hosts use the network, take empty ones away, and change what is reserved.
+    """Add ranges while hosts use the network, take empty ones away, change what is reserved, the uplink and egress.
 
     Refused (`in-use`) when a host or a reservation has something in what would go.
     """
@@ -121,7 +119,11 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services, expect
         given = body.model_fields_set
         pools = pools_of(body.pools, found.pools) if "pools" in given else found.pools
         return replace(
-            found, pools=pools, reserved=reserved_of(body.reserved) if "reserved" in given else found.reserved
+            found,
+            pools=pools,
+            reserved=reserved_of(body.reserved) if "reserved" in given else found.reserved,
+            uplink=Uplink(body.uplink) if "uplink" in given else found.uplink,
+            egress=body.egress if "egress" in given else found.egress,
         )
 
     written = await overlay.networks.update(NetworkName(name), change, expected)
@@ -145,3 +147,15 @@ async def delete_network(name: str, overlay: Services, expected: Expected) -> Re
     if written.result is None:
         return Response(status_code=204)
     return etags.answer(overlay, written.result, written.revision, 202)
+
+
+async def _create(overlay: Overlay, name: NetworkName, body: NetworkDefinition) -> Written[Network]:
+    return await overlay.networks.create(
+        name,
+        pools_of(body.pools),
+        Topology(body.topology),
+        None if body.vni is None else Vni(body.vni),
+        reserved_of(body.reserved),
+        uplink=Uplink(body.uplink),
+        egress=body.egress,
+    )

@@ -13,7 +13,7 @@ from overlayd.model import ids
 from overlayd.model.address import IpNetwork
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
 from overlayd.model.ids import NetworkName, Revision, Vni
-from overlayd.model.network import Network, NetworkState, Pool, Topology
+from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 
 
 class Networks:
@@ -34,13 +34,16 @@ class Networks:
             raise NotFound(f"there is no network {ids.quoted(name)}", field="network")
         return network
 
-    async def create(
+    async def create(  # noqa: PLR0913 - what a network is made of
         self,
         name: NetworkName,
         pools: tuple[Pool, ...],
         topology: Topology,
         vni: Vni | None,
         reserved: tuple[IpNetwork, ...] = (),
+        *,
+        uplink: Uplink = Uplink.AUTO,
+        egress: bool = True,
     ) -> Written[Network]:
         """Make a network with this VNI, or with the lowest free one.
 
@@ -53,7 +56,7 @@ class Networks:
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
             number = self._free_vni(choice) if vni is None else self._wanted_vni(vni)
-            network = Network(name, number, topology, pools, reserved=reserved)
+            network = Network(name, number, topology, pools, reserved=reserved, uplink=uplink, egress=egress)
             key, claim = keys.network(name), keys.vni(network.vni)
             return Draft(
                 network,
@@ -67,6 +70,8 @@ class Networks:
         self, name: NetworkName, change: Callable[[Network], Network], expected: Revision | None = None
     ) -> Written[Network]:
         """Amend a network: pools come while it is in use and go when they are empty, and so do reserved ranges.
+
+        Uplink and egress change at any time.
 
         `change` returns the amended network, and is called again after a conflict; `expected` is the modification
         revision of the network that the caller saw. Raises `NotFound`, `Stale`, `InvalidValue` for what never changes,

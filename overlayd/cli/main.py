@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens, watch
+from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens, uplinks, watch
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document, ask_agent
 from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
+from overlayd.cli.uplinks import EgressOption, UplinkOption
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
@@ -38,6 +39,7 @@ network_app.command("add-range")(ranges.add)
 network_app.command("remove-range")(ranges.remove)
 network_app.command("reserve")(ranges.reserve)
 network_app.command("unreserve")(ranges.unreserve)
+network_app.command("set")(uplinks.change)
 app.command("watch")(watch.watch)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
@@ -86,11 +88,14 @@ def network_create(
         typer.Option("--reserve", metavar="CIDR", help="A range or address not to be given out. May be repeated."),
     ] = None,
     vni: Annotated[int | None, typer.Option(help="VXLAN network identifier; the lowest free one if unset.")] = None,
+    uplink: UplinkOption = None,
+    egress: EgressOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a network."""
     pools: list[Json] = [ranges.pool(cidr, block_length, block_length6) for cidr in cidrs]
     body: Document = {"name": name, "topology": topology.value, "pools": pools, "reserved": [*(reserved or ())]}
+    body |= uplinks.given(uplink, egress)
     if vni is not None:
         body["vni"] = vni
     network = _api(context).post("/v1/networks", body)

@@ -88,9 +88,9 @@ def line(network: Document) -> str:
     """Return what there is to say of a network in one line."""
     kept = ", ".join(Fields(network).texts("reserved"))
     suffix = f", {kept} reserved" if kept else ""
-    return (
-        f"{network['topology']}, VNI {network['vni']}, {ranges(network)} in blocks of {block_lengths(network)}{suffix}"
-    )
+    way = f"uplink {network.get('uplink', 'none')}{'' if network.get('egress') else ' without egress'}"
+    blocks = f"{ranges(network)} in blocks of {block_lengths(network)}{suffix}"
+    return f"{network['topology']}, VNI {network['vni']}, {blocks}, {way}"
 
 
 def ranges(network: Document) -> str:

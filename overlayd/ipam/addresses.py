@@ -6,23 +6,17 @@ from ipaddress import IPv4Address, IPv6Address
 from overlayd.model.address import Family, IpAddress, IpNetwork, contains
 from overlayd.model.block import Block
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
-from overlayd.model.network import Network, Pool, Topology
+from overlayd.model.network import Network, Pool
 
 
 def gateway(network: Network, block: Block) -> IpAddress | None:
     """Return the address that a switched network keeps for its gateway: the second one of the block's range."""
-    return _gateway(network, _pool(network, block.cidr))
+    return network.gateway(_pool(network, block.cidr))
 
 
 def special(network: Network, part: IpNetwork) -> frozenset[IpAddress]:
-    """Return the addresses of the range around a part that nobody gets, wherever they are.
-
-    These are its first and its last address (some software takes them for the network and the broadcast address), and
-    the gateway of a switched network.
-    """
-    pool = _pool(network, part)
-    kept = (pool.range.network_address, pool.range.broadcast_address, _gateway(network, pool))
-    return frozenset(address for address in kept if address is not None)
+    """Return the addresses of the range around a part that nobody gets, wherever they are."""
+    return network.special(_pool(network, part))
 
 
 def reserved(network: Network, block: Block) -> frozenset[IpAddress]:
@@ -35,9 +29,9 @@ def reserved(network: Network, block: Block) -> frozenset[IpAddress]:
 
 def reserved_of(network: Network, cidr: IpNetwork) -> frozenset[IpAddress]:
     """Return the same of a range as large as a block, whoever has it."""
-    kept = special(network, cidr)
-    host = next(address for address in cidr if address not in kept)
-    return frozenset(address for address in (*kept, host) if address in cidr)
+    pool = _pool(network, cidr)
+    kept = (*network.special(pool), network.host_address(pool, cidr))
+    return frozenset(address for address in kept if address in cidr)
 
 
 def usable(network: Network, block: Block) -> int:
@@ -112,10 +106,6 @@ def _span(cidr: IpNetwork) -> tuple[int, int]:
 
 def _address(family: Family, number: int) -> IpAddress:
     return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
-
-
-def _gateway(network: Network, pool: Pool) -> IpAddress | None:
-    return None if network.topology is Topology.ROUTED else pool.range.network_address + 1
 
 
 def _pool(network: Network, cidr: IpNetwork) -> Pool:

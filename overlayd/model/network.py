@@ -6,7 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import combinations
 
 from overlayd.model import ids
-from overlayd.model.address import Family, IpNetwork, contains, overlap
+from overlayd.model.address import Family, IpAddress, IpNetwork, contains, overlap
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Vni
 
@@ -28,6 +28,20 @@ class Topology(StrEnum):
 
     ROUTED = "routed"
     SWITCHED = "switched"
+
+
+class Uplink(StrEnum):
+    """How the containers of a network and the rest of the world reach each other, on each host.
+
+    HOST makes the host a member of the network. ISOLATED lets in nothing but published ports, and needs no addresses of
+    the network on the host. NONE lets nothing out or in. AUTO is HOST where the host can tell the network's addresses
+    from all others that it knows, else ISOLATED.
+    """
+
+    AUTO = "auto"
+    HOST = "host"
+    ISOLATED = "isolated"
+    NONE = "none"
 
 
 class NetworkState(StrEnum):
@@ -77,7 +91,8 @@ class Network:
     """A network as the administrator made it.
 
     Hosts get blocks of its first pool of a family that has one left. What `reserved` holds, ranges and single
-    addresses, is never given out by itself.
+    addresses, is never given out by itself. With `egress`, containers may begin connections to the world outside,
+    through the uplink.
     """
 
     name: NetworkName
@@ -86,6 +101,8 @@ class Network:
     pools: tuple[Pool, ...]
     state: NetworkState = NetworkState.ACTIVE
     reserved: tuple[IpNetwork, ...] = ()
+    uplink: Uplink = Uplink.AUTO
+    egress: bool = True
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -110,3 +127,26 @@ class Network:
     def pool_of(self, part: IpNetwork) -> Pool | None:
         """Return the pool in which a range lies, None when there is none."""
         return next((pool for pool in self.pools if contains(pool.range, part)), None)
+
+    @property
+    def has_egress(self) -> bool:
+        """Tell whether containers reach the world outside."""
+        return self.egress and self.uplink is not Uplink.NONE
+
+    def gateway(self, pool: Pool) -> IpAddress | None:
+        """Return the address that a switched network keeps for its gateway: the second one of the pool's range."""
+        return None if self.topology is Topology.ROUTED else pool.range.network_address + 1
+
+    def special(self, pool: Pool) -> frozenset[IpAddress]:
+        """Return the addresses of a pool's range that nobody gets, wherever they are.
+
+        These are its first and its last address (some software takes them for the network and the broadcast address),
+        and the gateway of a switched network.
+        """
+        kept = (pool.range.network_address, pool.range.broadcast_address, self.gateway(pool))
+        return frozenset(address for address in kept if address is not None)
+
+    def host_address(self, pool: Pool, block: IpNetwork) -> IpAddress:
+        """Return the address of a block that its host has itself: the lowest one that is not special."""
+        special = self.special(pool)
+        return next(address for address in block if address not in special)

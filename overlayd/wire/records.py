@@ -9,7 +9,7 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostNumber, Vni
-from overlayd.model.network import Network, NetworkState, Pool, Topology
+from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire.fields import Fields, Json
 
@@ -41,6 +41,8 @@ def encode(record: Record) -> dict[str, Json]:
                 "pools": [{"range": str(pool.range), "block_length": pool.block_length} for pool in record.pools],
                 "state": record.state.value,
                 "reserved": [str(kept) for kept in record.reserved],
+                "uplink": record.uplink.value,
+                "egress": record.egress,
             }
         case Host():
             return {
@@ -79,12 +81,16 @@ def decode_pool(fields: Fields) -> Pool:
 
 
 def decode_network(fields: Fields) -> Network:
-    """Read a network; `state` and `reserved` may be missing."""
+    """Read a network; `state`, `reserved`, `uplink` and `egress` may be missing."""
     name, vni, topology = fields.text("name"), fields.number("vni"), fields.choice("topology", Topology)
     pools = tuple(decode_pool(pool) for pool in fields.objects("pools"))
     state = fields.choice("state", NetworkState) if fields.has("state") else NetworkState.ACTIVE
     reserved = fields.cidrs("reserved") if fields.has("reserved") else ()
-    return fields.build(lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state, reserved))
+    uplink = fields.choice("uplink", Uplink) if fields.has("uplink") else Uplink.AUTO
+    egress = fields.flag("egress") if fields.has("egress") else True
+    return fields.build(
+        lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state, reserved, uplink, egress)
+    )
 
 
 def decode_host(fields: Fields) -> Host:

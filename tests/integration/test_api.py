@@ -74,6 +74,8 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
             "pools": [{"range": "10.32.0.0/16", "block_length": 26}],
             "state": "active",
             "reserved": [],
+            "uplink": "auto",
+            "egress": True,
         }
         assert (made.status_code, made.json()) == (201, {**expected, "revision": 1})
         assert (await api.get("/v1/networks/blue")).json() == {**expected, "revision": 1}

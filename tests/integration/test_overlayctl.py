@@ -62,6 +62,17 @@ def test_plan_shows_what_the_agent_would_do(own_lab: Lab) -> None:
     assert len(shown.splitlines()) == 4, "three routes and an FDB entry"
 
 
+def test_the_uplink_and_egress_of_a_network_are_set_and_shown(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network("--no-egress")
+    assert "uplink auto without egress" in lab.overlayctl("network", "show", network)
+    assert lab.overlayctl("network", "set", network, "--uplink", "isolated").endswith(
+        "uplink isolated without egress\n"
+    )
+    assert lab.overlayctl("network", "set", network, "--egress").endswith("uplink isolated\n")
+    with pytest.raises(CommandFailed, match="give --uplink"):
+        lab.overlayctl("network", "set", network)
+
+
 def test_wait_names_the_host_that_lags(own_lab: Lab) -> None:
     own_lab.hosts[1].stop_agent()
     with pytest.raises(CommandFailed, match=r"(?s)1 of 2 hosts.*host2: not connected"):

@@ -77,6 +77,12 @@ async def test_a_patch_changes_what_it_names(tmp_path: Path) -> None:
             headers={"content-type": "application/merge-patch+json"},
         )
         assert patch.json() == {**made, "reserved": ["10.32.1.1/32"], "revision": patch.json()["revision"]}
+        closed = await api.patch("/v1/networks/blue", json={"egress": False, "uplink": "isolated"})
+        assert (closed.json()["egress"], closed.json()["uplink"]) == (False, "isolated")
+        assert closed.json()["reserved"] == ["10.32.1.1/32"]
+        assert_problem(await api.patch("/v1/networks/blue", json={"uplink": "wide"}), 422, "invalid-value", "uplink")
+        replaced = await api.put("/v1/networks/blue", json={"pools": WIDER["pools"][:1], "uplink": "none"})
+        assert (replaced.json()["egress"], replaced.json()["uplink"]) == (True, "none")
         await api.put("/v1/hosts/h1", json=HOST)
         tag = (await api.get("/v1/hosts/h1")).headers["etag"]
         drained = await api.patch("/v1/hosts/h1", json={"state": "draining"}, headers={"If-Match": tag})

@@ -13,7 +13,7 @@ from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import HostState
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
-from overlayd.model.network import NetworkState
+from overlayd.model.network import NetworkState, Uplink
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
@@ -27,6 +27,8 @@ NETWORK: dict[str, Json] = {
     "pools": [{"range": "10.32.0.0/16", "block_length": 24}],
     "state": "active",
     "reserved": ["10.32.0.0/28", "10.32.1.1/32"],
+    "uplink": "isolated",
+    "egress": False,
 }
 HOST: dict[str, Json] = {
     "kind": "host",
@@ -64,7 +66,7 @@ RESERVED_ADDRESS = Reservation(
     Holder(HostId("host-7"), ContainerId("web"), InterfaceName("eth0")),
 )
 FORMS: list[tuple[Record, dict[str, Json]]] = [
-    (replace(clusters.network(), reserved=RESERVED), NETWORK),
+    (replace(clusters.network(), reserved=RESERVED, uplink=Uplink.ISOLATED, egress=False), NETWORK),
     (clusters.host(7), HOST),
     (clusters.block(7, "10.32.0.0/24"), BLOCK),
     (clusters.endpoint(7, "web", "10.32.0.5"), ENDPOINT),
@@ -127,9 +129,11 @@ def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
     wrong: list[Json] = [None, {}, [], "", -1, 1.5, True]
     for _, form in FORMS:
         for field in form:
-            if field in {"state", "reserved", "holder"} or (form is RESERVATION and field == "mac"):
+            if field in {"state", "reserved", "holder", "uplink", "egress"} or (form is RESERVATION and field == "mac"):
                 yield from (
-                    (form, field, value) for value in wrong if value is not None and (field, value) != ("reserved", [])
+                    (form, field, value)
+                    for value in wrong
+                    if value is not None and [field, value] not in (["reserved", []], ["egress", True])
                 )
             elif field == "sandbox":
                 yield from ((form, field, value) for value in wrong if value != "")
