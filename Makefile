@@ -4,12 +4,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system demo demo-down test lint soak bench lock proto clean
+.PHONY: help venv system system-test demo demo-down test lint soak bench lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
-PACKAGES := etcd-server python3-venv iproute2 iputils-ping nftables ruby systemd
+PACKAGES := python3-venv iproute2 iputils-ping nftables systemd
+TEST_PACKAGES := etcd-server gcc libc6-dev ruby
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
 missing = comm -23 <(printf '%s\n' $(1) | sort) \
@@ -33,10 +34,13 @@ export DEBIAN_FRONTEND=noninteractive; \
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 system: ## install the missing Debian packages (root)
 	@$(call install_missing,$(PACKAGES))
+
+system-test: ## install the Debian packages that the tests and benchmarks want besides (root)
+	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
 venv: $(VENV)/.installed ## make .venv: the pinned packages, and this tree in editable mode
 
@@ -66,7 +70,7 @@ demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it run
 demo-down: venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
-test: system venv lint ## lint, then run every test, JOBS=2 files at once; ARGS=... goes to pytest (root)
+test: system-test venv lint ## lint, then run every test, JOBS=2 files at once; ARGS=... goes to pytest (root)
 	$(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10 $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
@@ -75,12 +79,12 @@ lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-soak: system venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
+soak: system-test venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
 	@mkdir -p build
 	$(VENV)/bin/python -m tests.soak --minutes $(or $(MINUTES),10) --hosts $(or $(HOSTS),200) --seed $(or $(SEED),1) \
 		--json build/soak.json
 
-bench: system venv ## measure; NAME=... picks one budget (root)
+bench: system-test venv ## measure; NAME=... picks one budget (root)
 	@$(VENV)/bin/python -m bench $(NAME)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

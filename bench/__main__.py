@@ -5,11 +5,12 @@ import asyncio
 import json
 import sys
 
-from bench import allocate, controller_memory, watch
+from bench import allocate, controller_memory, dataplane, watch
 from bench.report import Bench, Report
 
 BENCHES: dict[str, Bench] = {
     "allocate": Bench(allocate.__doc__ or "", allocate.measure),
+    "dataplane": Bench(dataplane.__doc__ or "", dataplane.measure),
     "watch": Bench(watch.__doc__ or "", watch.measure),
     "controller_memory": Bench(controller_memory.__doc__ or "", controller_memory.measure),
 }

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["allocate", "watch", "controller_memory"])
+@pytest.mark.parametrize("name", ["allocate", "watch", "controller_memory", "dataplane"])
 def test_a_benchmark_prints_one_json_object(name: str) -> None:
     command = [sys.executable, "-m", "bench", name, "--quick", "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)

@@ -1,0 +1,185 @@
+"""Container to container on two hosts: round trips, connections, a stream, packets; against flannel's design."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.report import Report
+from tests.support.lab import CommandFailed, Lab, LabHost, run
+
+PORT = 9000
+SOURCE = Path(__file__).with_name("traffic.c")
+
+WHAT = {"tcp_rr": "us", "udp_rr": "us", "connect": "1/s", "stream": "MB/s", "packets": "1/s"}
+"""What is measured, and in which unit; a round trip is better when it is less."""
+
+BUDGETS = {
+    ("routed", "clean"): 1 / 0.94,
+    ("switched", "clean"): 1 / 0.87,
+    ("routed", "firewall"): 1 / 0.86,
+    ("switched", "firewall"): 1 / 0.79,
+}
+"""Of the TCP round trip, against flannel's design in the same run."""
+
+PEER = "flannel's design"
+
+_RULES = "; ".join(f"ip daddr 203.0.113.{number} drop" for number in range(40))
+_FILTER = "\n".join(
+    f"chain {hook} {{ type filter hook {hook} priority filter; ct state established,related accept; {_RULES}; }}"
+    for hook in ("input", "forward", "output")
+)
+_PUBLISHED = "ip daddr 198.51.100.1 tcp dport 80 dnat to 192.0.2.1;"
+FIREWALL = f"""
+table inet bench-filter {{
+{_FILTER}
+}}
+table ip bench-nat {{
+    chain prerouting {{ type nat hook prerouting priority dstnat; {_PUBLISHED} }}
+    chain postrouting {{ type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }}
+}}
+"""
+"""What a host usually has: a filter that asks for the state of connections, some rules, and address translation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way from host 1 to host 2: the commands that enter its ends, and the far end's address."""
+
+    name: str
+    here: Sequence[str]
+    there: Sequence[str]
+    address: str
+
+
+async def measure(report: Report) -> None:
+    rounds, seconds = (2, 0.05) if report.quick else (15, 0.2)
+    with tempfile.TemporaryDirectory(prefix="overlay-bench-") as name, Lab(Path(name), hosts=2) as lab:
+        directory = Path(name)
+        traffic = _compiled(directory)
+        ways = [_raw(lab), _flannel(lab), *_ours(lab)]
+        with _serving(ways, traffic, directory):
+            for state in ("clean", "firewall"):
+                for host in lab.hosts:
+                    _prepare(host, state, directory)
+                found = _rounds(report, state, ways, traffic, rounds, seconds)
+                _tell(report, state, found)
+
+
+def _compiled(directory: Path) -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise CommandFailed("the traffic is made by a C program: apt-get install gcc libc6-dev")
+    program = directory / "traffic"
+    run([compiler, "-O2", "-o", str(program), str(SOURCE)])
+    return program
+
+
+def _raw(lab: Lab) -> Way:
+    one, two = lab.hosts
+    return Way("underlay", one.enter(()), two.enter(()), str(two.address))
+
+
+def _ours(lab: Lab) -> Iterator[Way]:
+    lab.start_controller()
+    for host in lab.hosts:
+        host.start_agent()
+    for number, topology in enumerate(("routed", "switched")):
+        lab.overlayctl("network", "create", topology, "--range", f"10.{32 + number}.0.0/16", "--topology", topology)
+        here, there = (host.attach(f"{topology}-{host.name}", topology) for host in lab.hosts)
+        lab.in_force(here, there)
+        yield Way(
+            topology,
+            here.host.enter(["nsenter", f"--net={here.sandbox}"]),
+            there.host.enter(["nsenter", f"--net={there.sandbox}"]),
+            str(there.address),
+        )
+
+
+def _flannel(lab: Lab) -> Way:
+    """Make what flannel makes: on each host a bridge with the containers, a VXLAN device, and routes between them."""
+    for number, host in enumerate(lab.hosts, 1):
+        other = 3 - number
+        host.add_sandbox("flannel")
+        for line in f"""
+            ip link add cni0 type bridge
+            ip address add 10.244.{number}.1/24 dev cni0
+            ip link set cni0 mtu 1450 up
+            ip link add fl0 mtu 1450 type veth peer name eth0 mtu 1450 netns flannel
+            ip link set fl0 master cni0 up
+            ip -n flannel address add 10.244.{number}.2/24 dev eth0
+            ip -n flannel link set eth0 up
+            ip -n flannel link set lo up
+            ip -n flannel route add default via 10.244.{number}.1
+            ip link add flannel.1 address 02:00:00:00:fe:{number:02} mtu 1450 type vxlan id 1 dstport 8472 nolearning
+            ip link set flannel.1 up
+            ip address add 10.244.{number}.0/32 dev flannel.1
+            ip neighbour add 10.244.{other}.0 lladdr 02:00:00:00:fe:{other:02} dev flannel.1 nud permanent
+            bridge fdb add 02:00:00:00:fe:{other:02} dev flannel.1 dst {lab.hosts[other - 1].address} self permanent
+            ip route add 10.244.{other}.0/24 via 10.244.{other}.0 dev flannel.1 onlink
+            sysctl -q net.ipv4.ip_forward=1
+        """.strip().splitlines():
+            host.run(*line.split())
+    one, two = (host.enter(["nsenter", "--net=/run/netns/flannel"]) for host in lab.hosts)
+    return Way("flannel", one, two, "10.244.2.2")
+
+
+@contextmanager
+def _serving(ways: Sequence[Way], traffic: Path, directory: Path) -> Iterator[None]:
+    servers = []
+    try:
+        for way in ways:
+            command = [*way.there, str(traffic), "serve", str(PORT)]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory)
+            servers.append(server)
+            if server.stdout is None or server.stdout.readline() != b"ready\n":
+                raise CommandFailed(f"nobody serves at the end of {way.name}")
+        yield
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+def _prepare(host: LabHost, state: str, directory: Path) -> None:
+    rules = directory / "firewall.nft"
+    rules.write_text(FIREWALL)
+    if state == "firewall":
+        host.run("nft", "-f", str(rules))
+    for family in ("iptables", "ip6tables"):
+        host.run("sysctl", "-q", f"net.bridge.bridge-nf-call-{family}={int(state == 'firewall')}")
+
+
+def _rounds(  # noqa: PLR0913, PLR0917 - all that a round needs
+    report: Report, state: str, ways: Sequence[Way], traffic: Path, rounds: int, seconds: float
+) -> Mapping[tuple[str, str], list[float]]:
+    """Measure everything on each way in turn; the turn begins with another one each time."""
+    found: dict[tuple[str, str], list[float]] = {(what, way.name): [] for what in WHAT for way in ways}
+    step = report.step(state, rounds)
+    for number in range(rounds):
+        first = number % len(ways)
+        for what in WHAT:
+            for way in (*ways[first:], *ways[:first]):
+                printed = run([*way.here, str(traffic), what, way.address, str(PORT), str(seconds)])
+                found[what, way.name].append(float(printed))
+        report.progress.advance(step)
+    return found
+
+
+def _tell(report: Report, state: str, found: Mapping[tuple[str, str], list[float]]) -> None:
+    for what, unit in WHAT.items():
+        for name in ("routed", "switched"):
+            least = BUDGETS[name, state] if what == "tcp_rr" else 1.0
+            report.compare(
+                f"{what}/{name}/{state}",
+                unit,
+                found[what, name],
+                PEER,
+                found[what, "flannel"],
+                least=round(least, 3),
+                more=unit != "us",
+            )
+        report.tell(f"{what}/underlay/{state}", unit, found[what, "underlay"])
