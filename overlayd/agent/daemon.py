@@ -96,6 +96,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     return {
         "feed": feed.run(settings.name, lambda: settings.vtep or source_address(first)),
         "reconcile": reconciler.run(),
+        "drift": reconciler.drift.run(),
         "blocks": blocks.run(attachments.changes),
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),

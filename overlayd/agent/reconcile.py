@@ -1,7 +1,6 @@
 """The reconcile cycle: resolve → observe → diff → plan → apply."""
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -11,12 +10,13 @@ import structlog
 from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retain
-from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, network_namespace
+from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, State, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, resolve
 from overlayd.kernel.port import Outcome
@@ -26,6 +26,11 @@ from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 
 _log = structlog.get_logger(__name__)
+
+Scope = frozenset[NamespaceRef] | None
+"""The namespaces to look at; None: all of them."""
+
+Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,52 +66,72 @@ class Draft:
 class Reconciler:
     """Makes the kernel match the cluster and the local attachments.
 
-    Woken by a change of either, by a failure (after a growing time), and by a slow periodic resync.
+    Woken by a change of either, by somebody else's change of the kernel (then it looks where that was), by a failure
+    (after a growing time), and by a slow periodic resync.
     """
 
     def __init__(self, turn: KernelTurn, feed: ClusterFeed, records: AttachmentRecords, local: Local) -> None:
         self.status = Status()
         self.reports = Changes()
+        self.drift = Drift(turn)
         self._turn = turn
         self._feed = feed
         self._records = records
         self._local = local
         self._site: Site | None = None
         self._ready: frozenset[NetworkName] = frozenset()
+        self._refused: dict[Key, Outcome] = {}
+        self._resolved: tuple[Cluster, Site, list[Endpoint], State] | None = None
 
     async def run(self) -> None:
         """Keep the kernel as desired, for ever."""
+        now = asyncio.get_running_loop().time
+        wake = Changes(self._feed.changes, self.drift.changes)
         backoff = Backoff(shortest=0.2, longest=self._local.resync)
+        partly, due = False, now()
         while True:
-            seen = self._feed.changes.count
-            status = await self.cycle()
+            seen, fed = wake.count, self._feed.changes.count
+            suspects = self.drift.take()
+            status = await self.cycle(suspects if partly else None)
             if status.problems:
-                delay = backoff.failed()
-            else:
+                due = now() + backoff.failed()
+            elif not partly:
                 backoff.succeeded()
-                delay = self._local.resync
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._feed.changes.wait(seen)
+                due = now() + self._local.resync
+            try:
+                async with asyncio.timeout_at(due):
+                    await wake.wait(seen)
+                partly = self._feed.changes.count == fed
+            except TimeoutError:
+                partly = False
 
-    async def cycle(self) -> Status:
-        """Go through the cycle once; return and keep how far it got."""
+    async def cycle(self, suspects: Scope = None) -> Status:
+        """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
         async with self._turn.taken():
             cluster, in_sync = self._feed.cluster, self._feed.in_sync
+            # The underlay, in the host's own namespace, is everybody's; with news of the cluster there is more to do.
+            is_news = (cluster.revision, in_sync) != (self.status.applied, self.status.is_pruned)
+            scope = None if suspects is None or HOST in suspects or is_news else suspects
             try:
-                draft = await self._turn.call(self._draft, cluster, may_delete=in_sync)
+                draft = await self._turn.call(self._draft, cluster, scope, may_delete=in_sync)
                 outcomes = await self._turn.call(self._turn.kernel.apply, draft.plan)
             except OverlayError as error:
                 return self._keep(replace(self.status, problems=(Problem("host", str(error)),)))
-            failed = {outcome.op.item.ns for outcome in outcomes if not outcome.done and _is_device(outcome)}
+            self._refused = _still_refused(self._refused, outcomes, scope)
+            failed = {outcome.op.item.ns for outcome in self._refused.values() if _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
-        problems = (*draft.problems, *_problems(outcomes, self._places(cluster)))
+        if suspects and draft.plan and not is_news:
+            _log.info("repaired what somebody changed", namespaces=sorted(suspects), operations=len(draft.plan))
+        problems = (*draft.problems, *_problems(self._refused.values(), self._places(cluster)))
         return self._keep(Status(cluster.revision, problems, in_sync))
 
     async def plan(self) -> Plan:
-        """Return what the next cycle would execute."""
+        """Return what the next cycle would execute, and see to it that it comes soon."""
         async with self._turn.taken():
-            draft = await self._turn.call(self._draft, self._feed.cluster, may_delete=self._feed.in_sync)
+            draft = await self._turn.call(self._draft, self._feed.cluster, None, may_delete=self._feed.in_sync)
+        if draft.plan:
+            # Whatever the kernel had told of it was thrown away by observing.
+            self.drift.suspect(frozenset(op.item.ns for op in draft.plan))
         return draft.plan
 
     async def ensure(self, network: NetworkName) -> None:
@@ -122,13 +147,13 @@ class Reconciler:
         """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
         return self._site.mtu if self._site else 0
 
-    def _draft(self, cluster: Cluster, *, may_delete: bool) -> Draft:
+    def _draft(self, cluster: Cluster, scope: Scope, *, may_delete: bool) -> Draft:
         """Resolve, observe and diff."""
         me = cluster.hosts.get(self._local.host)
         present, problems = self._present_endpoints()
         if me:
             self._site = Site(self._local.host, self._turn.kernel.underlay(me.address).mtu, self._local.vxlan_port)
-        desired = resolve(cluster, self._site, present) if self._site else frozenset()
+        desired = self._resolve(cluster, self._site, present) if self._site else frozenset()
         networks = {item.ns for item in desired if isinstance(item, Namespace)}
         names = frozenset(name for name in cluster.networks if network_namespace(name) in networks)
         unknown = Counter(e.network for e in self._records.endpoints if network_namespace(e.network) not in networks)
@@ -139,10 +164,21 @@ class Reconciler:
             for name, count in unknown.items()
         ]
         kept = {network_namespace(name) for name in unknown}
-        observed = self._turn.kernel.observe((self._turn.kernel.namespaces() | networks | {HOST}) - kept)
+        looked_at = (self._turn.kernel.namespaces() | networks | {HOST}) - kept
+        if scope is not None:
+            looked_at &= scope
+            desired = frozenset(item for item in desired if item.ns in looked_at or not ownership.is_observed(item.ns))
+        observed = self._turn.kernel.observe(looked_at)
         if not may_delete:
             desired = retain(desired, observed)
         return Draft(diff(desired, observed), names, tuple(problems))
+
+    def _resolve(self, cluster: Cluster, site: Site, endpoints: list[Endpoint]) -> State:
+        """Return the desired state, or the last one again when it comes of the same."""
+        known = self._resolved
+        if known is None or known[0] is not cluster or known[1:3] != (site, endpoints):
+            known = self._resolved = (cluster, site, endpoints, resolve(cluster, site, endpoints))
+        return known[3]
 
     def _present_endpoints(self) -> tuple[list[Endpoint], list[Problem]]:
         """Return the endpoints whose sandbox still is the one that they were attached to."""
@@ -174,6 +210,20 @@ class Reconciler:
             self.status = status
             self.reports.set()
         return status
+
+
+def _still_refused(before: Mapping[Key, Outcome], outcomes: Iterable[Outcome], scope: Scope) -> dict[Key, Outcome]:
+    """Return what is not done: of these outcomes, and of those before them in what was not looked at now."""
+    if scope is None:
+        found = {}
+    else:
+        found = {key: outcome for key, outcome in before.items() if outcome.op.item.ns not in scope}
+    for outcome in outcomes:
+        if outcome.done:
+            found.pop(outcome.op.item.key, None)
+        else:
+            found[outcome.op.item.key] = outcome
+    return found
 
 
 def _is_device(outcome: Outcome) -> bool:

@@ -37,6 +37,9 @@ VXLAN_TABLE = "overlayd_vxlan"
 """The names of our tables of nftables: the first one of any namespace, the second one of the host's own."""
 
 SYSCTLS = (
+    "net.bridge.bridge-nf-call-iptables",
+    "net.bridge.bridge-nf-call-ip6tables",
+    "net.bridge.bridge-nf-call-arptables",
     "net.ipv4.ip_forward",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.default.rp_filter",

@@ -10,9 +10,10 @@ from overlayd.kernel import entries, namespaces, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.links import Links
+from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.nft import Tables
 from overlayd.kernel.port import KernelError, Outcome
-from overlayd.kernel.sockets import Sockets, descriptor, free_devices
+from overlayd.kernel.sockets import Sockets, free_devices
 
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 """What the kernel answers to the deletion of a neighbour or FDB entry, a route, a link, or an address that is gone."""

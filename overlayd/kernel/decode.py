@@ -6,6 +6,7 @@ here. The names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -37,6 +38,8 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
+_IFLA_PROTINFO = 12
+_NETCONFA_IFINDEX = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
@@ -247,3 +250,38 @@ def routes(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterato
         elif kind == RTN_UNICAST and dev:
             gateway = found.get(_RTA_GATEWAY)
             yield Route(ns, dst, dev, _address(gateway) if gateway else None, metric)
+
+
+def family(payload: bytes) -> int:
+    """Return the address family, with which every rtnetlink payload begins."""
+    return payload[0]
+
+
+def link_index(payload: bytes) -> int:
+    """Return the index of the device that a link or a neighbour message is about: it stands at one place in both."""
+    return int(_IFINFOMSG.unpack_from(payload)[3])
+
+
+def port_flags(payload: bytes) -> tuple[bool, bool, bool] | None:
+    """Return learning, unicast flood and neighbour suppression of an AF_BRIDGE link message, if it tells of them."""
+    data = _attributes(_attributes(payload, _IFINFOMSG.size).get(_IFLA_PROTINFO, b""))
+    flags = (_IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS)
+    learning, flood, suppress = (data.get(flag) for flag in flags)
+    return None if learning is None else (_flag(learning), _flag(flood), _flag(suppress))
+
+
+def forwarding_mac(payload: bytes) -> MacAddress:
+    """Return the MAC of a forwarding entry."""
+    return _mac(_attributes(payload, _NDMSG.size)[_NDA_LLADDR])
+
+
+def forwarding_key(payload: bytes) -> tuple[object, ...]:
+    """Return what tells forwarding entries of one namespace apart."""
+    found = _attributes(payload, _NDMSG.size)
+    return (link_index(payload), found[_NDA_LLADDR], found.get(_NDA_DST))
+
+
+def netconf_index(payload: bytes) -> int:
+    """Return the device that an RTM_NEWNETCONF message is about; below 0 for `all` and `default` (linux/netconf.h)."""
+    value = _attributes(payload, 4).get(_NETCONFA_IFINDEX, bytes(4))
+    return int.from_bytes(value, sys.byteorder, signed=True)

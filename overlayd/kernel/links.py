@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from overlayd.dataplane.items import Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
 from overlayd.kernel import encode_link
 from overlayd.kernel.indexes import Indexes
+from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError
 from overlayd.kernel.removal import delete_links
-from overlayd.kernel.sockets import Sockets, descriptor
+from overlayd.kernel.sockets import Sockets
 
 
 class Links:

@@ -9,10 +9,10 @@ from overlayd.dataplane.items import Item, Link, Namespace, NamespaceRef, NftTab
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import decode, encode, encode_link, nft, sysctls
 from overlayd.kernel.apply import Application
-from overlayd.kernel.namespaces import identity, listed
+from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError, Outcome, Underlay
-from overlayd.kernel.sockets import Sockets, descriptor
+from overlayd.kernel.sockets import Sockets
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
@@ -37,8 +37,17 @@ class LinuxKernel:
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
         self._sockets.discard_stale()
-        found = (item for ns in namespaces if identity(ns) for item in self._read_ours(ns))
-        return frozenset(item for item in found if ownership.owns(item))
+        return frozenset().union(*(self._observed(ns) for ns in namespaces if identity(ns)))
+
+    def _observed(self, ns: NamespaceRef) -> State:
+        inside = ownership.is_network_namespace(ns)
+        if inside:
+            self._sockets.into(ns)  # from then on the monitor hears of it
+        self._sockets.monitor.settle(ns)
+        devices = self._devices(ns) if inside else []
+        found = frozenset(item for item in self._read_ours(ns) if ownership.owns(item))
+        self._sockets.monitor.saw(ns, found, devices)
+        return found
 
     def missing(self, items: State) -> State:
         """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given."""
@@ -56,12 +65,15 @@ class LinuxKernel:
             yield from self._read(ns, ownership.owns_link)
         yield from self._tables.observe(ns)
 
+    def _devices(self, ns: NamespaceRef) -> list[decode.Device]:
+        return [decode.device(payload) for payload in self._sockets.into(ns).dump(encode_link.LINKS)]
+
     def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
         with descriptor(ns) as fd:
             yield Namespace(ns, sysctls.observe(fd))
         netlink = self._sockets.into(ns)
-        devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
+        devices = self._devices(ns)
         ours = [device for device in devices if recognised(device.name)]
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
@@ -73,7 +85,17 @@ class LinuxKernel:
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
         self._sockets.discard_stale()
-        return Application(self._sockets, self._tables).run(plan)
+        outcomes = Application(self._sockets, self._tables).run(plan)
+        self._sockets.monitor.did(outcome.op for outcome in outcomes if outcome.done)
+        return outcomes
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while `changed` may have something to say."""
+        return self._sockets.monitor.fileno()
+
+    def changed(self) -> frozenset[NamespaceRef]:
+        """Return where somebody else may have changed what is ours, and `HOST` when the underlay may be another."""
+        return self._sockets.monitor.changed()
 
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
@@ -82,7 +104,9 @@ class LinuxKernel:
             if decode.local_address(payload) == address:
                 index = decode.address_device(payload)
                 device = decode.device(netlink.get(encode_link.link_request_by_index(index)))
+                self._sockets.monitor.host.saw_underlay(address, device)
                 return Underlay(device.name, device.mtu)
+        self._sockets.monitor.host.saw_underlay(address, None)
         raise NotFound(f"no device of this host has the address {address}")
 
     def close(self) -> None:

@@ -93,6 +93,16 @@ def listed() -> frozenset[NamespaceRef]:
 
 
 @contextmanager
+def descriptor(ns: NamespaceRef) -> Iterator[int]:
+    """Hold a descriptor of a namespace for the time of a block."""
+    fd = open_namespace(ns)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def entered(fd: int) -> Iterator[None]:
     """Run a block of the calling thread inside a network namespace."""
     home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)

@@ -84,6 +84,12 @@ def open_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     return sock
 
 
+def port_id(sock: socket.socket) -> int:
+    """Return the port id by which the kernel knows a netlink socket in its namespace."""
+    found: tuple[int, int] = sock.getsockname()
+    return found[0]
+
+
 class Netlink:
     """One conversation with the kernel. Not for use by two threads at once."""
 

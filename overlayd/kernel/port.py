@@ -70,6 +70,16 @@ class Kernel(Protocol):
         A failed operation fails those that need its item, and no other.
         """
 
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while `changed` may have something to say; any thread may ask."""
+
+    def changed(self) -> frozenset[NamespaceRef]:
+        """Return where somebody else may have changed what is ours since it was observed.
+
+        `HOST` is among them when the underlay may be another one, or something else in the host's own namespace. What
+        `apply` did is no reason; still, a namespace may be named though nothing in it differs.
+        """
+
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
 

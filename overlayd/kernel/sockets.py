@@ -2,13 +2,13 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel import decode, encode_link, namespaces
-from overlayd.kernel.netlink import Netlink, open_socket
+from overlayd.kernel.monitor import Monitor
+from overlayd.kernel.namespaces import descriptor
+from overlayd.kernel.netlink import Netlink, open_socket, port_id
 from overlayd.kernel.removal import delete_links
 
 
@@ -16,16 +16,6 @@ def open_in(ns: NamespaceRef) -> Netlink:
     """Return a socket of a namespace; the caller closes it."""
     with descriptor(ns) as fd, namespaces.entered(fd):
         return Netlink(open_socket())
-
-
-@contextmanager
-def descriptor(ns: NamespaceRef) -> Iterator[int]:
-    """Hold a descriptor of a namespace for the time of a block."""
-    fd = namespaces.open_namespace(ns)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def free_devices(netlink: Netlink) -> None:
@@ -41,7 +31,9 @@ class Sockets:
     """The sockets that one kernel works with. `host` belongs to the namespace of the thread that makes this."""
 
     def __init__(self) -> None:
-        self.host = Netlink(open_socket())
+        sock = open_socket()
+        self.host = Netlink(sock)
+        self.monitor = Monitor(port_id(sock))
         self._ours: dict[NamespaceRef, tuple[namespaces.Identity, Netlink]] = {}
         self._sandbox: tuple[NamespaceRef, Netlink] | None = None
 
@@ -59,7 +51,9 @@ class Sockets:
             return kept[1]
         with descriptor(ns) as fd, namespaces.entered(fd):
             status = os.fstat(fd)
-            netlink = Netlink(open_socket())
+            sock = open_socket()
+            netlink = Netlink(sock)
+            self.monitor.enter(ns, port_id(sock))
         self._ours[ns] = ((status.st_dev, status.st_ino), netlink)
         return netlink
 
@@ -82,6 +76,7 @@ class Sockets:
     def forget(self, ns: NamespaceRef) -> None:
         """Close the socket of one of our namespaces."""
         if kept := self._ours.pop(ns, None):
+            self.monitor.leave(ns)
             kept[1].close()
 
     def close(self) -> None:
@@ -89,4 +84,5 @@ class Sockets:
         self.leave_sandbox()
         for ns in list(self._ours):
             self.forget(ns)
+        self.monitor.close()
         self.host.close()

@@ -9,6 +9,9 @@ from overlayd.kernel.namespaces import entered
 from overlayd.kernel.port import KernelError
 
 DEFAULTS = {
+    "net.bridge.bridge-nf-call-iptables": "0",
+    "net.bridge.bridge-nf-call-ip6tables": "0",
+    "net.bridge.bridge-nf-call-arptables": "0",
     "net.ipv4.ip_forward": "0",
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
@@ -21,7 +24,8 @@ DEFAULTS = {
     "net.ipv6.conf.default.disable_ipv6": "0",
 }
 """What the kernel is compiled with. A new namespace starts with the host's IPv4 values instead
-(net.core.devconf_inherit_init_net), so the defaults are written too."""
+(net.core.devconf_inherit_init_net), so the defaults are written too. Those of br_netfilter are 1, but our bridges
+are to be as they are without that module, and what they forward passes no hooks of IP."""
 
 _ABSENT = {"net.ipv6.conf.all.disable_ipv6": "1", "net.ipv6.conf.default.disable_ipv6": "1"}
 """What it means that these are not there: a kernel booted with ipv6.disable=1 has IPv6 disabled."""
@@ -45,6 +49,11 @@ def enforce(fd: int, wanted: Values) -> None:
     with entered(fd):
         for name, value in {**DEFAULTS, **dict(wanted)}.items():
             _write(name, value)
+
+
+def files() -> tuple[Path, ...]:
+    """Return the files of the sysctls, of which the thread that opens them sees those of its namespace."""
+    return tuple(map(_file, ownership.SYSCTLS))
 
 
 def _write(name: str, value: str) -> None:

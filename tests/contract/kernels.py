@@ -1,5 +1,7 @@
 """The kernels that one suite holds to one behaviour, each with the hands of an administrator beside it."""
 
+import select
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Interface
@@ -10,9 +12,9 @@ from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import HOST, Item, Link, Loopback, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
-from overlayd.kernel.port import Kernel
+from overlayd.kernel.port import Kernel, Underlay
 from tests.support.fake_kernel import FakeKernel
-from tests.support.namespaces import HostedKernel, SimulatedHost
+from tests.support.namespaces import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
 
 UNDERLAY = IPv4Interface("192.0.2.1/24")
 
@@ -36,10 +38,25 @@ class World(Protocol):
     def remove_by_hand(self, item: Item) -> bool:
         """Let somebody else remove an item; tell whether it was there. `lo` cannot be removed, and goes down."""
 
+    def change_by_hand(self, item: Item, before: Item) -> None:
+        """Let somebody else change an item, without our marks."""
+
+    def change_underlay_mtu(self, mtu: int) -> None:
+        """Let somebody else change the MTU of the underlay's device, in bytes."""
+
 
 def observed(world: World) -> State:
     """Return all that is ours."""
     return world.kernel.observe(world.kernel.namespaces() | {HOST})
+
+
+def told(world: World, ns: NamespaceRef) -> bool:
+    """Wait until the kernel tells of a change in a namespace; tell whether it does."""
+    deadline = time.monotonic() + 3
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([world.kernel.fileno()], [], [], left)[0] and ns in world.kernel.changed():
+            return True
+    return False
 
 
 class FakeWorld:
@@ -60,6 +77,12 @@ class FakeWorld:
 
     def remove_by_hand(self, item: Item) -> bool:
         return self._fake.remove_by_hand(item)
+
+    def change_by_hand(self, item: Item, before: Item) -> None:
+        self._fake.change_by_hand(item, before)
+
+    def change_underlay_mtu(self, mtu: int) -> None:
+        self._fake.set_underlay(UNDERLAY.ip, Underlay("eth0", mtu))
 
 
 class LinuxWorld:
@@ -88,6 +111,12 @@ class LinuxWorld:
         except AssertionError:
             return False
         return True
+
+    def change_by_hand(self, item: Item, before: Item) -> None:
+        self._host.command(["sh", "-c", _without_marks(render.changed(item, before))])
+
+    def change_underlay_mtu(self, mtu: int) -> None:
+        self._host.command(["ip", "link", "set", UNDERLAY_DEVICE, "mtu", str(mtu)])
 
 
 def _without_marks(command: str) -> str:

@@ -1,7 +1,9 @@
 """What is changed by hand on a host is repaired, and what is not ours stays as it is."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
+from itertools import product
 
 import pytest
 
@@ -9,13 +11,15 @@ from tests.integration.conftest import NewNetwork
 from tests.support.lab import CommandFailed, Container, Lab, LabHost
 from tests.support.processes import eventually
 
+SYSCTLS = ("net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.bridge.bridge-nf-call-iptables")
+
 Break = Callable[[LabHost, Container, Container], None]
 
 
 def host_end(host: LabHost, container: Container) -> str:
-    """Return the name of the host's end of a container's veth pair."""
-    found = host.run("ip", "-n", f"ov-{container.network}", "-o", "neighbour", "show", str(container.address))
-    return found.split(" dev ")[1].split()[0]
+    """Return the name of the host's end of the veth pair of a network's only container."""
+    (found,) = json.loads(host.run("ip", "-n", f"ov-{container.network}", "-j", "link", "show", "type", "veth"))
+    return str(found["ifname"])
 
 
 def delete_vxlan(host: LabHost, here: Container, _there: Container) -> None:
@@ -24,6 +28,10 @@ def delete_vxlan(host: LabHost, here: Container, _there: Container) -> None:
 
 def delete_veth(host: LabHost, here: Container, _there: Container) -> None:
     host.run("ip", "-n", f"ov-{here.network}", "link", "del", host_end(host, here))
+
+
+def delete_bridge(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "link", "del", "br0")
 
 
 def set_veth_down(host: LabHost, here: Container, _there: Container) -> None:
@@ -50,40 +58,101 @@ def change_mac_and_mtu(host: LabHost, here: Container, _there: Container) -> Non
     host.run("ip", "-n", f"ov-{here.network}", "link", "set", "vx0", "address", "02:00:00:00:00:01", "mtu", "1000")
 
 
-def switch_forwarding_off(host: LabHost, here: Container, _there: Container) -> None:
-    inside = f"--net=/run/netns/ov-{here.network}"
-    host.run("nsenter", inside, "sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward")
+def set_vxlan_down(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "-n", f"ov-{here.network}", "link", "set", "vx0", "down")
+
+
+def switch_forwarding(host: LabHost, here: Container, _there: Container) -> None:
+    inside = ("nsenter", f"--net=/run/netns/ov-{here.network}", "sysctl")
+    forwards = host.run(*inside, "-n", "net.ipv4.ip_forward").strip() == "1"
+    host.run(*inside, "-w", f"net.ipv4.ip_forward={int(not forwards)}")
+
+
+def let_bridges_be_filtered(host: LabHost, here: Container, _there: Container) -> None:
+    """Do what container engines do where there is the module br_netfilter."""
+    name = "net.bridge.bridge-nf-call-iptables"
+    host.run("nsenter", f"--net=/run/netns/ov-{here.network}", "sh", "-c", f"modprobe br_netfilter; sysctl -w {name}=1")
+
+
+def flush_the_hosts_rules(host: LabHost, _here: Container, _there: Container) -> None:
+    host.run("nft", "flush", "ruleset")
 
 
 def delete_namespace(host: LabHost, here: Container, _there: Container) -> None:
     host.run("ip", "netns", "delete", f"ov-{here.network}")
 
 
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        delete_vxlan,
-        delete_veth,
-        set_veth_down,
-        delete_routes,
-        delete_neighbours,
-        delete_fdb,
-        change_mac_and_mtu,
-        switch_forwarding_off,
-        delete_namespace,
-    ],
+def kernel_of(host: LabHost, network: str) -> list[object]:
+    """Return what a network's namespace holds on a host, without the numbers that the kernel gives."""
+    inside = ("nsenter", f"--net=/run/netns/ov-{network}")
+    done = host.execute([*inside, "ip", "-j", "link"])
+    if done.returncode:
+        return []
+    links = [{key: link.get(key) for key in ("ifname", "mtu", "address", "flags")} for link in json.loads(done.stdout)]
+    tables = ("ip route show table all", "ip neighbour show nud permanent", "bridge fdb show")
+    routes, neighbours, forwarding = (sorted(host.run(*inside, *command.split()).splitlines()) for command in tables)
+    marked = [entry for entry in forwarding if "extern_learn" in entry]
+    links.sort(key=lambda link: str(link["ifname"]))
+    rules = [host.run("nft", "-s", "list", "ruleset"), host.run(*inside, "nft", "-s", "list", "ruleset")]
+    return [links, routes, neighbours, marked, *rules, host.run(*inside, "sysctl", *SYSCTLS)]
+
+
+def repairs_of(host: LabHost) -> int:
+    """Return how often the agent has repaired something because it was told."""
+    assert host.agent
+    return host.agent.output.count("repaired what somebody changed")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two hosts whose agents hardly ever look by themselves: what is repaired was noticed."""
+    with Lab(tmp_path_factory.mktemp("lab"), hosts=2) as made:
+        made.start_controller()
+        for host in made.hosts:
+            host.start_agent("--resync", "3600")
+        yield made
+
+
+def switch_the_check_of_sources(host: LabHost, here: Container, _there: Container) -> None:
+    inside = ("nsenter", f"--net=/run/netns/ov-{here.network}", "sysctl")
+    filters = host.run(*inside, "-n", "net.ipv4.conf.all.rp_filter").strip() == "1"
+    host.run(*inside, "-w", f"net.ipv4.conf.all.rp_filter={int(not filters)}")
+
+
+BREAKS = (
+    delete_vxlan,
+    delete_veth,
+    set_veth_down,
+    delete_neighbours,
+    delete_fdb,
+    change_mac_and_mtu,
+    set_vxlan_down,
+    switch_forwarding,
+    switch_the_check_of_sources,
+    let_bridges_be_filtered,
+    flush_the_hosts_rules,
+    delete_namespace,
 )
-def test_what_is_broken_by_hand_is_repaired(lab: Lab, new_network: NewNetwork, break_it: Break) -> None:
-    network = new_network()
+CASES = [*product(BREAKS, ("routed", "switched")), (delete_routes, "routed"), (delete_bridge, "switched")]
+
+
+@pytest.mark.parametrize(("break_it", "topology"), CASES)
+def test_what_is_broken_by_hand_is_repaired_at_once(
+    lab: Lab, new_network: NewNetwork, break_it: Break, topology: str
+) -> None:
+    network = new_network("--topology", topology)
     host = lab.hosts[0]
     here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
     lab.in_force(here, there)
     assert here.ping(there.address) is not None
+    before, repairs = kernel_of(host, network), repairs_of(host)
 
     break_it(host, here, there)
 
-    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=20)
-    eventually(lambda: plan_of(host) == [], "the kernel is as it should be")
+    eventually(lambda: repairs_of(host) > repairs, "it was noticed", timeout=2)
+    eventually(lambda: kernel_of(host, network) == before, "the kernel is as it was", timeout=2)
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=2)
+    eventually(lambda: plan_of(host) == [], "the agent agrees")
     status = host.agent_status()
     assert status is not None
     assert status["problems"] == []

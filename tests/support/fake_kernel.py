@@ -1,5 +1,6 @@
 """A kernel in memory. It refuses what Linux refuses, with the same errno; the contract tests hold both to it."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -84,6 +85,8 @@ class FakeKernel:
         self._foreign: set[Key] = set()
         self._refuse_next: int | None = None
         self._crash_after: int | None = None
+        self._suspect: set[NamespaceRef] = set()
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.executed = 0
         """Operations that were executed so far."""
 
@@ -102,11 +105,13 @@ class FakeKernel:
         self._underlays.pop(address, None)
         if underlay:
             self._underlays[address] = underlay
+        self._touched(HOST)
 
     def add_foreign(self, item: Item) -> None:
         """Let somebody else make an item: it is there, and it is not ours."""
         self._execute(Add(item))
         self._foreign.add(item.key)
+        self._touched(item.ns)
 
     def remove_by_hand(self, item: Item) -> bool:
         """Let somebody else remove an item; tell whether it was there. `lo` cannot be removed, and goes down."""
@@ -116,7 +121,13 @@ class FakeKernel:
             self._set_link(replace(item, up=False))
         else:
             self._delete(item)
+        self._touched(item.ns)
         return True
+
+    def change_by_hand(self, item: Item, before: Item) -> None:
+        """Let somebody else change an item."""
+        self._execute(Change(item, before))
+        self._touched(item.ns)
 
     def fail_next(self, code: int) -> None:
         """Refuse the next operation with this errno."""
@@ -136,7 +147,9 @@ class FakeKernel:
         return (0, space.number) if space else None
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
-        return frozenset(item for ns in namespaces if ns in self._spaces for item in self._ours(ns))
+        asked = frozenset(namespaces)
+        self._suspect -= asked
+        return frozenset(item for ns in asked if ns in self._spaces for item in self._ours(ns))
 
     def missing(self, items: State) -> State:
         return frozenset(item for item in items if self._find(item) != item)
@@ -150,8 +163,25 @@ class FakeKernel:
             raise NotFound(f"no device of this host has the address {address}")
         return self._underlays[address]
 
+    def fileno(self) -> int:
+        return self._alarm
+
+    def changed(self) -> frozenset[NamespaceRef]:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._alarm)
+        found, self._suspect = frozenset(self._suspect), set()
+        return found
+
     def close(self) -> None:
         """Nothing in the kernel changes."""
+
+    def __del__(self) -> None:
+        os.close(self._alarm)
+
+    def _touched(self, ns: NamespaceRef) -> None:
+        if ns == HOST or ownership.is_network_namespace(ns):
+            self._suspect.add(ns)
+            os.eventfd_write(self._alarm, 1)
 
     def _ours(self, ns: NamespaceRef) -> Iterator[Item]:
         space = self._spaces[ns]

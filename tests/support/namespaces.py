@@ -92,5 +92,11 @@ class HostedKernel:
     def underlay(self, address: IpAddress) -> Underlay:
         return self._host.run(self._kernel.underlay, address)
 
+    def fileno(self) -> int:
+        return self._kernel.fileno()
+
+    def changed(self) -> frozenset[NamespaceRef]:
+        return self._host.run(self._kernel.changed)
+
     def close(self) -> None:
         self._host.run(self._kernel.close)

@@ -1,0 +1,54 @@
+"""Noticing at once that somebody changed by hand what is ours in the kernel."""
+
+import asyncio
+
+from overlayd.agent.backoff import Backoff
+from overlayd.agent.changes import Changes
+from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.dataplane.items import NamespaceRef
+
+_SHORTEST, _LONGEST = 0.05, 1.0
+"""Seconds between the first sign and the look: one command makes many events, and somebody may fight with us."""
+
+_PEACE = 5.0
+"""Seconds after which a change counts as one of its own, and not as a fight's next round."""
+
+
+class Drift:
+    """`suspects` are the namespaces in which something may have changed since they were last looked at."""
+
+    def __init__(self, turn: KernelTurn) -> None:
+        self.suspects: frozenset[NamespaceRef] = frozenset()
+        self.changes = Changes()
+        self._turn = turn
+
+    async def run(self) -> None:
+        """Listen for ever."""
+        loop = asyncio.get_running_loop()
+        descriptor = self._turn.kernel.fileno()
+        waits = Backoff(_SHORTEST, _LONGEST)
+        last = -_PEACE
+        while True:
+            readable = asyncio.Event()
+            loop.add_reader(descriptor, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(descriptor)
+            if loop.time() - last > _PEACE:
+                waits.succeeded()
+            last = loop.time()
+            await asyncio.sleep(waits.failed())
+            # Between observing and applying it is as good as at any other time: what it finds is looked at later.
+            if found := await self._turn.call(self._turn.kernel.changed):
+                self.suspect(found)
+
+    def suspect(self, namespaces: frozenset[NamespaceRef]) -> None:
+        """Have these looked at."""
+        self.suspects |= namespaces
+        self.changes.set()
+
+    def take(self) -> frozenset[NamespaceRef]:
+        """Return the suspects, who are now looked at."""
+        found, self.suspects = self.suspects, frozenset()
+        return found

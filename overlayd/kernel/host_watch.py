@@ -1,0 +1,82 @@
+"""Which notifications of the host's own namespace matter: most of what happens there is none of our business."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from overlayd.kernel import decode
+from overlayd.kernel.beliefs import Notification
+from overlayd.kernel.encode_link import IFF_UP
+from overlayd.kernel.rtnetlink import (
+    RTM_DELADDR,
+    RTM_DELLINK,
+    RTM_DELNEIGH,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+)
+from overlayd.model.address import IpAddress
+
+_OWNED = re.compile(r"ov\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What matters of a device."""
+
+    name: str
+    mtu: int
+    up: bool
+
+    @classmethod
+    def of(cls, device: decode.Device) -> "_Facts":
+        return cls(device.name, device.mtu, bool(device.flags & IFF_UP))
+
+
+class HostWatch:
+    """Knows the underlay's device, and the host's ends of uplinks."""
+
+    def __init__(self) -> None:
+        self._address: IpAddress | None = None
+        self._underlay: int | None = None
+        self._known: dict[int, _Facts] = {}
+
+    def saw_underlay(self, address: IpAddress, device: decode.Device | None) -> None:
+        """Take in which device holds the VTEP's address; None when none does."""
+        self._address = address
+        if self._underlay is not None:
+            self._known.pop(self._underlay, None)
+        self._underlay = device.index if device else None
+        if device:
+            self._known[device.index] = _Facts.of(device)
+
+    def is_news(self, notifications: Iterable[Notification]) -> bool:
+        """Tell whether something of ours may have changed: the underlay, an uplink, or what frees a VNI."""
+        # Every one is looked at, as each may teach what the next one is to be compared with.
+        return sum(self._matters(kind, payload) for kind, payload in notifications) > 0
+
+    def _matters(self, kind: int, payload: bytes) -> bool:
+        match kind:
+            case _ if kind in {RTM_NEWLINK, RTM_DELLINK}:
+                return self._link_matters(decode.device(payload), gone=kind == RTM_DELLINK)
+            case _ if kind in {RTM_NEWADDR, RTM_DELADDR}:
+                return self._address_matters(payload)
+            case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
+                return decode.link_index(payload) in self._known
+            case _:
+                return True
+
+    def _link_matters(self, device: decode.Device, *, gone: bool) -> bool:
+        if gone:
+            # Where another vxlan device goes a VNI may be free.
+            return self._known.pop(device.index, None) is not None or device.kind == "vxlan"
+        if device.index not in self._known and not _OWNED.fullmatch(device.name):
+            return False
+        before = self._known.get(device.index)
+        self._known[device.index] = _Facts.of(device)
+        return before != self._known[device.index]
+
+    def _address_matters(self, payload: bytes) -> bool:
+        if self._underlay is None or decode.address_device(payload) in self._known:
+            return True
+        return decode.local_address(payload) == self._address

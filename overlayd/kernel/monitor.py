@@ -1,0 +1,187 @@
+"""Noticing that somebody else changed what is ours.
+
+A notification is only a reason to look: what there is to do follows from observing. What was queued before a namespace
+is observed is in what is observed, and is thrown away then.
+"""
+
+import os
+import select
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+
+from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, Item, NamespaceRef, NftTable
+from overlayd.dataplane.plan import Op
+from overlayd.kernel import decode, inotify, socket_filter, sysctls
+from overlayd.kernel.beliefs import Beliefs
+from overlayd.kernel.host_watch import HostWatch
+from overlayd.kernel.inotify import LOST, Inotify
+from overlayd.kernel.namespaces import descriptor, identity
+from overlayd.kernel.notifications import Notifications
+from overlayd.kernel.port import KernelError
+from overlayd.kernel.rtnetlink import RTM_NEWNETCONF
+from overlayd.kernel.table_watch import TableWatch
+
+_DIRECTORY = Path(NETWORK_NAMESPACES).parent
+_PREFIX = Path(NETWORK_NAMESPACES).name
+_NAMES_CHANGE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
+
+
+class _Watched:
+    """One namespace: its sockets, and its sysctls, which are held open as a watch ends with what nobody holds."""
+
+    def __init__(self, ns: NamespaceRef, port: int) -> None:
+        """Listen in the namespace in which the calling thread is; `port` is the port id of the socket that writes."""
+        self.identity = identity(HOST)
+        steps = socket_filter.of_host(port) if ns == HOST else socket_filter.of_namespace(port)
+        self.rtnetlink = Notifications.of_rtnetlink(steps)
+        self.nftables: Notifications | None = None
+        with suppress(KernelError):  # a kernel without nf_tables has no tables that could change
+            self.nftables = Notifications.of_nftables()
+        self.tables = TableWatch()
+        self.sysctls: dict[int, int] = {}
+        """Descriptors by watch."""
+
+    @property
+    def sockets(self) -> tuple[Notifications, ...]:
+        return (self.rtnetlink, self.nftables) if self.nftables else (self.rtnetlink,)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return tuple(each.fileno() for each in self.sockets)
+
+    def close(self) -> None:
+        self.rtnetlink.close()
+        if self.nftables:
+            self.nftables.close()
+        for fd in self.sysctls.values():
+            os.close(fd)
+
+
+class Monitor:
+    """Listens in every namespace of ours and in the host's own. Reading never blocks."""
+
+    def __init__(self, port: int) -> None:
+        """Start in the host's own namespace: the calling thread is there, and writes from a socket of this port id."""
+        self.host = HostWatch()
+        self._epoll = select.epoll()
+        self._inotify = Inotify()
+        self._epoll.register(self._inotify.fileno(), select.EPOLLIN)
+        _DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._directory = self._inotify.watch(_DIRECTORY, _NAMES_CHANGE)
+        self._watched: dict[NamespaceRef, _Watched] = {}
+        self._beliefs: dict[NamespaceRef, Beliefs] = {}
+        self._places: dict[int, NamespaceRef] = {}
+        """Namespaces by the inotify watches on their sysctls."""
+        self.enter(HOST, port)
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable while something is queued."""
+        return self._epoll.fileno()
+
+    def enter(self, ns: NamespaceRef, port: int) -> None:
+        """Listen in one more namespace, in which the calling thread is and writes from a socket of this port id."""
+        watched = self._watched[ns] = _Watched(ns, port)
+        for fd in watched.descriptors:
+            self._epoll.register(fd, select.EPOLLIN)
+        if ns == HOST:
+            return
+        self._beliefs[ns] = Beliefs(ns)
+        for path in filter(Path.exists, sysctls.files()):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            watch = self._inotify.watch(Path(f"/proc/self/fd/{fd}"), inotify.IN_MODIFY)
+            watched.sysctls[watch] = fd
+            self._places[watch] = ns
+
+    def leave(self, ns: NamespaceRef) -> None:
+        """Listen no longer in a namespace."""
+        watched = self._watched.pop(ns)
+        for watch in watched.sysctls:
+            self._inotify.unwatch(watch)
+            del self._places[watch]
+        watched.close()  # which takes the sockets out of epoll
+        self._beliefs.pop(ns, None)
+
+    def settle(self, ns: NamespaceRef) -> None:
+        """Throw away what is queued of a namespace, which is about to be observed."""
+        watched = self._watched[ns]
+        watched.tables.settle()
+        for sock in watched.sockets:
+            # Of the host's own namespace the underlay is not part of what is observed.
+            if ns != HOST or sock is watched.nftables:
+                with suppress(KernelError):  # what was lost need not be thrown away
+                    deque(sock.queued(), maxlen=0)
+
+    def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Iterable[decode.Device]) -> None:
+        """Take in everything of ours in a namespace, and all its devices."""
+        if ns in self._beliefs:
+            self._beliefs[ns].saw(items, {device.index: device.name for device in devices})
+
+    def did(self, ops: Iterable[Op]) -> None:
+        """Take in what was done."""
+        for ns, run in groupby(ops, lambda op: op.item.ns):
+            done = list(run)
+            if ns in self._beliefs:
+                self._beliefs[ns].did(done)
+            for op in done:
+                if isinstance(op.item, NftTable) and ns in self._watched:
+                    self._watched[ns].tables.did()
+
+    def changed(self) -> frozenset[NamespaceRef]:
+        """Return the namespaces, `HOST` among them, that may not be as this agent last saw or left them."""
+        found, sysctls_touched = self._file_news()
+        for ns in self._watched:
+            told, touched = self._told(ns)
+            if touched:
+                sysctls_touched.add(ns)
+            if told:
+                found.add(ns)
+        return frozenset(found | {ns for ns in sysctls_touched - found if self._sysctls_differ(ns)})
+
+    def close(self) -> None:
+        """Stop listening."""
+        for ns in list(self._watched):
+            self.leave(ns)
+        self._inotify.close()
+        self._epoll.close()
+
+    def _file_news(self) -> tuple[set[NamespaceRef], set[NamespaceRef]]:
+        """Return namespaces that came or went, and those whose sysctls somebody wrote."""
+        names, touched = set(), set()
+        for event in self._inotify.events():
+            if event.watch in self._places:
+                touched.add(self._places[event.watch])
+            elif event.watch == self._directory and event.name.startswith(_PREFIX):
+                names.add(NamespaceRef(str(_DIRECTORY / event.name)))
+            elif event.watch == LOST:
+                names |= self._watched.keys() - {HOST}
+                touched |= self._watched.keys() - {HOST}
+        return {ns for ns in names if self._is_another(ns)}, touched
+
+    def _is_another(self, ns: NamespaceRef) -> bool:
+        """Tell whether a name means something else than at the time when this began to listen there."""
+        watched = self._watched.get(ns)
+        return identity(ns) != (watched.identity if watched else None)
+
+    def _told(self, ns: NamespaceRef) -> tuple[bool, bool]:
+        """Tell whether there is news from the sockets of a namespace, and whether its sysctls must be looked at."""
+        watched = self._watched[ns]
+        try:
+            queued = list(watched.rtnetlink.queued())
+            tables = list(watched.nftables.queued()) if watched.nftables else []
+        except KernelError:
+            return True, True
+        tables_differ = watched.tables.is_news(tables)
+        if ns == HOST:
+            return self.host.is_news(queued) or tables_differ, False
+        touched = any(kind == RTM_NEWNETCONF and decode.netconf_index(payload) < 0 for kind, payload in queued)
+        return self._beliefs[ns].is_news(queued) or tables_differ, touched
+
+    def _sysctls_differ(self, ns: NamespaceRef) -> bool:
+        try:
+            with descriptor(ns) as fd:
+                return self._beliefs[ns].sysctls != sysctls.observe(fd)
+        except KernelError:
+            return True  # it is gone

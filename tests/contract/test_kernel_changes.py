@@ -1,0 +1,198 @@
+"""A kernel tells where somebody else changed something, and is silent about what this agent did itself."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.diff import diff
+from overlayd.dataplane.items import (
+    FLOOD,
+    HOST,
+    BridgeEntry,
+    FdbEntry,
+    Item,
+    Link,
+    Namespace,
+    Neighbour,
+    Route,
+    State,
+    network_namespace,
+)
+from overlayd.dataplane.plan import Add, Delete, Plan
+from overlayd.dataplane.resolve import resolve, resolve_endpoint
+from overlayd.model.ids import MacAddress, NetworkName
+from overlayd.model.network import Topology
+from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
+from tests.support.clusters import HERE, endpoint, example, site
+
+LOCAL = endpoint(1, "web", "10.32.0.5")
+REMOTE = (endpoint(2, "db", "10.32.1.5"), endpoint(3, "cache", "10.32.2.5"))
+BLUE = network_namespace(NetworkName("blue"))
+MAC = MacAddress("02:00:00:00:00:77")
+
+TOPOLOGIES = pytest.mark.parametrize("topology", list(Topology))
+
+
+def started(world: World, topology: Topology) -> State:
+    """Bring a network into force; everything that the kernel has to tell of it is read."""
+    world.add_sandbox(LOCAL.sandbox)
+    known = example(topology, LOCAL, *REMOTE)
+    me = replace(known.hosts[HERE], address=UNDERLAY.ip)
+    desired = resolve(known.changed(known.revision, [me]), site(), [LOCAL])
+    world.kernel.underlay(UNDERLAY.ip)
+    enforce(world, desired)
+    world.kernel.changed()
+    return desired
+
+
+def one(state: State, kind: type[Item], name: str = "") -> Item:
+    """Return the first item of a kind, on the device of this name."""
+    found = [item for item in state if isinstance(item, kind) and item.ns == BLUE]
+    return min((item for item in found if name in {"", getattr(item, "name", ""), getattr(item, "dev", "")}), key=repr)
+
+
+@TOPOLOGIES
+def test_whatever_is_removed_by_hand_is_told(world: World, topology: Topology) -> None:
+    wanted = started(world, topology)
+    for item in sorted((item for item in wanted if ownership.owns(item)), key=lambda item: repr(item.key)):
+        assert world.remove_by_hand(item)
+        assert told(world, item.ns), f"not told: {item}"
+        enforce(world, wanted)
+        world.kernel.changed()
+
+
+@TOPOLOGIES
+def test_what_the_agent_does_itself_is_no_news(world: World, topology: Topology) -> None:
+    wanted = started(world, topology)
+    mine = [item for item in wanted if ownership.owns(item)]
+    entries = [item for item in mine if not isinstance(item, Link | Namespace)]
+    for item in sorted(entries, key=repr):
+        for op in (Delete(item), Add(item)):
+            assert [outcome for outcome in world.kernel.apply(Plan((op,))) if not outcome.done] == []
+            assert world.kernel.changed() == frozenset(), str(op)
+
+
+@TOPOLOGIES
+def test_an_attachment_and_its_end_are_no_news(world: World, topology: Topology) -> None:
+    started(world, topology)
+    late = endpoint(1, "late", "10.32.0.9")
+    world.add_sandbox(late.sandbox)
+    (network,) = example(topology).networks.values()
+    items = resolve_endpoint(network, late, site().mtu)
+    owned = frozenset(item for item in items if ownership.owns(item))
+    for plan in (diff(items, frozenset()), diff(frozenset(), owned), diff(items, frozenset())):
+        assert [outcome for outcome in world.kernel.apply(plan) if not outcome.done] == []
+        assert world.kernel.changed() == frozenset()
+
+
+def vxlan(state: State) -> Link:
+    found = one(state, Link, "vx0")
+    assert isinstance(found, Link)
+    return found
+
+
+@TOPOLOGIES
+@pytest.mark.parametrize("change", [{"mtu": 1000}, {"mac": MAC}, {"up": False}], ids=lambda change: str(*change))
+def test_a_changed_device_is_told(world: World, topology: Topology, change: dict[str, object]) -> None:
+    before = vxlan(started(world, topology))
+    world.change_by_hand(replace(before, **change), before)  # type: ignore[arg-type]
+    assert told(world, BLUE)
+
+
+def test_changed_flags_of_a_bridge_port_are_told(world: World) -> None:
+    before = vxlan(started(world, Topology.SWITCHED))
+    assert before.port
+    flags = before.port
+    for port in (
+        replace(flags, learning=True),
+        replace(flags, unicast_flood=True),
+        replace(flags, neigh_suppress=False),
+    ):
+        world.change_by_hand(replace(before, port=port), before)
+        assert told(world, BLUE), str(port)
+        world.change_by_hand(before, replace(before, port=port))
+        observed(world)
+
+
+def test_an_entry_that_is_replaced_is_told(world: World) -> None:
+    wanted = started(world, Topology.ROUTED)
+    route, neighbour, entry = (one(wanted, kind, "vx0") for kind in (Route, Neighbour, FdbEntry))
+    assert isinstance(route, Route)
+    assert isinstance(neighbour, Neighbour)
+    assert isinstance(entry, FdbEntry)
+    elsewhere = replace(entry, dst=IPv4Address("192.0.2.99"))
+    direct, another = replace(route, via=None), replace(neighbour, mac=MAC)
+    for after, before in ((direct, route), (another, neighbour), (elsewhere, entry)):
+        world.change_by_hand(after, before)
+        assert told(world, BLUE), str(after)
+        world.remove_by_hand(after)
+        enforce(world, wanted)
+        world.kernel.changed()
+
+
+def test_a_destination_that_somebody_puts_into_the_flood_list_is_told(world: World) -> None:
+    started(world, Topology.SWITCHED)
+    world.add_by_hand(FdbEntry(BLUE, ownership.VXLAN, FLOOD, IPv4Address("192.0.2.99")))
+    assert told(world, BLUE)
+
+
+def test_a_mac_that_somebody_moves_to_another_port_is_told(world: World) -> None:
+    wanted = started(world, Topology.SWITCHED)
+    (remote,) = (item for item in wanted if isinstance(item, BridgeEntry) and item.mac == REMOTE[0].mac)
+    (local,) = (item for item in wanted if isinstance(item, BridgeEntry) and item.mac == LOCAL.mac)
+    world.change_by_hand(replace(remote, dev=local.dev), remote)
+    assert told(world, BLUE)
+
+
+def test_a_changed_sysctl_is_told(world: World) -> None:
+    before = one(started(world, Topology.ROUTED), Namespace)
+    assert isinstance(before, Namespace)
+    for name, value in sorted(before.sysctls):
+        changed = replace(before, sysctls=before.sysctls - {(name, value)} | {(name, "01"[value == "0"])})
+        world.change_by_hand(changed, before)
+        assert told(world, BLUE), name
+        world.change_by_hand(before, changed)
+        observed(world)
+        world.kernel.changed()
+
+
+def test_a_namespace_that_is_deleted_or_replaced_is_told(world: World) -> None:
+    wanted = started(world, Topology.ROUTED)
+    namespace = one(wanted, Namespace)
+    assert world.remove_by_hand(namespace)
+    world.add_by_hand(namespace)
+    assert told(world, BLUE)
+    assert world.remove_by_hand(namespace)
+    assert told(world, BLUE)
+
+
+def test_a_network_that_the_agent_makes_or_removes_is_no_news(world: World) -> None:
+    wanted = started(world, Topology.ROUTED)
+    enforce(world, frozenset())
+    assert world.kernel.changed() == frozenset()
+    enforce(world, wanted)
+    assert world.kernel.changed() <= {BLUE}, "a look more, at most"
+
+
+def test_another_mtu_of_the_underlay_is_told(world: World) -> None:
+    started(world, Topology.ROUTED)
+    world.change_underlay_mtu(1400)
+    assert told(world, HOST)
+    assert world.kernel.underlay(UNDERLAY.ip).mtu == 1400
+
+
+def test_what_is_no_business_of_ours_is_not_told(world: World) -> None:
+    started(world, Topology.ROUTED)
+    world.add_sandbox("/run/netns/other")
+    assert world.kernel.changed() == frozenset()
+
+
+def test_what_somebody_does_while_the_agent_works_is_told(world: World) -> None:
+    wanted = started(world, Topology.SWITCHED)
+    entry = one(wanted, FdbEntry, "vx0")
+    other = replace(entry, mac=MAC) if isinstance(entry, FdbEntry) else entry
+    assert world.remove_by_hand(entry)
+    world.kernel.apply(Plan((Add(other),)))
+    assert told(world, BLUE)
