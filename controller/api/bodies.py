@@ -143,7 +143,7 @@ class HostBody(AgentBody):
     """What a host says of itself."""
 
     name: Annotated[str, Field(description="A name for people.", examples=["rack1-07"])]
-    address: Annotated[str, Field(description="The underlay address of its VTEP.", examples=["192.0.2.7"])]
+    address: Annotated[str, Field(description="Its VTEP's underlay address, of either family.", examples=["192.0.2.7"])]
     instance: Instance
 
 

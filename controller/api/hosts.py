@@ -16,7 +16,7 @@ from overlayd.model import ids
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, Revision
 from overlayd.wire import records
-from overlayd.wire.fields import Fields, Json
+from overlayd.wire.fields import Json, parse_address
 
 router = APIRouter(prefix="/v1/hosts", tags=["hosts"])
 
@@ -67,7 +67,7 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
 
     Refused (`already-exists`) when another host has the address, or another connected host the id.
     """
-    address = Fields({"address": body.address}).ipv4("address")
+    address = parse_address(body.address, "address")
     written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance)
     return etags.answer(overlay, written.result, written.revision)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import replace
-from ipaddress import IPv4Address
 from random import Random
 from typing import TypeVar
 
@@ -13,6 +12,7 @@ from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
 from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model import ids
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, Unavailable
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber, Revision
@@ -45,7 +45,7 @@ class Hosts:
         _refuse_forgetting(host)
         return host
 
-    async def register(self, host_id: HostId, name: str, address: IPv4Address, instance: str) -> Written[Host]:
+    async def register(self, host_id: HostId, name: str, address: IpAddress, instance: str) -> Written[Host]:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
         Raises `InvalidValue`; `AlreadyExists` when another host has the address (field `address`), or a second host
@@ -115,9 +115,7 @@ class Hosts:
         await self._journal.write(draft)
         return await self._departures.complete(host_id)
 
-    def _registered(
-        self, host_id: HostId, name: str, address: IPv4Address, instance: str, choice: Choice
-    ) -> Draft[Host]:
+    def _registered(self, host_id: HostId, name: str, address: IpAddress, instance: str, choice: Choice) -> Draft[Host]:
         known = self._mirror.intent.hosts.get(host_id)
         if known is None:
             return self._first(Host(host_id, self._free_number(choice), name, address))
@@ -152,7 +150,7 @@ class Hosts:
         unconnected = Unmodified(keys.presences_of(host.id), self._mirror.revision)
         return Draft(host, (unchanged, keep, unconnected), (put, claim, Delete(keys.vtep(known.address))))
 
-    def _started_anew(self, host_id: HostId, address: IPv4Address, instance: str) -> Draft[None]:
+    def _started_anew(self, host_id: HostId, address: IpAddress, instance: str) -> Draft[None]:
         host = self.get(host_id)
         if host.address != address:
             raise self._double(host, address)
@@ -178,14 +176,14 @@ class Hosts:
             )
         return self._journal.unchanged(key), Put(key, keys.claim(host.id))
 
-    def _refuse_double(self, known: Host, address: IPv4Address, instance: str) -> None:
+    def _refuse_double(self, known: Host, address: IpAddress, instance: str) -> None:
         # A host whose address changed comes with the instance that is connected, or after that one has gone.
         presence = self._mirror.presence(known.id)
         if presence and presence.instance != instance:
             raise self._double(known, address)
 
     @staticmethod
-    def _double(known: Host, address: IPv4Address) -> AlreadyExists:
+    def _double(known: Host, address: IpAddress) -> AlreadyExists:
         return AlreadyExists(
             f"host {known.id} is connected from {known.address}; the one at {address} needs an id of its own",
             field="id",

@@ -12,7 +12,6 @@ quarantine, and free when the lease ends.
 """
 
 import json
-from ipaddress import IPv4Address
 
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
@@ -143,7 +142,7 @@ def number(number: HostNumber) -> str:
     return f"{NUMBERS}{number}"
 
 
-def vtep(address: IPv4Address) -> str:
+def vtep(address: IpAddress) -> str:
     """Return the claim of a host on its underlay address."""
     return f"{PREFIX}vteps/{address}"
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from random import Random
 
 from controller.services import amendments, keys, units
@@ -242,7 +242,7 @@ class Reservations:
         taken = {int(address) for address in underway if Family.of(address) is family}
         number = choice.among(number for number in space.reservable(family) if number not in taken)
         if number is not None:
-            address = _address(family, number)
+            address = family.address(number)
             return self._claim_of(network, address, space.unit(address))
         if not new_units:
             raise _UnitNeeded
@@ -250,7 +250,7 @@ class Reservations:
         if unit is None:
             raise units.exhausted(self._mirror, network, family)
         first, _ = next(ipam.spans(network, unit))
-        return self._claim_of(network, _address(family, first), unit)
+        return self._claim_of(network, family.address(first), unit)
 
     def _claim_of(self, network: Network, address: IpAddress, unit: IpNetwork | None) -> _Claim:
         """Return the claim of a free address; its unit, if it needs one, becomes or stays one of reservations."""
@@ -291,7 +291,3 @@ class Reservations:
             (*(self._journal.unchanged(key) for key in compared), *removal.compares),
             (*ops, *removal.ops),
         )
-
-
-def _address(family: Family, number: int) -> IpAddress:
-    return IPv4Address(number) if family is Family.V4 else IPv6Address(number)

@@ -2,30 +2,26 @@
 
 import asyncio
 import errno
-import os
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from ipaddress import IPv4Interface
 from weakref import WeakValueDictionary
 
+from overlayd.agent.addressing import Addressing
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.reconcile import Reconciler
-from overlayd.agent.resting import RestingAddresses
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import Link, State, Veth
-from overlayd.dataplane.resolve import ipv4_addresses, ipv4_ranges, resolve_endpoint
-from overlayd.ipam import addresses
+from overlayd.dataplane.resolve import endpoint_address, resolve_endpoint
 from overlayd.kernel.port import KernelError, Outcome
-from overlayd.model.address import IpAddress, overlap
+from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, Unavailable
-from overlayd.model.ids import MacAddress, NetworkName
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
 from overlayd.model.network import Network, Topology
-from overlayd.wire.cni import Request, Result
+from overlayd.wire.cni import Assigned, Request, Result
 
 
 class Attachments:
@@ -36,18 +32,16 @@ class Attachments:
         turn: KernelTurn,
         records: AttachmentRecords,
         blocks: HeldBlocks,
+        addressing: Addressing,
         reconciler: Reconciler,
-        resting: RestingAddresses,
     ) -> None:
         self.changes = Changes()
         self._turn = turn
         self._records = records
         self._blocks = blocks
+        self._addressing = addressing
         self._reconciler = reconciler
-        self._resting = resting
-        self._busy: dict[EndpointKey, Endpoint] = {}
         self._locks: WeakValueDictionary[EndpointKey, asyncio.Lock] = WeakValueDictionary()
-        self._last: dict[NetworkName, IpAddress] = {}
 
     async def attach(self, request: Request) -> Result:
         """Attach a sandbox; return when the endpoint is in force on this host. A failure leaves nothing behind.
@@ -70,12 +64,8 @@ class Attachments:
             sandbox_id = await self._sandbox_id(request.sandbox)
             async with self._blocks.attaching(request.network) as network:
                 self._check_neighbours_in_sandbox(network, sandbox_id)
-                endpoint = await self._new_endpoint(request)
-                self._busy[key] = endpoint
-                try:
+                async with self._addressing.chosen(network, request, key) as endpoint:
                     await self._bring_up(network, Attachment(endpoint, sandbox_id))
-                finally:
-                    del self._busy[key]
         self.changes.set()
         return self._result(network, endpoint, request)
 
@@ -91,7 +81,7 @@ class Attachments:
                 return
             async with self._turn.taken():
                 await self._undo(attachment)
-            self._resting.add(request.network, attachment.endpoint.addresses)
+            self._addressing.freed(attachment.endpoint)
         self.changes.set()
 
     async def check(self, request: Request) -> tuple[str, ...]:
@@ -134,57 +124,6 @@ class Attachments:
             if other and any(overlap(pool.range, theirs.range) for pool in network.pools for theirs in other.pools):
                 raise InvalidValue(f"the container is in network {other.name}, whose range overlaps", field="name")
 
-    async def _new_endpoint(self, request: Request) -> Endpoint:
-        """Choose address and MAC."""
-        address = await self._new_address(request)
-        return Endpoint(
-            network=request.network,
-            container_id=request.container_id,
-            interface=request.interface,
-            host=self._blocks.host,
-            addresses=(address,),
-            mac=request.mac or _random_mac(),
-            sandbox=request.sandbox,
-        )
-
-    async def _new_address(self, request: Request) -> IpAddress:
-        """Choose an address; get a further block when those of this host are full, or all that is free rests.
-
-        While no controller answers, attaching goes on: then an address is used again that rests.
-        """
-        try:
-            return self._choose(request, self._resting.of(request.network))
-        except Exhausted:
-            resting = self._resting.of(request.network)
-        try:
-            await self._blocks.grow(request.network)
-        except Unavailable:
-            if not resting:
-                raise
-            return self._choose(request, frozenset())
-        except Exhausted as full:
-            if not resting:
-                raise
-            raise Exhausted(f"{full.detail}; of this host's own addresses {len(resting)} rest, just freed") from full
-        return self._choose(request, self._resting.of(request.network))
-
-    def _choose(self, request: Request, resting: frozenset[IpAddress]) -> IpAddress:
-        """Choose an address; one that is asked for may rest, as whoever asks for it insists."""
-        network = self._blocks.network(request.network)
-        held = self._blocks.held(request.network)
-        busy = {
-            address
-            for endpoint in self._busy.values()
-            if endpoint.network == request.network
-            for address in endpoint.addresses
-        }
-        taken = self._records.addresses(request.network) | busy
-        if request.address is None:
-            address = addresses.free_address(network, held, taken | resting, self._last.get(request.network))
-            self._last[request.network] = address
-            return address
-        return addresses.claim(network, held, taken, request.address)
-
     async def _bring_up(self, network: Network, attachment: Attachment) -> None:
         await self._reconciler.ensure(network.name)
         async with self._turn.taken(), AsyncExitStack() as failure:
@@ -208,17 +147,17 @@ class Attachments:
 
     def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
         routed = network.topology is Topology.ROUTED
-        (address,) = ipv4_addresses(endpoint)
-        ranges = ipv4_ranges(network)
-        prefix = next(cidr.prefixlen for cidr in ranges if address in cidr) if not routed else 32
+        families = {Family.of(address) for address in endpoint.addresses}
         return Result(
             interface=endpoint.interface,
             mac=endpoint.mac,
             sandbox=endpoint.sandbox,
             mtu=self._reconciler.mtu,
-            address=IPv4Interface((address, prefix)),
-            gateway=ownership.GATEWAY if routed else None,
-            routes=ranges if routed else (),
+            ips=tuple(
+                Assigned(endpoint_address(network, each), ownership.GATEWAYS[Family.of(each)] if routed else None)
+                for each in endpoint.addresses
+            ),
+            routes=tuple(pool.range for pool in network.pools if routed and pool.family in families),
             dns=request.dns,
         )
 
@@ -233,10 +172,3 @@ def _raise_first(outcomes: Iterable[Outcome]) -> None:
             name = f"{peer.name} in {peer.ns}" if peer else op.item.name
             raise AlreadyExists(f"there is an interface {name} already", field="CNI_IFNAME")
         raise KernelError(error.errno, f"{op}: {error.detail}")
-
-
-def _random_mac() -> MacAddress:
-    """Return a random, locally administered, unicast MAC (IEEE 802 U/L and I/G bits: 1 and 0)."""
-    octets = bytearray(os.urandom(6))
-    octets[0] = (octets[0] & 0xFC) | 0x02
-    return MacAddress(octets.hex(":"))

@@ -4,7 +4,6 @@ import json
 import socket
 import struct
 from collections.abc import AsyncGenerator, Iterable
-from ipaddress import IPv4Address
 
 import httpx
 
@@ -13,12 +12,13 @@ from overlayd.agent.credential import Credential
 from overlayd.agent.identity import Identity
 from overlayd.agent.problem import Problem
 from overlayd.agent.trust import Trust
-from overlayd.model.address import Family, IpNetwork
+from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import Unavailable
 from overlayd.model.host import Host
-from overlayd.model.ids import NetworkName, Revision
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import problem, records
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
@@ -56,6 +56,11 @@ class ControllerClient:
         self._http = httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False)
 
     @property
+    def host(self) -> HostId:
+        """The host for which it talks."""
+        return self._identity.id
+
+    @property
     def followed(self) -> str:
         """The controller that the feed comes from, or is asked of."""
         return self._followed
@@ -76,7 +81,7 @@ class ControllerClient:
                 return True
         return False
 
-    async def register(self, name: str, address: IPv4Address) -> Host:
+    async def register(self, name: str, address: IpAddress) -> Host:
         """Announce this host and its VTEP address; return it with its number."""
         self._followed = self._controllers.current
         body: Json = {"name": name, "address": str(address), "instance": self._identity.instance}
@@ -91,6 +96,15 @@ class ControllerClient:
         """Give a block back."""
         path = f"/v1/networks/{block.network}/blocks/{block.cidr}"
         await self._call("DELETE", path, params={"host": self._identity.id})
+
+    async def claim_reservation(self, reservation: Reservation, holder: Holder) -> Revision:
+        """Claim a reservation, wherever it was; return a revision as of which it is claimed."""
+        answer = await self._call("POST", f"{_path_of(reservation)}/claim", _encode_holder(holder))
+        return Revision(answer.number("revision"))
+
+    async def release_reservation(self, reservation: Reservation, holder: Holder) -> None:
+        """Release a reservation; nothing happens when this holder does not have it (any more)."""
+        await self._call("POST", f"{_path_of(reservation)}/release", _encode_holder(holder))
 
     async def publish(self, puts: Iterable[Endpoint], deletes: Iterable[EndpointKey]) -> None:
         """Tell about endpoints that came and went."""
@@ -189,6 +203,14 @@ class ControllerClient:
         if self._token is None or not url.startswith("https://"):
             return {}
         return {"Authorization": f"Bearer {self._token.text}"}
+
+
+def _path_of(reservation: Reservation) -> str:
+    return f"/v1/networks/{reservation.network}/reservations/{reservation.name}"
+
+
+def _encode_holder(holder: Holder) -> Json:
+    return {"host": holder.host, "container_id": holder.container_id, "interface": holder.interface}
 
 
 def _body(response: httpx.Response) -> Fields:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from overlayd.agent import publication, systemd
+from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
 from overlayd.agent.client import ControllerClient
@@ -20,6 +21,7 @@ from overlayd.agent.control import Control
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.publication import Publication
@@ -81,7 +83,9 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)
-    attachments = Attachments(turn, records, blocks, reconciler, RestingAddresses(time.monotonic))
+    reservations = HeldReservations(client, feed, records)
+    addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
+    attachments = Attachments(turn, records, blocks, addressing, reconciler)
     cni = CniServer(attachments, settings.queue_dir)
     published = Publication(client, feed, records)
     for path, answer in (
@@ -98,6 +102,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
         "blocks": blocks.run(attachments.changes),
+        "reservations": reservations.run(attachments.changes),
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),

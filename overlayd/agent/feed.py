@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from ipaddress import IPv4Address
 
 import structlog
 
 from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
 from overlayd.agent.client import ControllerClient
+from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated
 from overlayd.model.ids import Revision
@@ -46,7 +46,7 @@ class ClusterFeed:
         """The revision after which a controller can go on, None when it must tell everything."""
         return (self.cluster.revision or None) if self.version == FEED_VERSION else None
 
-    async def run(self, name: str, address: Callable[[], IPv4Address]) -> None:
+    async def run(self, name: str, address: Callable[[], IpAddress]) -> None:
         """Register this host and follow the feed for ever, from one controller or another."""
         backoff = Backoff()
         while True:

@@ -14,7 +14,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
 from overlayd.model.address import Family
 from overlayd.model.block import Block
-from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
+from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import Network, NetworkState
@@ -46,27 +46,30 @@ class HeldBlocks:
             raise NotFound(f"network {name} is not known on this host", field="name")
         return network
 
-    def held(self, name: NetworkName) -> tuple[Block, ...]:
-        """Return the IPv4 blocks of a network that this host holds, by address."""
+    def held(self, name: NetworkName, family: Family) -> tuple[Block, ...]:
+        """Return the blocks of one family of a network that this host holds, by address."""
         blocks = self._feed.cluster.blocks_of(name, self.host)
-        return tuple(block for block in blocks if block.family is Family.V4)
+        return tuple(block for block in blocks if block.family is family)
 
     @asynccontextmanager
     async def attaching(self, name: NetworkName) -> AsyncIterator[Network]:
-        """Hold at least one block of a network until the end of an attachment; yield the network.
+        """Hold a block of each family of a network at least until the end of an attachment; yield the network.
 
         Raises:
             NotFound: there is no such network.
             InUse: the network is being deleted, or this host is to get nothing new.
             Exhausted: the network has no block left.
-            Unavailable: this host has no block yet and no controller answers, or the feed does not bring it in time.
+            Unavailable: this host lacks a block and no controller answers, or the feed does not bring it in time.
         """
         self._refuse_unless_active()
         self._attaching[name] += 1
         try:
-            if not self.held(name):
-                await self.grow(name)
+            if self.network_or_none(name) is None:
+                await self._join(name)
             network = self.network(name)
+            for family in sorted(network.families):
+                if not self.held(name, family):
+                    await self.grow(name, family)
             if network.state is NetworkState.DELETING:
                 raise InUse(f"network {name} is being deleted", field="name")
             yield network
@@ -82,10 +85,19 @@ class HeldBlocks:
         if host and host.state is HostState.FORGETTING:
             raise InUse(f"host {host.name} is being forgotten and takes no containers")
 
-    async def grow(self, name: NetworkName) -> None:
+    async def _join(self, name: NetworkName) -> None:
+        """Get the first block of a network of which this host does not know yet which families it has."""
+        try:
+            await self.grow(name, Family.V4)
+        except InvalidValue as error:
+            if error.field != "family":
+                raise
+            await self.grow(name, Family.V6)
+
+    async def grow(self, name: NetworkName, family: Family) -> None:
         """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does."""
         seen = self._feed.changes.count
-        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name)], Family.V4)
+        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name, family)], family)
         try:
             async with asyncio.timeout(FEED_DELAY):
                 while block.key not in self._feed.cluster.blocks:

@@ -5,7 +5,6 @@ import socket
 import sys
 from enum import StrEnum
 from importlib.metadata import version
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from overlayd.agent.identity import load_identity
 from overlayd.agent.settings import VXLAN_PORT, Settings
 from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.wire.credentials import parse_join_token
+from overlayd.wire.fields import parse_address
 
 app = typer.Typer(
     help="The host agent of the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -45,13 +45,6 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback has 
         raise typer.Exit
 
 
-def _address(text: str) -> IPv4Address:
-    try:
-        return IPv4Address(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not an IPv4 address") from None
-
-
 @app.callback()
 def _root(
     _version: Annotated[
@@ -72,10 +65,9 @@ def run(
     ] = None,
     name: Annotated[str, typer.Option(envvar="OVERLAYD_NAME", help="Display name of this host.")] = "",
     vtep: Annotated[
-        IPv4Address | None,
+        str | None,
         typer.Option(
             envvar="OVERLAYD_VTEP",
-            parser=_address,
             metavar="ADDRESS",
             help="Underlay address of this host; the one that reaches the first controller if unset.",
         ),
@@ -97,7 +89,7 @@ def run(
             controllers=tuple(controller or ()) or (joined.controllers if joined else ()),
             name=name or socket.gethostname(),
             credential=joined,
-            vtep=vtep,
+            vtep=None if vtep is None else parse_address(vtep, "--vtep"),
             vxlan_port=vxlan_port,
             state_dir=state_dir,
             resync=resync,

@@ -14,12 +14,14 @@ from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
+from overlayd.agent.shortcomings import shortcomings
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retain
 from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, State, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, resolve
 from overlayd.kernel.port import Outcome
+from overlayd.model.address import Family
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError, Unavailable
@@ -152,7 +154,8 @@ class Reconciler:
         me = cluster.hosts.get(self._local.host)
         present, problems = self._present_endpoints()
         if me:
-            self._site = Site(self._local.host, self._turn.kernel.underlay(me.address).mtu, self._local.vxlan_port)
+            mtu = self._turn.kernel.underlay(me.address).mtu
+            self._site = Site(self._local.host, Family.of(me.address), mtu, self._local.vxlan_port)
         desired = self._resolve(cluster, self._site, present) if self._site else frozenset()
         networks = {item.ns for item in desired if isinstance(item, Namespace)}
         names = frozenset(name for name in cluster.networks if network_namespace(name) in networks)
@@ -163,6 +166,8 @@ class Reconciler:
             )
             for name, count in unknown.items()
         ]
+        if self._site:
+            problems += shortcomings(cluster, self._site, names, present)
         kept = {network_namespace(name) for name in unknown}
         looked_at = (self._turn.kernel.namespaces() | networks | {HOST}) - kept
         if scope is not None:

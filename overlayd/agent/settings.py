@@ -4,11 +4,11 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from overlayd.agent.credential import Credential
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import quoted
@@ -31,7 +31,7 @@ class Settings:
     controllers: tuple[str, ...]
     name: str
     credential: Credential | None = None
-    vtep: IPv4Address | None = None
+    vtep: IpAddress | None = None
     vxlan_port: int = VXLAN_PORT
     state_dir: Path = Path("/var/lib/overlayd")
     run_dir: Path = Path("/run/overlayd")

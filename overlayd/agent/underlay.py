@@ -1,8 +1,9 @@
 """Which address of this host other hosts reach."""
 
 import socket
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.host import check_vtep_address
 
@@ -10,12 +11,13 @@ _DISCARD_PORT = 9
 """Connecting a UDP socket sends nothing; any port will do."""
 
 
-def source_address(destination: str) -> IPv4Address:
+def source_address(destination: str) -> IpAddress:
     """Return the source address of the route to a destination; raise `Unavailable` when there is none of use."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
-            probe.connect((destination, _DISCARD_PORT))
-            address = IPv4Address(probe.getsockname()[0])
+        (family, kind, _, _, target), *_ = socket.getaddrinfo(destination, _DISCARD_PORT, type=socket.SOCK_DGRAM)
+        with socket.socket(family, kind | socket.SOCK_CLOEXEC) as probe:
+            probe.connect(target)
+            address = ip_address(probe.getsockname()[0])
         return check_vtep_address(address)
     except OSError as error:
         raise Unavailable(f"no route to the controller {destination}: {error}; set --vtep") from error

@@ -9,6 +9,7 @@ from overlayd.dataplane.items import (
     Address,
     Bridge,
     BridgeEntry,
+    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
@@ -30,6 +31,7 @@ from overlayd.model.ids import InterfaceName
 _LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3, Other: 3}
 _ITEM_RANK: dict[type, int] = {
     Namespace: 0,
+    DeviceSysctls: 0,
     Link: 1,
     Address: 2,
     Neighbour: 3,
@@ -38,6 +40,8 @@ _ITEM_RANK: dict[type, int] = {
     Route: 4,
     NftTable: 5,
 }
+"""A sandbox's device is there with the other end of its pair, and what its sysctls prevent must not happen when it is
+set up."""
 
 Sandbox = tuple[NamespaceRef, InterfaceName]
 """A device in a workload's namespace: where the far end of a veth pair is."""

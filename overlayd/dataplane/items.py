@@ -121,6 +121,20 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceSysctls:
+    """Sysctls below ``net.ipv6.conf`` of one device in a sandbox, as name and value; the others there are not ours."""
+
+    ns: NamespaceRef
+    dev: InterfaceName
+    sysctls: frozenset[tuple[str, str]]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace and device."""
+        return (DeviceSysctls, self.ns, self.dev)
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """An address of a device, with its prefix length."""
 
@@ -222,7 +236,7 @@ class NftTable:
         return (NftTable, self.ns, self.family, self.name)
 
 
-Item = Namespace | Link | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
+Item = Namespace | Link | DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
 
 State = frozenset[Item]
 """Desired or observed: a set of items, at most one for each key."""

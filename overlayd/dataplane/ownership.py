@@ -1,12 +1,15 @@
 """What is ours in the kernel. Whatever this module does not recognise is foreign, and is never changed or removed."""
 
-from ipaddress import IPv4Address
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 
 from overlayd.dataplane.items import (
     HOST,
     NETWORK_NAMESPACES,
     Address,
     BridgeEntry,
+    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
@@ -16,6 +19,7 @@ from overlayd.dataplane.items import (
     NftTable,
     Route,
 )
+from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
 
 PROTOCOL = 118
@@ -26,8 +30,10 @@ VXLAN = InterfaceName("vx0")
 BRIDGE = InterfaceName("br0")
 VETH_PREFIX = "ve"
 
-GATEWAY = IPv4Address("169.254.1.1")
-"""The address at which every host answers its own containers in a routed network."""
+GATEWAYS: Mapping[Family, IpAddress] = MappingProxyType(
+    {Family.V4: IPv4Address("169.254.1.1"), Family.V6: IPv6Address("fe80::1")}
+)
+"""The addresses that stand for a container's own host in a routed network."""
 
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
 """The MAC that goes with host number 0, which no host has: the same gateway for containers on every host."""
@@ -90,8 +96,8 @@ def _owns_table(table: NftTable) -> bool:
 
 def _owns_inside(item: Item) -> bool:
     match item:
-        case Namespace():
-            return True
+        case Namespace() | DeviceSysctls():
+            return isinstance(item, Namespace)
         case NftTable():
             return _owns_table(item)
         case Link(name=name):

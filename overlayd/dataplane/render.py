@@ -10,6 +10,7 @@ from overlayd.dataplane.items import (
     Bridge,
     BridgeEntry,
     BridgePort,
+    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
@@ -48,6 +49,8 @@ def added(item: Item) -> str:
             return _link_added(item)
         case NftTable():
             return _table(item)
+        case DeviceSysctls():
+            return _device_sysctls(item)
         case FdbEntry(mac=mac):
             return _entry(item, "append" if mac == FLOOD else "add")
         case _:
@@ -63,6 +66,8 @@ def changed(item: Item, before: Item) -> str:
             return _link_changed(item, before)
         case NftTable(), _:
             return _table(item)
+        case DeviceSysctls(), _:
+            return _device_sysctls(item)
         case _:
             return _entry(item, "replace")
 
@@ -99,6 +104,11 @@ def replacement(table: NftTable) -> str:
 def _sysctls(namespace: Namespace) -> list[str]:
     enter = f"{_inside(namespace.ns)}sysctl -w"
     return [f"{enter} {name}={value}" for name, value in sorted(namespace.sysctls)]
+
+
+def _device_sysctls(item: DeviceSysctls) -> str:
+    enter = f"nsenter --net={item.ns} sysctl -w net/ipv6/conf/{item.dev}"
+    return "; ".join(f"{enter}/{name}={value}" for name, value in sorted(item.sysctls))
 
 
 def _link_added(link: Link) -> str:
@@ -166,7 +176,7 @@ def _entry(item: Item, verb: str) -> str:
             return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} master static extern_learn"
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
-        case Namespace() | Link() | NftTable():
+        case Namespace() | Link() | DeviceSysctls() | NftTable():
             return ""
 
 

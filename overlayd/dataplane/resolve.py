@@ -1,9 +1,9 @@
 """From what the cluster says and the workloads of this host to the desired state. Pure."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from types import MappingProxyType
 
 from overlayd.dataplane import firewall, ownership
 from overlayd.dataplane.items import (
@@ -12,6 +12,7 @@ from overlayd.dataplane.items import (
     Bridge,
     BridgeEntry,
     BridgePort,
+    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
@@ -26,18 +27,30 @@ from overlayd.dataplane.items import (
     Vxlan,
     network_namespace,
 )
+from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork, alone, interface
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.host import Host
+from overlayd.model.host import Host, Vtep
 from overlayd.model.ids import HostId, InterfaceName, MacAddress
 from overlayd.model.network import Network, Topology
 
-VXLAN_OVERHEAD = 50
-"""Bytes that encapsulation over IPv4 adds: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 (RFC 7348 section 5)."""
+VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
+"""Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
+section 5)."""
+
+IPV6_MTU_MIN = 1280
+"""Bytes; a device with less has no IPv6 (RFC 8200 section 5)."""
 
 UNREACHABLE_METRIC = 1 << 31
 """Above every host number, so that a block's route always comes before the network's unreachable route."""
+
+_METRICS = {Family.V4: 0, Family.V6: 1024}
+"""The metric of routes to what is on this host: the best that a family has, as the kernel takes IPv6's 0 for 1024.
+
+One to another host has the host's number added. Without a metric of its own per host, inserting N routes on one device
+costs the kernel N² comparisons; and a local route comes before any other one to the same address.
+"""
 
 _ROUTED_SYSCTLS = frozenset(
     {
@@ -50,22 +63,38 @@ _ROUTED_SYSCTLS = frozenset(
 )
 _WITHOUT_IPV6 = frozenset({("net.ipv6.conf.all.disable_ipv6", "1"), ("net.ipv6.conf.default.disable_ipv6", "1")})
 
+_WITH_IPV6 = frozenset(
+    {
+        ("net.ipv6.conf.all.addr_gen_mode", "1"),
+        ("net.ipv6.conf.default.addr_gen_mode", "1"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+    }
+)
+"""No addresses but ours; and whoever forwards believes no router advertisement (linux: ip-sysctl, accept_ra)."""
+
+_SANDBOX_SYSCTLS = frozenset({("accept_ra", "0"), ("disable_ipv6", "0")})
+"""A runtime may have disabled IPv6 in a sandbox; and no neighbour on a segment is to become its router."""
+
 _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=True)
 _WORKLOAD_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What holds on this host alone: its id, the underlay's MTU in bytes, and the VXLAN port in host byte order."""
+    """What holds on this host alone: its id, the underlay's family and MTU in bytes, and the VXLAN port.
+
+    The port is in host byte order.
+    """
 
     host: HostId
+    underlay: Family
     underlay_mtu: int
     vxlan_port: int
 
     @property
     def mtu(self) -> int:
         """The MTU of every device of an overlay network, in bytes."""
-        return self.underlay_mtu - VXLAN_OVERHEAD
+        return self.underlay_mtu - VXLAN_OVERHEAD[self.underlay]
 
 
 def host_end(endpoint: EndpointKey) -> InterfaceName:
@@ -120,71 +149,78 @@ def _one_for_each_key(items: Iterable[Item]) -> State:
 
 def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> State:
     """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes)."""
-    ns = network_namespace(network.name)
-    dev = host_end(endpoint.key)
-    sandbox = NamespaceRef(endpoint.sandbox)
-    kind = Veth(VethPeer(sandbox, endpoint.interface, endpoint.mac))
-    inside: list[Item] = [
-        Link(sandbox, ownership.LOOPBACK, Loopback(), None, None),
-        Link(sandbox, endpoint.interface, Veth(), endpoint.mac, mtu),
-    ]
-    if network.topology is Topology.ROUTED:
-        return frozenset(
-            [
-                *inside,
-                *(Address(sandbox, endpoint.interface, IPv4Interface(address)) for address in ipv4_addresses(endpoint)),
-                Neighbour(sandbox, endpoint.interface, ownership.GATEWAY, ownership.GATEWAY_MAC),
-                *(
-                    Route(sandbox, whole, endpoint.interface, ownership.GATEWAY, metric=0)
-                    for whole in ipv4_ranges(network)
-                ),
-                Link(ns, dev, kind, ownership.GATEWAY_MAC, mtu),
-                *(Neighbour(ns, dev, address, endpoint.mac) for address in ipv4_addresses(endpoint)),
-                *(Route(ns, IPv4Network(address), dev, None, metric=0) for address in ipv4_addresses(endpoint)),
-            ]
-        )
+    routed = network.topology is Topology.ROUTED
     return frozenset(
         [
-            *inside,
-            *(
-                Address(sandbox, endpoint.interface, IPv4Interface((address, _prefix_length(network, address))))
-                for address in ipv4_addresses(endpoint)
-            ),
-            Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT),
-            BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev),
-            *(Neighbour(ns, ownership.BRIDGE, address, endpoint.mac) for address in ipv4_addresses(endpoint)),
+            *_sandbox(endpoint, mtu),
+            *(_routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)),
         ]
     )
 
 
-def ipv4_addresses(endpoint: Endpoint) -> tuple[IPv4Address, ...]:
-    """Return the addresses of an endpoint that this dataplane carries."""
-    return tuple(address for address in endpoint.addresses if isinstance(address, IPv4Address))
+def _sandbox(endpoint: Endpoint, mtu: int) -> Iterator[Item]:
+    """Yield what every sandbox has."""
+    ns, dev = NamespaceRef(endpoint.sandbox), endpoint.interface
+    yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
+    yield Link(ns, dev, Veth(), endpoint.mac, mtu)
+    if any(Family.of(address) is Family.V6 for address in endpoint.addresses):
+        yield DeviceSysctls(ns, dev, _SANDBOX_SYSCTLS)
 
 
-def ipv4_ranges(network: Network) -> tuple[IPv4Network, ...]:
-    """Return the ranges of a network that this dataplane carries."""
-    return tuple(pool.range for pool in network.pools if isinstance(pool.range, IPv4Network))
+def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
+    ns, dev = network_namespace(network.name), host_end(endpoint.key)
+    sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
+    yield Link(ns, dev, Veth(VethPeer(sandbox, inside, endpoint.mac)), ownership.GATEWAY_MAC, mtu)
+    for address in endpoint.addresses:
+        family = Family.of(address)
+        gateway = ownership.GATEWAYS[family]
+        yield Address(sandbox, inside, interface(address))
+        yield Neighbour(sandbox, inside, gateway, ownership.GATEWAY_MAC)
+        for whole in ranges(network, family):
+            yield Route(sandbox, whole, inside, gateway, _METRICS[family])
+        yield Neighbour(ns, dev, address, endpoint.mac)
+        yield Route(ns, alone(address), dev, None, _METRICS[family])
 
 
-def _prefix_length(network: Network, address: IPv4Address) -> int:
+def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
+    ns, dev = network_namespace(network.name), host_end(endpoint.key)
+    sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
+    kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
+    yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
+    yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
+    for address in endpoint.addresses:
+        yield Address(sandbox, inside, endpoint_address(network, address))
+        yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
+
+
+def endpoint_address(network: Network, address: IpAddress) -> IpInterface:
+    """Return an endpoint's address as its interface has it: alone in a routed network, else with the range's length."""
+    if network.topology is Topology.ROUTED:
+        return interface(address)
     # An address that a network of this name no longer holds stays usable by itself.
-    return next((whole.prefixlen for whole in ipv4_ranges(network) if address in whole), 32)
+    return interface(address, next((pool.range.prefixlen for pool in network.pools if address in pool.range), None))
+
+
+def ranges(network: Network, family: Family) -> Iterator[IpNetwork]:
+    """Yield the ranges of a network that are of one family."""
+    return (pool.range for pool in network.pools if pool.family is family)
 
 
 def _network(network: Network, host: Host, site: Site) -> Iterator[Item]:
     """Yield the network's namespace, its devices and what does not depend on other hosts."""
     ns = network_namespace(network.name)
     vxlan = Vxlan(network.vni, host.address, site.vxlan_port)
+    sysctls = _WITH_IPV6 if Family.V6 in network.families else _WITHOUT_IPV6
     yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
     if network.topology is Topology.ROUTED:
-        yield Namespace(ns, _ROUTED_SYSCTLS | _WITHOUT_IPV6)
-        yield Address(ns, ownership.LOOPBACK, IPv4Interface(ownership.GATEWAY))
+        yield Namespace(ns, _ROUTED_SYSCTLS | sysctls)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu)
-        for whole in ipv4_ranges(network):
-            yield Route(ns, whole, None, None, UNREACHABLE_METRIC)
+        for family in network.families:
+            yield Address(ns, ownership.LOOPBACK, interface(ownership.GATEWAYS[family]))
+        for pool in network.pools:
+            yield Route(ns, pool.range, None, None, UNREACHABLE_METRIC)
     else:
-        yield Namespace(ns, _WITHOUT_IPV6)
+        yield Namespace(ns, sysctls)
         yield Link(ns, ownership.BRIDGE, Bridge(), ownership.GATEWAY_MAC, site.mtu)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu, port=_OVERLAY_PORT)
 
@@ -194,17 +230,26 @@ def _remote_hosts(network: Network, blocks: Iterable[Block], cluster: Cluster, s
     ns = network_namespace(network.name)
     for block in blocks:
         remote = cluster.hosts.get(block.host)
-        if remote is None or remote.id == site.host:
+        if remote is None or remote.id == site.host or not _is_reachable(remote, site):
             continue
         if network.topology is Topology.SWITCHED:
             yield FdbEntry(ns, ownership.VXLAN, FLOOD, remote.address)
-            continue
-        vtep = remote.vtep
-        yield FdbEntry(ns, ownership.VXLAN, vtep.mac, vtep.address)
-        yield Neighbour(ns, ownership.VXLAN, vtep.next_hop, vtep.mac)
-        # Without a metric of its own per host, inserting N routes on one device costs the kernel N² comparisons.
-        if isinstance(block.cidr, IPv4Network):
-            yield Route(ns, block.cidr, ownership.VXLAN, vtep.next_hop, metric=remote.number)
+        else:
+            yield from _remote_part(ns, block.cidr, remote.vtep)
+
+
+def _remote_part(ns: NamespaceRef, part: IpNetwork, vtep: Vtep) -> Iterator[Item]:
+    """Yield the way to a part of a routed network that is behind another host's tunnel end."""
+    family = Family.of(part)
+    next_hop = vtep.next_hop(family)
+    yield FdbEntry(ns, ownership.VXLAN, vtep.mac, vtep.address)
+    yield Neighbour(ns, ownership.VXLAN, next_hop, vtep.mac)
+    yield Route(ns, part, ownership.VXLAN, next_hop, _METRICS[family] + vtep.number)
+
+
+def _is_reachable(remote: Host, site: Site) -> bool:
+    """Tell whether a host's tunnel end is of the family of this host's own: a tunnel has one family."""
+    return Family.of(remote.address) is site.underlay
 
 
 def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterator[Item]:
@@ -216,9 +261,11 @@ def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterato
         remote = cluster.hosts.get(endpoint.host)
         if endpoint.network != network.name or remote is None or remote.id == site.host:
             continue
+        if not _is_reachable(remote, site):
+            continue
         yield FdbEntry(ns, ownership.VXLAN, endpoint.mac, remote.address)
         yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, ownership.VXLAN)
-        for address in ipv4_addresses(endpoint):
+        for address in endpoint.addresses:
             yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
 
 

@@ -1,9 +1,8 @@
 """Choosing an address of a block."""
 
 from collections.abc import Collection, Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address
 
-from overlayd.model.address import Family, IpAddress, IpNetwork, contains
+from overlayd.model.address import IpAddress, IpNetwork, contains
 from overlayd.model.block import Block
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
 from overlayd.model.network import Network, Pool
@@ -97,15 +96,11 @@ def _usable(network: Network, block: Block, above: int) -> Iterator[IpAddress]:
     """Yield the addresses that containers may get, those above one only, without walking the ones below."""
     for first, end in spans(network, block.cidr):
         for number in range(max(first, above + 1), end):
-            yield _address(block.family, number)
+            yield block.family.address(number)
 
 
 def _span(cidr: IpNetwork) -> tuple[int, int]:
     return int(cidr.network_address), int(cidr.broadcast_address) + 1
-
-
-def _address(family: Family, number: int) -> IpAddress:
-    return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
 
 
 def _pool(network: Network, cidr: IpNetwork) -> Pool:

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef, NftTable
+from overlayd.dataplane.items import BridgeEntry, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel import entries, namespaces, sysctls
 from overlayd.kernel.dependants import Failures
@@ -104,6 +104,14 @@ class Application:
                 self._tables.put(table)
         return {}
 
+    def device_sysctls(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Set the sysctls of one device. There is no removing them: they go with the device."""
+        match ops:
+            case [Add(item=DeviceSysctls() as item)] | [Change(item=DeviceSysctls() as item)]:
+                with descriptor(ns) as fd:
+                    sysctls.enforce_device(fd, item)
+        return {}
+
     @staticmethod
     def _enforce(ns: NamespaceRef, values: sysctls.Values) -> None:
         with descriptor(ns) as fd:
@@ -140,6 +148,8 @@ def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
             return (Application.link_deletions if isinstance(op, Delete) else Application.link, ns)
         case NftTable(ns=ns):
             return (Application.table, ns)
+        case DeviceSysctls(ns=ns):
+            return (Application.device_sysctls, ns)
         case entry:
             return (Application.entries, entry.ns)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import Item, Link, Namespace, NamespaceRef, NftTable, State
+from overlayd.dataplane.items import DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import decode, encode, encode_link, nft, sysctls
 from overlayd.kernel.apply import Application
@@ -54,9 +54,10 @@ class LinuxKernel:
         self._sockets.discard_stale()
         names = {ns: {_device(item) for item in items if item.ns == ns} for ns in {item.ns for item in items}}
         try:
-            return items.difference(
+            lacking = items.difference(
                 *(self._read(ns, known.__contains__) for ns, known in names.items() if identity(ns))
             )
+            return lacking.difference(*(_device_sysctls(item) for item in lacking if isinstance(item, DeviceSysctls)))
         finally:
             self._sockets.leave_sandbox()
 
@@ -112,6 +113,12 @@ class LinuxKernel:
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""
         self._sockets.close()
+
+
+def _device_sysctls(item: DeviceSysctls) -> Iterator[Item]:
+    if identity(item.ns):
+        with descriptor(item.ns) as fd:
+            yield sysctls.observe_device(fd, item)
 
 
 def _device(item: Item) -> InterfaceName | None:

@@ -2,9 +2,11 @@
 
 import errno
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.items import DeviceSysctls
 from overlayd.kernel.namespaces import entered
 from overlayd.kernel.port import KernelError
 
@@ -54,6 +56,33 @@ def enforce(fd: int, wanted: Values) -> None:
 def files() -> tuple[Path, ...]:
     """Return the files of the sysctls, of which the thread that opens them sees those of its namespace."""
     return tuple(map(_file, ownership.SYSCTLS))
+
+
+def observe_device(fd: int, item: DeviceSysctls) -> DeviceSysctls:
+    """Return the sysctls that an item names as they are; what is not there is left out."""
+    found = []
+    with entered(fd):
+        for name, _ in item.sysctls:
+            with suppress(FileNotFoundError):
+                found.append((name, _device_file(item, name).read_text().strip()))
+    return replace(item, sysctls=frozenset(found))
+
+
+def enforce_device(fd: int, item: DeviceSysctls) -> None:
+    """Set the sysctls of a device."""
+    with entered(fd):
+        for name, value in sorted(item.sysctls):
+            try:
+                _device_file(item, name).write_text(value)
+            except OSError as error:
+                # A device without IPv6 has no such file: its MTU is below 1280, or the kernel's IPv6 is disabled.
+                detail = f"sysctl net.ipv6.conf.{item.dev}.{name}: {error.strerror}"
+                raise KernelError(error.errno or errno.EIO, detail) from error
+
+
+def _device_file(item: DeviceSysctls, name: str) -> Path:
+    # The name of a device may have dots in it.
+    return Path("/proc/sys/net/ipv6/conf") / item.dev / name
 
 
 def _write(name: str, value: str) -> None:

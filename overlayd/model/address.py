@@ -20,6 +20,10 @@ class Family(IntEnum):
         """Return the family of an address or a range."""
         return cls(value.version)
 
+    def address(self, number: int) -> "IpAddress":
+        """Return the address of this family with this number."""
+        return IPv4Address(number) if self is Family.V4 else IPv6Address(number)
+
 
 def overlap(one: IpNetwork, other: IpNetwork) -> bool:
     """Tell whether two ranges share an address; those of different families never do."""
@@ -33,3 +37,15 @@ def contains(whole: IpNetwork, part: IpNetwork) -> bool:
     if isinstance(whole, IPv4Network):
         return isinstance(part, IPv4Network) and part.subnet_of(whole)
     return isinstance(part, IPv6Network) and part.subnet_of(whole)
+
+
+def interface(address: IpAddress, length: int | None = None) -> IpInterface:
+    """Return an address with the length of its prefix; alone, as in a range of its own, without one."""
+    if isinstance(address, IPv4Address):
+        return IPv4Interface((address, address.max_prefixlen if length is None else length))
+    return IPv6Interface((address, address.max_prefixlen if length is None else length))
+
+
+def alone(address: IpAddress) -> IpNetwork:
+    """Return the range that holds just this address."""
+    return interface(address).network

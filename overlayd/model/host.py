@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from overlayd.model import ids
+from overlayd.model.address import Family, IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import HostId, HostNumber, MacAddress
 
-_NEXT_HOP_BASE = int(IPv4Address("169.254.2.0"))
+_NEXT_HOP_BASES = {Family.V4: int(IPv4Address("169.254.2.0")), Family.V6: int(IPv6Address("fe80::6f76:0"))}
+_EXPERIMENTAL = int(IPv4Address("240.0.0.0"))
 _NAME_MAX = 253
 
 
@@ -28,19 +30,21 @@ class HostState(StrEnum):
 class Vtep:
     """A host's tunnel end: where its VXLAN packets go on the underlay, and what stands for it inside every network.
 
-    MAC and next hop follow from the host number, so that they need not be exchanged and never change with `address`.
+    MAC and next hops follow from the host number, so that they need not be exchanged and never change with `address`.
     """
 
-    address: IPv4Address
-    mac: MacAddress
-    next_hop: IPv4Address
+    address: IpAddress
+    number: HostNumber
 
-    @classmethod
-    def of(cls, number: HostNumber, address: IPv4Address) -> "Vtep":
-        """Derive the VTEP of the host with this number at this underlay address."""
-        mac = (0x026F76 << 24) | number
-        octets = mac.to_bytes(6, "big").hex(":")
-        return cls(address, MacAddress(octets), IPv4Address(_NEXT_HOP_BASE + number))
+    @property
+    def mac(self) -> MacAddress:
+        """The inner MAC of the tunnel end."""
+        octets = ((0x026F76 << 24) | self.number).to_bytes(6, "big")
+        return MacAddress(octets.hex(":"))
+
+    def next_hop(self, family: Family) -> IpAddress:
+        """Return the link-local address that routes of a family go to."""
+        return family.address(_NEXT_HOP_BASES[family] + self.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Host:
     id: HostId
     number: HostNumber
     name: str
-    address: IPv4Address
+    address: IpAddress
     state: HostState = HostState.ACTIVE
 
     def __post_init__(self) -> None:
@@ -63,7 +67,7 @@ class Host:
     @property
     def vtep(self) -> Vtep:
         """The host's tunnel end."""
-        return Vtep.of(self.number, self.address)
+        return Vtep(self.address, self.number)
 
 
 def check_host_name(value: str, field: str = "name") -> str:
@@ -73,8 +77,15 @@ def check_host_name(value: str, field: str = "name") -> str:
     return value
 
 
-def check_vtep_address(value: IPv4Address, field: str = "address") -> IPv4Address:
-    """Check that an address can be a VXLAN source and destination: unicast and not loopback."""
-    if value.is_multicast or value.is_unspecified or value.is_loopback or int(value) >= int(IPv4Address("240.0.0.0")):
+def check_vtep_address(value: IpAddress, field: str = "address") -> IpAddress:
+    """Check that an address can be a VXLAN source and destination: unicast, not loopback, and not IPv6 link-local."""
+    if value.is_multicast or value.is_unspecified or value.is_loopback or not _is_global(value):
         raise InvalidValue(f"{value} is not a unicast address that other hosts can reach", field=field)
     return value
+
+
+def _is_global(value: IpAddress) -> bool:
+    if isinstance(value, IPv4Address):
+        return int(value) < _EXPERIMENTAL
+    # An IPv4-mapped address would be sent to as an IPv4 one.
+    return not value.is_link_local and value.ipv4_mapped is None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
-from overlayd.model.endpoint import check_addresses
+from overlayd.model.endpoint import EndpointKey, check_addresses
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 
 ReservationKey = tuple[NetworkName, ReservationName]
@@ -23,6 +23,12 @@ class Holder:
         ids.host_id(self.host, "host")
         ids.container_id(self.container_id)
         ids.interface_name(self.interface)
+
+    @classmethod
+    def of(cls, endpoint: EndpointKey) -> "Holder":
+        """Return the holder that an endpoint is."""
+        _, host, container, interface = endpoint
+        return cls(host, container, interface)
 
 
 @dataclass(frozen=True, slots=True)

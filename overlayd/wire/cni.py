@@ -5,15 +5,16 @@ one more NUL, then stdin as it came. The answer is one byte, ``0`` or ``1`` (the
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
 from overlayd.model import ids
+from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
+from overlayd.model.endpoint import check_addresses
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName
-from overlayd.wire.fields import Fields, Json
+from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName
+from overlayd.wire.fields import Fields, Json, parse_address
 
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 _DEFAULT_VERSION = "0.1.0"
@@ -69,7 +70,8 @@ _CHECK_SINCE = "0.4.0"
 class Request:
     """A validated request. `sandbox` is empty for a DEL without CNI_NETNS.
 
-    `address` and `mac` are what CNI_ARGS asked for; `dns` is passed through; `addresses` are those of `prevResult`.
+    `wanted`, one of each family at most, `reservation` and `mac` are what is asked for; `dns` is passed through;
+    `addresses` are those of `prevResult`.
     """
 
     command: Command
@@ -78,23 +80,31 @@ class Request:
     container_id: ContainerId
     interface: InterfaceName
     sandbox: str
-    address: IPv4Address | None = None
+    wanted: tuple[IpAddress, ...] = ()
+    reservation: ReservationName | None = None
     mac: MacAddress | None = None
     dns: Json = None
-    addresses: tuple[IPv4Address, ...] = ()
+    addresses: tuple[IpAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """An address of an interface, and the gateway of its family if there is one."""
+
+    address: IpInterface
+    gateway: IpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What an ADD made: one interface with one address. `mtu` in bytes."""
+    """What an ADD made: one interface with an address of each family that its network has. `mtu` in bytes."""
 
     interface: InterfaceName
     mac: MacAddress
     sandbox: str
     mtu: int
-    address: IPv4Interface
-    gateway: IPv4Address | None
-    routes: tuple[IPv4Network, ...]
+    ips: tuple[Assigned, ...]
+    routes: tuple[IpNetwork, ...]
     dns: Json = None
 
 
@@ -133,7 +143,8 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
         raise CniError(
             Code.INCOMPATIBLE_VERSION, f"CHECK exists since cniVersion {_CHECK_SINCE}, the config says {version}"
         )
-    requested = _requested(environment.get("CNI_ARGS", ""))
+    wishes = config if command is Command.ADD else Fields({})
+    requested = _requested(environment.get("CNI_ARGS", "") if command is Command.ADD else "")
     try:
         return Request(
             command=command,
@@ -142,7 +153,8 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
             container_id=ids.container_id(environment.get("CNI_CONTAINERID", ""), "CNI_CONTAINERID"),
             interface=ids.interface_name(environment.get("CNI_IFNAME", ""), "CNI_IFNAME"),
             sandbox=environment.get("CNI_NETNS", ""),
-            address=requested.ipv4("IP") if requested.has("IP") else None,
+            wanted=_wanted(requested, wishes),
+            reservation=_reservation(requested, wishes),
             mac=ids.mac_address(requested.text("MAC"), "CNI_ARGS.MAC") if requested.has("MAC") else None,
             dns=config.object("dns").value if config.has("dns") else None,
             addresses=_previous(config, command),
@@ -204,7 +216,44 @@ def _requested(arguments: str) -> Fields:
     return Fields({name: value for name, _, value in pairs}, "CNI_ARGS")
 
 
-def _previous(config: Fields, command: Command) -> tuple[IPv4Address, ...]:
+def _wanted(requested: Fields, config: Fields) -> tuple[IpAddress, ...]:
+    """Return the addresses that are asked for, in CNI_ARGS or where the CNI conventions have them (`ips`).
+
+    Some runtimes write a prefix length behind an address; it is the network's to say.
+    """
+    named = list(_named(requested.text("IP").split(","), "CNI_ARGS.IP")) if requested.has("IP") else []
+    for place in (_args(config, "cni"), _inside(config, "runtimeConfig")):
+        if place and place.has("ips"):
+            named += _named(place.texts("ips"), place.at("ips"))
+    found = {parse_address(text.strip().partition("/")[0], field): field for text, field in named}
+    if found:
+        check_addresses(tuple(found), next(reversed(found.values())))
+    return tuple(sorted(found, key=Family.of))
+
+
+def _named(texts: list[str], field: str) -> Iterator[tuple[str, str]]:
+    return ((text, f"{field}[{index}]" if len(texts) > 1 else field) for index, text in enumerate(texts))
+
+
+def _reservation(requested: Fields, config: Fields) -> ReservationName | None:
+    """Return the name of the reservation that is asked for, in CNI_ARGS or in the config's `args.overlayd`."""
+    ours = _args(config, "overlayd")
+    for place, name in ((requested, "RESERVATION"), (ours, "reservation")):
+        if place and place.has(name):
+            return ids.reservation_name(place.text(name), place.at(name))
+    return None
+
+
+def _args(config: Fields, owner: str) -> Fields | None:
+    args = _inside(config, "args")
+    return _inside(args, owner) if args else None
+
+
+def _inside(fields: Fields, name: str) -> Fields | None:
+    return fields.object(name) if fields.has(name) else None
+
+
+def _previous(config: Fields, command: Command) -> tuple[IpAddress, ...]:
     """Return the addresses of `prevResult`, in the form that 0.3.0 and later share (``ips[].address``)."""
     if not config.has("prevResult"):
         if command is Command.CHECK:
@@ -214,14 +263,7 @@ def _previous(config: Fields, command: Command) -> tuple[IPv4Address, ...]:
         raise CniError(Code.INVALID_CONFIG, "prevResult: this plugin must be the first of its chain")
     previous = config.object("prevResult")
     entries = previous.objects("ips") if previous.has("ips") else []
-    found = []
-    for entry in entries:
-        text = entry.text("address").partition("/")[0]
-        try:
-            found.append(IPv4Address(text))
-        except AddressValueError:
-            continue  # an IPv6 address, which some other plugin of the chain added
-    return tuple(found)
+    return tuple(parse_address(each.text("address").partition("/")[0], each.at("address")) for each in entries)
 
 
 def render_result(version: str, result: Result) -> bytes:
@@ -230,16 +272,18 @@ def render_result(version: str, result: Result) -> bytes:
     interface: dict[str, Json] = {"name": result.interface, "mac": result.mac, "sandbox": result.sandbox}
     if version == "1.1.0":
         interface["mtu"] = result.mtu
-    address: dict[str, Json] = {"interface": 0, "address": str(result.address)}
-    if modern < SUPPORTED_VERSIONS.index("1.0.0"):
-        address = {"version": "4", **address}
-    if result.gateway:
-        address["gateway"] = str(result.gateway)
-    routes: list[Json] = [
-        {"dst": str(route), "gw": str(result.gateway)} if result.gateway else {"dst": str(route)}
-        for route in result.routes
-    ]
-    body: dict[str, Json] = {"cniVersion": version, "interfaces": [interface], "ips": [address], "routes": routes}
+    gateways = {Family.of(each.gateway): str(each.gateway) for each in result.ips if each.gateway}
+    ips: list[Json] = []
+    for each in result.ips:
+        family = Family.of(each.address.ip)
+        entry: dict[str, Json] = {} if modern >= SUPPORTED_VERSIONS.index("1.0.0") else {"version": str(int(family))}
+        entry |= {"interface": 0, "address": str(each.address)}
+        ips.append(entry | ({"gateway": gateways[family]} if family in gateways else {}))
+    routes: list[Json] = []
+    for route in result.routes:
+        gateway = gateways.get(Family.of(route))
+        routes.append({"dst": str(route), "gw": gateway} if gateway else {"dst": str(route)})
+    body: dict[str, Json] = {"cniVersion": version, "interfaces": [interface], "ips": ips, "routes": routes}
     body["dns"] = result.dns if result.dns is not None else {}
     return json.dumps(body, indent=2).encode() + b"\n"
 

@@ -71,6 +71,10 @@ class Fields:
             allowed = ", ".join(options)
             raise InvalidValue(f"{quoted(value)} is not one of {allowed}", field=self.at(name)) from None
 
+    def address(self, name: str) -> IpAddress:
+        """Return an address field of either family."""
+        return parse_address(self.text(name), self.at(name))
+
     def ipv4(self, name: str) -> IPv4Address:
         """Return an IPv4 address field."""
         value = self.text(name)

@@ -96,7 +96,7 @@ def decode_network(fields: Fields) -> Network:
 def decode_host(fields: Fields) -> Host:
     """Read a host; `state` may be missing."""
     host, number = fields.text("id"), fields.number("number")
-    name, address = fields.text("name"), fields.ipv4("address")
+    name, address = fields.text("name"), fields.address("address")
     state = fields.choice("state", HostState) if fields.has("state") else HostState.ACTIVE
     return fields.build(lambda: Host(ids.host_id(host), HostNumber(number), name, address, state))
 

@@ -1,8 +1,9 @@
 """What agents of schema 1 (overlayd 0.1) can be told: the previous schema, for an upgrade host by host.
 
-Such an agent knows one IPv4 range of each network and one IPv4 address of each endpoint, no reservations, and cannot
-read a feed with a kind of record that it has never heard of. It is told a network by its first IPv4 range, whatever
-other ranges the network has or gets: what is attached in that range goes on. What has no IPv4 part is not told at all.
+Such an agent knows one IPv4 range of each network and one IPv4 address of each endpoint, IPv4 underlay addresses, no
+reservations, and cannot read a feed with a kind of record that it has never heard of. It is told a network by its first
+IPv4 range, whatever other ranges the network has or gets: what is attached in that range goes on. What has no IPv4 part
+is not told at all.
 """
 
 from collections.abc import Iterable, Iterator
@@ -65,8 +66,8 @@ def _told(puts: Iterable[Record]) -> Iterator[Record]:
 def _narrowed(record: Record) -> Record | None:
     """Return the IPv4 part of a record, None when it has none."""
     match record:
-        case Host():
-            return record
+        case Host(address=address):
+            return record if Family.of(address) is Family.V4 else None
         case Network(families=families):
             return network(record) if Family.V4 in families else None
         case Block(family=family):

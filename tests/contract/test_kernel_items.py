@@ -30,6 +30,7 @@ from overlayd.dataplane.items import (
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel.port import Kernel
+from overlayd.model.address import Family
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 from tests.contract.kernels import UNDERLAY, World, observed
@@ -212,11 +213,11 @@ def test_an_attachment_is_made_inside_the_sandbox_before_the_hosts_end_is_up(wor
         Add(Link(SANDBOX, LO, Loopback(), None, None)),
         Add(Link(SANDBOX, ETH, Veth(), mac(4), 1450)),
         Add(Address(SANDBOX, ETH, IPv4Interface("10.32.0.2/32"))),
-        Add(Neighbour(SANDBOX, ETH, ownership.GATEWAY, ownership.GATEWAY_MAC)),
-        Add(Route(SANDBOX, IPv4Network("10.32.0.0/16"), ETH, ownership.GATEWAY, 0)),
+        Add(Neighbour(SANDBOX, ETH, ownership.GATEWAYS[Family.V4], ownership.GATEWAY_MAC)),
+        Add(Route(SANDBOX, IPv4Network("10.32.0.0/16"), ETH, ownership.GATEWAYS[Family.V4], 0)),
         Add(Address(SANDBOX, ETH, IPv6Interface("fd00:32::2/128"))),
-        Add(Neighbour(SANDBOX, ETH, IPv6Address("fe80::1"), ownership.GATEWAY_MAC)),
-        Add(Route(SANDBOX, IPv6Network("fd00:32::/48"), ETH, IPv6Address("fe80::1"), 1024)),
+        Add(Neighbour(SANDBOX, ETH, ownership.GATEWAYS[Family.V6], ownership.GATEWAY_MAC)),
+        Add(Route(SANDBOX, IPv6Network("fd00:32::/48"), ETH, ownership.GATEWAYS[Family.V6], 1024)),
         Change(replace(PAIR, up=True), PAIR),
     ]
     assert perform(world.kernel, *attachment) == [0] * len(attachment)

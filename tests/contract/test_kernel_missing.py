@@ -7,19 +7,19 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.items import Address, Link, Neighbour, Route, State, network_namespace
+from overlayd.dataplane.items import Address, DeviceSysctls, Link, Neighbour, Route, State, network_namespace
 from overlayd.dataplane.resolve import resolve, resolve_endpoint
 from overlayd.kernel.port import Kernel
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, observed
-from tests.support.clusters import HERE, cluster, endpoint, example, site
+from tests.support.clusters import HERE, cluster, dual, endpoint, site
 
-LOCAL = replace(endpoint(1, "web", "10.32.0.5"), host=HERE, sandbox="/run/netns/web")
+LOCAL = replace(endpoint(1, "web", "10.32.0.5,fd00:32::5"), host=HERE, sandbox="/run/netns/web")
 
 
 def attached(world: World, topology: Topology) -> State:
     """Attach one endpoint; return what it should have made."""
-    known = example(topology)
+    known = dual(topology)
     me = replace(known.hosts[HERE], address=UNDERLAY.ip)
     known = cluster([*known.changed(known.revision, [me]).records])
     world.add_sandbox(LOCAL.sandbox)
@@ -40,6 +40,14 @@ def test_what_was_removed_or_changed_is_missing(world: World, kind: type) -> Non
     for item in sorted((item for item in items if type(item) is kind and is_removable(item)), key=str):
         assert world.remove_by_hand(item)
         assert item in world.kernel.missing(items)
+
+
+def test_a_sandboxs_ipv6_settings_are_looked_at(world: World) -> None:
+    items = attached(world, Topology.ROUTED)
+    (settings,) = (item for item in items if isinstance(item, DeviceSysctls))
+    assert settings not in world.kernel.missing(items)
+    other = replace(settings, sysctls=frozenset({("accept_ra", "1"), ("disable_ipv6", "0")}))
+    assert world.kernel.missing(frozenset({other})) == {other}
 
 
 def is_removable(item: object) -> bool:

@@ -31,10 +31,10 @@ from overlayd.model.host import Host
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, enforce, observed
-from tests.support.clusters import HERE, block, endpoint, example, network, site
+from tests.support.clusters import HERE, block, dual, endpoint, network, site
 
-LOCAL = endpoint(1, "web", "10.32.0.5")
-REMOTE = (endpoint(2, "db", "10.32.1.5"), endpoint(3, "cache", "10.32.2.5"))
+LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")
+REMOTE = (endpoint(2, "db", "10.32.1.5,fd00:32:0:1::5"), endpoint(3, "cache", "10.32.2.5"))
 BLUE = network_namespace(NetworkName("blue"))
 
 TOPOLOGIES = pytest.mark.parametrize("topology", list(Topology))
@@ -42,7 +42,7 @@ TOPOLOGIES = pytest.mark.parametrize("topology", list(Topology))
 
 def known(topology: Topology, *more: Record) -> Cluster:
     """Return three hosts in network `blue`, with this one at the address of the simulated host."""
-    made = example(topology, LOCAL, *REMOTE)
+    made = dual(topology, LOCAL, *REMOTE)
     return changed(made, replace(made.hosts[HERE], address=UNDERLAY.ip), *more)
 
 
@@ -98,7 +98,7 @@ def test_another_address_of_a_remote_host_is_followed(world: World, topology: To
 @TOPOLOGIES
 def test_another_vni_replaces_the_device_and_keeps_the_containers_veth(world: World, topology: Topology) -> None:
     cluster = started(world, topology)
-    other = replace(network(topology=topology), vni=network("red").vni)
+    other = replace(cluster.networks[LOCAL.network], vni=network("red").vni)
     plan = enforce(world, desired(changed(cluster, other), LOCAL))
     assert {op.item.name for op in plan if isinstance(op.item, Link)} == {ownership.VXLAN}
 

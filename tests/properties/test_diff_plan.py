@@ -1,7 +1,7 @@
 """What holds for every cluster: resolve → observe → diff → apply converges, whatever came before and between."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,7 @@ from overlayd.dataplane.items import (
 )
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import resolve
+from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import InterfaceName, MacAddress, Revision
 from tests.support.clusters import Scene, scenes
@@ -115,14 +116,15 @@ def test_whatever_somebody_removes_comes_back(scene: Scene, data: st.DataObject)
     converge(kernel, desired)
 
 
-def foreign_items(ns: NamespaceRef) -> list[Item]:
+def foreign_items(ns: NamespaceRef, underlay: Family) -> list[Item]:
     """Return items that somebody else might have in one of our namespaces, none of them with a key of ours."""
+    vtep = IPv4Address("198.18.0.9") if underlay is Family.V4 else IPv6Address("2001:db8::c6")
     tunnel, mac = InterfaceName("tun7"), MacAddress("02:ff:00:00:00:01")
     return [
         Link(ns, tunnel, Bridge(), mac, 1500),
         Neighbour(ns, tunnel, IPv4Address("198.18.0.1"), mac),
         Neighbour(ns, ownership.VXLAN, IPv4Address("198.18.0.1"), mac),
-        FdbEntry(ns, ownership.VXLAN, mac, IPv4Address("198.18.0.9")),
+        FdbEntry(ns, ownership.VXLAN, mac, vtep),
         Route(ns, IPv4Network("198.18.1.0/24"), ownership.VXLAN, None, 0),
         Route(ns, IPv4Network("198.18.2.0/24"), None, None, 7),
     ]
@@ -137,7 +139,7 @@ def test_foreign_items_stay_as_long_as_what_they_hang_on(first: Scene, second: S
     kept_tunnels = [
         item.ns for item in before if (Namespace, item.ns) in kept and (Link, item.ns, ownership.VXLAN) in kept
     ]
-    foreign = [item for ns in sorted(set(kept_tunnels)) for item in foreign_items(ns)]
+    foreign = [item for ns in sorted(set(kept_tunnels)) for item in foreign_items(ns, first.site.underlay)]
     for item in foreign:
         kernel.add_foreign(item)
     converge(kernel, after)

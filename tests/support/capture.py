@@ -14,13 +14,16 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 VXLAN_PORT = 4789
+ETH_P_IP = 0x0800
+ICMPV6 = 58
 
 
 @dataclass(frozen=True, slots=True)
 class VxlanPacket:
     """What one packet on the underlay carries: addresses as text, the inner Ethernet type and the inner IP protocol.
 
-    The inner addresses are empty, and `protocol` is 0, where the inner packet is not IPv4.
+    The inner addresses are empty, and `protocol` is 0, where the inner packet is not IP. `icmpv6` is the type of such a
+    message, and 0 of any other packet.
     """
 
     outer_source: str
@@ -33,6 +36,7 @@ class VxlanPacket:
     ethertype: int
     protocol: int
     length: int
+    icmpv6: int = 0
 
 
 class Capture:
@@ -84,6 +88,7 @@ def main() -> int:
     """Listen and print."""
     # Here and not above: the tests that only read the output need not pay for scapy's start.
     from scapy.layers.inet import IP, UDP  # noqa: PLC0415
+    from scapy.layers.inet6 import IPv6  # noqa: PLC0415
     from scapy.layers.l2 import Ether  # noqa: PLC0415
     from scapy.layers.vxlan import VXLAN  # noqa: PLC0415
     from scapy.packet import Packet  # noqa: PLC0415
@@ -95,18 +100,20 @@ def main() -> int:
         inner = packet[VXLAN].payload
         if Ether not in inner:
             return
-        ip = inner.getlayer(IP)
+        ip = inner.getlayer(IP) or inner.getlayer(IPv6)
+        outer = packet[IP] if packet.type == ETH_P_IP else packet[IPv6]
         found = VxlanPacket(
-            outer_source=packet[IP].src,
-            outer_destination=packet[IP].dst,
+            outer_source=outer.src,
+            outer_destination=outer.dst,
             vni=packet[VXLAN].vni,
             inner_source_mac=inner[Ether].src,
             inner_destination_mac=inner[Ether].dst,
             inner_source=ip.src if ip else "",
             inner_destination=ip.dst if ip else "",
             ethertype=inner[Ether].type,
-            protocol=ip.proto if ip else 0,
+            protocol=(ip.proto if IP in inner else ip.nh) if ip else 0,
             length=len(packet),
+            icmpv6=ip.payload.type if IPv6 in inner and ip.nh == ICMPV6 else 0,
         )
         sys.stdout.write(json.dumps(asdict(found)) + "\n")
         sys.stdout.flush()

@@ -5,21 +5,33 @@ diff between them adds, changes and removes. Blocks and addresses come from ipam
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import islice
 
 from hypothesis import strategies as st
 
 from overlayd.dataplane.resolve import Site
 from overlayd.ipam import addresses
 from overlayd.ipam.vacancies import Vacancies
-from overlayd.model.address import IpAddress
+from overlayd.model.address import Family, IpAddress
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
-from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, MacAddress, NetworkName, Revision, Vni
+from overlayd.model.ids import (
+    ContainerId,
+    HostId,
+    HostNumber,
+    InterfaceName,
+    MacAddress,
+    NetworkName,
+    ReservationName,
+    Revision,
+    Vni,
+)
 from overlayd.model.network import Network, NetworkState, Pool, Topology
+from overlayd.model.reservation import Holder, Reservation
 
 HERE = HostId("host-1")
 """The host whose dataplane is looked at."""
@@ -29,6 +41,8 @@ HOST_COUNT = 5
 _RANGES = ("10.32.0.0/16", "10.32.0.0/24", "10.64.0.0/20", "172.20.0.0/16")
 """Two of them overlap: networks are isolated, and may use the same addresses."""
 
+_RANGES6 = ("fd00:32::/48", "fd00:64::/64")
+_UNDERLAYS = ("192.0.2.{}", "192.0.2.{}", "198.51.100.{}", "2001:db8::{}")
 _BLOCK_LENGTHS = (26, 28, 29)
 _MTUS = (1450, 1500, 9000)
 _CONTAINERS = 6
@@ -48,29 +62,33 @@ def network(
 ) -> Network:
     """Return a network; its VNI follows from its name."""
     vni = 100 + NETWORK_NAMES.index(name) if name in NETWORK_NAMES else 99
-    return Network(NetworkName(name), Vni(vni), topology, (Pool(IPv4Network(cidr), block_length),))
+    return Network(NetworkName(name), Vni(vni), topology, (Pool(ip_network(cidr), block_length),))
 
 
 def host(number: int, address: str | None = None) -> Host:
     """Return host `number`, which is ``host-<number>`` at 192.0.2.<number> unless told otherwise."""
-    where = IPv4Address(address or f"192.0.2.{number}")
+    where = ip_address(address or f"192.0.2.{number}")
     return Host(HostId(f"host-{number}"), HostNumber(number), f"node-{number}", where)
 
 
 def block(number: int, cidr: str, name: str = "blue") -> Block:
     """Return a block of host `number`."""
-    return Block(NetworkName(name), IPv4Network(cidr), HostId(f"host-{number}"))
+    return Block(NetworkName(name), ip_network(cidr), HostId(f"host-{number}"))
 
 
 def endpoint(number: int, container: str, address: str, name: str = "blue", interface: str = "eth0") -> Endpoint:
-    """Return an endpoint on host `number`; its MAC follows from the address, to be recognised in a listing."""
+    """Return an endpoint on host `number`, with one address or, with a comma between them, two.
+
+    Its MAC follows from the end of the first one, to be recognised in a listing.
+    """
+    addresses = tuple(ip_address(each) for each in address.split(","))
     return Endpoint(
         network=NetworkName(name),
         container_id=ContainerId(container),
         interface=InterfaceName(interface),
         host=HostId(f"host-{number}"),
-        addresses=(IPv4Address(address),),
-        mac=MacAddress("02:00:" + IPv4Address(address).packed.hex(":")),
+        addresses=addresses,
+        mac=MacAddress("02:00:" + addresses[0].packed[-4:].hex(":")),
         sandbox=f"/run/netns/{container}",
     )
 
@@ -87,25 +105,44 @@ def example(topology: Topology, *endpoints: Endpoint) -> Cluster:
     return cluster([network(topology=topology), *hosts, *held, *endpoints])
 
 
-def site(underlay_mtu: int = 1500) -> Site:
+def dual(topology: Topology, *endpoints: Endpoint) -> Cluster:
+    """Return the example with an IPv6 range beside, of which each host has a block too."""
+    both = network(topology=topology)
+    pools = (*both.pools, Pool(IPv6Network("fd00:32::/48"), 64))
+    held = [block(number, f"fd00:32:0:{number - 1}::/64") for number in (1, 2, 3)]
+    return example(topology, *endpoints).changed(Revision(1), [replace(both, pools=pools), *held])
+
+
+def reservation(name: str, address: str, holder: Endpoint | None = None, network_name: str = "blue") -> Reservation:
+    """Return a reservation of one address or, with a comma between them, two."""
+    return Reservation(
+        NetworkName(network_name),
+        ReservationName(name),
+        tuple(ip_address(each) for each in address.split(",")),
+        holder=Holder.of(holder.key) if holder else None,
+    )
+
+
+def site(underlay_mtu: int = 1500, underlay: Family = Family.V4) -> Site:
     """Return what holds on host 1."""
-    return Site(HERE, underlay_mtu, 4789)
+    return Site(HERE, underlay, underlay_mtu, 4789)
 
 
 def networks(names: Sequence[str] = NETWORK_NAMES) -> st.SearchStrategy[Network]:
     """Networks with one of these names; the VNI follows from the name."""
+    first = st.builds(Pool, st.sampled_from(_RANGES).map(IPv4Network), st.sampled_from(_BLOCK_LENGTHS))
+    second = st.builds(Pool, st.sampled_from(_RANGES6).map(IPv6Network), st.just(112))
     return st.builds(
-        lambda name, topology, cidr, length, state: Network(
+        lambda name, topology, pools, state: Network(
             name=NetworkName(name),
             vni=Vni(100 + names.index(name)),
             topology=topology,
-            pools=(Pool(IPv4Network(cidr), length),),
+            pools=pools,
             state=state,
         ),
         st.sampled_from(names),
         st.sampled_from(Topology),
-        st.sampled_from(_RANGES),
-        st.sampled_from(_BLOCK_LENGTHS),
+        st.one_of(st.tuples(first), st.tuples(second), st.tuples(first, second)),
         st.sampled_from([NetworkState.ACTIVE, NetworkState.ACTIVE, NetworkState.DELETING]),
     )
 
@@ -116,11 +153,11 @@ def network_sets() -> st.SearchStrategy[tuple[Network, ...]]:
 
 
 def hosts(numbers: Sequence[int] = tuple(range(1, HOST_COUNT + 1))) -> st.SearchStrategy[Host]:
-    """One of these hosts, at one of the two underlay addresses that it may have."""
+    """One of these hosts, at one of the underlay addresses that it may have, one of them over IPv6."""
     return st.builds(
-        lambda number, second: host(number, f"198.51.100.{number}" if second else None),
+        lambda number, address: host(number, address.format(number)),
         st.sampled_from(numbers),
-        st.booleans(),
+        st.sampled_from(_UNDERLAYS),
     )
 
 
@@ -138,13 +175,13 @@ def clusters(draw: st.DrawFn) -> Cluster:
     attached: list[Endpoint] = []
     for made in draw(network_sets()):
         held: list[Block] = []
-        most = min(2 * len(members), made.pools[0].capacity)
-        owners = draw(st.lists(st.sampled_from(members), max_size=most))
-        free = Vacancies(made, made.pools[0]).free()
-        held += [Block(made.name, cidr, owner.id) for owner, cidr in zip(owners, free, strict=False)]
+        for pool in made.pools:
+            owners = draw(st.lists(st.sampled_from(members), max_size=min(2 * len(members), pool.capacity)))
+            free = Vacancies(made, pool).free()
+            held += [Block(made.name, cidr, owner.id) for owner, cidr in zip(owners, free, strict=False)]
         records += [made, *held]
         for where in draw(st.lists(st.sampled_from(held), max_size=4)) if held else []:
-            attached += _attached(draw, made, where, attached)
+            attached += _attached(draw, made, _with_other_family(where, held), attached)
     return cluster([*records, *attached], draw(st.integers(1, 1000)))
 
 
@@ -156,46 +193,55 @@ def local_endpoints(draw: st.DrawFn, known: Cluster, owner: HostId = HERE) -> tu
     for made in known.networks.values():
         held = known.blocks_of(made.name, owner)
         for where in draw(st.lists(st.sampled_from(held), max_size=3)) if held else []:
-            new = _attached(draw, made, where, there)
+            new = _attached(draw, made, _with_other_family(where, held), there)
             there += new
             local += new
     return tuple(local)
 
 
-def sites() -> st.SearchStrategy[Site]:
-    """What may hold on host 1."""
-    return st.builds(Site, st.just(HERE), st.sampled_from(_MTUS), st.just(4789))
+def sites(known: Cluster) -> st.SearchStrategy[Site]:
+    """What may hold on host 1 of a cluster."""
+    underlay = Family.of(known.hosts[HERE].address)
+    return st.builds(Site, st.just(HERE), st.just(underlay), st.sampled_from(_MTUS), st.just(4789))
 
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
     """Host 1 in a cluster."""
     known = draw(clusters())
-    return Scene(known, draw(sites()), draw(local_endpoints(known)))
+    return Scene(known, draw(sites(known)), draw(local_endpoints(known)))
 
 
-def _attached(draw: st.DrawFn, to: Network, where: Block, others: Iterable[Endpoint]) -> list[Endpoint]:
-    """Return one more endpoint in a block, or none when the block is full or the container cannot join.
+def _with_other_family(where: Block, held: Iterable[Block]) -> tuple[Block, ...]:
+    """Return a block, and one of the other family that its host holds beside it, if there is one."""
+    others = (block for block in held if block.host == where.host and block.family is not where.family)
+    return (where, *islice(others, 1))
+
+
+def _attached(draw: st.DrawFn, to: Network, where: Sequence[Block], others: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return one more endpoint in these blocks, or none when one is full or the container cannot join.
 
     A container has one sandbox, with an interface for each of its networks; as the agent would have it, it is in one
     network at most where ranges overlap.
     """
-    there = list(others)
-    container = ContainerId(f"{where.host}-container-{draw(st.integers(1, _CONTAINERS))}")
+    there, owner = list(others), where[0].host
+    container = ContainerId(f"{owner}-container-{draw(st.integers(1, _CONTAINERS))}")
     joined = [other for other in there if other.container_id == container]
     taken = {address for other in there if other.network == to.name for address in other.addresses}
-    full = len([address for address in taken if address in where.cidr]) == addresses.usable(to, where)
+    full = any(
+        len([address for address in taken if address in block.cidr]) == addresses.usable(to, block) for block in where
+    )
     if full or any(_may_overlap(address, to) for other in joined for address in other.addresses):
         return []
-    address = addresses.free_address(to, [where], taken)
-    tail = draw(st.integers(0, 255)).to_bytes(1, "big") + address.packed
+    chosen = tuple(addresses.free_address(to, [block], taken) for block in where)
+    tail = draw(st.integers(0, 255)).to_bytes(1, "big") + chosen[0].packed[-4:]
     return [
         Endpoint(
             network=to.name,
             container_id=container,
             interface=InterfaceName(f"eth{NETWORK_NAMES.index(to.name)}"),
-            host=where.host,
-            addresses=(address,),
+            host=owner,
+            addresses=tuple(sorted(chosen, key=Family.of)),
             mac=MacAddress(f"02:{tail.hex(':')}"),
             sandbox=f"/run/netns/{container}",
         )
@@ -203,5 +249,8 @@ def _attached(draw: st.DrawFn, to: Network, where: Block, others: Iterable[Endpo
 
 
 def _may_overlap(address: IpAddress, other: Network) -> bool:
-    """Tell whether the range of an address may overlap a network's: ours differ in the first 16 bits or overlap."""
-    return address in other.pools[0].range.supernet(new_prefix=16)
+    """Tell whether the range of an address may overlap a network's: ours differ in the first 16 bits or overlap.
+
+    All IPv6 ranges are taken to overlap, as they begin alike.
+    """
+    return any(address in pool.range.supernet(new_prefix=16) for pool in other.pools)

@@ -14,6 +14,7 @@ from overlayd.dataplane.items import (
     HOST,
     Address,
     BridgeEntry,
+    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
@@ -35,7 +36,7 @@ from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
 
-Entry = Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
+Entry = DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
 
@@ -341,7 +342,7 @@ class FakeKernel:
         ns, name = device
         space = self._spaces[ns]
         del space.links[name]
-        space.drop(Address | Neighbour | FdbEntry | BridgeEntry | Route, name)
+        space.drop(DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route, name)
         for other in list(space.links.values()):
             if other.port and other.port.master == name:
                 self._set_link(replace(other, port=None))
@@ -376,7 +377,9 @@ class FakeKernel:
             if isinstance(entry, FdbEntry) and isinstance(link.kind, Vxlan):
                 _check_family(entry, link.kind)
         # What the kernel appends, or learns from us, may be there already.
-        repeatable = isinstance(entry, BridgeEntry | NftTable) or (isinstance(entry, FdbEntry) and entry.mac == FLOOD)
+        repeatable = isinstance(entry, BridgeEntry | DeviceSysctls | NftTable) or (
+            isinstance(entry, FdbEntry) and entry.mac == FLOOD
+        )
         if entry.key in entries and not replace_it and not repeatable:
             raise _refusal(errno.EEXIST)
         entries[entry.key] = entry

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,7 @@ from typing import Self
 import httpx
 
 from cni.install import conflist
+from overlayd.model.address import IpAddress
 from tests.support import released
 from tests.support.processes import Pid, Process, eventually
 from tests.support.several import ControllerProcess, start_all
@@ -33,11 +34,18 @@ COMMANDS = Path(sys.executable).parent
 
 UNDERLAY = "10.99.0"
 CONTROLLER = f"{UNDERLAY}.1"
+UNDERLAY6 = "fd00:99:"
+"""The hosts' other addresses on the underlay, for those that are told to use them: ``--vtep``."""
+
 PORT = 7471
 
 _HOLD = (
     "mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/netns && {mounts} ip link set lo up && exec sleep infinity"
 )
+
+
+_PING_HEADERS = {4: 20 + 8, 6: 40 + 8}
+"""Bytes: IP and ICMP."""
 
 
 class CommandFailed(AssertionError):
@@ -87,21 +95,27 @@ class Container:
         return f"/run/netns/{self.name}"
 
     @property
-    def address(self) -> IPv4Address:
+    def address(self) -> IpAddress:
+        """Its only address, or its IPv4 address."""
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> list[IpAddress]:
+        """Its addresses, that of IPv4 before that of IPv6."""
         ips = self.result["ips"]
         assert isinstance(ips, list)
-        return IPv4Address(ips[0]["address"].partition("/")[0])
+        return [ip_address(entry["address"].partition("/")[0]) for entry in ips]
 
     def run(self, *command: str) -> str:
         """Run a command in the sandbox."""
         return self.host.run("nsenter", f"--net={self.sandbox}", *command)
 
-    def ping(self, address: IPv4Address, *, wait: float = 2.0, size: int | None = None) -> float | None:
+    def ping(self, address: IpAddress, *, wait: float = 2.0, size: int | None = None) -> float | None:
         """Send one echo request; return the round trip in ms, or None when no answer came within `wait` seconds.
 
         With `size`, in bytes, the IP packet has this size and must not be fragmented.
         """
-        options = ["-M", "do", "-s", str(size - 28)] if size else []
+        options = ["-M", "do", "-s", str(size - _PING_HEADERS[address.version])] if size else []
         command = ["nsenter", f"--net={self.sandbox}", "ping", "-n", "-c1", f"-W{wait}", *options, str(address)]
         done = self.host.execute(command)
         if done.returncode not in {0, 1, 2}:
@@ -117,6 +131,7 @@ class LabHost:
     def __init__(self, lab: "Lab", number: int) -> None:
         self.name = f"host{number}"
         self.address = IPv4Address(f"{UNDERLAY}.{10 + number}")
+        self.address6 = IPv6Address(f"{UNDERLAY6}:{10 + number}")
         self.directory = lab.directory / self.name
         self.agent: Process | None = None
         self._lab = lab
@@ -128,6 +143,7 @@ class LabHost:
         self._lab.wire(self.name, self.pid)
         self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
         self.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "address", "add", f"{self.address6}/64", "dev", "eth0", "nodad")
 
     def reboot(self) -> None:
         """Lose everything but the disk: processes, namespaces, and /run with them."""
@@ -239,13 +255,19 @@ class LabHost:
         return Executed(done.returncode, done.stdout, done.stderr)
 
     def attach(
-        self, name: str, network: str, interface: str = "eth0", version: str = "1.0.0", arguments: str = ""
+        self,
+        name: str,
+        network: str,
+        interface: str = "eth0",
+        version: str = "1.0.0",
+        arguments: str = "",
+        **config: object,
     ) -> Container:
-        """Make a sandbox if there is none of this name, and ADD it to a network."""
+        """Make a sandbox if there is none of this name, and ADD it to a network; `config` goes into the plugin's."""
         if name not in self.run("ip", "netns", "list").split():
             self.add_sandbox(name)
         variables = {"CONTAINERID": name, "NETNS": f"/run/netns/{name}", "IFNAME": interface, "ARGS": arguments}
-        added = self.cni("ADD", plugin_config(network, version), **variables)
+        added = self.cni("ADD", plugin_config(network, version, **config), **variables)
         if added.status:
             raise CommandFailed(f"ADD of {name} to {network} on {self.name}: {added.stdout}{added.stderr}")
         return Container(self, name, network, interface, added.json)

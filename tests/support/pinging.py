@@ -2,10 +2,10 @@
 
 import re
 import signal
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
 
+from overlayd.model.address import IpAddress
 from tests.support.lab import Container
 from tests.support.processes import Process, eventually
 
@@ -15,7 +15,7 @@ _ANSWER = re.compile(r"icmp_seq=(\d+)")
 class Pinging:
     """Sends an echo request every millisecond from the beginning of the `with` block to its end."""
 
-    def __init__(self, source: Container, destination: IPv4Address, log: Path) -> None:
+    def __init__(self, source: Container, destination: IpAddress, log: Path) -> None:
         inside = ["nsenter", f"--net={source.sandbox}", "ping", "-n", "-i", "0.001", str(destination)]
         self._command = source.host.enter(inside)
         self._log = log

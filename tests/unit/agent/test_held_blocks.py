@@ -12,6 +12,7 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.model.address import Family
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.errors import InUse, NotFound, Unavailable
 from overlayd.model.host import HostState
@@ -111,14 +112,14 @@ async def test_a_further_block_is_asked_for_beside_those_that_are_held(records: 
         await stream.send(*known(BLUE, BLOCK, clusters.block(2, "10.32.1.0/24")))
         await in_sync(feed)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(blocks.grow(NAME))
+            tasks.create_task(blocks.grow(NAME, Family.V4))
             assert (await request_to(server, "POST", BLOCKS)).body == {
                 "host": "host-1",
                 "family": 4,
                 "held": ["10.32.0.0/24"],
             }
             await stream.send(Delta(Revision(2), (FURTHER,), ()))
-        assert blocks.held(NAME) == (BLOCK, FURTHER)
+        assert blocks.held(NAME, Family.V4) == (BLOCK, FURTHER)
 
 
 async def test_the_controllers_refusal_is_the_answer(records: AttachmentRecords) -> None:
@@ -206,7 +207,7 @@ async def test_giving_back_is_tried_again(records: AttachmentRecords) -> None:
 
 async def _attached(blocks: HeldBlocks) -> list[str]:
     async with blocks.attaching(NAME):
-        return [str(block.cidr) for block in blocks.held(NAME)]
+        return [str(block.cidr) for block in blocks.held(NAME, Family.V4)]
 
 
 async def _given_back(server: Server) -> str:

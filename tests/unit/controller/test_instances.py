@@ -72,7 +72,7 @@ async def test_of_two_machines_with_one_id_that_start_at_once_one_gets_a_feed(tm
                 admitted.append(instance)
             except AlreadyExists as refused:
                 assert refused.field == "instance"  # noqa: PT017 - both outcomes are looked at
-        assert admitted == [{FIRST: "i1", SECOND: "i2"}[winner]]
+        assert admitted == ["i1" if winner == FIRST else "i2"]
 
 
 async def test_an_agent_that_starts_anew_moves_no_revision_and_leaves_no_history(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import State
 from overlayd.dataplane.ownership import owns
 from overlayd.dataplane.resolve import resolve
+from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import Revision
@@ -35,6 +36,21 @@ def plan(after: State, before: State = frozenset()) -> str:
 
 def name_of(known: Cluster, what: str) -> str:
     return f"{what}-{next(iter(known.networks.values())).topology}.txt"
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_dual_stack(topology: Topology, golden: Golden) -> None:
+    local = clusters.endpoint(1, "web", "10.32.0.2,fd00:32::2")
+    known = clusters.dual(topology, clusters.endpoint(2, "db", "10.32.1.2,fd00:32:0:1::2"))
+    golden(f"dual-stack-{topology}.txt", plan(desired(known, local)))
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_underlay_over_ipv6(topology: Topology, golden: Golden) -> None:
+    moved = [clusters.host(number, f"2001:db8::{number}") for number in (1, 2, 3)]
+    known = clusters.example(topology, DATABASE).changed(Revision(2), moved)
+    site = clusters.site(underlay=Family.V6)
+    golden(f"underlay-over-ipv6-{topology}.txt", plan(resolve(known, site, [WEB])))
 
 
 @BOTH

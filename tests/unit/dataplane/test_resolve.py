@@ -17,8 +17,9 @@ from overlayd.dataplane.items import (
     Route,
     network_namespace,
 )
-from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, ipv4_addresses, resolve
+from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, resolve
 from overlayd.model import ids
+from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import MacAddress, NetworkName, Revision
 from overlayd.model.network import NetworkState, Topology
@@ -70,7 +71,7 @@ def test_each_network_has_a_namespace_of_its_own(topology: Topology) -> None:
 
 @BOTH
 def test_every_device_has_the_underlays_mtu_less_the_encapsulation(topology: Topology) -> None:
-    site = Site(clusters.HERE, 9000, 4789)
+    site = Site(clusters.HERE, Family.V4, 9000, 4789)
     links = [item for item in resolve(clusters.example(topology), site, [WEB]) if isinstance(item, Link)]
     assert {link.mtu for link in links if link.name != "lo"} == {8950}
     assert site.mtu == 8950
@@ -122,7 +123,7 @@ def test_a_switched_network_holds_where_each_remote_endpoint_is() -> None:
     assert with_it - without_it == {
         FdbEntry(ns, vx0, DATABASE.mac, IPv4Address("192.0.2.2")),
         BridgeEntry(ns, br0, DATABASE.mac, vx0),
-        *(Neighbour(ns, br0, address, DATABASE.mac) for address in ipv4_addresses(DATABASE)),
+        *(Neighbour(ns, br0, address, DATABASE.mac) for address in DATABASE.addresses),
     }
 
 

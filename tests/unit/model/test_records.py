@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 
 import pytest
 
 from overlayd.model.address import Family
 from overlayd.model.errors import InvalidValue
-from overlayd.model.host import Vtep
+from overlayd.model.host import check_vtep_address
 from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, MacAddress, NetworkName, Vni
 from overlayd.model.network import Pool
 from tests.support import clusters
@@ -128,18 +128,27 @@ def test_an_endpoint_with_a_wrong_field_is_refused(field: str, change: Callable[
 
 
 @pytest.mark.parametrize(
-    ("number", "mac", "next_hop"),
+    ("number", "mac", "next_hops"),
     [
-        (1, "02:6f:76:00:00:01", "169.254.2.1"),
-        (254, "02:6f:76:00:00:fe", "169.254.2.254"),
-        (256, "02:6f:76:00:01:00", "169.254.3.0"),
-        (64_000, "02:6f:76:00:fa:00", "169.254.252.0"),
+        (1, "02:6f:76:00:00:01", ["169.254.2.1", "fe80::6f76:1"]),
+        (254, "02:6f:76:00:00:fe", ["169.254.2.254", "fe80::6f76:fe"]),
+        (256, "02:6f:76:00:01:00", ["169.254.3.0", "fe80::6f76:100"]),
+        (64_000, "02:6f:76:00:fa:00", ["169.254.252.0", "fe80::6f76:fa00"]),
     ],
 )
-def test_a_vtep_follows_from_the_host_number(number: int, mac: str, next_hop: str) -> None:
-    assert clusters.host(number, "192.0.2.9").vtep == Vtep(
-        IPv4Address("192.0.2.9"), MacAddress(mac), IPv4Address(next_hop)
-    )
+def test_a_vtep_follows_from_the_host_number(number: int, mac: str, next_hops: list[str]) -> None:
+    vtep = clusters.host(number, "192.0.2.9").vtep
+    assert (str(vtep.address), vtep.mac) == ("192.0.2.9", mac)
+    assert [str(vtep.next_hop(family)) for family in Family] == next_hops
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["fe80::1", "::1", "::", "ff02::1", "::ffff:192.0.2.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"],
+)
+def test_an_underlay_address_is_one_that_other_hosts_reach(address: str) -> None:
+    with pytest.raises(InvalidValue, match="not a unicast address that other hosts can reach"):
+        check_vtep_address(ip_address(address))
 
 
 def test_a_new_underlay_address_leaves_mac_and_next_hop() -> None:

@@ -3,29 +3,33 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 import pytest
 
 from overlayd.model import ids
 from overlayd.wire import cni
-from overlayd.wire.cni import CniError, Code, Result
+from overlayd.wire.cni import Assigned, CniError, Code, Result
 
 ROUTED = Result(
     interface=ids.interface_name("eth0"),
     mac=ids.mac_address("02:00:0a:20:00:05"),
     sandbox="/run/netns/c1",
     mtu=1450,
-    address=IPv4Interface("10.32.0.5/32"),
-    gateway=IPv4Address("169.254.1.1"),
+    ips=(Assigned(IPv4Interface("10.32.0.5/32"), IPv4Address("169.254.1.1")),),
     routes=(IPv4Network("10.32.0.0/16"),),
     dns={"nameservers": ["192.0.2.53"]},
 )
-SWITCHED = replace(ROUTED, address=IPv4Interface("10.32.0.5/16"), gateway=None, routes=(), dns=None)
+SWITCHED = replace(ROUTED, ips=(Assigned(IPv4Interface("10.32.0.5/16")),), routes=(), dns=None)
+DUAL = replace(
+    ROUTED,
+    ips=(*ROUTED.ips, Assigned(IPv6Interface("fd00:32::5/128"), IPv6Address("fe80::1"))),
+    routes=(*ROUTED.routes, IPv6Network("fd00:32::/48")),
+)
 
 
 @pytest.mark.parametrize("version", cni.SUPPORTED_VERSIONS)
-@pytest.mark.parametrize(("topology", "result"), [("routed", ROUTED), ("switched", SWITCHED)])
+@pytest.mark.parametrize(("topology", "result"), [("routed", ROUTED), ("switched", SWITCHED), ("dual", DUAL)])
 def test_a_result_has_the_form_of_its_version(
     topology: str, result: Result, version: str, golden: Callable[[str, str], None]
 ) -> None:
@@ -35,10 +39,10 @@ def test_a_result_has_the_form_of_its_version(
 def test_a_check_reads_the_addresses_of_our_own_result() -> None:
     variables = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "CNI_PATH": "/bin"}
     for version in cni.SUPPORTED_VERSIONS[1:]:
-        previous = json.loads(cni.render_result(version, ROUTED))
+        previous = json.loads(cni.render_result(version, DUAL))
         config = json.dumps({"cniVersion": version, "name": "blue", "prevResult": previous}).encode()
         request = cni.parse({**variables, "CNI_COMMAND": "CHECK"}, config)
-        assert request.addresses == (ROUTED.address.ip,)
+        assert request.addresses == tuple(each.address.ip for each in DUAL.ips)
 
 
 @pytest.mark.parametrize(

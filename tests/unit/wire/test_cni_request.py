@@ -1,7 +1,7 @@
 """CNI requests: what is taken, and the code and the name in each refusal."""
 
 import json
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
@@ -160,7 +160,51 @@ def test_a_delete_needs_no_sandbox() -> None:
 def test_address_and_mac_come_from_the_arguments() -> None:
     arguments = "IgnoreUnknown=1;IP=10.32.0.5;K8S_POD_NAME=web=1;;MAC=02:00:0A:20:00:05;junk"
     request = cni.parse(environment(CNI_ARGS=arguments), config())
-    assert (request.address, request.mac) == (IPv4Address("10.32.0.5"), "02:00:0a:20:00:05")
+    assert (request.wanted, request.mac) == ((IPv4Address("10.32.0.5"),), "02:00:0a:20:00:05")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        ("IP=10.32.0.5,fd00::5", {}),
+        ("IP=fd00::5, 10.32.0.5/16", {}),
+        ("", {"args": {"cni": {"ips": ["10.32.0.5", "fd00::5"]}}}),
+        ("", {"runtimeConfig": {"ips": ["10.32.0.5/16", "fd00::5/64"]}}),
+        ("IP=10.32.0.5", {"runtimeConfig": {"ips": ["fd00:0::5", "10.32.0.5"]}}),
+    ],
+)
+def test_an_address_of_each_family_may_be_asked_for_in_three_places(arguments: str, more: dict[str, Json]) -> None:
+    request = cni.parse(environment(CNI_ARGS=arguments), config(**more))
+    assert request.wanted == (IPv4Address("10.32.0.5"), IPv6Address("fd00::5"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"), [("RESERVATION=web", {}), ("", {"args": {"overlayd": {"reservation": "web"}}})]
+)
+def test_a_reservation_may_be_asked_for_by_name(arguments: str, more: dict[str, Json]) -> None:
+    assert cni.parse(environment(CNI_ARGS=arguments), config(**more)).reservation == "web"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"runtimeConfig": {"ips": ["10.32.0.5", "10.32.0.6"]}}, "runtimeConfig.ips[1]"),
+        ({"runtimeConfig": {"ips": ["fd00::5%eth0"]}}, "runtimeConfig.ips"),
+        ({"runtimeConfig": {"ips": "10.32.0.5"}}, "runtimeConfig.ips"),
+        ({"runtimeConfig": []}, "runtimeConfig"),
+        ({"args": {"cni": {"ips": [5]}}}, "args.cni.ips[0]"),
+        ({"args": {"overlayd": {"reservation": "a b"}}}, "args.overlayd.reservation"),
+    ],
+)
+def test_a_malformed_wish_in_the_config_is_named(change: dict[str, Json], field: str) -> None:
+    error = refused(environment(), config(**change))
+    assert error.code is Code.INVALID_CONFIG
+    assert error.msg.startswith(f"{field}: ")
+
+
+def test_what_a_deletion_is_asked_for_does_not_matter() -> None:
+    request = cni.parse(environment("DEL", CNI_ARGS="IP=nonsense;MAC=5"), config(runtimeConfig={"ips": 5}))
+    assert (request.wanted, request.mac) == ((), None)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +212,9 @@ def test_address_and_mac_come_from_the_arguments() -> None:
     [
         ("IP=10.32.0", "CNI_ARGS.IP"),
         ("IP=", "CNI_ARGS.IP"),
-        ("IP=10.32.0.5/16", "CNI_ARGS.IP"),
-        ("IP=fd00::5", "CNI_ARGS.IP"),
+        ("IP=10.32.0.5,10.32.0.6", "CNI_ARGS.IP[1]"),
+        ("IP=10.32.0.5,", "CNI_ARGS.IP[1]"),
+        ("RESERVATION=-", "CNI_ARGS.RESERVATION"),
         ("MAC=5", "CNI_ARGS.MAC"),
         ("MAC=", "CNI_ARGS.MAC"),
         ("MAC=ff:ff:ff:ff:ff:ff", "CNI_ARGS.MAC"),
@@ -194,9 +239,9 @@ def test_a_check_before_0_4_0_is_refused() -> None:
 
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_a_check_is_read_with_the_addresses_of_the_previous_result(version: str) -> None:
-    ips: list[Json] = [{"address": "10.32.0.5/16"}, {"address": "fd00::5/64"}, {"address": "10.32.0.6"}]
+    ips: list[Json] = [{"address": "10.32.0.5/16"}, {"address": "fd00::5/64"}]
     request = cni.parse(environment("CHECK"), config(cniVersion=version, prevResult={"ips": ips}))
-    assert request.addresses == (IPv4Address("10.32.0.5"), IPv4Address("10.32.0.6"))
+    assert request.addresses == (IPv4Address("10.32.0.5"), IPv6Address("fd00::5"))
 
 
 def test_a_check_without_a_previous_result_is_refused() -> None:
@@ -221,6 +266,7 @@ def test_a_delete_takes_any_previous_result_or_none(previous: Json) -> None:
         ({"ips": {}}, "prevResult.ips"),
         ({"ips": [5]}, "prevResult.ips[0]"),
         ({"ips": [{}]}, "prevResult.ips[0].address"),
+        ({"ips": [{"address": "here"}]}, "prevResult.ips[0].address"),
     ],
 )
 def test_a_malformed_previous_result_is_named(previous: Json, path: str) -> None:

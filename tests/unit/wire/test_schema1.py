@@ -18,6 +18,7 @@ from tests.support import clusters
 
 AT = Revision(5)
 HOST = clusters.host(7)
+V6_HOST = clusters.host(7, "2001:db8::7")
 BLUE = clusters.network()
 V6_POOL = Pool(IPv6Network("fd00::/48"), 64)
 V6_BLOCK = Block(BLUE.name, IPv6Network("fd00::/64"), HOST.id)
@@ -35,6 +36,7 @@ def with_pools(*pools: Pool) -> Network:
     ("record", "told"),
     [
         (HOST, HOST),
+        (V6_HOST, None),
         (BLUE, BLUE),
         (with_pools(*BLUE.pools, V6_POOL), BLUE),
         (with_pools(V6_POOL, *BLUE.pools), BLUE),
@@ -57,6 +59,10 @@ def test_what_lost_its_ipv4_part_is_deleted() -> None:
     delta = Delta(AT, (HOST, V6_WEB, replace(BLUE, pools=(V6_POOL,))), (RecordKey.of(V4_BLOCK),))
     gone = (RecordKey.of(V4_BLOCK), RecordKey.of(WEB), RecordKey.of(BLUE))
     assert schema1.narrow(delta) == Delta(AT, (HOST,), gone)
+
+
+def test_a_host_that_moves_to_an_ipv6_underlay_is_gone_for_who_cannot_reach_it() -> None:
+    assert schema1.narrow(Delta(AT, (V6_HOST,), ())) == Delta(AT, (), (RecordKey.of(HOST),))
 
 
 def test_deletions_of_what_was_never_told_are_left_out() -> None:

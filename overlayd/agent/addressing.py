@@ -1,0 +1,143 @@
+"""The addresses of an attachment: one of each family that its network has."""
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.agent.held_reservations import HeldReservations
+from overlayd.agent.resting import RestingAddresses
+from overlayd.ipam import addresses
+from overlayd.model.address import Family, IpAddress
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import Exhausted, InvalidValue, Unavailable
+from overlayd.model.ids import MacAddress, NetworkName
+from overlayd.model.network import Network
+from overlayd.model.reservation import Reservation
+from overlayd.wire.cni import Request
+
+
+class Addressing:
+    """Gives out the addresses of this host's blocks, and those of reservations that are asked for."""
+
+    def __init__(
+        self,
+        records: AttachmentRecords,
+        blocks: HeldBlocks,
+        reservations: HeldReservations,
+        resting: RestingAddresses,
+    ) -> None:
+        self._records = records
+        self._blocks = blocks
+        self._reservations = reservations
+        self._resting = resting
+        self._busy: dict[EndpointKey, list[IpAddress]] = {}
+        self._last: dict[tuple[NetworkName, Family], IpAddress] = {}
+
+    @asynccontextmanager
+    async def chosen(self, network: Network, request: Request, key: EndpointKey) -> AsyncIterator[Endpoint]:
+        """Choose addresses and MAC; they are given to nobody else until the end of the block.
+
+        By then there must be a record of the endpoint, or else a reservation that was claimed is released again.
+
+        Raises:
+            InvalidValue: an address that is asked for is none that this host could give out.
+            NotFound: there is no such reservation.
+            AlreadyExists: an address that is asked for is taken.
+            InUse: this host is to get nothing new, or somebody else claimed the reservation a moment later.
+            Exhausted: neither this host's blocks nor the network have an address left.
+            Unavailable: it takes a controller to go on, and none answers.
+        """
+        busy = self._busy[key] = []
+        try:
+            async with AsyncExitStack() as claims:
+                claimed = [
+                    await claims.enter_async_context(self._reservations.claimed(reservation, key))
+                    for reservation in self._reserved(network, request)
+                ]
+                busy += (address for reservation in claimed for address in reservation.addresses)
+                for family in sorted(network.families - {Family.of(address) for address in busy}):
+                    busy.append(await self._new_address(request, family))
+                yield Endpoint(
+                    network=request.network,
+                    container_id=request.container_id,
+                    interface=request.interface,
+                    host=self._blocks.host,
+                    addresses=tuple(sorted(busy, key=Family.of)),
+                    mac=request.mac or _first_mac(claimed) or _random_mac(),
+                    sandbox=request.sandbox,
+                )
+        finally:
+            del self._busy[key]
+
+    def freed(self, endpoint: Endpoint) -> None:
+        """Let the addresses of an endpoint rest that is gone."""
+        self._resting.add(endpoint.network, endpoint.addresses)
+
+    def _reserved(self, network: Network, request: Request) -> list[Reservation]:
+        """Return the reservations that are asked for, by name or by address."""
+        named = [self._reservations.get(network.name, request.reservation)] if request.reservation else []
+        for address in request.wanted:
+            family = Family.of(address)
+            if family not in network.families:
+                raise InvalidValue(f"{address}: network {network.name} has no IPv{family} range", field="address")
+            other = next((each for one in named for each in one.addresses if Family.of(each) is family), address)
+            if other != address:
+                raise InvalidValue(f"{address} is not {other}, which the reservation holds", field="address")
+            reservation = self._reservations.at(network.name, address)
+            if reservation and reservation not in named:
+                named.append(reservation)
+        return named
+
+    async def _new_address(self, request: Request, family: Family) -> IpAddress:
+        """Choose an address; get a further block when those of this host are full, or all that is free rests.
+
+        While no controller answers, attaching goes on: then an address is used again that rests.
+        """
+        try:
+            return self._choose(request, family, self._resting.of(request.network))
+        except Exhausted:
+            resting = self._resting_of(request.network, family)
+        try:
+            await self._blocks.grow(request.network, family)
+        except Unavailable:
+            if not resting:
+                raise
+            return self._choose(request, family, frozenset())
+        except Exhausted as full:
+            if not resting:
+                raise
+            raise Exhausted(f"{full.detail}; of this host's own addresses {len(resting)} rest, just freed") from full
+        return self._choose(request, family, self._resting.of(request.network))
+
+    def _resting_of(self, network: NetworkName, family: Family) -> list[IpAddress]:
+        return [address for address in self._resting.of(network) if Family.of(address) is family]
+
+    def _choose(self, request: Request, family: Family, resting: frozenset[IpAddress]) -> IpAddress:
+        """Choose an address; one that is asked for may rest, as whoever asks for it insists."""
+        network = self._blocks.network(request.network)
+        held = self._blocks.held(request.network, family)
+        taken = self._records.addresses(request.network) | frozenset(self._taken(request.network))
+        wanted = next((address for address in request.wanted if Family.of(address) is family), None)
+        if wanted is not None:
+            return addresses.claim(network, held, taken, wanted)
+        last = (request.network, family)
+        address = addresses.free_address(network, held, taken | resting, self._last.get(last))
+        self._last[last] = address
+        return address
+
+    def _taken(self, network: NetworkName) -> Iterable[IpAddress]:
+        """Return what attachments that are being made have of a network."""
+        return (address for (name, *_), chosen in self._busy.items() if name == network for address in chosen)
+
+
+def _first_mac(reservations: Iterable[Reservation]) -> MacAddress | None:
+    return next((reservation.mac for reservation in reservations if reservation.mac), None)
+
+
+def _random_mac() -> MacAddress:
+    """Return a random, locally administered, unicast MAC (IEEE 802 U/L and I/G bits: 1 and 0)."""
+    octets = bytearray(os.urandom(6))
+    octets[0] = (octets[0] & 0xFC) | 0x02
+    return MacAddress(octets.hex(":"))

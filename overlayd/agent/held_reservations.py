@@ -1,0 +1,113 @@
+"""The reservations that endpoints of this host hold: claimed at an attachment, released when nobody needs them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from overlayd.agent.backoff import Backoff
+from overlayd.agent.changes import Changes
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.client import ControllerClient
+from overlayd.agent.feed import ClusterFeed
+from overlayd.model.address import IpAddress
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
+from overlayd.model.ids import NetworkName, ReservationName, Revision
+from overlayd.model.reservation import Holder, Reservation
+
+_log = structlog.get_logger(__name__)
+
+FEED_DELAY = 10.0
+"""Seconds that a claim may take from the controller's answer until the feed brings it."""
+
+
+class HeldReservations:
+    """The reservations that the feed says are held by this host's endpoints."""
+
+    def __init__(self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords) -> None:
+        self._client = client
+        self._feed = feed
+        self._records = records
+        self._claiming: Counter[EndpointKey] = Counter()
+        self._given_up = Changes()
+
+    def get(self, network: NetworkName, name: ReservationName) -> Reservation:
+        """Return a reservation of a network in which this host takes part; raise `NotFound`."""
+        found = self._feed.cluster.reservations.get((network, name))
+        if found is None:
+            raise NotFound(f"network {network} has no reservation {name}", field="reservation")
+        return found
+
+    def at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
+        """Return the reservation that holds an address, None when there is none."""
+        return self._feed.cluster.reservation_at(network, address)
+
+    def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
+        """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
+        return self._feed.cluster.lost_addresses(endpoint)
+
+    @asynccontextmanager
+    async def claimed(self, reservation: Reservation, key: EndpointKey) -> AsyncIterator[Reservation]:
+        """Claim a reservation for an endpoint to come; yield it when the feed has brought that it holds it.
+
+        Without a record of the endpoint at the end of the block the reservation is released.
+
+        Raises:
+            NotFound: the reservation is gone.
+            InUse: this host is to get nothing new, or somebody else claimed the reservation a moment later.
+            AlreadyExists: the endpoint holds another reservation of the same family.
+            Unavailable: no controller answers, or the feed does not bring it in time.
+        """
+        self._claiming[key] += 1
+        try:
+            holder = Holder.of(key)
+            revision = await self._client.claim_reservation(reservation, holder)
+            yield await self._brought(reservation, holder, revision)
+        finally:
+            self._claiming[key] -= 1
+            self._given_up.set()
+
+    async def _brought(self, reservation: Reservation, holder: Holder, revision: Revision) -> Reservation:
+        seen = self._feed.changes.count
+        try:
+            async with asyncio.timeout(FEED_DELAY):
+                while True:
+                    known = self._feed.cluster.reservations.get(reservation.key)
+                    if known and known.holder == holder:
+                        return known
+                    if self._feed.cluster.revision >= revision:
+                        raise InUse(f"reservation {reservation.name} was claimed by somebody else at the same time")
+                    seen = await self._feed.changes.wait(seen)
+        except TimeoutError:
+            raise Unavailable(f"the feed did not bring the claim of reservation {reservation.name} in time") from None
+
+    async def run(self, attachments: Changes) -> None:
+        """Release, for ever, what this host holds for endpoints that it does not have."""
+        wake = Changes(self._feed.changes, attachments, self._given_up)
+        backoff = Backoff()
+        while True:
+            seen = wake.count
+            try:
+                for reservation, holder in self._unneeded():
+                    await self._client.release_reservation(reservation, holder)
+                backoff.succeeded()
+            except OverlayError as error:
+                _log.debug("reservation not released yet", reason=str(error))
+                await asyncio.sleep(backoff.after(error))
+                continue
+            await wake.wait(seen)
+
+    def _unneeded(self) -> list[tuple[Reservation, Holder]]:
+        if not self._feed.in_sync:
+            return []
+        host, cluster = self._client.host, self._feed.cluster
+        needed = {endpoint.key for endpoint in self._records.endpoints} | set(+self._claiming)
+        held = ((each, each.holder) for each in cluster.reservations.values() if each.holder)
+        return [
+            (each, holder)
+            for each, holder in held
+            if holder.host == host and (each.network, host, holder.container_id, holder.interface) not in needed
+        ]

@@ -1,0 +1,46 @@
+"""What keeps this host from carrying all traffic although its kernel is as desired. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+from overlayd.agent.problem import Problem
+from overlayd.dataplane.resolve import IPV6_MTU_MIN, Site
+from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.ids import NetworkName
+
+
+def shortcomings(
+    cluster: Cluster, site: Site, networks: Iterable[NetworkName], endpoints: Iterable[Endpoint]
+) -> Iterator[Problem]:
+    """Yield a problem for each; `networks` are those in which this host takes part, `endpoints` its own."""
+    taking_part = frozenset(networks)
+    for name in sorted(taking_part):
+        if Family.V6 in cluster.networks[name].families and site.mtu < IPV6_MTU_MIN:
+            message = f"IPv6 needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
+            yield Problem(f"network {name}", message, name)
+    yield from _hosts_out_of_reach(cluster, site, taking_part)
+    yield from _lost_addresses(cluster, endpoints)
+
+
+def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[NetworkName]) -> Iterator[Problem]:
+    """Yield the hosts of our networks whose tunnel end is of the other family: a tunnel has one."""
+    shared = {(block.host, block.network) for block in cluster.blocks.values() if block.network in networks}
+    for host, network in sorted(shared):
+        remote = cluster.hosts.get(host)
+        if remote and Family.of(remote.address) is not site.underlay:
+            message = (
+                f"cannot be reached: its underlay address is {remote.address}, and this host's is an IPv{site.underlay}"
+                " one; give all hosts of a network addresses of one family (overlayd run --vtep)"
+            )
+            yield Problem(f"host {remote.name}", message, network)
+
+
+def _lost_addresses(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    for endpoint in endpoints:
+        for address in sorted(cluster.lost_addresses(endpoint), key=Family.of):
+            reservation = cluster.reservation_at(endpoint.network, address)
+            holder = reservation.holder if reservation else None
+            where = f"container {holder.container_id} on host {holder.host} has it now" if holder else "nobody has it"
+            name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
+            yield Problem(name, f"lost its reserved address {address}: {where}", endpoint.network)
