@@ -36,6 +36,9 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+cni/launcher: cni/launcher.c
+	@$(PYTHON) -c 'import pathlib, sys; from cni.install import compile_launcher; sys.exit(not compile_launcher(pathlib.Path("$@")))'
+
 system: ## install the missing Debian packages (root)
 	@$(call install_missing,$(PACKAGES))
 
@@ -70,7 +73,7 @@ demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it run
 demo-down: venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
-test: system-test venv lint ## lint, then run every test, JOBS=2 files at once; ARGS=... goes to pytest (root)
+test: system-test venv lint cni/launcher ## lint, then run every test, JOBS=2 files at once; ARGS=... goes to pytest (root)
 	$(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10 $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
@@ -102,5 +105,5 @@ proto: venv ## make the messages of etcd anew of rpc.proto
 	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. controller/store/etcd/rpc.proto
 
 clean: ## remove .venv, caches and build output
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) cni/launcher build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

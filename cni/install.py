@@ -3,7 +3,10 @@
 import argparse
 import json
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 BIN_DIR = Path("/opt/cni/bin")
@@ -19,11 +22,47 @@ _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 """The rule for network names (CNI SPEC, section "Network configuration format")."""
 
 
-def install_plugin(bin_dir: Path = BIN_DIR) -> Path:
-    """Install the launcher; return its path. Raises OSError."""
+HERE = Path(__file__).parent
+_COMPILE = ("-std=c11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror")
+
+
+def install_plugin(bin_dir: Path = BIN_DIR, *, interpreted: bool = False) -> Path:
+    """Install the launcher, the native one if it can be had and is not declined; return its path. Raises OSError."""
     path = bin_dir / PLUGIN
-    _replace(path, Path(__file__).with_name("shim.py").read_bytes(), mode=0o755)
+    content = None if interpreted else native_launcher()
+    _replace(path, content or (HERE / "shim.py").read_bytes(), mode=0o755)
     return path
+
+
+def native_launcher() -> bytes | None:
+    """Return the launcher as a program of this machine: the one that was shipped, or one made of its source.
+
+    None when there is neither, nor a compiler with a C library to link statically, or when it does not run here.
+    """
+    with tempfile.TemporaryDirectory(prefix="overlayd-launcher-") as directory:
+        program = Path(directory) / PLUGIN
+        if (HERE / "launcher").exists():
+            shutil.copy(HERE / "launcher", program)
+        elif not compile_launcher(program):
+            return None
+        return program.read_bytes() if _runs(program) else None
+
+
+def compile_launcher(program: Path) -> bool:
+    """Compile the launcher; tell whether that was possible."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return False
+    command = [compiler, *_COMPILE, "-o", str(program), str(HERE / "launcher.c")]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _runs(program: Path) -> bool:
+    try:
+        done = subprocess.run([program], env={"CNI_COMMAND": "VERSION"}, input=b"", capture_output=True, check=False)
+    except OSError:  # another machine's, or a directory from which nothing may be executed
+        return False
+    return done.returncode == 0
 
 
 def install_network(network: str, conf_dir: Path = CONF_DIR, cni_version: str = CNI_VERSION) -> Path:
@@ -69,6 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cni.install", description="Install the CNI plugin.")
     parser.add_argument("network", nargs="*", help="networks to write a configuration list for")
     parser.add_argument("--remove", action="store_true", help="remove instead")
+    parser.add_argument("--interpreted", action="store_true", help="install the Python launcher, not the native one")
     parser.add_argument("--bin-dir", type=Path, default=BIN_DIR)
     parser.add_argument("--conf-dir", type=Path, default=CONF_DIR)
     options = parser.parse_args()
@@ -77,7 +117,7 @@ def main() -> int:
             for network in (*options.network, None):
                 remove(network, options.bin_dir, options.conf_dir)
             return 0
-        sys.stdout.write(f"{install_plugin(options.bin_dir)}\n")
+        sys.stdout.write(f"{install_plugin(options.bin_dir, interpreted=options.interpreted)}\n")
         for network in options.network:
             sys.stdout.write(f"{install_network(network, options.conf_dir)}\n")
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ SOCKET = "/run/overlayd/cni.sock"
 QUEUE = "/run/overlayd/del-queue"
 VARIABLES = (b"CNI_COMMAND", b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME", b"CNI_ARGS", b"CNI_PATH")
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
-DEADLINE = 40.0
+SEND_PATIENCE, ANSWER_PATIENCE = 15, 35
 """Seconds; a runtime gives up after 60."""
 
 IO_FAILURE = 5
@@ -41,7 +41,9 @@ def main() -> int:
 def exchange(frame: bytes) -> bytes:
     """Send the request and return the whole answer; raise OSError when the agent is away or silent."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(DEADLINE)
+        # Not settimeout(): a connect() that does not block fails at once where many others wait to be accepted.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(SEND_PATIENCE))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(ANSWER_PATIENCE))
         channel.connect(SOCKET)
         channel.sendall(frame)
         channel.shutdown(socket.SHUT_WR)
@@ -51,6 +53,11 @@ def exchange(frame: bytes) -> bytes:
     if not answer:
         raise ConnectionResetError("it closed the connection")
     return bytes(answer)
+
+
+def timeval(seconds: int) -> bytes:
+    """Return a struct timeval; two native longs on every machine that Linux calls 64-bit."""
+    return seconds.to_bytes(8, sys.byteorder) + bytes(8)
 
 
 def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:

@@ -19,15 +19,47 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_the_launcher_is_installed_executable_under_the_plugins_name(tmp_path: Path) -> None:
-    path = install.install_plugin(tmp_path / "opt" / "bin")
+ELF = b"\x7fELF"
+PYTHON = b"#!/usr/bin/python3"
+
+
+@pytest.mark.parametrize(("interpreted", "start"), [(False, ELF), (True, PYTHON)])
+def test_the_launcher_is_installed_executable_under_the_plugins_name(
+    tmp_path: Path, start: bytes, *, interpreted: bool
+) -> None:
+    path = install.install_plugin(tmp_path / "opt" / "bin", interpreted=interpreted)
     assert path == tmp_path / "opt" / "bin" / "overlayd"
-    assert path.read_bytes() == Path(shim.__file__).read_bytes()
+    assert path.read_bytes().startswith(start)
     assert mode(path) == 0o755
 
 
-def test_the_installed_launcher_runs_without_the_project(tmp_path: Path) -> None:
-    path = install.install_plugin(tmp_path)
+def test_without_a_compiler_the_python_launcher_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "HERE", copied(tmp_path / "cni"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert install.install_plugin(tmp_path).read_bytes() == Path(shim.__file__).read_bytes()
+
+
+def test_a_launcher_that_was_shipped_is_installed_if_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = copied(tmp_path / "cni")
+    monkeypatch.setattr(install, "HERE", here)
+    (here / "launcher").write_bytes(b"#!/bin/sh\nexit 0\n")
+    (here / "launcher").chmod(0o755)
+    assert install.install_plugin(tmp_path).read_bytes() == b"#!/bin/sh\nexit 0\n"
+    (here / "launcher").write_bytes(ELF + b" of another machine")
+    assert install.install_plugin(tmp_path).read_bytes().startswith(PYTHON)
+
+
+def copied(directory: Path) -> Path:
+    """Return a copy of the plugin's source, without what was compiled of it."""
+    directory.mkdir()
+    for name in ("launcher.c", "shim.py"):
+        (directory / name).write_bytes(install.HERE.joinpath(name).read_bytes())
+    return directory
+
+
+@pytest.mark.parametrize("interpreted", [False, True])
+def test_the_installed_launcher_runs_without_the_project(tmp_path: Path, *, interpreted: bool) -> None:
+    path = install.install_plugin(tmp_path, interpreted=interpreted)
     done = subprocess.run(
         [path], env={"CNI_COMMAND": "VERSION"}, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=True
     )
@@ -62,7 +94,7 @@ def test_a_launcher_that_is_being_executed_can_be_replaced(tmp_path: Path) -> No
     path.chmod(0o755)
     with subprocess.Popen([path, "60"]) as running:
         try:
-            install.install_plugin(tmp_path)
+            install.install_plugin(tmp_path, interpreted=True)
         finally:
             running.kill()
     assert path.read_bytes() == Path(shim.__file__).read_bytes()

@@ -1,6 +1,6 @@
-"""The launcher as container runtimes execute it: a process, its environment, stdin, stdout and exit status.
+"""Both launchers as container runtimes execute them: a process, its environment, stdin, stdout and exit status.
 
-It runs with a directory of the test in place of /run, so it finds the test's agent, or none.
+They run with a directory of the test in place of /run, so they find the test's agent, or none.
 """
 
 import json
@@ -10,6 +10,8 @@ import stat
 import subprocess
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +19,10 @@ from typing import Self
 
 import pytest
 
-from cni import shim
+from cni import install, shim
 from overlayd.wire import cni
 from overlayd.wire.cni import Code
+from tests.support.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -75,6 +78,7 @@ class Machine:
     """What the launcher finds in /run."""
 
     run: Path
+    launcher: Path
 
     def __post_init__(self) -> None:
         (self.run / "overlayd").mkdir()
@@ -99,13 +103,24 @@ class Machine:
         values = {os.fsencode(name): os.fsencode(value) for name, value in {**environment, **changes}.items()}
         variables = [b"%b=%b" % pair for pair in values.items()]
         return subprocess.run(
-            [*command, *variables, *(wrapper or [str(SHIM)])], input=stdin, capture_output=True, timeout=30, check=False
+            [*command, *variables, *(wrapper or [str(self.launcher)])],
+            input=stdin,
+            capture_output=True,
+            timeout=30,
+            check=False,
         )
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("launcher") / "overlayd"
+    assert install.compile_launcher(program)
+    return program
+
+
+@pytest.fixture(params=["native", "interpreted"])
+def machine(tmp_path: Path, compiled: Path, request: pytest.FixtureRequest) -> Machine:
+    return Machine(tmp_path, compiled if request.param == "native" else SHIM)
 
 
 def error_of(done: subprocess.CompletedProcess[bytes]) -> tuple[str, int]:
@@ -242,7 +257,7 @@ def test_a_delete_that_cannot_be_queued_fails(machine: Machine) -> None:
 
 
 def test_a_delete_that_does_not_fit_on_the_disk_fails_and_leaves_nothing(machine: Machine) -> None:
-    done = machine.execute(CONFIG, ENVIRONMENT, "prlimit", "--fsize=64", str(SHIM), CNI_COMMAND="DEL")
+    done = machine.execute(CONFIG, ENVIRONMENT, "prlimit", "--fsize=64", str(machine.launcher), CNI_COMMAND="DEL")
     assert error_of(done) == ("0.4.0", Code.IO_FAILURE)
     assert machine.queued() == []
 
@@ -257,9 +272,67 @@ def test_a_version_request_needs_no_agent_and_answers_as_it_does(machine: Machin
 
 
 def test_a_version_request_works_with_stdin_closed(machine: Machine) -> None:
-    done = machine.execute(b"", {"CNI_COMMAND": "VERSION"}, "sh", "-c", f"exec {SHIM} <&-")
+    done = machine.execute(b"", {"CNI_COMMAND": "VERSION"}, "sh", "-c", f"exec {machine.launcher} <&-")
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["supportedVersions"] == list(cni.SUPPORTED_VERSIONS)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b'{"cniVersion": "0.4.0"} x',
+        b'{"cniVersion": "0.4.0"',
+        b'{"cniVersion": 4}',
+        b'{"a": {"cniVersion": "0.4.0"}}',
+        b'{"a": [1, -2.5e-3, 0.1E+7, true, false, null, "\\u00e9\\n\\"", {}, [], [[]]], "cniVersion": "0.4.0"}',
+        b'{"cniVersion": "0.3.1", "cniVersion": "0.4.0"}',
+        b'{"cniVersion": "0.4.0",}',
+        b'{"cniVersion": "0.4.0", "a": 01}',
+        b'{"cniVersion": "0.4.0", "a": 1.}',
+        b'{"cniVersion": "0.4.0", "a": [1, ]}',
+        b'{"cniVersion": "0.4.0", "a": "\t"}',
+        b'{"cniVersion": "0.4.0", "a": "\\x"}',
+        b'{"cniVersion": "0.4.0", "a": "\\u12"}',
+        b'{"cniVersion": "0.4.0", a: 1}',
+        b"{\"cniVersion\": '0.4.0'}",
+        b'{"cniVersion": "0.4.0"}\0',
+        b' \r\n\t{ "cniVersion" : "0.4.0" } ',
+        b'"cniVersion"',
+        b'{"cniVersion": "x\\"y"}',
+    ],
+)
+def test_the_version_is_read_as_the_agent_reads_it(machine: Machine, config: bytes) -> None:
+    assert error_of(machine.execute(config)) == (cni.version_of(config), Code.TRY_AGAIN_LATER)
+
+
+def test_where_many_wait_one_more_waits_too(machine: Machine) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(str(machine.socket))
+        listener.listen(0)
+        first = waiting.enter_context(socket.socket(socket.AF_UNIX))
+        first.connect(str(machine.socket))
+        first.shutdown(socket.SHUT_WR)
+        with ThreadPoolExecutor(1) as executor:
+            done = executor.submit(machine.execute)
+            eventually(lambda: _is_connecting(machine.launcher), "the launcher waits to be accepted")
+            for _ in range(2):
+                channel, _ = listener.accept()
+                with channel:
+                    channel.settimeout(20)
+                    while channel.recv(65536):
+                        pass
+                    channel.sendall(b"0")
+            assert done.result().returncode == 0
+
+
+def _is_connecting(launcher: Path) -> bool:
+    """Tell whether a process of the launcher sleeps in connect()."""
+    for wchan in Path("/proc").glob("[0-9]*/wchan"):
+        with suppress(OSError):
+            waits = "unix_wait_for_peer" in wchan.read_text()
+            if waits and str(launcher).encode() in (wchan.parent / "cmdline").read_bytes():
+                return True
+    return False
 
 
 def test_launcher_and_agent_support_the_same_versions() -> None:
