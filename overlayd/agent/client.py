@@ -51,9 +51,9 @@ class ControllerClient:
         self._token = credential.token if credential else None
         trust = credential.trust if credential else Trust(None)
         self._extensions = trust.extensions
-        # Underlay traffic never goes through a proxy of the environment.
-        transport = httpx.AsyncHTTPTransport(verify=trust.context(), trust_env=False, socket_options=_SOCKET_OPTIONS)
-        self._http = httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False)
+        self._context = trust.context()
+        self._http = self._without_connections()
+        self._before: httpx.AsyncClient | None = None
 
     @property
     def host(self) -> HostId:
@@ -68,6 +68,17 @@ class ControllerClient:
     async def close(self) -> None:
         """Close every connection."""
         await self._http.aclose()
+        if self._before:
+            await self._before.aclose()
+
+    async def renew(self) -> None:
+        """Make new connections from now on: those that are there start at an address that this host may no longer have.
+
+        Who still waits for an answer gives up in time; what they use is closed with the next renewal.
+        """
+        before, self._before, self._http = self._before, self._http, self._without_connections()
+        if before:
+            await before.aclose()
 
     def leave_followed(self) -> None:
         """Let the next feed come from another controller."""
@@ -197,6 +208,11 @@ class ControllerClient:
         except httpx.RequestError:
             return False
         return answer.is_success
+
+    def _without_connections(self) -> httpx.AsyncClient:
+        # Underlay traffic never goes through a proxy of the environment.
+        transport = httpx.AsyncHTTPTransport(verify=self._context, trust_env=False, socket_options=_SOCKET_OPTIONS)
+        return httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False)
 
     def _headers(self, url: str) -> dict[str, str]:
         """Return what shows who we are; a token never travels without TLS."""

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -24,11 +23,11 @@ from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.own_address import OwnAddress
 from overlayd.agent.publication import Publication
 from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
-from overlayd.agent.underlay import source_address
 from overlayd.agent.unix_server import serve
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.errors import InUse
@@ -96,9 +95,10 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         closing.callback(path.unlink, missing_ok=True)
         closing.callback(server.close)
 
-    first = urlsplit(settings.controllers[0]).hostname or ""
+    own_address = OwnAddress(settings.vtep, settings.controllers)
     return {
-        "feed": feed.run(settings.name, lambda: settings.vtep or source_address(first)),
+        "feed": feed.run(settings.name, own_address.current),
+        "own address": own_address.follow(reconciler.drift.changes, settings.resync, feed, (feed_client, client)),
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
         "blocks": blocks.run(attachments.changes),

@@ -33,7 +33,10 @@ class ClusterFeed:
         self.problem: OverlayError | None = None
         self.changes = Changes()
         self.syncs = Changes()
+        self.announced: IpAddress | None = None
+        """This host's address as the controllers were last told."""
         self._client = client
+        self._following: asyncio.Timeout | None = None
         self._staged: Cluster | None = None
 
     @property
@@ -51,7 +54,9 @@ class ClusterFeed:
         backoff = Backoff()
         while True:
             try:
-                await self._client.register(name, address())
+                current = address()
+                await self._client.register(name, current)
+                self.announced = current
                 if await self._follow(backoff):
                     continue
                 delay = backoff.failed()
@@ -63,24 +68,39 @@ class ClusterFeed:
             self._client.leave_followed()
             await asyncio.sleep(delay)
 
+    def restart(self) -> None:
+        """Announce this host anew, and follow a feed from there."""
+        if self._following:
+            self._following.reschedule(asyncio.get_running_loop().time())
+
     async def _follow(self, backoff: Backoff) -> bool:
-        """Follow one feed to its end; tell whether another controller is known to be better.
+        """Follow one feed to its end; tell whether to begin another one at once.
+
+        So it is when another controller is known to be better, or this host has another address.
 
         A controller that cannot follow its store is kept while no other one can: its feed is as good as any. The others
         are asked now and then.
         """
         now = asyncio.get_running_loop().time
         probing, ask_at = Backoff(shortest=5.0, longest=30.0), now()
-        async with aclosing(self._client.feed(self._resumable)) as messages:
-            async for message in messages:
-                self._take(message)
-                if isinstance(message, InSync):
-                    self._recovered()
-                    backoff.succeeded()
-                elif isinstance(message, Bookmark) and message.stale and now() >= ask_at:
-                    if await self._client.find_ready():
-                        return True
-                    ask_at = now() + probing.failed()
+        try:
+            async with (
+                asyncio.timeout(None) as self._following,
+                aclosing(self._client.feed(self._resumable)) as messages,
+            ):
+                async for message in messages:
+                    self._take(message)
+                    if isinstance(message, InSync):
+                        self._recovered()
+                        backoff.succeeded()
+                    elif isinstance(message, Bookmark) and message.stale and now() >= ask_at:
+                        if await self._client.find_ready():
+                            return True
+                        ask_at = now() + probing.failed()
+        except TimeoutError:
+            return True
+        finally:
+            self._following = None
         return False
 
     def _take(self, message: FeedMessage) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.conftest import NewNetwork
 from tests.support.lab import CommandFailed, Container, Lab, LabHost
+from tests.support.pinging import Pinging
 from tests.support.processes import eventually
 
 SYSCTLS = ("net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.bridge.bridge-nf-call-iptables")
@@ -252,6 +253,57 @@ def test_a_changed_address_is_announced_and_the_block_is_kept(own_lab: Lab) -> N
     assert (
         own_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2] == blocks.partition("blocks")[2]
     )
+
+
+def test_an_address_that_changes_while_the_agent_runs_is_announced_and_the_block_is_kept(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16")
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
+    own_lab.in_force(here, there)
+    host = own_lab.hosts[1]
+    blocks = own_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2]
+
+    host.run("ip", "address", "del", f"{host.address}/24", "dev", "eth0")
+    host.run("ip", "address", "add", "10.99.0.99/24", "dev", "eth0")
+
+    eventually(lambda: "10.99.0.99" in own_lab.overlayctl("host", "list"), "the new address is announced", timeout=5)
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=5)
+    assert own_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2] == blocks
+    assert there.ping(here.address) is not None
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+@pytest.mark.parametrize("mtu", [1400, 9000])
+def test_the_underlays_mtu_is_followed_into_the_containers(
+    lab: Lab, new_network: NewNetwork, mtu: int, topology: str
+) -> None:
+    network = new_network("--topology", topology)
+    here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
+    lab.in_force(here, there)
+
+    def mtus() -> set[int]:
+        shown = [json.loads(each.run("ip", "-j", "link", "show", "dev", "eth0")) for each in (here, there)]
+        return {int(link["mtu"]) for links in shown for link in links}
+
+    with Pinging(here, there.address, lab.directory / f"ping-{network}") as pinging:
+        for underlay in (mtu, 1500):
+            lab.set_mtu(underlay)
+            eventually(lambda: mtus() == {underlay - 50}, "the MTU is followed", timeout=4)  # noqa: B023 - used at once
+            assert here.ping(there.address, size=underlay - 50) is not None
+            pinging.more(50)
+    assert pinging.lost == set()
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_another_udp_port_is_taken_online(own_lab: Lab, topology: str) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16", "--topology", topology)
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
+    own_lab.in_force(here, there)
+    for host in own_lab.hosts:
+        host.stop_agent()
+        host.start_agent("--vxlan-port", "8472")
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=5)
+    assert "dstport 8472" in own_lab.hosts[0].run("ip", "-n", "ov-blue", "-d", "link", "show", "vx0")
+    assert here.ping(there.address, size=1450) is not None
 
 
 def test_a_full_disk_refuses_attachments_and_keeps_forwarding(own_lab: Lab) -> None:

@@ -3,11 +3,13 @@
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.lab import COMMANDS, CommandFailed, Container, Lab, LabHost, plugin_config
+from tests.support.listening import Listening
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
 
@@ -41,6 +43,30 @@ def test_no_ping_is_lost_while_the_agent_restarts(
             pinging.more(50)
     assert pinging.lost == set()
     assert [plan_of(host) for host in own_lab.hosts] == [[], []], "the kernel was adopted as it was"
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_restart_with_unchanged_intent_writes_nothing_to_the_kernel(
+    own_lab: Lab, how: signal.Signals, topology: str
+) -> None:
+    source, _ = pair(own_lab, "blue", topology)
+    host = source.host
+    with closing(Listening(host, "blue")) as listening:
+        host.stop_agent(how)
+        host.start_agent()
+        eventually(lambda: is_settled(host), "the first cycle is through")
+        assert plan_of(host) == []
+        assert listening.heard() == []
+
+        host.detach(source)
+        assert {name for name, _ in listening.heard()} == {"blue"}, "whoever writes is heard"
+
+
+def is_settled(host: LabHost) -> bool:
+    """Tell whether an agent's kernel is as a controller told it."""
+    status = host.agent_status() or {}
+    return bool(status["in_sync"]) and status["applied"] == status["revision"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

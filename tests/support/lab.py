@@ -379,6 +379,12 @@ class Lab:
         run(["ip", "link", "add", port, "netns", str(self.underlay.pid.number), "mtu", str(mtu), "type", "veth", *peer])
         self.underlay_run("ip", "link", "set", port, "master", "under0", "up")
 
+    def set_mtu(self, mtu: int) -> None:
+        """Give every device of the underlay another MTU, in bytes."""
+        for host in self.hosts:
+            self.underlay_run("ip", "link", "set", f"to-{host.name}", "mtu", str(mtu))
+            host.run("ip", "link", "set", "eth0", "mtu", str(mtu))
+
     def add_host(self) -> LabHost:
         host = LabHost(self, len(self.hosts) + 1)
         self.hosts.append(host)

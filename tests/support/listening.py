@@ -1,0 +1,37 @@
+"""Hearing of everything that is written to the kernel's tables."""
+
+from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel import namespaces
+from overlayd.kernel.notifications import Notifications
+from overlayd.kernel.rtnetlink import RTM_DELNEIGH, RTM_NEWNEIGH
+from tests.support.lab import LabHost
+
+Heard = tuple[str, int]
+"""The namespace, and the type of the kernel's message."""
+
+
+class Listening:
+    """Hears what changes in the namespaces of a host's networks, and in its own, but for what ARP finds there."""
+
+    def __init__(self, host: LabHost, *networks: str) -> None:
+        places = {name: f"/proc/{host.pid}/root/run/netns/ov-{name}" for name in networks}
+        self._sockets = {"host": _open(f"/proc/{host.pid}/ns/net")} | {
+            name: _open(path) for name, path in places.items()
+        }
+
+    def heard(self) -> list[Heard]:
+        """Return what happened since the last time."""
+        found = [
+            (name, kind) for name, sockets in self._sockets.items() for each in sockets for kind, _ in each.queued()
+        ]
+        return [(name, kind) for name, kind in found if name != "host" or kind not in {RTM_NEWNEIGH, RTM_DELNEIGH}]
+
+    def close(self) -> None:
+        for sockets in self._sockets.values():
+            for each in sockets:
+                each.close()
+
+
+def _open(path: str) -> list[Notifications]:
+    with namespaces.descriptor(NamespaceRef(path)) as fd, namespaces.entered(fd):
+        return [Notifications.of_rtnetlink(()), Notifications.of_nftables()]
