@@ -15,12 +15,12 @@ from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import Link, State, Veth
-from overlayd.dataplane.resolve import endpoint_address, resolve_endpoint
+from overlayd.dataplane.resolve import destinations, endpoint_address, gateway_of, resolve_endpoint
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
-from overlayd.model.network import Network, Topology
+from overlayd.model.network import Network
 from overlayd.wire.cni import Assigned, Request, Result
 
 
@@ -146,18 +146,15 @@ class Attachments:
         return resolve_endpoint(network, endpoint, self._reconciler.mtu)
 
     def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
-        routed = network.topology is Topology.ROUTED
-        families = {Family.of(address) for address in endpoint.addresses}
         return Result(
             interface=endpoint.interface,
             mac=endpoint.mac,
             sandbox=endpoint.sandbox,
             mtu=self._reconciler.mtu,
             ips=tuple(
-                Assigned(endpoint_address(network, each), ownership.GATEWAYS[Family.of(each)] if routed else None)
-                for each in endpoint.addresses
+                Assigned(endpoint_address(network, each), gateway_of(network, each)) for each in endpoint.addresses
             ),
-            routes=tuple(pool.range for pool in network.pools if routed and pool.family in families),
+            routes=destinations(network, {Family.of(address) for address in endpoint.addresses}),
             dns=request.dns,
         )
 

@@ -15,11 +15,11 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
 from overlayd.agent.shortcomings import shortcomings
-from overlayd.dataplane import ownership
+from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, retain
 from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, State, network_namespace
 from overlayd.dataplane.plan import Plan
-from overlayd.dataplane.resolve import Site, resolve
+from overlayd.dataplane.resolve import Site, joined, resolve
 from overlayd.kernel.port import Outcome
 from overlayd.model.address import Family
 from overlayd.model.cluster import UNKNOWN, Cluster
@@ -149,22 +149,26 @@ class Reconciler:
         """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
         return self._site.mtu if self._site else 0
 
-    @property
-    def networks(self) -> tuple[NetworkName, ...]:
-        """The networks that are in force on this host, by name."""
-        return tuple(sorted(self._ready))
-
     def _draft(self, cluster: Cluster, scope: Scope, *, may_delete: bool) -> Draft:
         """Resolve, observe and diff."""
-        me = cluster.hosts.get(self._local.host)
+        kernel, me = self._turn.kernel, cluster.hosts.get(self._local.host)
         present, problems = self._present_endpoints()
+        names = joined(cluster, self._local.host)
+        networks = {network_namespace(name) for name in names}
+        unknown = Counter(e.network for e in self._records.endpoints if e.network not in names)
+        kept = {network_namespace(name) for name in unknown}
+        kept_uplinks = uplink.host_devices(kernel.observe(kept))
         if me:
-            mtu = self._turn.kernel.underlay(me.address).mtu
-            self._site = Site(self._local.host, Family.of(me.address), mtu, self._local.vxlan_port)
+            mtu = kernel.underlay(me.address).mtu
+            self._site = Site(
+                self._local.host,
+                Family.of(me.address),
+                mtu,
+                self._local.vxlan_port,
+                kernel.foreign_routes(),
+                kept_uplinks,
+            )
         desired = self._resolve(cluster, self._site, present) if self._site else frozenset()
-        networks = {item.ns for item in desired if isinstance(item, Namespace)}
-        names = frozenset(name for name in cluster.networks if network_namespace(name) in networks)
-        unknown = Counter(e.network for e in self._records.endpoints if network_namespace(e.network) not in networks)
         problems += [
             Problem(
                 f"network {name}", f"not known to the controllers; its {count} endpoints are left as they are", name
@@ -173,12 +177,11 @@ class Reconciler:
         ]
         if self._site:
             problems += shortcomings(cluster, self._site, names, present)
-        kept = {network_namespace(name) for name in unknown}
-        looked_at = (self._turn.kernel.namespaces() | networks | {HOST}) - kept
+        looked_at = (kernel.namespaces() | networks | {HOST}) - kept
         if scope is not None:
             looked_at &= scope
             desired = frozenset(item for item in desired if item.ns in looked_at or not ownership.is_observed(item.ns))
-        observed = self._turn.kernel.observe(looked_at)
+        observed = uplink.without(kernel.observe(looked_at), kept_uplinks)
         if not may_delete:
             desired = retain(desired, observed)
         return Draft(diff(desired, observed), names, tuple(problems))
@@ -239,7 +242,9 @@ def _still_refused(before: Mapping[Key, Outcome], outcomes: Iterable[Outcome], s
 def _is_device(outcome: Outcome) -> bool:
     """Tell whether a network cannot carry anything without this operation."""
     item = outcome.op.item
-    return isinstance(item, Namespace) or (isinstance(item, Link) and not item.name.startswith(ownership.VETH_PREFIX))
+    if isinstance(item, Link):
+        return item.name != ownership.UPLINK and not item.name.startswith(ownership.VETH_PREFIX)
+    return isinstance(item, Namespace)
 
 
 def _problems(outcomes: Iterable[Outcome], places: Mapping[NamespaceRef, NetworkName | None]) -> list[Problem]:

@@ -21,6 +21,7 @@ from overlayd.dataplane.items import (
     Other,
     Route,
     State,
+    Sysctl,
     Veth,
     VethPeer,
     Vxlan,
@@ -29,10 +30,14 @@ from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.model.ids import InterfaceName
 
 _LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3, Other: 3}
+_FAR_END_RANK = 4
+"""The end of a pair that comes with the other one."""
+
 _ITEM_RANK: dict[type, int] = {
     Namespace: 0,
     DeviceSysctls: 0,
     Link: 1,
+    Sysctl: 2,
     Address: 2,
     Neighbour: 3,
     FdbEntry: 3,
@@ -72,7 +77,7 @@ def diff(desired: State, observed: State) -> Plan:
     ops: list[Op] = [Delete(item) for item in sorted(removals, key=_rank, reverse=True)]
     for item in sorted(missing.values(), key=_rank):
         ops.extend(_towards(item, kept.get(item.key), sandboxes))
-    leftovers = [item for key, item in kept.items() if key not in missing]
+    leftovers = [item for key, item in kept.items() if key not in missing and not isinstance(item, Sysctl)]
     ops.extend(Delete(item) for item in sorted(leftovers, key=_rank, reverse=True))
     return Plan(tuple(ops))
 
@@ -127,7 +132,7 @@ def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
     if (Namespace, item.ns) in gone:
         return True
     match item:
-        case Link() | NftTable():
+        case Link() | NftTable() | Sysctl():
             return False
         case BridgeEntry(bridge=bridge, dev=dev):
             return (Link, item.ns, dev) in gone or (Link, item.ns, bridge) in gone
@@ -136,5 +141,9 @@ def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
 
 
 def _rank(item: Item) -> tuple[int, int, str, str]:
-    link_rank = _LINK_RANK[type(item.kind)] if isinstance(item, Link) else 0
-    return (_ITEM_RANK[type(item)], link_rank, item.ns, repr(item.key))
+    return (_ITEM_RANK[type(item)], _link_rank(item) if isinstance(item, Link) else 0, item.ns, repr(item.key))
+
+
+def _link_rank(link: Link) -> int:
+    comes_along = isinstance(link.kind, Veth) and link.kind.peer is None
+    return _FAR_END_RANK if comes_along else _LINK_RANK[type(link.kind)]

@@ -214,6 +214,20 @@ class Route:
         return (Route, self.ns, self.dst, self.metric)
 
 
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """A setting of the host's own namespace, by its dotted name. It stays as it is when nobody of ours needs it."""
+
+    ns: NamespaceRef
+    name: str
+    value: str
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace and name."""
+        return (Sysctl, self.ns, self.name)
+
+
 class NftFamily(StrEnum):
     """Which packets a table of nftables sees: those that IP handles, or those that a bridge forwards."""
 
@@ -236,7 +250,7 @@ class NftTable:
         return (NftTable, self.ns, self.family, self.name)
 
 
-Item = Namespace | Link | DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
+Item = Namespace | Link | DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
 
 State = frozenset[Item]
 """Desired or observed: a set of items, at most one for each key."""

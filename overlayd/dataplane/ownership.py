@@ -18,6 +18,8 @@ from overlayd.dataplane.items import (
     Neighbour,
     NftTable,
     Route,
+    Sysctl,
+    Veth,
 )
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
@@ -29,6 +31,9 @@ LOOPBACK = InterfaceName("lo")
 VXLAN = InterfaceName("vx0")
 BRIDGE = InterfaceName("br0")
 VETH_PREFIX = "ve"
+UPLINK = InterfaceName("up0")
+HOST_DEVICE_PREFIX = "ov"
+"""What the names of uplinks begin with in the host's own namespace; the VNI follows."""
 
 GATEWAYS: Mapping[Family, IpAddress] = MappingProxyType(
     {Family.V4: IPv4Address("169.254.1.1"), Family.V6: IPv6Address("fe80::1")}
@@ -37,6 +42,9 @@ GATEWAYS: Mapping[Family, IpAddress] = MappingProxyType(
 
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
 """The MAC that goes with host number 0, which no host has: the same gateway for containers on every host."""
+
+HOST_MAC = MacAddress("02:6f:76:01:00:00")
+"""The MAC of the host's end of each uplink: above those of host numbers."""
 
 TABLE = "overlayd"
 VXLAN_TABLE = "overlayd_vxlan"
@@ -64,6 +72,18 @@ makes no addresses by itself.
 """
 
 
+FORWARDING: Mapping[Family, str] = MappingProxyType(
+    {Family.V4: "net.ipv4.ip_forward", Family.V6: "net.ipv6.conf.all.forwarding"}
+)
+HOST_SYSCTLS = tuple(FORWARDING.values())
+"""The sysctls of the host's own namespace that uplinks need."""
+
+
+def loopback_sysctl(dev: InterfaceName) -> str:
+    """Return the sysctl that lets answers to the host's loopback address in by a device."""
+    return f"net.ipv4.conf.{dev}.route_localnet"
+
+
 def is_network_namespace(ns: NamespaceRef) -> bool:
     """Tell whether a namespace is one of ours (and not a workload's sandbox)."""
     return ns.startswith(NETWORK_NAMESPACES)
@@ -76,7 +96,16 @@ def is_observed(ns: NamespaceRef) -> bool:
 
 def owns_link(name: str) -> bool:
     """Tell whether a device of one of our namespaces is ours, by its name."""
-    return name in {LOOPBACK, VXLAN, BRIDGE} or name.startswith(VETH_PREFIX)
+    return name in {LOOPBACK, VXLAN, BRIDGE, UPLINK} or name.startswith(VETH_PREFIX)
+
+
+_IPV6 = 6
+"""The version of addresses of which the kernel gives each device a link-local one by itself."""
+
+
+def owns_host_device(name: str) -> bool:
+    """Tell whether a device of the host's own namespace may be the end of an uplink, by its name."""
+    return name.startswith(HOST_DEVICE_PREFIX) and name.removeprefix(HOST_DEVICE_PREFIX).isdecimal()
 
 
 def owns(item: Item) -> bool:
@@ -86,8 +115,25 @@ def owns(item: Item) -> bool:
     here decide the namespace, the device and the address.
     """
     if item.ns == HOST:
-        return isinstance(item, NftTable) and _owns_table(item)
+        return _owns_on_host(item)
     return is_network_namespace(item.ns) and _owns_inside(item)
+
+
+def _owns_on_host(item: Item) -> bool:
+    match item:
+        case NftTable():
+            return _owns_table(item)
+        case Sysctl():
+            return True
+        case Link(name=name, kind=kind):
+            # Whoever took one of our names for another kind of device keeps it, and our pair cannot be made.
+            return owns_host_device(name) and isinstance(kind, Veth)
+        case Address(dev=dev, address=address):
+            return owns_host_device(dev) and not (address.version == _IPV6 and address.ip.is_link_local)
+        case Neighbour(dev=dev) | Route(dev=dev):
+            return dev is not None and owns_host_device(dev)
+        case _:
+            return False
 
 
 def _owns_table(table: NftTable) -> bool:
@@ -96,14 +142,14 @@ def _owns_table(table: NftTable) -> bool:
 
 def _owns_inside(item: Item) -> bool:
     match item:
-        case Namespace() | DeviceSysctls():
+        case Namespace() | DeviceSysctls() | Sysctl():
             return isinstance(item, Namespace)
         case NftTable():
             return _owns_table(item)
         case Link(name=name):
             return owns_link(name)
         case Address(dev=dev, address=address):
-            return owns_link(dev) and address.ip.is_link_local
+            return dev in {BRIDGE, UPLINK} or (owns_link(dev) and address.ip.is_link_local)
         case Neighbour(dev=dev) | FdbEntry(dev=dev) | BridgeEntry(dev=dev):
             return owns_link(dev)
         case Route(dev=dev):

@@ -20,6 +20,7 @@ from overlayd.dataplane.items import (
     Neighbour,
     NftTable,
     Route,
+    Sysctl,
     Veth,
     Vxlan,
 )
@@ -27,7 +28,7 @@ from overlayd.dataplane.ownership import PROTOCOL
 
 
 def _ip(ns: NamespaceRef) -> str:
-    return f"ip -n {_short(ns)}"
+    return "ip" if ns == HOST else f"ip -n {_short(ns)}"
 
 
 def _bridge(ns: NamespaceRef) -> str:
@@ -47,10 +48,8 @@ def added(item: Item) -> str:
             return "; ".join([f"ip netns add {_short(item.ns)}", *_sysctls(item)])
         case Link():
             return _link_added(item)
-        case NftTable():
-            return _table(item)
-        case DeviceSysctls():
-            return _device_sysctls(item)
+        case NftTable() | DeviceSysctls() | Sysctl():
+            return _put(item)
         case FdbEntry(mac=mac):
             return _entry(item, "append" if mac == FLOOD else "add")
         case _:
@@ -64,10 +63,8 @@ def changed(item: Item, before: Item) -> str:
             return "; ".join(_sysctls(item))
         case Link(), Link():
             return _link_changed(item, before)
-        case NftTable(), _:
-            return _table(item)
-        case DeviceSysctls(), _:
-            return _device_sysctls(item)
+        case ((NftTable() | DeviceSysctls() | Sysctl() as setting), _):
+            return _put(setting)
         case _:
             return _entry(item, "replace")
 
@@ -81,6 +78,8 @@ def deleted(item: Item) -> str:
             return f"{_ip(item.ns)} link del {item.name}"
         case NftTable():
             return f"{_inside(item.ns)}nft delete table {item.family} {item.name}"
+        case Sysctl():
+            return _sysctl(item.ns, item.name, "0")
         case _:
             return _entry(item, "del")
 
@@ -88,6 +87,17 @@ def deleted(item: Item) -> str:
 def _inside(ns: NamespaceRef) -> str:
     """Return what a command begins with to run in a namespace; nothing for the host's own."""
     return "" if ns == HOST else f"nsenter --net={ns} "
+
+
+def _put(item: NftTable | DeviceSysctls | Sysctl) -> str:
+    """Return the command for what is written in the same way whether or not it is there."""
+    match item:
+        case NftTable():
+            return _table(item)
+        case DeviceSysctls():
+            return _device_sysctls(item)
+        case Sysctl():
+            return _sysctl(item.ns, item.name, item.value)
 
 
 def _table(table: NftTable) -> str:
@@ -102,8 +112,11 @@ def replacement(table: NftTable) -> str:
 
 
 def _sysctls(namespace: Namespace) -> list[str]:
-    enter = f"{_inside(namespace.ns)}sysctl -w"
-    return [f"{enter} {name}={value}" for name, value in sorted(namespace.sysctls)]
+    return [_sysctl(namespace.ns, name, value) for name, value in sorted(namespace.sysctls)]
+
+
+def _sysctl(ns: NamespaceRef, name: str, value: str) -> str:
+    return f"{_inside(ns)}sysctl -w {name}={value}"
 
 
 def _device_sysctls(item: DeviceSysctls) -> str:
@@ -133,7 +146,8 @@ def _link_type(link: Link) -> list[str]:
         case Bridge():
             return ["type bridge mcast_snooping 0"]
         case Veth(peer=peer) if peer:
-            return ["type veth peer name", peer.name, "address", peer.mac, "netns", _short(peer.ns)]
+            where = "1" if peer.ns == HOST else _short(peer.ns)
+            return ["type veth peer name", peer.name, "address", peer.mac, "netns", where]
         case _:
             return []
 
@@ -176,7 +190,7 @@ def _entry(item: Item, verb: str) -> str:
             return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} master static extern_learn"
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
-        case Namespace() | Link() | DeviceSysctls() | NftTable():
+        case Namespace() | Link() | DeviceSysctls() | NftTable() | Sysctl():
             return ""
 
 

@@ -1,11 +1,12 @@
 """From what the cluster says and the workloads of this host to the desired state. Pure."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from overlayd.dataplane import firewall, ownership
+from overlayd.dataplane import firewall, ownership, uplink
 from overlayd.dataplane.items import (
     FLOOD,
     Address,
@@ -32,8 +33,8 @@ from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host, Vtep
-from overlayd.model.ids import HostId, InterfaceName, MacAddress
-from overlayd.model.network import Network, Topology
+from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
+from overlayd.model.network import Network, Topology, Uplink
 
 VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
 """Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
@@ -42,15 +43,10 @@ section 5)."""
 IPV6_MTU_MIN = 1280
 """Bytes; a device with less has no IPv6 (RFC 8200 section 5)."""
 
+_FIRST_INTERFACE = InterfaceName("eth0")
+
 UNREACHABLE_METRIC = 1 << 31
 """Above every host number, so that a block's route always comes before the network's unreachable route."""
-
-_METRICS = {Family.V4: 0, Family.V6: 1024}
-"""The metric of routes to what is on this host: the best that a family has, as the kernel takes IPv6's 0 for 1024.
-
-One to another host has the host's number added. Without a metric of its own per host, inserting N routes on one device
-costs the kernel N² comparisons; and a local route comes before any other one to the same address.
-"""
 
 _ROUTED_SYSCTLS = frozenset(
     {
@@ -81,15 +77,18 @@ _WORKLOAD_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=Fals
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What holds on this host alone: its id, the underlay's family and MTU in bytes, and the VXLAN port.
+    """What holds on this host alone: its id, the underlay's family and MTU in bytes, the VXLAN port, foreign routes.
 
-    The port is in host byte order.
+    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `kept_uplinks`
+    are the host's ends of uplinks of networks that the cluster does not know, and containers still use.
     """
 
     host: HostId
     underlay: Family
     underlay_mtu: int
     vxlan_port: int
+    foreign_routes: frozenset[IpNetwork] = frozenset()
+    kept_uplinks: frozenset[InterfaceName] = frozenset()
 
     @property
     def mtu(self) -> int:
@@ -102,6 +101,13 @@ def host_end(endpoint: EndpointKey) -> InterfaceName:
     *_, container, interface = endpoint
     digest = hashlib.blake2s(f"{container}\0{interface}".encode(), digest_size=6).hexdigest()
     return InterfaceName(ownership.VETH_PREFIX + digest)
+
+
+def joined(cluster: Cluster, host: HostId) -> frozenset[NetworkName]:
+    """Return the networks in which a host takes part: it does while it owns a block."""
+    if host not in cluster.hosts:
+        return frozenset()
+    return frozenset(block.network for block in cluster.blocks.values() if block.host == host) & set(cluster.networks)
 
 
 def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> State:
@@ -117,22 +123,43 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
     blocks: dict[str, list[Block]] = {}
     for block in cluster.blocks.values():
         blocks.setdefault(block.network, []).append(block)
+    names = joined(cluster, site.host)
+    networks = [network for network in cluster.networks.values() if network.name in names]
+    kinds = uplink.choose(networks, site.foreign_routes)
     items: list[Item] = []
-    joined: list[Network] = []
-    for network in cluster.networks.values():
-        held = blocks.get(network.name, [])
-        if any(block.host == site.host for block in held):
-            joined.append(network)
-            items.extend(_network(network, host, site))
-            items.extend(_remote_hosts(network, held, cluster, site))
-            for endpoint in local:
-                if endpoint.network == network.name:
-                    items.extend(resolve_endpoint(network, endpoint, site.mtu))
-            items.extend(_remote_endpoints(network, cluster, site))
-    if joined:
-        vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
-        items.append(firewall.vxlan_table((network.vni for network in joined), vteps, site.vxlan_port))
+    for network in networks:
+        kind = kinds[network.name]
+        mine = [block for block in blocks[network.name] if block.host == site.host]
+        items.extend(_network(network, host, site, kind))
+        items.extend(_remote_hosts(network, blocks[network.name], cluster, site))
+        for endpoint in local:
+            if endpoint.network == network.name:
+                items.extend(resolve_endpoint(network, endpoint, site.mtu))
+        items.extend(_remote_endpoints(network, cluster, site))
+        items.extend(_hosts_in_segment(network, blocks[network.name], cluster, site))
+        items.extend(uplink.resolve_uplink(network, kind, mine, site.mtu))
+        if kind is Uplink.ISOLATED:
+            items.append(firewall.inner_table(network, uplink.own_addresses(network, mine)))
+        if kind is not Uplink.NONE and network.topology is Topology.SWITCHED:
+            items.append(firewall.segment_table(network, host.vtep.mac))
+    items.extend(_host_tables(networks, kinds, cluster, site))
     return _one_for_each_key(items)
+
+
+def _host_tables(
+    networks: Sequence[Network], kinds: Mapping[NetworkName, Uplink], cluster: Cluster, site: Site
+) -> Iterator[Item]:
+    """Yield the tables of nftables in the host's own namespace."""
+    if networks:
+        vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
+        yield firewall.vxlan_table((network.vni for network in networks), vteps, site.vxlan_port)
+    ways = [
+        firewall.Way(network, kinds[network.name], uplink.host_device(network.vni))
+        for network in networks
+        if kinds[network.name] is not Uplink.NONE
+    ]
+    if ways or site.kept_uplinks:
+        yield firewall.host_table(ways, site.kept_uplinks)
 
 
 def _one_for_each_key(items: Iterable[Item]) -> State:
@@ -177,9 +204,10 @@ def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator
         yield Address(sandbox, inside, interface(address))
         yield Neighbour(sandbox, inside, gateway, ownership.GATEWAY_MAC)
         for whole in ranges(network, family):
-            yield Route(sandbox, whole, inside, gateway, _METRICS[family])
+            yield Route(sandbox, whole, inside, gateway, uplink.METRICS[family])
+        yield from _default_route(network, endpoint, gateway)
         yield Neighbour(ns, dev, address, endpoint.mac)
-        yield Route(ns, alone(address), dev, None, _METRICS[family])
+        yield Route(ns, alone(address), dev, None, uplink.METRICS[family])
 
 
 def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
@@ -190,7 +218,43 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterat
     yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
     for address in endpoint.addresses:
         yield Address(sandbox, inside, endpoint_address(network, address))
+        gateway = gateway_of(network, address)
+        if gateway:
+            yield Neighbour(sandbox, inside, gateway, ownership.GATEWAY_MAC)
+            yield from _default_route(network, endpoint, gateway)
         yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
+
+
+def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
+    """Yield the way to the world outside; of several interfaces of a container, that of the first one comes first."""
+    if network.has_egress:
+        family = Family.of(gateway)
+        metric = uplink.METRICS[family] + _preference(endpoint.interface)
+        yield Route(NamespaceRef(endpoint.sandbox), uplink.DEFAULTS[family], endpoint.interface, gateway, metric)
+
+
+def _preference(dev: InterfaceName) -> int:
+    """Return what an interface adds to the metric of a default route: 0 for eth0, and no two have the same."""
+    if dev == _FIRST_INTERFACE:
+        return 0
+    number = int("".join(re.findall(r"\d", dev))[-3:] or 0)
+    return (number + 1 << 16) + int.from_bytes(hashlib.blake2s(dev.encode(), digest_size=2).digest())
+
+
+def gateway_of(network: Network, address: IpAddress) -> IpAddress | None:
+    """Return the gateway of an endpoint with this address, None when it has none: on a segment without egress."""
+    if network.topology is Topology.ROUTED:
+        return ownership.GATEWAYS[Family.of(address)]
+    pool = next((pool for pool in network.pools if address in pool.range), None)
+    return network.gateway(pool) if pool and network.has_egress else None
+
+
+def destinations(network: Network, families: Collection[Family]) -> tuple[IpNetwork, ...]:
+    """Return where an endpoint with addresses of these families has routes to by its gateway."""
+    inside = [pool.range for pool in network.pools if pool.family in families]
+    outside = [uplink.DEFAULTS[family] for family in sorted(families)]
+    routed = network.topology is Topology.ROUTED
+    return (*(inside if routed else ()), *(outside if network.has_egress else ()))
 
 
 def endpoint_address(network: Network, address: IpAddress) -> IpInterface:
@@ -206,7 +270,7 @@ def ranges(network: Network, family: Family) -> Iterator[IpNetwork]:
     return (pool.range for pool in network.pools if pool.family is family)
 
 
-def _network(network: Network, host: Host, site: Site) -> Iterator[Item]:
+def _network(network: Network, host: Host, site: Site, kind: Uplink) -> Iterator[Item]:
     """Yield the network's namespace, its devices and what does not depend on other hosts."""
     ns = network_namespace(network.name)
     vxlan = Vxlan(network.vni, host.address, site.vxlan_port)
@@ -220,9 +284,12 @@ def _network(network: Network, host: Host, site: Site) -> Iterator[Item]:
         for pool in network.pools:
             yield Route(ns, pool.range, None, None, UNREACHABLE_METRIC)
     else:
-        yield Namespace(ns, sysctls)
+        yield Namespace(ns, sysctls if kind is Uplink.NONE else sysctls | _ROUTED_SYSCTLS)
         yield Link(ns, ownership.BRIDGE, Bridge(), ownership.GATEWAY_MAC, site.mtu)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu, port=_OVERLAY_PORT)
+        if Family.V4 in network.families:
+            # Without any, the kernel would take all neighbours off the bridge when its gateway's address goes.
+            yield Address(ns, ownership.BRIDGE, interface(ownership.GATEWAYS[Family.V4]))
 
 
 def _remote_hosts(network: Network, blocks: Iterable[Block], cluster: Cluster, site: Site) -> Iterator[Item]:
@@ -244,7 +311,7 @@ def _remote_part(ns: NamespaceRef, part: IpNetwork, vtep: Vtep) -> Iterator[Item
     next_hop = vtep.next_hop(family)
     yield FdbEntry(ns, ownership.VXLAN, vtep.mac, vtep.address)
     yield Neighbour(ns, ownership.VXLAN, next_hop, vtep.mac)
-    yield Route(ns, part, ownership.VXLAN, next_hop, _METRICS[family] + vtep.number)
+    yield Route(ns, part, ownership.VXLAN, next_hop, uplink.METRICS[family] + vtep.number)
 
 
 def _is_reachable(remote: Host, site: Site) -> bool:
@@ -267,6 +334,22 @@ def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterato
         yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, ownership.VXLAN)
         for address in endpoint.addresses:
             yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
+
+
+def _hosts_in_segment(network: Network, blocks: Iterable[Block], cluster: Cluster, site: Site) -> Iterator[Item]:
+    """Yield where the hosts' own addresses are in a switched network: each host answers at its tunnel end's MAC."""
+    if network.topology is Topology.ROUTED or network.uplink is Uplink.NONE:
+        return
+    ns = network_namespace(network.name)
+    for block in blocks:
+        member = cluster.hosts.get(block.host)
+        if member is None or not _is_reachable(member, site):
+            continue
+        for address in uplink.own_addresses(network, [block]):
+            yield Neighbour(ns, ownership.BRIDGE, address, member.vtep.mac)
+        if member.id != site.host:
+            yield FdbEntry(ns, ownership.VXLAN, member.vtep.mac, member.address)
+            yield BridgeEntry(ns, ownership.BRIDGE, member.vtep.mac, ownership.VXLAN)
 
 
 def _port_mac(dev: InterfaceName) -> MacAddress:

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from overlayd.dataplane.items import BridgeEntry, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable
+from overlayd.dataplane.items import BridgeEntry, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, Sysctl
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel import entries, namespaces, sysctls
 from overlayd.kernel.dependants import Failures
@@ -112,6 +112,14 @@ class Application:
                     sysctls.enforce_device(fd, item)
         return {}
 
+    def sysctl(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Set one sysctl; one that nobody needs any more stays as it is."""
+        match ops:
+            case [Add(item=Sysctl() as wanted) | Change(item=Sysctl() as wanted)]:
+                with descriptor(ns) as fd:
+                    sysctls.put(fd, wanted.name, wanted.value)
+        return {}
+
     @staticmethod
     def _enforce(ns: NamespaceRef, values: sysctls.Values) -> None:
         with descriptor(ns) as fd:
@@ -150,6 +158,8 @@ def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
             return (Application.table, ns)
         case DeviceSysctls(ns=ns):
             return (Application.device_sysctls, ns)
+        case Sysctl(ns=ns):
+            return (Application.sysctl, ns)
         case entry:
             return (Application.entries, entry.ns)
 

@@ -7,7 +7,7 @@ here. The names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -233,6 +233,20 @@ def forwarding_entries(ns: NamespaceRef, payloads: Iterable[bytes], names: Names
             yield FdbEntry(ns, names[index], mac, _address(found[_NDA_DST]))
         elif bridge := names.get(_number(found.get(_NDA_MASTER))):
             yield BridgeEntry(ns, bridge, mac, names[index])
+
+
+def foreign_destinations(payloads: Iterable[bytes], ours: Container[int]) -> Iterator[IpNetwork]:
+    """Yield where routes lead that are not of our protocol, but for default routes and what every device has.
+
+    `ours` are the indexes of our devices: the kernel itself makes a route to each IPv6 address.
+    """
+    for payload in payloads:
+        family, length, _, _, _, protocol, *_ = _RTMSG.unpack_from(payload)
+        if protocol != ownership.PROTOCOL and length:
+            found = _attributes(payload, _RTMSG.size)
+            dst = _network(found.get(_RTA_DST, _ANY[family]), length)
+            if not dst.is_link_local and not dst.is_multicast and _number(found.get(_RTA_OIF)) not in ours:
+                yield dst
 
 
 def routes(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Route]:

@@ -1,7 +1,7 @@
 """Which operations of a plan cannot be executed because one that they need failed."""
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef, NftTable, Veth, VethPeer
+from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef, NftTable, Sysctl, Veth, VethPeer
 from overlayd.dataplane.plan import Add, Change, Delete, Op
 from overlayd.model.ids import InterfaceName
 
@@ -74,7 +74,7 @@ def _devices(item: Item) -> set[Device]:
     match item:
         case BridgeEntry(ns=ns, dev=dev, bridge=bridge):
             return {(ns, dev), (ns, bridge)}
-        case Namespace() | Link() | NftTable():
+        case Namespace() | Link() | NftTable() | Sysctl():
             return set()
         case _:
             return {(item.ns, item.dev)} if item.dev else set()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import cast
 
+from overlayd.dataplane import ownership
 from overlayd.dataplane.items import FLOOD, Address, BridgeEntry, FdbEntry, Item, Neighbour, Route
 from overlayd.dataplane.ownership import PROTOCOL
 from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST
@@ -103,9 +104,12 @@ def _mac(text: MacAddress) -> bytes:
 
 def _address(verb: Verb, item: Address, indexes: Indexes) -> bytes:
     shapes, packed = _SHAPES[item.address.version], item.address.packed
+    # What an uplink's end is called by the other end is no source address for anything beyond.
+    beside = item.address.ip.is_link_local and item.dev not in {ownership.LOOPBACK, ownership.BRIDGE}
+    scope = _RT_SCOPE_LINK if beside else _RT_SCOPE_UNIVERSE
     return shapes.address.pack(
         *(shapes.address.size, _RTM_DELADDR if verb is Verb.DELETE else _RTM_NEWADDR, verb.value, 0, 0),
-        *(shapes.family, item.address.network.prefixlen, shapes.address_flags, _RT_SCOPE_UNIVERSE, indexes[item.dev]),
+        *(shapes.family, item.address.network.prefixlen, shapes.address_flags, scope, indexes[item.dev]),
         *(shapes.attribute, _IFA_LOCAL, packed),
         *(shapes.attribute, _IFA_ADDRESS, packed),
     )
@@ -206,6 +210,12 @@ NEIGHBOURS = tuple(
     _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, family, 0, 0, 0, 0, 0, 0)) for family in _FAMILIES
 )
 FDB_ENTRIES = _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, socket.AF_BRIDGE, 0, 0, 0, 0, 0, 0))
+FOREIGN_ROUTES = tuple(
+    _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0))
+    for family in _FAMILIES
+)
+"""Those of every protocol, ours among them."""
+
 ROUTES = tuple(
     # NETLINK_GET_STRICT_CHK makes the kernel filter by table and protocol.
     _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_MAIN, PROTOCOL, 0, 0, 0))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State
+from overlayd.dataplane.items import HOST, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State, Sysctl
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import decode, encode, encode_link, nft, sysctls
 from overlayd.kernel.apply import Application
@@ -13,7 +13,7 @@ from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError, Outcome, Underlay
 from overlayd.kernel.sockets import Sockets
-from overlayd.model.address import IpAddress
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
 
@@ -62,12 +62,24 @@ class LinuxKernel:
             self._sockets.leave_sandbox()
 
     def _read_ours(self, ns: NamespaceRef) -> Iterator[Item]:
-        if ownership.is_network_namespace(ns):
-            yield from self._read(ns, ownership.owns_link)
+        yield from self._read_host() if ns == HOST else self._read(ns, ownership.owns_link)
         yield from self._tables.observe(ns)
 
     def _devices(self, ns: NamespaceRef) -> list[decode.Device]:
         return [decode.device(payload) for payload in self._sockets.into(ns).dump(encode_link.LINKS)]
+
+    def _read_host(self) -> Iterator[Item]:
+        """Yield what is ours, or needed by us, in the host's own namespace."""
+        netlink, devices = self._sockets.host, self._devices(HOST)
+        ours = [device for device in devices if ownership.owns_host_device(device.name)]
+        names = {device.index: device.name for device in ours}
+        with descriptor(HOST) as fd:
+            yield from (Sysctl(HOST, name, value) for name, value in sysctls.observe_host(fd, names.values()))
+        if ours:
+            yield from decode.links(HOST, ours, {device.index: device.name for device in devices})
+            yield from decode.addresses(HOST, _tables(netlink, encode.ADDRESSES), names)
+            yield from decode.neighbours(HOST, _tables(netlink, encode.NEIGHBOURS), names)
+            yield from decode.routes(HOST, _tables(netlink, encode.ROUTES), names)
 
     def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
@@ -110,6 +122,12 @@ class LinuxKernel:
         self._sockets.monitor.host.saw_underlay(address, None)
         raise NotFound(f"no device of this host has the address {address}")
 
+    def foreign_routes(self) -> frozenset[IpNetwork]:
+        """Return where the routes of the host's own namespace lead that are not ours, but for default routes."""
+        netlink = self._sockets.host
+        ours = {device.index for device in self._devices(HOST) if ownership.owns_host_device(device.name)}
+        return frozenset(decode.foreign_destinations(_tables(netlink, encode.FOREIGN_ROUTES), ours))
+
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""
         self._sockets.close()
@@ -123,7 +141,7 @@ def _device_sysctls(item: DeviceSysctls) -> Iterator[Item]:
 
 def _device(item: Item) -> InterfaceName | None:
     match item:
-        case Namespace() | NftTable():
+        case Namespace() | NftTable() | Sysctl():
             return None
         case Link(name=name):
             return name

@@ -107,9 +107,9 @@ class Tables:
         """Remove a table; one that is gone already is no failure."""
         name = f"{table.family} {table.name}"
         with _Inside(table.ns) as inside:
+            seen = self._seen_in(table.ns)
             inside.run("-f", "-", stdin=f"table {name}\ndelete table {name}\n")
-        self._seen.pop(table.ns, None)
-        self._path(table.ns).unlink(missing_ok=True)
+            self._keep(table.ns, _look(inside, seen))
 
     def _seen_in(self, ns: NamespaceRef) -> _Seen | None:
         if ns not in self._seen and (stored := _read(self._path(ns))):

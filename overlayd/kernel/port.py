@@ -6,7 +6,7 @@ from typing import Protocol
 
 from overlayd.dataplane.items import NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
-from overlayd.model.address import IpAddress
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import OverlayError
 
 
@@ -82,6 +82,9 @@ class Kernel(Protocol):
 
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
+
+    def foreign_routes(self) -> frozenset[IpNetwork]:
+        """Return where the routes of the host's own namespace lead that are not ours, but for default routes."""
 
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

@@ -4,7 +4,7 @@ import errno
 import os
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import NamespaceRef
+from overlayd.dataplane.items import HOST, NamespaceRef
 from overlayd.kernel import decode, encode_link, namespaces
 from overlayd.kernel.monitor import Monitor
 from overlayd.kernel.namespaces import descriptor
@@ -39,6 +39,8 @@ class Sockets:
 
     def into(self, ns: NamespaceRef) -> Netlink:
         """Return a socket of a namespace, good until that of another sandbox is asked for, or `leave_sandbox`."""
+        if ns == HOST:
+            return self.host
         if ownership.is_network_namespace(ns):
             return self._into_ours(ns)
         if self._sandbox is None or self._sandbox[0] != ns:

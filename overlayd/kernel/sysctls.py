@@ -1,6 +1,7 @@
 """The sysctls of our own namespaces, in canonical form: those of `ownership.SYSCTLS` that differ from the defaults."""
 
 import errno
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from overlayd.dataplane import ownership
 from overlayd.dataplane.items import DeviceSysctls
 from overlayd.kernel.namespaces import entered
 from overlayd.kernel.port import KernelError
+from overlayd.model.address import Family
+from overlayd.model.ids import InterfaceName
 
 DEFAULTS = {
     "net.bridge.bridge-nf-call-iptables": "0",
@@ -83,6 +86,35 @@ def enforce_device(fd: int, item: DeviceSysctls) -> None:
 def _device_file(item: DeviceSysctls, name: str) -> Path:
     # The name of a device may have dots in it.
     return Path("/proc/sys/net/ipv6/conf") / item.dev / name
+
+
+def observe_host(fd: int, devices: Iterable[InterfaceName]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of the settings of the host's own namespace, and of these devices there, that matter."""
+    with entered(fd):
+        for name in (*ownership.HOST_SYSCTLS, *map(ownership.loopback_sysctl, devices)):
+            with suppress(FileNotFoundError):
+                yield name, _file(name).read_text().strip()
+
+
+def put(fd: int, name: str, value: str) -> None:
+    """Set one sysctl of a namespace."""
+    with entered(fd):
+        if name == ownership.FORWARDING[Family.V6]:
+            _keep_listening_to_routers()
+        try:
+            _file(name).write_text(value)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, f"sysctl {name}: {error.strerror}") from error
+
+
+def _keep_listening_to_routers() -> None:
+    """Let devices go on to take routes from routers when the host begins to forward (ip-sysctl, accept_ra: 1 and 2)."""
+    for file in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
+        if file.read_text().strip() == _ACCEPT_UNLESS_FORWARDING:
+            file.write_text(_ACCEPT_ALWAYS)
+
+
+_ACCEPT_UNLESS_FORWARDING, _ACCEPT_ALWAYS = "1", "2"
 
 
 def _write(name: str, value: str) -> None:

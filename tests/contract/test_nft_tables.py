@@ -91,6 +91,13 @@ def test_what_is_changed_while_no_agent_runs_is_seen_by_the_next_one(host: Simul
         assert enforce(kernel, HERE)
 
 
+def test_a_table_that_goes_leaves_the_other_one_known(host: SimulatedHost) -> None:
+    other = replace(HERE, name="overlayd_vxlan", text=TEXT.replace("inet overlayd", "inet overlayd_vxlan"))
+    with agent(host) as kernel:
+        enforce(kernel, HERE, other)
+        assert len(enforce(kernel, other)) == 1
+
+
 def test_a_new_agent_writes_nothing_while_nothing_changed(host: SimulatedHost) -> None:
     with agent(host) as kernel:
         kernel.apply(diff(BOTH, frozenset()))

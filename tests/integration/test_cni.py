@@ -17,7 +17,8 @@ def test_the_result_tells_what_the_kernel_has(lab: Lab, new_network: NewNetwork,
     container = lab.hosts[0].attach(f"{network}-c", network, version=version)
     (link,) = json.loads(container.run("ip", "-j", "-d", "address", "show", "dev", "eth0"))
     (address,) = [a for a in link["addr_info"] if a["family"] == "inet"]
-    gateway = {"gateway": "169.254.1.1"} if topology == "routed" else {}
+    (way_out,) = [r["gateway"] for r in routes(container) if r["dst"] == "default"]
+    assert topology != "routed" or way_out == "169.254.1.1"
     interface = {"name": "eth0", "mac": link["address"], "sandbox": container.sandbox}
     assert container.result == {
         "cniVersion": version,
@@ -27,10 +28,14 @@ def test_the_result_tells_what_the_kernel_has(lab: Lab, new_network: NewNetwork,
                 **({"version": "4"} if version < "1.0.0" else {}),
                 "interface": 0,
                 "address": f"{address['local']}/{address['prefixlen']}",
-                **gateway,
+                "gateway": way_out,
             }
         ],
-        "routes": [{"dst": r["dst"], "gw": r["gateway"]} for r in routes(container) if "gateway" in r],
+        "routes": [
+            {"dst": "0.0.0.0/0" if r["dst"] == "default" else r["dst"], "gw": r["gateway"]}
+            for r in reversed(routes(container))
+            if "gateway" in r
+        ],
         "dns": {},
     }
 

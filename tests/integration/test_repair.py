@@ -19,8 +19,9 @@ Break = Callable[[LabHost, Container, Container], None]
 
 def host_end(host: LabHost, container: Container) -> str:
     """Return the name of the host's end of the veth pair of a network's only container."""
-    (found,) = json.loads(host.run("ip", "-n", f"ov-{container.network}", "-j", "link", "show", "type", "veth"))
-    return str(found["ifname"])
+    found = json.loads(host.run("ip", "-n", f"ov-{container.network}", "-j", "link", "show", "type", "veth"))
+    (name,) = (link["ifname"] for link in found if link["ifname"] != "up0")
+    return str(name)
 
 
 def delete_vxlan(host: LabHost, here: Container, _there: Container) -> None:

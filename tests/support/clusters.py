@@ -30,7 +30,7 @@ from overlayd.model.ids import (
     Revision,
     Vni,
 )
-from overlayd.model.network import Network, NetworkState, Pool, Topology
+from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 from overlayd.model.reservation import Holder, Reservation
 
 HERE = HostId("host-1")
@@ -60,9 +60,10 @@ class Scene:
 def network(
     name: str = "blue", topology: Topology = Topology.ROUTED, cidr: str = "10.32.0.0/16", block_length: int = 24
 ) -> Network:
-    """Return a network; its VNI follows from its name."""
+    """Return a network without an uplink; its VNI follows from its name."""
     vni = 100 + NETWORK_NAMES.index(name) if name in NETWORK_NAMES else 99
-    return Network(NetworkName(name), Vni(vni), topology, (Pool(ip_network(cidr), block_length),))
+    pools = (Pool(ip_network(cidr), block_length),)
+    return Network(NetworkName(name), Vni(vni), topology, pools, uplink=Uplink.NONE)
 
 
 def host(number: int, address: str | None = None) -> Host:
@@ -133,17 +134,21 @@ def networks(names: Sequence[str] = NETWORK_NAMES) -> st.SearchStrategy[Network]
     first = st.builds(Pool, st.sampled_from(_RANGES).map(IPv4Network), st.sampled_from(_BLOCK_LENGTHS))
     second = st.builds(Pool, st.sampled_from(_RANGES6).map(IPv6Network), st.just(112))
     return st.builds(
-        lambda name, topology, pools, state: Network(
+        lambda name, topology, pools, state, uplink, egress: Network(
             name=NetworkName(name),
             vni=Vni(100 + names.index(name)),
             topology=topology,
             pools=pools,
             state=state,
+            uplink=uplink,
+            egress=egress,
         ),
         st.sampled_from(names),
         st.sampled_from(Topology),
         st.one_of(st.tuples(first), st.tuples(second), st.tuples(first, second)),
         st.sampled_from([NetworkState.ACTIVE, NetworkState.ACTIVE, NetworkState.DELETING]),
+        st.sampled_from(Uplink),
+        st.booleans(),
     )
 
 

@@ -25,6 +25,7 @@ from overlayd.dataplane.items import (
     NftTable,
     Route,
     State,
+    Sysctl,
     Veth,
     VethPeer,
     Vxlan,
@@ -32,11 +33,11 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.port import KernelError, Outcome, Underlay
-from overlayd.model.address import IpAddress
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName
 
-Entry = DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable
+Entry = DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
 
@@ -67,7 +68,7 @@ class Space:
 
 
 def _device(entry: Entry) -> InterfaceName | None:
-    return None if isinstance(entry, NftTable) else entry.dev
+    return None if isinstance(entry, NftTable | Sysctl) else entry.dev
 
 
 def _refusal(code: int) -> KernelError:
@@ -82,6 +83,9 @@ class FakeKernel:
         self._spaces: dict[NamespaceRef, Space] = {}
         self._made = 0
         self._make_space(HOST)
+        self._spaces[HOST].entries = {
+            setting.key: setting for setting in (Sysctl(HOST, name, "0") for name in ownership.HOST_SYSCTLS)
+        }
         self._peers: dict[Device, Device] = {}
         self._foreign: set[Key] = set()
         self._refuse_next: int | None = None
@@ -120,6 +124,8 @@ class FakeKernel:
             return False
         if isinstance(item, Link) and isinstance(item.kind, Loopback):
             self._set_link(replace(item, up=False))
+        elif isinstance(item, Sysctl):
+            self._put(replace(item, value="0"), replace_it=True)
         else:
             self._delete(item)
         self._touched(item.ns)
@@ -172,6 +178,12 @@ class FakeKernel:
             os.eventfd_read(self._alarm)
         found, self._suspect = frozenset(self._suspect), set()
         return found
+
+    def foreign_routes(self) -> frozenset[IpNetwork]:
+        entries = self._spaces[HOST].entries
+        return frozenset(
+            entry.dst for key, entry in entries.items() if isinstance(entry, Route) and key in self._foreign
+        )
 
     def close(self) -> None:
         """Nothing in the kernel changes."""
@@ -363,6 +375,8 @@ class FakeKernel:
                 self._remove_link((ns, name))
             case Neighbour() | NftTable():
                 del self._spaces[item.ns].entries[item.key]
+            case Sysctl():
+                pass  # it stays as it is
             case _ if there == item:
                 del self._spaces[item.ns].entries[item.key]
 
@@ -377,7 +391,7 @@ class FakeKernel:
             if isinstance(entry, FdbEntry) and isinstance(link.kind, Vxlan):
                 _check_family(entry, link.kind)
         # What the kernel appends, or learns from us, may be there already.
-        repeatable = isinstance(entry, BridgeEntry | DeviceSysctls | NftTable) or (
+        repeatable = isinstance(entry, BridgeEntry | DeviceSysctls | NftTable | Sysctl) or (
             isinstance(entry, FdbEntry) and entry.mac == FLOOD
         )
         if entry.key in entries and not replace_it and not repeatable:

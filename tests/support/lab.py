@@ -106,6 +106,10 @@ class Container:
         assert isinstance(ips, list)
         return [ip_address(entry["address"].partition("/")[0]) for entry in ips]
 
+    def enter(self, command: Sequence[str]) -> list[str]:
+        """Return a command that runs another one in the sandbox."""
+        return self.host.enter(["nsenter", f"--net={self.sandbox}", "--", *command])
+
     def run(self, *command: str) -> str:
         """Run a command in the sandbox."""
         return self.host.run("nsenter", f"--net={self.sandbox}", *command)

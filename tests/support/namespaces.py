@@ -16,7 +16,7 @@ from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.kernel.port import Outcome, Underlay
-from overlayd.model.address import IpAddress
+from overlayd.model.address import IpAddress, IpNetwork
 
 UNDERLAY_DEVICE = "eth0"
 
@@ -97,6 +97,9 @@ class HostedKernel:
 
     def changed(self) -> frozenset[NamespaceRef]:
         return self._host.run(self._kernel.changed)
+
+    def foreign_routes(self) -> frozenset[IpNetwork]:
+        return self._host.run(self._kernel.foreign_routes)
 
     def close(self) -> None:
         self._host.run(self._kernel.close)

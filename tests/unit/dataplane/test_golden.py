@@ -12,8 +12,8 @@ from overlayd.dataplane.resolve import resolve
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.ids import Revision
-from overlayd.model.network import Topology
+from overlayd.model.ids import NetworkName, Revision
+from overlayd.model.network import Topology, Uplink
 from tests.support import clusters
 
 Golden = Callable[[str, str], None]
@@ -129,3 +129,18 @@ def test_network_removed(known: Cluster, golden: Golden) -> None:
 def test_network_made_anew_with_the_other_topology(golden: Golden) -> None:
     golden("routed-becomes-switched.txt", plan(desired(SWITCHED), desired(ROUTED)))
     golden("switched-becomes-routed.txt", plan(desired(ROUTED), desired(SWITCHED)))
+
+
+@pytest.mark.parametrize("kind", [Uplink.HOST, Uplink.ISOLATED])
+@pytest.mark.parametrize("topology", list(Topology))
+def test_uplink(topology: Topology, kind: Uplink, golden: Golden) -> None:
+    known = clusters.dual(topology)
+    blue = replace(known.networks[NetworkName("blue")], uplink=kind)
+    with_it = desired(known.changed(Revision(2), [blue]), WEB)
+    golden(f"uplink-{kind}-{topology}.txt", plan(with_it, desired(known)))
+
+
+def test_egress_ends(golden: Golden) -> None:
+    blue = replace(clusters.network(), uplink=Uplink.HOST)
+    before, after = (ROUTED.changed(Revision(2), [replace(blue, egress=egress)]) for egress in (True, False))
+    golden("egress-ends.txt", plan(desired(after), desired(before)))

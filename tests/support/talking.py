@@ -1,0 +1,93 @@
+"""Somebody who listens, and somebody who asks: over TCP or UDP, in whatever namespace. The answer is who asked.
+
+Runs as a process of its own inside the namespace: ``python -m tests.support.talking serve|ask PROTOCOL ADDRESS PORT``.
+"""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Self
+
+Enter = Callable[[list[str]], Sequence[str]]
+
+_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_PATIENCE = 1.0
+"""Seconds to wait for an answer that may never come."""
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "tests.support.talking", *words]
+
+
+class Server:
+    """Answers everybody with the address that it sees, from the moment that the `with` block begins."""
+
+    def __init__(self, enter: Enter, address: str, port: int = 0, protocol: str = "tcp") -> None:
+        self._command = enter(_command("serve", protocol, address, str(port)))
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *self._command], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def ask(enter: Enter, address: str, port: int, protocol: str = "tcp") -> str | None:
+    """Ask a server; return the address that it saw, or None when no answer came."""
+    done = subprocess.run(
+        enter(_command("ask", protocol, address, str(port))), capture_output=True, text=True, check=False
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    return done.stdout.strip() or None
+
+
+def _serve(kind: int, address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            listener.listen()
+        sys.stdout.write(f"{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        while True:
+            _answer(listener, kind)
+
+
+def _answer(listener: socket.socket, kind: int) -> None:
+    if kind == socket.SOCK_DGRAM:
+        _, peer = listener.recvfrom(100)
+        listener.sendto(peer[0].encode(), peer)
+        return
+    connection, peer = listener.accept()
+    with connection:
+        connection.sendall(peer[0].encode())
+
+
+def _ask(kind: int, address: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as channel:
+        channel.settimeout(_PATIENCE)
+        try:
+            channel.connect((address, port))
+            channel.sendall(b"?")
+            sys.stdout.write(channel.recv(100).decode())
+        except OSError:
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    _kind, _address, _port = _KINDS[sys.argv[2]], sys.argv[3], int(sys.argv[4])
+    if sys.argv[1] == "ask":
+        sys.exit(_ask(_kind, _address, _port))
+    _serve(_kind, _address, _port)

@@ -1,0 +1,99 @@
+"""Which kind of uplink a network gets, and whose packets are whose."""
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from overlayd.dataplane.items import HOST, Link, NftTable, Route
+from overlayd.dataplane.resolve import resolve
+from overlayd.dataplane.uplink import choose, disguise, host_device
+from overlayd.model.address import Family
+from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
+from overlayd.model.network import Network, Topology, Uplink
+from tests.support import clusters
+
+BLUE, GREEN = NetworkName("blue"), NetworkName("green")
+
+
+def network(name: str, kind: Uplink, cidr: str = "10.32.0.0/16") -> Network:
+    return replace(clusters.network(name, cidr=cidr), uplink=kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "routes", "chosen"),
+    [
+        (Uplink.AUTO, [], Uplink.HOST),
+        (Uplink.AUTO, ["192.0.2.0/24", "fd00::/8"], Uplink.HOST),
+        (Uplink.AUTO, ["10.32.7.0/24"], Uplink.ISOLATED),
+        (Uplink.AUTO, ["10.0.0.0/8"], Uplink.ISOLATED),
+        (Uplink.HOST, ["10.0.0.0/8"], Uplink.HOST),
+        (Uplink.ISOLATED, [], Uplink.ISOLATED),
+        (Uplink.NONE, [], Uplink.NONE),
+    ],
+)
+def test_a_network_gets_what_it_says_or_what_the_hosts_routes_allow(
+    kind: Uplink, routes: list[str], chosen: Uplink
+) -> None:
+    assert choose([network("blue", kind)], [ip_network(route) for route in routes]) == {BLUE: chosen}
+
+
+@pytest.mark.parametrize(
+    ("blue", "green", "chosen"),
+    [
+        (Uplink.AUTO, Uplink.AUTO, (Uplink.HOST, Uplink.ISOLATED)),
+        (Uplink.AUTO, Uplink.HOST, (Uplink.HOST, Uplink.ISOLATED)),
+        (Uplink.ISOLATED, Uplink.AUTO, (Uplink.ISOLATED, Uplink.HOST)),
+        (Uplink.NONE, Uplink.HOST, (Uplink.NONE, Uplink.HOST)),
+    ],
+)
+def test_of_two_networks_with_one_range_one_at_most_has_host_access(
+    blue: Uplink, green: Uplink, chosen: tuple[Uplink, Uplink]
+) -> None:
+    both = [network("green", green), network("blue", blue)]
+    found = choose(both, [])
+    assert (found[BLUE], found[GREEN]) == chosen
+    assert choose(reversed(both), []) == found
+
+
+def test_networks_with_ranges_of_their_own_all_have_host_access() -> None:
+    both = [network("blue", Uplink.AUTO), network("green", Uplink.AUTO, "10.33.0.0/16")]
+    assert set(choose(both, []).values()) == {Uplink.HOST}
+
+
+def test_every_vni_has_a_device_and_addresses_of_its_own() -> None:
+    first, last = Vni(1), Vni((1 << 24) - 1)
+    assert (host_device(first), host_device(last)) == ("ov1", "ov16777215")
+    assert (disguise(first, Family.V4), disguise(last, Family.V4)) == (
+        ip_address("241.0.0.1"),
+        ip_address("241.255.255.255"),
+    )
+    assert disguise(last, Family.V6) == ip_address("fd6f:7665:726c:6179::ff:ffff")
+
+
+def test_a_network_without_uplink_leaves_nothing_on_the_host_but_the_list_of_vteps() -> None:
+    state = resolve(clusters.dual(Topology.SWITCHED), clusters.site(), [])
+    assert [type(item) for item in state if item.ns == HOST] == [NftTable]
+
+
+def test_a_kept_uplink_stays_in_the_hosts_table() -> None:
+    known = clusters.example(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.HOST)
+    site = replace(clusters.site(), kept_uplinks=frozenset({host_device(Vni(777))}))
+    state = resolve(known.changed(Revision(2), [blue]), site, [])
+    (table,) = (item for item in state if isinstance(item, NftTable) and item.name == "overlayd")
+    assert 'elements = { "ov100", "ov777" }' in table.text
+    assert {item.name for item in state if isinstance(item, Link) and item.ns == HOST} == {"ov100"}
+
+
+@pytest.mark.parametrize("egress", [True, False])
+def test_a_container_has_a_default_route_while_its_network_has_egress(egress: bool) -> None:  # noqa: FBT001 - a case
+    known = clusters.dual(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.AUTO, egress=egress)
+    first = clusters.endpoint(1, "web", "10.32.0.2,fd00:32::2")
+    second, third = (replace(first, interface=InterfaceName(name)) for name in ("eth1", "eth2"))
+    state = resolve(known.changed(Revision(2), [blue]), clusters.site(), [first, second, third])
+    routes = [item for item in state if isinstance(item, Route) and item.ns == first.sandbox and not item.dst.prefixlen]
+    by_metric = [route.dev for route in sorted(routes, key=lambda route: route.metric) if route.dst.version == 4]
+    assert by_metric == (["eth0", "eth1", "eth2"] if egress else [])
+    assert len({(route.dst, route.metric) for route in routes}) == len(routes) == (6 if egress else 0)
