@@ -1,4 +1,4 @@
-"""The control socket: what `overlayctl plan` asks the agent of its own host."""
+"""The control socket: what `overlayd plan` asks the agent of its own host."""
 
 import json
 
@@ -50,6 +50,9 @@ class Control:
             "controller": self._feed.controller,
             "revision": self._feed.cluster.revision,
             "applied": status.applied,
+            "address": str(self._feed.announced) if self._feed.announced else None,
+            "mtu": self._reconciler.mtu,
+            "networks": list(self._reconciler.networks),
             "problems": [{"object": problem.object, "message": problem.message} for problem in problems],
         }
 

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import fcntl
 import signal
 import time
 from collections.abc import Coroutine
-from pathlib import Path
 
 import structlog
 
@@ -23,6 +21,7 @@ from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.lock import held
 from overlayd.agent.own_address import OwnAddress
 from overlayd.agent.publication import Publication
 from overlayd.agent.reconcile import Local, Reconciler
@@ -30,7 +29,6 @@ from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
 from overlayd.agent.unix_server import serve
 from overlayd.kernel.linux import LinuxKernel
-from overlayd.model.errors import InUse
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +51,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as closing:
-        _lock(settings.run_dir, closing)
+        closing.enter_context(held(settings.run_dir))
         actors = await _wire(settings, closing)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(actor, name=name) for name, actor in actors.items()]
@@ -108,16 +106,6 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "cache": _save_cluster(cache, feed),
         "queue": _drain(cni, settings.resync),
     }
-
-
-def _lock(run_dir: Path, closing: contextlib.AsyncExitStack) -> None:
-    """Make sure that one agent runs on this host; the lock ends with the process, however it ends."""
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = closing.enter_context((run_dir / "lock").open("w"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InUse(f"another overlayd runs on this host: it holds {file.name}") from None
 
 
 async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent import credential, daemon, logs
+from overlayd.agent import credential, daemon, local_commands, logs
 from overlayd.agent import join as joining
 from overlayd.agent.identity import load_identity
 from overlayd.agent.settings import VXLAN_PORT, Settings
@@ -117,6 +117,11 @@ def join(
         typer.echo(f"overlayd: {error}", err=True)
         sys.exit(1)
     typer.echo(f"joined as host {host}; the credential is in {saved}. Now start or restart the agent.")
+
+
+app.command("plan")(local_commands.plan)
+app.command("status")(local_commands.status)
+app.command("cleanup")(local_commands.cleanup)
 
 
 def main() -> None:

@@ -149,6 +149,11 @@ class Reconciler:
         """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
         return self._site.mtu if self._site else 0
 
+    @property
+    def networks(self) -> tuple[NetworkName, ...]:
+        """The networks that are in force on this host, by name."""
+        return tuple(sorted(self._ready))
+
     def _draft(self, cluster: Cluster, scope: Scope, *, may_delete: bool) -> Draft:
         """Resolve, observe and diff."""
         kernel, me = self._turn.kernel, cluster.hosts.get(self._local.host)

@@ -1,10 +1,7 @@
 """The administrator's side of the controller's API, and of the agent's control socket on this host."""
 
-import json
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import cast
 
 import httpx
@@ -15,7 +12,6 @@ from overlayd.wire import problem
 from overlayd.wire.credentials import AccessToken
 from overlayd.wire.fields import Fields, Json
 
-CONTROL_SOCKET = Path("/run/overlayd/control.sock")
 _TIMEOUT = httpx.Timeout(30.0, connect=3.0)
 
 STREAM_SILENCE = 15.0
@@ -120,20 +116,3 @@ class Api:
 
 def _document(response: httpx.Response) -> Document:
     return cast("Document", response.json()) if response.content else {}
-
-
-def ask_agent(command: str) -> Document:
-    """Ask the agent of this host; raise `Unavailable` when none runs, `InvalidValue` when it refuses."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(30.0)
-        try:
-            channel.connect(str(CONTROL_SOCKET))
-            channel.sendall(json.dumps({"command": command}).encode())
-            channel.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: channel.recv(65536), b""))
-        except OSError as error:
-            raise Unavailable(f"no agent answers on {CONTROL_SOCKET}: {error}; is overlayd running?") from error
-    fields = Fields(json.loads(answer))
-    if fields.has("error"):
-        raise InvalidValue(fields.text("error"))
-    return fields.value

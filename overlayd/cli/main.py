@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
+from overlayd.agent.asking import ask, status_lines
 from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens, uplinks, watch
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
-from overlayd.cli.api import Document, ask_agent
+from overlayd.cli.api import Document
 from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
 from overlayd.cli.uplinks import EgressOption, UplinkOption
 from overlayd.model.address import IpAddress
@@ -171,11 +172,11 @@ def endpoint_list(context: typer.Context, network: NetworkFilter = None, as_json
 @app.command()
 def plan(as_json: AsJson = False) -> None:
     """Show what the agent of this host would do now; nothing when the kernel is as it should be."""
-    answer = ask_agent("plan")
+    answer = ask("plan")
     if as_json:
-        tables.show_json(answer)
+        tables.show_json(answer.value)
         return
-    operations = Fields(answer).objects("operations")
+    operations = answer.objects("operations")
     for operation in operations:
         typer.echo(operation.text("command"))
     if not operations:
@@ -185,14 +186,13 @@ def plan(as_json: AsJson = False) -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show how far the agent of this host is."""
-    answer = ask_agent("status")
+    answer = ask("status")
     if as_json:
-        tables.show_json(answer)
+        tables.show_json(answer.value)
         return
-    fields = Fields(answer)
-    typer.echo("in sync with a controller" if answer["in_sync"] else "not in sync: no controller answers")
-    typer.echo(f"knows revision {answer['revision']}, the kernel matches {answer['applied']}")
-    rows = [(problem.text("object"), problem.text("message")) for problem in fields.objects("problems")]
+    for line in status_lines(answer.value):
+        typer.echo(line)
+    rows = [(problem.text("object"), problem.text("message")) for problem in answer.objects("problems")]
     tables.show(tables.table("Problems", ("object", "problem"), rows))
 
 

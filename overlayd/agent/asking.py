@@ -1,0 +1,41 @@
+"""Asking the agent that runs on this host, over its control socket."""
+
+import json
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from overlayd.model.errors import InvalidValue, Unavailable
+from overlayd.wire.fields import Fields, Json
+
+CONTROL_SOCKET = Path("/run/overlayd/control.sock")
+
+_TIMEOUT = 30.0
+
+
+def ask(command: str) -> Fields:
+    """Return the agent's answer; raise `Unavailable` when none runs, `InvalidValue` when it refuses."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(_TIMEOUT)
+        try:
+            channel.connect(str(CONTROL_SOCKET))
+            channel.sendall(json.dumps({"command": command}).encode())
+            channel.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: channel.recv(65536), b""))
+        except OSError as error:
+            raise Unavailable(f"no agent answers on {CONTROL_SOCKET}: {error}; is overlayd running?") from error
+    fields = Fields(json.loads(answer))
+    if fields.has("error"):
+        raise InvalidValue(fields.text("error"))
+    return fields
+
+
+def status_lines(answer: Mapping[str, Json]) -> list[str]:
+    """Return what an agent says of itself, as people read it."""
+    networks = answer["networks"]
+    return [
+        "in sync with a controller" if answer["in_sync"] else "not in sync: no controller answers",
+        f"knows revision {answer['revision']}, the kernel matches {answer['applied']}",
+        f"VTEP {answer['address'] or 'not announced yet'}, overlay MTU {answer['mtu'] or 'not known yet'}",
+        f"networks in force: {', '.join(map(str, networks)) if isinstance(networks, list) and networks else 'none'}",
+    ]
