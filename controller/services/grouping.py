@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from controller.store.port import (
     TRANSACTION_MAX,
+    Abandoned,
     Committed,
     Compare,
     Conflict,
@@ -101,6 +102,10 @@ class Group:
         self.ops.update((op.key, op) for op in waiting.transaction.ops)
         self.size += _size(waiting.transaction)
 
+    def is_wanted(self) -> bool:
+        """Tell whether every member still is."""
+        return all(waiting.is_wanted() for waiting in self.members)
+
     @property
     def transaction(self) -> Transaction:
         """All of them as one."""
@@ -164,26 +169,25 @@ class Grouping:
     async def _run(self, group: Group) -> None:
         is_alone = len(group.members) == 1
         try:
-            outcome = await self._store.commit(group.transaction)
+            outcome = await self._store.commit(group.transaction, group.is_wanted)
         except LeaseLost:
             if is_alone:
                 raise
             self._divide(group)
-            return
-        if isinstance(outcome, Conflict) and not is_alone:
-            self._divide(group)
-            return
-        self._most = min(TRANSACTION_MAX, 2 * self._most)
-        for waiting in group.members:
-            waiting.settle(outcome)
+        except Abandoned:
+            self._waiting.extendleft(reversed(group.members))
+        else:
+            if isinstance(outcome, Conflict) and not is_alone:
+                self._divide(group)
+                return
+            self._most = min(TRANSACTION_MAX, 2 * self._most)
+            for waiting in group.members:
+                waiting.settle(outcome)
 
     def _divide(self, group: Group) -> None:
-        """Let each member find out for itself who met the conflict. The next groups are smaller for a while."""
+        """Have the members wait again, for smaller groups, until who meets the conflict is alone with it."""
         self._most = max(1, len(group.members) // 2)
-        for waiting in group.members:
-            alone = Group()
-            alone.add(waiting)
-            self._start(alone)
+        self._waiting.extendleft(reversed(group.members))
 
 
 def _about(transaction: Transaction) -> _About:

@@ -28,6 +28,7 @@ from controller.store.port import (
     Page,
     StoreUnavailable,
     Transaction,
+    always,
 )
 from overlayd.model.ids import Revision
 
@@ -121,7 +122,8 @@ class EmbeddedStore:
     async def count(self, prefix: str) -> Count:
         return await self._read(lambda history: history.count(prefix))
 
-    async def commit(self, transaction: Transaction) -> Committed | Conflict:
+    async def commit(self, transaction: Transaction, go_on: Callable[[], bool] = always) -> Committed | Conflict:
+        del go_on  # it is tried once
         return await self._write(lambda history: history.commit(transaction))
 
     async def grant(self, ttl: float) -> LeaseId:

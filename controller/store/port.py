@@ -8,7 +8,7 @@ Every operation may raise `StoreUnavailable`. After a write raised it, the write
 only a read can tell which.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
@@ -27,6 +27,10 @@ PAGE_MAX = 1000
 
 class StoreUnavailable(Unavailable):
     """The store cannot be read or written now: no quorum, a full disk, a file that became read-only."""
+
+
+class Abandoned(StoreUnavailable):
+    """The transaction was not written and never will be: it was to be tried again, and was not wanted any more."""
 
 
 class Compacted(Exception):
@@ -143,6 +147,11 @@ class Changes:
     events: tuple[Event, ...]
 
 
+def always() -> bool:
+    """Go on as long as it takes."""
+    return True
+
+
 class Store(Protocol):
     """A key-value store. Whoever opens one runs `run` as a task while it is in use, and closes it."""
 
@@ -174,8 +183,11 @@ class Store(Protocol):
     async def count(self, prefix: str) -> Count:
         """Return how many keys are below the prefix now; nothing of them is sent."""
 
-    async def commit(self, transaction: Transaction) -> Committed | Conflict:
-        """Do all of the transaction or nothing; raises `LeaseLost` when a put names a lease that is gone."""
+    async def commit(self, transaction: Transaction, go_on: Callable[[], bool] = always) -> Committed | Conflict:
+        """Do all of the transaction or nothing; raises `LeaseLost` when a put names a lease that is gone.
+
+        A store that must try more than once asks `go_on` before it tries again, and raises `Abandoned` if it is not to.
+        """
 
     async def grant(self, ttl: float) -> LeaseId:
         """Return a new lease that lasts `ttl` seconds from now and from each `keep_alive`, at least."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import grpc
@@ -30,6 +30,7 @@ from controller.store.etcd.slots import Claim, Slots
 from controller.store.etcd.watching import Watch
 from controller.store.port import (
     PAGE_MAX,
+    Abandoned,
     Changes,
     Committed,
     Compacted,
@@ -42,6 +43,7 @@ from controller.store.port import (
     Put,
     StoreUnavailable,
     Transaction,
+    always,
 )
 from overlayd.model.ids import Revision
 
@@ -106,7 +108,7 @@ class EtcdStore:
         answer = await self._repeat_range(request)
         return Count(answer.count, Revision(answer.header.revision))
 
-    async def commit(self, transaction: Transaction) -> Committed | Conflict:
+    async def commit(self, transaction: Transaction, go_on: Callable[[], bool] = always) -> Committed | Conflict:
         compares = [codec.compare(wanted) for wanted in transaction.compares]
         ops = [codec.operation(op) for op in transaction.ops]
         deadline = self._clock.now() + CALL_MAX
@@ -120,6 +122,8 @@ class EtcdStore:
                 return outcome
             if self._clock.now() >= deadline:
                 raise StoreUnavailable("etcd answers no transaction in time")
+            if not go_on():
+                raise Abandoned("whoever asked for this has gone")
 
     async def _committed(
         self, transaction: Transaction, request: rpc.TxnRequest, claim: Claim

@@ -1,7 +1,7 @@
 """Transactions that wait for the store at the same time: they go as one, and each meets its own fate."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from controller.services.grouping import Group, Grouping, Waiting
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import (
     TRANSACTION_MAX,
+    Abandoned,
     Committed,
     Compare,
     Conflict,
@@ -22,6 +23,7 @@ from controller.store.port import (
     StoreUnavailable,
     Transaction,
     Unmodified,
+    always,
 )
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import Revision
@@ -40,10 +42,15 @@ class Door:
         self.open = asyncio.Event()
         self.came: list[Transaction] = []
         self.fails_for: str | None = None
+        self.tries_again = False
 
-    async def commit(self, transaction: Transaction) -> Committed | Conflict:
+    async def commit(self, transaction: Transaction, go_on: Callable[[], bool] = always) -> Committed | Conflict:
         self.came.append(transaction)
         await self.open.wait()
+        if self.tries_again:
+            await self.inner.current_revision()
+            if not go_on():
+                raise Abandoned("whoever asked for this has gone")
         if any(op.key == self.fails_for for op in transaction.ops):
             raise StoreUnavailable("gone")
         return await self.inner.commit(transaction)
@@ -56,6 +63,7 @@ class Scene:
         self.door = door
         self.grouping = Grouping(door)  # type: ignore[arg-type]
         self.first: list[asyncio.Task[Committed | Conflict]] = []
+        self.gone: set[str] = set()
 
     async def begin(self) -> None:
         self.first = [self.send(new(f"/first/{number}")) for number in range(2)]
@@ -63,8 +71,10 @@ class Scene:
         assert len(self.door.came) == 2
         self.door.came.clear()
 
-    def send(self, transaction: Transaction, *, wanted: bool = True) -> asyncio.Task[Committed | Conflict]:
-        return asyncio.create_task(self.grouping.commit(transaction, lambda: wanted))
+    def send(self, transaction: Transaction) -> asyncio.Task[Committed | Conflict]:
+        """Ask for a transaction, until the key that it writes first is among those that have `gone`."""
+        key = transaction.ops[0].key
+        return asyncio.create_task(self.grouping.commit(transaction, lambda: key not in self.gone))
 
     async def settled(self) -> None:
         for _ in range(5):
@@ -126,13 +136,40 @@ async def test_a_store_that_fails_fails_everyone(tmp_path: Path) -> None:
 
 async def test_what_nobody_wants_any_more_is_not_written(tmp_path: Path) -> None:
     async with scene(tmp_path) as its:
-        gone, cancelled = its.send(new("/gone"), wanted=False), its.send(new("/cancelled"))
+        gone, cancelled = its.send(new("/gone")), its.send(new("/cancelled"))
+        its.gone = {"/gone"}
         await its.settled()
         cancelled.cancel()
         outcomes = await its.let_in(gone, cancelled, its.send(new("/wanted")))
         assert [type(outcome) for outcome in outcomes] == [Unavailable, asyncio.CancelledError, Committed]
         assert await its.door.inner.get("/gone") is None
         assert await its.door.inner.get("/cancelled") is None
+
+
+async def test_who_gives_up_while_a_group_meets_a_conflict_is_left_out_of_what_follows(tmp_path: Path) -> None:
+    async with scene(tmp_path) as its:
+        await its.door.inner.commit(Transaction((), (Put("/a/1", b"there"),)))
+        tasks = [its.send(new(f"/a/{number}")) for number in range(4)]
+        await its.settled()
+        its.door.open.set()
+        await asyncio.gather(*its.first)
+        its.gone = {"/a/0"}
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable, Conflict, Committed, Committed]
+        assert await its.door.inner.get("/a/0") is None
+
+
+async def test_a_store_that_tries_again_leaves_out_who_has_gone(tmp_path: Path) -> None:
+    async with scene(tmp_path) as its:
+        its.door.tries_again = True
+        tasks = [its.send(new(f"/a/{number}")) for number in range(3)]
+        await its.settled()
+        its.door.open.set()
+        await asyncio.gather(*its.first)
+        its.gone = {"/a/1"}
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Committed, Unavailable, Committed]
+        assert await its.door.inner.get("/a/1") is None
 
 
 async def test_the_store_is_asked_for_no_more_than_it_takes(tmp_path: Path) -> None:
