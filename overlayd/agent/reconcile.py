@@ -14,7 +14,7 @@ from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
-from overlayd.agent.shortcomings import shortcomings
+from overlayd.agent.shortcomings import crowding, shortcomings
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, retain
 from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, State, network_namespace
@@ -182,6 +182,7 @@ class Reconciler:
         ]
         if self._site:
             problems += shortcomings(cluster, self._site, names, present)
+            problems += crowding(desired, kernel.neighbour_limit())
         looked_at = (kernel.namespaces() | networks | {HOST}) - kept
         if scope is not None:
             looked_at &= scope

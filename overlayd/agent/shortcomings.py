@@ -3,11 +3,15 @@
 from collections.abc import Iterable, Iterator
 
 from overlayd.agent.problem import Problem
+from overlayd.dataplane.items import Neighbour, State
 from overlayd.dataplane.resolve import IPV6_MTU_MIN, Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName
+
+_CROWDED = 0.8
+"""The part of the kernel's limit from which on it is a problem: other programs have neighbours too."""
 
 
 def shortcomings(
@@ -21,6 +25,19 @@ def shortcomings(
             yield Problem(f"network {name}", message, name)
     yield from _hosts_out_of_reach(cluster, site, taking_part)
     yield from _lost_addresses(cluster, endpoints)
+
+
+def crowding(desired: State, limit: int | None) -> Iterator[Problem]:
+    """Yield a problem when the kernel may soon refuse neighbours; `limit` None: it never does."""
+    if limit is None:
+        return
+    wanted = sum(isinstance(item, Neighbour) for item in desired)
+    if wanted > limit * _CROWDED:
+        message = (
+            f"{wanted} neighbours are needed, and this kernel holds {limit}: raise net.ipv4.neigh.default.gc_thresh1, 2"
+            " and 3, and those of net.ipv6 where there is IPv6 (or run Linux 5.0 or newer)"
+        )
+        yield Problem("host", message)
 
 
 def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[NetworkName]) -> Iterator[Problem]:

@@ -162,6 +162,16 @@ def _vxlan(one: Device, data: Mapping[int, bytes]) -> LinkKind:
     return Vxlan(Vni(_number(data[_IFLA_VXLAN_ID])), _address(local), port)
 
 
+def vxlan_place(one: Device) -> tuple[int, int] | None:
+    """Return VNI and UDP port of a VXLAN device, whosever it is; None for any other device."""
+    if one.kind != "vxlan":
+        return None
+    info = _attributes(one.attributes.get(_IFLA_LINKINFO, b""))
+    data = _attributes(info.get(_IFLA_INFO_DATA, b""))
+    (port,) = _PORT.unpack(data.get(_IFLA_VXLAN_PORT, bytes(2)))
+    return _number(data.get(_IFLA_VXLAN_ID)), port
+
+
 def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort | None:
     if master is None or info.get(_IFLA_INFO_SLAVE_KIND) != b"bridge\0":
         return None

@@ -1,10 +1,11 @@
 """Executing operations on links."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from overlayd.dataplane.items import Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
-from overlayd.kernel import encode_link
+from overlayd.kernel import decode, encode_link
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.netlink import Netlink
@@ -26,6 +27,10 @@ class Links:
         if _comes_along(link):
             netlink.execute(encode_link.changed(link.name, mtu=link.mtu, up=link.up))
             return
+        with self._explaining(link):
+            self._make(netlink, link)
+
+    def _make(self, netlink: Netlink, link: Link) -> None:
         settings = self._settings(link)
         # What has settings to come is set up last: until its flags are set, a port would flood and learn.
         self._create(netlink, link, up=link.up and not settings)
@@ -41,7 +46,8 @@ class Links:
             messages += self._join(link) if link.port else [encode_link.changed(link.name, master=0)]
         if link.up != before.up or repeated:
             messages.append(encode_link.changed(link.name, up=link.up))
-        _execute(self._sockets.into(link.ns), messages)
+        with self._explaining(link):
+            _execute(self._sockets.into(link.ns), messages)
 
     def delete(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
         """Delete links of one namespace at one stroke; return the errors by position."""
@@ -75,6 +81,32 @@ class Links:
                     self._create_pair(netlink, link, up=up, fd=fd)
             case _:
                 netlink.execute(encode_link.created(link, up=up))
+
+    @contextmanager
+    def _explaining(self, link: Link) -> Iterator[None]:
+        """Say what is in the way of a VXLAN device: a VNI has one for each UDP port, and a port one program."""
+        try:
+            yield
+        except KernelError as error:
+            if not isinstance(link.kind, Vxlan):
+                raise
+            vni, port = link.kind.vni, link.kind.port
+            if error.errno == errno.EEXIST:
+                holder = self._holder(link.kind) or "one in another namespace"
+                detail = f"VNI {vni} on UDP port {port} is taken by a VXLAN device that is not ours: {holder}"
+            elif error.errno == errno.EADDRINUSE:
+                detail = f"UDP port {port} is taken by another program on this host (ss -ulnp shows which)"
+            else:
+                raise
+            raise KernelError(error.errno, detail) from error
+
+    def _holder(self, wanted: Vxlan) -> str | None:
+        """Return the name of the device in the host's namespace that has a VNI on a port."""
+        for payload in self._sockets.host.dump(encode_link.LINKS):
+            device = decode.device(payload)
+            if decode.vxlan_place(device) == (wanted.vni, wanted.port):
+                return device.name
+        return None
 
     def _create_pair(self, netlink: Netlink, link: Link, *, up: bool, fd: int) -> None:
         index = encode_link.chosen_index(link.name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State, Sysctl
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import decode, encode, encode_link, nft, sysctls
+from overlayd.kernel import decode, encode, encode_link, limits, nft, sysctls
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
@@ -127,6 +127,10 @@ class LinuxKernel:
         netlink = self._sockets.host
         ours = {device.index for device in self._devices(HOST) if ownership.owns_host_device(device.name)}
         return frozenset(decode.foreign_destinations(_tables(netlink, encode.FOREIGN_ROUTES), ours))
+
+    def neighbour_limit(self) -> int | None:
+        """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""
+        return limits.neighbour_limit()
 
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

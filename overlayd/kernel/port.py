@@ -86,5 +86,8 @@ class Kernel(Protocol):
     def foreign_routes(self) -> frozenset[IpNetwork]:
         """Return where the routes of the host's own namespace lead that are not ours, but for default routes."""
 
+    def neighbour_limit(self) -> int | None:
+        """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""
+
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

@@ -1,6 +1,8 @@
 """What is changed by hand on a host is repaired, and what is not ours stays as it is."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Network
 from itertools import product
@@ -212,6 +214,7 @@ def test_a_vni_that_a_foreign_device_has_is_a_problem_with_its_reason(own_lab: L
     assert refused.status == 1
     assert refused.json["code"] == 11
     assert "vx0" in str(refused.json["msg"])
+    assert "VNI 99 on UDP port 4789 is taken by a VXLAN device that is not ours: vxforeign" in str(refused.json["msg"])
     free = [h.attach(f"free-{h.name}", "free") for h in (host, other)]
     eventually(lambda: free[0].ping(free[1].address, wait=0.2) is not None, "another network is not concerned")
     assert "in force on 2 of 2 hosts" in own_lab.overlayctl("wait", "--network", "free")
@@ -221,6 +224,25 @@ def test_a_vni_that_a_foreign_device_has_is_a_problem_with_its_reason(own_lab: L
     host.run("ip", "link", "del", "vxforeign")
     eventually(lambda: (host.agent_status() or {}).get("problems") == [], "the problem is over")
     assert host.attach("c", "taken").address in IPv4Network("10.50.0.0/16")
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_a_udp_port_that_another_program_has_is_a_problem_with_its_reason(own_lab: Lab, topology: str) -> None:
+    host = own_lab.hosts[0]
+    script = (
+        "import socket, sys; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 4789)); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        host.enter([sys.executable, "-c", script]), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as program:
+        assert program.stdout
+        program.stdout.readline()
+        own_lab.overlayctl("network", "create", "blue", "--range", "10.50.0.0/16", "--topology", topology)
+        with pytest.raises(CommandFailed, match="UDP port 4789 is taken by another program on this host"):
+            host.attach("c", "blue")
+        program.kill()
+    eventually(lambda: (host.agent_status() or {}).get("problems") == [], "the problem is over")
+    assert host.attach("c", "blue").address in IPv4Network("10.50.0.0/16")
 
 
 def test_the_second_of_two_hosts_with_one_address_is_refused(own_lab: Lab) -> None:

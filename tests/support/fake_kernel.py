@@ -185,6 +185,9 @@ class FakeKernel:
             entry.dst for key, entry in entries.items() if isinstance(entry, Route) and key in self._foreign
         )
 
+    def neighbour_limit(self) -> int | None:
+        return None
+
     def close(self) -> None:
         """Nothing in the kernel changes."""
 

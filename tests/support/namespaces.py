@@ -101,5 +101,8 @@ class HostedKernel:
     def foreign_routes(self) -> frozenset[IpNetwork]:
         return self._host.run(self._kernel.foreign_routes)
 
+    def neighbour_limit(self) -> int | None:
+        return self._host.run(self._kernel.neighbour_limit)
+
     def close(self) -> None:
         self._host.run(self._kernel.close)
