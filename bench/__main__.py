@@ -5,12 +5,16 @@ import asyncio
 import json
 import sys
 
-from bench import allocate, controller_memory, dataplane, watch
+from bench import agent_idle, allocate, controller_memory, dataplane, drift, program_remotes, restart, watch
 from bench.report import Bench, Report
 
 BENCHES: dict[str, Bench] = {
+    "agent_idle": Bench(agent_idle.__doc__ or "", agent_idle.measure),
     "allocate": Bench(allocate.__doc__ or "", allocate.measure),
     "dataplane": Bench(dataplane.__doc__ or "", dataplane.measure),
+    "drift": Bench(drift.__doc__ or "", drift.measure),
+    "program_remotes": Bench(program_remotes.__doc__ or "", program_remotes.measure),
+    "restart": Bench(restart.__doc__ or "", restart.measure),
     "watch": Bench(watch.__doc__ or "", watch.measure),
     "controller_memory": Bench(controller_memory.__doc__ or "", controller_memory.measure),
 }

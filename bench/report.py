@@ -88,6 +88,10 @@ class Report:
         figures = Figures(tuple(values))
         self.cases.append(Case(name, unit, figures, None, None, None, f"p99 below {most} {unit}", figures.p99 < most))
 
+    def none(self, name: str, unit: str, count: int) -> None:
+        """Add a count whose budget is 0."""
+        self.cases.append(Case(name, unit, Figures((float(count),)), None, None, None, "none", count == 0))
+
     def tell(self, name: str, unit: str, values: list[float]) -> None:
         """Add a figure that has no budget."""
         self.cases.append(Case(name, unit, Figures(tuple(values)), None, None, None, "", None))

@@ -1,0 +1,93 @@
+"""1,000, 5,000 and 20,000 remote hosts programmed into an empty network; against ip -batch and bridge -batch."""
+
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Interface
+
+from bench.large_cluster import NETWORK, large_cluster, site
+from bench.report import Report
+from overlayd.dataplane.diff import diff
+from overlayd.dataplane.items import FdbEntry, Neighbour, Route, State, network_namespace
+from overlayd.dataplane.plan import Add, Plan
+from overlayd.dataplane.resolve import resolve
+from overlayd.model.cluster import Cluster
+from tests.support.namespaces import HostedKernel, SimulatedHost
+
+OWN = IPv4Interface("172.16.0.1/12")
+NS = network_namespace(NETWORK.name)
+
+
+async def measure(report: Report) -> None:
+    sizes = {100: 1} if report.quick else {1_000: 9, 5_000: 5, 20_000: 3}
+    for remotes, runs in sizes.items():
+        _measure(report, remotes, runs)
+
+
+def _measure(report: Report, remotes: int, runs: int) -> None:
+    with SimulatedHost(OWN) as host:
+        kernel = HostedKernel(host)
+        alone = resolve(large_cluster(0, IPv4Address(OWN.ip)), site(), [])
+        ours, like, without, whole = [], [], [], []
+        step = report.step(f"{remotes} remote hosts", runs)
+        for _ in range(runs):
+            whole.append(_in_empty(kernel, alone, lambda: _from_the_cluster(kernel, remotes)))
+            plan = _entries(large_cluster(remotes, IPv4Address(OWN.ip)))
+            ours.append(_in_empty(kernel, alone, lambda: _apply(kernel, plan)))  # noqa: B023 - used at once
+            like.append(_in_empty(kernel, alone, lambda: _batches(host, plan, metric=True)))  # noqa: B023
+            without.append(_in_empty(kernel, alone, lambda: _batches(host, plan, metric=False)))  # noqa: B023
+            report.progress.advance(step)
+        kernel.close()
+    name = f"{remotes} remotes"
+    budgets = {20_000: 40.0}
+    report.compare(
+        f"{name}/without metric", "ms", ours, "ip -batch", without, least=budgets.get(remotes, 4.0), more=False
+    )
+    report.compare(f"{name}/like for like", "ms", ours, "ip -batch", like, least=4.0, more=False)
+    report.tell(f"{name}/resolve, observe, diff and apply", "ms", whole)
+
+
+def _entries(cluster: Cluster) -> Plan:
+    """Return the operations for all entries of remote hosts, and for nothing else."""
+    items = [item for item in resolve(cluster, site(), []) if isinstance(item, FdbEntry | Neighbour | Route)]
+    items = [item for item in items if item.ns == NS and item.dev is not None]
+    return Plan(tuple(Add(item) for item in sorted(items, key=lambda item: type(item).__name__)))
+
+
+def _in_empty(kernel: HostedKernel, alone: State, work: Callable[[], float]) -> float:
+    """Return how long, in milliseconds, some work takes in a new network without remote hosts."""
+    kernel.apply(diff(alone, frozenset()))
+    taken = work()
+    kernel.apply(diff(frozenset(), kernel.observe(kernel.namespaces())))
+    return taken
+
+
+def _from_the_cluster(kernel: HostedKernel, remotes: int) -> float:
+    cluster = large_cluster(remotes, IPv4Address(OWN.ip))
+    started = time.perf_counter()
+    desired = resolve(cluster, site(), [])
+    kernel.apply(diff(desired, kernel.observe(kernel.namespaces())))
+    return 1000 * (time.perf_counter() - started)
+
+
+def _apply(kernel: HostedKernel, plan: Plan) -> float:
+    started = time.perf_counter()
+    outcomes = kernel.apply(plan)
+    taken = 1000 * (time.perf_counter() - started)
+    if not all(outcome.done for outcome in outcomes):
+        raise ValueError("the kernel refused an entry")
+    return taken
+
+
+def _batches(host: SimulatedHost, plan: Plan, *, metric: bool) -> float:
+    """Let iproute2 make the same entries, from texts that are ready."""
+    texts: dict[str, list[str]] = {"ip": [], "bridge": []}
+    for op in plan:
+        program, _, _, *words = str(op).split()
+        if not metric and "metric" in words:
+            place = words.index("metric")
+            words = words[:place] + words[place + 2 :]
+        texts[program].append(" ".join(words))
+    started = time.perf_counter()
+    for program, lines in texts.items():
+        host.command([program, "-n", NS.rpartition("/")[2], "-batch", "-"], "\n".join(lines) + "\n")
+    return 1000 * (time.perf_counter() - started)

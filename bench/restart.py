@@ -1,0 +1,36 @@
+"""An agent that starts on a host where 20,000 remote hosts are in the kernel as they should be."""
+
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from bench.large_cluster import NETWORK
+from bench.lone_agent import lone_agent
+from bench.report import Report
+from tests.support.listening import Listening
+from tests.support.processes import eventually
+
+REMOTES = 20_000
+BUDGET = 0.5
+
+
+async def measure(report: Report) -> None:
+    remotes, runs = (200, 2) if report.quick else (REMOTES, 9)
+    with tempfile.TemporaryDirectory(prefix="overlay-bench-") as name, lone_agent(Path(name), remotes) as lone:
+        lone.start()
+        cached = lone.host.directory / "written/var/lib/overlayd/cluster.json"
+        eventually(cached.exists, "the cluster is cached")
+        step = report.step("restart", runs)
+        taken, told = [], 0
+        for _ in range(runs):
+            lone.host.stop_agent()
+            with closing(Listening(lone.host, NETWORK.name)) as listening:
+                before = len(lone.reports)
+                started = time.monotonic()
+                lone.start()
+                taken.append(lone.reports[before][0] - started)
+                told += len(listening.heard())
+            report.progress.advance(step)
+    report.bound(f"{remotes} remotes/from the start of the process to the report", "s", taken, BUDGET)
+    report.none("what the kernel tells of while it starts", "messages", told)
