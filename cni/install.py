@@ -75,9 +75,13 @@ def install_network(network: str, conf_dir: Path = CONF_DIR, cni_version: str = 
     return path
 
 
+CAPABILITIES = {"ips": True, "portMappings": True}
+"""What runtimes may ask for in `runtimeConfig` (the CNI conventions)."""
+
+
 def conflist(network: str, cni_version: str = CNI_VERSION) -> dict[str, object]:
     """Return the configuration list of a network (CNI SPEC, section "Network configuration format")."""
-    return {"cniVersion": cni_version, "name": network, "plugins": [{"type": PLUGIN}]}
+    return {"cniVersion": cni_version, "name": network, "plugins": [{"type": PLUGIN, "capabilities": CAPABILITIES}]}
 
 
 def remove(network: str | None = None, bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> None:

@@ -11,6 +11,7 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.port_claims import check_ports
 from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
@@ -49,7 +50,7 @@ class Attachments:
         Raises:
             NotFound: the network or the sandbox does not exist.
             InvalidValue: the sandbox is the agent's own, or cannot take this network beside those that it has.
-            AlreadyExists: the interface, or the address that was asked for, is taken.
+            AlreadyExists: the interface, or the address or the port that was asked for, is taken.
             InUse: the network is being deleted, or this host is to get nothing new.
             Exhausted: neither this host's blocks nor the network have an address left.
             KernelError: the kernel refused.
@@ -65,7 +66,7 @@ class Attachments:
             async with self._blocks.attaching(request.network) as network:
                 self._check_neighbours_in_sandbox(network, sandbox_id)
                 async with self._addressing.chosen(network, request, key) as endpoint:
-                    await self._bring_up(network, Attachment(endpoint, sandbox_id))
+                    await self._bring_up(network, Attachment(endpoint, sandbox_id, request.ports))
         self.changes.set()
         return self._result(network, endpoint, request)
 
@@ -127,11 +128,14 @@ class Attachments:
     async def _bring_up(self, network: Network, attachment: Attachment) -> None:
         await self._reconciler.ensure(network.name)
         async with self._turn.taken(), AsyncExitStack() as failure:
+            check_ports(network, attachment, self._records.attachments.values())
             failure.push_async_callback(self._undo, attachment)
             # The record comes first: whatever a crash leaves in the kernel then has an owner.
             self._records.put(attachment)
             plan = diff(self._items(network, attachment.endpoint), frozenset())
             _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
+            if attachment.ports:
+                await self._reconciler.redirect(network.name)
             failure.pop_all()
 
     async def _undo(self, attachment: Attachment) -> None:
@@ -141,6 +145,8 @@ class Attachments:
             owned = frozenset(item for item in self._items(network, attachment.endpoint) if ownership.owns(item))
             _raise_first(await self._turn.call(self._turn.kernel.apply, diff(frozenset(), owned)))
         self._records.remove(attachment.endpoint.key)
+        if attachment.ports:
+            await self._reconciler.redirect(attachment.endpoint.network)
 
     def _items(self, network: Network, endpoint: Endpoint) -> State:
         return resolve_endpoint(network, endpoint, self._reconciler.mtu)

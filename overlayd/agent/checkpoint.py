@@ -15,7 +15,8 @@ from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Revision
-from overlayd.wire import records
+from overlayd.model.port import PortMapping
+from overlayd.wire import ports, records
 from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Fields
 
@@ -29,11 +30,13 @@ CHECKPOINT_VERSION = 2
 class Attachment:
     """An endpoint of this host, and which namespace its sandbox's path meant at that time (device, inode).
 
-    A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go.
+    A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go. `ports` are
+    those of the host that lead to it.
     """
 
     endpoint: Endpoint
     sandbox_id: tuple[int, int]
+    ports: tuple[PortMapping, ...] = ()
 
 
 class AttachmentRecords:
@@ -52,7 +55,8 @@ class AttachmentRecords:
             fields = _read(path)
             endpoint = records.decode_endpoint(fields)
             sandbox = fields.object("sandbox_id")
-            self._attachments[endpoint.key] = Attachment(endpoint, (sandbox.number("device"), sandbox.number("inode")))
+            sandbox_id = (sandbox.number("device"), sandbox.number("inode"))
+            self._attachments[endpoint.key] = Attachment(endpoint, sandbox_id, ports.decode(fields, "ports"))
 
     @property
     def attachments(self) -> Mapping[EndpointKey, Attachment]:
@@ -77,6 +81,7 @@ class AttachmentRecords:
             "v": CHECKPOINT_VERSION,
             **records.encode(attachment.endpoint),
             "sandbox_id": {"device": device, "inode": inode},
+            "ports": ports.encode(attachment.ports),
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
         self._attachments[attachment.endpoint.key] = attachment

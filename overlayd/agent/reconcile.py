@@ -17,15 +17,16 @@ from overlayd.agent.problem import Problem
 from overlayd.agent.shortcomings import crowding, shortcomings
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, retain
-from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, State, network_namespace
+from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, NftTable, State, Sysctl, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, joined, resolve
-from overlayd.kernel.port import Outcome
+from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.port import Published
 
 _log = structlog.get_logger(__name__)
 
@@ -127,6 +128,17 @@ class Reconciler:
         problems = (*draft.problems, *_problems(self._refused.values(), self._places(cluster)))
         return self._keep(Status(cluster.revision, problems, in_sync))
 
+    async def redirect(self, network: NetworkName) -> None:
+        """Let the ports lead to this network's containers that the records say; raise what the kernel refused.
+
+        Whoever calls has the kernel's turn.
+        """
+        scope = frozenset({HOST, network_namespace(network)})
+        draft = await self._turn.call(self._draft, self._feed.cluster, scope, may_delete=self._feed.in_sync)
+        for outcome in await self._turn.call(self._turn.kernel.apply, draft.plan):
+            if outcome.error and isinstance(outcome.op.item, NftTable | Sysctl):
+                raise KernelError(outcome.error.errno, f"cannot publish ports: {outcome.error.detail}")
+
     async def plan(self) -> Plan:
         """Return what the next cycle would execute, and see to it that it comes soon."""
         async with self._turn.taken():
@@ -173,6 +185,8 @@ class Reconciler:
                 kernel.foreign_routes(),
                 kept_uplinks,
             )
+        if self._site:
+            self._site = replace(self._site, published=self._published(present))
         desired = self._resolve(cluster, self._site, present) if self._site else frozenset()
         problems += [
             Problem(
@@ -211,6 +225,15 @@ class Reconciler:
                 reason = f"its sandbox {endpoint.sandbox} is gone; it waits for a DEL"
                 problems.append(Problem(name, reason, endpoint.network))
         return present, problems
+
+    def _published(self, present: Iterable[Endpoint]) -> tuple[Published, ...]:
+        """Return the ports that lead to these endpoints."""
+        found = [
+            Published(endpoint.network, endpoint.addresses, mapping)
+            for endpoint in present
+            for mapping in self._records.attachments[endpoint.key].ports
+        ]
+        return tuple(sorted(found, key=lambda published: published.order))
 
     def _places(self, cluster: Cluster) -> dict[NamespaceRef, NetworkName | None]:
         """Return the network that each namespace is for; None for a sandbox that is in several."""

@@ -132,8 +132,11 @@ def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
     if (Namespace, item.ns) in gone:
         return True
     match item:
-        case Link() | NftTable() | Sysctl():
+        case Link() | NftTable():
             return False
+        case Sysctl(ns=ns, name=name):
+            devices = {key[2] for key in gone if key[:2] == (Link, ns)}
+            return any(name == ownership.loopback_sysctl(InterfaceName(str(device))) for device in devices)
         case BridgeEntry(bridge=bridge, dev=dev):
             return (Link, item.ns, dev) in gone or (Link, item.ns, bridge) in gone
         case _:

@@ -13,10 +13,16 @@ from overlayd.dataplane.uplink import disguise
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 from overlayd.model.network import Network, Uplink
+from overlayd.model.port import Published
 
 _WORDS = {Family.V4: "ip", Family.V6: "ip6"}
 _TYPES = {Family.V4: "ipv4_addr", Family.V6: "ipv6_addr"}
 _SETS = {Family.V4: "vteps", Family.V6: "vteps6"}
+
+
+_PROTOCOLS = {Family.V4: "ipv4", Family.V6: "ipv6"}
+_NOT_TO_LOOPBACK = "iifname @uplinks ip daddr 127.0.0.0/8 drop"
+"""A device by which answers to the loopback address come in must not let in anything else to it."""
 
 
 def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int) -> NftTable:
@@ -45,6 +51,7 @@ class Way:
     network: Network
     kind: Uplink
     device: InterfaceName
+    published: tuple[Published, ...] = ()
 
 
 def host_table(ways: Iterable[Way], others: Iterable[InterfaceName] = ()) -> NftTable:
@@ -65,6 +72,8 @@ def host_table(ways: Iterable[Way], others: Iterable[InterfaceName] = ()) -> Nft
         "iifname @closed counter name without_egress reject with icmpx admin-prohibited",
     ]
     arriving = ["ct direction original iifname @sealed counter name without_egress reject with icmpx admin-prohibited"]
+    ports = sorted(((way, each) for way in known for each in way.published), key=lambda pair: pair[1].order)
+    redirections = [rule for way, each in ports for rule in _redirections(way, each)]
     leaving = [rule for way in known for rule in _masquerades(way)]
     leaving.append("iifname @uplinks oifname != @uplinks masquerade")
     parts = [
@@ -75,21 +84,48 @@ def host_table(ways: Iterable[Way], others: Iterable[InterfaceName] = ()) -> Nft
         _name_set("sealed", sealed),
         chain("passing", "type filter hook forward priority filter; policy accept;", passing),
         chain("arriving", "type filter hook input priority filter; policy accept;", arriving),
+        chain("loopback", "type filter hook prerouting priority raw; policy accept;", [_NOT_TO_LOOPBACK]),
         chain("leaving", "type nat hook postrouting priority srcnat; policy accept;", leaving),
     ]
+    if redirections:
+        to_published = ["fib daddr type local jump published"]
+        parts.append(chain("published", "", redirections))
+        parts.append(chain("from_others", "type nat hook prerouting priority dstnat; policy accept;", to_published))
+        parts.append(chain("from_this_host", "type nat hook output priority -100; policy accept;", to_published))
     return table(HOST, NftFamily.INET, ownership.TABLE, parts)
 
 
+def _redirections(way: Way, published: Published) -> Iterator[str]:
+    """Yield the rules that lead from a port of the host to a container, or to the network that hides it."""
+    mapping = published.mapping
+    for address in published.addresses:
+        family = Family.of(address)
+        if mapping.is_of(family):
+            word = _WORDS[family]
+            one = mapping.one_address
+            at = f"{word} daddr {one}" if one else f"meta nfproto {_PROTOCOLS[family]}"
+            hidden = way.kind is Uplink.ISOLATED
+            target = disguise(way.network.vni, family) if hidden else address
+            port = mapping.host_port if hidden else mapping.container_port
+            yield f"{at} {mapping.transport} dport {mapping.host_port} dnat {word} to {_socket(target, port)}"
+
+
+def _socket(address: IpAddress, port: int) -> str:
+    return f"[{address}]:{port}" if Family.of(address) is Family.V6 else f"{address}:{port}"
+
+
 def _masquerades(way: Way) -> Iterator[str]:
-    """Yield the rules for what goes into a network of which the host is a member."""
+    """Yield the rules for what the host sends into a network."""
     if way.kind is Uplink.HOST:
         for family in sorted(way.network.families):
             ranges = _ranges(way.network, family)
             yield f'oifname "{way.device}" {_WORDS[family]} saddr != {ranges} masquerade'
-        yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
+    else:
+        yield f'oifname "{way.device}" ip saddr 127.0.0.0/8 masquerade'
+    yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
 
 
-def inner_table(network: Network, own: Iterable[IpAddress]) -> NftTable:
+def inner_table(network: Network, own: Iterable[IpAddress], published: Iterable[Published] = ()) -> NftTable:
     """Return the table in the namespace of an isolated network, in which its host has these addresses.
 
     All that leaves by the uplink hides behind one address, and what comes in (by a published port) behind an address of
@@ -109,7 +145,20 @@ def inner_table(network: Network, own: Iterable[IpAddress]) -> NftTable:
         chain("untracked", "type filter hook prerouting priority raw; policy accept;", untracked),
         chain("leaving", "type nat hook postrouting priority srcnat; policy accept;", leaving),
     ]
+    if arriving := [rule for each in published for rule in _inner_redirections(network, each)]:
+        parts.append(chain("arriving", "type nat hook prerouting priority dstnat; policy accept;", arriving))
     return table(network_namespace(network.name), NftFamily.INET, ownership.TABLE, parts)
+
+
+def _inner_redirections(network: Network, published: Published) -> Iterator[str]:
+    """Yield the rules that lead from the address that an isolated network hides behind to a container."""
+    mapping = published.mapping
+    for address in published.addresses:
+        family = Family.of(address)
+        if mapping.is_of(family):
+            word, target = _WORDS[family], _socket(address, mapping.container_port)
+            at = f'iifname "up0" {word} daddr {disguise(network.vni, family)}'
+            yield f"{at} {mapping.transport} dport {mapping.host_port} dnat {word} to {target}"
 
 
 def segment_table(network: Network, vtep: MacAddress) -> NftTable:
@@ -140,8 +189,8 @@ def table(ns: NamespaceRef, family: NftFamily, name: str, parts: Iterable[str]) 
 
 
 def chain(name: str, hook: str, rules: Iterable[str]) -> str:
-    """Return a chain at a hook."""
-    lines = "".join(f"\t{line}\n" for line in (hook, *rules))
+    """Return a chain at a hook, or without one to be jumped to."""
+    lines = "".join(f"\t{line}\n" for line in (hook, *rules) if line)
     return f"chain {name} {{\n{lines}}}"
 
 

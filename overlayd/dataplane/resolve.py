@@ -9,6 +9,7 @@ from types import MappingProxyType
 from overlayd.dataplane import firewall, ownership, uplink
 from overlayd.dataplane.items import (
     FLOOD,
+    HOST,
     Address,
     Bridge,
     BridgeEntry,
@@ -23,6 +24,7 @@ from overlayd.dataplane.items import (
     Neighbour,
     Route,
     State,
+    Sysctl,
     Veth,
     VethPeer,
     Vxlan,
@@ -35,6 +37,7 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host, Vtep
 from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Network, Topology, Uplink
+from overlayd.model.port import Published
 
 VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
 """Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
@@ -80,7 +83,8 @@ class Site:
     """What holds on this host alone: its id, the underlay's family and MTU in bytes, the VXLAN port, foreign routes.
 
     The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `kept_uplinks`
-    are the host's ends of uplinks of networks that the cluster does not know, and containers still use.
+    are the host's ends of uplinks of networks that the cluster does not know, and containers still use; `published` are
+    the host's ports that lead to its containers.
     """
 
     host: HostId
@@ -89,6 +93,7 @@ class Site:
     vxlan_port: int
     foreign_routes: frozenset[IpNetwork] = frozenset()
     kept_uplinks: frozenset[InterfaceName] = frozenset()
+    published: tuple[Published, ...] = ()
 
     @property
     def mtu(self) -> int:
@@ -139,7 +144,11 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         items.extend(_hosts_in_segment(network, blocks[network.name], cluster, site))
         items.extend(uplink.resolve_uplink(network, kind, mine, site.mtu))
         if kind is Uplink.ISOLATED:
-            items.append(firewall.inner_table(network, uplink.own_addresses(network, mine)))
+            own = uplink.own_addresses(network, mine)
+            items.append(firewall.inner_table(network, own, _published(network, site)))
+        if kind is not Uplink.NONE and _published(network, site):
+            # For those who ask at the host's loopback address, the answer comes by the uplink.
+            items.append(Sysctl(HOST, ownership.loopback_sysctl(uplink.host_device(network.vni)), "1"))
         if kind is not Uplink.NONE and network.topology is Topology.SWITCHED:
             items.append(firewall.segment_table(network, host.vtep.mac))
     items.extend(_host_tables(networks, kinds, cluster, site))
@@ -154,12 +163,16 @@ def _host_tables(
         vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
         yield firewall.vxlan_table((network.vni for network in networks), vteps, site.vxlan_port)
     ways = [
-        firewall.Way(network, kinds[network.name], uplink.host_device(network.vni))
+        firewall.Way(network, kinds[network.name], uplink.host_device(network.vni), _published(network, site))
         for network in networks
         if kinds[network.name] is not Uplink.NONE
     ]
     if ways or site.kept_uplinks:
         yield firewall.host_table(ways, site.kept_uplinks)
+
+
+def _published(network: Network, site: Site) -> tuple[Published, ...]:
+    return tuple(published for published in site.published if published.network == network.name)
 
 
 def _one_for_each_key(items: Iterable[Item]) -> State:

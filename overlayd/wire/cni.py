@@ -14,6 +14,8 @@ from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
 from overlayd.model.endpoint import check_addresses
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName
+from overlayd.model.port import PortMapping
+from overlayd.wire import ports
 from overlayd.wire.fields import Fields, Json, parse_address
 
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -71,7 +73,7 @@ class Request:
     """A validated request. `sandbox` is empty for a DEL without CNI_NETNS.
 
     `wanted`, one of each family at most, `reservation` and `mac` are what is asked for; `dns` is passed through;
-    `addresses` are those of `prevResult`.
+    `addresses` are those of `prevResult`, `ports` the ones of the host that are to lead to the container.
     """
 
     command: Command
@@ -85,6 +87,7 @@ class Request:
     mac: MacAddress | None = None
     dns: Json = None
     addresses: tuple[IpAddress, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,7 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
             mac=ids.mac_address(requested.text("MAC"), "CNI_ARGS.MAC") if requested.has("MAC") else None,
             dns=config.object("dns").value if config.has("dns") else None,
             addresses=_previous(config, command),
+            ports=_ports(wishes),
         )
     except InvalidValue as error:
         wrong_variable = (error.field or "").startswith("CNI_")
@@ -242,6 +246,11 @@ def _reservation(requested: Fields, config: Fields) -> ReservationName | None:
         if place and place.has(name):
             return ids.reservation_name(place.text(name), place.at(name))
     return None
+
+
+def _ports(config: Fields) -> tuple[PortMapping, ...]:
+    given = _inside(config, "runtimeConfig")
+    return ports.decode(given, "portMappings") if given else ()
 
 
 def _args(config: Fields, owner: str) -> Fields | None:

@@ -1,19 +1,33 @@
 """Uplinks on both kernels: made, found again, repaired, changed and removed, in the host's own namespace too."""
 
 from dataclasses import replace
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.items import HOST, Address, Bridge, Item, Link, NamespaceRef, Route, State, Veth, VethPeer
+from overlayd.dataplane.items import (
+    HOST,
+    Address,
+    Bridge,
+    Item,
+    Link,
+    NamespaceRef,
+    NftTable,
+    Route,
+    State,
+    Sysctl,
+    Veth,
+    VethPeer,
+)
 from overlayd.dataplane.plan import Add, Plan
 from overlayd.dataplane.resolve import host_end, resolve
 from overlayd.dataplane.uplink import host_device
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
+from overlayd.model.port import PortMapping, Published, Transport
 from tests.contract.kernels import UNDERLAY, World, enforce, observed
 from tests.support.clusters import HERE, dual, endpoint, site
 
@@ -31,8 +45,16 @@ def known(topology: Topology, kind: Uplink, *, egress: bool = True) -> Cluster:
     return made.changed(made.revision, [me, replace(made.networks[BLUE], uplink=kind, egress=egress)])
 
 
-def desired(topology: Topology, kind: Uplink, *, egress: bool = True, mtu: int = 1500) -> State:
-    return resolve(known(topology, kind, egress=egress), site(mtu), [LOCAL])
+PORTS = tuple(
+    Published(BLUE, LOCAL.addresses, PortMapping(transport, 8080, 80, address))
+    for transport in Transport
+    for address in (UNDERLAY.ip, ip_address("fd99::1"))
+)
+
+
+def desired(topology: Topology, kind: Uplink, *, egress: bool = True, mtu: int = 1500, ports: bool = True) -> State:
+    here = replace(site(mtu), published=PORTS if ports else ())
+    return resolve(known(topology, kind, egress=egress), here, [LOCAL])
 
 
 @each_topology
@@ -71,6 +93,16 @@ def test_an_uplink_changes_its_kind_and_goes_and_comes(world: World, topology: T
 
 def plan_links(plan: Plan) -> list[Link]:
     return [op.item for op in plan if isinstance(op.item, Link)]
+
+
+@each_kind
+def test_ports_come_and_go_in_tables_alone(world: World, kind: Uplink) -> None:
+    world.add_sandbox(LOCAL.sandbox)
+    enforce(world, desired(Topology.ROUTED, kind, ports=False))
+    for ports in (True, False):
+        plan = enforce(world, desired(Topology.ROUTED, kind, ports=ports))
+        assert {type(op.item) for op in plan} <= {NftTable, Sysctl}
+        assert plan
 
 
 @each_kind

@@ -357,6 +357,7 @@ class FakeKernel:
         ns, name = device
         space = self._spaces[ns]
         del space.links[name]
+        space.entries.pop(Sysctl(ns, ownership.loopback_sysctl(name), "").key, None)
         space.drop(DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route, name)
         for other in list(space.links.values()):
             if other.port and other.port.master == name:

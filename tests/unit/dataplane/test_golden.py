@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -14,6 +15,7 @@ from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
+from overlayd.model.port import PortMapping, Published, Transport
 from tests.support import clusters
 
 Golden = Callable[[str, str], None]
@@ -144,3 +146,12 @@ def test_egress_ends(golden: Golden) -> None:
     blue = replace(clusters.network(), uplink=Uplink.HOST)
     before, after = (ROUTED.changed(Revision(2), [replace(blue, egress=egress)]) for egress in (True, False))
     golden("egress-ends.txt", plan(desired(after), desired(before)))
+
+
+@pytest.mark.parametrize("kind", [Uplink.HOST, Uplink.ISOLATED])
+def test_port_published(kind: Uplink, golden: Golden) -> None:
+    blue = replace(clusters.network(), uplink=kind)
+    known = ROUTED.changed(Revision(2), [blue])
+    mapping = PortMapping(Transport.TCP, 8080, 80, IPv4Address("192.0.2.1"))
+    site = replace(clusters.site(), published=(Published(blue.name, WEB.addresses, mapping),))
+    golden(f"port-published-{kind}.txt", plan(resolve(known, site, [WEB]), desired(known, WEB)))

@@ -1,0 +1,47 @@
+"""The JSON form of published ports: that of the CNI capability `portMappings`, in requests and in our records."""
+
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
+from overlayd.model.port import PortMapping, Transport
+from overlayd.wire.fields import Fields, Json, parse_address
+
+MAPPINGS_MAX = 1024
+"""How many ports one attachment may publish."""
+
+
+def decode(fields: Fields, name: str) -> tuple[PortMapping, ...]:
+    """Read an array of mappings; those without a host port are no wish to publish anything. Raises `InvalidValue`."""
+    entries = fields.objects(name) if fields.has(name) else []
+    if len(entries) > MAPPINGS_MAX:
+        raise InvalidValue(f"{len(entries)} are more than {MAPPINGS_MAX}", field=fields.at(name))
+    found: list[PortMapping] = []
+    for entry in entries:
+        mapping = _decode(entry) if entry.has("hostPort") and entry.number("hostPort") else None
+        if mapping and mapping not in found:
+            if other := next((each for each in found if each.clashes(mapping)), None):
+                raise InvalidValue(f"{mapping} is given twice, also as {other}", field=entry.at("hostPort"))
+            found.append(mapping)
+    return tuple(found)
+
+
+def encode(mappings: tuple[PortMapping, ...]) -> list[Json]:
+    """Return the JSON array of mappings."""
+    return [
+        {
+            "protocol": mapping.transport.value,
+            "hostPort": mapping.host_port,
+            "containerPort": mapping.container_port,
+            "hostIP": str(mapping.host_address) if mapping.host_address else "",
+        }
+        for mapping in mappings
+    ]
+
+
+def _decode(entry: Fields) -> PortMapping:
+    name = entry.text("protocol").lower() if entry.has("protocol") else Transport.TCP.value
+    if name not in list(Transport):
+        raise InvalidValue(f"{quoted(name)} is not one of {', '.join(Transport)}", field=entry.at("protocol"))
+    where = entry.text("hostIP") if entry.has("hostIP") else ""
+    address = parse_address(where, entry.at("hostIP")) if where else None
+    host, container = entry.number("hostPort"), entry.number("containerPort")
+    return entry.build(lambda: PortMapping(Transport(name), host, container, address))
