@@ -71,6 +71,10 @@ class Addressing:
         finally:
             del self._busy[key]
 
+    def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
+        """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
+        return self._reservations.lost(endpoint)
+
     def freed(self, endpoint: Endpoint) -> None:
         """Let the addresses of an endpoint rest that is gone."""
         self._resting.add(endpoint.network, endpoint.addresses)

@@ -15,13 +15,13 @@ from overlayd.agent.port_claims import check_ports
 from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.items import Link, State, Veth
+from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, network_namespace
 from overlayd.dataplane.resolve import destinations, endpoint_address, gateway_of, resolve_endpoint
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
-from overlayd.model.network import Network
+from overlayd.model.network import Network, Topology
 from overlayd.wire.cni import Assigned, Request, Result
 
 
@@ -66,7 +66,8 @@ class Attachments:
             async with self._blocks.attaching(request.network) as network:
                 self._check_neighbours_in_sandbox(network, sandbox_id)
                 async with self._addressing.chosen(network, request, key) as endpoint:
-                    await self._bring_up(network, Attachment(endpoint, sandbox_id, request.ports))
+                    moves = bool(request.reservation or request.wanted)
+                    await self._bring_up(network, Attachment(endpoint, sandbox_id, request.ports), moves=moves)
         self.changes.set()
         return self._result(network, endpoint, request)
 
@@ -82,6 +83,9 @@ class Attachments:
                 return
             async with self._turn.taken():
                 await self._undo(attachment)
+            if self._addressing.lost(attachment.endpoint):
+                # The controllers forgot it long ago, so no news of its end will come.
+                self._reconciler.drift.suspect(frozenset({network_namespace(request.network)}))
             self._addressing.freed(attachment.endpoint)
         self.changes.set()
 
@@ -95,6 +99,10 @@ class Attachments:
             return (f"prevResult does not have the address {missing_address}",)
         if await self._turn.call(self._turn.kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
             return (f"{request.sandbox} is not the sandbox that was attached",)
+        if lost := self._addressing.lost(endpoint):
+            return tuple(
+                f"{address} is held by a reservation that the container lost" for address in sorted(lost, key=str)
+            )
         await self._reconciler.ensure(request.network)
         async with self._turn.taken():
             items = self._items(self._blocks.network(request.network), endpoint)
@@ -125,8 +133,12 @@ class Attachments:
             if other and any(overlap(pool.range, theirs.range) for pool in network.pools for theirs in other.pools):
                 raise InvalidValue(f"the container is in network {other.name}, whose range overlaps", field="name")
 
-    async def _bring_up(self, network: Network, attachment: Attachment) -> None:
+    async def _bring_up(self, network: Network, attachment: Attachment, *, moves: bool) -> None:
+        """Bring an attachment into force. `moves`: its addresses may have been another endpoint's until now."""
         await self._reconciler.ensure(network.name)
+        if moves:
+            # Whatever led to the addresses so far must be gone.
+            await self._reconciler.cycle()
         async with self._turn.taken(), AsyncExitStack() as failure:
             check_ports(network, attachment, self._records.attachments.values())
             failure.push_async_callback(self._undo, attachment)
@@ -136,6 +148,8 @@ class Attachments:
             _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
             if attachment.ports:
                 await self._reconciler.redirect(network.name)
+            if moves and network.topology is Topology.SWITCHED:
+                await self._announce(attachment.endpoint)
             failure.pop_all()
 
     async def _undo(self, attachment: Attachment) -> None:
@@ -149,7 +163,19 @@ class Attachments:
             await self._reconciler.redirect(attachment.endpoint.network)
 
     def _items(self, network: Network, endpoint: Endpoint) -> State:
-        return resolve_endpoint(network, endpoint, self._reconciler.mtu)
+        return resolve_endpoint(network, endpoint, self._reconciler.mtu, self._addressing.lost(endpoint))
+
+    async def _announce(self, endpoint: Endpoint) -> None:
+        """Tell a segment of addresses that others may know by the MAC of another endpoint.
+
+        A bridge lets no announcement out of a port that answers for those behind it (net/bridge/br_arp_nd_proxy.c), so
+        the tunnel gets one of its own.
+        """
+        for ns, dev in (
+            (NamespaceRef(endpoint.sandbox), endpoint.interface),
+            (network_namespace(endpoint.network), ownership.VXLAN),
+        ):
+            await self._turn.call(self._turn.kernel.announce, ns, dev, endpoint.mac, endpoint.addresses)
 
     def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
         return Result(

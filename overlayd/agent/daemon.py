@@ -80,11 +80,11 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)
-    reservations = HeldReservations(client, feed, records)
+    published = Publication(client, feed, records)
+    reservations = HeldReservations(client, feed, records, published)
     addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     cni = CniServer(attachments, settings.queue_dir)
-    published = Publication(client, feed, records)
     for path, answer in (
         (settings.cni_socket, cni.answer),
         (settings.control_socket, Control(reconciler, feed, published).answer),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
@@ -12,11 +12,12 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.publication import Publication
 from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName, ReservationName, Revision
-from overlayd.model.reservation import Holder, Reservation
+from overlayd.model.reservation import Holder, Reservation, ReservationKey, lost_addresses
 
 _log = structlog.get_logger(__name__)
 
@@ -27,12 +28,17 @@ FEED_DELAY = 10.0
 class HeldReservations:
     """The reservations that the feed says are held by this host's endpoints."""
 
-    def __init__(self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords) -> None:
+    def __init__(
+        self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords, published: Publication
+    ) -> None:
         self._client = client
+        self._published = published
         self._feed = feed
         self._records = records
         self._claiming: Counter[EndpointKey] = Counter()
         self._given_up = Changes()
+        self._collected_of: Mapping[ReservationKey, Reservation] = {}
+        self._collected: dict[NetworkName, Mapping[IpAddress, Reservation]] = {}
 
     def get(self, network: NetworkName, name: ReservationName) -> Reservation:
         """Return a reservation of a network in which this host takes part; raise `NotFound`."""
@@ -43,11 +49,20 @@ class HeldReservations:
 
     def at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
         """Return the reservation that holds an address, None when there is none."""
-        return self._feed.cluster.reservation_at(network, address)
+        return self._reserved(network).get(address)
 
     def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
-        return self._feed.cluster.lost_addresses(endpoint)
+        return lost_addresses(endpoint, self._reserved(endpoint.network))
+
+    def _reserved(self, network: NetworkName) -> Mapping[IpAddress, Reservation]:
+        """Return the reservations of a network by address, collected once for each state of the cluster."""
+        cluster = self._feed.cluster
+        if self._collected_of is not cluster.reservations:
+            self._collected_of, self._collected = cluster.reservations, {}
+        if network not in self._collected:
+            self._collected[network] = cluster.reserved(network)
+        return self._collected[network]
 
     @asynccontextmanager
     async def claimed(self, reservation: Reservation, key: EndpointKey) -> AsyncIterator[Reservation]:
@@ -64,11 +79,20 @@ class HeldReservations:
         self._claiming[key] += 1
         try:
             holder = Holder.of(key)
+            # A deletion of the endpoint's predecessor that comes after the claim would take the reservation along.
+            await self._settled(key)
             revision = await self._client.claim_reservation(reservation, holder)
             yield await self._brought(reservation, holder, revision)
         finally:
             self._claiming[key] -= 1
             self._given_up.set()
+
+    async def _settled(self, key: EndpointKey) -> None:
+        try:
+            async with asyncio.timeout(FEED_DELAY):
+                await self._published.settled(key)
+        except TimeoutError:
+            raise Unavailable(f"no controller was told in time that {key[2]} was detached before") from None
 
     async def _brought(self, reservation: Reservation, holder: Holder, revision: Revision) -> Reservation:
         seen = self._feed.changes.count

@@ -1,7 +1,7 @@
 """Telling the controllers about this host: its endpoints, and how far its kernel is."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import structlog
 
@@ -10,11 +10,10 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.holdings import Holdings
 from overlayd.agent.reconcile import Reconciler
+from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import OverlayError, Unavailable
-
-if TYPE_CHECKING:
-    from overlayd.model.endpoint import Endpoint, EndpointKey
 
 _log = structlog.get_logger(__name__)
 
@@ -34,17 +33,19 @@ class Publication:
         self._records = records
         self._published: dict[EndpointKey, Endpoint] = {}
         self._syncs = 0
+        self._told = Changes()
         self.problem: OverlayError | None = None
         """Why the controllers do not know all endpoints of this host, while that is so."""
 
     async def run(self, attachments: Changes) -> None:
         """Publish for ever."""
-        wake = Changes(attachments, self._feed.syncs)
+        wake = Changes(attachments, self._feed.changes, self._feed.syncs)
         backoff = Backoff()
         while True:
             seen = wake.count
             try:
                 await self._publish()
+                self._told.set()
                 self.problem = None
                 backoff.succeeded()
             except OverlayError as error:
@@ -55,10 +56,26 @@ class Publication:
                 continue
             await wake.wait(seen)
 
+    async def settled(self, key: EndpointKey) -> None:
+        """Return when the controllers know of no endpoint with this key that this host no longer has."""
+        gone = key not in self._records.attachments
+        while self._syncs != self._feed.syncs.count or (gone and key in self._published):
+            await self._told.wait(self._told.count)
+
+    def _endpoints(self) -> dict[EndpointKey, Endpoint]:
+        """Return what this host has, without the addresses that are another one's by now: they would be refused."""
+        holdings = Holdings(self._feed.cluster, self._client.host)
+        kept = ((endpoint, holdings.kept(endpoint)) for endpoint in self._records.endpoints)
+        return {
+            endpoint.key: endpoint if addresses == endpoint.addresses else replace(endpoint, addresses=addresses)
+            for endpoint, addresses in kept
+            if addresses
+        }
+
     async def _publish(self) -> None:
         if self._feed.syncs.count == 0:
             return
-        endpoints = {endpoint.key: endpoint for endpoint in self._records.endpoints}
+        endpoints = self._endpoints()
         if self._syncs != (syncs := self._feed.syncs.count):
             await self._client.replace_endpoints(endpoints.values())
             self._syncs = syncs

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 
+from overlayd.agent.holdings import Holdings
 from overlayd.agent.problem import Problem
 from overlayd.dataplane.items import Neighbour, State
 from overlayd.dataplane.resolve import IPV6_MTU_MIN, Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.ids import NetworkName
+from overlayd.model.ids import HostId, NetworkName
 
 _CROWDED = 0.8
 """The part of the kernel's limit from which on it is a problem: other programs have neighbours too."""
@@ -24,7 +25,7 @@ def shortcomings(
             message = f"IPv6 needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
             yield Problem(f"network {name}", message, name)
     yield from _hosts_out_of_reach(cluster, site, taking_part)
-    yield from _lost_addresses(cluster, endpoints)
+    yield from _lost_addresses(cluster, site.host, endpoints)
 
 
 def crowding(desired: State, limit: int | None) -> Iterator[Problem]:
@@ -53,10 +54,13 @@ def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[Networ
             yield Problem(f"host {remote.name}", message, network)
 
 
-def _lost_addresses(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+def _lost_addresses(cluster: Cluster, host: HostId, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:
+    holdings = Holdings(cluster, host)
     for endpoint in endpoints:
-        for address in sorted(cluster.lost_addresses(endpoint), key=Family.of):
-            reservation = cluster.reservation_at(endpoint.network, address)
+        for address in endpoint.addresses:
+            if address in holdings.kept(endpoint):
+                continue
+            reservation = cluster.reserved(endpoint.network).get(address)
             holder = reservation.holder if reservation else None
             where = f"container {holder.container_id} on host {holder.host} has it now" if holder else "nobody has it"
             name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from overlayd.dataplane import firewall, ownership, uplink
@@ -38,6 +38,7 @@ from overlayd.model.host import Host, Vtep
 from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
+from overlayd.model.reservation import Reservation, lost_addresses
 
 VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
 """Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
@@ -137,10 +138,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         mine = [block for block in blocks[network.name] if block.host == site.host]
         items.extend(_network(network, host, site, kind))
         items.extend(_remote_hosts(network, blocks[network.name], cluster, site))
-        for endpoint in local:
-            if endpoint.network == network.name:
-                items.extend(resolve_endpoint(network, endpoint, site.mtu))
-        items.extend(_remote_endpoints(network, cluster, site))
+        items.extend(_endpoints(network, local, cluster, site))
         items.extend(_hosts_in_segment(network, blocks[network.name], cluster, site))
         items.extend(uplink.resolve_uplink(network, kind, mine, site.mtu))
         if kind is Uplink.ISOLATED:
@@ -153,6 +151,27 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
             items.append(firewall.segment_table(network, host.vtep.mac))
     items.extend(_host_tables(networks, kinds, cluster, site))
     return _one_for_each_key(items)
+
+
+def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, site: Site) -> Iterator[Item]:
+    """Yield where the network's endpoints are, those of this host first.
+
+    What lost an address to another endpoint comes last, as the other one may have its MAC too.
+    """
+    reserved = cluster.reserved(network.name)
+    displaced = []
+    for endpoint in local:
+        if endpoint.network == network.name:
+            if lost := lost_addresses(endpoint, reserved):
+                displaced.append((endpoint, lost))
+            else:
+                yield from resolve_endpoint(network, endpoint, site.mtu)
+    if network.topology is Topology.ROUTED:
+        yield from _remote_reservations(network, reserved, cluster, site)
+    else:
+        yield from _remote_endpoints(network, cluster, site)
+    for endpoint, lost in displaced:
+        yield from resolve_endpoint(network, endpoint, site.mtu, lost)
 
 
 def _host_tables(
@@ -187,15 +206,36 @@ def _one_for_each_key(items: Iterable[Item]) -> State:
     return frozenset(found.values())
 
 
-def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> State:
-    """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes)."""
+def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Collection[IpAddress] = ()) -> State:
+    """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes).
+
+    Nothing leads to the addresses that it lost to another endpoint. One that has no other is cut off: on a segment it
+    would go on answering for them.
+    """
     routed = network.topology is Topology.ROUTED
-    return frozenset(
-        [
-            *_sandbox(endpoint, mtu),
-            *(_routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)),
-        ]
-    )
+    items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)
+    if lost:
+        items = _without(items, lost, cut_off=frozenset(lost).issuperset(endpoint.addresses))
+    return frozenset([*_sandbox(endpoint, mtu), *items])
+
+
+def _without(items: Iterable[Item], lost: Collection[IpAddress], *, cut_off: bool) -> Iterator[Item]:
+    for item in items:
+        if isinstance(item, Link):
+            yield replace(item, up=not cut_off)
+        elif not _leads_to(item, lost):
+            yield item
+
+
+def _leads_to(item: Item, addresses: Collection[IpAddress]) -> bool:
+    """Tell whether an item is there for the sake of one of these addresses."""
+    match item:
+        case Neighbour(address=address):
+            return address in addresses
+        case Route(dst=dst):
+            return dst.network_address in addresses and dst.prefixlen == dst.max_prefixlen
+        case _:
+            return False
 
 
 def _sandbox(endpoint: Endpoint, mtu: int) -> Iterator[Item]:
@@ -327,6 +367,17 @@ def _remote_part(ns: NamespaceRef, part: IpNetwork, vtep: Vtep) -> Iterator[Item
     yield Route(ns, part, ownership.VXLAN, next_hop, uplink.METRICS[family] + vtep.number)
 
 
+def _remote_reservations(
+    network: Network, reserved: Mapping[IpAddress, Reservation], cluster: Cluster, site: Site
+) -> Iterator[Item]:
+    """Yield the way to each reserved address that an endpoint of another host has, in a routed network."""
+    ns = network_namespace(network.name)
+    for address, reservation in reserved.items():
+        remote = cluster.hosts.get(reservation.holder.host) if reservation.holder else None
+        if remote and remote.id != site.host and _is_reachable(remote, site):
+            yield from _remote_part(ns, alone(address), remote.vtep)
+
+
 def _is_reachable(remote: Host, site: Site) -> bool:
     """Tell whether a host's tunnel end is of the family of this host's own: a tunnel has one family."""
     return Family.of(remote.address) is site.underlay
@@ -334,8 +385,6 @@ def _is_reachable(remote: Host, site: Site) -> bool:
 
 def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterator[Item]:
     """Yield where each endpoint of another host is, in a switched network."""
-    if network.topology is Topology.ROUTED:
-        return
     ns = network_namespace(network.name)
     for _, endpoint in sorted(cluster.endpoints.items()):
         remote = cluster.hosts.get(endpoint.host)

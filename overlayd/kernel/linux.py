@@ -7,7 +7,7 @@ from pathlib import Path
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State, Sysctl
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import decode, encode, encode_link, limits, nft, sysctls
+from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, sysctls
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
@@ -15,7 +15,7 @@ from overlayd.kernel.port import KernelError, Outcome, Underlay
 from overlayd.kernel.sockets import Sockets
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
-from overlayd.model.ids import InterfaceName
+from overlayd.model.ids import InterfaceName, MacAddress
 
 
 class LinuxKernel:
@@ -109,6 +109,10 @@ class LinuxKernel:
     def changed(self) -> frozenset[NamespaceRef]:
         """Return where somebody else may have changed what is ours, and `HOST` when the underlay may be another."""
         return self._sockets.monitor.changed()
+
+    def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
+        """Tell whoever is behind a device that these addresses are at this MAC now."""
+        announce.send(ns, dev, [announce.announcement(address, mac) for address in addresses])
 
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""

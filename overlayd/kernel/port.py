@@ -8,6 +8,7 @@ from overlayd.dataplane.items import NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import OverlayError
+from overlayd.model.ids import InterfaceName, MacAddress
 
 
 class KernelError(OverlayError):
@@ -79,6 +80,9 @@ class Kernel(Protocol):
         `HOST` is among them when the underlay may be another one, or something else in the host's own namespace. What
         `apply` did is no reason; still, a namespace may be named though nothing in it differs.
         """
+
+    def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
+        """Tell whoever is behind a device that these addresses are at this MAC now; raise `KernelError`."""
 
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""

@@ -10,7 +10,7 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Network
-from overlayd.model.reservation import Holder, Reservation, ReservationKey
+from overlayd.model.reservation import Reservation, ReservationKey
 
 UNKNOWN = Revision(0)
 """Before the first revision of any store."""
@@ -84,15 +84,14 @@ class Cluster:
             *self.reservations.values(),
         )
 
-    def reservation_at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
-        """Return the reservation of a network that holds an address."""
-        held = (each for each in self.reservations.values() if each.network == network)
-        return next((each for each in held if address in each.addresses), None)
-
-    def lost_addresses(self, endpoint: Endpoint) -> frozenset[IpAddress]:
-        """Return those addresses of an endpoint that reservations hold which the endpoint does not (any more)."""
-        found = ((address, self.reservation_at(endpoint.network, address)) for address in endpoint.addresses)
-        return frozenset(address for address, held in found if held and held.holder != Holder.of(endpoint.key))
+    def reserved(self, network: NetworkName) -> dict[IpAddress, Reservation]:
+        """Return the reservations of a network by the addresses that they hold."""
+        return {
+            address: reservation
+            for reservation in self.reservations.values()
+            if reservation.network == network
+            for address in reservation.addresses
+        }
 
     def blocks_of(self, network: NetworkName, host: HostId) -> tuple[Block, ...]:
         """Return the blocks of a network that one host owns, by address."""

@@ -1,10 +1,11 @@
 """An address that is held for a name, and goes with it from host to host."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
-from overlayd.model.endpoint import EndpointKey, check_addresses
+from overlayd.model.endpoint import Endpoint, EndpointKey, check_addresses
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 
 ReservationKey = tuple[NetworkName, ReservationName]
@@ -56,3 +57,9 @@ class Reservation:
     def key(self) -> ReservationKey:
         """What makes the reservation unique in the cluster."""
         return (self.network, self.name)
+
+
+def lost_addresses(endpoint: Endpoint, reserved: Mapping[IpAddress, Reservation]) -> frozenset[IpAddress]:
+    """Return those addresses of an endpoint that reservations of its network hold which it does not (any more)."""
+    found = ((address, reserved.get(address)) for address in endpoint.addresses)
+    return frozenset(address for address, held in found if held and held.holder != Holder.of(endpoint.key))

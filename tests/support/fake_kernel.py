@@ -35,7 +35,7 @@ from overlayd.kernel.dependants import Failures
 from overlayd.kernel.port import KernelError, Outcome, Underlay
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
-from overlayd.model.ids import InterfaceName
+from overlayd.model.ids import InterfaceName, MacAddress
 
 Entry = DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
 Device = tuple[NamespaceRef, InterfaceName]
@@ -92,6 +92,8 @@ class FakeKernel:
         self._crash_after: int | None = None
         self._suspect: set[NamespaceRef] = set()
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.announced: list[tuple[InterfaceName, MacAddress, IpAddress]] = []
+        """What those behind devices were told, in order."""
         self.executed = 0
         """Operations that were executed so far."""
 
@@ -164,6 +166,11 @@ class FakeKernel:
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)
+
+    def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
+        if not self._link(ns, dev).up:
+            raise _refusal(errno.ENETDOWN)
+        self.announced += [(dev, mac, address) for address in addresses]
 
     def underlay(self, address: IpAddress) -> Underlay:
         if address not in self._underlays:

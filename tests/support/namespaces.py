@@ -17,6 +17,7 @@ from overlayd.kernel import namespaces
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.kernel.port import Outcome, Underlay
 from overlayd.model.address import IpAddress, IpNetwork
+from overlayd.model.ids import InterfaceName, MacAddress
 
 UNDERLAY_DEVICE = "eth0"
 
@@ -88,6 +89,9 @@ class HostedKernel:
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         return self._host.run(self._kernel.apply, plan)
+
+    def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
+        self._host.run(self._kernel.announce, ns, dev, mac, addresses)
 
     def underlay(self, address: IpAddress) -> Underlay:
         return self._host.run(self._kernel.underlay, address)

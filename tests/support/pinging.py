@@ -2,6 +2,7 @@
 
 import re
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -9,14 +10,15 @@ from overlayd.model.address import IpAddress
 from tests.support.lab import Container
 from tests.support.processes import Process, eventually
 
-_ANSWER = re.compile(r"icmp_seq=(\d+)")
+_ANSWER = re.compile(r"icmp_seq=(\d+) (?:ttl|hlim)=")
+_TIME = re.compile(r"^\[(\d+\.\d+)\].*time=", re.MULTILINE)
 
 
 class Pinging:
     """Sends an echo request every millisecond from the beginning of the `with` block to its end."""
 
     def __init__(self, source: Container, destination: IpAddress, log: Path) -> None:
-        inside = ["nsenter", f"--net={source.sandbox}", "ping", "-n", "-i", "0.001", str(destination)]
+        inside = ["nsenter", f"--net={source.sandbox}", "ping", "-nD", "-i", "0.001", str(destination)]
         self._command = source.host.enter(inside)
         self._log = log
 
@@ -37,6 +39,11 @@ class Pinging:
         """Wait until so many more answers have come."""
         goal = len(self.answered) + count
         eventually(lambda: len(self.answered) >= goal, f"{count} more pings are answered")
+
+    def gap(self, since: float) -> float:
+        """Return the longest time in seconds without an answer from a point in time (of the epoch) on."""
+        answers = (float(time) for time in _TIME.findall(self._process.output))
+        return max(later - earlier for earlier, later in pairwise((since, *(time for time in answers if time > since))))
 
     @property
     def lost(self) -> set[int]:

@@ -1,5 +1,6 @@
 """Telling the controllers about this host's endpoints: all of them after an in-sync mark, then what changes."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.publication import BATCH, Publication
 from overlayd.model.ids import Revision
-from overlayd.wire.feed import InSync
+from overlayd.model.network import Topology
+from overlayd.wire.feed import Delta, InSync, Snapshot
 from overlayd.wire.fields import Json
 from tests.support import clusters
 from tests.unit.agent.loopback import (
@@ -172,3 +174,35 @@ async def test_many_changes_come_in_batches(host: Host) -> None:
     assert sorted(containers(batches[0].body, "puts") + containers(batches[1].body, "puts")) == sorted(
         attachment.endpoint.container_id for attachment in crowd
     )
+
+
+async def test_an_address_that_is_another_ones_by_now_is_not_published(host: Host) -> None:
+    """The controllers would refuse it, and with it all that comes in the same request."""
+    both = Attachment(clusters.endpoint(1, "both", "10.32.0.9,fd00:32::9"), (4, 4))
+    host.attach(WEB, both)
+    lost = (clusters.reservation("web", "10.32.0.2"), clusters.reservation("both", "fd00:32::9"))
+    async with controller() as server, publishing(server, host):
+        accepting(server)
+        stream = await server.feeds.get()
+        await stream.send(Snapshot(Revision(1), clusters.dual(Topology.ROUTED).records), InSync(Revision(1)))
+        body = (await request_to(server, "PUT", ENDPOINTS)).body
+        assert containers(body, "endpoints") == ["both", "web"]
+        await stream.send(Delta(Revision(2), lost, ()))
+        body = (await request_to(server, "POST", ENDPOINTS)).body
+        assert (containers(body, "deletes"), containers(body, "puts")) == (["web"], ["both"])
+        assert "fd00:32::9" not in json.dumps(body)
+
+
+async def test_a_key_is_settled_when_its_deletion_was_told(host: Host) -> None:
+    host.attach(WEB)
+    async with controller() as server, following(server) as feed, client_of(server) as client:
+        accepting(server)
+        publication = Publication(client, feed, host.records)
+        async with running(publication.run(host.attachments)):
+            await declare_in_sync(server)
+            await request_to(server, "PUT", ENDPOINTS)
+            await publication.settled(WEB.endpoint.key)
+            host.detach(WEB)
+            await publication.settled(WEB.endpoint.key)
+            requests = [server.requests.get_nowait() for _ in range(server.requests.qsize())]
+            assert [containers(each.body, "deletes") for each in requests if each.method == "POST"] == [["web"]]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+from overlayd.agent.holdings import Holdings
 from overlayd.agent.shortcomings import crowding, shortcomings
 from overlayd.dataplane.items import Neighbour
 from overlayd.dataplane.resolve import resolve
@@ -57,7 +58,7 @@ def test_a_reservation_of_another_network_takes_nothing() -> None:
 def test_an_address_beside_a_lost_one_is_kept() -> None:
     both = replace(WEB, addresses=(IPv4Address("10.32.0.2"), *clusters.endpoint(1, "web", "fd00:32::2").addresses))
     known = clusters.dual(Topology.ROUTED).changed(Revision(2), [clusters.reservation("db", "fd00:32::2", ELSEWHERE)])
-    assert {Family.of(address) for address in known.lost_addresses(both)} == {Family.V6}
+    assert {Family.of(address) for address in Holdings(known, clusters.HERE).kept(both)} == {Family.V4}
 
 
 def test_a_kernel_that_may_soon_refuse_neighbours_is_a_problem() -> None:

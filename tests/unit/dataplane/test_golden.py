@@ -47,6 +47,13 @@ def test_dual_stack(topology: Topology, golden: Golden) -> None:
     golden(f"dual-stack-{topology}.txt", plan(desired(known, local)))
 
 
+@BOTH
+def test_reservation_moves_away(known: Cluster, golden: Golden) -> None:
+    here, there = (clusters.reservation("db", "10.32.0.2", each) for each in (WEB, replace(WEB, host=DATABASE.host)))
+    before, after = (known.changed(Revision(2), [held]) for held in (here, there))
+    golden(name_of(known, "reservation-moves-away"), plan(desired(after, WEB), desired(before, WEB)))
+
+
 @pytest.mark.parametrize("topology", Topology)
 def test_underlay_over_ipv6(topology: Topology, golden: Golden) -> None:
     moved = [clusters.host(number, f"2001:db8::{number}") for number in (1, 2, 3)]

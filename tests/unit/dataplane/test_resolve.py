@@ -1,7 +1,7 @@
 """What a host's kernel should hold: in which networks it takes part, and who is reachable in them."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -14,13 +14,16 @@ from overlayd.dataplane.items import (
     Link,
     Namespace,
     Neighbour,
+    NftTable,
     Route,
+    State,
     network_namespace,
 )
 from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, resolve
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey
+from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import MacAddress, NetworkName, Revision
 from overlayd.model.network import NetworkState, Topology
 from tests.support import clusters
@@ -156,6 +159,79 @@ def test_bridge_ports_neither_learn_nor_flood(topology: Topology) -> None:
     assert len(ports) == (2 if topology is Topology.SWITCHED else 0)
     assert not any(port.learning or port.unicast_flood for port in ports.values())
     assert len({link.mac for link in links if link.port}) == len(ports)
+
+
+def test_a_reserved_address_is_routed_to_its_holders_host_wherever_the_blocks_are() -> None:
+    known = clusters.dual(Topology.ROUTED)
+    held = clusters.reservation("db", "10.32.9.9,fd00:32:0:9::9", DATABASE)
+    free = clusters.reservation("web", "10.32.9.8")
+    added = resolve(known.changed(Revision(2), [held, free]), SITE, []) - resolve(known, SITE, [])
+    ns, vx0 = network_namespace(NetworkName("blue")), ids.interface_name("vx0")
+    assert added == {
+        Route(ns, IPv4Network("10.32.9.9/32"), vx0, IPv4Address("169.254.2.2"), 2),
+        Route(ns, IPv6Network("fd00:32:0:9::9/128"), vx0, IPv6Address("fe80::6f76:2"), 1024 + 2),
+    }
+
+
+@BOTH
+def test_a_reservation_that_an_endpoint_of_this_host_holds_changes_nothing(topology: Topology) -> None:
+    known = clusters.dual(topology)
+    held = known.changed(Revision(2), [clusters.reservation("db", "10.32.0.2", WEB)])
+    assert resolve(held, SITE, [WEB]) == resolve(known, SITE, [WEB])
+
+
+@BOTH
+@pytest.mark.parametrize("holder", [DATABASE, None])
+def test_an_endpoint_that_lost_its_only_address_is_cut_off_and_nothing_leads_to_it(
+    topology: Topology, holder: Endpoint | None
+) -> None:
+    known = clusters.dual(topology).changed(Revision(2), [clusters.reservation("db", "10.32.0.2", holder)])
+    state = resolve(known, SITE, [WEB])
+    (link,) = (item for item in state if isinstance(item, Link) and item.name == host_end(WEB.key))
+    assert not link.up
+    ours = [item for item in state if item.ns == link.ns]
+    assert not [item for item in ours if isinstance(item, Neighbour) and item.address == WEB.addresses[0]]
+    assert not [item for item in ours if isinstance(item, Route) and item.dev == link.name]
+
+
+@BOTH
+def test_an_endpoint_that_lost_one_of_two_addresses_keeps_the_other(topology: Topology) -> None:
+    both = clusters.endpoint(1, "web", "10.32.0.2,fd00:32::2")
+    known = clusters.dual(topology)
+    lost = known.changed(Revision(2), [clusters.reservation("db", "fd00:32::2")])
+    alone = replace(both, addresses=both.addresses[:1])
+    ns = network_namespace(NetworkName("blue"))
+    with_one, with_alone = (
+        {item for item in resolve(cluster, SITE, [endpoint]) if item.ns == ns}
+        for cluster, endpoint in ((lost, both), (known, alone))
+    )
+    assert with_one == with_alone
+
+
+def test_whoever_took_an_address_over_has_its_mac_too() -> None:
+    here = clusters.endpoint(1, "old", "10.32.0.9")
+    there = clusters.endpoint(2, "new", "10.32.0.9")
+    moved: list[Record] = [clusters.reservation("db", "10.32.0.9", there), there]
+    state = resolve(clusters.example(Topology.SWITCHED).changed(Revision(2), moved), SITE, [here])
+    (port,) = (item for item in state if isinstance(item, BridgeEntry) and item.mac == here.mac)
+    assert port.dev == "vx0"
+
+
+@BOTH
+def test_a_host_over_the_other_underlay_family_is_left_out(topology: Topology) -> None:
+    known = clusters.dual(topology, DATABASE)
+    gone = without(known, *(RecordKey.of(record) for record in known.records if is_of_host_2(record)))
+    moved = known.changed(Revision(2), [clusters.host(2, "2001:db8::2")])
+    assert without_table(resolve(moved, SITE, [])) == without_table(resolve(gone, SITE, []))
+
+
+def is_of_host_2(record: Record) -> bool:
+    return getattr(record, "host", getattr(record, "id", None)) == "host-2"
+
+
+def without_table(state: State) -> State:
+    """Leave out the host's table of VTEPs, which are all that are known."""
+    return frozenset(item for item in state if not isinstance(item, NftTable))
 
 
 def test_two_endpoints_that_claim_one_mac_or_address_make_one_item_each() -> None:
