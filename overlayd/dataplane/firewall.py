@@ -12,7 +12,7 @@ from overlayd.dataplane.items import HOST, NamespaceRef, NftFamily, NftTable, ne
 from overlayd.dataplane.uplink import disguise
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
-from overlayd.model.network import Network, Uplink
+from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
 
 _WORDS = {Family.V4: "ip", Family.V6: "ip6"}
@@ -125,8 +125,32 @@ def _masquerades(way: Way) -> Iterator[str]:
     yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
 
 
-def inner_table(network: Network, own: Iterable[IpAddress], published: Iterable[Published] = ()) -> NftTable:
-    """Return the table in the namespace of an isolated network, in which its host has these addresses.
+def inner_table(
+    network: Network, kind: Uplink, own: Iterable[IpAddress], published: Iterable[Published] = ()
+) -> NftTable | None:
+    """Return the table in a network's namespace, in which its host has these addresses; None when it needs none."""
+    parts = []
+    if network.topology is Topology.ROUTED and Family.V6 in network.families:
+        parts += _against_forgery()
+    if kind is Uplink.ISOLATED:
+        parts += _behind_one_address(network, own, published)
+    return table(network_namespace(network.name), NftFamily.INET, ownership.TABLE, parts) if parts else None
+
+
+def _against_forgery() -> list[str]:
+    """Return what keeps out IPv6 packets from an address to which there is no route back where they come from.
+
+    For IPv4 that is what strict reverse-path filtering does (ip-sysctl, rp_filter 1), which IPv6 does not have.
+    """
+    rules = ["meta nfproto ipv6 iif != lo fib saddr . iif oif missing counter name forged_sources drop"]
+    return [
+        "counter forged_sources { }",
+        chain("sources", "type filter hook prerouting priority raw - 1; policy accept;", rules),
+    ]
+
+
+def _behind_one_address(network: Network, own: Iterable[IpAddress], published: Iterable[Published]) -> list[str]:
+    """Return what hides an isolated network.
 
     All that leaves by the uplink hides behind one address, and what comes in (by a published port) behind an address of
     the network, so that the answer comes back. Containers among each other are not tracked.
@@ -147,7 +171,7 @@ def inner_table(network: Network, own: Iterable[IpAddress], published: Iterable[
     ]
     if arriving := [rule for each in published for rule in _inner_redirections(network, each)]:
         parts.append(chain("arriving", "type nat hook prerouting priority dstnat; policy accept;", arriving))
-    return table(network_namespace(network.name), NftFamily.INET, ownership.TABLE, parts)
+    return parts
 
 
 def _inner_redirections(network: Network, published: Published) -> Iterator[str]:

@@ -141,9 +141,9 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         items.extend(_endpoints(network, local, cluster, site))
         items.extend(_hosts_in_segment(network, blocks[network.name], cluster, site))
         items.extend(uplink.resolve_uplink(network, kind, mine, site.mtu))
-        if kind is Uplink.ISOLATED:
-            own = uplink.own_addresses(network, mine)
-            items.append(firewall.inner_table(network, own, _published(network, site)))
+        own = uplink.own_addresses(network, mine)
+        if inner := firewall.inner_table(network, kind, own, _published(network, site)):
+            items.append(inner)
         if kind is not Uplink.NONE and _published(network, site):
             # For those who ask at the host's loopback address, the answer comes by the uplink.
             items.append(Sysctl(HOST, ownership.loopback_sysctl(uplink.host_device(network.vni)), "1"))
