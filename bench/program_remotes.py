@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from bench.large_cluster import NETWORK, large_cluster, site
 from bench.report import Report
+from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import FdbEntry, Neighbour, Route, State, network_namespace
 from overlayd.dataplane.plan import Add, Plan
@@ -49,7 +50,7 @@ def _measure(report: Report, remotes: int, runs: int) -> None:
 def _entries(cluster: Cluster) -> Plan:
     """Return the operations for all entries of remote hosts, and for nothing else."""
     items = [item for item in resolve(cluster, site(), []) if isinstance(item, FdbEntry | Neighbour | Route)]
-    items = [item for item in items if item.ns == NS and item.dev is not None]
+    items = [item for item in items if item.ns == NS and item.dev == ownership.VXLAN]
     return Plan(tuple(Add(item) for item in sorted(items, key=lambda item: type(item).__name__)))
 
 

@@ -1,10 +1,19 @@
 """Executing a plan: consecutive operations on entries of one namespace are one batch, and so are deletions of links."""
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from overlayd.dataplane.items import BridgeEntry, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, Sysctl
+from overlayd.dataplane.items import (
+    BridgeEntry,
+    DeviceSysctls,
+    Item,
+    Link,
+    Namespace,
+    NamespaceRef,
+    NftTable,
+    Sysctl,
+)
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
 from overlayd.kernel import entries, namespaces, sysctls
 from overlayd.kernel.dependants import Failures
@@ -36,9 +45,16 @@ class Application:
         """Execute the operations in order and return their outcomes."""
         outcomes: list[Outcome] = []
         for execute, ns, ops in _batches(plan):
-            outcomes += self._execute(execute, ns, ops)
+            outcomes += self._execute(execute, ns, ops) if self._failures else self._execute_all(execute, ns, ops)
         self._sockets.leave_sandbox()
         return tuple(outcomes)
+
+    def _execute_all(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> Iterable[Outcome]:
+        """Return the outcomes of operations, as long as nothing has failed that could be needed."""
+        errors = self._errors(execute, ns, ops)
+        if not errors:
+            return map(Outcome, ops)
+        return [self._judged(op, errors.get(position)) for position, op in enumerate(ops)]
 
     def _execute(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> Iterator[Outcome]:
         """Yield the outcomes of operations of which none needs another."""
@@ -149,19 +165,17 @@ def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]
 
 
 def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
-    match op.item:
-        case Namespace(ns=ns):
-            return (Application.namespace, ns)
-        case Link(ns=ns):
-            return (Application.link_deletions if isinstance(op, Delete) else Application.link, ns)
-        case NftTable(ns=ns):
-            return (Application.table, ns)
-        case DeviceSysctls(ns=ns):
-            return (Application.device_sysctls, ns)
-        case Sysctl(ns=ns):
-            return (Application.sysctl, ns)
-        case entry:
-            return (Application.entries, entry.ns)
+    kind = type(op.item)
+    if kind is Link and isinstance(op, Delete):
+        return Application.link_deletions, op.item.ns
+    return _EXECUTORS.get(kind, Application.entries), op.item.ns
 
 
+_EXECUTORS: dict[type[Item], _Execute] = {
+    Namespace: Application.namespace,
+    Link: Application.link,
+    NftTable: Application.table,
+    DeviceSysctls: Application.device_sysctls,
+    Sysctl: Application.sysctl,
+}
 _BATCHED = {Application.entries, Application.link_deletions}

@@ -5,7 +5,7 @@ no news: the echo of what the agent did, a carrier that comes and goes.
 """
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import BridgeEntry, FdbEntry, Item, Link, Namespace, NamespaceRef
@@ -29,8 +29,9 @@ class Beliefs:
     """About the links and forwarding entries of one namespace, and its sysctls."""
 
     def __init__(self, ns: NamespaceRef) -> None:
-        self.sysctls: frozenset[tuple[str, str]] | None = None
+        self._sysctls: frozenset[tuple[str, str]] | None = None
         self._ns = ns
+        self._seen: Iterable[Item] = ()
         self._names: dict[int, InterfaceName] = {}
         self._links: dict[InterfaceName, Link] = {}
         self._forwarding: dict[MacAddress, tuple[FdbEntry | BridgeEntry, ...]] = {}
@@ -40,11 +41,23 @@ class Beliefs:
         self._names = dict(names)
         self._links = {}
         self._forwarding = {}
-        for item in items:
+        self._seen = items
+
+    @property
+    def sysctls(self) -> frozenset[tuple[str, str]] | None:
+        """The sysctls that differ from the defaults; None before anything was seen or done."""
+        self._learn()
+        return self._sysctls
+
+    def _learn(self) -> None:
+        """Sort what was seen, now that something is to be compared with it."""
+        for item in self._seen:
             self._add(item)
+        self._seen = ()
 
     def did(self, ops: Iterable[Op]) -> None:
         """Take in operations that were executed in this namespace."""
+        self._learn()
         gone = set()
         for op in ops:
             match op, op.item:
@@ -60,8 +73,11 @@ class Beliefs:
         if gone:
             self._forget(gone)
 
-    def is_news(self, notifications: Iterable[Notification]) -> bool:
+    def is_news(self, notifications: Sequence[Notification]) -> bool:
         """Tell whether these leave something otherwise than this agent knows it. Of each thing the last one counts."""
+        if not notifications:
+            return False
+        self._learn()
         latest: dict[object, Notification] = {}
         for one in notifications:
             kind, payload = one
@@ -79,7 +95,7 @@ class Beliefs:
     def _add(self, item: Item) -> None:
         match item:
             case Namespace(sysctls=values):
-                self.sysctls = values
+                self._sysctls = values
             case Link(name=name):
                 self._links[name] = item
             case FdbEntry() | BridgeEntry():

@@ -21,6 +21,10 @@ class Failures:
         self._devices: set[Device] = set()
         self._incomplete: set[Device] = set()
 
+    def __bool__(self) -> bool:
+        """Tell whether anything failed so far that something else may need."""
+        return bool(self._namespaces or self._devices or self._incomplete)
+
     def record(self, op: Op) -> None:
         """Remember that an operation was refused or skipped. A deletion that failed keeps nothing from being made."""
         item = op.item
@@ -49,7 +53,7 @@ class Failures:
 
     def forbid(self, op: Op) -> bool:
         """Tell whether an operation needs something that failed."""
-        if isinstance(op, Delete) or not (self._namespaces or self._devices or self._incomplete):
+        if isinstance(op, Delete) or not self:
             return False
         if op.item.ns in self._namespaces or not self._devices.isdisjoint(_needed(op)):
             return True

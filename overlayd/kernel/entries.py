@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from overlayd.dataplane.items import Neighbour
 from overlayd.dataplane.plan import Add, Change, Delete, Op
-from overlayd.kernel import decode, encode
+from overlayd.kernel import decode, encode, templates
 from overlayd.kernel.encode import Indexes, Verb
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError
@@ -16,8 +16,20 @@ _VERBS = {Add: Verb.ADD, Change: Verb.REPLACE, Delete: Verb.DELETE}
 def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[int, KernelError]:
     """Send operations of one namespace as one batch; return the errors by the position of their operation."""
     errors: dict[int, KernelError] = {}
-    messages: list[bytes] = []
-    positions: list[int] = []
+    positions: Sequence[int] = range(len(ops))
+    try:
+        messages = templates.entries(((_VERBS[type(op)], op.item) for op in ops), indexes)
+    except KernelError:
+        messages, positions, errors = _encoded(indexes, ops)
+    for number, refusal in netlink.batch(messages).items():
+        if not _taken_over(netlink, indexes, ops[positions[number]], refusal):
+            errors[positions[number]] = refusal
+    return errors
+
+
+def _encoded(indexes: Indexes, ops: Sequence[Op]) -> tuple[list[bytes], Sequence[int], dict[int, KernelError]]:
+    """Return the messages that can be encoded, their positions, and what is wrong with the others."""
+    messages, positions, errors = [], [], {}
     for position, op in enumerate(ops):
         try:
             messages.append(encode.entry(_VERBS[type(op)], op.item, indexes))
@@ -25,10 +37,7 @@ def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[in
             errors[position] = error
         else:
             positions.append(position)
-    for number, refusal in netlink.batch(messages).items():
-        if not _taken_over(netlink, indexes, ops[positions[number]], refusal):
-            errors[positions[number]] = refusal
-    return errors
+    return messages, positions, errors
 
 
 def _taken_over(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> bool:

@@ -99,7 +99,7 @@ class LinuxKernel:
         """Execute the operations in order; return one outcome for each."""
         self._sockets.discard_stale()
         outcomes = Application(self._sockets, self._tables).run(plan)
-        self._sockets.monitor.did(outcome.op for outcome in outcomes if outcome.done)
+        self._sockets.monitor.did(outcomes)
         return outcomes
 
     def fileno(self) -> int:

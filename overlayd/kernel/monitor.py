@@ -7,20 +7,19 @@ is observed is in what is observed, and is thrown away then.
 import os
 import select
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
 from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, Item, NamespaceRef, NftTable
-from overlayd.dataplane.plan import Op
 from overlayd.kernel import decode, inotify, socket_filter, sysctls
 from overlayd.kernel.beliefs import Beliefs
 from overlayd.kernel.host_watch import HostWatch
 from overlayd.kernel.inotify import LOST, Inotify
 from overlayd.kernel.namespaces import descriptor, identity
 from overlayd.kernel.notifications import Notifications
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, Outcome
 from overlayd.kernel.rtnetlink import RTM_NEWNETCONF
 from overlayd.kernel.table_watch import TableWatch
 
@@ -73,6 +72,7 @@ class Monitor:
         self._directory = self._inotify.watch(_DIRECTORY, _NAMES_CHANGE)
         self._watched: dict[NamespaceRef, _Watched] = {}
         self._beliefs: dict[NamespaceRef, Beliefs] = {}
+        self._outcomes: list[Sequence[Outcome]] = []
         self._places: dict[int, NamespaceRef] = {}
         """Namespaces by the inotify watches on their sysctls."""
         self.enter(HOST, port)
@@ -106,6 +106,7 @@ class Monitor:
 
     def settle(self, ns: NamespaceRef) -> None:
         """Throw away what is queued of a namespace, which is about to be observed."""
+        self._catch_up()
         watched = self._watched[ns]
         watched.tables.settle()
         for sock in watched.sockets:
@@ -119,8 +120,14 @@ class Monitor:
         if ns in self._beliefs:
             self._beliefs[ns].saw(items, {device.index: device.name for device in devices})
 
-    def did(self, ops: Iterable[Op]) -> None:
-        """Take in what was done."""
+    def did(self, outcomes: Sequence[Outcome]) -> None:
+        """Take in what was done. It is thought about later: whoever waits for it to be done need not wait for that."""
+        self._outcomes.append(outcomes)
+
+    def _catch_up(self) -> None:
+        """Think about what was done."""
+        ops = [outcome.op for outcomes in self._outcomes for outcome in outcomes if outcome.done]
+        self._outcomes.clear()
         for ns, run in groupby(ops, lambda op: op.item.ns):
             done = list(run)
             if ns in self._beliefs:
@@ -131,6 +138,7 @@ class Monitor:
 
     def changed(self) -> frozenset[NamespaceRef]:
         """Return the namespaces, `HOST` among them, that may not be as this agent last saw or left them."""
+        self._catch_up()
         found, sysctls_touched = self._file_news()
         for ns in self._watched:
             told, touched = self._told(ns)

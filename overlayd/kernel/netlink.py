@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -156,13 +157,9 @@ class Netlink:
     def _chunk(self, start: int, messages: Sequence[bytes], errors: dict[int, KernelError]) -> None:
         first = self._next_sequence(len(messages) + 1)
         data = bytearray().join((*messages, _BARRIER))
-        offset = _SEQUENCE_OFFSET
-        pack_into = _SEQUENCE.pack_into
-        for sequence, message in enumerate(messages, first):
-            pack_into(data, offset, sequence)
-            offset += len(message)
+        _number(data, messages, first)
         barrier = first + len(messages)
-        pack_into(data, offset, barrier)
+        _SEQUENCE.pack_into(data, len(data) - len(_BARRIER) + _SEQUENCE_OFFSET, barrier)
         self._transport.send(data)
         try:
             self._answers(first, barrier, start, errors)
@@ -212,6 +209,20 @@ class Netlink:
             messages.append((kind, flags, sequence, data[offset + HEADER.size : offset + length]))
             offset += (length + 3) & ~3
         return messages
+
+
+def _number(data: bytearray, messages: Sequence[bytes], first: int) -> None:
+    """Write sequence numbers from `first` on into the messages, of which `data` begins with the concatenation."""
+    lengths = set(map(len, messages))
+    if len(lengths) == 1:
+        words, step = memoryview(data).cast("I"), lengths.pop() // _SEQUENCE.size
+        place = _SEQUENCE_OFFSET // _SEQUENCE.size
+        words[place : place + step * len(messages) : step] = memoryview(array("I", range(first, first + len(messages))))
+        return
+    offset = _SEQUENCE_OFFSET
+    for sequence, message in enumerate(messages, first):
+        _SEQUENCE.pack_into(data, offset, sequence)
+        offset += len(message)
 
 
 def _raise_failure(payload: bytes, flags: int) -> None:
