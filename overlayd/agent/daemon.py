@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import time
 from collections.abc import Coroutine
@@ -35,6 +36,9 @@ _log = structlog.get_logger(__name__)
 CACHE_INTERVAL = 1.0
 """Seconds between two writes of the cluster cache."""
 
+REVISION_INTERVAL = 60.0
+"""Seconds between two writes of a cluster in which only the revision has changed."""
+
 Actors = dict[str, Coroutine[None, None, None]]
 
 
@@ -47,6 +51,8 @@ async def run(settings: Settings) -> None:
         OSError: a directory cannot be used.
         ExceptionGroup: something unexpected happened; the process ends, and whoever supervises it starts it again.
     """
+    # A cluster is tens of thousands of objects that stay: looking through them all the time takes longer than the work.
+    gc.set_threshold(50_000, 20, 20)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -109,11 +115,15 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
 
 
 async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:
-    """Save what the feed brings, at most once in `CACHE_INTERVAL`, and never what a cached start began with."""
-    seen = 0
+    """Save what the feed brings, at most once in `CACHE_INTERVAL`, and never what a cached start began with.
+
+    A revision that changes nothing here is worth less than the work: a feed can resume from an earlier one.
+    """
+    seen, saved, until = 0, feed.cluster, time.monotonic() + REVISION_INTERVAL
     while True:
         seen = await feed.changes.wait(seen)
-        if feed.in_sync:
+        if feed.in_sync and (time.monotonic() > until or not feed.cluster.has_records_of(saved)):
+            saved, until = feed.cluster, time.monotonic() + REVISION_INTERVAL
             try:
                 await asyncio.to_thread(cache.save, feed.cluster, feed.version)
             except OSError as error:

@@ -1,6 +1,7 @@
 """The reconcile cycle: resolve → observe → diff → plan → apply."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.port import Published
 
 _log = structlog.get_logger(__name__)
+
+_FIRST_WORD = 0.5
+"""Seconds that an agent waits for a controller before it works on what it knew."""
 
 Scope = frozenset[NamespaceRef] | None
 """The namespaces to look at; None: all of them."""
@@ -84,6 +88,7 @@ class Reconciler:
         self._site: Site | None = None
         self._ready: frozenset[NetworkName] = frozenset()
         self._refused: dict[Key, Outcome] = {}
+        self._applied = Cluster()
         self._resolved: tuple[Cluster, Site, list[Endpoint], State] | None = None
 
     async def run(self) -> None:
@@ -91,35 +96,43 @@ class Reconciler:
         now = asyncio.get_running_loop().time
         wake = Changes(self._feed.changes, self.drift.changes)
         backoff = Backoff(shortest=0.2, longest=self._local.resync)
-        partly, due = False, now()
+        # A controller that is there says within a moment what still holds of the cached cluster: one look is enough.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_WORD):
+                await self._feed.syncs.wait(0)
+        everywhere, due = True, now()
         while True:
-            seen, fed = wake.count, self._feed.changes.count
+            seen, had_problems = wake.count, bool(self.status.problems)
             suspects = self.drift.take()
-            status = await self.cycle(suspects if partly else None)
-            if status.problems:
+            status = await self.cycle(None if everywhere else suspects)
+            if status.problems and (everywhere or not had_problems):
                 due = now() + backoff.failed()
-            elif not partly:
+            elif everywhere:
                 backoff.succeeded()
                 due = now() + self._local.resync
             try:
                 async with asyncio.timeout_at(due):
                     await wake.wait(seen)
-                partly = self._feed.changes.count == fed
+                everywhere = False
             except TimeoutError:
-                partly = False
+                everywhere = True
 
     async def cycle(self, suspects: Scope = None) -> Status:
         """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
         async with self._turn.taken():
             cluster, in_sync = self._feed.cluster, self._feed.in_sync
             # The underlay, in the host's own namespace, is everybody's; with news of the cluster there is more to do.
-            is_news = (cluster.revision, in_sync) != (self.status.applied, self.status.is_pruned)
+            is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
             scope = None if suspects is None or HOST in suspects or is_news else suspects
+            if scope is not None and not scope:
+                return self._keep(replace(self.status, applied=cluster.revision))
             try:
                 draft = await self._turn.call(self._draft, cluster, scope, may_delete=in_sync)
                 outcomes = await self._turn.call(self._turn.kernel.apply, draft.plan)
             except OverlayError as error:
+                self._applied = Cluster()
                 return self._keep(replace(self.status, problems=(Problem("host", str(error)),)))
+            self._applied = cluster
             self._refused = _still_refused(self._refused, outcomes, scope)
             failed = {outcome.op.item.ns for outcome in self._refused.values() if _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
@@ -209,7 +222,7 @@ class Reconciler:
     def _resolve(self, cluster: Cluster, site: Site, endpoints: list[Endpoint]) -> State:
         """Return the desired state, or the last one again when it comes of the same."""
         known = self._resolved
-        if known is None or known[0] is not cluster or known[1:3] != (site, endpoints):
+        if known is None or not known[0].has_records_of(cluster) or known[1:3] != (site, endpoints):
             known = self._resolved = (cluster, site, endpoints, resolve(cluster, site, endpoints))
         return known[3]
 

@@ -1,7 +1,7 @@
 """What one host knows of the cluster, as of one revision."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from overlayd.model.address import IpAddress
@@ -51,6 +51,9 @@ class Cluster:
 
     def changed(self, revision: Revision, puts: Iterable[Record] = (), deletes: Iterable[RecordKey] = ()) -> "Cluster":
         """Return the cluster after these changes. A deleted network takes all that is in it with it."""
+        puts, deletes = tuple(puts), tuple(deletes)
+        if not puts and not deletes:
+            return replace(self, revision=revision)
         tables: dict[type[Record], dict[object, Record]] = {
             Network: dict(self.networks.items()),
             Host: dict(self.hosts.items()),
@@ -71,6 +74,19 @@ class Cluster:
         return Cluster(
             revision,
             *(MappingProxyType(table) for table in tables.values()),  # type: ignore[arg-type]
+        )
+
+    def has_records_of(self, other: "Cluster") -> bool:
+        """Tell whether both came of one another by nothing but revisions; comparing them costs nothing."""
+        return all(
+            mine is theirs
+            for mine, theirs in (
+                (self.networks, other.networks),
+                (self.hosts, other.hosts),
+                (self.blocks, other.blocks),
+                (self.endpoints, other.endpoints),
+                (self.reservations, other.reservations),
+            )
         )
 
     @property

@@ -1,9 +1,11 @@
 """Hearing of everything that is written to the kernel's tables."""
 
+import socket
+
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel import namespaces
 from overlayd.kernel.notifications import Notifications
-from overlayd.kernel.rtnetlink import RTM_DELNEIGH, RTM_NEWNEIGH
+from overlayd.kernel.rtnetlink import RTM_DELNEIGH, RTM_NEWADDR, RTM_NEWNEIGH, RTM_NEWROUTE
 from tests.support.lab import LabHost
 
 Heard = tuple[str, int]
@@ -11,7 +13,7 @@ Heard = tuple[str, int]
 
 
 class Listening:
-    """Hears what changes in the namespaces of a host's networks, and in its own, but for what ARP finds there."""
+    """Hears what changes in the namespaces of a host's networks, and what somebody changes in its own."""
 
     def __init__(self, host: LabHost, *networks: str) -> None:
         places = {name: f"/proc/{host.pid}/root/run/netns/ov-{name}" for name in networks}
@@ -21,15 +23,24 @@ class Listening:
 
     def heard(self) -> list[Heard]:
         """Return what happened since the last time."""
-        found = [
-            (name, kind) for name, sockets in self._sockets.items() for each in sockets for kind, _ in each.queued()
+        return [
+            (name, kind)
+            for name, sockets in self._sockets.items()
+            for each in sockets
+            for kind, payload in each.queued()
+            if name != "host" or not _by_itself(kind, payload)
         ]
-        return [(name, kind) for name, kind in found if name != "host" or kind not in {RTM_NEWNEIGH, RTM_DELNEIGH}]
 
     def close(self) -> None:
         for sockets in self._sockets.values():
             for each in sockets:
                 each.close()
+
+
+def _by_itself(kind: int, payload: bytes) -> bool:
+    """Tell whether the kernel may have done it by itself: by ARP, or when an IPv6 address turns out to be unique."""
+    found = kind in {RTM_NEWNEIGH, RTM_DELNEIGH}
+    return found or (kind in {RTM_NEWADDR, RTM_NEWROUTE} and payload[0] == socket.AF_INET6)
 
 
 def _open(path: str) -> list[Notifications]:
