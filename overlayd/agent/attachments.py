@@ -16,7 +16,7 @@ from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, network_namespace
-from overlayd.dataplane.resolve import destinations, endpoint_address, gateway_of, resolve_endpoint
+from overlayd.dataplane.resolve import destinations, endpoint_address, gateway_of, resolve_endpoint, resolve_limits
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -67,7 +67,8 @@ class Attachments:
                 self._check_neighbours_in_sandbox(network, sandbox_id)
                 async with self._addressing.chosen(network, request, key) as endpoint:
                     moves = bool(request.reservation or request.wanted)
-                    await self._bring_up(network, Attachment(endpoint, sandbox_id, request.ports), moves=moves)
+                    made = Attachment(endpoint, sandbox_id, request.ports, request.bandwidth)
+                    await self._bring_up(network, made, moves=moves)
         self.changes.set()
         return self._result(network, endpoint, request)
 
@@ -105,7 +106,7 @@ class Attachments:
             )
         await self._reconciler.ensure(request.network)
         async with self._turn.taken():
-            items = self._items(self._blocks.network(request.network), endpoint)
+            items = self._items(self._blocks.network(request.network), attachment)
             missing = await self._turn.call(self._turn.kernel.missing, items)
         return tuple(sorted(f"missing or different: {item}" for item in missing))
 
@@ -144,7 +145,7 @@ class Attachments:
             failure.push_async_callback(self._undo, attachment)
             # The record comes first: whatever a crash leaves in the kernel then has an owner.
             self._records.put(attachment)
-            plan = diff(self._items(network, attachment.endpoint), frozenset())
+            plan = diff(self._items(network, attachment), frozenset())
             _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
             if attachment.ports:
                 await self._reconciler.redirect(network.name)
@@ -156,14 +157,16 @@ class Attachments:
         """Remove what an attachment made. Whoever calls has the kernel's turn."""
         network = self._blocks.network_or_none(attachment.endpoint.network)
         if network is not None:
-            owned = frozenset(item for item in self._items(network, attachment.endpoint) if ownership.owns(item))
+            owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
             _raise_first(await self._turn.call(self._turn.kernel.apply, diff(frozenset(), owned)))
         self._records.remove(attachment.endpoint.key)
         if attachment.ports:
             await self._reconciler.redirect(attachment.endpoint.network)
 
-    def _items(self, network: Network, endpoint: Endpoint) -> State:
-        return resolve_endpoint(network, endpoint, self._reconciler.mtu, self._addressing.lost(endpoint))
+    def _items(self, network: Network, attachment: Attachment) -> State:
+        endpoint, mtu = attachment.endpoint, self._reconciler.mtu
+        limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
+        return resolve_endpoint(network, endpoint, mtu, self._addressing.lost(endpoint)) | limits
 
     async def _announce(self, endpoint: Endpoint) -> None:
         """Tell a segment of addresses that others may know by the MAC of another endpoint.

@@ -11,12 +11,13 @@ import structlog
 
 from overlayd.agent.files import write_atomically
 from overlayd.model.address import IpAddress
+from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.port import PortMapping
-from overlayd.wire import ports, records
+from overlayd.wire import bandwidth, ports, records
 from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Fields
 
@@ -31,12 +32,13 @@ class Attachment:
     """An endpoint of this host, and which namespace its sandbox's path meant at that time (device, inode).
 
     A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go. `ports` are
-    those of the host that lead to it.
+    those of the host that lead to it, and `bandwidth` limits it.
     """
 
     endpoint: Endpoint
     sandbox_id: tuple[int, int]
     ports: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth = UNLIMITED
 
 
 class AttachmentRecords:
@@ -56,7 +58,9 @@ class AttachmentRecords:
             endpoint = records.decode_endpoint(fields)
             sandbox = fields.object("sandbox_id")
             sandbox_id = (sandbox.number("device"), sandbox.number("inode"))
-            self._attachments[endpoint.key] = Attachment(endpoint, sandbox_id, ports.decode(fields, "ports"))
+            self._attachments[endpoint.key] = Attachment(
+                endpoint, sandbox_id, ports.decode(fields, "ports"), bandwidth.decode(fields, "bandwidth")
+            )
 
     @property
     def attachments(self) -> Mapping[EndpointKey, Attachment]:
@@ -82,6 +86,7 @@ class AttachmentRecords:
             **records.encode(attachment.endpoint),
             "sandbox_id": {"device": device, "inode": inode},
             "ports": ports.encode(attachment.ports),
+            "bandwidth": bandwidth.encode(attachment.bandwidth),
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
         self._attachments[attachment.endpoint.key] = attachment

@@ -23,6 +23,7 @@ from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, joined, resolve
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family
+from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError, Unavailable
@@ -199,7 +200,8 @@ class Reconciler:
                 kept_uplinks,
             )
         if self._site:
-            self._site = replace(self._site, published=self._published(present))
+            published, bandwidths = self._published(present), self._bandwidths(present)
+            self._site = replace(self._site, published=published, bandwidths=bandwidths)
         desired = self._resolve(cluster, self._site, present) if self._site else frozenset()
         problems += [
             Problem(
@@ -238,6 +240,11 @@ class Reconciler:
                 reason = f"its sandbox {endpoint.sandbox} is gone; it waits for a DEL"
                 problems.append(Problem(name, reason, endpoint.network))
         return present, problems
+
+    def _bandwidths(self, present: Iterable[Endpoint]) -> tuple[tuple[Endpoint, Bandwidth], ...]:
+        """Return those of these endpoints that are limited."""
+        found = ((endpoint, self._records.attachments[endpoint.key].bandwidth) for endpoint in present)
+        return tuple((endpoint, bandwidth) for endpoint, bandwidth in found if bandwidth != UNLIMITED)
 
     def _published(self, present: Iterable[Endpoint]) -> tuple[Published, ...]:
         """Return the ports that lead to these endpoints."""

@@ -19,6 +19,9 @@ NETWORK_NAMESPACES = "/run/netns/ov-"
 HOST = NamespaceRef("/proc/thread-self/ns/net")
 """The host's own namespace, as the thread that works with the kernel sees it."""
 
+BUCKET_TICK = 64
+"""Nanoseconds: the kernel's unit of a token bucket's depth (net/pkt_sched.h: PSCHED_SHIFT)."""
+
 FLOOD = MacAddress("00:00:00:00:00:00")
 """The MAC of the VXLAN driver's default entries, where broadcast and multicast go (linux/vxlan: all_zeros_mac)."""
 
@@ -215,6 +218,25 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit:
+    """A token bucket at the root of a device: what leaves by it, at most `rate` bytes per second.
+
+    `depth` is the bucket's, in ticks of `BUCKET_TICK` at that rate; `limit` is how many bytes may wait.
+    """
+
+    ns: NamespaceRef
+    dev: InterfaceName
+    rate: int
+    depth: int
+    limit: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace and device."""
+        return (RateLimit, self.ns, self.dev)
+
+
+@dataclass(frozen=True, slots=True)
 class Sysctl:
     """A setting of the host's own namespace, by its dotted name. It stays as it is when nobody of ours needs it."""
 
@@ -250,7 +272,20 @@ class NftTable:
         return (NftTable, self.ns, self.family, self.name)
 
 
-Item = Namespace | Link | DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
+Item = (
+    Namespace
+    | Link
+    | DeviceSysctls
+    | Address
+    | Neighbour
+    | FdbEntry
+    | BridgeEntry
+    | Route
+    | NftTable
+    | Sysctl
+    | RateLimit
+)
+
 
 State = frozenset[Item]
 """Desired or observed: a set of items, at most one for each key."""

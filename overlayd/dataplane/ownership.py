@@ -17,6 +17,7 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     Neighbour,
     NftTable,
+    RateLimit,
     Route,
     Sysctl,
     Veth,
@@ -150,7 +151,7 @@ def _owns_inside(item: Item) -> bool:
             return owns_link(name)
         case Address(dev=dev, address=address):
             return dev in {BRIDGE, UPLINK} or (owns_link(dev) and address.ip.is_link_local)
-        case Neighbour(dev=dev) | FdbEntry(dev=dev) | BridgeEntry(dev=dev):
+        case Neighbour(dev=dev) | FdbEntry(dev=dev) | BridgeEntry(dev=dev) | RateLimit(dev=dev):
             return owns_link(dev)
         case Route(dev=dev):
             return dev is None or owns_link(dev)

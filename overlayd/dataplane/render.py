@@ -4,6 +4,7 @@ from ipaddress import IPv4Address, IPv6Interface
 from pathlib import PurePath
 
 from overlayd.dataplane.items import (
+    BUCKET_TICK,
     FLOOD,
     HOST,
     Address,
@@ -19,6 +20,7 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     Neighbour,
     NftTable,
+    RateLimit,
     Route,
     Sysctl,
     Veth,
@@ -111,6 +113,13 @@ def replacement(table: NftTable) -> str:
     return f"table {name}\ndelete table {name}\n{table.text}"
 
 
+def _rate_limit(item: RateLimit, verb: str) -> str:
+    command = "tc" if item.ns == HOST else f"tc -n {_short(item.ns)}"
+    burst = item.depth * BUCKET_TICK * item.rate // 1_000_000_000
+    bucket = f"tbf rate {item.rate * 8}bit burst {burst}b limit {item.limit}b"
+    return f"{command} qdisc {verb} dev {item.dev} root handle 6f76: {'' if verb == 'del' else bucket}".rstrip()
+
+
 def _sysctls(namespace: Namespace) -> list[str]:
     return [_sysctl(namespace.ns, name, value) for name, value in sorted(namespace.sysctls)]
 
@@ -183,11 +192,11 @@ def _entry(item: Item, verb: str) -> str:
         case Neighbour():
             what = f"{item.address} lladdr {item.mac} dev {item.dev} nud permanent"
             return f"{_ip(item.ns)} neighbour {verb} {what}"
-        case FdbEntry():
-            what = f"{item.mac} dev {item.dev} dst {item.dst} self permanent extern_learn"
-            return f"{_bridge(item.ns)} fdb {verb} {what}"
-        case BridgeEntry():
-            return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} master static extern_learn"
+        case FdbEntry() | BridgeEntry():
+            where = f"dst {item.dst} self permanent" if isinstance(item, FdbEntry) else "master static"
+            return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} {where} extern_learn"
+        case RateLimit():
+            return _rate_limit(item, verb)
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
         case Namespace() | Link() | DeviceSysctls() | NftTable() | Sysctl():

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from overlayd.dataplane import firewall, ownership, uplink
+from overlayd.dataplane import firewall, ownership, shaping, uplink
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -31,6 +31,7 @@ from overlayd.dataplane.items import (
     network_namespace,
 )
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork, alone, interface
+from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -85,7 +86,8 @@ class Site:
 
     The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `kept_uplinks`
     are the host's ends of uplinks of networks that the cluster does not know, and containers still use; `published` are
-    the host's ports that lead to its containers.
+    the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
+    limited.
     """
 
     host: HostId
@@ -95,6 +97,7 @@ class Site:
     foreign_routes: frozenset[IpNetwork] = frozenset()
     kept_uplinks: frozenset[InterfaceName] = frozenset()
     published: tuple[Published, ...] = ()
+    bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
 
     @property
     def mtu(self) -> int:
@@ -139,6 +142,9 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         items.extend(_network(network, host, site, kind))
         items.extend(_remote_hosts(network, blocks[network.name], cluster, site))
         items.extend(_endpoints(network, local, cluster, site))
+        for endpoint, bandwidth in site.bandwidths:
+            if endpoint.network == network.name:
+                items.extend(resolve_limits(endpoint, site.mtu, bandwidth))
         items.extend(_hosts_in_segment(network, blocks[network.name], cluster, site))
         items.extend(uplink.resolve_uplink(network, kind, mine, site.mtu))
         own = uplink.own_addresses(network, mine)
@@ -217,6 +223,12 @@ def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Colle
     if lost:
         items = _without(items, lost, cut_off=frozenset(lost).issuperset(endpoint.addresses))
     return frozenset([*_sandbox(endpoint, mtu), *items])
+
+
+def resolve_limits(endpoint: Endpoint, mtu: int, bandwidth: Bandwidth) -> State:
+    """Return the part of the desired state that limits one local endpoint (MTU in bytes)."""
+    near = (network_namespace(endpoint.network), host_end(endpoint.key))
+    return frozenset(shaping.limits(bandwidth, near, (NamespaceRef(endpoint.sandbox), endpoint.interface), mtu))
 
 
 def _without(items: Iterable[Item], lost: Collection[IpAddress], *, cut_off: bool) -> Iterator[Item]:

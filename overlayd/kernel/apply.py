@@ -12,6 +12,7 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     NftTable,
+    RateLimit,
     Sysctl,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
@@ -153,6 +154,8 @@ class Application:
 def _is_gone(item: Item, code: int) -> bool:
     """Tell whether a deletion failed only because there was nothing to delete."""
     # A device that has left its bridge answers so for the entries that it had there.
+    if isinstance(item, RateLimit) and code == errno.EINVAL:
+        return True  # a device always has some qdisc, and this one is not ours
     return code in _GONE or (isinstance(item, BridgeEntry) and code == errno.EOPNOTSUPP)
 
 

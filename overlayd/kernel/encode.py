@@ -11,8 +11,9 @@ from enum import Enum
 from typing import cast
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import FLOOD, Address, BridgeEntry, FdbEntry, Item, Neighbour, Route
+from overlayd.dataplane.items import FLOOD, Address, BridgeEntry, FdbEntry, Item, Neighbour, RateLimit, Route
 from overlayd.dataplane.ownership import PROTOCOL
+from overlayd.kernel import qdisc
 from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST
 from overlayd.model.ids import InterfaceName, MacAddress
 
@@ -176,6 +177,10 @@ def _route(verb: Verb, item: Route, indexes: Indexes) -> bytes:
     )
 
 
+def _rate_limit(verb: Verb, item: RateLimit, indexes: Indexes) -> bytes:
+    return qdisc.entry(verb.value, item, indexes[item.dev], gone=verb is Verb.DELETE)
+
+
 _Encoder = Callable[[Verb, Item, Indexes], bytes]
 _ENCODERS: dict[type[Item], _Encoder] = {
     Address: cast("_Encoder", _address),
@@ -183,6 +188,7 @@ _ENCODERS: dict[type[Item], _Encoder] = {
     FdbEntry: cast("_Encoder", _fdb_entry),
     BridgeEntry: cast("_Encoder", _bridge_entry),
     Route: cast("_Encoder", _route),
+    RateLimit: cast("_Encoder", _rate_limit),
 }
 
 

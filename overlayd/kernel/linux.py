@@ -7,7 +7,7 @@ from pathlib import Path
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State, Sysctl
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, sysctls
+from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, qdisc, sysctls
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
@@ -94,6 +94,7 @@ class LinuxKernel:
         yield from decode.neighbours(ns, _tables(netlink, encode.NEIGHBOURS), names)
         yield from decode.forwarding_entries(ns, netlink.dump(encode.FDB_ENTRIES), names)
         yield from decode.routes(ns, _tables(netlink, encode.ROUTES), names)
+        yield from qdisc.limits(ns, netlink.dump(qdisc.QDISCS), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""

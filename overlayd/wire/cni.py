@@ -11,11 +11,12 @@ from enum import IntEnum, StrEnum
 
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
+from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.endpoint import check_addresses
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.port import PortMapping
-from overlayd.wire import ports
+from overlayd.wire import bandwidth, ports
 from overlayd.wire.fields import Fields, Json, parse_address
 
 SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -73,7 +74,8 @@ class Request:
     """A validated request. `sandbox` is empty for a DEL without CNI_NETNS.
 
     `wanted`, one of each family at most, `reservation` and `mac` are what is asked for; `dns` is passed through;
-    `addresses` are those of `prevResult`, `ports` the ones of the host that are to lead to the container.
+    `addresses` are those of `prevResult`, `ports` the ones of the host that are to lead to the container,
+    and `bandwidth` limits it.
     """
 
     command: Command
@@ -88,6 +90,7 @@ class Request:
     dns: Json = None
     addresses: tuple[IpAddress, ...] = ()
     ports: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
             dns=config.object("dns").value if config.has("dns") else None,
             addresses=_previous(config, command),
             ports=_ports(wishes),
+            bandwidth=_bandwidth(wishes),
         )
     except InvalidValue as error:
         wrong_variable = (error.field or "").startswith("CNI_")
@@ -251,6 +255,11 @@ def _reservation(requested: Fields, config: Fields) -> ReservationName | None:
 def _ports(config: Fields) -> tuple[PortMapping, ...]:
     given = _inside(config, "runtimeConfig")
     return ports.decode(given, "portMappings") if given else ()
+
+
+def _bandwidth(config: Fields) -> Bandwidth:
+    given = _inside(config, "runtimeConfig")
+    return bandwidth.decode(given, "bandwidth") if given else UNLIMITED
 
 
 def _args(config: Fields, owner: str) -> Fields | None:

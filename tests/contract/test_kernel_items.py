@@ -23,6 +23,7 @@ from overlayd.dataplane.items import (
     Neighbour,
     NftFamily,
     NftTable,
+    RateLimit,
     Route,
     Veth,
     VethPeer,
@@ -75,6 +76,7 @@ VIA6 = Route(NS, IPv6Network("fd00:32:0:1::/64"), VX, NEIGHBOUR6.address, 1026)
 DIRECT6 = Route(NS, IPv6Network("fd00:32::2/128"), VX, None, 1024)
 UNREACHABLE6 = Route(NS, IPv6Network("fd00:32::/48"), None, None, 1 << 31)
 
+LIMIT = RateLimit(NS, VE, rate=125_000, depth=1_000_000, limit=20_000)
 TABLE = NftTable(NS, NftFamily.INET, ownership.TABLE, "table inet overlayd {\n\tchain empty {\n\t}\n}\n")
 OTHER_TEXT = "table inet overlayd {\n\tcounter seen { }\n}\n"
 HOST_TABLE = replace(TABLE, ns=HOST)
@@ -131,6 +133,8 @@ ITEMS: list[tuple[list[Item], Item]] = [
     (BASE, DIRECT6),
     (BASE, UNREACHABLE6),
     (BASE, replace(UNREACHABLE6, dst=IPv6Network("::/0"))),
+    ([NAMESPACE, PAIR], LIMIT),
+    ([NAMESPACE, PAIR], replace(LIMIT, rate=1 << 33)),
     ([NAMESPACE], TABLE),
     ([NAMESPACE, TABLE], BRIDGE_TABLE),
     ([], HOST_TABLE),
@@ -191,6 +195,7 @@ CHANGES: list[tuple[list[Item], Item, Item]] = [
     (BASE, VIA6, replace(VIA6, via=IPv6Address("fe80::6f76:9"))),
     (BASE, VIA6, replace(VIA6, via=None)),
     (BASE, VIA6, replace(VIA6, dev=None, via=None)),
+    ([NAMESPACE, PAIR], LIMIT, replace(LIMIT, rate=250_000, depth=500_000, limit=30_000)),
     ([NAMESPACE, BRIDGE_TABLE], TABLE, replace(TABLE, text=OTHER_TEXT)),
     ([], HOST_TABLE, replace(HOST_TABLE, text=OTHER_TEXT)),
 ]
@@ -292,6 +297,7 @@ REFUSALS: list[tuple[list[Item], Item, int]] = [
     (BASE, FDB_ENTRY6, errno.EAFNOSUPPORT),
     (OVER_IPV6, FDB_ENTRY, errno.EAFNOSUPPORT),
     ([], TABLE, errno.ENOENT),
+    ([NAMESPACE], LIMIT, errno.ENODEV),
 ]
 
 

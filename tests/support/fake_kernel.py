@@ -23,6 +23,7 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     Neighbour,
     NftTable,
+    RateLimit,
     Route,
     State,
     Sysctl,
@@ -37,7 +38,7 @@ from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
 
-Entry = DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
+Entry = DeviceSysctls | RateLimit | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
 
@@ -365,7 +366,7 @@ class FakeKernel:
         space = self._spaces[ns]
         del space.links[name]
         space.entries.pop(Sysctl(ns, ownership.loopback_sysctl(name), "").key, None)
-        space.drop(DeviceSysctls | Address | Neighbour | FdbEntry | BridgeEntry | Route, name)
+        space.drop(DeviceSysctls | RateLimit | Address | Neighbour | FdbEntry | BridgeEntry | Route, name)
         for other in list(space.links.values()):
             if other.port and other.port.master == name:
                 self._set_link(replace(other, port=None))

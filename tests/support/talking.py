@@ -1,17 +1,19 @@
 """Somebody who listens, and somebody who asks: over TCP or UDP, in whatever namespace. The answer is who asked.
 
-Runs as a process of its own inside the namespace: ``python -m tests.support.talking serve|ask PROTOCOL ADDRESS PORT``.
+Runs as a process of its own inside the namespace: ``python -m tests.support.talking VERB PROTOCOL ADDRESS PORT``.
 """
 
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Self
 
 Enter = Callable[[list[str]], Sequence[str]]
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+_CHUNK = 1 << 16
 _PATIENCE = 1.0
 """Seconds to wait for an answer that may never come."""
 
@@ -50,6 +52,12 @@ def ask(enter: Enter, address: str, port: int, protocol: str = "tcp") -> str | N
     return done.stdout.strip() or None
 
 
+def transfer(enter: Enter, address: str, port: int) -> float:
+    """Send a TCP server as much as goes in a second; return the rate in bits per second."""
+    command = enter(_command("send", "tcp", address, str(port)))
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def _serve(kind: int, address: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as listener:
@@ -70,7 +78,11 @@ def _answer(listener: socket.socket, kind: int) -> None:
         return
     connection, peer = listener.accept()
     with connection:
-        connection.sendall(peer[0].encode())
+        if len(connection.recv(_CHUNK)) == 1:
+            connection.sendall(peer[0].encode())
+            return
+        while connection.recv(_CHUNK):
+            pass
 
 
 def _ask(kind: int, address: str, port: int) -> int:
@@ -86,8 +98,22 @@ def _ask(kind: int, address: str, port: int) -> int:
     return 0
 
 
+def _send(address: str, port: int) -> int:
+    """Send for a second, and print the rate at which everything arrived: the other side closes at the end."""
+    with socket.create_connection((address, port)) as channel:
+        started, sent = time.monotonic(), 0
+        while time.monotonic() - started < 1:
+            sent += channel.send(bytes(_CHUNK))
+        channel.shutdown(socket.SHUT_WR)
+        channel.recv(1)
+        sys.stdout.write(f"{sent * 8 / (time.monotonic() - started)}")
+    return 0
+
+
 if __name__ == "__main__":
     _kind, _address, _port = _KINDS[sys.argv[2]], sys.argv[3], int(sys.argv[4])
+    if sys.argv[1] == "send":
+        sys.exit(_send(_address, _port))
     if sys.argv[1] == "ask":
         sys.exit(_ask(_kind, _address, _port))
     _serve(_kind, _address, _port)
