@@ -15,14 +15,18 @@ class Family(IntEnum):
     V4 = 4
     V6 = 6
 
-    @classmethod
-    def of(cls, value: IpAddress | IpNetwork) -> "Family":
+    @staticmethod
+    def of(value: IpAddress | IpNetwork) -> "Family":
         """Return the family of an address or a range."""
-        return cls(value.version)
+        return _FAMILIES[value.version]
 
     def address(self, number: int) -> "IpAddress":
         """Return the address of this family with this number."""
         return IPv4Address(number) if self is Family.V4 else IPv6Address(number)
+
+
+_FAMILIES = {4: Family.V4, 6: Family.V6}
+"""Asked of every address of a large state, where a call of the enumeration would take most of the time."""
 
 
 def overlap(one: IpNetwork, other: IpNetwork) -> bool:
