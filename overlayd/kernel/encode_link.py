@@ -21,6 +21,7 @@ _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
+_IFLA_AF_SPEC = 26
 _IFLA_GROUP = 27
 _IFLA_NET_NS_FD = 28
 _IFLA_EXT_MASK = 29
@@ -33,6 +34,7 @@ _IFLA_VXLAN_LOCAL6, _IFLA_VXLAN_UDP_CSUM = 17, 18
 _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 5, 23
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 _VETH_INFO_PEER = 1
+_IFLA_INET6_ADDR_GEN_MODE = 8
 
 _VXLAN_LOCAL = {4: _IFLA_VXLAN_LOCAL, 6: _IFLA_VXLAN_LOCAL6}
 
@@ -162,6 +164,12 @@ def changed(
     if master is not None:
         attributes.append(_number(_IFLA_MASTER, master))
     return _message(_RTM_SETLINK, 0, *attributes, up=up)
+
+
+def without_addresses(name: InterfaceName) -> bytes:
+    """Return the message that lets a device have no IPv6 address that nobody gives it (IN6_ADDR_GEN_MODE_NONE)."""
+    inet6 = _attribute(socket.AF_INET6, _flag(_IFLA_INET6_ADDR_GEN_MODE, value=True))
+    return _message(_RTM_SETLINK, 0, _text(_IFLA_IFNAME, name), _attribute(_IFLA_AF_SPEC, inet6))
 
 
 def port_changed(name: InterfaceName, port: BridgePort) -> bytes:

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from overlayd.dataplane.items import Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
+from overlayd.dataplane.items import HOST, Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
 from overlayd.kernel import decode, encode_link
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.namespaces import descriptor
@@ -12,6 +12,7 @@ from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError
 from overlayd.kernel.removal import delete_links
 from overlayd.kernel.sockets import Sockets
+from overlayd.model.ids import InterfaceName
 
 
 class Links:
@@ -25,6 +26,8 @@ class Links:
         """Create a link, or set up the one that came with its namespace or with the other end of its pair."""
         netlink = self._sockets.into(link.ns)
         if _comes_along(link):
+            if link.ns == HOST:
+                _keep_bare(netlink, link.name)
             netlink.execute(encode_link.changed(link.name, mtu=link.mtu, up=link.up))
             return
         with self._explaining(link):
@@ -119,6 +122,15 @@ class Links:
             netlink.execute(encode_link.created(link, up=up, fd=fd))
         else:
             self._indexes[link.ns][link.name] = index
+
+
+def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
+    """Keep the kernel from giving a device of the host's own namespace an address as soon as it is up."""
+    try:
+        netlink.execute(encode_link.without_addresses(name))
+    except KernelError as error:
+        if error.errno != errno.EAFNOSUPPORT:  # no IPv6 on this device: it gets no address anyway
+            raise
 
 
 def _comes_along(link: Link) -> bool:

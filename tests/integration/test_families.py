@@ -114,6 +114,16 @@ def test_a_network_with_ipv6_has_no_addresses_but_ours_and_one_without_has_no_ip
     assert automatic_addresses_in(host, dual) == set()
 
 
+def test_the_uplinks_end_on_the_host_has_no_address_but_ours(underlay: Lab) -> None:
+    network = new_network(underlay, "dual", "routed")
+    host = underlay.hosts[0]
+    given = host.attach(f"{network}-c", network)
+    device = f"ov{json.loads(underlay.overlayctl('network', 'show', network, '--json'))['vni']}"
+    (link,) = json.loads(host.run("ip", "-j", "-6", "address", "show", "dev", device))
+    own = given.addresses[1] - 1
+    assert {each["local"] for each in link["addr_info"]} == {str(own)}, "the host's own of the block, and no other"
+
+
 def addresses_in(host: LabHost, network: str) -> set[str]:
     links = json.loads(host.run("ip", "-n", f"ov-{network}", "-j", "-6", "address"))
     return {each["local"] for link in links for each in link.get("addr_info", ())}
