@@ -15,8 +15,8 @@ from overlayd.agent.port_claims import check_ports
 from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
+from overlayd.dataplane.endpoint import destinations, endpoint_address, gateway_of, resolve_endpoint, resolve_limits
 from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, network_namespace
-from overlayd.dataplane.resolve import destinations, endpoint_address, gateway_of, resolve_endpoint, resolve_limits
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey

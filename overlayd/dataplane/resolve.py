@@ -1,12 +1,11 @@
 """From what the cluster says and the workloads of this host to the desired state. Pure."""
 
-import hashlib
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from overlayd.dataplane import firewall, ownership, shaping, uplink
+from overlayd.dataplane import firewall, ownership, uplink
+from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -14,7 +13,6 @@ from overlayd.dataplane.items import (
     Bridge,
     BridgeEntry,
     BridgePort,
-    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
@@ -25,18 +23,16 @@ from overlayd.dataplane.items import (
     Route,
     State,
     Sysctl,
-    Veth,
-    VethPeer,
     Vxlan,
     network_namespace,
 )
-from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork, alone, interface
+from overlayd.model.address import Family, IpAddress, IpNetwork, alone, interface
 from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
-from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host, Vtep
-from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
+from overlayd.model.ids import HostId, InterfaceName, NetworkName
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
 from overlayd.model.reservation import Reservation, lost_addresses
@@ -47,8 +43,6 @@ section 5)."""
 
 IPV6_MTU_MIN = 1280
 """Bytes; a device with less has no IPv6 (RFC 8200 section 5)."""
-
-_FIRST_INTERFACE = InterfaceName("eth0")
 
 UNREACHABLE_METRIC = 1 << 31
 """Above every host number, so that a block's route always comes before the network's unreachable route."""
@@ -73,11 +67,7 @@ _WITH_IPV6 = frozenset(
 )
 """No addresses but ours; and whoever forwards believes no router advertisement (linux: ip-sysctl, accept_ra)."""
 
-_SANDBOX_SYSCTLS = frozenset({("accept_ra", "0"), ("disable_ipv6", "0")})
-"""A runtime may have disabled IPv6 in a sandbox; and no neighbour on a segment is to become its router."""
-
 _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=True)
-_WORKLOAD_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +93,6 @@ class Site:
     def mtu(self) -> int:
         """The MTU of every device of an overlay network, in bytes."""
         return self.underlay_mtu - VXLAN_OVERHEAD[self.underlay]
-
-
-def host_end(endpoint: EndpointKey) -> InterfaceName:
-    """Return the name of the host's end of an endpoint's veth pair; it depends on container and interface alone."""
-    *_, container, interface = endpoint
-    digest = hashlib.blake2s(f"{container}\0{interface}".encode(), digest_size=6).hexdigest()
-    return InterfaceName(ownership.VETH_PREFIX + digest)
 
 
 def joined(cluster: Cluster, host: HostId) -> frozenset[NetworkName]:
@@ -212,129 +195,6 @@ def _one_for_each_key(items: Iterable[Item]) -> State:
     return frozenset(found.values())
 
 
-def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Collection[IpAddress] = ()) -> State:
-    """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes).
-
-    Nothing leads to the addresses that it lost to another endpoint. One that has no other is cut off: on a segment it
-    would go on answering for them.
-    """
-    routed = network.topology is Topology.ROUTED
-    items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)
-    if lost:
-        items = _without(items, lost, cut_off=frozenset(lost).issuperset(endpoint.addresses))
-    return frozenset([*_sandbox(endpoint, mtu), *items])
-
-
-def resolve_limits(endpoint: Endpoint, mtu: int, bandwidth: Bandwidth) -> State:
-    """Return the part of the desired state that limits one local endpoint (MTU in bytes)."""
-    near = (network_namespace(endpoint.network), host_end(endpoint.key))
-    return frozenset(shaping.limits(bandwidth, near, (NamespaceRef(endpoint.sandbox), endpoint.interface), mtu))
-
-
-def _without(items: Iterable[Item], lost: Collection[IpAddress], *, cut_off: bool) -> Iterator[Item]:
-    for item in items:
-        if isinstance(item, Link):
-            yield replace(item, up=not cut_off)
-        elif not _leads_to(item, lost):
-            yield item
-
-
-def _leads_to(item: Item, addresses: Collection[IpAddress]) -> bool:
-    """Tell whether an item is there for the sake of one of these addresses."""
-    match item:
-        case Neighbour(address=address):
-            return address in addresses
-        case Route(dst=dst):
-            return dst.network_address in addresses and dst.prefixlen == dst.max_prefixlen
-        case _:
-            return False
-
-
-def _sandbox(endpoint: Endpoint, mtu: int) -> Iterator[Item]:
-    """Yield what every sandbox has."""
-    ns, dev = NamespaceRef(endpoint.sandbox), endpoint.interface
-    yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
-    yield Link(ns, dev, Veth(), endpoint.mac, mtu)
-    if any(Family.of(address) is Family.V6 for address in endpoint.addresses):
-        yield DeviceSysctls(ns, dev, _SANDBOX_SYSCTLS)
-
-
-def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
-    ns, dev = network_namespace(network.name), host_end(endpoint.key)
-    sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
-    yield Link(ns, dev, Veth(VethPeer(sandbox, inside, endpoint.mac)), ownership.GATEWAY_MAC, mtu)
-    for address in endpoint.addresses:
-        family = Family.of(address)
-        gateway = ownership.GATEWAYS[family]
-        yield Address(sandbox, inside, interface(address))
-        yield Neighbour(sandbox, inside, gateway, ownership.GATEWAY_MAC)
-        for whole in ranges(network, family):
-            yield Route(sandbox, whole, inside, gateway, uplink.METRICS[family])
-        yield from _default_route(network, endpoint, gateway)
-        yield Neighbour(ns, dev, address, endpoint.mac)
-        yield Route(ns, alone(address), dev, None, uplink.METRICS[family])
-
-
-def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
-    ns, dev = network_namespace(network.name), host_end(endpoint.key)
-    sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
-    kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
-    yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
-    yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
-    for address in endpoint.addresses:
-        yield Address(sandbox, inside, endpoint_address(network, address))
-        gateway = gateway_of(network, address)
-        if gateway:
-            yield Neighbour(sandbox, inside, gateway, ownership.GATEWAY_MAC)
-            yield from _default_route(network, endpoint, gateway)
-        yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
-
-
-def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
-    """Yield the way to the world outside; of several interfaces of a container, that of the first one comes first."""
-    if network.has_egress:
-        family = Family.of(gateway)
-        metric = uplink.METRICS[family] + _preference(endpoint.interface)
-        yield Route(NamespaceRef(endpoint.sandbox), uplink.DEFAULTS[family], endpoint.interface, gateway, metric)
-
-
-def _preference(dev: InterfaceName) -> int:
-    """Return what an interface adds to the metric of a default route: 0 for eth0, and no two have the same."""
-    if dev == _FIRST_INTERFACE:
-        return 0
-    number = int("".join(re.findall(r"\d", dev))[-3:] or 0)
-    return (number + 1 << 16) + int.from_bytes(hashlib.blake2s(dev.encode(), digest_size=2).digest())
-
-
-def gateway_of(network: Network, address: IpAddress) -> IpAddress | None:
-    """Return the gateway of an endpoint with this address, None when it has none: on a segment without egress."""
-    if network.topology is Topology.ROUTED:
-        return ownership.GATEWAYS[Family.of(address)]
-    pool = next((pool for pool in network.pools if address in pool.range), None)
-    return network.gateway(pool) if pool and network.has_egress else None
-
-
-def destinations(network: Network, families: Collection[Family]) -> tuple[IpNetwork, ...]:
-    """Return where an endpoint with addresses of these families has routes to by its gateway."""
-    inside = [pool.range for pool in network.pools if pool.family in families]
-    outside = [uplink.DEFAULTS[family] for family in sorted(families)]
-    routed = network.topology is Topology.ROUTED
-    return (*(inside if routed else ()), *(outside if network.has_egress else ()))
-
-
-def endpoint_address(network: Network, address: IpAddress) -> IpInterface:
-    """Return an endpoint's address as its interface has it: alone in a routed network, else with the range's length."""
-    if network.topology is Topology.ROUTED:
-        return interface(address)
-    # An address that a network of this name no longer holds stays usable by itself.
-    return interface(address, next((pool.range.prefixlen for pool in network.pools if address in pool.range), None))
-
-
-def ranges(network: Network, family: Family) -> Iterator[IpNetwork]:
-    """Yield the ranges of a network that are of one family."""
-    return (pool.range for pool in network.pools if pool.family is family)
-
-
 def _network(network: Network, host: Host, site: Site, kind: Uplink) -> Iterator[Item]:
     """Yield the network's namespace, its devices and what does not depend on other hosts."""
     ns = network_namespace(network.name)
@@ -424,9 +284,3 @@ def _hosts_in_segment(network: Network, blocks: Iterable[Block], cluster: Cluste
         if member.id != site.host:
             yield FdbEntry(ns, ownership.VXLAN, member.vtep.mac, member.address)
             yield BridgeEntry(ns, ownership.BRIDGE, member.vtep.mac, ownership.VXLAN)
-
-
-def _port_mac(dev: InterfaceName) -> MacAddress:
-    """Return a locally administered MAC for a bridge port: a bridge wants a different one on each of its ports."""
-    octets = b"\x02" + hashlib.blake2s(dev.encode(), digest_size=5).digest()
-    return MacAddress(octets.hex(":"))

@@ -7,6 +7,7 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
+from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -21,7 +22,7 @@ from overlayd.dataplane.items import (
     network_namespace,
 )
 from overlayd.dataplane.plan import Add, Delete, Plan
-from overlayd.dataplane.resolve import resolve, resolve_endpoint
+from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, enforce, observed, told

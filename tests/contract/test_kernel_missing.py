@@ -7,8 +7,9 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
+from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import Address, DeviceSysctls, Link, Neighbour, Route, State, network_namespace
-from overlayd.dataplane.resolve import resolve, resolve_endpoint
+from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import Kernel
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, observed

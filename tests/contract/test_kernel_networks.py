@@ -9,6 +9,7 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
+from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import (
     HOST,
     Address,
@@ -31,7 +32,7 @@ from overlayd.model.host import Host
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, enforce, observed
-from tests.support.clusters import HERE, block, dual, endpoint, network, site
+from tests.support.clusters import HERE, block, dual, endpoint, network, reservation, site
 
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")
 REMOTE = (endpoint(2, "db", "10.32.1.5,fd00:32:0:1::5"), endpoint(3, "cache", "10.32.2.5"))
@@ -101,6 +102,17 @@ def test_another_vni_replaces_the_device_and_keeps_the_containers_veth(world: Wo
     other = replace(cluster.networks[LOCAL.network], vni=network("red").vni)
     plan = enforce(world, desired(changed(cluster, other), LOCAL))
     assert {op.item.name for op in plan if isinstance(op.item, Link)} == {ownership.VXLAN}
+
+
+@TOPOLOGIES
+def test_an_endpoint_that_loses_its_addresses_is_cut_off_and_gets_them_back(world: World, topology: Topology) -> None:
+    cluster = started(world, topology)
+    held, lost = (reservation("db", "10.32.0.5,fd00:32::5", holder) for holder in (LOCAL, REMOTE[0]))
+    assert not diff(desired(changed(cluster, held), LOCAL), observed(world)), "to hold a reservation changes nothing"
+    enforce(world, desired(changed(cluster, lost), LOCAL))
+    (end,) = (item for item in observed(world) if isinstance(item, Link) and item.name == host_end(LOCAL.key))
+    assert not end.up
+    enforce(world, desired(changed(cluster, held), LOCAL))
 
 
 def test_an_endpoint_that_moves_between_hosts_is_followed(world: World) -> None:

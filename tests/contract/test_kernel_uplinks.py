@@ -7,6 +7,7 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
+from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import (
     HOST,
     Address,
@@ -23,7 +24,7 @@ from overlayd.dataplane.items import (
     VethPeer,
 )
 from overlayd.dataplane.plan import Add, Plan
-from overlayd.dataplane.resolve import host_end, resolve
+from overlayd.dataplane.resolve import resolve
 from overlayd.dataplane.uplink import host_device
 from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.cluster import Cluster

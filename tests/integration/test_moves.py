@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -54,12 +54,6 @@ def reaches(source: Container, *addresses: IpAddress) -> None:
         eventually(lambda: source.ping(address, wait=0.3) is not None, f"{source.name} reaches {address}")  # noqa: B023 - used at once
 
 
-def echoes(container: Container) -> int:
-    """Return how many echo requests a container has got, of both families."""
-    fields = container.run("nstat", "-asz", "IcmpInEchos", "Icmp6InEchos").split()
-    return sum(int(after) for name, after in pairwise(fields) if name.endswith("InEchos"))
-
-
 @BOTH
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("first", ["stays", "goes"])
@@ -80,7 +74,7 @@ def test_a_reservation_that_moves_is_reached_again_within_a_second(
         new = claim(there, network, "new")
         pinging.more(200)
     assert new.addresses == old.addresses
-    assert echoes(new) >= 200
+    assert new.echoes >= 200
     gap = pinging.gap(since=asked)
     print(f"{topology} IPv{family}, the first one {first}: {gap * 1000:.0f} ms without an answer")  # noqa: T201 - shown by pytest -s
     assert gap < GAP_MAX
@@ -136,11 +130,11 @@ def test_a_reservation_moves_between_containers_of_one_host(lab: Lab, topology: 
     for source in (client, beside):
         reaches(source, *old.addresses)
     new = claim(here, network, "new")
-    before = echoes(old)
+    before = old.echoes
     for source in (client, beside):
         reaches(source, *new.addresses)
-    assert echoes(old) == before
-    assert echoes(new) >= 4
+    assert old.echoes == before
+    assert new.echoes >= 4
 
 
 @BOTH

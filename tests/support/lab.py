@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -113,6 +114,12 @@ class Container:
     def run(self, *command: str) -> str:
         """Run a command in the sandbox."""
         return self.host.run("nsenter", f"--net={self.sandbox}", *command)
+
+    @property
+    def echoes(self) -> int:
+        """How many echo requests it has got, of both families."""
+        counters = self.run("nstat", "-asz", "IcmpInEchos", "Icmp6InEchos").split()
+        return sum(int(value) for name, value in pairwise(counters) if name.endswith("InEchos"))
 
     def ping(self, address: IpAddress, *, wait: float = 2.0, size: int | None = None) -> float | None:
         """Send one echo request; return the round trip in ms, or None when no answer came within `wait` seconds.

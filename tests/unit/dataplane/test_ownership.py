@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import (
     HOST,
     Address,
@@ -20,7 +21,7 @@ from overlayd.dataplane.items import (
     Other,
     Route,
 )
-from overlayd.dataplane.resolve import host_end, resolve
+from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import InterfaceName, MacAddress
 from overlayd.model.network import Topology
 from tests.support import clusters

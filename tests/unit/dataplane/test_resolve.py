@@ -5,6 +5,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
+from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -19,7 +20,7 @@ from overlayd.dataplane.items import (
     State,
     network_namespace,
 )
-from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, host_end, resolve
+from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, resolve
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey

@@ -6,9 +6,10 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
+from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import Item, Link, NamespaceRef, State, Veth, network_namespace
 from overlayd.dataplane.plan import Add, Change
-from overlayd.dataplane.resolve import host_end, resolve
+from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology
