@@ -9,7 +9,7 @@ import pytest
 from overlayd.dataplane.ownership import GATEWAYS
 from overlayd.model.address import Family
 from tests.support.capture import ICMPV6, Capture
-from tests.support.lab import Container, Lab, LabHost
+from tests.support.lab import Container, Lab, LabHost, plugin_config
 from tests.support.processes import eventually
 
 RANGES = {
@@ -225,6 +225,21 @@ def test_networks_with_the_same_addresses_do_not_see_each_other(underlay: Lab) -
             assert source.ping(address) is not None
         others = [each for pair in pairs for each in pair if each is not source and each is not destination]
         assert {each.name: each.echoes for each in others} == {each.name: before[each.name] for each in others}
+
+
+@pytest.mark.parametrize("inside", ["ipv4", "ipv6"])
+def test_a_container_cannot_be_in_two_networks_that_share_addresses(underlay: Lab, inside: str) -> None:
+    number, host = 100 + next(_numbers), underlay.hosts[0]
+    shared = RANGES[inside][0].format(number)
+    for name in (f"one{number}", f"two{number}"):
+        underlay.overlayctl("network", "create", name, "--range", shared)
+    first = host.attach(f"c{number}", f"one{number}")
+    variables = {"CONTAINERID": first.name, "NETNS": first.sandbox, "IFNAME": "eth1"}
+    refused = host.cni("ADD", plugin_config(f"two{number}"), **variables)
+    assert refused.status == 1
+    assert f"the container is in network one{number}, whose range overlaps" in str(refused.json["msg"])
+    links = json.loads(first.run("ip", "-j", "link"))
+    assert [link["ifname"] for link in links] == ["lo", "eth0"]
 
 
 def test_hosts_of_different_underlay_families_say_so_by_name(own_lab: Lab) -> None:

@@ -1,0 +1,173 @@
+"""Which addresses an attachment gets: one of each family, of this host's blocks or of a reservation."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from overlayd.agent.addressing import Addressing
+from overlayd.agent.changes import Changes
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.agent.held_reservations import HeldReservations
+from overlayd.agent.publication import Publication
+from overlayd.agent.resting import QUARANTINE_SECONDS, RestingAddresses
+from overlayd.model.cluster import Record
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.errors import AlreadyExists, InvalidValue
+from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName, Revision
+from overlayd.model.network import Topology
+from overlayd.wire.cni import Command, Request
+from overlayd.wire.feed import InSync, Snapshot
+from tests.support import clusters
+from tests.unit.agent.loopback import (
+    Answer,
+    Server,
+    answer,
+    client_of,
+    controller,
+    following,
+    in_sync,
+    registered,
+    running,
+)
+from tests.unit.agent.loopback import Request as Call
+
+pytestmark = pytest.mark.anyio
+
+BLUE = NetworkName("blue")
+MAC = MacAddress("02:00:00:00:00:50")
+
+
+class Host:
+    """The addressing of host 1 in a dual-stack network, and the time by which its addresses rest."""
+
+    def __init__(self, addressing: Addressing, blocks: HeldBlocks) -> None:
+        self.now = 0.0
+        self.addressing = addressing
+        self._blocks = blocks
+
+    @asynccontextmanager
+    async def attaching(self, name: str, *wanted: str, **more: object) -> AsyncIterator[Endpoint]:
+        request = Request(
+            command=Command.ADD,
+            version="1.0.0",
+            network=BLUE,
+            container_id=ContainerId(name),
+            interface=InterfaceName("eth0"),
+            sandbox=f"/run/netns/{name}",
+            wanted=tuple(ip_address(each) for each in wanted),
+        )
+        key = (BLUE, clusters.HERE, request.container_id, request.interface)
+        asked = replace(request, **more)  # type: ignore[arg-type]
+        async with self.addressing.chosen(self._blocks.network(BLUE), asked, key) as endpoint:
+            yield endpoint
+
+    async def addresses(self, name: str, *wanted: str, **more: object) -> list[str]:
+        async with self.attaching(name, *wanted, **more) as endpoint:
+            return [str(address) for address in endpoint.addresses]
+
+
+def serving(server: Server) -> None:
+    """Take every claim and publication."""
+
+    def respond(call: Call) -> Answer | None:
+        if call.path.startswith("/v1/hosts/") and call.path.endswith("/endpoints"):
+            return Answer(204, b"")
+        if call.path.endswith("/claim"):
+            return answer({"revision": 1})
+        return registered(call)
+
+    server.respond = respond
+
+
+@asynccontextmanager
+async def host(directory: Path, *more: Record) -> AsyncIterator[Host]:
+    records = AttachmentRecords(directory)
+    known = clusters.dual(Topology.ROUTED).changed(Revision(1), more)
+    async with controller() as server:
+        serving(server)
+        async with following(server) as feed, client_of(server) as client:
+            publication = Publication(client, feed, records)
+            async with running(publication.run(Changes())):
+                stream = await server.feeds.get()
+                await stream.send(Snapshot(Revision(1), known.records), InSync(Revision(1)))
+                await in_sync(feed)
+                blocks = HeldBlocks(clusters.HERE, client, feed, records)
+                reservations = HeldReservations(client, feed, records, publication)
+                made: list[Host] = []
+                resting = RestingAddresses(lambda: made[0].now)
+                made.append(Host(Addressing(records, blocks, reservations, resting), blocks))
+                yield made[0]
+
+
+async def test_an_attachment_gets_an_address_of_each_family(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        assert await here.addresses("web") == ["10.32.0.2", "fd00:32::2"]
+
+
+async def test_what_one_attachment_has_chosen_no_other_gets(tmp_path: Path) -> None:
+    async with host(tmp_path) as here, AsyncExitStack() as attaching:
+        chosen = [await attaching.enter_async_context(here.attaching(f"c{number}")) for number in range(20)]
+        assert len({address for endpoint in chosen for address in endpoint.addresses}) == 40
+        with pytest.raises(AlreadyExists):
+            await here.addresses("late", str(chosen[7].addresses[1]))
+
+
+async def test_a_wish_for_one_family_leaves_the_other_to_the_host(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        assert await here.addresses("web", "fd00:32::77") == ["10.32.0.2", "fd00:32::77"]
+        assert await here.addresses("db", "10.32.0.77") == ["10.32.0.77", "fd00:32::2"]
+
+
+async def test_an_address_rests_for_itself_and_not_for_its_family(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        async with here.attaching("web", "10.32.0.3", "fd00:32::3") as gone:
+            pass
+        here.addressing.freed(gone)
+        got = [await here.addresses(f"c{number}") for number in range(2)]
+        assert got == [["10.32.0.2", "fd00:32::2"], ["10.32.0.4", "fd00:32::4"]]
+        here.now = QUARANTINE_SECONDS + 1
+        assert await here.addresses("insists", "10.32.0.3") == ["10.32.0.3", "fd00:32::5"]
+
+
+async def test_a_reservation_of_one_family_brings_its_address_and_mac(tmp_path: Path) -> None:
+    holder = clusters.endpoint(1, "web", "10.32.9.9")
+    held = replace(clusters.reservation("db", "10.32.9.9", holder), mac=MAC)
+    async with host(tmp_path, held) as here:
+        async with here.attaching("web", reservation=ReservationName("db")) as endpoint:
+            assert [str(address) for address in endpoint.addresses] == ["10.32.9.9", "fd00:32::2"]
+            assert endpoint.mac == MAC
+        assert await here.addresses("web", "10.32.9.9") == ["10.32.9.9", "fd00:32::3"], "it is claimed by its address"
+        async with here.attaching("web", reservation=ReservationName("db"), mac=holder.mac) as endpoint:
+            assert endpoint.mac == holder.mac, "a MAC that is asked for comes first"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ("10.32.1.5", "is in no block of network blue on this host"),
+        ("10.32.0.1", "is reserved"),
+        ("fd00:32:0:1::5", "is in no block of network blue on this host"),
+    ],
+)
+async def test_an_address_that_this_host_cannot_give_out_is_refused(tmp_path: Path, wanted: str, reason: str) -> None:
+    async with host(tmp_path) as here:
+        with pytest.raises(InvalidValue, match=reason):
+            await here.addresses("web", wanted)
+
+
+async def test_an_address_of_a_family_that_the_network_does_not_have_is_refused(tmp_path: Path) -> None:
+    async with host(tmp_path, clusters.network()) as here:
+        with pytest.raises(InvalidValue, match="network blue has no IPv6 range"):
+            await here.addresses("web", "fd00:32::5")
+
+
+async def test_an_address_beside_a_reservation_of_its_family_is_refused(tmp_path: Path) -> None:
+    held = clusters.reservation("db", "10.32.9.9", clusters.endpoint(1, "web", "10.32.9.9"))
+    async with host(tmp_path, held) as here:
+        with pytest.raises(InvalidValue, match=r"10\.32\.0\.5 is not 10\.32\.9\.9"):
+            await here.addresses("web", "10.32.0.5", reservation=ReservationName("db"))
