@@ -12,6 +12,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.holdings import Holdings
 from overlayd.agent.reconcile import Reconciler
+from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import OverlayError, Unavailable
 
@@ -34,6 +35,8 @@ class Publication:
         self._published: dict[EndpointKey, Endpoint] = {}
         self._syncs = 0
         self._told = Changes()
+        self._known = Cluster()
+        self._holdings = Holdings(self._known, client.host)
         self.problem: OverlayError | None = None
         """Why the controllers do not know all endpoints of this host, while that is so."""
 
@@ -64,8 +67,10 @@ class Publication:
 
     def _endpoints(self) -> dict[EndpointKey, Endpoint]:
         """Return what this host has, without the addresses that are another one's by now: they would be refused."""
-        holdings = Holdings(self._feed.cluster, self._client.host)
-        kept = ((endpoint, holdings.kept(endpoint)) for endpoint in self._records.endpoints)
+        cluster = self._feed.cluster
+        if not self._known.has_records_of(cluster):
+            self._known, self._holdings = cluster, Holdings(cluster, self._client.host)
+        kept = ((endpoint, self._holdings.kept(endpoint)) for endpoint in self._records.endpoints)
         return {
             endpoint.key: endpoint if addresses == endpoint.addresses else replace(endpoint, addresses=addresses)
             for endpoint, addresses in kept

@@ -18,7 +18,17 @@ from overlayd.agent.problem import Problem
 from overlayd.agent.shortcomings import crowding, shortcomings
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, retain
-from overlayd.dataplane.items import HOST, Link, Namespace, NamespaceRef, NftTable, State, Sysctl, network_namespace
+from overlayd.dataplane.items import (
+    HOST,
+    Item,
+    Link,
+    Namespace,
+    NamespaceRef,
+    NftTable,
+    State,
+    Sysctl,
+    network_namespace,
+)
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, joined, resolve
 from overlayd.kernel.port import KernelError, Outcome
@@ -90,7 +100,7 @@ class Reconciler:
         self._ready: frozenset[NetworkName] = frozenset()
         self._refused: dict[Key, Outcome] = {}
         self._applied = Cluster()
-        self._resolved: tuple[Cluster, Site, list[Endpoint], State] | None = None
+        self._resolved: tuple[Cluster, Site, list[Endpoint], State, tuple[Problem, ...]] | None = None
 
     async def run(self) -> None:
         """Keep the kernel as desired, for ever."""
@@ -202,16 +212,17 @@ class Reconciler:
         if self._site:
             published, bandwidths = self._published(present), self._bandwidths(present)
             self._site = replace(self._site, published=published, bandwidths=bandwidths)
-        desired = self._resolve(cluster, self._site, present) if self._site else frozenset()
+        desired, lacking = frozenset[Item](), tuple[Problem, ...]()
+        if self._site:
+            desired, lacking = self._resolve(cluster, self._site, present)
+            problems += crowding(desired, kernel.neighbour_limit())
+        problems += lacking
         problems += [
             Problem(
                 f"network {name}", f"not known to the controllers; its {count} endpoints are left as they are", name
             )
             for name, count in unknown.items()
         ]
-        if self._site:
-            problems += shortcomings(cluster, self._site, names, present)
-            problems += crowding(desired, kernel.neighbour_limit())
         looked_at = (kernel.namespaces() | networks | {HOST}) - kept
         if scope is not None:
             looked_at &= scope
@@ -221,12 +232,13 @@ class Reconciler:
             desired = retain(desired, observed)
         return Draft(diff(desired, observed), names, tuple(problems))
 
-    def _resolve(self, cluster: Cluster, site: Site, endpoints: list[Endpoint]) -> State:
-        """Return the desired state, or the last one again when it comes of the same."""
+    def _resolve(self, cluster: Cluster, site: Site, endpoints: list[Endpoint]) -> tuple[State, tuple[Problem, ...]]:
+        """Return the desired state and what it falls short of, or the last ones again when they come of the same."""
         known = self._resolved
         if known is None or not known[0].has_records_of(cluster) or known[1:3] != (site, endpoints):
-            known = self._resolved = (cluster, site, endpoints, resolve(cluster, site, endpoints))
-        return known[3]
+            lacking = tuple(shortcomings(cluster, site, joined(cluster, site.host), endpoints))
+            known = self._resolved = (cluster, site, endpoints, resolve(cluster, site, endpoints), lacking)
+        return known[3:]
 
     def _present_endpoints(self) -> tuple[list[Endpoint], list[Problem]]:
         """Return the endpoints whose sandbox still is the one that they were attached to."""

@@ -60,7 +60,7 @@ def _lost_addresses(cluster: Cluster, host: HostId, endpoints: Iterable[Endpoint
         for address in endpoint.addresses:
             if address in holdings.kept(endpoint):
                 continue
-            reservation = cluster.reserved(endpoint.network).get(address)
+            reservation = holdings.reservation_at(endpoint.network, address)
             holder = reservation.holder if reservation else None
             where = f"container {holder.container_id} on host {holder.host} has it now" if holder else "nobody has it"
             name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
