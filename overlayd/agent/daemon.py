@@ -24,6 +24,7 @@ from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.lock import held
 from overlayd.agent.own_address import OwnAddress
+from overlayd.agent.path_probe import PathProbe
 from overlayd.agent.publication import Publication
 from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
@@ -105,6 +106,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "own address": own_address.follow(reconciler.drift.changes, settings.resync, feed, (feed_client, client)),
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
+        "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
         "publication": published.run(attachments.changes),

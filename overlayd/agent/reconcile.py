@@ -99,6 +99,7 @@ class Reconciler:
         self._site: Site | None = None
         self._ready: frozenset[NetworkName] = frozenset()
         self._refused: dict[Key, Outcome] = {}
+        self._noticed: tuple[Problem, ...] = ()
         self._applied = Cluster()
         self._resolved: tuple[Cluster, Site, list[Endpoint], State, tuple[Problem, ...]] | None = None
 
@@ -149,7 +150,8 @@ class Reconciler:
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
         if suspects and draft.plan and not is_news:
             _log.info("repaired what somebody changed", namespaces=sorted(suspects), operations=len(draft.plan))
-        problems = (*draft.problems, *_problems(self._refused.values(), self._places(cluster)))
+        refused = _problems(self._refused.values(), self._places(cluster))
+        problems = (*draft.problems, *refused, *self._noticed)
         return self._keep(Status(cluster.revision, problems, in_sync))
 
     async def redirect(self, network: NetworkName) -> None:
@@ -184,6 +186,18 @@ class Reconciler:
     def mtu(self) -> int:
         """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
         return self._site.mtu if self._site else 0
+
+    def notice(self, problems: tuple[Problem, ...]) -> None:
+        """Report these too from now on: what others found out about the way that packets take."""
+        if problems != self._noticed:
+            kept = tuple(problem for problem in self.status.problems if problem not in self._noticed)
+            self._noticed = problems
+            self._keep(replace(self.status, problems=(*kept, *problems)))
+
+    @property
+    def site(self) -> Site | None:
+        """What holds on this host, as of the last cycle; None before the first one."""
+        return self._site
 
     @property
     def networks(self) -> tuple[NetworkName, ...]:

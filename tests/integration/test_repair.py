@@ -317,6 +317,27 @@ def test_the_underlays_mtu_is_followed_into_the_containers(
 
 
 @pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_a_way_that_is_narrower_than_the_device_is_a_problem_until_it_is_wide_enough(
+    own_lab: Lab, topology: str
+) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16", "--topology", topology)
+    own_lab.underlay_run("ip", "link", "set", "to-host2", "mtu", "1400")
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
+    host = here.host
+
+    def problems() -> list[object]:
+        found = (host.agent_status() or {})["problems"]
+        assert isinstance(found, list)
+        return [problem["object"] for problem in found if "packets of 1500 bytes do not reach" in problem["message"]]
+
+    eventually(lambda: problems() == ["host host2"], "it is reported", timeout=15)
+    assert here.ping(there.address) is not None, "small packets arrive"
+
+    own_lab.underlay_run("ip", "link", "set", "to-host2", "mtu", "1500")
+    eventually(lambda: problems() == [], "the problem is over", timeout=25)
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
 def test_another_udp_port_is_taken_online(own_lab: Lab, topology: str) -> None:
     own_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16", "--topology", topology)
     here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)

@@ -1,0 +1,70 @@
+"""Probes of the way from one tunnel end to another, as packets of the overlay. Pure.
+
+A probe is a VXLAN packet (RFC 7348 section 5) as the kernel would make it, with an inner frame of the EtherType for
+local experiments (IEEE 802, 88-B5). So it takes the way that the network's packets take, and the kernel of the other
+host hands it to the network's namespace like them.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from overlayd.model.address import Family
+from overlayd.model.ids import MacAddress, Vni
+
+ETHERTYPE = 0x88B5
+
+_VXLAN = struct.Struct("!II")
+_VNI_IS_VALID = 0x08 << 24
+_ETHERNET = struct.Struct("!6s6sH")
+_BODY = struct.Struct("!4sB8s")
+_MAGIC = b"ovp1"
+_OUTER = {Family.V4: 20 + 8, Family.V6: 40 + 8}
+"""Bytes of the outer IP and UDP headers."""
+
+SMALLEST = 64
+"""Bytes of a packet that arrives wherever anything does."""
+
+
+class Kind(IntEnum):
+    """Whether an answer is asked for, or given."""
+
+    REQUEST = 0
+    REPLY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A probe between two tunnel ends, named by their MACs. Who answers repeats the 8 bytes of `nonce`."""
+
+    kind: Kind
+    nonce: bytes
+    source: MacAddress
+    destination: MacAddress
+
+
+def encode(probe: Probe, vni: Vni, family: Family, size: int) -> bytes:
+    """Return the UDP payload with which the outer IP packet has this size in bytes, or more if a probe needs more."""
+    packet = b"".join(
+        (
+            _VXLAN.pack(_VNI_IS_VALID, vni << 8),
+            _ETHERNET.pack(_packed(probe.destination), _packed(probe.source), ETHERTYPE),
+            _BODY.pack(_MAGIC, probe.kind, probe.nonce),
+        )
+    )
+    return packet.ljust(size - _OUTER[family], b"\0")
+
+
+def decode(frame: bytes) -> Probe | None:
+    """Return the probe in an inner frame, None when it is something else."""
+    if len(frame) < _ETHERNET.size + _BODY.size:
+        return None
+    destination, source, kind = _ETHERNET.unpack_from(frame)
+    magic, what, nonce = _BODY.unpack_from(frame, _ETHERNET.size)
+    if kind != ETHERTYPE or magic != _MAGIC or what not in set(Kind):
+        return None
+    return Probe(Kind(what), nonce, MacAddress(source.hex(":")), MacAddress(destination.hex(":")))
+
+
+def _packed(mac: MacAddress) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
