@@ -75,7 +75,7 @@ def install_network(network: str, conf_dir: Path = CONF_DIR, cni_version: str = 
     return path
 
 
-CAPABILITIES = {"bandwidth": True, "ips": True, "portMappings": True}
+CAPABILITIES = {"bandwidth": True, "ips": True, "mac": True, "portMappings": True}
 """What runtimes may ask for in `runtimeConfig` (the CNI conventions)."""
 
 

@@ -161,7 +161,7 @@ def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
             sandbox=environment.get("CNI_NETNS", ""),
             wanted=_wanted(requested, wishes),
             reservation=_reservation(requested, wishes),
-            mac=ids.mac_address(requested.text("MAC"), "CNI_ARGS.MAC") if requested.has("MAC") else None,
+            mac=_mac(requested, wishes),
             dns=config.object("dns").value if config.has("dns") else None,
             addresses=_previous(config, command),
             ports=_ports(wishes),
@@ -249,6 +249,14 @@ def _reservation(requested: Fields, config: Fields) -> ReservationName | None:
     for place, name in ((requested, "RESERVATION"), (ours, "reservation")):
         if place and place.has(name):
             return ids.reservation_name(place.text(name), place.at(name))
+    return None
+
+
+def _mac(requested: Fields, config: Fields) -> MacAddress | None:
+    """Return the MAC that is asked for, in CNI_ARGS or by the capability `mac`."""
+    for place, name in ((requested, "MAC"), (_inside(config, "runtimeConfig"), "mac")):
+        if place and place.has(name):
+            return ids.mac_address(place.text(name), place.at(name))
     return None
 
 

@@ -74,7 +74,9 @@ def test_a_network_gets_a_configuration_list(tmp_path: Path, arguments: tuple[st
     assert json.loads(path.read_text()) == {
         "cniVersion": version,
         "name": "blue",
-        "plugins": [{"type": "overlayd", "capabilities": {"bandwidth": True, "ips": True, "portMappings": True}}],
+        "plugins": [
+            {"type": "overlayd", "capabilities": dict.fromkeys(("bandwidth", "ips", "mac", "portMappings"), True)}
+        ],
     }
     assert mode(path) == 0o644
 

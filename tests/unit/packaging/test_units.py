@@ -114,6 +114,26 @@ def test_the_agent_keeps_the_mount_namespace_of_the_host() -> None:
     assert not MAKES_MOUNT_NAMESPACE & unit("overlayd").keys()
 
 
+ANNOUNCE = """
+from ipaddress import ip_address
+from overlayd.kernel.announce import announcement, send
+addresses = map(ip_address, ("10.0.0.1", "fd00::1"))
+send("/proc/self/ns/net", "lo", [announcement(address, "02:00:00:00:00:50") for address in addresses])
+"""
+
+
+@pytest.mark.usefixtures("root")
+def test_the_agent_may_announce_addresses() -> None:
+    keys = unit("overlayd")
+    (kept,), (families,) = keys["CapabilityBoundingSet"], keys["RestrictAddressFamilies"]
+    assert "AF_PACKET" in families.split()
+    bounding = ",".join(["-all", *(f"+{name.lower().removeprefix('cap_')}" for name in kept.split())])
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    limited = ["setpriv", f"--bounding-set={bounding}", sys.executable, "-c", ANNOUNCE]
+    done = subprocess.run([*alone, *limited], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_agents_records_outlive_a_restart_in_the_directories_that_it_uses() -> None:
     keys = unit("overlayd")
     assert keys["RuntimeDirectoryPreserve"] == ["yes"]

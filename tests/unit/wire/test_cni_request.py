@@ -178,6 +178,10 @@ def test_an_address_of_each_family_may_be_asked_for_in_three_places(arguments: s
     assert request.wanted == (IPv4Address("10.32.0.5"), IPv6Address("fd00::5"))
 
 
+def test_a_mac_may_be_asked_for_by_its_capability() -> None:
+    assert cni.parse(environment(), config(runtimeConfig={"mac": "02:00:0A:20:00:05"})).mac == "02:00:0a:20:00:05"
+
+
 @pytest.mark.parametrize(
     ("arguments", "more"), [("RESERVATION=web", {}), ("", {"args": {"overlayd": {"reservation": "web"}}})]
 )
@@ -192,6 +196,7 @@ def test_a_reservation_may_be_asked_for_by_name(arguments: str, more: dict[str, 
         ({"runtimeConfig": {"ips": ["fd00::5%eth0"]}}, "runtimeConfig.ips"),
         ({"runtimeConfig": {"ips": "10.32.0.5"}}, "runtimeConfig.ips"),
         ({"runtimeConfig": []}, "runtimeConfig"),
+        ({"runtimeConfig": {"mac": "5"}}, "runtimeConfig.mac"),
         ({"args": {"cni": {"ips": [5]}}}, "args.cni.ips[0]"),
         ({"args": {"overlayd": {"reservation": "a b"}}}, "args.overlayd.reservation"),
     ],
