@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
 from overlayd.agent.addressing import Addressing
+from overlayd.agent.announcements import Announcements
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
@@ -16,7 +17,7 @@ from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.endpoint import destinations, endpoint_address, gateway_of, resolve_endpoint, resolve_limits
-from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, network_namespace
+from overlayd.dataplane.items import Link, State, Veth, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -37,6 +38,7 @@ class Attachments:
         reconciler: Reconciler,
     ) -> None:
         self.changes = Changes()
+        self.announcements = Announcements(turn, self._is_current)
         self._turn = turn
         self._records = records
         self._blocks = blocks
@@ -150,7 +152,7 @@ class Attachments:
             if attachment.ports:
                 await self._reconciler.redirect(network.name)
             if moves and network.topology is Topology.SWITCHED:
-                await self._announce(attachment.endpoint)
+                await self.announcements.announce(attachment.endpoint)
             failure.pop_all()
 
     async def _undo(self, attachment: Attachment) -> None:
@@ -168,17 +170,10 @@ class Attachments:
         limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
         return resolve_endpoint(network, endpoint, mtu, self._addressing.lost(endpoint)) | limits
 
-    async def _announce(self, endpoint: Endpoint) -> None:
-        """Tell a segment of addresses that others may know by the MAC of another endpoint.
-
-        A bridge lets no announcement out of a port that answers for those behind it (net/bridge/br_arp_nd_proxy.c), so
-        the tunnel gets one of its own.
-        """
-        for ns, dev in (
-            (NamespaceRef(endpoint.sandbox), endpoint.interface),
-            (network_namespace(endpoint.network), ownership.VXLAN),
-        ):
-            await self._turn.call(self._turn.kernel.announce, ns, dev, endpoint.mac, endpoint.addresses)
+    def _is_current(self, endpoint: Endpoint) -> bool:
+        """Tell whether an endpoint is attached and has all its addresses."""
+        attachment = self._records.attachments.get(endpoint.key)
+        return attachment is not None and attachment.endpoint == endpoint and not self._addressing.lost(endpoint)
 
     def _result(self, network: Network, endpoint: Endpoint, request: Request) -> Result:
         return Result(

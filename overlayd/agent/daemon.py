@@ -109,6 +109,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
+        "announcements": attachments.announcements.run(),
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),
