@@ -17,6 +17,7 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     Neighbour,
     Route,
+    SourceGuard,
     State,
     Veth,
     VethPeer,
@@ -111,6 +112,7 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterat
     sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
     kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
     yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
+    yield SourceGuard(ns, dev, endpoint.mac, endpoint.addresses)
     yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
     for address in endpoint.addresses:
         yield Address(sandbox, inside, endpoint_address(network, address))

@@ -237,6 +237,24 @@ class RateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceGuard:
+    """A filter at the host's end of a veth pair that lets in what comes from these addresses only.
+
+    What is in the filter takes no part in comparisons: it never changes as long as the device is there.
+    """
+
+    ns: NamespaceRef
+    dev: InterfaceName
+    mac: MacAddress = field(compare=False)
+    addresses: tuple[IpAddress, ...] = field(compare=False)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace and device."""
+        return (SourceGuard, self.ns, self.dev)
+
+
+@dataclass(frozen=True, slots=True)
 class Sysctl:
     """A setting of the host's own namespace, by its dotted name. It stays as it is when nobody of ours needs it."""
 
@@ -284,6 +302,7 @@ Item = (
     | NftTable
     | Sysctl
     | RateLimit
+    | SourceGuard
 )
 
 

@@ -22,6 +22,7 @@ from overlayd.dataplane.items import (
     NftTable,
     RateLimit,
     Route,
+    SourceGuard,
     Sysctl,
     Veth,
     Vxlan,
@@ -113,8 +114,11 @@ def replacement(table: NftTable) -> str:
     return f"table {name}\ndelete table {name}\n{table.text}"
 
 
-def _rate_limit(item: RateLimit, verb: str) -> str:
-    command = "tc" if item.ns == HOST else f"tc -n {_short(item.ns)}"
+def _traffic_control(item: RateLimit | SourceGuard, verb: str) -> str:
+    command = f"tc -n {_short(item.ns)}"
+    if isinstance(item, SourceGuard):
+        sources = ", ".join([item.mac, *map(str, item.addresses)])
+        return f"{command} qdisc {verb} dev {item.dev} ingress" + (f" # only {sources}" if verb != "del" else "")
     burst = item.depth * BUCKET_TICK * item.rate // 1_000_000_000
     bucket = f"tbf rate {item.rate * 8}bit burst {burst}b limit {item.limit}b"
     return f"{command} qdisc {verb} dev {item.dev} root handle 6f76: {'' if verb == 'del' else bucket}".rstrip()
@@ -195,8 +199,8 @@ def _entry(item: Item, verb: str) -> str:
         case FdbEntry() | BridgeEntry():
             where = f"dst {item.dst} self permanent" if isinstance(item, FdbEntry) else "master static"
             return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} {where} extern_learn"
-        case RateLimit():
-            return _rate_limit(item, verb)
+        case RateLimit() | SourceGuard():
+            return _traffic_control(item, verb)
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
         case Namespace() | Link() | DeviceSysctls() | NftTable() | Sysctl():

@@ -13,6 +13,7 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     NftTable,
     RateLimit,
+    SourceGuard,
     Sysctl,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
@@ -112,6 +113,13 @@ class Application:
                 self._enforce(ns, values)
         return {}
 
+    def source_guard(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Put a filter at a device, or take it away."""
+        match ops:
+            case [op] if isinstance(op.item, SourceGuard):
+                entries.guard(self._sockets.into(ns), self._indexes[ns], op, op.item)
+        return {}
+
     def table(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
         """Make, replace or delete one table of nftables."""
         match ops:
@@ -154,7 +162,7 @@ class Application:
 def _is_gone(item: Item, code: int) -> bool:
     """Tell whether a deletion failed only because there was nothing to delete."""
     # A device that has left its bridge answers so for the entries that it had there.
-    if isinstance(item, RateLimit) and code == errno.EINVAL:
+    if isinstance(item, RateLimit | SourceGuard) and code == errno.EINVAL:
         return True  # a device always has some qdisc, and this one is not ours
     return code in _GONE or (isinstance(item, BridgeEntry) and code == errno.EOPNOTSUPP)
 
@@ -177,6 +185,7 @@ def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
 _EXECUTORS: dict[type[Item], _Execute] = {
     Namespace: Application.namespace,
     Link: Application.link,
+    SourceGuard: Application.source_guard,
     NftTable: Application.table,
     DeviceSysctls: Application.device_sysctls,
     Sysctl: Application.sysctl,

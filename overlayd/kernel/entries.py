@@ -3,9 +3,9 @@
 import errno
 from collections.abc import Mapping, Sequence
 
-from overlayd.dataplane.items import Neighbour
+from overlayd.dataplane.items import Neighbour, SourceGuard
 from overlayd.dataplane.plan import Add, Change, Delete, Op
-from overlayd.kernel import decode, encode, templates
+from overlayd.kernel import decode, encode, source_guard, templates
 from overlayd.kernel.encode import Indexes, Verb
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError
@@ -52,3 +52,18 @@ def _taken_over(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) 
         return False
     netlink.execute(encode.entry(Verb.REPLACE, op.item, indexes))
     return True
+
+
+def guard(netlink: Netlink, indexes: Indexes, op: Op, item: SourceGuard) -> None:
+    """Put a filter at a device, replace it, or take it away; raise what the kernel answers."""
+    index = indexes[item.dev]
+    if isinstance(op, Delete):
+        netlink.execute(source_guard.removal(index))
+        return
+    hook, program = source_guard.messages(item, index)
+    try:
+        netlink.execute(hook)
+    except KernelError as error:
+        if error.errno != errno.EEXIST or isinstance(op, Add):
+            raise
+    netlink.execute(program)

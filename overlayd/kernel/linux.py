@@ -5,7 +5,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import HOST, DeviceSysctls, Item, Link, Namespace, NamespaceRef, NftTable, State, Sysctl
+from overlayd.dataplane.items import (
+    HOST,
+    DeviceSysctls,
+    Item,
+    Link,
+    Namespace,
+    NamespaceRef,
+    NftTable,
+    SourceGuard,
+    State,
+    Sysctl,
+)
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, qdisc, sysctls
 from overlayd.kernel.apply import Application
@@ -16,6 +27,9 @@ from overlayd.kernel.sockets import Sockets
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
+
+_UNTOLD = MacAddress("")
+"""What is not asked of the kernel."""
 
 
 class LinuxKernel:
@@ -94,7 +108,9 @@ class LinuxKernel:
         yield from decode.neighbours(ns, _tables(netlink, encode.NEIGHBOURS), names)
         yield from decode.forwarding_entries(ns, netlink.dump(encode.FDB_ENTRIES), names)
         yield from decode.routes(ns, _tables(netlink, encode.ROUTES), names)
-        yield from qdisc.limits(ns, netlink.dump(qdisc.QDISCS), names)
+        qdiscs = netlink.dump(qdisc.QDISCS)
+        yield from qdisc.limits(ns, qdiscs, names)
+        yield from (SourceGuard(ns, name, _UNTOLD, ()) for name in qdisc.guarded(qdiscs, names))
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""

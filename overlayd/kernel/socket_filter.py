@@ -20,6 +20,7 @@ from overlayd.kernel.rtnetlink import (
     RTM_NEWLINK,
     RTM_NEWNEIGH,
     RTM_NEWROUTE,
+    TRAFFIC_CONTROL,
 )
 
 _SO_ATTACH_FILTER = 26
@@ -78,6 +79,8 @@ def of_namespace(port: int) -> tuple[Step, ...]:
         *(_KIND, If((RTM_NEWLINK, RTM_DELLINK), "keep")),
         *(_PORT, If((port,), "drop"), If((0,), "by itself"), _KEEP),
         *(Label("by itself"), _KIND, If((RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWADDR), "drop")),
+        # The chain of a filter comes and goes with it, and is nobody's.
+        If(TRAFFIC_CONTROL, "drop"),
         *(If((RTM_NEWNEIGH, RTM_DELNEIGH), "neighbour"), _KEEP),
         *(Label("neighbour"), _FAMILY, If((socket.AF_BRIDGE,), "keep"), _DROP),
         *_ENDINGS,
@@ -89,7 +92,7 @@ def of_host(port: int) -> tuple[Step, ...]:
     return (
         *(_KIND, If((RTM_NEWLINK, RTM_DELLINK), "keep")),
         *(_PORT, If((port,), "drop"), _KIND, If((RTM_NEWROUTE, RTM_DELROUTE), "route")),
-        *(If((RTM_NEWNEIGH, RTM_DELNEIGH), "neighbour"), _KEEP),
+        *(If((RTM_NEWNEIGH, RTM_DELNEIGH), "neighbour"), If(TRAFFIC_CONTROL, "drop"), _KEEP),
         *(Label("route"), _ROUTE_PROTOCOL, If((PROTOCOL,), "keep"), _DROP),
         *(Label("neighbour"), _PORT, If((0,), "drop"), _KEEP),
         *_ENDINGS,

@@ -8,7 +8,8 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.items import NamespaceRef, network_namespace
+from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.items import NamespaceRef, SourceGuard, network_namespace
 from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
@@ -31,7 +32,10 @@ def test_an_announcement_replaces_what_a_container_believes() -> None:
             host.command(["ip", "netns", "add", each.container_id])
         known = dual(Topology.SWITCHED)
         known = known.changed(known.revision, [replace(known.hosts[HERE], address=UNDERLAY.ip)])
-        outcomes = kernel.apply(diff(resolve(known, site(), [SOURCE, LISTENER]), frozenset()))
+        wanted = resolve(known, site(), [SOURCE, LISTENER])
+        # Unguarded, the one container stands for whoever else is on the segment.
+        guard = SourceGuard(network_namespace(NetworkName("blue")), host_end(SOURCE.key), SOURCE.mac, ())
+        outcomes = kernel.apply(diff(wanted - {guard}, frozenset()))
         assert [outcome for outcome in outcomes if not outcome.done] == []
 
         def believed() -> set[str]:

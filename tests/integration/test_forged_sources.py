@@ -20,6 +20,21 @@ packet = Ether(src=source_mac, dst=gateway_mac) / network(src=source, dst=destin
 sendp([packet] * int(count), iface=device, verbose=False)
 """
 COUNT = 5
+GATEWAY_MAC = "02:6f:76:00:00:00"
+LIE = """
+import sys
+from scapy.all import Ether, sendp
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
+from scapy.layers.l2 import ARP
+mac, address, address6 = sys.argv[1:]
+everybody, all_nodes = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
+for operation in (1, 2):
+    lie = ARP(op=operation, hwsrc=mac, psrc=address, hwdst=everybody, pdst=address)
+    sendp(Ether(src=mac, dst=everybody) / lie, iface="eth0", verbose=False)
+for source in (address6, "fe80::66"):
+    lie = ICMPv6ND_NA(tgt=address6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac)
+    sendp(Ether(src=mac, dst=all_nodes) / IPv6(src=source, dst="ff02::1", hlim=255) / lie, iface="eth0", verbose=False)
+"""
 
 
 def mac(container: Container) -> str:
@@ -27,8 +42,10 @@ def mac(container: Container) -> str:
     return str(link["address"])
 
 
-def send(container: Container, source: str, destination: str) -> None:
-    arguments = [container.interface, mac(container), "02:6f:76:00:00:00", source, destination, str(COUNT)]
+def send(
+    container: Container, source: str, destination: str, gateway: str = GATEWAY_MAC, as_mac: str | None = None
+) -> None:
+    arguments = [container.interface, as_mac or mac(container), gateway, source, destination, str(COUNT)]
     container.run(sys.executable, "-W", "ignore", "-c", SEND, *arguments)
 
 
@@ -72,6 +89,44 @@ def test_a_forged_source_is_not_forwarded_in_a_routed_network(
         eventually(lambda: arrived(receiver, own) == COUNT, "what is honest arrives")  # noqa: B023 - used at once
         assert [arrived(receiver, source) for source in forged] == [0, 0, 0]
     assert beside.ping(receiver.addresses[1]) is not None
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["on one host", "across hosts"])
+def test_a_forged_source_is_not_forwarded_on_a_segment(lab: Lab, new_network: NewNetwork, *, local: bool) -> None:
+    network = new_network("--range", "fd00:78::/48", "--topology", "switched")
+    sender, beside = (lab.hosts[0].attach(f"{network}-{name}", network) for name in ("sender", "beside"))
+    receiver = lab.hosts[0 if local else 1].attach(f"{network}-receiver", network)
+    lab.in_force(sender, beside, receiver)
+    theirs = {str(address): str(receiver.addresses[number]) for number, address in enumerate(beside.addresses)}
+    own = {str(address): str(receiver.addresses[number]) for number, address in enumerate(sender.addresses)}
+    count(receiver, *theirs, *own)
+    for source, to in (theirs | own).items():
+        send(sender, source, to, gateway=mac(receiver))
+    for source, to in own.items():
+        # As somebody else on the segment, which would draw that one's packets.
+        send(sender, source, to, gateway=mac(receiver), as_mac=mac(beside))
+    # What is sent last arrives last: by then all of it would have arrived.
+    assert sender.ping(receiver.addresses[0]) is not None
+    assert [COUNT <= arrived(receiver, source) < 2 * COUNT for source in own] == [True, True]
+    assert [arrived(receiver, source) for source in theirs] == [0, 0]
+
+
+def test_a_container_does_not_answer_for_another_on_a_segment(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network("--range", "fd00:79::/48", "--topology", "switched")
+    liar, beside, victim = (lab.hosts[0].attach(f"{network}-{name}", network) for name in ("liar", "beside", "victim"))
+    lab.in_force(liar, beside, victim)
+    for address in victim.addresses:
+        assert beside.ping(address) is not None
+    known = neighbours(beside)
+    liar.run(sys.executable, "-W", "ignore", "-c", LIE, mac(liar), *map(str, victim.addresses))
+    assert beside.ping(liar.address) is not None, "what is sent last arrives last"
+    assert {address: mac for address, mac in neighbours(beside).items() if address in known} == known
+    assert known[str(victim.addresses[0])] == mac(victim)
+
+
+def neighbours(container: Container) -> dict[str, str]:
+    listed = json.loads(container.run("ip", "-j", "neighbour", "show", "dev", "eth0"))
+    return {each["dst"]: each["lladdr"] for each in listed if "lladdr" in each}
 
 
 def ipv6_of(beside: Container) -> list[str]:

@@ -25,6 +25,7 @@ from overlayd.dataplane.items import (
     NftTable,
     RateLimit,
     Route,
+    SourceGuard,
     State,
     Sysctl,
     Veth,
@@ -38,7 +39,8 @@ from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
 
-Entry = DeviceSysctls | RateLimit | Address | Neighbour | FdbEntry | BridgeEntry | Route | NftTable | Sysctl
+Hung = DeviceSysctls | RateLimit | SourceGuard | Address | Neighbour | FdbEntry | BridgeEntry | Route
+Entry = Hung | NftTable | Sysctl
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
 
@@ -366,7 +368,7 @@ class FakeKernel:
         space = self._spaces[ns]
         del space.links[name]
         space.entries.pop(Sysctl(ns, ownership.loopback_sysctl(name), "").key, None)
-        space.drop(DeviceSysctls | RateLimit | Address | Neighbour | FdbEntry | BridgeEntry | Route, name)
+        space.drop(Hung, name)
         for other in list(space.links.values()):
             if other.port and other.port.master == name:
                 self._set_link(replace(other, port=None))
