@@ -63,6 +63,43 @@ def test_a_restart_with_unchanged_intent_writes_nothing_to_the_kernel(
         assert {name for name, _ in listening.heard()} == {"blue"}, "whoever writes is heard"
 
 
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_no_ping_is_lost_while_other_objects_drift_and_are_repaired(
+    own_lab: Lab, tmp_path: Path, topology: str
+) -> None:
+    source, destination = pair(own_lab, "blue", topology)
+    own_lab.overlayctl("network", "create", "other", "--range", "10.41.0.0/16", "--topology", topology)
+    bystanders = [host.attach(f"other-{host.name}", "other") for host in own_lab.hosts]
+    own_lab.in_force(*bystanders)
+    neighbours = [host.attach(f"late-{host.name}", "blue") for host in own_lab.hosts]
+    own_lab.in_force(*neighbours)
+    host = source.host
+    drifts = (
+        "ip -n ov-other link del vx0",
+        "ip netns delete ov-other",
+        f"ip -n ov-blue neighbour del {neighbours[0].address} dev {port_of(host, neighbours[0])}",
+        f"ip -n ov-blue link del {port_of(host, neighbours[0])}",
+        "nsenter --net=/run/netns/ov-blue sysctl -w net.ipv4.conf.default.send_redirects=1",
+    )
+    with Pinging(source, destination.address, tmp_path / "ping") as pinging:
+        for drift in drifts if topology == "routed" else (*drifts[:2], drifts[3]):
+            host.run(*drift.split())
+            pinging.more(100)
+        eventually(lambda: plan_of(host) == [], "all is repaired")
+        eventually(lambda: bystanders[0].ping(bystanders[1].address, wait=0.2) is not None, "the other network works")
+        eventually(lambda: neighbours[0].ping(neighbours[1].address, wait=0.2) is not None, "the neighbour works")
+        pinging.more(100)
+    assert pinging.lost == set()
+
+
+def port_of(host: LabHost, container: Container) -> str:
+    """Return the host's end of a container's veth pair: the far end of its eth0."""
+    (link,) = json.loads(container.run("ip", "-j", "link", "show", "dev", "eth0"))
+    ports = json.loads(host.run("ip", "-n", f"ov-{container.network}", "-j", "link", "show", "type", "veth"))
+    (found,) = (port["ifname"] for port in ports if port["ifindex"] == link["link_index"])
+    return str(found)
+
+
 def is_settled(host: LabHost) -> bool:
     """Tell whether an agent's kernel is as a controller told it."""
     status = host.agent_status() or {}
