@@ -53,6 +53,8 @@ class Control:
             "address": str(self._feed.announced) if self._feed.announced else None,
             "mtu": self._reconciler.mtu,
             "networks": list(self._reconciler.networks),
+            "probed_hosts": self._reconciler.checksums.probed,
+            "software_checksums": self._reconciler.checksums.in_software,
             "problems": [{"object": problem.object, "message": problem.message} for problem in problems],
         }
 

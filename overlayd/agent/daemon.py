@@ -13,6 +13,8 @@ from overlayd.agent import publication, systemd
 from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
+from overlayd.agent.checksum_probe import ChecksumProbe
+from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
 from overlayd.agent.control import Control
@@ -83,7 +85,8 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     turn = KernelTurn(LinuxKernel(settings.run_dir / "tables"))
     closing.callback(turn.close)
 
-    reconciler = Reconciler(turn, feed, records, Local(identity.id, settings.vxlan_port, settings.resync))
+    checksums = Checksums(settings.run_dir / "software-checksums")
+    reconciler = Reconciler(turn, feed, records, checksums, Local(identity.id, settings.vxlan_port, settings.resync))
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)
@@ -107,6 +110,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
         "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),
+        "checksum probe": ChecksumProbe(feed, reconciler, settings.resync).run(),
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
         "announcements": attachments.announcements.run(),

@@ -11,6 +11,7 @@ import structlog
 from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.checksums import Checksums
 from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
@@ -88,13 +89,16 @@ class Reconciler:
     (after a growing time), and by a slow periodic resync.
     """
 
-    def __init__(self, turn: KernelTurn, feed: ClusterFeed, records: AttachmentRecords, local: Local) -> None:
+    def __init__(
+        self, turn: KernelTurn, feed: ClusterFeed, records: AttachmentRecords, checksums: Checksums, local: Local
+    ) -> None:
         self.status = Status()
         self.reports = Changes()
         self.drift = Drift(turn)
         self._turn = turn
         self._feed = feed
         self._records = records
+        self.checksums = checksums
         self._local = local
         self._site: Site | None = None
         self._ready: frozenset[NetworkName] = frozenset()
@@ -183,6 +187,11 @@ class Reconciler:
             raise Unavailable(f"network {network} is not in force on this host: {reasons}")
 
     @property
+    def site(self) -> Site | None:
+        """What holds on this host, as of the last cycle; None before the first one."""
+        return self._site
+
+    @property
     def mtu(self) -> int:
         """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
         return self._site.mtu if self._site else 0
@@ -193,11 +202,6 @@ class Reconciler:
             kept = tuple(problem for problem in self.status.problems if problem not in self._noticed)
             self._noticed = problems
             self._keep(replace(self.status, problems=(*kept, *problems)))
-
-    @property
-    def site(self) -> Site | None:
-        """What holds on this host, as of the last cycle; None before the first one."""
-        return self._site
 
     @property
     def networks(self) -> tuple[NetworkName, ...]:
@@ -224,8 +228,12 @@ class Reconciler:
                 kept_uplinks,
             )
         if self._site:
-            published, bandwidths = self._published(present), self._bandwidths(present)
-            self._site = replace(self._site, published=published, bandwidths=bandwidths)
+            self._site = replace(
+                self._site,
+                published=self._published(present),
+                bandwidths=self._bandwidths(present),
+                software_checksums=self.checksums.in_software,
+            )
         desired, lacking = frozenset[Item](), tuple[Problem, ...]()
         if self._site:
             desired, lacking = self._resolve(cluster, self._site, present)

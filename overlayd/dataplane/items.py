@@ -138,6 +138,19 @@ class DeviceSysctls:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftwareChecksums:
+    """A device gets packets with their checksums, and in segments: what is below it cannot make them."""
+
+    ns: NamespaceRef
+    dev: InterfaceName
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Kind, namespace and device."""
+        return (SoftwareChecksums, self.ns, self.dev)
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """An address of a device, with its prefix length."""
 
@@ -294,6 +307,7 @@ Item = (
     Namespace
     | Link
     | DeviceSysctls
+    | SoftwareChecksums
     | Address
     | Neighbour
     | FdbEntry

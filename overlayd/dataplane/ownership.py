@@ -19,6 +19,7 @@ from overlayd.dataplane.items import (
     NftTable,
     RateLimit,
     Route,
+    SoftwareChecksums,
     SourceGuard,
     Sysctl,
     Veth,
@@ -152,7 +153,14 @@ def _owns_inside(item: Item) -> bool:
             return owns_link(name)
         case Address(dev=dev, address=address):
             return dev in {BRIDGE, UPLINK} or (owns_link(dev) and address.ip.is_link_local)
-        case Neighbour(dev=dev) | FdbEntry(dev=dev) | BridgeEntry(dev=dev) | RateLimit(dev=dev) | SourceGuard(dev=dev):
+        case (
+            SoftwareChecksums(dev=dev)
+            | RateLimit(dev=dev)
+            | SourceGuard(dev=dev)
+            | Neighbour(dev=dev)
+            | FdbEntry(dev=dev)
+            | BridgeEntry(dev=dev)
+        ):
             return owns_link(dev)
         case Route(dev=dev):
             return dev is None or owns_link(dev)

@@ -22,6 +22,7 @@ from overlayd.dataplane.items import (
     NftTable,
     RateLimit,
     Route,
+    SoftwareChecksums,
     SourceGuard,
     Sysctl,
     Veth,
@@ -51,7 +52,7 @@ def added(item: Item) -> str:
             return "; ".join([f"ip netns add {_short(item.ns)}", *_sysctls(item)])
         case Link():
             return _link_added(item)
-        case NftTable() | DeviceSysctls() | Sysctl():
+        case NftTable() | DeviceSysctls() | SoftwareChecksums() | Sysctl():
             return _put(item)
         case FdbEntry(mac=mac):
             return _entry(item, "append" if mac == FLOOD else "add")
@@ -66,7 +67,7 @@ def changed(item: Item, before: Item) -> str:
             return "; ".join(_sysctls(item))
         case Link(), Link():
             return _link_changed(item, before)
-        case ((NftTable() | DeviceSysctls() | Sysctl() as setting), _):
+        case ((NftTable() | DeviceSysctls() | SoftwareChecksums() | Sysctl() as setting), _):
             return _put(setting)
         case _:
             return _entry(item, "replace")
@@ -79,12 +80,12 @@ def deleted(item: Item) -> str:
             return f"ip netns del {_short(item.ns)}"
         case Link():
             return f"{_ip(item.ns)} link del {item.name}"
+        case SoftwareChecksums():
+            return _offload(item, "on")
         case NftTable():
             return f"{_inside(item.ns)}nft delete table {item.family} {item.name}"
-        case Sysctl():
-            return _sysctl(item.ns, item.name, "0")
         case _:
-            return _entry(item, "del")
+            return _sysctl(item.ns, item.name, "0") if isinstance(item, Sysctl) else _entry(item, "del")
 
 
 def _inside(ns: NamespaceRef) -> str:
@@ -92,15 +93,21 @@ def _inside(ns: NamespaceRef) -> str:
     return "" if ns == HOST else f"nsenter --net={ns} "
 
 
-def _put(item: NftTable | DeviceSysctls | Sysctl) -> str:
+def _put(item: NftTable | DeviceSysctls | SoftwareChecksums | Sysctl) -> str:
     """Return the command for what is written in the same way whether or not it is there."""
     match item:
         case NftTable():
             return _table(item)
         case DeviceSysctls():
             return _device_sysctls(item)
+        case SoftwareChecksums():
+            return _offload(item, "off")
         case Sysctl():
             return _sysctl(item.ns, item.name, item.value)
+
+
+def _offload(item: SoftwareChecksums, state: str) -> str:
+    return f"nsenter --net={item.ns} ethtool -K {item.dev} tx {state}"
 
 
 def _table(table: NftTable) -> str:
@@ -203,7 +210,7 @@ def _entry(item: Item, verb: str) -> str:
             return _traffic_control(item, verb)
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
-        case Namespace() | Link() | DeviceSysctls() | NftTable() | Sysctl():
+        case Namespace() | Link() | DeviceSysctls() | SoftwareChecksums() | NftTable() | Sysctl():
             return ""
 
 

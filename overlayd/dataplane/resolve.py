@@ -21,6 +21,7 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     Neighbour,
     Route,
+    SoftwareChecksums,
     State,
     Sysctl,
     Vxlan,
@@ -77,7 +78,7 @@ class Site:
     The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `kept_uplinks`
     are the host's ends of uplinks of networks that the cluster does not know, and containers still use; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
-    limited.
+    limited; with `software_checksums` the underlay cannot make those of what is in the tunnel.
     """
 
     host: HostId
@@ -88,6 +89,7 @@ class Site:
     kept_uplinks: frozenset[InterfaceName] = frozenset()
     published: tuple[Published, ...] = ()
     bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
+    software_checksums: bool = False
 
     @property
     def mtu(self) -> int:
@@ -201,6 +203,8 @@ def _network(network: Network, host: Host, site: Site, kind: Uplink) -> Iterator
     vxlan = Vxlan(network.vni, host.address, site.vxlan_port)
     sysctls = _WITH_IPV6 if Family.V6 in network.families else _WITHOUT_IPV6
     yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
+    if site.software_checksums:
+        yield SoftwareChecksums(ns, ownership.VXLAN)
     if network.topology is Topology.ROUTED:
         yield Namespace(ns, _ROUTED_SYSCTLS | sysctls)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu)

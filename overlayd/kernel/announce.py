@@ -5,6 +5,7 @@ import socket
 import struct
 
 from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel.checksum import internet_checksum
 from overlayd.kernel.namespaces import descriptor, entered
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
@@ -34,7 +35,7 @@ def announcement(address: IpAddress, mac: MacAddress) -> bytes:
         return _ETHERNET.pack(_BROADCAST, hardware, _ETH_P_ARP) + packet
     advertised = (address.packed, _TARGET_MAC, 1, hardware)
     bare = _ADVERTISEMENT.pack(_NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE, *advertised)
-    checksum = _checksum(address.packed + _ALL_NODES + struct.pack("!II", len(bare), _ICMPV6) + bare)
+    checksum = internet_checksum(address.packed + _ALL_NODES + struct.pack("!II", len(bare), _ICMPV6) + bare)
     body = _ADVERTISEMENT.pack(_NEIGHBOUR_ADVERTISEMENT, 0, checksum, _OVERRIDE, *advertised)
     header = _IPV6.pack(6 << 28, len(body), _ICMPV6, _HOP_LIMIT, address.packed, _ALL_NODES)
     return _ETHERNET.pack(_ALL_NODES_MAC, hardware, _ETH_P_IPV6) + header + body
@@ -49,12 +50,3 @@ def send(ns: NamespaceRef, dev: InterfaceName, frames: list[bytes]) -> None:
                 channel.send(frame)
     except OSError as error:
         raise KernelError(error.errno or errno.EIO, f"{dev} in {ns}: {error.strerror}") from error
-
-
-def _checksum(data: bytes) -> int:
-    """Return the internet checksum (RFC 1071) of an even number of bytes."""
-    words = (int.from_bytes(data[start : start + 2]) for start in range(0, len(data), 2))
-    total = sum(words)
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

@@ -13,11 +13,12 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     NftTable,
     RateLimit,
+    SoftwareChecksums,
     SourceGuard,
     Sysctl,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
-from overlayd.kernel import entries, namespaces, sysctls
+from overlayd.kernel import entries, namespaces, offload, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.links import Links
@@ -137,6 +138,17 @@ class Application:
                     sysctls.enforce_device(fd, item)
         return {}
 
+    def offload(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Take the checksums from one device, or give them back to it."""
+        match ops:
+            case [Add(item=SoftwareChecksums(dev=dev)) | Change(item=SoftwareChecksums(dev=dev))]:
+                with descriptor(ns) as fd:
+                    offload.set_offloaded(fd, dev, offloaded=False)
+            case [Delete(item=SoftwareChecksums(dev=dev))]:
+                with descriptor(ns) as fd:
+                    offload.set_offloaded(fd, dev, offloaded=True)
+        return {}
+
     def sysctl(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
         """Set one sysctl; one that nobody needs any more stays as it is."""
         match ops:
@@ -188,6 +200,7 @@ _EXECUTORS: dict[type[Item], _Execute] = {
     SourceGuard: Application.source_guard,
     NftTable: Application.table,
     DeviceSysctls: Application.device_sysctls,
+    SoftwareChecksums: Application.offload,
     Sysctl: Application.sysctl,
 }
 _BATCHED = {Application.entries, Application.link_deletions}

@@ -13,12 +13,13 @@ from overlayd.dataplane.items import (
     Namespace,
     NamespaceRef,
     NftTable,
+    SoftwareChecksums,
     SourceGuard,
     State,
     Sysctl,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, qdisc, sysctls
+from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, offload, qdisc, sysctls
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
@@ -97,11 +98,13 @@ class LinuxKernel:
 
     def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
-        with descriptor(ns) as fd:
-            yield Namespace(ns, sysctls.observe(fd))
         netlink = self._sockets.into(ns)
         devices = self._devices(ns)
         ours = [device for device in devices if recognised(device.name)]
+        with descriptor(ns) as fd:
+            yield Namespace(ns, sysctls.observe(fd))
+            tunnels = [device.name for device in ours if device.kind == "vxlan"]
+            yield from (SoftwareChecksums(ns, name) for name in tunnels if not offload.is_offloaded(fd, name))
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
         yield from decode.addresses(ns, _tables(netlink, encode.ADDRESSES), names)

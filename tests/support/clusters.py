@@ -207,7 +207,14 @@ def local_endpoints(draw: st.DrawFn, known: Cluster, owner: HostId = HERE) -> tu
 def sites(known: Cluster) -> st.SearchStrategy[Site]:
     """What may hold on host 1 of a cluster."""
     underlay = Family.of(known.hosts[HERE].address)
-    return st.builds(Site, st.just(HERE), st.just(underlay), st.sampled_from(_MTUS), st.just(4789))
+    return st.builds(
+        Site,
+        st.just(HERE),
+        st.just(underlay),
+        st.sampled_from(_MTUS),
+        st.just(4789),
+        software_checksums=st.booleans(),
+    )
 
 
 @st.composite

@@ -25,6 +25,7 @@ from overlayd.dataplane.items import (
     NftTable,
     RateLimit,
     Route,
+    SoftwareChecksums,
     SourceGuard,
     State,
     Sysctl,
@@ -39,7 +40,9 @@ from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
 
-Hung = DeviceSysctls | RateLimit | SourceGuard | Address | Neighbour | FdbEntry | BridgeEntry | Route
+Hung = (
+    DeviceSysctls | RateLimit | SoftwareChecksums | SourceGuard | Address | Neighbour | FdbEntry | BridgeEntry | Route
+)
 Entry = Hung | NftTable | Sysctl
 Device = tuple[NamespaceRef, InterfaceName]
 Key = tuple[object, ...]
@@ -405,7 +408,7 @@ class FakeKernel:
             if isinstance(entry, FdbEntry) and isinstance(link.kind, Vxlan):
                 _check_family(entry, link.kind)
         # What the kernel appends, or learns from us, may be there already.
-        repeatable = isinstance(entry, BridgeEntry | DeviceSysctls | NftTable | Sysctl) or (
+        repeatable = isinstance(entry, BridgeEntry | DeviceSysctls | SoftwareChecksums | NftTable | Sysctl) or (
             isinstance(entry, FdbEntry) and entry.mac == FLOOD
         )
         if entry.key in entries and not replace_it and not repeatable:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
@@ -49,7 +50,8 @@ class Host:
         self.feed = feed
         self._turn = KernelTurn(kernel)
         local = Local(clusters.HERE, 4789, 3600)
-        self.reconciler = Reconciler(self._turn, feed, AttachmentRecords(directory), local)
+        checksums = Checksums(directory / "software-checksums")
+        self.reconciler = Reconciler(self._turn, feed, AttachmentRecords(directory), checksums, local)
 
     async def cycle(self) -> None:
         await self.reconciler.cycle()

@@ -1,0 +1,144 @@
+"""Finding out whether what this host sends through the tunnel gets there with good checksums.
+
+Some devices promise to make the checksums of what is in a tunnel, and make bad ones: pings pass, and connections hang.
+A probe goes through a network to which both hosts have access, and asks what the other's kernel answers by itself.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from overlayd.agent import remote_kernel
+from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.reconcile import Reconciler
+from overlayd.agent.remote_kernel import Way
+from overlayd.dataplane import uplink
+from overlayd.dataplane.resolve import Site, joined
+from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Uplink
+
+if TYPE_CHECKING:
+    from overlayd.model.block import Block
+
+_log = structlog.get_logger(__name__)
+
+PACE = 1.0
+"""Seconds between two hosts."""
+
+_CONTENT = 20
+"""How many intervals a host is left in peace that answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Another host, by the name that people know, and a way to it."""
+
+    host: HostId
+    name: str
+    way: Way
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """When a host is to be probed again, and on which way it was."""
+
+    due: float
+    way: Way
+
+
+def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
+    """Yield each host with which this one shares a network that both have access to. Pure."""
+    networks = [cluster.networks[name] for name in sorted(joined(cluster, site.host))]
+    kinds = uplink.choose(networks, site.foreign_routes)
+    blocks: dict[NetworkName, dict[HostId, list[Block]]] = {}
+    for block in cluster.blocks.values():
+        blocks.setdefault(block.network, {}).setdefault(block.host, []).append(block)
+    found: set[HostId] = {site.host}
+    for network in networks:
+        if kinds[network.name] is not Uplink.HOST:
+            continue
+        addresses = {host: uplink.own_addresses(network, held) for host, held in blocks[network.name].items()}
+        sources = {Family.of(address): address for address in reversed(addresses[site.host])}
+        for host, theirs in sorted(addresses.items()):
+            remote = cluster.hosts.get(host)
+            target = next((address for address in theirs if Family.of(address) in sources), None)
+            if remote and target and host not in found and Family.of(remote.address) is site.underlay:
+                found.add(host)
+                yield Target(host, remote.name, Way(sources[Family.of(target)], target))
+
+
+class ChecksumProbe:
+    """Probes one host after the other, and soon again, after `interval` seconds, those that do not answer."""
+
+    def __init__(self, feed: ClusterFeed, reconciler: Reconciler, interval: float) -> None:
+        self._feed = feed
+        self._reconciler = reconciler
+        self._checksums = reconciler.checksums
+        self._interval = interval
+        self._verdicts: dict[HostId, Verdict] = {}
+        self._tried: set[HostId] = set()
+        self._known: tuple[Cluster, Site, Mapping[HostId, Target]] | None = None
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        while True:
+            await asyncio.sleep(PACE)
+            if target := self._next():
+                await self._examine(target)
+
+    def _next(self) -> Target | None:
+        """Return who is to be probed: somebody who never was on this way, or else who waits longest."""
+        now = asyncio.get_running_loop().time()
+        due: list[tuple[float, Target]] = []
+        for host, target in self._targets().items():
+            verdict = self._verdicts.get(host)
+            if verdict is None or verdict.way != target.way:
+                return target
+            if verdict.due <= now:
+                due.append((verdict.due, target))
+        return min(due, key=lambda each: each[0])[1] if due else None
+
+    def _targets(self) -> Mapping[HostId, Target]:
+        cluster, site = self._feed.cluster, self._reconciler.site
+        if site is None:
+            return {}
+        if self._known is None or self._known[0] is not cluster or self._known[1] != site:
+            self._known = (cluster, site, {target.host: target for target in targets(cluster, site)})
+            for host in self._verdicts.keys() - self._known[2].keys():
+                del self._verdicts[host]
+        return self._known[2]
+
+    async def _examine(self, target: Target) -> None:
+        answers = await remote_kernel.echoes(target.way)
+        if answers and not await remote_kernel.refuses(target.way):
+            await self._try_software(target)
+        self._checksums.was_probed(target.host)
+        patience = self._interval * (_CONTENT if answers else 1)
+        self._verdicts[target.host] = Verdict(asyncio.get_running_loop().time() + patience, target.way)
+
+    async def _try_software(self, target: Target) -> None:
+        """Find out whether the other host gets datagrams when this kernel makes their checksums; else do not."""
+        if self._checksums.in_software or target.host in self._tried:
+            return
+        self._tried.add(target.host)
+        await self._let_kernel(make_them=True)
+        if await remote_kernel.refuses(target.way):
+            _log.warning(
+                "the underlay's device makes bad checksums of what is in the tunnel; the kernel makes them from now on",
+                found_with=target.name,
+            )
+        else:
+            await self._let_kernel(make_them=False)
+
+    async def _let_kernel(self, *, make_them: bool) -> None:
+        try:
+            self._checksums.let_kernel(make_them=make_them)
+        except OSError as error:
+            _log.warning("cannot remember how checksums are made", problem=str(error))
+            return
+        await self._reconciler.cycle()

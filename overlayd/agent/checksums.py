@@ -1,0 +1,35 @@
+"""How the checksums of what is in the tunnel are made on this host."""
+
+from pathlib import Path
+
+from overlayd.agent.files import write_atomically
+from overlayd.model.ids import HostId
+
+
+class Checksums:
+    """`in_software`: the kernel makes them, since the underlay's device does not.
+
+    That is remembered in a file that does not outlive the boot, with which the device may be another one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.in_software = path.exists()
+        self._path = path
+        self._probed: set[HostId] = set()
+
+    @property
+    def probed(self) -> int:
+        """How many hosts were asked what they think of them."""
+        return len(self._probed)
+
+    def was_probed(self, host: HostId) -> None:
+        """Take in that a host was asked, whether or not it answered."""
+        self._probed.add(host)
+
+    def let_kernel(self, *, make_them: bool) -> None:
+        """Have the kernel make them, or the underlay's device; raises `OSError` when that cannot be remembered."""
+        if make_them:
+            write_atomically(self._path, b"")
+        else:
+            self._path.unlink(missing_ok=True)
+        self.in_software = make_them
