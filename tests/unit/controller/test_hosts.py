@@ -1,6 +1,6 @@
 import asyncio
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,19 @@ async def test_a_changed_address_keeps_number_and_blocks(tmp_path: Path) -> None
         assert overlay.blocks.select(None, H1) == [block]
         assert [key for key in await stored(store) if "/vteps/" in key] == [keys.vtep(SECOND)]
         assert (await overlay.hosts.register(H2, "two", FIRST, "a")).result.number == 2
+
+
+async def test_a_host_may_move_to_an_ipv6_address_which_is_its_alone_then(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        await make_host(overlay, 1)
+        await make_host(overlay, 2)
+        address = IPv6Address("2001:db8::1")
+        moved = (await overlay.hosts.register(H1, "one", address, "a")).result
+        assert moved == Host(H1, HostNumber(1), "one", address)
+        assert keys.vtep(address) in await stored(store)
+        assert keys.vtep(FIRST) not in await stored(store)
+        with pytest.raises(AlreadyExists, match=r"2001:db8::1 is the address of host"):
+            await overlay.hosts.register(H2, "two", address, "a")
 
 
 async def test_an_address_that_another_host_has_is_refused_and_names_it(tmp_path: Path) -> None:
