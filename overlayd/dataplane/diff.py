@@ -69,11 +69,15 @@ def diff(desired: State, observed: State) -> Plan:
     Sandboxes are not observed: the items of a sandbox are planned exactly when the host's end of its veth pair is
     created or changed. The host's end is set up after all of them, so that an interrupted attachment is seen as one.
     """
-    sandboxes = _sandboxes(desired)
-    wanted = frozenset(item for item in desired if ownership.is_observed(item.ns))
+    inside = frozenset(item for item in desired if not ownership.is_observed(item.ns))
+    sandboxes = _sandboxes(inside)
+    # Differences of sets, as they do not hash what is in the sets once more: that takes longer than all the rest.
+    wanted = desired - inside
     # Almost all of a large state is as it should be: only the differences are keyed, ordered and looked at.
-    missing = {item.key: item for item in wanted - observed}
-    surplus = {item.key: item for item in observed - wanted}
+    lacking = wanted - observed
+    has_more = len(wanted) - len(lacking) < len(observed)
+    missing = {item.key: item for item in lacking}
+    surplus = {item.key: item for item in observed - wanted} if has_more else {}
     gone = {key for key, item in surplus.items() if _must_go(item, missing.get(key))}
     if gone:
         missing.update((item.key, item) for item in wanted & observed if _hangs_on(item, gone))
@@ -99,9 +103,9 @@ def retain(desired: State, observed: State) -> State:
     return frozenset(wanted | {item for item in observed if item.key not in keys})
 
 
-def _sandboxes(desired: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
+def _sandboxes(inside: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
     found: dict[Sandbox, list[Item]] = defaultdict(list)
-    for item in sorted((item for item in desired if not ownership.is_observed(item.ns)), key=_rank):
+    for item in sorted(inside, key=_rank):
         name = item.name if isinstance(item, Link) else getattr(item, "dev", None)
         if name is not None:
             found[(item.ns, name)].append(item)

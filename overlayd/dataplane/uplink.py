@@ -161,7 +161,7 @@ def host_devices(state: State) -> frozenset[InterfaceName]:
 
 def without(state: State, devices: frozenset[InterfaceName]) -> State:
     """Return a state without some devices of the host's own namespace, and what hangs on them."""
-    return frozenset(item for item in state if item.ns != HOST or _device(item) not in devices)
+    return state - frozenset(item for item in state if item.ns == HOST and _device(item) in devices)
 
 
 def _device(item: Item) -> InterfaceName | None:
