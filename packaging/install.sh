@@ -118,7 +118,7 @@ trap 'rm -rf "$scratch"' EXIT
 
 packages=(python3 python3-venv)
 [ "$python" = /usr/bin/python3 ] || packages=(python3) # the CNI plugin runs on Debian's in any case
-case " $* " in *" agent "*) packages+=(iproute2) ;; esac
+case " $* " in *" agent "*) packages+=(iproute2 nftables) ;; esac
 install_packages "${packages[@]}"
 check_python
 make_environment

@@ -64,7 +64,7 @@ def test_it_wants_root(stand_in: StandIn) -> None:
 
 def have_packages(stand_in: StandIn) -> None:
     stand_in("id", "echo 0")
-    stand_in("dpkg-query", "printf 'installed %s\\n' python3 python3-venv iproute2")
+    stand_in("dpkg-query", "printf 'installed %s\\n' python3 python3-venv iproute2 nftables")
     stand_in("apt-get", "echo 'apt-get was called' >&2; exit 1")
 
 
@@ -88,7 +88,7 @@ def test_it_shows_why_a_package_cannot_be_installed(stand_in: StandIn) -> None:
     path = stand_in("apt-get", "echo 'the mirror is away'; exit 100")
     said = refusal("agent", path=path)
     assert "the mirror is away" in said
-    assert "apt-get could not install: iproute2 python3-venv" in said
+    assert "apt-get could not install: iproute2 nftables python3-venv" in said
 
 
 @dataclass(frozen=True, slots=True)
