@@ -16,7 +16,14 @@ from overlayd.agent.port_claims import check_ports
 from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import destinations, endpoint_address, gateway_of, resolve_endpoint, resolve_limits
+from overlayd.dataplane.endpoint import (
+    destinations,
+    endpoint_address,
+    gateway_of,
+    resolve_endpoint,
+    resolve_limits,
+    without_way_out,
+)
 from overlayd.dataplane.items import Link, State, Veth, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
@@ -69,7 +76,8 @@ class Attachments:
                 self._check_neighbours_in_sandbox(network, sandbox_id)
                 async with self._addressing.chosen(network, request, key) as endpoint:
                     moves = bool(request.reservation or request.wanted)
-                    made = Attachment(endpoint, sandbox_id, request.ports, request.bandwidth)
+                    wishes = request.ports, request.bandwidth
+                    made = Attachment(endpoint, sandbox_id, *wishes, has_way_out=network.has_egress)
                     await self._bring_up(network, made, moves=moves)
         self.changes.set()
         return self._result(network, endpoint, request)
@@ -109,6 +117,8 @@ class Attachments:
         await self._reconciler.ensure(request.network)
         async with self._turn.taken():
             items = self._items(self._blocks.network(request.network), attachment)
+            if not attachment.has_way_out:
+                items = without_way_out(items)
             missing = await self._turn.call(self._turn.kernel.missing, items)
         return tuple(sorted(f"missing or different: {item}" for item in missing))
 

@@ -32,13 +32,15 @@ class Attachment:
     """An endpoint of this host, and which namespace its sandbox's path meant at that time (device, inode).
 
     A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go. `ports` are
-    those of the host that lead to it, and `bandwidth` limits it.
+    those of the host that lead to it, and `bandwidth` limits it. It has a way out if its
+    network had one when it was attached.
     """
 
     endpoint: Endpoint
     sandbox_id: tuple[int, int]
     ports: tuple[PortMapping, ...] = ()
     bandwidth: Bandwidth = UNLIMITED
+    has_way_out: bool = False
 
 
 class AttachmentRecords:
@@ -59,7 +61,11 @@ class AttachmentRecords:
             sandbox = fields.object("sandbox_id")
             sandbox_id = (sandbox.number("device"), sandbox.number("inode"))
             self._attachments[endpoint.key] = Attachment(
-                endpoint, sandbox_id, ports.decode(fields, "ports"), bandwidth.decode(fields, "bandwidth")
+                endpoint,
+                sandbox_id,
+                ports.decode(fields, "ports"),
+                bandwidth.decode(fields, "bandwidth"),
+                fields.flag("has_way_out"),
             )
 
     @property
@@ -87,6 +93,7 @@ class AttachmentRecords:
             "sandbox_id": {"device": device, "inode": inode},
             "ports": ports.encode(attachment.ports),
             "bandwidth": bandwidth.encode(attachment.bandwidth),
+            "has_way_out": attachment.has_way_out,
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
         self._attachments[attachment.endpoint.key] = attachment

@@ -123,6 +123,11 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterat
         yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
 
 
+def without_way_out(items: State) -> State:
+    """Return an endpoint's items without default routes: a network may have got its egress later than the endpoint."""
+    return frozenset(item for item in items if not (isinstance(item, Route) and not item.dst.prefixlen))
+
+
 def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
     """Yield the way to the world outside; of several interfaces of a container, that of the first one comes first."""
     if network.has_egress:

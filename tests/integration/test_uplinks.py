@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.integration.conftest import NewNetwork
-from tests.support.lab import Container, Lab, LabHost
+from tests.support.lab import Container, Lab, LabHost, plugin_config
 from tests.support.processes import eventually
 from tests.support.talking import Server, ask
 
@@ -79,6 +79,25 @@ def test_without_egress_nothing_begins_outwards_and_the_network_goes_on(
     lab.overlayctl("network", "set", network, "--egress")
     lab.overlayctl("wait", "--network", network)
     assert reaches(here, OUTSIDE)
+
+
+def test_a_container_from_before_egress_gets_out_when_it_is_attached_again(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network("--no-egress")
+    early = a_pair(lab, network)[0]
+    lab.overlayctl("network", "set", network, "--egress")
+    lab.overlayctl("wait", "--network", network)
+    assert not reaches(early, OUTSIDE)
+    assert early.host.cni("CHECK", plugin_config(network, prevResult=early.result), **variables(early)).stdout == ""
+    assert early.host.detach(early).status == 0
+    again = early.host.attach(early.name, network)
+    assert reaches(again, OUTSIDE)
+    again.run("ip", "route", "del", "default")
+    check = again.host.cni("CHECK", plugin_config(network, prevResult=again.result), **variables(again))
+    assert "0.0.0.0/0" in check.stdout
+
+
+def variables(container: Container) -> dict[str, str]:
+    return {"CONTAINERID": container.name, "NETNS": container.sandbox, "IFNAME": container.interface}
 
 
 def test_a_network_without_uplink_has_no_way_out(lab: Lab, new_network: NewNetwork) -> None:
