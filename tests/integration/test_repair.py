@@ -82,6 +82,28 @@ def flush_the_hosts_rules(host: LabHost, _here: Container, _there: Container) ->
     host.run("nft", "flush", "ruleset")
 
 
+def flush_the_networks_rules(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("nsenter", f"--net=/run/netns/ov-{here.network}", "nft", "flush", "ruleset")
+
+
+def uplink_of(host: LabHost, container: Container) -> str:
+    """Return the name of the host's end of a network's uplink."""
+    (vxlan,) = json.loads(host.run("ip", "-n", f"ov-{container.network}", "-j", "-d", "link", "show", "vx0"))
+    return f"ov{vxlan['linkinfo']['info_data']['id']}"
+
+
+def delete_uplink(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "link", "del", uplink_of(host, here))
+
+
+def set_uplink_down(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "link", "set", uplink_of(host, here), "down")
+
+
+def delete_the_hosts_routes(host: LabHost, _here: Container, _there: Container) -> None:
+    host.run("ip", "route", "flush", "proto", "118")
+
+
 def delete_namespace(host: LabHost, here: Container, _there: Container) -> None:
     host.run("ip", "netns", "delete", f"ov-{here.network}")
 
@@ -98,7 +120,8 @@ def kernel_of(host: LabHost, network: str) -> list[object]:
     marked = [entry for entry in forwarding if "extern_learn" in entry]
     links.sort(key=lambda link: str(link["ifname"]))
     rules = [host.run("nft", "-s", "list", "ruleset"), host.run(*inside, "nft", "-s", "list", "ruleset")]
-    return [links, routes, neighbours, marked, *rules, host.run(*inside, "sysctl", *SYSCTLS)]
+    on_host = [sorted(host.run("ip", *words, "show", "proto", "118").splitlines()) for words in (["route"], ["neigh"])]
+    return [links, routes, neighbours, marked, *rules, *on_host, host.run(*inside, "sysctl", *SYSCTLS)]
 
 
 def repairs_of(host: LabHost) -> int:
@@ -135,9 +158,17 @@ BREAKS = (
     switch_the_check_of_sources,
     let_bridges_be_filtered,
     flush_the_hosts_rules,
+    delete_uplink,
+    set_uplink_down,
+    delete_the_hosts_routes,
     delete_namespace,
 )
-CASES = [*product(BREAKS, ("routed", "switched")), (delete_routes, "routed"), (delete_bridge, "switched")]
+CASES = [
+    *product(BREAKS, ("routed", "switched")),
+    (delete_routes, "routed"),
+    (delete_bridge, "switched"),
+    (flush_the_networks_rules, "switched"),
+]
 
 
 @pytest.mark.parametrize(("break_it", "topology"), CASES)
