@@ -40,6 +40,7 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.port import Published
+from overlayd.model.reservation import lost_addresses
 
 _log = structlog.get_logger(__name__)
 
@@ -230,7 +231,7 @@ class Reconciler:
         if self._site:
             self._site = replace(
                 self._site,
-                published=self._published(present),
+                published=self._published(cluster, present),
                 bandwidths=self._bandwidths(present),
                 software_checksums=self.checksums.in_software,
             )
@@ -280,13 +281,14 @@ class Reconciler:
         found = ((endpoint, self._records.attachments[endpoint.key].bandwidth) for endpoint in present)
         return tuple((endpoint, bandwidth) for endpoint, bandwidth in found if bandwidth != UNLIMITED)
 
-    def _published(self, present: Iterable[Endpoint]) -> tuple[Published, ...]:
-        """Return the ports that lead to these endpoints."""
-        found = [
-            Published(endpoint.network, endpoint.addresses, mapping)
-            for endpoint in present
-            for mapping in self._records.attachments[endpoint.key].ports
-        ]
+    def _published(self, cluster: Cluster, present: Iterable[Endpoint]) -> tuple[Published, ...]:
+        """Return the ports that lead to these endpoints, at the addresses that they have not lost."""
+        found: list[Published] = []
+        for endpoint in present:
+            if ports := self._records.attachments[endpoint.key].ports:
+                lost = lost_addresses(endpoint, cluster.reserved(endpoint.network))
+                kept = tuple(address for address in endpoint.addresses if address not in lost)
+                found += (Published(endpoint.network, kept, mapping) for mapping in ports)
         return tuple(sorted(found, key=lambda published: published.order))
 
     def _places(self, cluster: Cluster) -> dict[NamespaceRef, NetworkName | None]:

@@ -45,8 +45,9 @@ def reserved(lab: Lab, network: str) -> dict[str, object]:
     return found
 
 
-def claim(host: LabHost, network: str, name: str) -> Container:
-    return host.attach(f"{network}-{name}", network, arguments="RESERVATION=db")
+def claim(host: LabHost, network: str, name: str, *ports: dict[str, object]) -> Container:
+    wishes = {"portMappings": list(ports)}
+    return host.attach(f"{network}-{name}", network, arguments="RESERVATION=db", runtimeConfig=wishes)
 
 
 def reaches(source: Container, *addresses: IpAddress) -> None:
@@ -84,14 +85,17 @@ def test_a_reservation_that_moves_is_reached_again_within_a_second(
 def test_the_one_that_lost_its_address_takes_nothing_with_it(lab: Lab, topology: str) -> None:
     network = new_network(lab, topology)
     here, there, aside = lab.hosts
-    client, old = aside.attach(f"{network}-client", network), claim(here, network, "old")
+    client = aside.attach(f"{network}-client", network)
+    old = claim(here, network, "old", {"hostPort": 18080, "containerPort": 80, "protocol": "tcp"})
     neighbour = here.attach(f"{network}-neighbour", network)
     lab.in_force(client, old, neighbour)
+    assert "18080" in here.run("nft", "list", "table", "inet", "overlayd")
     new = claim(there, network, "new")
     reaches(client, *new.addresses)
     reaches(neighbour, *new.addresses)
     assert here.cni("CHECK", plugin_config(network, prevResult=old.result), **variables(old)).status == 1
     eventually(lambda: f"{old.name} on" not in problems(here) and old.name in problems(here), "the loss is reported")
+    assert "18080" not in here.run("nft", "list", "table", "inet", "overlayd")
     later = here.attach(f"{network}-later", network)
     eventually(lambda: later.name in lab.published(network), "whatever else this host has is published")
     assert here.detach(old).status == 0
