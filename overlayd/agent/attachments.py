@@ -22,6 +22,7 @@ from overlayd.dataplane.endpoint import (
     gateway_of,
     resolve_endpoint,
     resolve_limits,
+    without_guard,
     without_way_out,
 )
 from overlayd.dataplane.items import Link, State, Veth, network_namespace
@@ -178,7 +179,8 @@ class Attachments:
     def _items(self, network: Network, attachment: Attachment) -> State:
         endpoint, mtu = attachment.endpoint, self._reconciler.mtu
         limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
-        return resolve_endpoint(network, endpoint, mtu, self._addressing.lost(endpoint)) | limits
+        items = resolve_endpoint(network, endpoint, mtu, self._addressing.lost(endpoint))
+        return (items if attachment.is_guarded else without_guard(items)) | limits
 
     def _is_current(self, endpoint: Endpoint) -> bool:
         """Tell whether an endpoint is attached and has all its addresses."""

@@ -32,8 +32,8 @@ class Attachment:
     """An endpoint of this host, and which namespace its sandbox's path meant at that time (device, inode).
 
     A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go. `ports` are
-    those of the host that lead to it, and `bandwidth` limits it. It has a way out if its
-    network had one when it was attached.
+    those of the host that lead to it, and `bandwidth` limits it. It has a way out if its network had one when it was
+    attached. It is not guarded if an older agent attached it: on a live device, the filter would cost packets.
     """
 
     endpoint: Endpoint
@@ -41,6 +41,7 @@ class Attachment:
     ports: tuple[PortMapping, ...] = ()
     bandwidth: Bandwidth = UNLIMITED
     has_way_out: bool = False
+    is_guarded: bool = True
 
 
 class AttachmentRecords:
@@ -66,6 +67,7 @@ class AttachmentRecords:
                 ports.decode(fields, "ports"),
                 bandwidth.decode(fields, "bandwidth"),
                 fields.flag("has_way_out"),
+                fields.flag("is_guarded"),
             )
 
     @property
@@ -94,6 +96,7 @@ class AttachmentRecords:
             "ports": ports.encode(attachment.ports),
             "bandwidth": bandwidth.encode(attachment.bandwidth),
             "has_way_out": attachment.has_way_out,
+            "is_guarded": attachment.is_guarded,
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
         self._attachments[attachment.endpoint.key] = attachment

@@ -233,6 +233,7 @@ class Reconciler:
                 self._site,
                 published=self._published(cluster, present),
                 bandwidths=self._bandwidths(present),
+                unguarded=frozenset(e.key for e in present if not self._records.attachments[e.key].is_guarded),
                 software_checksums=self.checksums.in_software,
             )
         desired, lacking = frozenset[Item](), tuple[Problem, ...]()

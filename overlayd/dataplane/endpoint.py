@@ -128,6 +128,11 @@ def without_way_out(items: State) -> State:
     return frozenset(item for item in items if not (isinstance(item, Route) and not item.dst.prefixlen))
 
 
+def without_guard(items: Iterable[Item]) -> State:
+    """Return an endpoint's items without the filter of what it sends: an older agent may have attached it."""
+    return frozenset(item for item in items if not isinstance(item, SourceGuard))
+
+
 def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
     """Yield the way to the world outside; of several interfaces of a container, that of the first one comes first."""
     if network.has_egress:

@@ -1,11 +1,11 @@
 """From what the cluster says and the workloads of this host to the desired state. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from overlayd.dataplane import firewall, ownership, uplink
-from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits
+from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits, without_guard
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -31,7 +31,7 @@ from overlayd.model.address import Family, IpAddress, IpNetwork, alone, interfac
 from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host, Vtep
 from overlayd.model.ids import HostId, InterfaceName, NetworkName
 from overlayd.model.network import Network, Topology, Uplink
@@ -78,7 +78,8 @@ class Site:
     The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `kept_uplinks`
     are the host's ends of uplinks of networks that the cluster does not know, and containers still use; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
-    limited; with `software_checksums` the underlay cannot make those of what is in the tunnel.
+    limited; `unguarded` are those whose device has no filter; with `software_checksums` the underlay cannot make those
+    of what is in the tunnel.
     """
 
     host: HostId
@@ -89,6 +90,7 @@ class Site:
     kept_uplinks: frozenset[InterfaceName] = frozenset()
     published: tuple[Published, ...] = ()
     bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
+    unguarded: frozenset[EndpointKey] = frozenset()
     software_checksums: bool = False
 
     @property
@@ -156,13 +158,18 @@ def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, si
             if lost := lost_addresses(endpoint, reserved):
                 displaced.append((endpoint, lost))
             else:
-                yield from resolve_endpoint(network, endpoint, site.mtu)
+                yield from _local(network, endpoint, site)
     if network.topology is Topology.ROUTED:
         yield from _remote_reservations(network, reserved, cluster, site)
     else:
         yield from _remote_endpoints(network, cluster, site)
     for endpoint, lost in displaced:
-        yield from resolve_endpoint(network, endpoint, site.mtu, lost)
+        yield from _local(network, endpoint, site, lost)
+
+
+def _local(network: Network, endpoint: Endpoint, site: Site, lost: Collection[IpAddress] = ()) -> State:
+    items = resolve_endpoint(network, endpoint, site.mtu, lost)
+    return without_guard(items) if endpoint.key in site.unguarded else items
 
 
 def _host_tables(

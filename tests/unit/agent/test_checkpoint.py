@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_an_attachment_is_replaced_under_its_key(directory: Path) -> None:
     again = Attachment(clusters.endpoint(1, "web", "10.32.0.9"), (4, 1))
     records = stored(directory, WEB, again)
     assert records.attachments == loaded(directory).attachments == by_key(again)
+
+
+def test_what_an_older_agent_attached_has_no_filter(directory: Path) -> None:
+    stored(directory, WEB)
+    (path,) = directory.iterdir()
+    record = json.loads(path.read_bytes())
+    del record["is_guarded"]
+    path.write_text(json.dumps(record))
+    assert loaded(directory).attachments == by_key(replace(WEB, is_guarded=False))
 
 
 def test_records_are_for_root_only(directory: Path) -> None:
