@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system system-test demo demo-down test lint soak bench lock proto clean
+.PHONY: help venv system system-test demo demo-down test test-thorough lint soak bench lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,7 +34,7 @@ export DEBIAN_FRONTEND=noninteractive; \
 endef
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 cni/launcher: cni/launcher.c
 	@$(PYTHON) -c 'import pathlib, sys; from cni.install import compile_launcher; sys.exit(not compile_launcher(pathlib.Path("$@")))'
@@ -73,8 +73,13 @@ demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it run
 demo-down: venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
-test: system-test venv lint cni/launcher ## lint, then run every test, JOBS=2 files at once; ARGS=... goes to pytest (root)
-	$(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10 $(ARGS)
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10
+
+test: system-test venv lint cni/launcher ## lint, then run the tests, JOBS=2 files at once; ARGS=... goes to pytest (root)
+	$(PYTEST) -m 'not thorough' $(ARGS)
+
+test-thorough: system-test venv lint cni/launcher ## the same, with every variant (root)
+	$(PYTEST) $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/ruff check

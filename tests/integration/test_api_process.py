@@ -314,7 +314,7 @@ def fill(api: httpx.Client, hosts: int, endpoints: int) -> None:
 @pytest.mark.usefixtures("many_files")
 def test_readers_of_everything_who_do_not_read_cost_little_memory(tmp_path: Path) -> None:
     with controller(tmp_path / "store.db") as running, ExitStack() as stack:
-        fill(running.api, 4, 3000)  # four megabytes for each reader
+        fill(running.api, 2, 3000)  # two megabytes for each reader
         before = running.memory()
         for query in ("", "?after=0"):
             for _ in range(50):
@@ -331,5 +331,5 @@ def test_readers_of_everything_who_do_not_read_cost_little_memory(tmp_path: Path
                 if json.loads(line)["type"] == "in-sync":
                     break
                 told += 1
-        assert told == 12_000
+        assert told == 6_000
         assert running.memory() - before < 60 * 2**20

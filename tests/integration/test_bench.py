@@ -11,14 +11,11 @@ ROOT = Path(__file__).parents[2]
 
 
 NAMES = (
-    "agent_idle",
     "allocate",
     "controller_memory",
     "dataplane",
-    "drift",
     "program_remotes",
-    "restart",
-    "watch",
+    *(pytest.param(name, marks=pytest.mark.thorough) for name in ("agent_idle", "drift", "restart", "watch")),
 )
 
 

@@ -116,7 +116,7 @@ def turning_on(device: str) -> list[str]:
     return [sys.executable, "-c", script, device]
 
 
-@pytest.mark.parametrize("dropped", ["{ icmp, udp }", "udp"])
+@pytest.mark.parametrize("dropped", [pytest.param("{ icmp, udp }", marks=pytest.mark.thorough), "udp"])
 def test_a_host_that_answers_nothing_is_no_problem_of_ours(own_lab: Lab, dropped: str) -> None:
     one, two = own_lab.hosts
     two_containers(own_lab, "routed")

@@ -20,7 +20,7 @@ from tests.support.several import ControllerProcess
 
 _numbers = count(1)
 
-SLOW = 30.0
+SLOW = 60.0
 """Seconds: a frozen controller is noticed after 8, and this machine may be busy."""
 
 

@@ -24,7 +24,7 @@ ECHO_REQUEST, NEIGHBOUR_SOLICITATION = 128, 135
 _numbers = count(1)
 
 
-@pytest.fixture(scope="module", params=[4, 6], ids=["over-ipv4", "over-ipv6"])
+@pytest.fixture(scope="module", params=[pytest.param(4, marks=pytest.mark.thorough), 6], ids=["over-ipv4", "over-ipv6"])
 def underlay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two hosts that reach each other over IPv4, or over IPv6."""
     with Lab(tmp_path_factory.mktemp("lab"), hosts=2) as made:

@@ -347,7 +347,7 @@ def test_the_underlays_mtu_is_followed_into_the_containers(
     assert pinging.lost == set()
 
 
-@pytest.mark.parametrize("topology", ["routed", "switched"])
+@pytest.mark.parametrize("topology", ["routed", pytest.param("switched", marks=pytest.mark.thorough)])
 def test_a_way_that_is_narrower_than_the_device_is_a_problem_until_it_is_wide_enough(
     own_lab: Lab, topology: str
 ) -> None:
