@@ -1,7 +1,6 @@
 """An agent that knows less than it did takes nothing away that containers use."""
 
 import signal
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,6 @@ import pytest
 from tests.support.lab import Container, Lab, LabHost
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
-
-OUTSIDE = ip_address("10.99.0.1")
 
 
 def pair(lab: Lab) -> tuple[Container, Container]:
@@ -55,7 +52,6 @@ def test_a_controller_that_lost_its_store_takes_nothing_away(own_lab: Lab, tmp_p
         for host in own_lab.hosts:
             eventually(lambda: "network blue" in str(asked(host, "status")["problems"]), "it is reported")  # noqa: B023
         pinging.more(50)
-        assert source.ping(OUTSIDE) is not None, "the way out stays too"
         assert source.host.detach(source).status == 0, "the container is no prisoner of it"
     assert pinging.lost == set()
     eventually(lambda: "ov-blue" not in source.host.run("ip", "netns"), "what nothing uses goes")
