@@ -1,7 +1,7 @@
 """What every test shares: root for those that need it, the asynchronous backend, golden files, hypothesis."""
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import hypothesis
@@ -31,6 +31,13 @@ def root() -> None:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def one_loop(anyio_backend: str) -> AsyncIterator[None]:  # noqa: ARG001
+    """Run all asynchronous tests in one loop, as a controller does: gRPC delivers a cancelled call's end to its loop
+    after the channel is closed, and fails where that loop is no more."""
+    yield
 
 
 @pytest.fixture
