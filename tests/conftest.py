@@ -1,7 +1,7 @@
 """What every test shares: root for those that need it, the asynchronous backend, golden files, hypothesis."""
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -34,10 +34,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-async def one_loop(anyio_backend: str) -> AsyncIterator[None]:  # noqa: ARG001
-    """Run all asynchronous tests in one loop, as a controller does: gRPC delivers a cancelled call's end to its loop
-    after the channel is closed, and fails where that loop is no more."""
-    yield
+async def one_loop(anyio_backend: str) -> None:
+    """Run all asynchronous tests in one loop, as a controller does: while a fixture of it lasts, it is kept.
+
+    gRPC delivers the end of a call that was cancelled after its channel is closed, and fails where the loop is no more.
+    """
+    assert anyio_backend == "asyncio"
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ class ControllerProcess(LocalController):
 
     def cut_off(self) -> None:
         """Let no packet of the underlay come to it or from it."""
-        # Without this, the subnet's other addresses, which are other controllers', would go together with its first one.
+        # Without this, the addresses of other controllers in this subnet would go together with its first one.
         promote = "echo 1 > /proc/sys/net/ipv4/conf/under0/promote_secondaries"
         self._lab.underlay_run("sh", "-c", promote)
         self._lab.underlay_run("ip", "address", "del", f"{self.address}/24", "dev", "under0")
