@@ -13,9 +13,12 @@ _FIELD = "runtimeConfig.portMappings"
 def check_ports(network: Network, wanted: Attachment, others: Iterable[Attachment]) -> None:
     """Check the ports that a new attachment to a network is to publish, beside those of the other attachments.
 
+    Another attachment of the same container may have the same ports, as podman wants them at each of its networks:
+    they lead to one of its addresses as long as there is one.
+
     Raises:
         InvalidValue: nothing leads into the network, or it has no addresses of the family.
-        AlreadyExists: another attachment has the port; it is named.
+        AlreadyExists: another container has the port; it is named.
     """
     if not wanted.ports:
         return
@@ -25,6 +28,8 @@ def check_ports(network: Network, wanted: Attachment, others: Iterable[Attachmen
         if not any(mapping.is_of(family) for family in network.families):
             raise InvalidValue(f"network {network.name} has no addresses of the family of {mapping}", field=_FIELD)
     for other in others:
+        if other.endpoint.container_id == wanted.endpoint.container_id:
+            continue
         if clash := next((each for each in wanted.ports if _is_taken(each, wanted, other)), None):
             endpoint = other.endpoint
             raise AlreadyExists(

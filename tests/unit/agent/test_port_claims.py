@@ -38,6 +38,10 @@ def test_one_network_has_a_port_once_as_it_may_be_isolated() -> None:
         check_ports(NETWORK, attachment("c", mapping(80, "192.0.2.2")), [attachment("a", mapping(80, "192.0.2.1"))])
 
 
+def test_a_container_may_have_its_port_at_several_of_its_networks() -> None:
+    check_ports(NETWORK, attachment("c", mapping(80)), [attachment("c", mapping(80), network="green")])
+
+
 def test_without_an_uplink_or_the_family_nothing_is_published() -> None:
     with pytest.raises(InvalidValue, match="has no uplink"):
         check_ports(replace(NETWORK, uplink=Uplink.NONE), attachment("c", mapping(80)), [])
