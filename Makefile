@@ -10,13 +10,14 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
 PACKAGES := python3-venv iproute2 iputils-ping nftables systemd
-TEST_PACKAGES := etcd-server gcc libc6-dev ruby
+TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc iptables libc6-dev podman ruby runc
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
 missing = comm -23 <(printf '%s\n' $(1) | sort) \
 	<(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(1) 2>/dev/null | sed -n 's/^installed //p' | sort)
 
-# Installs those of the Debian packages $(1) that are missing; apt-get's output is shown only when it fails.
+# Installs those of the Debian packages $(1) that are missing; apt-get's output is shown only when it fails. It starts no
+# service of theirs, unless the machine has a rule of its own for that, and removes no package that is in their way.
 define install_missing
 packages=$$($(call missing,$(1)) | xargs); \
 [ -n "$$packages" ] || exit 0; \
@@ -26,10 +27,12 @@ elif [ "$$(id -u)" != 0 ]; then \
 	echo "Debian packages are missing, and only root can install them: apt-get install $$packages" >&2; exit 1; \
 fi; \
 echo "installing Debian packages: $$packages"; \
-log=$$(mktemp); trap 'rm -f "$$log"' EXIT; \
+log=$$(mktemp); rules=/usr/sbin/policy-rc.d; [ -e "$$rules" ] && rule= || rule=$$rules; \
+trap 'rm -f "$$log" $$rule' EXIT; \
+[ -z "$$rule" ] || install -m 755 /dev/stdin "$$rule" <<<$$'#!/bin/sh\nexit 101'; \
 export DEBIAN_FRONTEND=noninteractive; \
 { apt-get -q -o DPkg::Lock::Timeout=120 update && \
-	apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends $$packages; \
+	apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends --no-remove $$packages; \
 } </dev/null >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
 endef
 

@@ -104,17 +104,18 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A workload: here just a sandbox, as a pause container has it, and what ADD gave for it."""
+    """A workload: a sandbox alone, or a runtime's container with a sandbox elsewhere; and what ADD gave for it."""
 
     host: "LabHost"
     name: str
     network: str
     interface: str
     result: dict[str, object]
+    path: str = ""
 
     @property
     def sandbox(self) -> str:
-        return f"/run/netns/{self.name}"
+        return self.path or f"/run/netns/{self.name}"
 
     @property
     def address(self) -> IpAddress:
@@ -168,7 +169,11 @@ class LabHost:
         self.agent: Process | None = None
         self._lab = lab
         self._boot()
-        self.run(sys.executable, "-m", "cni.install")
+        self.install()
+
+    def install(self, *networks: str) -> None:
+        """Put the CNI plugin in place, and the configuration of these networks."""
+        self.run(sys.executable, "-m", "cni.install", *networks)
 
     def _boot(self) -> None:
         self._holder = self._lab.hold(self.name, self._mounts())
