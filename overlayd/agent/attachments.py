@@ -4,6 +4,7 @@ import asyncio
 import errno
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from overlayd.agent.addressing import Addressing
@@ -13,9 +14,10 @@ from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.port_claims import check_ports
+from overlayd.agent.reaper import Reaper
 from overlayd.agent.reconcile import Reconciler
 from overlayd.dataplane import ownership
-from overlayd.dataplane.diff import diff
+from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.endpoint import (
     destinations,
     endpoint_address,
@@ -25,7 +27,7 @@ from overlayd.dataplane.endpoint import (
     without_guard,
     without_way_out,
 )
-from overlayd.dataplane.items import Link, State, Veth, network_namespace
+from overlayd.dataplane.items import Item, Link, State, Veth, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -47,6 +49,7 @@ class Attachments:
     ) -> None:
         self.changes = Changes()
         self.announcements = Announcements(turn, self._is_current)
+        self.reaper = Reaper(turn.kernel)
         self._turn = turn
         self._records = records
         self._blocks = blocks
@@ -149,6 +152,7 @@ class Attachments:
 
     async def _bring_up(self, network: Network, attachment: Attachment, *, moves: bool) -> None:
         """Bring an attachment into force. `moves`: its addresses may have been another endpoint's until now."""
+        await self.reaper.free(attachment.endpoint)
         await self._reconciler.ensure(network.name)
         if moves:
             # Whatever led to the addresses so far must be gone.
@@ -168,13 +172,17 @@ class Attachments:
 
     async def _undo(self, attachment: Attachment) -> None:
         """Remove what an attachment made. Whoever calls has the kernel's turn."""
-        network = self._blocks.network_or_none(attachment.endpoint.network)
+        endpoint = attachment.endpoint
+        network = self._blocks.network_or_none(endpoint.network)
         if network is not None:
-            owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
-            _raise_first(await self._turn.call(self._turn.kernel.apply, diff(frozenset(), owned)))
-        self._records.remove(attachment.endpoint.key)
+            is_there = await self._turn.call(self._turn.kernel.sandbox_id, endpoint.sandbox) == attachment.sandbox_id
+            owned = (item for item in self._items(network, attachment) if ownership.owns(item))
+            plan = retirement(frozenset(item if is_there else _without_far_end(item) for item in owned))
+            _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
+            self.reaper.retired(endpoint)
+        self._records.remove(endpoint.key)
         if attachment.ports:
-            await self._reconciler.redirect(attachment.endpoint.network)
+            await self._reconciler.redirect(endpoint.network)
 
     def _items(self, network: Network, attachment: Attachment) -> State:
         endpoint, mtu = attachment.endpoint, self._reconciler.mtu
@@ -199,6 +207,11 @@ class Attachments:
             routes=destinations(network, {Family.of(address) for address in endpoint.addresses}),
             dns=request.dns,
         )
+
+
+def _without_far_end(item: Item) -> Item:
+    """Return a pair of which only the host's end is ours to touch: the sandbox's path leads elsewhere by now."""
+    return replace(item, kind=Veth()) if isinstance(item, Link) and isinstance(item.kind, Veth) else item
 
 
 def _raise_first(outcomes: Iterable[Outcome]) -> None:

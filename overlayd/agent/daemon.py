@@ -94,6 +94,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     reservations = HeldReservations(client, feed, records, published)
     addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
+    turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
     cni = CniServer(attachments, settings.queue_dir)
     for path, answer in (
         (settings.cni_socket, cni.answer),
@@ -114,6 +115,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
         "announcements": attachments.announcements.run(),
+        "reaper": attachments.reaper.run(),
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),

@@ -29,7 +29,7 @@ from overlayd.dataplane.items import (
     VethPeer,
     Vxlan,
 )
-from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
 from overlayd.model.ids import InterfaceName
 
 _LINK_RANK: dict[type, int] = {Loopback: 0, Bridge: 1, Vxlan: 2, Veth: 3, Other: 3}
@@ -101,6 +101,16 @@ def retain(desired: State, observed: State) -> State:
     wanted = {item for item in desired if item.key not in kept}
     keys = {item.key for item in wanted}
     return frozenset(wanted | {item for item in observed if item.key not in keys})
+
+
+def retirement(items: State) -> Plan:
+    """Return the operations that take an endpoint's device out of use, and what does not go down with it."""
+    devices = [item for item in items if isinstance(item, Link)]
+    gone = {device.key for device in devices}
+    # A static entry of a bridge outlives the time in which its port is up.
+    others = [item for item in items if item.key not in gone]
+    stay = [item for item in others if isinstance(item, BridgeEntry) or not _hangs_on(item, gone)]
+    return Plan((*map(Delete, sorted(stay, key=_rank, reverse=True)), *map(Retire, devices)))
 
 
 def _sandboxes(inside: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:

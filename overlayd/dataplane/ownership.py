@@ -34,6 +34,11 @@ LOOPBACK = InterfaceName("lo")
 VXLAN = InterfaceName("vx0")
 BRIDGE = InterfaceName("br0")
 VETH_PREFIX = "ve"
+RETIRED_PREFIX = "rv"
+"""What the names of veth pairs begin with that were taken out of use; the index follows.
+
+They are not observed: all that is left to do with them is to delete them.
+"""
 UPLINK = InterfaceName("up0")
 HOST_DEVICE_PREFIX = "ov"
 """What the names of uplinks begin with in the host's own namespace; the VNI follows."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overlayd.dataplane import render
-from overlayd.dataplane.items import Item
+from overlayd.dataplane.items import Item, Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,22 @@ class Delete:
         return render.deleted(self.item)
 
 
-Op = Add | Change | Delete
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """Take a veth pair out of use at once: both ends are down and have other names, and nothing leads to them.
+
+    Deleting it would wait for an RCU grace period; that is done for many at one stroke, later. One that is already gone
+    is no failure.
+    """
+
+    item: Link
+
+    def __str__(self) -> str:
+        """Show the operation as an administrator would type it."""
+        return render.retired(self.item)
+
+
+Op = Add | Change | Delete | Retire
 
 
 @dataclass(frozen=True, slots=True)

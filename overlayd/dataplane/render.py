@@ -88,6 +88,11 @@ def deleted(item: Item) -> str:
             return _sysctl(item.ns, item.name, "0") if isinstance(item, Sysctl) else _entry(item, "del")
 
 
+def retired(link: Link) -> str:
+    """Return the command that takes a veth pair out of use."""
+    return f"{_ip(link.ns)} link set {link.name} down # gets another name, and is deleted together with others"
+
+
 def _inside(ns: NamespaceRef) -> str:
     """Return what a command begins with to run in a namespace; nothing for the host's own."""
     return "" if ns == HOST else f"nsenter --net={ns} "

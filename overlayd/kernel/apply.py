@@ -17,7 +17,7 @@ from overlayd.dataplane.items import (
     SourceGuard,
     Sysctl,
 )
-from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
 from overlayd.kernel import entries, namespaces, offload, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
@@ -79,7 +79,7 @@ class Application:
             return dict.fromkeys(range(len(ops)), error)
 
     def _judged(self, op: Op, error: KernelError | None) -> Outcome:
-        if error is None or (isinstance(op, Delete) and _is_gone(op.item, error.errno)):
+        if error is None or (isinstance(op, Delete | Retire) and _is_gone(op.item, error.errno)):
             self._failures.record_success(op)
             return Outcome(op)
         self._failures.record(op)
@@ -92,6 +92,10 @@ class Application:
     def link_deletions(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
         """Delete links of one namespace."""
         return self._links.delete(ns, [op.item for op in ops if isinstance(op.item, Link)])
+
+    def retirements(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Take veth pairs of one namespace out of use."""
+        return self._links.retire(ns, [op.item for op in ops if isinstance(op, Retire)])
 
     def link(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
         """Create or change one link."""
@@ -188,6 +192,8 @@ def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]
 
 
 def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
+    if isinstance(op, Retire):
+        return Application.retirements, op.item.ns
     kind = type(op.item)
     if kind is Link and isinstance(op, Delete):
         return Application.link_deletions, op.item.ns
@@ -203,4 +209,4 @@ _EXECUTORS: dict[type[Item], _Execute] = {
     SoftwareChecksums: Application.offload,
     Sysctl: Application.sysctl,
 }
-_BATCHED = {Application.entries, Application.link_deletions}
+_BATCHED = {Application.entries, Application.link_deletions, Application.retirements}

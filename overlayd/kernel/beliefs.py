@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import BridgeEntry, FdbEntry, Item, Link, Namespace, NamespaceRef
-from overlayd.dataplane.plan import Delete, Op
+from overlayd.dataplane.plan import Delete, Op, Retire
 from overlayd.kernel import decode
 from overlayd.kernel.rtnetlink import (
     RTM_DELLINK,
@@ -61,7 +61,7 @@ class Beliefs:
         gone = set()
         for op in ops:
             match op, op.item:
-                case Delete(), Link(name=name):
+                case Delete() | Retire(), Link(name=name):
                     self._links.pop(name, None)
                     gone.add(name)
                 case Delete(), FdbEntry() | BridgeEntry() as entry:

@@ -35,6 +35,7 @@ from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 18, 37
+_IFLA_LINK = 5
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
@@ -71,6 +72,11 @@ class Device:
     flags: int
     kind: str
     attributes: Mapping[int, bytes]
+
+    @property
+    def far_index(self) -> int:
+        """The index of the other end of a veth pair, in whatever namespace that is."""
+        return _number(self.attributes.get(_IFLA_LINK))
 
 
 def _attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:

@@ -2,7 +2,7 @@
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import BridgeEntry, Item, Link, Namespace, NamespaceRef, NftTable, Sysctl, Veth, VethPeer
-from overlayd.dataplane.plan import Add, Change, Delete, Op
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Retire
 from overlayd.model.ids import InterfaceName
 
 Device = tuple[NamespaceRef, InterfaceName]
@@ -29,7 +29,7 @@ class Failures:
         """Remember that an operation was refused or skipped. A deletion that failed keeps nothing from being made."""
         item = op.item
         match op:
-            case Delete():
+            case Delete() | Retire():
                 return
             case Add(item=Link(kind=Veth(peer=VethPeer() as peer))):
                 self._devices |= {(peer.ns, peer.name), (peer.ns, ownership.LOOPBACK)}
@@ -53,7 +53,7 @@ class Failures:
 
     def forbid(self, op: Op) -> bool:
         """Tell whether an operation needs something that failed."""
-        if isinstance(op, Delete) or not self:
+        if isinstance(op, Delete | Retire) or not self:
             return False
         if op.item.ns in self._namespaces or not self._devices.isdisjoint(_needed(op)):
             return True

@@ -7,6 +7,7 @@ import hashlib
 import socket
 import struct
 
+from overlayd.dataplane import ownership
 from overlayd.dataplane.items import Bridge, BridgePort, Link, Veth, VethPeer, Vxlan
 from overlayd.kernel.encode import NLM_F_CREATE, NLM_F_EXCL, RTM_GETLINK
 from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST
@@ -192,6 +193,16 @@ def deleted(name: InterfaceName) -> bytes:
 def doomed(name: InterfaceName) -> bytes:
     """Return the message that puts a link into the group to be deleted."""
     return _message(_RTM_SETLINK, 0, _text(_IFLA_IFNAME, name), _number(_IFLA_GROUP, REAPED_GROUP))
+
+
+def retired(index: int) -> list[bytes]:
+    """Return the messages that take a link out of use, into the group to be deleted.
+
+    Before Linux 6.2 a device that is up keeps its name, so it goes down in a message of its own.
+    """
+    name = InterfaceName(f"{ownership.RETIRED_PREFIX}{index}")
+    marks = [_text(_IFLA_IFNAME, name), _number(_IFLA_GROUP, REAPED_GROUP)]
+    return [_message(_RTM_SETLINK, 0, index=index, up=False), _message(_RTM_SETLINK, 0, *marks, index=index)]
 
 
 def group_deleted() -> bytes:

@@ -14,6 +14,9 @@ from overlayd.kernel.removal import delete_links
 from overlayd.kernel.sockets import Sockets
 from overlayd.model.ids import InterfaceName
 
+_WITHOUT_SANDBOX = frozenset({errno.ENOENT, errno.EINVAL, errno.ENODEV})
+"""What opening a sandbox, or asking for a device there, answers when its workload is gone."""
+
 
 class Links:
     """The links of every namespace. Its methods raise what the kernel answers."""
@@ -58,6 +61,27 @@ class Links:
         for link in links:
             self._indexes[ns].pop(link.name, None)
         return delete_links(netlink, [link.name for link in links])
+
+    def retire(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
+        """Take veth pairs out of use, of which the host's ends are in one namespace; return the errors by position."""
+        errors: dict[int, KernelError] = {}
+        for position, link in enumerate(links):
+            self._indexes[ns].pop(link.name, None)
+            try:
+                self._retire(self._sockets.into(ns), link)
+            except KernelError as error:
+                errors[position] = error
+        return errors
+
+    def _retire(self, netlink: Netlink, link: Link) -> None:
+        device = decode.device(netlink.get(encode_link.link_request(link.name)))
+        _execute(netlink, encode_link.retired(device.index))
+        if isinstance(link.kind, Veth) and link.kind.peer:
+            try:
+                _execute(self._sockets.into(link.kind.peer.ns), encode_link.retired(device.far_index))
+            except KernelError as error:
+                if error.errno not in _WITHOUT_SANDBOX:
+                    raise
 
     def _settings(self, link: Link) -> list[bytes]:
         """Return the messages for what cannot be said when the link is created."""

@@ -24,7 +24,7 @@ from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError, Outcome, Underlay
-from overlayd.kernel.sockets import Sockets
+from overlayd.kernel.sockets import Sockets, reap
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
@@ -121,6 +121,11 @@ class LinuxKernel:
         outcomes = Application(self._sockets, self._tables).run(plan)
         self._sockets.monitor.did(outcomes)
         return outcomes
+
+    def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
+        """Delete what was taken out of use in these namespaces of ours, all that is in one of them at one stroke."""
+        for ns in namespaces:
+            reap(ns)
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while `changed` may have something to say."""

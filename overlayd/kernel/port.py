@@ -45,7 +45,7 @@ class Underlay:
 
 
 class Kernel(Protocol):
-    """A kernel with network namespaces. Every method blocks; one thread calls them all."""
+    """A kernel with network namespaces. Every method blocks; one thread calls them all but `reap`."""
 
     def namespaces(self) -> frozenset[NamespaceRef]:
         """Return the network namespaces on this host that are ours by name."""
@@ -69,6 +69,12 @@ class Kernel(Protocol):
         """Execute the operations in order; return one outcome for each.
 
         A failed operation fails those that need its item, and no other.
+        """
+
+    def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
+        """Delete what was taken out of use in these namespaces of ours, all that is in one of them at one stroke.
+
+        This takes long, and any thread may do it beside the one that calls the other methods. Raises `KernelError`.
         """
 
     def fileno(self) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import closing
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef
@@ -9,6 +10,7 @@ from overlayd.kernel import decode, encode_link, namespaces
 from overlayd.kernel.monitor import Monitor
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.netlink import Netlink, open_socket, port_id
+from overlayd.kernel.port import KernelError
 from overlayd.kernel.removal import delete_links
 
 
@@ -25,6 +27,16 @@ def free_devices(netlink: Netlink) -> None:
     for error in delete_links(netlink, names).values():
         if error.errno != errno.ENODEV:  # a veth that took its other end along
             raise error
+
+
+def reap(ns: NamespaceRef) -> None:
+    """Delete the veth pairs of a namespace that were taken out of use, over a socket for this moment."""
+    try:
+        with closing(open_in(ns)) as netlink:
+            netlink.execute(encode_link.group_deleted())
+    except KernelError as error:
+        if error.errno not in {errno.ENODEV, errno.ENOENT}:  # there is none, or the namespace is gone with all of them
+            raise
 
 
 class Sockets:

@@ -1,5 +1,6 @@
 """The kernels that one suite holds to one behaviour, each with the hands of an administrator beside it."""
 
+import json
 import select
 import time
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ class World(Protocol):
     def change_by_hand(self, item: Item, before: Item) -> None:
         """Let somebody else change an item, without our marks."""
 
+    def devices(self, ns: NamespaceRef) -> set[str]:
+        """Return the names of all devices in a namespace, whoever's they are."""
+
     def change_underlay_mtu(self, mtu: int) -> None:
         """Let somebody else change the MTU of the underlay's device, in bytes."""
 
@@ -81,6 +85,9 @@ class FakeWorld:
     def change_by_hand(self, item: Item, before: Item) -> None:
         self._fake.change_by_hand(item, before)
 
+    def devices(self, ns: NamespaceRef) -> set[str]:
+        return self._fake.devices(ns)
+
     def change_underlay_mtu(self, mtu: int) -> None:
         self._fake.set_underlay(UNDERLAY.ip, Underlay("eth0", mtu))
 
@@ -114,6 +121,10 @@ class LinuxWorld:
 
     def change_by_hand(self, item: Item, before: Item) -> None:
         self._host.command(["sh", "-c", _without_marks(render.changed(item, before))])
+
+    def devices(self, ns: NamespaceRef) -> set[str]:
+        listed = json.loads(self._host.command(["nsenter", f"--net={ns}", "ip", "-j", "link"]))
+        return {device["ifname"] for device in listed}
 
     def change_underlay_mtu(self, mtu: int) -> None:
         self._host.command(["ip", "link", "set", UNDERLAY_DEVICE, "mtu", str(mtu)])

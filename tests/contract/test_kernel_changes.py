@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.diff import diff
+from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import (
     FLOOD,
@@ -83,9 +83,12 @@ def test_an_attachment_and_its_end_are_no_news(world: World, topology: Topology)
     (network,) = example(topology).networks.values()
     items = resolve_endpoint(network, late, site().mtu)
     owned = frozenset(item for item in items if ownership.owns(item))
-    for plan in (diff(items, frozenset()), diff(frozenset(), owned), diff(items, frozenset())):
+    attached = diff(items, frozenset())
+    for plan in (attached, diff(frozenset(), owned), attached, retirement(owned), attached):
         assert [outcome for outcome in world.kernel.apply(plan) if not outcome.done] == []
         assert world.kernel.changed() == frozenset()
+    world.kernel.reap({BLUE})
+    assert world.kernel.changed() == frozenset()
 
 
 def vxlan(state: State) -> Link:

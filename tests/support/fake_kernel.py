@@ -33,7 +33,7 @@ from overlayd.dataplane.items import (
     VethPeer,
     Vxlan,
 )
-from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.port import KernelError, Outcome, Underlay
 from overlayd.model.address import IpAddress, IpNetwork
@@ -144,6 +144,10 @@ class FakeKernel:
         self._execute(Change(item, before))
         self._touched(item.ns)
 
+    def devices(self, ns: NamespaceRef) -> set[str]:
+        """Return the names of all devices in a namespace."""
+        return set(self._space(ns).links)
+
     def fail_next(self, code: int) -> None:
         """Refuse the next operation with this errno."""
         self._refuse_next = code
@@ -172,6 +176,12 @@ class FakeKernel:
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)
+
+    def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
+        for ns in namespaces:
+            links = self._spaces[ns].links if ns in self._spaces else {}
+            for name in [name for name in links if name.startswith(ownership.RETIRED_PREFIX)]:
+                self._remove_link((ns, name))
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         if not self._link(ns, dev).up:
@@ -248,6 +258,9 @@ class FakeKernel:
     def _execute(self, op: Op) -> None:
         if isinstance(op, Delete):
             self._delete(op.item)
+            return
+        if isinstance(op, Retire):
+            self._retire(op.item)
             return
         match op.item:
             case Namespace() as namespace:
@@ -378,6 +391,27 @@ class FakeKernel:
         if far := self._peers.pop(device, None):
             del self._peers[far]
             self._remove_link(far)
+
+    def _retire(self, link: Link) -> None:
+        if link.name not in self._space(link.ns).links:
+            return
+        near = (link.ns, link.name)
+        far = self._peers.get(near)
+        self._put_aside(near)
+        if far and isinstance(link.kind, Veth) and link.kind.peer and link.kind.peer.ns == far[0]:
+            self._put_aside(far)
+
+    def _put_aside(self, device: Device) -> None:
+        """Set a device down and give it another name."""
+        ns, name = device
+        space = self._spaces[ns]
+        self._set_link(replace(space.links[name], up=False))
+        space.drop(Hung, name)
+        self._made += 1
+        other = InterfaceName(f"{ownership.RETIRED_PREFIX}{self._made}")
+        space.links[other] = replace(space.links.pop(name), name=other)
+        if far := self._peers.pop(device, None):
+            self._peers |= {(ns, other): far, far: (ns, other)}
 
     def _delete(self, item: Item) -> None:
         there = self._find(item)

@@ -90,6 +90,9 @@ class HostedKernel:
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         return self._host.run(self._kernel.apply, plan)
 
+    def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
+        self._host.run(self._kernel.reap, namespaces)
+
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         self._host.run(self._kernel.announce, ns, dev, mac, addresses)
 
