@@ -31,7 +31,7 @@ from overlayd.dataplane.items import Item, Link, State, Veth, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
 from overlayd.model.network import Network, Topology
 from overlayd.wire.cni import Assigned, Request, Result
 
@@ -159,6 +159,8 @@ class Attachments:
             await self._reconciler.cycle()
         async with self._turn.taken(), AsyncExitStack() as failure:
             check_ports(network, attachment, self._records.attachments.values())
+            if attachment.ports and self._reconciler.keeps_rules:
+                raise Unavailable("ports cannot be published before a controller says what other networks here are")
             failure.push_async_callback(self._undo, attachment)
             # The record comes first: whatever a crash leaves in the kernel then has an owner.
             self._records.put(attachment)

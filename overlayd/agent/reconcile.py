@@ -39,6 +39,7 @@ from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.network import Network
 from overlayd.model.port import Published
 from overlayd.model.reservation import lost_addresses
 
@@ -94,6 +95,8 @@ class Reconciler:
         self, turn: KernelTurn, feed: ClusterFeed, records: AttachmentRecords, checksums: Checksums, local: Local
     ) -> None:
         self.status = Status()
+        self.keeps_rules = False
+        """Whether the host's rules stay as they are for now, and no port can be published."""
         self.reports = Changes()
         self.drift = Drift(turn)
         self._turn = turn
@@ -106,6 +109,7 @@ class Reconciler:
         self._refused: dict[Key, Outcome] = {}
         self._noticed: tuple[Problem, ...] = ()
         self._applied = Cluster()
+        self._used = dict[NetworkName, Network]()
         self._resolved: tuple[Cluster, Site, list[Endpoint], State, tuple[Problem, ...]] | None = None
 
     async def run(self) -> None:
@@ -218,6 +222,8 @@ class Reconciler:
         unknown = Counter(e.network for e in self._records.endpoints if e.network not in names)
         kept = {network_namespace(name) for name in unknown}
         kept_uplinks = uplink.host_devices(kernel.observe(kept))
+        self._remember_used(cluster)
+        forgotten = tuple(self._used[name] for name in sorted(unknown) if name in self._used)
         if me:
             mtu = kernel.underlay(me.address).mtu
             self._site = Site(
@@ -226,6 +232,7 @@ class Reconciler:
                 mtu,
                 self._local.vxlan_port,
                 kernel.foreign_routes(),
+                forgotten,
                 kept_uplinks,
             )
         if self._site:
@@ -252,9 +259,18 @@ class Reconciler:
             looked_at &= scope
             desired = frozenset(item for item in desired if item.ns in looked_at or not ownership.is_observed(item.ns))
         observed = uplink.without(kernel.observe(looked_at), kept_uplinks)
+        self.keeps_rules = not may_delete and len(forgotten) < len(unknown)
         if not may_delete:
-            desired = retain(desired, observed)
+            # Of a network that nobody here knows, nobody knows the rules either.
+            tables = (ownership.VXLAN_TABLE, ownership.TABLE) if self.keeps_rules else (ownership.VXLAN_TABLE,)
+            desired = retain(desired, observed, tables)
         return Draft(diff(desired, observed), names, tuple(problems))
+
+    def _remember_used(self, cluster: Cluster) -> None:
+        """Keep in mind what the networks are that endpoints here use: rules must outlive a store that was lost."""
+        used = {endpoint.network for endpoint in self._records.endpoints}
+        now = ((name, cluster.networks.get(name) or self._used.get(name)) for name in used)
+        self._used = {name: network for name, network in now if network}
 
     def _resolve(self, cluster: Cluster, site: Site, endpoints: list[Endpoint]) -> tuple[State, tuple[Problem, ...]]:
         """Return the desired state and what it falls short of, or the last ones again when they come of the same."""

@@ -1,11 +1,12 @@
 """From two states to a plan. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import (
+    HOST,
     Address,
     Bridge,
     BridgeEntry,
@@ -92,12 +93,12 @@ def diff(desired: State, observed: State) -> Plan:
     return Plan(tuple(ops))
 
 
-def retain(desired: State, observed: State) -> State:
+def retain(desired: State, observed: State, tables: Collection[str] = (ownership.VXLAN_TABLE,)) -> State:
     """Return the desired state that also keeps everything observed: for the time before the feed is in sync.
 
-    The list of known VTEPs stays as it is, since it is deleted from by replacing it.
+    So do these tables of the host stay as they are: the list of known VTEPs is deleted from by replacing it.
     """
-    kept = {item.key for item in observed if isinstance(item, NftTable) and item.name == ownership.VXLAN_TABLE}
+    kept = {item.key for item in observed if isinstance(item, NftTable) and item.ns == HOST and item.name in tables}
     wanted = {item for item in desired if item.key not in kept}
     keys = {item.key for item in wanted}
     return frozenset(wanted | {item for item in observed if item.key not in keys})

@@ -75,8 +75,9 @@ _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False
 class Site:
     """What holds on this host alone: its id, the underlay's family and MTU in bytes, the VXLAN port, foreign routes.
 
-    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `kept_uplinks`
-    are the host's ends of uplinks of networks that the cluster does not know, and containers still use; `published` are
+    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `forgotten`
+    are networks that containers here still use, and the cluster does not know any more, or not on this host;
+    `kept_uplinks` are the host's ends of uplinks of those of which nothing else is known; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
     limited; `unguarded` are those whose device has no filter; with `software_checksums` the underlay cannot make those
     of what is in the tunnel.
@@ -87,6 +88,7 @@ class Site:
     underlay_mtu: int
     vxlan_port: int
     foreign_routes: frozenset[IpNetwork] = frozenset()
+    forgotten: tuple[Network, ...] = ()
     kept_uplinks: frozenset[InterfaceName] = frozenset()
     published: tuple[Published, ...] = ()
     bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
@@ -121,7 +123,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         blocks.setdefault(block.network, []).append(block)
     names = joined(cluster, site.host)
     networks = [network for network in cluster.networks.values() if network.name in names]
-    kinds = uplink.choose(networks, site.foreign_routes)
+    kinds = uplink.choose([*networks, *site.forgotten], site.foreign_routes)
     items: list[Item] = []
     for network in networks:
         kind = kinds[network.name]
@@ -181,7 +183,7 @@ def _host_tables(
         yield firewall.vxlan_table((network.vni for network in networks), vteps, site.vxlan_port)
     ways = [
         firewall.Way(network, kinds[network.name], uplink.host_device(network.vni), _published(network, site))
-        for network in networks
+        for network in (*networks, *site.forgotten)
         if kinds[network.name] is not Uplink.NONE
     ]
     if ways or site.kept_uplinks:

@@ -1,6 +1,7 @@
 """An agent that knows less than it did takes nothing away that containers use."""
 
 import signal
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,15 @@ from tests.support.lab import Container, Lab, LabHost
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
 
+OUTSIDE = ip_address("10.99.0.1")
+PORTS = [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]
+
 
 def pair(lab: Lab) -> tuple[Container, Container]:
     lab.overlayctl("network", "create", "blue", "--range", "10.40.0.0/16")
-    source, destination = (host.attach(f"blue-{host.name}", "blue") for host in lab.hosts)
+    source, destination = (
+        host.attach(f"blue-{host.name}", "blue", runtimeConfig={"portMappings": PORTS}) for host in lab.hosts
+    )
     lab.in_force(source, destination)
     return source, destination
 
@@ -52,6 +58,8 @@ def test_a_controller_that_lost_its_store_takes_nothing_away(own_lab: Lab, tmp_p
         for host in own_lab.hosts:
             eventually(lambda: "network blue" in str(asked(host, "status")["problems"]), "it is reported")  # noqa: B023
         pinging.more(50)
+        assert source.ping(OUTSIDE) is not None, "the way out stays too"
+        assert "dport 8080" in source.host.run("nft", "list", "table", "inet", "overlayd"), "so do published ports"
         assert source.host.detach(source).status == 0, "the container is no prisoner of it"
     assert pinging.lost == set()
     eventually(lambda: "ov-blue" not in source.host.run("ip", "netns"), "what nothing uses goes")

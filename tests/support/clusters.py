@@ -15,6 +15,7 @@ from overlayd.dataplane.resolve import Site
 from overlayd.ipam import addresses
 from overlayd.ipam.vacancies import Vacancies
 from overlayd.model.address import Family, IpAddress
+from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.endpoint import Endpoint
@@ -31,6 +32,7 @@ from overlayd.model.ids import (
     Vni,
 )
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
+from overlayd.model.port import PortMapping, Published, Transport
 from overlayd.model.reservation import Holder, Reservation
 
 HERE = HostId("host-1")
@@ -219,9 +221,19 @@ def sites(known: Cluster) -> st.SearchStrategy[Site]:
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    """Host 1 in a cluster."""
+    """Host 1 in a cluster, with ports that lead to some of its endpoints, and limits on some."""
     known = draw(clusters())
-    return Scene(known, draw(sites(known)), draw(local_endpoints(known)))
+    local = draw(local_endpoints(known))
+    here = replace(
+        draw(sites(known)),
+        published=tuple(
+            Published(each.network, each.addresses, PortMapping(Transport.TCP, 8000 + number, 80))
+            for number, each in enumerate(local)
+            if draw(st.booleans())
+        ),
+        bandwidths=tuple((each, Bandwidth(Rate(8_000_000, 0))) for each in local if draw(st.booleans())),
+    )
+    return Scene(known, here, local)
 
 
 def _with_other_family(where: Block, held: Iterable[Block]) -> tuple[Block, ...]:

@@ -9,6 +9,7 @@ from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retain
 from overlayd.dataplane.items import (
     FLOOD,
+    HOST,
     Address,
     BridgeEntry,
     FdbEntry,
@@ -16,6 +17,7 @@ from overlayd.dataplane.items import (
     Link,
     Namespace,
     Neighbour,
+    NftFamily,
     NftTable,
     Other,
     Route,
@@ -199,3 +201,11 @@ def test_the_list_of_known_vteps_is_made_before_the_feed_is_in_sync_and_does_not
     without = desired(ROUTED.changed(Revision(2), deletes=[RecordKey.of(clusters.host(3))]))
     assert one(retain(without, frozenset()), NftTable) == one(without, NftTable)
     assert one(retain(without, observed(desired(ROUTED))), NftTable) == one(desired(ROUTED), NftTable)
+
+
+def test_rules_of_networks_that_nobody_here_knows_stay_as_they_are() -> None:
+    rules = NftTable(HOST, NftFamily.INET, ownership.TABLE, "of networks in use")
+    others = replace(rules, text="of those that are known")
+    both = (ownership.VXLAN_TABLE, ownership.TABLE)
+    assert retain(frozenset({others}), frozenset({rules}), both) == {rules}
+    assert retain(frozenset({others}), frozenset({rules})) == {others}

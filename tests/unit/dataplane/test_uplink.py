@@ -5,12 +5,15 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, Link, NftTable, Route
-from overlayd.dataplane.resolve import resolve
+from overlayd.dataplane.resolve import Site, resolve
 from overlayd.dataplane.uplink import choose, disguise, host_device
 from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
 from overlayd.model.network import Network, Topology, Uplink
+from overlayd.model.port import PortMapping, Published, Transport
 from tests.support import clusters
 
 BLUE, GREEN = NetworkName("blue"), NetworkName("green")
@@ -84,6 +87,22 @@ def test_a_kept_uplink_stays_in_the_hosts_table() -> None:
     (table,) = (item for item in state if isinstance(item, NftTable) and item.name == "overlayd")
     assert 'elements = { "ov100", "ov777" }' in table.text
     assert {item.name for item in state if isinstance(item, Link) and item.ns == HOST} == {"ov100"}
+
+
+def test_a_forgotten_network_keeps_its_rules_on_the_host() -> None:
+    known = clusters.example(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.HOST)
+    mapping = PortMapping(Transport.TCP, 8080, 80)
+    site = replace(clusters.site(), published=(Published(BLUE, (ip_address("10.32.0.2"),), mapping),))
+
+    def rules(cluster: Cluster, site: Site) -> str:
+        tables = [item for item in resolve(cluster, site, []) if isinstance(item, NftTable) and item.ns == HOST]
+        return next(item.text for item in tables if item.name == ownership.TABLE)
+
+    before = rules(known.changed(Revision(2), [blue]), site)
+    assert "dport 8080 dnat ip to 10.32.0.2:80" in before
+    lost = clusters.cluster([clusters.host(1)])
+    assert rules(lost, replace(site, forgotten=(blue,), kept_uplinks=frozenset({host_device(blue.vni)}))) == before
 
 
 @pytest.mark.parametrize("egress", [True, False])
