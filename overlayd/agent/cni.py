@@ -1,11 +1,9 @@
-"""Answering the CNI launcher, and catching up on what it left in the queue while the agent was away."""
+"""Answering the CNI launcher."""
 
 import asyncio
-from pathlib import Path
-
-import structlog
 
 from overlayd.agent.attachments import Attachments
+from overlayd.agent.del_queue import DelQueue
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import (
     AlreadyExists,
@@ -20,8 +18,6 @@ from overlayd.model.errors import (
 )
 from overlayd.wire import cni
 from overlayd.wire.cni import CniError, Code, Command
-
-_log = structlog.get_logger(__name__)
 
 DEADLINE = 30.0
 """Seconds for one request; a runtime gives up after 60 and may then take the node for dead."""
@@ -45,10 +41,9 @@ _VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
 class CniServer:
     """Turns requests of the launcher into attachments."""
 
-    def __init__(self, attachments: Attachments, queue: Path) -> None:
+    def __init__(self, attachments: Attachments, queue: DelQueue) -> None:
         self._attachments = attachments
         self._queue = queue
-        self._draining = asyncio.Lock()
 
     async def answer(self, frame: bytes) -> bytes:
         """Return exit status and stdout for one request of the launcher."""
@@ -72,8 +67,7 @@ class CniServer:
         request = cni.parse(environment, stdin)
         match request.command:
             case Command.ADD:
-                # A DEL that was queued before must not hit what this one attaches.
-                await self.drain()
+                await self._queue.precede(request)
                 return cni.render_result(request.version, await self._attachments.attach(request))
             case Command.DEL:
                 await self._attachments.detach(request)
@@ -81,19 +75,6 @@ class CniServer:
                 if differences := await self._attachments.check(request):
                     raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
         return b""
-
-    async def drain(self) -> None:
-        """Execute every DEL that the launcher queued. One that fails for now stays, one that makes no sense goes."""
-        async with self._draining:
-            for path in sorted(self._queue.glob("*.del")):
-                try:
-                    await self._execute(*cni.unpack(path.read_bytes()))
-                except CniError as error:
-                    _log.warning("dropped a queued request that cannot be executed", file=path.name, reason=error.msg)
-                except (OverlayError, OSError) as error:
-                    _log.warning("a queued DEL failed and stays queued", file=path.name, reason=str(error))
-                    continue
-                path.unlink(missing_ok=True)
 
 
 def _translated(error: OverlayError) -> CniError:

@@ -19,6 +19,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
 from overlayd.agent.control import Control
 from overlayd.agent.controllers import Controllers
+from overlayd.agent.del_queue import DelQueue
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.held_reservations import HeldReservations
@@ -95,7 +96,8 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
-    cni = CniServer(attachments, settings.queue_dir)
+    queue = DelQueue(settings.queue_dir, attachments.detach)
+    cni = CniServer(attachments, queue)
     for path, answer in (
         (settings.cni_socket, cni.answer),
         (settings.control_socket, Control(reconciler, feed, published).answer),
@@ -119,7 +121,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),
-        "queue": _drain(cni, settings.resync),
+        "queue": queue.run(settings.resync),
     }
 
 
@@ -141,10 +143,3 @@ async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:
                     problem=str(error),
                 )
         await asyncio.sleep(CACHE_INTERVAL)
-
-
-async def _drain(cni: CniServer, interval: float) -> None:
-    """Execute queued DELs at the start, and later ones, which a launcher may have queued while this agent started."""
-    while True:
-        await cni.drain()
-        await asyncio.sleep(interval)

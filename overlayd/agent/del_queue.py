@@ -1,0 +1,105 @@
+"""What the launcher left while no agent answered: a file for each DEL, which its runtime takes for done."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from overlayd.model.errors import OverlayError
+from overlayd.wire import cni
+from overlayd.wire.cni import CniError, Command, Request
+
+_log = structlog.get_logger(__name__)
+
+AT_ONCE = 16
+"""How many are executed at the same time: one that has to wait keeps nobody, and a new request waits for a few only."""
+
+DEADLINE = 30.0
+"""Seconds for one of them, in this attempt."""
+
+
+@dataclass(slots=True)
+class _Queued:
+    """One queued DEL. It is executed once, whoever comes first."""
+
+    path: Path
+    request: Request
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_done: bool = False
+
+    def concerns(self, request: Request) -> bool:
+        theirs, ours = ((each.network, each.container_id, each.interface) for each in (request, self.request))
+        return theirs == ours
+
+
+class DelQueue:
+    """The queued requests; each file is read once."""
+
+    def __init__(self, directory: Path, detach: Callable[[Request], Awaitable[None]]) -> None:
+        self._directory = directory
+        self._detach = detach
+        self._known: dict[str, _Queued] = {}
+
+    async def precede(self, request: Request) -> None:
+        """Execute what was queued for the interface of an ADD: later, it would hit what that makes.
+
+        Raises whatever keeps it from being executed: then the ADD must not be, either.
+        """
+        for queued in self._queued():
+            if queued.concerns(request):
+                await self._execute(queued)
+
+    async def drain(self) -> None:
+        """Execute everything. What fails for now stays."""
+        room = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for queued in self._queued():
+                tasks.create_task(self._try(queued, room), name=f"queued DEL {queued.path.name}")
+
+    async def run(self, interval: float) -> None:
+        """Drain now, and again after so many seconds, for ever: a launcher may have queued one while we started."""
+        while True:
+            await self.drain()
+            await asyncio.sleep(interval)
+
+    async def _try(self, queued: _Queued, room: asyncio.Semaphore) -> None:
+        try:
+            async with room, asyncio.timeout(DEADLINE):
+                await self._execute(queued)
+        except (OverlayError, OSError) as error:
+            reason = f"not done within {DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)
+            _log.warning("a queued DEL failed and stays queued", file=queued.path.name, reason=reason)
+
+    async def _execute(self, queued: _Queued) -> None:
+        async with queued.turn:
+            if not queued.is_done:
+                await self._detach(queued.request)
+                queued.path.unlink(missing_ok=True)
+                queued.is_done = True
+
+    def _queued(self) -> list[_Queued]:
+        """Return what is in the queue, the oldest first."""
+        found = {path.name: path for path in self._directory.glob("*.del")}
+        self._known = {name: queued for name, queued in self._known.items() if name in found}
+        for name in sorted(found.keys() - self._known.keys()):
+            if request := _read(found[name]):
+                self._known[name] = _Queued(found[name], request)
+        return list(self._known.values())
+
+
+def _read(path: Path) -> Request | None:
+    """Return the request in a file; remove the file when there is none that could ever be executed."""
+    try:
+        request = cni.parse(*cni.unpack(path.read_bytes()))
+        if request.command is Command.DEL:
+            return request
+        reason = f"{request.command} is not queued"
+    except FileNotFoundError:
+        return None
+    except CniError as error:
+        reason = error.msg
+    _log.warning("dropped a queued request that cannot be executed", file=path.name, reason=reason)
+    path.unlink(missing_ok=True)
+    return None
