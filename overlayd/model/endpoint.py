@@ -6,6 +6,7 @@ from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName
+from overlayd.model.workload import UNKNOWN, Workload
 
 EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
 """With the host, as two hosts may have containers of one id: runtimes make ids unique on their own host only."""
@@ -15,7 +16,7 @@ EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
 class Endpoint:
     """One interface of one container in one network, with one address of each family at most.
 
-    `sandbox` is the path of its network namespace on `host`.
+    `sandbox` is the path of its network namespace on `host`, `workload` what the runtime told of it.
     """
 
     network: NetworkName
@@ -25,6 +26,7 @@ class Endpoint:
     addresses: tuple[IpAddress, ...]
     mac: MacAddress
     sandbox: str
+    workload: Workload = UNKNOWN
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""

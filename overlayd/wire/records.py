@@ -11,6 +11,7 @@ from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostNumber, Vni
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 from overlayd.model.reservation import Holder, Reservation
+from overlayd.wire import workload
 from overlayd.wire.fields import Fields, Json
 
 KINDS: dict[str, type[Record]] = {
@@ -63,6 +64,7 @@ def encode(record: Record) -> dict[str, Json]:
                 "addresses": [str(address) for address in record.addresses],
                 "mac": record.mac,
                 "sandbox": record.sandbox,
+                **workload.encode(record.workload),
             }
         case Reservation():
             return {
@@ -111,6 +113,7 @@ def decode_endpoint(fields: Fields) -> Endpoint:
     """Read an endpoint; one of schema 1 has `address`, and no `addresses`."""
     texts = {name: fields.text(name) for name in ("network", "container_id", "interface", "host", "mac", "sandbox")}
     addresses = (fields.ipv4("address"),) if fields.has("address") else fields.addresses("addresses")
+    known_as = workload.decode(fields)
     return fields.build(
         lambda: Endpoint(
             network=ids.network_name(texts["network"], "network"),
@@ -120,6 +123,7 @@ def decode_endpoint(fields: Fields) -> Endpoint:
             addresses=addresses,
             mac=ids.mac_address(texts["mac"]),
             sandbox=texts["sandbox"],
+            workload=known_as,
         )
     )
 
@@ -154,8 +158,12 @@ def _decode_holder(fields: Fields) -> Holder:
 
 
 def encode_tagged(record: Record) -> dict[str, Json]:
-    """Return the JSON object of a record inside a message that mixes kinds."""
-    return {"kind": _NAMES[type(record)], **encode(record)}
+    """Return the JSON object of a record inside a message that mixes kinds, as hosts are told and remember it.
+
+    What stands behind an endpoint is for people: no host needs it of all others.
+    """
+    form = {"kind": _NAMES[type(record)], **encode(record)}
+    return {name: value for name, value in form.items() if name not in workload.FIELDS}
 
 
 def decode_tagged(fields: Fields) -> Record:

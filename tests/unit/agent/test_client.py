@@ -44,6 +44,9 @@ WEB_FORM: Json = {
     "addresses": ["10.32.0.2"],
     "mac": "02:00:0a:20:00:02",
     "sandbox": "/run/netns/web",
+    "pod": None,
+    "labels": {},
+    "aliases": [],
 }
 BLOCK_FORM: Json = {"network": "blue", "cidr": "10.32.0.0/24", "host": "host-1"}
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import HostState
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.network import NetworkState, Uplink
 from overlayd.model.reservation import Holder, Reservation
+from overlayd.model.workload import Pod, Workload
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 from tests.support import clusters
@@ -84,8 +86,52 @@ KEYS: list[dict[str, Json]] = [
 @pytest.mark.parametrize(("record", "form"), FORMS)
 def test_a_record_has_this_form(record: Record, form: dict[str, Json]) -> None:
     assert records.encode_tagged(record) == form
-    assert {"kind": form["kind"], **records.encode(record)} == form
+    assert {"kind": form["kind"], **records.encode(record)} == form | workload_of(record)
     assert records.decode_tagged(Fields(form)) == record
+
+
+def workload_of(record: Record) -> dict[str, Json]:
+    """Return what is told of a record to people only, where nothing is known."""
+    return {"pod": None, "labels": {}, "aliases": []} if isinstance(record, Endpoint) else {}
+
+
+WORKLOAD: dict[str, Json] = {
+    "pod": {"namespace": "shop", "name": "web-0", "uid": "a1-b2", "infra_container_id": "8f2c"},
+    "labels": {"app": "web", "tier": "front"},
+    "aliases": ["www"],
+}
+
+
+def test_an_endpoint_has_what_its_runtime_told_of_it() -> None:
+    endpoint = records.decode_endpoint(Fields({**ENDPOINT, **WORKLOAD}))
+    assert endpoint.workload == Workload(
+        Pod("shop", "web-0", "a1-b2", "8f2c"), (("app", "web"), ("tier", "front")), ("www",)
+    )
+    assert records.encode(endpoint) == without({**ENDPOINT, **WORKLOAD}, "kind")
+    assert records.encode_tagged(endpoint) == ENDPOINT, "other hosts are not told"
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"pod": "web-0"}, "pod"),
+        ({"pod": {"name": 5}}, "pod.name"),
+        ({"pod": {"uid": "x" * 254}}, "pod.uid"),
+        ({"pod": {"namespace": "a\x00"}}, "pod.namespace"),
+        ({"labels": ["app"]}, "labels"),
+        ({"labels": {"app": None}}, "labels.app"),
+        ({"labels": {"": "web"}}, "labels"),
+        ({"labels": {str(number): "" for number in range(65)}}, "labels"),
+        ({"aliases": ["x" * 254]}, "aliases"),
+        ({"aliases": ["x"] * 65}, "aliases"),
+        ({"aliases": ["x" * 250] * 7}, "aliases"),
+        ({"aliases": ["caf\u00e9"]}, "aliases"),
+    ],
+)
+def test_a_malformed_workload_is_named_with_its_path(change: dict[str, Json], path: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        records.decode_endpoint(Fields({**ENDPOINT, **change}, "puts[2]"))
+    assert caught.value.field == f"puts[2].{path}"
 
 
 @pytest.mark.parametrize(("record", "form"), FORMS)

@@ -1,0 +1,35 @@
+"""The JSON form of a workload, in records and in the API: three fields of its endpoint."""
+
+from overlayd.model.workload import Pod, Workload
+from overlayd.wire.fields import Fields, Json
+
+FIELDS = frozenset({"pod", "labels", "aliases"})
+_POD = ("namespace", "name", "uid", "infra_container_id")
+
+
+def decode(fields: Fields) -> Workload:
+    """Read `pod`, `labels` and `aliases`, each of which may be missing. Raises `InvalidValue`."""
+    pod = _decode_pod(fields.object("pod")) if fields.has("pod") else None
+    labels = texts(fields.object("labels")) if fields.has("labels") else {}
+    aliases = fields.texts("aliases") if fields.has("aliases") else []
+    return fields.build(lambda: Workload(pod, tuple(sorted(labels.items())), tuple(aliases)))
+
+
+def encode(workload: Workload) -> dict[str, Json]:
+    """Return the fields of a workload."""
+    pod = workload.pod
+    return {
+        "pod": {name: getattr(pod, name) for name in _POD} if pod else None,
+        "labels": dict(workload.labels),
+        "aliases": list(workload.aliases),
+    }
+
+
+def texts(fields: Fields) -> dict[str, str]:
+    """Return an object whose values are strings, as it is; raise `InvalidValue`."""
+    return {name: fields.text(name) for name in fields.value}
+
+
+def _decode_pod(fields: Fields) -> Pod:
+    given = {name: fields.text(name) for name in _POD if fields.has(name)}
+    return fields.build(lambda: Pod(**given))
