@@ -20,16 +20,18 @@
 #define SOCKET "/run/overlayd/cni.sock"
 #define QUEUE "/run/overlayd/del-queue"
 #define DEFAULT_VERSION "\"0.1.0\""
-#define SUPPORTED "\"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
+#define SUPPORTED "\"0.1.0\", \"0.2.0\", \"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
 
 enum { SEND_PATIENCE = 15, ANSWER_PATIENCE = 35 }; /* seconds; a runtime gives up after 60 */
-enum { IO_FAILURE = 5, TRY_AGAIN_LATER = 11 };     /* codes of the CNI SPEC, section "Error" */
+enum { IO_FAILURE = 5, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 }; /* codes of the CNI SPEC, section "Error" */
 enum { DEPTH_MAX = 1000 };                         /* of nested JSON */
 
 static const char *const VARIABLES[] = {
     "CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH",
 };
-static const char *const SUPPORTED_VERSIONS[] = {"\"0.3.1\"", "\"0.4.0\"", "\"1.0.0\"", "\"1.1.0\""};
+static const char *const SUPPORTED_VERSIONS[] = {
+    "\"0.1.0\"", "\"0.2.0\"", "\"0.3.0\"", "\"0.3.1\"", "\"0.4.0\"", "\"1.0.0\"", "\"1.1.0\"",
+};
 
 struct bytes {
     char *at;
@@ -190,7 +192,7 @@ static int answer_version(struct bytes *config)
     size_t length, known = sizeof SUPPORTED_VERSIONS / sizeof *SUPPORTED_VERSIONS;
     const char *asked = version_of(config, &length), *version = SUPPORTED_VERSIONS[known - 1];
     char answer[256];
-    for (size_t i = 0; i < known; i++)
+    for (size_t i = 1; i < known; i++) /* 0.1.0 has no such operation: it stands for no version at all */
         if (length == strlen(SUPPORTED_VERSIONS[i]) && !memcmp(asked, SUPPORTED_VERSIONS[i], length))
             version = SUPPORTED_VERSIONS[i];
     int size = snprintf(answer, sizeof answer, "{\"cniVersion\": %s, \"supportedVersions\": [" SUPPORTED "]}\n", version);
@@ -238,8 +240,9 @@ static int queue(const struct bytes *frame)
 /* Queue a DEL, which must succeed at any time; refuse everything else for now. */
 static int agent_is_away(const char *command, const struct bytes *frame, struct bytes *config)
 {
+    int code = strcmp(command, "STATUS") ? TRY_AGAIN_LATER : NOT_AVAILABLE;
     if (strcmp(command, "DEL"))
-        return fail(config, TRY_AGAIN_LATER, "the overlayd agent is not running: nothing listens on " SOCKET, 0);
+        return fail(config, code, "the overlayd agent is not running: nothing listens on " SOCKET, 0);
     int why = queue(frame);
     if (why) return fail(config, IO_FAILURE, "the overlayd agent is not running, and " QUEUE " cannot be written", why);
     return 0;

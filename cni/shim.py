@@ -12,12 +12,13 @@ import sys
 SOCKET = "/run/overlayd/cni.sock"
 QUEUE = "/run/overlayd/del-queue"
 VARIABLES = (b"CNI_COMMAND", b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME", b"CNI_ARGS", b"CNI_PATH")
-SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
+SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 SEND_PATIENCE, ANSWER_PATIENCE = 15, 35
 """Seconds; a runtime gives up after 60."""
 
 IO_FAILURE = 5
 TRY_AGAIN_LATER = 11
+NOT_AVAILABLE = 50
 
 
 def main() -> int:
@@ -63,7 +64,8 @@ def timeval(seconds: int) -> bytes:
 def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
     """Queue a DEL, which must succeed at any time; refuse everything else for now."""
     if command != "DEL":
-        return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent is not running: nothing listens on {SOCKET}")
+        code = NOT_AVAILABLE if command == "STATUS" else TRY_AGAIN_LATER
+        return fail(stdin, code, f"the overlayd agent is not running: nothing listens on {SOCKET}")
     try:
         queue(frame)
     except OSError as error:
@@ -92,7 +94,8 @@ def answer_version(stdin: bytes) -> int:
     import json  # noqa: PLC0415 - as above
 
     asked = version_of(stdin)
-    version = asked if asked in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[-1]
+    # 0.1.0 has no such operation: it stands for no version at all.
+    version = asked if asked in SUPPORTED_VERSIONS[1:] else SUPPORTED_VERSIONS[-1]
     sys.stdout.write(json.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS}) + "\n")
     return 0
 

@@ -53,7 +53,7 @@ NEEDS: dict[str, Need] = {
     "PUT /v1/networks/{name}": _WRITE_NETWORKS,
     "PATCH /v1/networks/{name}": _WRITE_NETWORKS,
     "DELETE /v1/networks/{name}": _WRITE_NETWORKS,
-    "GET /v1/networks/{name}/capacity": _READ,
+    "GET /v1/networks/{name}/capacity": _READ_NETWORKS,
     "GET /v1/capacity": _READ,
     # Reservations. Hosts claim them for their own containers.
     "GET /v1/networks/{name}/reservations": _READ_NETWORKS,

@@ -16,6 +16,7 @@ from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
 from overlayd.wire.cni import Request
+from overlayd.wire.cni_wishes import Wishes
 
 
 class Addressing:
@@ -54,7 +55,7 @@ class Addressing:
             async with AsyncExitStack() as claims:
                 claimed = [
                     await claims.enter_async_context(self._reservations.claimed(reservation, key))
-                    for reservation in self._reserved(network, request)
+                    for reservation in self._reserved(network, request.wishes)
                 ]
                 busy += (address for reservation in claimed for address in reservation.addresses)
                 for family in sorted(network.families - {Family.of(address) for address in busy}):
@@ -65,8 +66,9 @@ class Addressing:
                     interface=request.interface,
                     host=self._blocks.host,
                     addresses=tuple(sorted(busy, key=Family.of)),
-                    mac=request.mac or _first_mac(claimed) or _random_mac(),
+                    mac=request.wishes.mac or _first_mac(claimed) or _random_mac(),
                     sandbox=request.sandbox,
+                    workload=request.wishes.workload,
                 )
         finally:
             del self._busy[key]
@@ -75,14 +77,23 @@ class Addressing:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
         return self._reservations.lost(endpoint)
 
+    def has_free(self, network: Network, family: Family, *, resting: bool = False) -> bool:
+        """Tell whether a block of this host has a free address; one that rests counts only with `resting`."""
+        used = self._used(network.name) if resting else self._used(network.name) | self._resting.of(network.name)
+        try:
+            addresses.free_address(network, self._blocks.held(network.name, family), used)
+        except Exhausted:
+            return False
+        return True
+
     def freed(self, endpoint: Endpoint) -> None:
         """Let the addresses of an endpoint rest that is gone."""
         self._resting.add(endpoint.network, endpoint.addresses)
 
-    def _reserved(self, network: Network, request: Request) -> list[Reservation]:
+    def _reserved(self, network: Network, wishes: Wishes) -> list[Reservation]:
         """Return the reservations that are asked for, by name or by address."""
-        named = [self._reservations.get(network.name, request.reservation)] if request.reservation else []
-        for address in request.wanted:
+        named = [self._reservations.get(network.name, wishes.reservation)] if wishes.reservation else []
+        for address in wishes.addresses:
             family = Family.of(address)
             if family not in network.families:
                 raise InvalidValue(f"{address}: network {network.name} has no IPv{family} range", field="address")
@@ -122,8 +133,8 @@ class Addressing:
         """Choose an address; one that is asked for may rest, as whoever asks for it insists."""
         network = self._blocks.network(request.network)
         held = self._blocks.held(request.network, family)
-        taken = self._records.addresses(request.network) | frozenset(self._taken(request.network))
-        wanted = next((address for address in request.wanted if Family.of(address) is family), None)
+        taken = self._used(request.network)
+        wanted = next((address for address in request.wishes.addresses if Family.of(address) is family), None)
         if wanted is not None:
             return addresses.claim(network, held, taken, wanted)
         last = (request.network, family)
@@ -131,9 +142,10 @@ class Addressing:
         self._last[last] = address
         return address
 
-    def _taken(self, network: NetworkName) -> Iterable[IpAddress]:
-        """Return what attachments that are being made have of a network."""
-        return (address for (name, *_), chosen in self._busy.items() if name == network for address in chosen)
+    def _used(self, network: NetworkName) -> frozenset[IpAddress]:
+        """Return what attachments have of a network, those that are being made included."""
+        busy = (address for (name, *_), chosen in self._busy.items() if name == network for address in chosen)
+        return self._records.addresses(network).union(busy)
 
 
 def _first_mac(reservations: Iterable[Reservation]) -> MacAddress | None:

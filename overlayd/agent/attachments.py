@@ -33,7 +33,9 @@ from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
 from overlayd.model.network import Network, Topology
-from overlayd.wire.cni import Assigned, Request, Result
+from overlayd.wire.cni import Request
+from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni_result import Assigned, Result
 
 
 class Attachments:
@@ -77,11 +79,12 @@ class Attachments:
                 )
             sandbox_id = await self._sandbox_id(request.sandbox)
             async with self._blocks.attaching(request.network) as network:
+                _check_masquerade(network, request)
                 self._check_neighbours_in_sandbox(network, sandbox_id)
                 async with self._addressing.chosen(network, request, key) as endpoint:
-                    moves = bool(request.reservation or request.wanted)
-                    wishes = request.ports, request.bandwidth
-                    made = Attachment(endpoint, sandbox_id, *wishes, has_way_out=network.has_egress)
+                    moves = bool(request.wishes.reservation or request.wishes.addresses)
+                    wishes = request.wishes.ports, request.wishes.bandwidth
+                    made = Attachment(endpoint, sandbox_id, *wishes, has_way_out=network.has_egress, conf=request.conf)
                     await self._bring_up(network, made, moves=moves)
         self.changes.set()
         return self._result(network, endpoint, request)
@@ -105,12 +108,18 @@ class Attachments:
         self.changes.set()
 
     async def check(self, request: Request) -> tuple[str, ...]:
-        """Return what of an attachment is not as it was made, one sentence each; empty when all is well."""
+        """Return what of an attachment is not as it was made, one sentence each; empty when all is well.
+
+        Raises `CniError` when there is none.
+        """
         attachment = self._records.attachments.get(self._key(request))
         if attachment is None:
-            return (f"{request.interface} of this container is not attached to {request.network}",)
+            what = f"{request.interface} of this container is not attached to {request.network}"
+            raise CniError(Code.UNKNOWN_CONTAINER, what)
         endpoint = attachment.endpoint
-        if missing_address := next((each for each in endpoint.addresses if each not in request.addresses), None):
+        if missing_address := next(
+            (each for each in endpoint.addresses if each not in request.previous.addresses), None
+        ):
             return (f"prevResult does not have the address {missing_address}",)
         if await self._turn.call(self._turn.kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
             return (f"{request.sandbox} is not the sandbox that was attached",)
@@ -207,13 +216,20 @@ class Attachments:
                 Assigned(endpoint_address(network, each), gateway_of(network, each)) for each in endpoint.addresses
             ),
             routes=destinations(network, {Family.of(address) for address in endpoint.addresses}),
-            dns=request.dns,
+            dns=request.wishes.dns,
+            previous=request.previous,
         )
 
 
 def _without_far_end(item: Item) -> Item:
     """Return a pair of which only the host's end is ours to touch: the sandbox's path leads elsewhere by now."""
     return replace(item, kind=Veth()) if isinstance(item, Link) and isinstance(item.kind, Veth) else item
+
+
+def _check_masquerade(network: Network, request: Request) -> None:
+    """Refuse to attach where a config wants masquerading that the network does not do; it is the network's to say."""
+    if request.wishes.masquerade and not network.has_egress:
+        raise InvalidValue(f"true, and network {network.name} has no egress", field="ipMasq")
 
 
 def _raise_first(outcomes: Iterable[Outcome]) -> None:

@@ -18,6 +18,7 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import Unavailable
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.network import Network
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import problem, records
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
@@ -102,6 +103,16 @@ class ControllerClient:
         """Ask for a block of a family beside those that this host holds; asking twice gives the same one."""
         body: Json = {"host": self._identity.id, "family": family, "held": [str(cidr) for cidr in held]}
         return records.decode_block(await self._call("POST", f"/v1/networks/{network}/blocks", body))
+
+    async def network(self, name: NetworkName) -> Network:
+        """Return a network as it is defined, whether or not this host takes part in it; raise `NotFound`."""
+        return records.decode_network(await self._call("GET", f"/v1/networks/{name}"))
+
+    async def free_blocks(self, network: NetworkName, family: Family) -> int:
+        """Return how many blocks of a family are to be had in a network."""
+        answer = await self._call("GET", f"/v1/networks/{network}/capacity")
+        supplies = [each for each in answer.objects("families") if each.number("family") == family]
+        return sum(each.number("total") - each.number("taken") for each in supplies)
 
     async def release_block(self, block: Block) -> None:
         """Give a block back."""

@@ -1,9 +1,13 @@
 """Answering the CNI launcher."""
 
 import asyncio
+from weakref import WeakValueDictionary
 
 from overlayd.agent.attachments import Attachments
+from overlayd.agent.collection import Collector
 from overlayd.agent.del_queue import DelQueue
+from overlayd.agent.exclusion import Exclusion
+from overlayd.agent.readiness import Readiness
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import (
     AlreadyExists,
@@ -16,8 +20,10 @@ from overlayd.model.errors import (
     Unauthenticated,
     Unavailable,
 )
-from overlayd.wire import cni
-from overlayd.wire.cni import CniError, Code, Command
+from overlayd.model.ids import NetworkName
+from overlayd.wire import cni, cni_error, cni_result
+from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
+from overlayd.wire.cni_error import CniError, Code
 
 DEADLINE = 30.0
 """Seconds for one request; a runtime gives up after 60 and may then take the node for dead."""
@@ -41,9 +47,12 @@ _VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
 class CniServer:
     """Turns requests of the launcher into attachments."""
 
-    def __init__(self, attachments: Attachments, queue: DelQueue) -> None:
+    def __init__(self, attachments: Attachments, collector: Collector, readiness: Readiness, queue: DelQueue) -> None:
         self._attachments = attachments
+        self._collector = collector
+        self._readiness = readiness
         self._queue = queue
+        self._exclusions: WeakValueDictionary[NetworkName, Exclusion] = WeakValueDictionary()
 
     async def answer(self, frame: bytes) -> bytes:
         """Return exit status and stdout for one request of the launcher."""
@@ -59,22 +68,37 @@ class CniServer:
             error = CniError(Code.IO_FAILURE, f"cannot keep the attachment's record: {failure}")
         except OverlayError as refused:
             error = _translated(refused)
-        return b"1" + cni.render_error(version, error)
+        return b"1" + cni_error.render(version, error)
 
     async def _execute(self, environment: dict[str, str], stdin: bytes) -> bytes:
         if environment.get("CNI_COMMAND") == Command.VERSION:
             return cni.render_version(cni.version_of(stdin))
-        request = cni.parse(environment, stdin)
-        match request.command:
-            case Command.ADD:
+        match cni.parse(environment, stdin):
+            case Request(command=Command.ADD) as request:
                 await self._queue.precede(request)
-                return cni.render_result(request.version, await self._attachments.attach(request))
-            case Command.DEL:
-                await self._attachments.detach(request)
-            case Command.CHECK:
+                async with self._exclusion(request.conf).shared():
+                    return cni_result.render(request.version, await self._attachments.attach(request))
+            case Request(command=Command.DEL) as request:
+                async with self._exclusion(request.conf).shared():
+                    await self._attachments.detach(request)
+            case Request() as request:
                 if differences := await self._attachments.check(request):
                     raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
+            case GcRequest() as request:
+                await self._collect(request)
+            case StatusRequest(network=network):
+                await self._readiness.check(network)
         return b""
+
+    async def _collect(self, request: GcRequest) -> None:
+        """Collect what is stale by now: what is attached from now on may be too new for the runtime's list."""
+        stale = self._collector.stale(request)
+        async with self._exclusion(request.conf).alone():
+            await self._collector.collect(stale)
+
+    def _exclusion(self, conf: NetworkName) -> Exclusion:
+        """Return what keeps a GC apart from the ADDs and DELs of its config (CNI SPEC, section "GC")."""
+        return self._exclusions.setdefault(conf, Exclusion())
 
 
 def _translated(error: OverlayError) -> CniError:

@@ -17,6 +17,7 @@ from overlayd.agent.checksum_probe import ChecksumProbe
 from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
+from overlayd.agent.collection import Collector
 from overlayd.agent.control import Control
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.del_queue import DelQueue
@@ -29,6 +30,7 @@ from overlayd.agent.lock import held
 from overlayd.agent.own_address import OwnAddress
 from overlayd.agent.path_probe import PathProbe
 from overlayd.agent.publication import Publication
+from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
@@ -97,7 +99,8 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
     queue = DelQueue(settings.queue_dir, attachments.detach)
-    cni = CniServer(attachments, queue)
+    readiness = Readiness(blocks, addressing, reconciler.ensure, client)
+    cni = CniServer(attachments, Collector(attachments.detach, records), readiness, queue)
     for path, answer in (
         (settings.cni_socket, cni.answer),
         (settings.control_socket, Control(reconciler, feed, published).answer),

@@ -9,7 +9,8 @@ import structlog
 
 from overlayd.model.errors import OverlayError
 from overlayd.wire import cni
-from overlayd.wire.cni import CniError, Command, Request
+from overlayd.wire.cni import Command, Request
+from overlayd.wire.cni_error import CniError
 
 _log = structlog.get_logger(__name__)
 
@@ -93,9 +94,9 @@ def _read(path: Path) -> Request | None:
     """Return the request in a file; remove the file when there is none that could ever be executed."""
     try:
         request = cni.parse(*cni.unpack(path.read_bytes()))
-        if request.command is Command.DEL:
+        if isinstance(request, Request) and request.command is Command.DEL:
             return request
-        reason = f"{request.command} is not queued"
+        reason = "it is no DEL"
     except FileNotFoundError:
         return None
     except CniError as error:

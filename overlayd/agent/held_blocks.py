@@ -61,7 +61,7 @@ class HeldBlocks:
             Exhausted: the network has no block left.
             Unavailable: this host lacks a block and no controller answers, or the feed does not bring it in time.
         """
-        self._refuse_unless_active()
+        self.check_active()
         self._attaching[name] += 1
         try:
             if self.network_or_none(name) is None:
@@ -76,7 +76,8 @@ class HeldBlocks:
         finally:
             self._attaching[name] -= 1
 
-    def _refuse_unless_active(self) -> None:
+    def check_active(self) -> None:
+        """Raise `InUse` when this host is to get nothing new."""
         host = self._feed.cluster.hosts.get(self.host)
         if host and host.state is HostState.DRAINING:
             raise InUse(

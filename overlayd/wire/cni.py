@@ -1,62 +1,34 @@
-"""CNI messages (CNI SPEC 1.1.0): the request as the launcher forwards it, results for each version, error objects.
+"""CNI requests (CNI SPEC 1.1.0), as the launcher forwards them.
 
 The launcher forwards its request without reading it: the ``CNI_*`` variables as ``NAME=value`` with a NUL after each,
 one more NUL, then stdin as it came. The answer is one byte, ``0`` or ``1`` (the exit status), and what goes to stdout.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from overlayd.model import ids
-from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
-from overlayd.model.bandwidth import UNLIMITED, Bandwidth
-from overlayd.model.endpoint import check_addresses
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName
-from overlayd.model.port import PortMapping
-from overlayd.wire import bandwidth, ports
-from overlayd.wire.fields import Fields, Json, parse_address
+from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
+from overlayd.wire import cni_result, cni_version, cni_wishes
+from overlayd.wire.cni_error import CniError, Code, unsupported
+from overlayd.wire.cni_result import NOTHING_BEFORE, Previous
+from overlayd.wire.cni_wishes import Wishes
+from overlayd.wire.fields import Fields
 
-SUPPORTED_VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
-_DEFAULT_VERSION = "0.1.0"
-"""What a config without `cniVersion` means, and so what an error answers when the version could not be read."""
-
-
-class Code(IntEnum):
-    """Error codes: 1..99 are the CNI SPEC's (section "Error"), from 100 on they are ours."""
-
-    INCOMPATIBLE_VERSION = 1
-    UNSUPPORTED_FIELD = 2
-    UNKNOWN_CONTAINER = 3
-    INVALID_ENVIRONMENT = 4
-    IO_FAILURE = 5
-    DECODING_FAILURE = 6
-    INVALID_CONFIG = 7
-    INVALID_NAMESPACE = 8
-    TRY_AGAIN_LATER = 11
-    KERNEL = 100
-    EXHAUSTED = 101
-    NOT_AS_ATTACHED = 102
-
-
-class CniError(Exception):
-    """An operation failed; rendered as the CNI error object."""
-
-    def __init__(self, code: Code, msg: str, details: str = "") -> None:
-        super().__init__(msg)
-        self.code = code
-        self.msg = msg
-        self.details = details
+VALID_ATTACHMENTS = "cni.dev/valid-attachments"
 
 
 class Command(StrEnum):
-    """The operations that this plugin knows."""
+    """The operations of the SPEC."""
 
     ADD = "ADD"
     DEL = "DEL"
     CHECK = "CHECK"
+    GC = "GC"
+    STATUS = "STATUS"
     VERSION = "VERSION"
 
 
@@ -64,18 +36,27 @@ _REQUIRED = {
     Command.ADD: ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     Command.CHECK: ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"),
     Command.DEL: ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"),
+    Command.GC: ("CNI_PATH",),
+    Command.STATUS: (),
     Command.VERSION: (),
 }
-_CHECK_SINCE = "0.4.0"
+_SINCE = {
+    Command.CHECK: cni_version.CHECK,
+    Command.GC: cni_version.GC,
+    Command.STATUS: cni_version.STATUS,
+}
+"""The version of the SPEC with which an operation came, where that is not the first one."""
+
+Attached = tuple[ContainerId, InterfaceName]
+"""An interface of a container, as a runtime names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A validated request. `sandbox` is empty for a DEL without CNI_NETNS.
+    """An ADD, DEL or CHECK. `sandbox` is empty for a DEL without CNI_NETNS.
 
-    `wanted`, one of each family at most, `reservation` and `mac` are what is asked for; `dns` is passed through;
-    `addresses` are those of `prevResult`, `ports` the ones of the host that are to lead to the container,
-    and `bandwidth` limits it.
+    `conf` is the name of the config, which may be another one than the network's. `wishes` are empty for a DEL; those
+    of a CHECK are the ports and the bandwidth only. `previous` is what stands in `prevResult`.
     """
 
     command: Command
@@ -84,34 +65,26 @@ class Request:
     container_id: ContainerId
     interface: InterfaceName
     sandbox: str
-    wanted: tuple[IpAddress, ...] = ()
-    reservation: ReservationName | None = None
-    mac: MacAddress | None = None
-    dns: Json = None
-    addresses: tuple[IpAddress, ...] = ()
-    ports: tuple[PortMapping, ...] = ()
-    bandwidth: Bandwidth = UNLIMITED
+    conf: NetworkName
+    wishes: Wishes = cni_wishes.NOTHING
+    previous: Previous = NOTHING_BEFORE
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
-    """An address of an interface, and the gateway of its family if there is one."""
+class GcRequest:
+    """A GC: whatever was attached by the config named `conf` and is not among these is to go."""
 
-    address: IpInterface
-    gateway: IpAddress | None = None
+    version: str
+    conf: NetworkName
+    valid: frozenset[Attached]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What an ADD made: one interface with an address of each family that its network has. `mtu` in bytes."""
+class StatusRequest:
+    """A STATUS asks whether an ADD could succeed now."""
 
-    interface: InterfaceName
-    mac: MacAddress
-    sandbox: str
-    mtu: int
-    ips: tuple[Assigned, ...]
-    routes: tuple[IpNetwork, ...]
-    dns: Json = None
+    version: str
+    network: NetworkName
 
 
 def unpack(frame: bytes) -> tuple[dict[str, str], bytes]:
@@ -130,47 +103,62 @@ def version_of(stdin: bytes) -> str:
     try:
         config = json.loads(stdin)
     except (ValueError, RecursionError):
-        return _DEFAULT_VERSION
+        return cni_version.SUPPORTED[0]
     version = config.get("cniVersion") if isinstance(config, dict) else None
-    return version if isinstance(version, str) else _DEFAULT_VERSION
+    return version if isinstance(version, str) else cni_version.SUPPORTED[0]
 
 
-def parse(environment: Mapping[str, str], stdin: bytes) -> Request:
-    """Validate a request that acts on a container: VERSION, which has none, is answered by `render_version`.
+def render_version(requested: str) -> bytes:
+    """Return the answer to VERSION."""
+    supported = cni_version.SUPPORTED
+    is_known = requested in supported and cni_version.is_since(requested, cni_version.VERSION)
+    body = {"cniVersion": requested if is_known else supported[-1], "supportedVersions": list(supported)}
+    return json.dumps(body).encode() + b"\n"
+
+
+def parse(environment: Mapping[str, str], stdin: bytes) -> Request | GcRequest | StatusRequest:
+    """Validate a request: all but VERSION, which is answered by `render_version`.
 
     Raises:
         CniError: INVALID_ENVIRONMENT names every missing or malformed variable, DECODING_FAILURE and INVALID_CONFIG the
-            field of the config, INCOMPATIBLE_VERSION the versions that are supported.
+            field of the config, UNSUPPORTED_FIELD also its value, INCOMPATIBLE_VERSION the versions that are supported.
     """
     command = _command(environment)
     config = _config(stdin)
     version = _version(config)
-    if command is Command.CHECK and SUPPORTED_VERSIONS.index(version) < SUPPORTED_VERSIONS.index(_CHECK_SINCE):
+    since = _SINCE.get(command)
+    if since and not cni_version.is_since(version, since):
         raise CniError(
-            Code.INCOMPATIBLE_VERSION, f"CHECK exists since cniVersion {_CHECK_SINCE}, the config says {version}"
+            Code.INCOMPATIBLE_VERSION, f"{command} exists since cniVersion {since}, the config says {version}"
         )
-    wishes = config if command is Command.ADD else Fields({})
-    requested = _requested(environment.get("CNI_ARGS", "") if command is Command.ADD else "")
     try:
-        return Request(
-            command=command,
-            version=version,
-            network=ids.network_name(config.text("network" if config.has("network") else "name")),
-            container_id=ids.container_id(environment.get("CNI_CONTAINERID", ""), "CNI_CONTAINERID"),
-            interface=ids.interface_name(environment.get("CNI_IFNAME", ""), "CNI_IFNAME"),
-            sandbox=environment.get("CNI_NETNS", ""),
-            wanted=_wanted(requested, wishes),
-            reservation=_reservation(requested, wishes),
-            mac=_mac(requested, wishes),
-            dns=config.object("dns").value if config.has("dns") else None,
-            addresses=_previous(config, command),
-            ports=_ports(wishes),
-            bandwidth=_bandwidth(wishes),
-        )
+        return _request(command, version, environment, config)
     except InvalidValue as error:
         wrong_variable = (error.field or "").startswith("CNI_")
         code = Code.INVALID_ENVIRONMENT if wrong_variable else Code.INVALID_CONFIG
         raise CniError(code, str(error)) from None
+
+
+def _request(
+    command: Command, version: str, environment: Mapping[str, str], config: Fields
+) -> Request | GcRequest | StatusRequest:
+    conf = ids.network_name(config.text("name"))
+    network = ids.network_name(config.text("network"), "network") if config.has("network") else conf
+    if command is Command.GC:
+        return GcRequest(version, conf, _valid_attachments(config))
+    if command is Command.STATUS:
+        return StatusRequest(version, network)
+    return Request(
+        command=command,
+        version=version,
+        network=network,
+        container_id=ids.container_id(environment.get("CNI_CONTAINERID", ""), "CNI_CONTAINERID"),
+        interface=ids.interface_name(environment.get("CNI_IFNAME", ""), "CNI_IFNAME"),
+        sandbox=environment.get("CNI_NETNS", ""),
+        conf=conf,
+        wishes=_wishes(command, environment.get("CNI_ARGS", ""), config),
+        previous=_previous(command, version, config),
+    )
 
 
 def _command(environment: Mapping[str, str]) -> Command:
@@ -205,11 +193,11 @@ def _config(stdin: bytes) -> Fields:
 
 def _version(config: Fields) -> str:
     try:
-        version = config.text("cniVersion") if config.has("cniVersion") else _DEFAULT_VERSION
+        version = config.text("cniVersion") if config.has("cniVersion") else cni_version.SUPPORTED[0]
     except InvalidValue as error:
         raise CniError(Code.INVALID_CONFIG, str(error)) from None
-    if version not in SUPPORTED_VERSIONS:
-        supported = ", ".join(SUPPORTED_VERSIONS)
+    if version not in cni_version.SUPPORTED:
+        supported = ", ".join(cni_version.SUPPORTED)
         raise CniError(
             Code.INCOMPATIBLE_VERSION,
             f"cniVersion {ids.quoted(version)} is not supported",
@@ -218,111 +206,36 @@ def _version(config: Fields) -> str:
     return version
 
 
-def _requested(arguments: str) -> Fields:
-    """Read CNI_ARGS (``IP=10.0.0.5;MAC=…``); names that we do not know are other plugins' or the runtime's."""
-    pairs = (part.partition("=") for part in arguments.split(";") if part)
-    return Fields({name: value for name, _, value in pairs}, "CNI_ARGS")
+def _wishes(command: Command, arguments: str, config: Fields) -> Wishes:
+    if command is Command.DEL:
+        return cni_wishes.NOTHING
+    if command is Command.CHECK:
+        return Wishes(ports=cni_wishes.port_mappings(config), bandwidth=cni_wishes.limits(config))
+    ipam = config.object("ipam") if config.has("ipam") else None
+    if ipam and ipam.has("type") and ipam.text("type"):
+        raise unsupported(ipam.text("type"), "ipam.type", "the addresses are those of the network")
+    return cni_wishes.parse(arguments, config)
 
 
-def _wanted(requested: Fields, config: Fields) -> tuple[IpAddress, ...]:
-    """Return the addresses that are asked for, in CNI_ARGS or where the CNI conventions have them (`ips`).
-
-    Some runtimes write a prefix length behind an address; it is the network's to say.
-    """
-    named = list(_named(requested.text("IP").split(","), "CNI_ARGS.IP")) if requested.has("IP") else []
-    for place in (_args(config, "cni"), _inside(config, "runtimeConfig")):
-        if place and place.has("ips"):
-            named += _named(place.texts("ips"), place.at("ips"))
-    found = {parse_address(text.strip().partition("/")[0], field): field for text, field in named}
-    if found:
-        check_addresses(tuple(found), next(reversed(found.values())))
-    return tuple(sorted(found, key=Family.of))
+def _previous(command: Command, version: str, config: Fields) -> Previous:
+    if command is Command.DEL or not cni_version.is_since(version, cni_version.INTERFACES):
+        return NOTHING_BEFORE  # a DEL succeeds whatever it is told; before, there were no chains
+    if config.has("prevResult"):
+        return cni_result.parse_previous(config.object("prevResult"))
+    if command is Command.CHECK:
+        raise InvalidValue("is required for CHECK", field="prevResult")
+    return NOTHING_BEFORE
 
 
-def _named(texts: list[str], field: str) -> Iterator[tuple[str, str]]:
-    return ((text, f"{field}[{index}]" if len(texts) > 1 else field) for index, text in enumerate(texts))
-
-
-def _reservation(requested: Fields, config: Fields) -> ReservationName | None:
-    """Return the name of the reservation that is asked for, in CNI_ARGS or in the config's `args.overlayd`."""
-    ours = _args(config, "overlayd")
-    for place, name in ((requested, "RESERVATION"), (ours, "reservation")):
-        if place and place.has(name):
-            return ids.reservation_name(place.text(name), place.at(name))
-    return None
-
-
-def _mac(requested: Fields, config: Fields) -> MacAddress | None:
-    """Return the MAC that is asked for, in CNI_ARGS or by the capability `mac`."""
-    for place, name in ((requested, "MAC"), (_inside(config, "runtimeConfig"), "mac")):
-        if place and place.has(name):
-            return ids.mac_address(place.text(name), place.at(name))
-    return None
-
-
-def _ports(config: Fields) -> tuple[PortMapping, ...]:
-    given = _inside(config, "runtimeConfig")
-    return ports.decode(given, "portMappings") if given else ()
-
-
-def _bandwidth(config: Fields) -> Bandwidth:
-    given = _inside(config, "runtimeConfig")
-    return bandwidth.decode(given, "bandwidth") if given else UNLIMITED
-
-
-def _args(config: Fields, owner: str) -> Fields | None:
-    args = _inside(config, "args")
-    return _inside(args, owner) if args else None
-
-
-def _inside(fields: Fields, name: str) -> Fields | None:
-    return fields.object(name) if fields.has(name) else None
-
-
-def _previous(config: Fields, command: Command) -> tuple[IpAddress, ...]:
-    """Return the addresses of `prevResult`, in the form that 0.3.0 and later share (``ips[].address``)."""
-    if not config.has("prevResult"):
-        if command is Command.CHECK:
-            raise CniError(Code.INVALID_CONFIG, "prevResult: is required for CHECK")
-        return ()
-    if command is Command.ADD:
-        raise CniError(Code.INVALID_CONFIG, "prevResult: this plugin must be the first of its chain")
-    previous = config.object("prevResult")
-    entries = previous.objects("ips") if previous.has("ips") else []
-    return tuple(parse_address(each.text("address").partition("/")[0], each.at("address")) for each in entries)
-
-
-def render_result(version: str, result: Result) -> bytes:
-    """Return the result object in the form of one version (CNI SPEC, section "ADD Success")."""
-    modern = SUPPORTED_VERSIONS.index(version)
-    interface: dict[str, Json] = {"name": result.interface, "mac": result.mac, "sandbox": result.sandbox}
-    if version == "1.1.0":
-        interface["mtu"] = result.mtu
-    gateways = {Family.of(each.gateway): str(each.gateway) for each in result.ips if each.gateway}
-    ips: list[Json] = []
-    for each in result.ips:
-        family = Family.of(each.address.ip)
-        entry: dict[str, Json] = {} if modern >= SUPPORTED_VERSIONS.index("1.0.0") else {"version": str(int(family))}
-        entry |= {"interface": 0, "address": str(each.address)}
-        ips.append(entry | ({"gateway": gateways[family]} if family in gateways else {}))
-    routes: list[Json] = []
-    for route in result.routes:
-        gateway = gateways.get(Family.of(route))
-        routes.append({"dst": str(route), "gw": gateway} if gateway else {"dst": str(route)})
-    body: dict[str, Json] = {"cniVersion": version, "interfaces": [interface], "ips": ips, "routes": routes}
-    body["dns"] = result.dns if result.dns is not None else {}
-    return json.dumps(body, indent=2).encode() + b"\n"
-
-
-def render_version(requested: str) -> bytes:
-    """Return the answer to VERSION."""
-    version = requested if requested in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[-1]
-    return json.dumps({"cniVersion": version, "supportedVersions": list(SUPPORTED_VERSIONS)}).encode() + b"\n"
-
-
-def render_error(version: str, error: CniError) -> bytes:
-    """Return the error object (CNI SPEC, section "Error")."""
-    body: dict[str, Json] = {"cniVersion": version, "code": int(error.code), "msg": error.msg}
-    if error.details:
-        body["details"] = error.details
-    return json.dumps(body, indent=2).encode() + b"\n"
+def _valid_attachments(config: Fields) -> frozenset[Attached]:
+    """Return what a GC is to keep; without the key it is no GC, and null is how runtimes write an empty list."""
+    if VALID_ATTACHMENTS not in config.value:
+        raise InvalidValue("is required for GC", field=VALID_ATTACHMENTS)
+    listed = config.objects(VALID_ATTACHMENTS) if config.has(VALID_ATTACHMENTS) else []
+    return frozenset(
+        (
+            ids.container_id(each.text("containerID"), each.at("containerID")),
+            ids.interface_name(each.text("ifname"), each.at("ifname")),
+        )
+        for each in listed
+    )

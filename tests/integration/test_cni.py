@@ -7,7 +7,7 @@ import pytest
 from tests.integration.conftest import NewNetwork
 from tests.support.lab import Container, Executed, Lab, plugin_config
 
-VERSIONS = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -49,7 +49,7 @@ def routes(container: Container) -> list[dict[str, str]]:
 def test_version_needs_no_agent_and_no_config(lab: Lab) -> None:
     done = lab.hosts[0].cni("VERSION", "")
     assert done.status == 0
-    assert done.json == {"cniVersion": "1.1.0", "supportedVersions": VERSIONS}
+    assert done.json == {"cniVersion": "1.1.0", "supportedVersions": ["0.1.0", "0.2.0", *VERSIONS]}
 
 
 def check(container: Container, version: str = "1.0.0", **changed: object) -> Executed:
@@ -100,7 +100,7 @@ def test_check_refuses_what_was_never_attached_and_what_the_record_contradicts(
     assert check(container, version="0.3.1").json["code"] == 1, "CHECK came with 0.4.0"
     lab.hosts[0].detach(container)
     gone = check(container)
-    assert (gone.status, gone.json["code"]) == (1, 102)
+    assert (gone.status, gone.json["code"]) == (1, 3)
 
 
 def test_dns_of_the_config_is_passed_on(lab: Lab, new_network: NewNetwork) -> None:
@@ -110,6 +110,33 @@ def test_dns_of_the_config_is_passed_on(lab: Lab, new_network: NewNetwork) -> No
     dns = {"nameservers": ["192.0.2.53"], "search": ["example.org"]}
     done = host.cni("ADD", plugin_config(network, dns=dns), CONTAINERID="dns", NETNS=sandbox, IFNAME="eth0")
     assert done.json["dns"] == dns
+
+
+def test_a_collection_takes_what_its_config_attached_and_the_runtime_no_longer_knows(
+    lab: Lab, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    host, elsewhere = lab.hosts
+    kept, gone = (host.attach(f"{network}-{name}", network) for name in ("kept", "gone"))
+    other = {"CONTAINERID": "other", "NETNS": host.add_sandbox(f"{network}-other"), "IFNAME": "eth0"}
+    config = {**plugin_config(network), "name": f"podman-{network}", "network": network}
+    added = host.cni("ADD", config, **other)
+    remote = elsewhere.attach(f"{network}-remote", network)
+    valid = [{"containerID": kept.name, "ifname": "eth0"}]
+    config = plugin_config(network, "1.1.0", **{"cni.dev/valid-attachments": valid})
+    assert host.cni("GC", config) == Executed(0, "", "")
+    assert "eth0" not in gone.run("ip", "link")
+    assert check(gone).json["code"] == 3, "nothing of it has to be cleaned up any more"
+    assert [check(each).status for each in (kept, remote)] == [0, 0]
+    assert host.cni("CHECK", {**config, "prevResult": added.json}, **other).status == 0
+
+
+def test_a_status_tells_whether_an_attachment_could_succeed(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    host = lab.hosts[0]
+    assert host.cni("STATUS", plugin_config(network, "1.1.0")) == Executed(0, "", "")
+    assert host.cni("STATUS", plugin_config("nowhere", "1.1.0")).json["code"] == 50
+    assert host.cni("STATUS", plugin_config(network, "1.0.0")).json["code"] == 1
 
 
 def test_sixteen_at_once_get_sixteen_addresses(lab: Lab, new_network: NewNetwork) -> None:

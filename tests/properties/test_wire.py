@@ -25,8 +25,8 @@ from overlayd.model.ids import (
 )
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.wire import cni, problem, records
-from overlayd.wire.cni import CniError
+from overlayd.wire import cni, cni_error, cni_version, problem, records
+from overlayd.wire.cni_error import CniError, Code
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
 from overlayd.wire.fields import Fields, Json
 
@@ -176,13 +176,30 @@ VALID_ENVIRONMENT = {
     "CNI_IFNAME": "eth0",
     "CNI_PATH": "/opt/cni/bin",
 }
-VALID_CONFIG: Json = {
+VALID_CONFIG: dict[str, Json] = {
     "cniVersion": "1.0.0",
     "name": "blue",
     "network": "blue",
     "dns": {},
-    "prevResult": {"ips": [{"address": "10.32.0.5/16"}, {"address": "fd00::5/64"}]},
+    "ipMasq": True,
+    "args": {"cni": {"ips": ["10.32.0.5"], "labels": [{"key": "app", "value": "web"}]}},
+    "runtimeConfig": {
+        "ips": ["10.32.0.5/16"],
+        "mac": "02:00:00:00:00:01",
+        "dns": {"servers": ["192.0.2.53"]},
+        "aliases": ["www"],
+        "ipRanges": [[{"subnet": "10.32.0.0/24", "rangeStart": "10.32.0.5"}]],
+        "portMappings": [{"hostPort": 8080, "containerPort": 80}],
+        "bandwidth": {"ingressRate": 1000000, "ingressBurst": 80000},
+    },
+    "prevResult": {
+        "interfaces": [{"name": "eth0", "sandbox": "/run/netns/c1", "mac": "02:00:00:00:00:01", "mtu": 1450}],
+        "ips": [{"address": "10.32.0.5/16", "interface": 0}, {"address": "fd00::5/64"}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    },
+    cni.VALID_ATTACHMENTS: [{"containerID": "c1", "ifname": "eth0"}],
 }
+VALID_CONFIG_1_1: Json = VALID_CONFIG | {"cniVersion": "1.1.0"}
 ENVIRONMENTS = st.one_of(
     st.dictionaries(st.sampled_from(VARIABLES), ANY_TEXT | st.sampled_from(VALID_VALUES)),
     st.builds(
@@ -195,6 +212,7 @@ STDINS = st.one_of(
     st.binary(),
     ANY_JSON.map(lambda form: json.dumps(form).encode()),
     damaged(VALID_CONFIG).map(lambda form: json.dumps(form).encode()),
+    damaged(VALID_CONFIG_1_1).map(lambda form: json.dumps(form).encode()),
 )
 
 
@@ -203,11 +221,11 @@ def test_any_request_is_read_or_refused_as_cni_wants_it(environment: dict[str, s
     try:
         request = cni.parse(environment, stdin)
     except CniError as error:
-        answer = json.loads(cni.render_error(cni.version_of(stdin), error))
-        assert answer["code"] in set(cni.Code)
+        answer = json.loads(cni_error.render(cni.version_of(stdin), error))
+        assert answer["code"] in set(Code)
         assert answer["msg"]
     else:
-        assert request.version in cni.SUPPORTED_VERSIONS
+        assert request.version in cni_version.SUPPORTED
 
 
 @given(st.binary())
@@ -229,6 +247,6 @@ def test_a_frame_is_read_as_the_launcher_writes_it(environment: dict[str, str], 
 
 @given(ANY_TEXT)
 def test_any_version_gets_an_answer(version: str) -> None:
-    assert json.loads(cni.render_version(version))["supportedVersions"] == list(cni.SUPPORTED_VERSIONS)
-    error = CniError(cni.Code.TRY_AGAIN_LATER, version, version)
-    assert json.loads(cni.render_error(version, error))["code"] == cni.Code.TRY_AGAIN_LATER
+    assert json.loads(cni.render_version(version))["supportedVersions"] == list(cni_version.SUPPORTED)
+    error = CniError(Code.TRY_AGAIN_LATER, version, version)
+    assert json.loads(cni_error.render(version, error))["code"] == Code.TRY_AGAIN_LATER

@@ -21,6 +21,7 @@ from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import Topology
 from overlayd.wire.cni import Command, Request
+from overlayd.wire.cni_wishes import Wishes
 from overlayd.wire.feed import InSync, Snapshot
 from tests.support import clusters
 from tests.unit.agent.loopback import (
@@ -55,15 +56,15 @@ class Host:
         request = Request(
             command=Command.ADD,
             version="1.0.0",
+            conf=BLUE,
             network=BLUE,
             container_id=ContainerId(name),
             interface=InterfaceName("eth0"),
             sandbox=f"/run/netns/{name}",
-            wanted=tuple(ip_address(each) for each in wanted),
+            wishes=replace(Wishes(tuple(map(ip_address, wanted))), **more),  # type: ignore[arg-type]
         )
         key = (BLUE, clusters.HERE, request.container_id, request.interface)
-        asked = replace(request, **more)  # type: ignore[arg-type]
-        async with self.addressing.chosen(self._blocks.network(BLUE), asked, key) as endpoint:
+        async with self.addressing.chosen(self._blocks.network(BLUE), request, key) as endpoint:
             yield endpoint
 
     async def addresses(self, name: str, *wanted: str, **more: object) -> list[str]:

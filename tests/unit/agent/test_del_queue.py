@@ -38,8 +38,8 @@ def queued_in(directory: Path) -> list[str]:
 
 
 def added(container: str) -> Request:
-    name = ContainerId(container)
-    return Request(Command.ADD, "1.0.0", NetworkName("blue"), name, InterfaceName("eth0"), f"/run/netns/{container}")
+    name, blue = ContainerId(container), NetworkName("blue")
+    return Request(Command.ADD, "1.0.0", blue, name, InterfaceName("eth0"), f"/run/netns/{container}", blue)
 
 
 class Detaching:

@@ -20,8 +20,8 @@ from typing import Self
 import pytest
 
 from cni import install, shim
-from overlayd.wire import cni
-from overlayd.wire.cni import Code
+from overlayd.wire import cni, cni_version
+from overlayd.wire.cni_error import Code
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -198,16 +198,18 @@ def test_an_agent_that_hangs_up_means_try_again_later(machine: Machine, command:
     assert not machine.queue.exists()
 
 
-@pytest.mark.parametrize("command", ["ADD", "CHECK", "GC", ""])
-def test_without_an_agent_only_a_delete_succeeds(machine: Machine, command: str) -> None:
-    assert error_of(machine.execute(CNI_COMMAND=command)) == ("0.4.0", Code.TRY_AGAIN_LATER)
+@pytest.mark.parametrize(
+    ("command", "code"), [*((each, Code.TRY_AGAIN_LATER) for each in ("ADD", "CHECK", "GC", "")), ("STATUS", 50)]
+)
+def test_without_an_agent_only_a_delete_succeeds(machine: Machine, command: str, code: int) -> None:
+    assert error_of(machine.execute(CNI_COMMAND=command)) == ("0.4.0", code)
     assert not machine.queue.exists()
 
 
 @pytest.mark.parametrize(
     ("stdin", "version"),
     [(b"", "0.1.0"), (b"{", "0.1.0"), (b"[]", "0.1.0"), (b"\xff", "0.1.0"), (b"[" * 100_000, "0.1.0")]
-    + [(json.dumps({"cniVersion": version}).encode(), version) for version in cni.SUPPORTED_VERSIONS],
+    + [(json.dumps({"cniVersion": version}).encode(), version) for version in cni_version.SUPPORTED],
 )
 def test_an_error_is_in_the_version_of_the_config_if_it_can_be_read(
     machine: Machine, stdin: bytes, version: str
@@ -274,7 +276,7 @@ def test_a_version_request_needs_no_agent_and_answers_as_it_does(machine: Machin
 def test_a_version_request_works_with_stdin_closed(machine: Machine) -> None:
     done = machine.execute(b"", {"CNI_COMMAND": "VERSION"}, "sh", "-c", f"exec {machine.launcher} <&-")
     assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["supportedVersions"] == list(cni.SUPPORTED_VERSIONS)
+    assert json.loads(done.stdout)["supportedVersions"] == list(cni_version.SUPPORTED)
 
 
 @pytest.mark.parametrize(
@@ -336,8 +338,9 @@ def _is_connecting(launcher: Path) -> bool:
 
 
 def test_launcher_and_agent_support_the_same_versions() -> None:
-    assert shim.SUPPORTED_VERSIONS == cni.SUPPORTED_VERSIONS
+    assert shim.SUPPORTED_VERSIONS == cni_version.SUPPORTED
 
 
 def test_launcher_and_agent_mean_the_same_codes() -> None:
-    assert (shim.IO_FAILURE, shim.TRY_AGAIN_LATER) == (Code.IO_FAILURE, Code.TRY_AGAIN_LATER)
+    ours = (shim.IO_FAILURE, shim.TRY_AGAIN_LATER, shim.NOT_AVAILABLE)
+    assert ours == (Code.IO_FAILURE, Code.TRY_AGAIN_LATER, Code.NOT_AVAILABLE)

@@ -8,8 +8,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import pytest
 
 from overlayd.model import ids
-from overlayd.wire import cni
-from overlayd.wire.cni import Assigned, CniError, Code, Result
+from overlayd.wire import cni, cni_error, cni_result, cni_version
+from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni_result import Assigned, Result
+from overlayd.wire.fields import Fields, Json
 
 ROUTED = Result(
     interface=ids.interface_name("eth0"),
@@ -28,21 +30,22 @@ DUAL = replace(
 )
 
 
-@pytest.mark.parametrize("version", cni.SUPPORTED_VERSIONS)
+@pytest.mark.parametrize("version", cni_version.SUPPORTED)
 @pytest.mark.parametrize(("topology", "result"), [("routed", ROUTED), ("switched", SWITCHED), ("dual", DUAL)])
 def test_a_result_has_the_form_of_its_version(
     topology: str, result: Result, version: str, golden: Callable[[str, str], None]
 ) -> None:
-    golden(f"result-{topology}-{version}.json", cni.render_result(version, result).decode())
+    golden(f"result-{topology}-{version}.json", cni_result.render(version, result).decode())
 
 
 def test_a_check_reads_the_addresses_of_our_own_result() -> None:
     variables = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/n", "CNI_IFNAME": "eth0", "CNI_PATH": "/bin"}
-    for version in cni.SUPPORTED_VERSIONS[1:]:
-        previous = json.loads(cni.render_result(version, DUAL))
+    for version in ("0.4.0", "1.0.0", "1.1.0"):
+        previous = json.loads(cni_result.render(version, DUAL))
         config = json.dumps({"cniVersion": version, "name": "blue", "prevResult": previous}).encode()
         request = cni.parse({**variables, "CNI_COMMAND": "CHECK"}, config)
-        assert request.addresses == tuple(each.address.ip for each in DUAL.ips)
+        assert isinstance(request, cni.Request)
+        assert request.previous.addresses == tuple(each.address.ip for each in DUAL.ips)
 
 
 @pytest.mark.parametrize(
@@ -56,15 +59,48 @@ def test_a_check_reads_the_addresses_of_our_own_result() -> None:
     ],
 )
 def test_an_error_is_an_object_with_code_and_message(error: CniError, form: object) -> None:
-    assert json.loads(cni.render_error("1.0.0", error)) == form
+    assert json.loads(cni_error.render("1.0.0", error)) == form
 
 
 @pytest.mark.parametrize(
     ("requested", "answered"),
-    [("0.3.1", "0.3.1"), ("1.0.0", "1.0.0"), ("1.1.0", "1.1.0"), ("0.1.0", "1.1.0"), ("9.9.9", "1.1.0")],
+    [
+        ("0.3.1", "0.3.1"),
+        ("1.0.0", "1.0.0"),
+        ("1.1.0", "1.1.0"),
+        ("0.1.0", "1.1.0"),
+        ("0.2.0", "0.2.0"),
+        ("9.9.9", "1.1.0"),
+    ],
 )
 def test_a_version_request_is_answered_with_every_supported_version(requested: str, answered: str) -> None:
     assert json.loads(cni.render_version(requested)) == {
         "cniVersion": answered,
-        "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
     }
+
+
+BEFORE: Json = {
+    "interfaces": [
+        {"name": "lbr0", "mac": "02:00:00:00:00:01", "mtu": 9000},
+        {"name": "net0", "sandbox": "/run/netns/c1", "socketPath": "/run/x"},
+    ],
+    "ips": [{"version": "4", "interface": 1, "address": "192.0.2.5/24"}, {"address": "2001:db8::5/64"}],
+    "routes": [{"dst": "198.51.100.0/24", "priority": 5}],
+    "dns": {"nameservers": ["192.0.2.1"]},
+}
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "1.0.0", "1.1.0"])
+def test_what_plugins_before_us_made_comes_first_in_the_form_of_the_version(
+    version: str, golden: Callable[[str, str], None]
+) -> None:
+    previous = cni_result.parse_previous(Fields(BEFORE, "prevResult"))
+    golden(f"result-chained-{version}.json", cni_result.render(version, replace(DUAL, previous=previous)).decode())
+
+
+def test_the_dns_of_plugins_before_us_stays_where_nobody_asks_for_another() -> None:
+    previous = cni_result.parse_previous(Fields(BEFORE))
+    for ours, expected in ((None, previous.dns), (ROUTED.dns, ROUTED.dns)):
+        answer = json.loads(cni_result.render("1.0.0", replace(ROUTED, dns=ours, previous=previous)))
+        assert answer["dns"] == expected

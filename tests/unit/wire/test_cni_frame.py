@@ -3,7 +3,7 @@
 import pytest
 
 from overlayd.wire import cni
-from overlayd.wire.cni import CniError, Code
+from overlayd.wire.cni_error import CniError, Code
 
 
 @pytest.mark.parametrize(

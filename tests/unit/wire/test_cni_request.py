@@ -6,8 +6,10 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from overlayd.model import ids
-from overlayd.wire import cni
-from overlayd.wire.cni import CniError, Code, Command, Request
+from overlayd.wire import cni, cni_version
+from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
+from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni_result import NOTHING_BEFORE, KnownInterface
 from overlayd.wire.fields import Json
 
 ENVIRONMENT = {
@@ -30,6 +32,12 @@ def config(**changes: Json) -> bytes:
     return json.dumps({**CONFIG, **changes}).encode()
 
 
+def request(variables: dict[str, str], stdin: bytes) -> Request:
+    found = cni.parse(variables, stdin)
+    assert isinstance(found, Request)
+    return found
+
+
 def refused(variables: dict[str, str], stdin: bytes) -> CniError:
     with pytest.raises(CniError) as caught:
         cni.parse(variables, stdin)
@@ -40,6 +48,7 @@ def test_an_add_is_read() -> None:
     assert cni.parse(environment(), config()) == Request(
         command=Command.ADD,
         version="1.0.0",
+        conf=ids.network_name("blue"),
         network=ids.network_name("blue"),
         container_id=ids.container_id("c1"),
         interface=ids.interface_name("eth0"),
@@ -48,25 +57,25 @@ def test_an_add_is_read() -> None:
 
 
 def test_the_network_may_have_another_name_than_the_configuration() -> None:
-    assert cni.parse(environment(), config(name="podman-1", network="blue")).network == "blue"
+    asked = request(environment(), config(name="podman-1", network="blue"))
+    assert (asked.conf, asked.network) == ("podman-1", "blue")
 
 
-@pytest.mark.parametrize("version", cni.SUPPORTED_VERSIONS)
+@pytest.mark.parametrize("version", cni_version.SUPPORTED)
 def test_every_supported_version_is_taken(version: str) -> None:
     assert cni.parse(environment(), config(cniVersion=version)).version == version
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.3.0", "1.2.0", "2.0.0", "", "one"])
+@pytest.mark.parametrize("version", ["0.0.9", "0.3.2", "1.2.0", "2.0.0", "", "one"])
 def test_any_other_version_is_refused_with_those_that_are_supported(version: str) -> None:
     error = refused(environment(), config(cniVersion=version))
     assert error.code is Code.INCOMPATIBLE_VERSION
     assert repr(version) in error.msg
-    assert error.details == "supported versions: 0.3.1, 0.4.0, 1.0.0, 1.1.0"
+    assert error.details == "supported versions: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"
 
 
-def test_a_config_without_a_version_means_0_1_0_which_is_refused() -> None:
-    error = refused(environment(), config(cniVersion=None))
-    assert (error.code, error.msg) == (Code.INCOMPATIBLE_VERSION, "cniVersion '0.1.0' is not supported")
+def test_a_config_without_a_version_means_0_1_0() -> None:
+    assert cni.parse(environment(), config(cniVersion=None)).version == "0.1.0"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +85,7 @@ def test_a_config_without_a_version_means_0_1_0_which_is_refused() -> None:
         ("", [], "required variable CNI_COMMAND is missing"),
         ("ADD", ["CNI_NETNS"], "required variable CNI_NETNS is missing for ADD"),
         ("CHECK", ["CNI_PATH"], "required variable CNI_PATH is missing for CHECK"),
+        ("GC", ["CNI_PATH"], "required variable CNI_PATH is missing for GC"),
         ("DEL", ["CNI_IFNAME"], "required variable CNI_IFNAME is missing for DEL"),
         (
             "ADD",
@@ -98,11 +108,11 @@ def test_every_missing_variable_is_named(
     assert (error.code, error.msg) == (Code.INVALID_ENVIRONMENT, message)
 
 
-@pytest.mark.parametrize("command", ["add", "GC", "STATUS", "UPDATE", "ADD "])
+@pytest.mark.parametrize("command", ["add", "UPDATE", "ADD "])
 def test_an_unknown_command_is_refused_with_those_that_are_known(command: str) -> None:
     error = refused(environment(command), config())
     assert error.code is Code.INVALID_ENVIRONMENT
-    assert error.msg == f"CNI_COMMAND: {command!r} is not one of ADD, DEL, CHECK, VERSION"
+    assert error.msg == f"CNI_COMMAND: {command!r} is not one of ADD, DEL, CHECK, GC, STATUS, VERSION"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +142,8 @@ def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
         ({"network": ["blue"]}, "network"),
         ({"cniVersion": 1.0}, "cniVersion"),
         ({"dns": "192.0.2.53"}, "dns"),
+        ({"ipMasq": "yes"}, "ipMasq"),
+        ({"ipam": []}, "ipam"),
     ],
 )
 def test_a_malformed_field_of_the_config_is_named(change: dict[str, Json], field: str) -> None:
@@ -154,86 +166,14 @@ def test_stdin_never_shows_in_an_error() -> None:
 
 def test_a_delete_needs_no_sandbox() -> None:
     for nothing in (None, ""):
-        assert cni.parse(environment("DEL", CNI_NETNS=nothing), config()).sandbox == ""
+        assert request(environment("DEL", CNI_NETNS=nothing), config()).sandbox == ""
 
 
-def test_address_and_mac_come_from_the_arguments() -> None:
-    arguments = "IgnoreUnknown=1;IP=10.32.0.5;K8S_POD_NAME=web=1;;MAC=02:00:0A:20:00:05;junk"
-    request = cni.parse(environment(CNI_ARGS=arguments), config())
-    assert (request.wanted, request.mac) == ((IPv4Address("10.32.0.5"),), "02:00:0a:20:00:05")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "more"),
-    [
-        ("IP=10.32.0.5,fd00::5", {}),
-        ("IP=fd00::5, 10.32.0.5/16", {}),
-        ("", {"args": {"cni": {"ips": ["10.32.0.5", "fd00::5"]}}}),
-        ("", {"runtimeConfig": {"ips": ["10.32.0.5/16", "fd00::5/64"]}}),
-        ("IP=10.32.0.5", {"runtimeConfig": {"ips": ["fd00:0::5", "10.32.0.5"]}}),
-    ],
-)
-def test_an_address_of_each_family_may_be_asked_for_in_three_places(arguments: str, more: dict[str, Json]) -> None:
-    request = cni.parse(environment(CNI_ARGS=arguments), config(**more))
-    assert request.wanted == (IPv4Address("10.32.0.5"), IPv6Address("fd00::5"))
-
-
-def test_a_mac_may_be_asked_for_by_its_capability() -> None:
-    assert cni.parse(environment(), config(runtimeConfig={"mac": "02:00:0A:20:00:05"})).mac == "02:00:0a:20:00:05"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "more"), [("RESERVATION=web", {}), ("", {"args": {"overlayd": {"reservation": "web"}}})]
-)
-def test_a_reservation_may_be_asked_for_by_name(arguments: str, more: dict[str, Json]) -> None:
-    assert cni.parse(environment(CNI_ARGS=arguments), config(**more)).reservation == "web"
-
-
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"runtimeConfig": {"ips": ["10.32.0.5", "10.32.0.6"]}}, "runtimeConfig.ips[1]"),
-        ({"runtimeConfig": {"ips": ["fd00::5%eth0"]}}, "runtimeConfig.ips"),
-        ({"runtimeConfig": {"ips": "10.32.0.5"}}, "runtimeConfig.ips"),
-        ({"runtimeConfig": []}, "runtimeConfig"),
-        ({"runtimeConfig": {"mac": "5"}}, "runtimeConfig.mac"),
-        ({"args": {"cni": {"ips": [5]}}}, "args.cni.ips[0]"),
-        ({"args": {"overlayd": {"reservation": "a b"}}}, "args.overlayd.reservation"),
-    ],
-)
-def test_a_malformed_wish_in_the_config_is_named(change: dict[str, Json], field: str) -> None:
-    error = refused(environment(), config(**change))
-    assert error.code is Code.INVALID_CONFIG
-    assert error.msg.startswith(f"{field}: ")
-
-
-def test_what_a_deletion_is_asked_for_does_not_matter() -> None:
-    request = cni.parse(environment("DEL", CNI_ARGS="IP=nonsense;MAC=5"), config(runtimeConfig={"ips": 5}))
-    assert (request.wanted, request.mac) == ((), None)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        ("IP=10.32.0", "CNI_ARGS.IP"),
-        ("IP=", "CNI_ARGS.IP"),
-        ("IP=10.32.0.5,10.32.0.6", "CNI_ARGS.IP[1]"),
-        ("IP=10.32.0.5,", "CNI_ARGS.IP[1]"),
-        ("RESERVATION=-", "CNI_ARGS.RESERVATION"),
-        ("MAC=5", "CNI_ARGS.MAC"),
-        ("MAC=", "CNI_ARGS.MAC"),
-        ("MAC=ff:ff:ff:ff:ff:ff", "CNI_ARGS.MAC"),
-    ],
-)
-def test_a_malformed_argument_is_named(arguments: str, name: str) -> None:
-    error = refused(environment(CNI_ARGS=arguments), config())
-    assert error.code is Code.INVALID_ENVIRONMENT
-    assert error.msg.startswith(f"{name}: ")
-
-
-def test_dns_is_passed_through() -> None:
-    dns: Json = {"nameservers": ["192.0.2.53"], "unknown": [1]}
-    assert cni.parse(environment(), config(dns=dns)).dns == dns
+def test_a_field_that_we_do_not_do_is_refused_with_its_value() -> None:
+    error = refused(environment(), config(ipam={"type": "host-local"}))
+    assert error.code is Code.UNSUPPORTED_FIELD
+    assert error.msg.startswith("ipam.type: 'host-local' is not supported")
+    assert request(environment(), config(ipam={})).command is Command.ADD
 
 
 def test_a_check_before_0_4_0_is_refused() -> None:
@@ -245,8 +185,8 @@ def test_a_check_before_0_4_0_is_refused() -> None:
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_a_check_is_read_with_the_addresses_of_the_previous_result(version: str) -> None:
     ips: list[Json] = [{"address": "10.32.0.5/16"}, {"address": "fd00::5/64"}]
-    request = cni.parse(environment("CHECK"), config(cniVersion=version, prevResult={"ips": ips}))
-    assert request.addresses == (IPv4Address("10.32.0.5"), IPv6Address("fd00::5"))
+    asked = request(environment("CHECK"), config(cniVersion=version, prevResult={"ips": ips}))
+    assert asked.previous.addresses == (IPv4Address("10.32.0.5"), IPv6Address("fd00::5"))
 
 
 def test_a_check_without_a_previous_result_is_refused() -> None:
@@ -254,14 +194,26 @@ def test_a_check_without_a_previous_result_is_refused() -> None:
     assert (error.code, error.msg) == (Code.INVALID_CONFIG, "prevResult: is required for CHECK")
 
 
-def test_an_add_with_a_previous_result_is_refused() -> None:
-    error = refused(environment("ADD"), config(prevResult=PREVIOUS))
-    assert (error.code, error.msg) == (Code.INVALID_CONFIG, "prevResult: this plugin must be the first of its chain")
+@pytest.mark.parametrize("command", ["CHECK", "ADD"])
+def test_a_check_and_an_add_read_the_interfaces_of_the_previous_result(command: str) -> None:
+    interfaces: list[Json] = [
+        {"name": "eth0"},
+        {"name": "eth0", "sandbox": "/run/netns/c1", "mac": "02:00:00:00:00:0A", "mtu": 1450},
+        {"name": "eth1", "sandbox": "/run/netns/c1", "mtu": 0},
+    ]
+    asked = request(environment(command), config(prevResult={"interfaces": interfaces}))
+    assert asked.previous.interface(ids.interface_name("eth0")) == KnownInterface("02:00:00:00:00:0a", 1450)
+    assert asked.previous.interface(ids.interface_name("eth1")) == KnownInterface(None, None)
+    assert asked.previous.interface(ids.interface_name("eth2")) is None
 
 
-@pytest.mark.parametrize("previous", [None, {}, PREVIOUS])
+def test_before_there_were_chains_a_previous_result_means_nothing() -> None:
+    assert request(environment(), config(cniVersion="0.2.0", prevResult=[])).previous == NOTHING_BEFORE
+
+
+@pytest.mark.parametrize("previous", [None, {}, PREVIOUS, [], {"ips": 5}])
 def test_a_delete_takes_any_previous_result_or_none(previous: Json) -> None:
-    assert cni.parse(environment("DEL"), config(prevResult=previous)).command is Command.DEL
+    assert request(environment("DEL"), config(prevResult=previous)).previous == NOTHING_BEFORE
 
 
 @pytest.mark.parametrize(
@@ -272,9 +224,68 @@ def test_a_delete_takes_any_previous_result_or_none(previous: Json) -> None:
         ({"ips": [5]}, "prevResult.ips[0]"),
         ({"ips": [{}]}, "prevResult.ips[0].address"),
         ({"ips": [{"address": "here"}]}, "prevResult.ips[0].address"),
+        ({"ips": [{"address": "10.32.0.5/32", "interface": 0}]}, "prevResult.ips[0].interface"),
+        ({"interfaces": [{"mac": ""}]}, "prevResult.interfaces[0].name"),
+        ({"interfaces": [{"name": "eth0", "mtu": "1450"}]}, "prevResult.interfaces[0].mtu"),
+        ({"routes": [{}]}, "prevResult.routes[0].dst"),
+        ({"dns": []}, "prevResult.dns"),
     ],
 )
-def test_a_malformed_previous_result_is_named(previous: Json, path: str) -> None:
-    error = refused(environment("CHECK"), config(prevResult=previous))
+@pytest.mark.parametrize("command", ["ADD", "CHECK"])
+def test_a_malformed_previous_result_is_named(command: str, previous: Json, path: str) -> None:
+    error = refused(environment(command), config(prevResult=previous))
     assert error.code is Code.INVALID_CONFIG
     assert error.msg.startswith(f"{path}: ")
+
+
+LISTED_NAMES = (("c1", "eth0"), ("c2", "net1"))
+LISTED: list[Json] = [{"containerID": container, "ifname": name} for container, name in LISTED_NAMES]
+
+
+def collection(**changes: Json) -> bytes:
+    return config(**{"cniVersion": "1.1.0", "name": "k8s", "network": "blue", cni.VALID_ATTACHMENTS: LISTED, **changes})
+
+
+def test_a_collection_names_its_config_and_what_is_valid() -> None:
+    pairs = ((ids.container_id(container), ids.interface_name(name)) for container, name in LISTED_NAMES)
+    found = cni.parse(environment("GC", CNI_CONTAINERID=None, CNI_NETNS=None, CNI_IFNAME=None), collection())
+    assert found == GcRequest("1.1.0", ids.network_name("k8s"), frozenset(pairs))
+
+
+@pytest.mark.parametrize("listed", [None, []])
+def test_a_collection_of_everything_says_so(listed: Json) -> None:
+    found = cni.parse(environment("GC"), collection(**{cni.VALID_ATTACHMENTS: listed}))
+    assert isinstance(found, GcRequest)
+    assert found.valid == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("listed", "field"),
+    [
+        ({}, "cni.dev/valid-attachments"),
+        ([5], "cni.dev/valid-attachments[0]"),
+        ([{"ifname": "eth0"}], "cni.dev/valid-attachments[0].containerID"),
+        ([*LISTED, {"containerID": "c1", "ifname": "a/b"}], "cni.dev/valid-attachments[2].ifname"),
+    ],
+)
+def test_a_malformed_list_collects_nothing(listed: Json, field: str) -> None:
+    error = refused(environment("GC"), collection(**{cni.VALID_ATTACHMENTS: listed}))
+    assert error.code is Code.INVALID_CONFIG
+    assert error.msg.startswith(f"{field}: ")
+
+
+def test_a_collection_without_a_list_is_refused() -> None:
+    error = refused(environment("GC"), config(cniVersion="1.1.0"))
+    assert (error.code, error.msg) == (Code.INVALID_CONFIG, "cni.dev/valid-attachments: is required for GC")
+
+
+def test_a_status_request_is_about_a_network() -> None:
+    found = cni.parse({"CNI_COMMAND": "STATUS"}, config(cniVersion="1.1.0", name="k8s", network="blue"))
+    assert found == StatusRequest("1.1.0", ids.network_name("blue"))
+
+
+@pytest.mark.parametrize("command", ["GC", "STATUS"])
+def test_collection_and_status_came_with_1_1_0(command: str) -> None:
+    error = refused(environment(command), config())
+    assert error.code is Code.INCOMPATIBLE_VERSION
+    assert error.msg == f"{command} exists since cniVersion 1.1.0, the config says 1.0.0"

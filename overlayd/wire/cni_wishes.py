@@ -1,0 +1,234 @@
+"""What an ADD asks for: in the config (`runtimeConfig`, `args`), in CNI_ARGS, or in annotations of the pod.
+
+Where several places speak of one thing the config's come first, `runtimeConfig` before `args`, then CNI_ARGS (CNI
+conventions), and annotations last.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from overlayd.model import ids
+from overlayd.model.address import Family, IpAddress
+from overlayd.model.bandwidth import UNLIMITED, Bandwidth
+from overlayd.model.endpoint import check_addresses
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import MacAddress, ReservationName, quoted
+from overlayd.model.port import PortMapping
+from overlayd.model.workload import UNKNOWN, Pod, Workload
+from overlayd.wire import bandwidth, ports
+from overlayd.wire.cni_error import unsupported
+from overlayd.wire.fields import Fields, Json, parse_address, parse_cidr
+
+T = TypeVar("T")
+
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+_OURS = "overlayd/"
+"""What the names of annotations begin with that are for us."""
+
+_POD = {
+    "K8S_POD_NAMESPACE": "namespace",
+    "K8S_POD_NAME": "name",
+    "K8S_POD_UID": "uid",
+    "K8S_POD_INFRA_CONTAINER_ID": "infra_container_id",
+}
+_ARGUMENTS = frozenset({"IP", "MAC", "RESERVATION", "IgnoreUnknown", *_POD})
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+
+RANGES_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """Addresses of one family from `first` to `last`, both included."""
+
+    first: IpAddress
+    last: IpAddress
+
+    @property
+    def family(self) -> Family:
+        """The IP version of its addresses."""
+        return Family.of(self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What an attachment is to have; what nobody asks for is the network's to say.
+
+    `addresses` are one of each family at most. `ranges` are where the others are to come from. `dns` is passed through.
+    With `masquerade`, egress is expected.
+    """
+
+    addresses: tuple[IpAddress, ...] = ()
+    ranges: tuple[AddressRange, ...] = ()
+    reservation: ReservationName | None = None
+    mac: MacAddress | None = None
+    dns: Json = None
+    ports: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth = UNLIMITED
+    workload: Workload = UNKNOWN
+    masquerade: bool = False
+
+
+NOTHING = Wishes()
+
+
+def parse(arguments: str, config: Fields) -> Wishes:
+    """Read CNI_ARGS and the config of an ADD; raise `InvalidValue` that names the argument or the field."""
+    requested, runtime, annotations = _arguments(arguments), _runtime_config(config), _annotations(config)
+    args = _inside(config, "args")
+    conventional, ours = (_inside(args, "cni") if args else None), (_inside(args, "overlayd") if args else None)
+    return Wishes(
+        addresses=_addresses(runtime, conventional, requested, annotations),
+        ranges=_ranges(runtime) if runtime else (),
+        reservation=_reservation(ours, requested, annotations),
+        mac=_mac(runtime, requested, annotations),
+        dns=_dns(config, runtime),
+        ports=port_mappings(config),
+        bandwidth=limits(config),
+        workload=_workload(requested, conventional, runtime),
+        masquerade=config.flag("ipMasq"),
+    )
+
+
+def port_mappings(config: Fields) -> tuple[PortMapping, ...]:
+    """Return the ports of the host that are to lead to the container."""
+    runtime = _runtime_config(config)
+    return ports.decode(runtime, "portMappings") if runtime else ()
+
+
+def limits(config: Fields) -> Bandwidth:
+    """Return how fast the container may send and receive."""
+    runtime = _runtime_config(config)
+    return bandwidth.decode(runtime, "bandwidth") if runtime else UNLIMITED
+
+
+def _arguments(text: str) -> Fields:
+    """Read CNI_ARGS (``IP=10.0.0.5;MAC=…``); refuse unknown names unless it says ``IgnoreUnknown=1``."""
+    found = {name: value for name, _, value in (part.partition("=") for part in text.split(";") if part)}
+    unknown = sorted(found.keys() - _ARGUMENTS)
+    if unknown and found.get("IgnoreUnknown") not in _TRUE:
+        known = ", ".join(sorted(_ARGUMENTS))
+        raise InvalidValue(
+            f"{quoted(unknown[0])} is not one of {known}; IgnoreUnknown=1 lets it pass", field="CNI_ARGS"
+        )
+    return Fields(dict(found), "CNI_ARGS")
+
+
+def _runtime_config(config: Fields) -> Fields | None:
+    return _inside(config, "runtimeConfig")
+
+
+def _annotations(config: Fields) -> Fields | None:
+    runtime = _runtime_config(config)
+    return _inside(runtime, ANNOTATIONS) if runtime else None
+
+
+def _addresses(
+    runtime: Fields | None, conventional: Fields | None, requested: Fields, annotations: Fields | None
+) -> tuple[IpAddress, ...]:
+    """Return the addresses that are asked for; some runtimes write a prefix length, which is the network's to say."""
+    for place in (runtime, conventional):
+        if place and place.has("ips") and (texts := place.texts("ips")):
+            return _parse_addresses(texts, place.at("ips"))
+    for place, name in ((requested, "IP"), (annotations, f"{_OURS}ips")):
+        if place and place.has(name):
+            return _parse_addresses(place.text(name).split(","), place.at(name))
+    return ()
+
+
+def _parse_addresses(texts: list[str], field: str) -> tuple[IpAddress, ...]:
+    fields = [f"{field}[{index}]" if len(texts) > 1 else field for index in range(len(texts))]
+    found = {
+        parse_address(text.strip().partition("/")[0], where): where for text, where in zip(texts, fields, strict=True)
+    }
+    check_addresses(tuple(found), next(reversed(found.values())))
+    return tuple(sorted(found, key=Family.of))
+
+
+def _ranges(runtime: Fields) -> tuple[AddressRange, ...]:
+    """Return the capability `ipRanges`, whose sets have a range of each family, or several."""
+    sets = runtime.items("ipRanges") if runtime.has("ipRanges") else []
+    found: list[AddressRange] = []
+    for index, ranges in enumerate(sets):
+        path = f"{runtime.at('ipRanges')}[{index}]"
+        if not isinstance(ranges, list):
+            raise InvalidValue(f"expected an array, not {quoted(ranges)}", field=path)
+        found += (_range(Fields(each, f"{path}[{number}]")) for number, each in enumerate(ranges))
+    if len(found) > RANGES_MAX:
+        raise InvalidValue(f"{len(found)} ranges are more than {RANGES_MAX}", field=runtime.at("ipRanges"))
+    return tuple(found)
+
+
+def _range(fields: Fields) -> AddressRange:
+    subnet = parse_cidr(fields.text("subnet"), fields.at("subnet"))
+    first, last = subnet.network_address, subnet.broadcast_address
+    for name in ("rangeStart", "rangeEnd"):
+        if not fields.has(name):
+            continue
+        given = fields.address(name)
+        if given not in subnet:
+            raise InvalidValue(f"{given} is not in {subnet}", field=fields.at(name))
+        first, last = (given, last) if name == "rangeStart" else (first, given)
+    if int(first) > int(last):
+        raise InvalidValue(f"{last} comes before {first}", field=fields.at("rangeEnd"))
+    if fields.has("gateway"):
+        raise unsupported(fields.text("gateway"), fields.at("gateway"), "the network has its own gateway")
+    return AddressRange(first, last)
+
+
+def _reservation(ours: Fields | None, requested: Fields, annotations: Fields | None) -> ReservationName | None:
+    """Return the name of the reservation that is asked for."""
+    for place, name in ((ours, "reservation"), (requested, "RESERVATION"), (annotations, f"{_OURS}reservation")):
+        if place and place.has(name):
+            return ids.reservation_name(place.text(name), place.at(name))
+    return None
+
+
+def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) -> MacAddress | None:
+    """Return the MAC that is asked for; an empty one in the config is none."""
+    if runtime and runtime.has("mac") and runtime.text("mac"):
+        return ids.mac_address(runtime.text("mac"), runtime.at("mac"))
+    for place, name in ((requested, "MAC"), (annotations, f"{_OURS}mac")):
+        if place and place.has(name):
+            return ids.mac_address(place.text(name), place.at(name))
+    return None
+
+
+def _dns(config: Fields, runtime: Fields | None) -> Json:
+    """Return the capability `dns` in the words of results, or else the config's `dns` as it is."""
+    given = _inside(runtime, "dns") if runtime else None
+    if given is not None:
+        names = (("servers", "nameservers"), ("searches", "search"), ("options", "options"))
+        lists: dict[str, Json] = {theirs: [*given.texts(ours)] for ours, theirs in names if given.has(ours)}
+        if any(lists.values()):
+            return lists
+    return config.object("dns").value if config.has("dns") else None
+
+
+def _workload(requested: Fields, conventional: Fields | None, runtime: Fields | None) -> Workload:
+    labels = conventional.objects("labels") if conventional and conventional.has("labels") else []
+    known = {each.text("key"): each.text("value") for each in labels}
+    aliases = runtime.texts("aliases") if runtime and runtime.has("aliases") else []
+    return _named(
+        lambda: Workload(_pod(requested), tuple(sorted(known.items())), tuple(aliases)),
+        {"labels": "args.cni.labels", "aliases": "runtimeConfig.aliases"},
+    )
+
+
+def _pod(requested: Fields) -> Pod | None:
+    given = {field: requested.text(name) for name, field in _POD.items() if requested.has(name)}
+    names = {field: requested.at(name) for name, field in _POD.items()}
+    return _named(lambda: Pod(**given), names) if any(given.values()) else None
+
+
+def _named(make: Callable[[], T], names: Mapping[str, str]) -> T:
+    """Make a value of the model; its fields have other names here."""
+    try:
+        return make()
+    except InvalidValue as error:
+        raise InvalidValue(error.detail, field=names.get(error.field or "", error.field)) from None
+
+
+def _inside(fields: Fields, name: str) -> Fields | None:
+    return fields.object(name) if fields.has(name) else None
