@@ -121,6 +121,15 @@ class BlocksAnswer(BaseModel):
     revision: AtRevision
 
 
+class PodAnswer(BaseModel):
+    """The pod that an endpoint belongs to; what its runtime did not tell is empty."""
+
+    namespace: Annotated[str, Field(examples=["shop"])]
+    name: Annotated[str, Field(examples=["web-0"])]
+    uid: Annotated[str, Field(examples=["2d9c7b1e-5a0f-4c8e-9f33-0a1b2c3d4e5f"])]
+    infra_container_id: Annotated[str, Field(examples=["8f2c"])]
+
+
 class EndpointRecord(BaseModel):
     """An interface of a container in a network."""
 
@@ -131,6 +140,9 @@ class EndpointRecord(BaseModel):
     addresses: Annotated[list[str], Field(examples=[["10.32.0.5"]])]
     mac: Annotated[str, Field(examples=["02:5e:10:00:00:05"])]
     sandbox: Annotated[str, Field(examples=["/run/netns/c1"])]
+    pod: Annotated[PodAnswer | None, Field(description="The pod of a Kubernetes cluster; null: it is none.")]
+    labels: Annotated[dict[str, str], Field(description="What its runtime said.", examples=[{"app": "web"}])]
+    aliases: Annotated[list[str], Field(description="Further names of the container.", examples=[["web"]])]
 
 
 class EndpointsAnswer(BaseModel):

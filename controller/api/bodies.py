@@ -12,6 +12,7 @@ from overlayd.model.address import IpNetwork
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import HostId
 from overlayd.model.network import POOLS_MAX, RESERVED_MAX, Pool
+from overlayd.model.workload import COUNT_MAX
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, parse_cidr, parse_part
 from overlayd.wire.report import foremost
@@ -192,6 +193,15 @@ class EndpointKeyBody(AgentBody):
         )
 
 
+class PodBody(AgentBody):
+    """The pod that an endpoint belongs to; what its runtime did not tell is empty."""
+
+    namespace: Annotated[str, Field(examples=["shop"])] = ""
+    name: Annotated[str, Field(examples=["web-0"])] = ""
+    uid: Annotated[str, Field(examples=["2d9c7b1e-5a0f-4c8e-9f33-0a1b2c3d4e5f"])] = ""
+    infra_container_id: Annotated[str, Field(examples=["8f2c"])] = ""
+
+
 class EndpointBody(EndpointKeyBody):
     """An endpoint."""
 
@@ -209,6 +219,13 @@ class EndpointBody(EndpointKeyBody):
         str, Field(max_length=4096, description="Its network namespace on the host.", examples=["/run/netns/c1"])
     ]
     host: Annotated[str | None, Field(description="The host's id; the one in the path by default.")] = None
+    pod: Annotated[PodBody | None, Field(description="The pod of a Kubernetes cluster, if it is one.")] = None
+    labels: Annotated[
+        dict[str, str], Field(max_length=COUNT_MAX, description="What its runtime says.", examples=[{"app": "web"}])
+    ] = {}
+    aliases: Annotated[
+        list[str], Field(max_length=COUNT_MAX, description="Further names of the container.", examples=[["web"]])
+    ] = []
 
     def endpoint(self, host: HostId, path: str) -> Endpoint:
         """Return the endpoint that stands at `path` of the body; raise `InvalidValue`."""

@@ -10,6 +10,7 @@ from controller.api.answers import EndpointsAnswer, RevisionAnswer
 from controller.api.bodies import EndpointBody, EndpointsBody, PublishBody
 from controller.api.paging import AskedPage
 from controller.api.services import Services
+from controller.api.workloads import AskedWorkload
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.wire import records
@@ -22,6 +23,7 @@ router = APIRouter(prefix="/v1", tags=["endpoints"])
 async def list_endpoints(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
     overlay: Services,
     page: AskedPage,
+    workload: AskedWorkload,
     network: Annotated[str | None, Query(description="Only of this network.", examples=["blue"])] = None,
     host: Annotated[str | None, Query(description="Only of the host with this id.", examples=["h-7f3a"])] = None,
     address: Annotated[str | None, Query(description="Only with this address.", examples=["10.32.0.5"])] = None,
@@ -35,7 +37,9 @@ async def list_endpoints(  # noqa: PLR0913, PLR0917 - each parameter is one of t
     kept = [
         endpoint
         for endpoint in found
-        if (wanted is None or wanted in endpoint.addresses) and container_id in (None, endpoint.container_id)
+        if (wanted is None or wanted in endpoint.addresses)
+        and container_id in (None, endpoint.container_id)
+        and workload.matches(endpoint.workload)
     ]
     return page.answer(kept, lambda endpoint: endpoint.key, records.encode, overlay.mirror.intent_revision)
 

@@ -3,7 +3,6 @@
 import sys
 import time
 from importlib.metadata import version
-from ipaddress import ip_address
 from typing import Annotated
 
 import typer
@@ -12,13 +11,24 @@ from rich.status import Status
 from rich.text import Text
 
 from overlayd.agent.asking import ask, status_lines
-from overlayd.cli import capacity, history, hosts, login, ranges, reservations, tables, tokens, uplinks, watch
+from overlayd.cli import (
+    capacity,
+    endpoints,
+    history,
+    hosts,
+    login,
+    ranges,
+    reservations,
+    tables,
+    tokens,
+    uplinks,
+    watch,
+)
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document
 from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
 from overlayd.cli.uplinks import EgressOption, UplinkOption
-from overlayd.model.address import IpAddress
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields, Json
@@ -28,11 +38,10 @@ WAIT_MAX = 5.0
 
 app = typer.Typer(help="Administer the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False)
 network_app = typer.Typer(help="Networks: isolated address spaces that containers on any host join.")
-endpoint_app = typer.Typer(help="Endpoints: attachments of containers.")
 app.add_typer(network_app, name="network", no_args_is_help=True)
 app.add_typer(hosts.app, name="host", no_args_is_help=True)
 app.add_typer(reservations.app, name="reservation", no_args_is_help=True)
-app.add_typer(endpoint_app, name="endpoint", no_args_is_help=True)
+app.add_typer(endpoints.app, name="endpoint", no_args_is_help=True)
 app.add_typer(tokens.app, name="token", no_args_is_help=True)
 app.command("history")(history.history)
 app.command("capacity")(capacity.show)
@@ -145,30 +154,6 @@ def network_delete(context: typer.Context, name: Name, as_json: AsJson = False) 
         typer.echo(f"network {name} deleted")
 
 
-@endpoint_app.command("list")
-def endpoint_list(context: typer.Context, network: NetworkFilter = None, as_json: AsJson = False) -> None:
-    """List the endpoints that the hosts have published."""
-    api = _api(context)
-    endpoints = api.items("/v1/endpoints", network=network)
-    if as_json:
-        tables.show_json(list(endpoints))
-        return
-    names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
-    rows = [
-        (
-            ", ".join(map(str, _addresses(e))),
-            e["network"],
-            names.get(e["host"], e["host"]),
-            e["container_id"],
-            e["interface"],
-            e["mac"],
-        )
-        for e in sorted(endpoints, key=_place_of_endpoint)
-    ]
-    columns = ("address", "network", "host", "container", "interface", "MAC")
-    tables.show(tables.table("Endpoints", columns, rows))
-
-
 @app.command()
 def plan(as_json: AsJson = False) -> None:
     """Show what the agent of this host would do now; nothing when the kernel is as it should be."""
@@ -223,15 +208,6 @@ def wait(
             typer.echo(f"  {host.text('name')}: {host.text('lag')}", err=True)
     if lagging:
         raise typer.Exit(1)
-
-
-def _addresses(endpoint: Document) -> list[IpAddress]:
-    found = endpoint["addresses"]
-    return [ip_address(str(address)) for address in found] if isinstance(found, list) else []
-
-
-def _place_of_endpoint(endpoint: Document) -> tuple[str, int]:
-    return str(endpoint["network"]), int(_addresses(endpoint)[0])
 
 
 def main() -> None:

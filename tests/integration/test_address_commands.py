@@ -4,6 +4,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
@@ -54,6 +55,25 @@ def test_a_network_of_both_families(terminal: Terminal) -> None:
     ranges = ["--range", "10.33.0.0/24", "--range", "fd00:33::/48", "--block-length6", "120"]
     made = terminal.type("network", "create", "both", *ranges, "--reserve", "10.33.0.7")
     assert "10.33.0.0/24, fd00:33::/48 in blocks of /26, /120, 10.33.0.7/32 reserved" in made
+
+
+def test_the_endpoints_of_a_pod_are_found(terminal: Terminal) -> None:
+    (block,) = terminal.api.get("/v1/blocks", params={"host": "h3"}).json()["items"]
+    first = ip_network(block["cidr"])
+    shared = {"network": "blue", "interface": "eth0", "mac": "02:00:00:00:00:05", "sandbox": "/run/netns/c"}
+    pods = [{"namespace": "shop", "name": "web-0"}, {"namespace": "test", "name": "web-0"}]
+    puts = [
+        {**shared, "container_id": f"c{number}", "addresses": [str(first[number])], "pod": pod, "labels": {"app": "x"}}
+        for number, pod in enumerate(pods, 5)
+    ]
+    assert terminal.api.put("/v1/hosts/h3/endpoints", json={"endpoints": puts}).status_code == 200
+    assert "shop/web-0" in terminal.type("endpoint", "list")
+    asked = ("endpoint", "list", "--pod", "web-0", "--pod-namespace", "test", "--label", "app=x")
+    found = terminal.json(*asked)
+    assert isinstance(found, list)
+    assert [each["container_id"] for each in found] == ["c6"]
+    assert "c6" not in terminal.type("endpoint", "list", "--label", "app=y")
+    terminal.api.put("/v1/hosts/h3/endpoints", json={"endpoints": []})
 
 
 def test_ranges_come_and_go(terminal: Terminal) -> None:

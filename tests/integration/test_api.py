@@ -18,6 +18,7 @@ from controller.services.overlay import Overlay
 from controller.store.port import Store
 from overlayd.model.errors import OverlayError
 from overlayd.wire import problem
+from overlayd.wire.fields import Json
 from tests.unit.controller.overlays import controllers, files_at_most, stored
 
 pytestmark = pytest.mark.anyio
@@ -26,8 +27,8 @@ BLUE = {"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}
 HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
 
 
-def endpoint(last: int = 5, **changes: str) -> dict[str, str | list[str]]:
-    whole: dict[str, str | list[str]] = {
+def endpoint(last: int = 5, **changes: Json) -> dict[str, Json]:
+    whole: dict[str, Json] = {
         "network": "blue",
         "container_id": f"c{last}",
         "interface": "eth0",
@@ -103,7 +104,7 @@ async def test_blocks_and_endpoints_of_a_host(tmp_path: Path) -> None:
         assert published.status_code == 200
         found = (await api.get("/v1/endpoints", params={"network": "blue"})).json()
         assert found == {
-            "items": [endpoint(n, host="h1") for n in (5, 6)],
+            "items": [endpoint(n, host="h1", pod=None, labels={}, aliases=[]) for n in (5, 6)],
             "next": None,
             "revision": published.json()["revision"],
         }
@@ -118,6 +119,46 @@ async def test_blocks_and_endpoints_of_a_host(tmp_path: Path) -> None:
         assert (deleting.status_code, deleting.json()["state"]) == (202, "deleting")
         assert (await api.delete(path, params={"host": "h1"})).status_code == 204
         assert (await api.get("/v1/networks")).json()["items"] == []
+
+
+POD: Json = {"namespace": "shop", "name": "web-0", "uid": "a1-b2", "infra_container_id": "8f2c"}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"pod": "web-0"}, ["c5", "c6"]),
+        ({"pod": "web-0", "pod_namespace": "shop"}, ["c5"]),
+        ({"pod_namespace": "test"}, ["c6"]),
+        ({"pod_uid": "a1-b2"}, ["c5"]),
+        ({"labels": "app=web"}, ["c6", "c7"]),
+        ({"labels": "tier=front,app=web"}, ["c7"]),
+        ({"labels": "app="}, []),
+        ({"alias": "www"}, ["c7"]),
+        ({"pod": "web"}, []),
+        ({"pod": "", "network": "blue"}, ["c7"]),
+    ],
+)
+async def test_endpoints_are_found_by_what_their_runtimes_told(
+    tmp_path: Path, query: dict[str, str], found: list[str]
+) -> None:
+    puts = [
+        endpoint(5, pod=POD),
+        endpoint(6, pod={"namespace": "test", "name": "web-0"}, labels={"app": "web"}),
+        endpoint(7, labels={"app": "web", "tier": "front"}, aliases=["www"]),
+    ]
+    async with a_cluster(tmp_path) as (api, _):
+        assert (await api.post("/v1/hosts/h1/endpoints", json={"puts": puts})).status_code == 200
+        items = (await api.get("/v1/endpoints", params=query)).json()["items"]
+        assert [each["container_id"] for each in items] == found
+        (first, *_) = (await api.get("/v1/endpoints")).json()["items"]
+        assert first == endpoint(5, host="h1", pod=POD, labels={}, aliases=[])
+
+
+@pytest.mark.parametrize("labels", ["app", "=web", "app=web,"])
+async def test_what_is_no_label_is_refused(tmp_path: Path, labels: str) -> None:
+    async with a_cluster(tmp_path) as (api, _):
+        assert_problem(await api.get("/v1/endpoints", params={"labels": labels}), 422, "invalid-value", "labels")
 
 
 async def test_a_newer_agent_may_say_more_than_we_know(tmp_path: Path) -> None:
@@ -213,6 +254,7 @@ MALFORMED: list[tuple[str, str, object, int, str, str | None]] = [
         "puts[1].mac",
     ),
     ("POST", "/v1/hosts/h1/endpoints", {"puts": [endpoint(host="h2")]}, 422, "invalid-value", "puts[0].host"),
+    ("POST", "/v1/hosts/h1/endpoints", {"puts": [endpoint(aliases=["\n"])]}, 422, "invalid-value", "puts[0].aliases"),
     (
         "POST",
         "/v1/hosts/h1/endpoints",

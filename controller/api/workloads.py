@@ -1,0 +1,58 @@
+"""Asking for the endpoints of workloads, by what their runtimes told of them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
+from overlayd.model.workload import Pod, Workload
+
+_NO_POD = Pod()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFilter:
+    """Which workloads are asked for; None and nothing stand for any."""
+
+    namespace: str | None
+    pod: str | None
+    uid: str | None
+    alias: str | None
+    labels: frozenset[tuple[str, str]]
+
+    def matches(self, workload: Workload) -> bool:
+        """Tell whether a workload is among them."""
+        pod = workload.pod or _NO_POD
+        return (
+            self.namespace in (None, pod.namespace)
+            and self.pod in (None, pod.name)
+            and self.uid in (None, pod.uid)
+            and (self.alias is None or self.alias in workload.aliases)
+            and self.labels.issubset(workload.labels)
+        )
+
+
+def _filter(
+    pod: Annotated[str | None, Query(description="Only of pods of this name.", examples=["web-0"])] = None,
+    pod_namespace: Annotated[str | None, Query(description="Only of pods in it.", examples=["shop"])] = None,
+    pod_uid: Annotated[str | None, Query(description="Only of the pod with this UID.", examples=["2d9c7b1e"])] = None,
+    alias: Annotated[str | None, Query(description="Only with this further name.", examples=["web"])] = None,
+    labels: Annotated[
+        str | None, Query(description="Only with all of these labels.", examples=["app=web,tier=front"])
+    ] = None,
+) -> WorkloadFilter:
+    return WorkloadFilter(
+        pod_namespace, pod, pod_uid, alias, frozenset(map(_label, labels.split(","))) if labels else frozenset()
+    )
+
+
+AskedWorkload = Annotated[WorkloadFilter, Depends(_filter)]
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InvalidValue(f"{quoted(text)} is not a label such as app=web", field="labels")
+    return key, value

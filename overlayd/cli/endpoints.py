@@ -1,0 +1,71 @@
+"""Endpoints: attachments of containers, as the hosts have published them."""
+
+from ipaddress import ip_address
+from typing import Annotated
+
+import typer
+
+from overlayd.cli import tables
+from overlayd.cli.access import api
+from overlayd.cli.api import Document
+from overlayd.model.address import IpAddress
+from overlayd.wire.fields import Fields
+
+app = typer.Typer(help="Endpoints: attachments of containers.")
+
+
+@app.callback()
+def _root() -> None:
+    """Keep `list` a command of its own, though there is no other one."""
+
+
+@app.command("list")
+def list_endpoints(
+    context: typer.Context,
+    network: Annotated[str | None, typer.Option("--network", help="Of this network only.")] = None,
+    pod: Annotated[str | None, typer.Option("--pod", help="Of pods of this name only.")] = None,
+    namespace: Annotated[str | None, typer.Option("--pod-namespace", help="Of pods in this namespace only.")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="With this label only; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the endpoints that the hosts have published."""
+    controller = api(context)
+    found = controller.items(
+        "/v1/endpoints", network=network, pod=pod, pod_namespace=namespace, labels=",".join(labels) if labels else None
+    )
+    if as_json:
+        tables.show_json(list(found))
+        return
+    names = {host["id"]: host["name"] for host in controller.items("/v1/hosts")}
+    rows = [
+        (
+            ", ".join(map(str, _addresses(each))),
+            each["network"],
+            names.get(each["host"], each["host"]),
+            each["container_id"],
+            each["interface"],
+            each["mac"],
+            _pod(each),
+        )
+        for each in sorted(found, key=_place)
+    ]
+    columns = ("address", "network", "host", "container", "interface", "MAC", "pod")
+    tables.show(tables.table("Endpoints", columns, rows))
+
+
+def _pod(endpoint: Document) -> str:
+    """Return namespace and name of a pod; a controller of an older version tells neither."""
+    fields = Fields(endpoint)
+    pod = fields.object("pod") if fields.has("pod") else None
+    return "/".join(filter(None, (pod.text("namespace"), pod.text("name")))) if pod else ""
+
+
+def _addresses(endpoint: Document) -> list[IpAddress]:
+    found = endpoint["addresses"]
+    return [ip_address(str(address)) for address in found] if isinstance(found, list) else []
+
+
+def _place(endpoint: Document) -> tuple[str, int]:
+    return str(endpoint["network"]), int(_addresses(endpoint)[0])
