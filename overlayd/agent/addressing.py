@@ -18,6 +18,8 @@ from overlayd.model.reservation import Reservation
 from overlayd.wire.cni import Request
 from overlayd.wire.cni_wishes import Wishes
 
+_RANGES = "runtimeConfig.ipRanges"
+
 
 class Addressing:
     """Gives out the addresses of this host's blocks, and those of reservations that are asked for."""
@@ -113,6 +115,8 @@ class Addressing:
         try:
             return self._choose(request, family, self._resting.of(request.network))
         except Exhausted:
+            if _ranges(self._blocks.network(request.network), request.wishes, family):
+                raise  # whatever block comes next need not lie in them
             resting = self._resting_of(request.network, family)
         try:
             await self._blocks.grow(request.network, family)
@@ -137,6 +141,8 @@ class Addressing:
         wanted = next((address for address in request.wishes.addresses if Family.of(address) is family), None)
         if wanted is not None:
             return addresses.claim(network, held, taken, wanted)
+        if ranges := _ranges(network, request.wishes, family):
+            return addresses.free_address_within(network, held, taken | resting, ranges)
         last = (request.network, family)
         address = addresses.free_address(network, held, taken | resting, self._last.get(last))
         self._last[last] = address
@@ -146,6 +152,21 @@ class Addressing:
         """Return what attachments have of a network, those that are being made included."""
         busy = (address for (name, *_), chosen in self._busy.items() if name == network for address in chosen)
         return self._records.addresses(network).union(busy)
+
+
+def _ranges(network: Network, wishes: Wishes, family: Family) -> list[tuple[IpAddress, IpAddress]]:
+    """Return the ranges of a family in which an address is to lie; none when it may be any of the network's.
+
+    Raises `InvalidValue` when one lies outside the network.
+    """
+    asked = [(each.first, each.last) for each in wishes.ranges if each.family is family]
+    for first, last in asked:
+        pool = next((pool for pool in network.pools if first in pool.range and last in pool.range), None)
+        if pool is None:
+            raise InvalidValue(f"{first} to {last} lies in no range of network {network.name}", field=_RANGES)
+        if (first, last) == (pool.range.network_address, pool.range.broadcast_address):
+            return []
+    return asked
 
 
 def _first_mac(reservations: Iterable[Reservation]) -> MacAddress | None:

@@ -1,6 +1,7 @@
 """Choosing an address of a block."""
 
 from collections.abc import Collection, Iterable, Iterator
+from itertools import product
 
 from overlayd.model.address import IpAddress, IpNetwork, contains
 from overlayd.model.block import Block
@@ -73,6 +74,25 @@ def free_address(
                     return address
     names = ", ".join(str(block.cidr) for block in held) or "no block"
     raise Exhausted(f"no free address is left for network {network.name} on this host ({names})")
+
+
+def free_address_within(
+    network: Network,
+    blocks: Iterable[Block],
+    taken: Collection[IpAddress],
+    ranges: Iterable[tuple[IpAddress, IpAddress]],
+) -> IpAddress:
+    """Return the lowest free address of these blocks that lies in a range (first and last address); raise `Exhausted`.
+
+    The cost grows with the addresses taken and not with the size of the blocks or of the ranges.
+    """
+    limits = [(int(first), int(last) + 1) for first, last in ranges]
+    for block in blocks:
+        for (first, end), (start, stop) in product(spans(network, block.cidr), sorted(limits)):
+            for number in range(max(first, start), min(end, stop)):
+                if (address := block.family.address(number)) not in taken:
+                    return address
+    raise Exhausted(f"no free address of network {network.name} on this host is in the ranges that are asked for")
 
 
 def claim(network: Network, blocks: Iterable[Block], taken: Collection[IpAddress], wanted: IpAddress) -> IpAddress:

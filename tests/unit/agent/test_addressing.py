@@ -17,11 +17,11 @@ from overlayd.agent.publication import Publication
 from overlayd.agent.resting import QUARANTINE_SECONDS, RestingAddresses
 from overlayd.model.cluster import Record
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.errors import AlreadyExists, InvalidValue
+from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import Topology
 from overlayd.wire.cni import Command, Request
-from overlayd.wire.cni_wishes import Wishes
+from overlayd.wire.cni_wishes import AddressRange, Wishes
 from overlayd.wire.feed import InSync, Snapshot
 from tests.support import clusters
 from tests.unit.agent.loopback import (
@@ -165,6 +165,37 @@ async def test_an_address_of_a_family_that_the_network_does_not_have_is_refused(
     async with host(tmp_path, clusters.network()) as here:
         with pytest.raises(InvalidValue, match="network blue has no IPv6 range"):
             await here.addresses("web", "fd00:32::5")
+
+
+def between(first: str, last: str) -> AddressRange:
+    return AddressRange(ip_address(first), ip_address(last))
+
+
+async def test_an_address_comes_of_the_ranges_that_are_asked_for(tmp_path: Path) -> None:
+    ranges = (between("10.32.0.9", "10.32.0.10"), between("10.32.5.0", "10.32.5.255"))
+    async with host(tmp_path) as here, AsyncExitStack() as attaching:
+        for expected in ("10.32.0.9", "10.32.0.10"):
+            endpoint = await attaching.enter_async_context(here.attaching(expected, ranges=ranges))
+            assert str(endpoint.addresses[0]) == expected, "the other family is left to the host"
+        with pytest.raises(Exhausted, match="in the ranges that are asked for"):
+            await here.addresses("late", ranges=ranges)
+        assert await here.addresses("insists", "10.32.0.77", ranges=ranges) == ["10.32.0.77", "fd00:32::4"]
+
+
+async def test_the_whole_of_the_network_is_no_restriction(tmp_path: Path) -> None:
+    async with host(tmp_path) as here:
+        assert await here.addresses("web", ranges=(between("10.32.0.0", "10.32.255.255"),)) == [
+            "10.32.0.2",
+            "fd00:32::2",
+        ]
+
+
+@pytest.mark.parametrize("last", ["10.33.0.9", "10.32.0.9"])
+async def test_a_range_outside_the_network_is_refused(tmp_path: Path, last: str) -> None:
+    async with host(tmp_path) as here:
+        with pytest.raises(InvalidValue, match="lies in no range of network blue") as caught:
+            await here.addresses("web", ranges=(between("10.31.255.255", last),))
+        assert caught.value.field == "runtimeConfig.ipRanges"
 
 
 async def test_an_address_beside_a_reservation_of_its_family_is_refused(tmp_path: Path) -> None:
