@@ -16,6 +16,7 @@ from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.port_claims import check_ports
 from overlayd.agent.reaper import Reaper
 from overlayd.agent.reconcile import Reconciler
+from overlayd.agent.verification import allowed, contradictions, described
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.endpoint import (
@@ -27,7 +28,7 @@ from overlayd.dataplane.endpoint import (
     without_guard,
     without_way_out,
 )
-from overlayd.dataplane.items import Item, Link, State, Veth, network_namespace
+from overlayd.dataplane.items import Item, Link, NamespaceRef, State, Veth, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -117,10 +118,8 @@ class Attachments:
             what = f"{request.interface} of this container is not attached to {request.network}"
             raise CniError(Code.UNKNOWN_CONTAINER, what)
         endpoint = attachment.endpoint
-        if missing_address := next(
-            (each for each in endpoint.addresses if each not in request.previous.addresses), None
-        ):
-            return (f"prevResult does not have the address {missing_address}",)
+        if found := tuple(contradictions(request, attachment)):
+            return found
         if await self._turn.call(self._turn.kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
             return (f"{request.sandbox} is not the sandbox that was attached",)
         if lost := self._addressing.lost(endpoint):
@@ -132,8 +131,11 @@ class Attachments:
             items = self._items(self._blocks.network(request.network), attachment)
             if not attachment.has_way_out:
                 items = without_way_out(items)
-            missing = await self._turn.call(self._turn.kernel.missing, items)
-        return tuple(sorted(f"missing or different: {item}" for item in missing))
+            inside = await self._turn.call(self._turn.kernel.link, NamespaceRef(endpoint.sandbox), endpoint.interface)
+            missing = await self._turn.call(self._turn.kernel.missing, allowed(items, endpoint, request, inside))
+            if attachment.ports:
+                missing |= await self._reconciler.misdirected(request.network)
+        return tuple(sorted(map(described, missing)))
 
     def _key(self, request: Request) -> EndpointKey:
         return (request.network, self._blocks.host, request.container_id, request.interface)

@@ -168,20 +168,36 @@ class Reconciler:
 
         Whoever calls has the kernel's turn.
         """
-        scope = frozenset({HOST, network_namespace(network)})
-        draft = await self._turn.call(self._draft, self._feed.cluster, scope, may_delete=self._feed.in_sync)
-        for outcome in await self._turn.call(self._turn.kernel.apply, draft.plan):
+        for outcome in await self._turn.call(self._turn.kernel.apply, await self._plan_around(network)):
             if outcome.error and isinstance(outcome.op.item, NftTable | Sysctl):
                 raise KernelError(outcome.error.errno, f"cannot publish ports: {outcome.error.detail}")
+
+    async def misdirected(self, network: NetworkName) -> frozenset[Item]:
+        """Return what of the tables by which ports lead to this network's containers is not as the records say.
+
+        Whoever calls has the kernel's turn.
+        """
+        plan = await self._plan_around(network)
+        self._mend_soon(plan)
+        return frozenset(op.item for op in plan if isinstance(op.item, NftTable | Sysctl))
+
+    async def _plan_around(self, network: NetworkName) -> Plan:
+        """Return what is to be done in the host's own namespace and in the network's."""
+        scope = frozenset({HOST, network_namespace(network)})
+        draft = await self._turn.call(self._draft, self._feed.cluster, scope, may_delete=self._feed.in_sync)
+        return draft.plan
 
     async def plan(self) -> Plan:
         """Return what the next cycle would execute, and see to it that it comes soon."""
         async with self._turn.taken():
             draft = await self._turn.call(self._draft, self._feed.cluster, None, may_delete=self._feed.in_sync)
-        if draft.plan:
-            # Whatever the kernel had told of it was thrown away by observing.
-            self.drift.suspect(frozenset(op.item.ns for op in draft.plan))
+        self._mend_soon(draft.plan)
         return draft.plan
+
+    def _mend_soon(self, plan: Plan) -> None:
+        """Look again where a plan that nobody executes has something to do: observing threw the kernel's news away."""
+        if plan:
+            self.drift.suspect(frozenset(op.item.ns for op in plan))
 
     async def ensure(self, network: NetworkName) -> None:
         """Return when the network's devices are in force on this host; raise `Unavailable` when they cannot be."""

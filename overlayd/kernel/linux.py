@@ -76,6 +76,18 @@ class LinuxKernel:
         finally:
             self._sockets.leave_sandbox()
 
+    def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
+        """Return a device of one of our namespaces or of a sandbox, whoever made it; None when it is not there."""
+        if identity(ns) is None:
+            return None
+        self._sockets.discard_stale()
+        try:
+            devices = self._devices(ns)
+        finally:
+            self._sockets.leave_sandbox()
+        named = [device for device in devices if device.name == name]
+        return next(decode.links(ns, named, {device.index: device.name for device in devices}), None)
+
     def _read_ours(self, ns: NamespaceRef) -> Iterator[Item]:
         yield from self._read_host() if ns == HOST else self._read(ns, ownership.owns_link)
         yield from self._tables.observe(ns)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from overlayd.dataplane.items import NamespaceRef, State
+from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import OverlayError
@@ -63,6 +63,12 @@ class Kernel(Protocol):
         """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given.
 
         Raises `KernelError` when a table cannot be read whole.
+        """
+
+    def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
+        """Return a device of one of our namespaces or of a sandbox, whoever made it; None when it is not there.
+
+        Raises `KernelError` when the table cannot be read whole.
         """
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:

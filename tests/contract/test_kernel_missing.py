@@ -8,9 +8,19 @@ import pytest
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.endpoint import resolve_endpoint
-from overlayd.dataplane.items import Address, DeviceSysctls, Link, Neighbour, Route, State, network_namespace
+from overlayd.dataplane.items import (
+    Address,
+    DeviceSysctls,
+    Link,
+    NamespaceRef,
+    Neighbour,
+    Route,
+    State,
+    network_namespace,
+)
 from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import Kernel
+from overlayd.model.ids import InterfaceName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, observed
 from tests.support.clusters import HERE, cluster, dual, endpoint, site
@@ -66,6 +76,13 @@ def missing_after(kernel: Kernel, items: State, *, mtu: int) -> set[str]:
         replace(item, mtu=mtu) if isinstance(item, Link) and item.name == "eth0" else item for item in items
     )
     return {item.name for item in kernel.missing(wanted) if isinstance(item, Link)}
+
+
+def test_a_device_is_shown_as_it_is(world: World) -> None:
+    (inside,) = (i for i in attached(world, Topology.ROUTED) if isinstance(i, Link) and i.name == LOCAL.interface)
+    assert world.kernel.link(inside.ns, inside.name) == inside
+    assert world.kernel.link(inside.ns, InterfaceName("eth9")) is None
+    assert world.kernel.link(NamespaceRef("/run/netns/nowhere"), inside.name) is None
 
 
 def test_all_of_a_namespace_that_is_not_there_is_missing(world: World) -> None:

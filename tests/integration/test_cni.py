@@ -67,6 +67,8 @@ def test_check_is_silent_while_all_is_well(lab: Lab, new_network: NewNetwork, to
     assert (done.status, done.stdout, done.stderr) == (0, "", "")
     container.run("ip", "address", "add", "192.0.2.7/32", "dev", "eth0")
     assert check(container).status == 0, "what others add is theirs"
+    container.run("ip", "link", "set", "eth0", "mtu", "1400")
+    assert check(container).status == 0, "a plugin after us may have set a smaller MTU"
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_check_is_silent_while_all_is_well(lab: Lab, new_network: NewNetwork, to
     [
         (["ip", "address", "flush", "dev", "eth0"], "Address"),
         (["ip", "link", "set", "eth0", "down"], "eth0"),
-        (["ip", "link", "set", "eth0", "mtu", "1000"], "1450"),
+        (["ip", "link", "set", "eth0", "mtu", "1500"], "mtu 1450"),
         (["ip", "neighbour", "flush", "nud", "permanent", "dev", "eth0"], "169.254.1.1"),
     ],
 )
@@ -87,6 +89,20 @@ def test_check_names_what_is_different_in_the_container(
     done = check(container)
     assert (done.status, done.json["code"]) == (1, 102)
     assert named.lower() in (str(done.json["msg"]) + str(done.json.get("details"))).lower()
+
+
+def test_check_looks_at_ports_and_limits(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    wishes = {
+        "portMappings": [{"hostPort": 8089, "containerPort": 80, "protocol": "tcp"}],
+        "bandwidth": {"egressRate": 8_000_000, "egressBurst": 800_000},
+    }
+    container = lab.hosts[0].attach(f"{network}-c", network, runtimeConfig=wishes)
+    assert check(container).status == 0
+    container.run("tc", "qdisc", "delete", "dev", "eth0", "root")
+    done = check(container)
+    assert (done.status, done.json["code"]) == (1, 102)
+    assert "tbf rate 8000" in str(done.json["msg"])
 
 
 def test_check_refuses_what_was_never_attached_and_what_the_record_contradicts(

@@ -173,6 +173,10 @@ class FakeKernel:
     def missing(self, items: State) -> State:
         return frozenset(item for item in items if self._find(item) != item)
 
+    def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
+        space = self._spaces.get(ns)
+        return space.links.get(name) if space else None
+
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from overlayd.dataplane.items import NamespaceRef, State
+from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.linux import LinuxKernel
@@ -86,6 +86,9 @@ class HostedKernel:
 
     def missing(self, items: State) -> State:
         return self._host.run(self._kernel.missing, items)
+
+    def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
+        return self._host.run(self._kernel.link, ns, name)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         return self._host.run(self._kernel.apply, plan)
