@@ -14,6 +14,7 @@ from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.port_claims import check_ports
+from overlayd.agent.presence import Presence, presence
 from overlayd.agent.reaper import Reaper
 from overlayd.agent.reconcile import Reconciler
 from overlayd.agent.verification import allowed, contradictions, described
@@ -102,10 +103,36 @@ class Attachments:
                 return
             async with self._turn.taken():
                 await self._undo(attachment)
-            if self._addressing.lost(attachment.endpoint):
-                # The controllers forgot it long ago, so no news of its end will come.
-                self._reconciler.drift.suspect(frozenset({network_namespace(request.network)}))
-            self._addressing.freed(attachment.endpoint)
+            self._detached(attachment.endpoint)
+
+    async def gone(self, attachments: Iterable[Attachment]) -> list[Attachment]:
+        """Return those of which nothing is in the kernel, and no sandbox where it was; raise `KernelError`."""
+        asked = list(attachments)
+        async with self._turn.taken():
+            found = await self._turn.call(lambda: [presence(self._turn.kernel, each) for each in asked])
+        return [each for each, what in zip(asked, found, strict=True) if what is Presence.GONE]
+
+    async def release(self, attachment: Attachment) -> bool:
+        """Detach what is gone; tell whether it was still there to be detached, and gone.
+
+        Raises `KernelError`, or `OSError` when its record cannot be removed.
+        """
+        key = attachment.endpoint.key
+        async with self._alone(key):
+            if self._records.attachments.get(key) is not attachment:
+                return False
+            async with self._turn.taken():
+                if await self._turn.call(presence, self._turn.kernel, attachment) is not Presence.GONE:
+                    return False
+                await self._undo(attachment)
+            self._detached(attachment.endpoint)
+        return True
+
+    def _detached(self, endpoint: Endpoint) -> None:
+        if self._addressing.lost(endpoint):
+            # The controllers forgot it long ago, so no news of its end will come.
+            self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
+        self._addressing.freed(endpoint)
         self.changes.set()
 
     async def check(self, request: Request) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.leaks import Leaks
 from overlayd.agent.lock import held
 from overlayd.agent.own_address import OwnAddress
 from overlayd.agent.path_probe import PathProbe
@@ -125,6 +126,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),
         "queue": queue.run(settings.resync),
+        "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
 
 

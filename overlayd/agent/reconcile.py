@@ -15,6 +15,7 @@ from overlayd.agent.checksums import Checksums
 from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.presence import Presence, presence
 from overlayd.agent.problem import Problem
 from overlayd.agent.shortcomings import crowding, shortcomings
 from overlayd.dataplane import ownership, uplink
@@ -36,7 +37,7 @@ from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Network
@@ -232,7 +233,7 @@ class Reconciler:
     def _draft(self, cluster: Cluster, scope: Scope, *, may_delete: bool) -> Draft:
         """Resolve, observe and diff."""
         kernel, me = self._turn.kernel, cluster.hosts.get(self._local.host)
-        present, problems = self._present_endpoints()
+        present, out_of_reach, problems = self._present_endpoints()
         names = joined(cluster, self._local.host)
         networks = {network_namespace(name) for name in names}
         unknown = Counter(e.network for e in self._records.endpoints if e.network not in names)
@@ -256,6 +257,7 @@ class Reconciler:
                 self._site,
                 published=self._published(cluster, present),
                 bandwidths=self._bandwidths(present),
+                out_of_reach=out_of_reach,
                 unguarded=frozenset(e.key for e in present if not self._records.attachments[e.key].is_guarded),
                 software_checksums=self.checksums.in_software,
             )
@@ -296,18 +298,21 @@ class Reconciler:
             known = self._resolved = (cluster, site, endpoints, resolve(cluster, site, endpoints), lacking)
         return known[3:]
 
-    def _present_endpoints(self) -> tuple[list[Endpoint], list[Problem]]:
-        """Return the endpoints whose sandbox still is the one that they were attached to."""
-        present, problems = [], []
+    def _present_endpoints(self) -> tuple[list[Endpoint], frozenset[EndpointKey], list[Problem]]:
+        """Return the endpoints whose sandbox is still there, those of them that are out of reach, and what is wrong."""
+        present, out_of_reach, problems = [], set(), []
         for attachment in self._records.attachments.values():
             endpoint = attachment.endpoint
-            if self._turn.kernel.sandbox_id(endpoint.sandbox) == attachment.sandbox_id:
+            found = presence(self._turn.kernel, attachment)
+            if found is not Presence.GONE:
                 present.append(endpoint)
+                if found is Presence.OUT_OF_REACH:
+                    out_of_reach.add(endpoint.key)
             else:
                 name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
-                reason = f"its sandbox {endpoint.sandbox} is gone; it waits for a DEL"
+                reason = f"its sandbox {endpoint.sandbox} is gone; a DEL frees its addresses, or a look in a minute"
                 problems.append(Problem(name, reason, endpoint.network))
-        return present, problems
+        return present, frozenset(out_of_reach), problems
 
     def _bandwidths(self, present: Iterable[Endpoint]) -> tuple[tuple[Endpoint, Bandwidth], ...]:
         """Return those of these endpoints that are limited."""

@@ -133,6 +133,12 @@ def without_guard(items: Iterable[Item]) -> State:
     return frozenset(item for item in items if not isinstance(item, SourceGuard))
 
 
+def without_sandbox(items: Iterable[Item]) -> State:
+    """Return what of an endpoint's items is outside its sandbox, to which no path leads any more."""
+    outside = (item for item in items if ownership.is_observed(item.ns))
+    return frozenset(replace(item, kind=Veth()) if isinstance(item, Link) else item for item in outside)
+
+
 def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
     """Yield the way to the world outside; of several interfaces of a container, that of the first one comes first."""
     if network.has_egress:

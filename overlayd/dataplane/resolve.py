@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from overlayd.dataplane import firewall, ownership, uplink
-from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits, without_guard
+from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits, without_guard, without_sandbox
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -79,8 +79,8 @@ class Site:
     are networks that containers here still use, and the cluster does not know any more, or not on this host;
     `kept_uplinks` are the host's ends of uplinks of those of which nothing else is known; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
-    limited; `unguarded` are those whose device has no filter; with `software_checksums` the underlay cannot make those
-    of what is in the tunnel.
+    limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
+    path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel.
     """
 
     host: HostId
@@ -93,6 +93,7 @@ class Site:
     published: tuple[Published, ...] = ()
     bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
     unguarded: frozenset[EndpointKey] = frozenset()
+    out_of_reach: frozenset[EndpointKey] = frozenset()
     software_checksums: bool = False
 
     @property
@@ -133,7 +134,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         items.extend(_endpoints(network, local, cluster, site))
         for endpoint, bandwidth in site.bandwidths:
             if endpoint.network == network.name:
-                items.extend(resolve_limits(endpoint, site.mtu, bandwidth))
+                items.extend(_within_reach(resolve_limits(endpoint, site.mtu, bandwidth), endpoint, site))
         items.extend(_hosts_in_segment(network, blocks[network.name], cluster, site))
         items.extend(uplink.resolve_uplink(network, kind, mine, site.mtu))
         own = uplink.own_addresses(network, mine)
@@ -171,7 +172,11 @@ def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, si
 
 def _local(network: Network, endpoint: Endpoint, site: Site, lost: Collection[IpAddress] = ()) -> State:
     items = resolve_endpoint(network, endpoint, site.mtu, lost)
-    return without_guard(items) if endpoint.key in site.unguarded else items
+    return _within_reach(without_guard(items) if endpoint.key in site.unguarded else items, endpoint, site)
+
+
+def _within_reach(items: State, endpoint: Endpoint, site: Site) -> State:
+    return without_sandbox(items) if endpoint.key in site.out_of_reach else items
 
 
 def _host_tables(

@@ -49,6 +49,17 @@ class LinuxKernel:
         """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
         return identity(NamespaceRef(sandbox))
 
+    def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
+        """Tell whether there is a device of this name in a namespace of ours."""
+        self._sockets.discard_stale()
+        try:
+            self._sockets.into(ns).get(encode_link.link_request(name))
+        except KernelError as error:
+            if error.errno not in {errno.ENODEV, errno.ENOENT}:
+                raise
+            return False
+        return True
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
         self._sockets.discard_stale()

@@ -53,6 +53,9 @@ class Kernel(Protocol):
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
 
+    def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
+        """Tell whether there is a device of this name in a namespace of ours; raise `KernelError`."""
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form. One that does not exist contributes nothing.
 

@@ -1,6 +1,7 @@
 """The kernels that one suite holds to one behaviour, each with the hands of an administrator beside it."""
 
 import json
+import os
 import select
 import time
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ class World(Protocol):
 
     def add_sandbox(self, path: str) -> None:
         """Start a workload."""
+
+    def remove_sandbox(self, path: str) -> None:
+        """End a workload, and its sandbox with it; the kernel takes it apart some time later."""
+
+    def hide_sandbox(self, path: str) -> None:
+        """Take the path of a sandbox away, which lives on."""
 
     def add_by_hand(self, item: Item) -> None:
         """Let somebody else make an item, without our marks."""
@@ -76,6 +83,12 @@ class FakeWorld:
     def add_sandbox(self, path: str) -> None:
         self._fake.add_sandbox(path)
 
+    def remove_sandbox(self, path: str) -> None:
+        self._fake.remove_sandbox(path)
+
+    def hide_sandbox(self, path: str) -> None:
+        self._fake.hide_sandbox(path)
+
     def add_by_hand(self, item: Item) -> None:
         self._fake.add_foreign(item)
 
@@ -97,6 +110,7 @@ class LinuxWorld:
 
     def __init__(self, host: SimulatedHost) -> None:
         self._host = host
+        self._hidden: list[int] = []
         self.kernel: Kernel = HostedKernel(host)
 
     def restart_agent(self) -> None:
@@ -105,6 +119,18 @@ class LinuxWorld:
 
     def add_sandbox(self, path: str) -> None:
         self._host.run(namespaces.create, NamespaceRef(path))
+
+    def remove_sandbox(self, path: str) -> None:
+        self._host.run(namespaces.delete, NamespaceRef(path))
+
+    def hide_sandbox(self, path: str) -> None:
+        self._hidden.append(self._host.run(namespaces.open_namespace, NamespaceRef(path)))
+        self._host.run(namespaces.delete, NamespaceRef(path))
+
+    def close(self) -> None:
+        self.kernel.close()
+        for fd in self._hidden:
+            os.close(fd)
 
     def add_by_hand(self, item: Item) -> None:
         self._host.command(["sh", "-c", _without_marks(render.added(item))])
@@ -163,4 +189,4 @@ def linux_world() -> Iterator[World]:
         try:
             yield world
         finally:
-            world.kernel.close()
+            world.close()

@@ -113,6 +113,14 @@ class FakeKernel:
         """End a workload; the host's ends of its veth pairs go with it."""
         self._remove_space(NamespaceRef(path))
 
+    def hide_sandbox(self, path: str) -> None:
+        """Take a workload's path away, while its sandbox lives on."""
+        ns, hidden = NamespaceRef(path), NamespaceRef(f"{path} (hidden)")
+        space = self._spaces[hidden] = self._spaces.pop(ns)
+        for name in space.links:
+            if far := self._peers.pop((ns, name), None):
+                self._peers |= {(hidden, name): far, far: (hidden, name)}
+
     def set_underlay(self, address: IpAddress, underlay: Underlay | None) -> None:
         """Give the host an underlay address on a device, or take the address away."""
         self._underlays.pop(address, None)
@@ -164,6 +172,9 @@ class FakeKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         space = self._spaces.get(NamespaceRef(sandbox))
         return (0, space.number) if space else None
+
+    def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
+        return ns in self._spaces and name in self._spaces[ns].links
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         asked = frozenset(namespaces)

@@ -56,6 +56,9 @@ class MortalKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         return self._reached().sandbox_id(sandbox)
 
+    def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
+        return self._reached().has_device(ns, name)
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         return self._reached().observe(namespaces)
 

@@ -81,6 +81,9 @@ class HostedKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         return self._host.run(self._kernel.sandbox_id, sandbox)
 
+    def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
+        return self._host.run(self._kernel.has_device, ns, name)
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         return self._host.run(self._kernel.observe, namespaces)
 

@@ -1,0 +1,92 @@
+"""Agents in this process, on a kernel of the contract's suite; each finds what the one before it left."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from overlayd.agent.addressing import Addressing
+from overlayd.agent.attachments import Attachments
+from overlayd.agent.checksums import Checksums
+from overlayd.agent.client import ControllerClient
+from overlayd.agent.collection import Collector
+from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.held_blocks import HeldBlocks
+from overlayd.agent.held_reservations import HeldReservations
+from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.publication import Publication
+from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.agent.resting import RestingAddresses
+from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
+from overlayd.wire.cni import Command, GcRequest, Request
+from tests.contract.kernels import World
+from tests.support.clusters import HERE
+from tests.support.mortal import Died, Life, MortalKernel, MortalRecords
+
+BLUE = NetworkName("blue")
+LONG = 1_000
+"""Steps of a life that ends with its work done."""
+
+
+class Agent:
+    """An agent that finds what the one before it left."""
+
+    def __init__(self, world: World, directory: Path, feed: ClusterFeed, client: ControllerClient) -> None:
+        self.life = Life(LONG)
+        self._kernel = MortalKernel(world.kernel, self.life)
+        self._turn = KernelTurn(self._kernel)
+        self.records = MortalRecords(directory / "attachments", self.life)
+        self.records.load()
+        reconciler = Reconciler(
+            self._turn, feed, self.records, Checksums(directory / "checksums"), Local(HERE, 4789, 3600)
+        )
+        self._reconciler = reconciler
+        blocks = HeldBlocks(HERE, client, feed, self.records)
+        reservations = HeldReservations(client, feed, self.records, Publication(client, feed, self.records))
+        addressing = Addressing(self.records, blocks, reservations, RestingAddresses(lambda: 0.0))
+        self.attachments = Attachments(self._turn, self.records, blocks, addressing, reconciler)
+        self._collector = Collector(self.attachments.detach, self.records)
+
+    async def start(self) -> None:
+        await self._turn.call(self._kernel.reap, self._kernel.namespaces())
+        await self._reconciler.cycle()
+
+    async def cycle(self) -> None:
+        await self._reconciler.cycle()
+
+    async def collect(self) -> None:
+        """Execute a GC that lists nothing."""
+        await self._collector.collect(self._collector.stale(GcRequest("1.1.0", BLUE, frozenset())))
+
+    def close(self) -> None:
+        self._turn.close()
+
+
+def asked(command: Command, container: str, sandbox: str = "") -> Request:
+    return Request(command, "1.1.0", BLUE, ContainerId(container), InterfaceName("eth0"), sandbox, BLUE)
+
+
+class Host:
+    """A host on which agents die, one after the other, while the feed says the same to all of them."""
+
+    def __init__(self, world: World, directory: Path, feed: ClusterFeed, client: ControllerClient) -> None:
+        self.world = world
+        self._directory = directory
+        self._feed = feed
+        self._client = client
+
+    @asynccontextmanager
+    async def agent(self, steps: int = LONG) -> AsyncIterator[Agent]:
+        """Run an agent that dies after so many steps of what it does once it is up."""
+        self.world.restart_agent()
+        agent = Agent(self.world, self._directory, self._feed, self._client)
+        reaping = asyncio.create_task(agent.attachments.reaper.run())
+        try:
+            await agent.start()
+            agent.life.steps = steps
+            yield agent
+        finally:
+            reaping.cancel()
+            with suppress(asyncio.CancelledError, Died):
+                await reaping
+            agent.close()
