@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
-from overlayd.dataplane.items import NamespaceRef, State
+from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel.port import Kernel, Outcome, Underlay
 from overlayd.model.address import IpAddress, IpNetwork
@@ -64,6 +64,9 @@ class MortalKernel:
 
     def missing(self, items: State) -> State:
         return self._reached().missing(items)
+
+    def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
+        return self._reached().link(ns, name)
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         self._reached().reap(namespaces)
