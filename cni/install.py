@@ -1,13 +1,17 @@
 """Putting the plugin and a network's configuration where container runtimes look, and taking them away again."""
 
-import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+from cni.shim import SUPPORTED_VERSIONS
 
 BIN_DIR = Path("/opt/cni/bin")
 CONF_DIR = Path("/etc/cni/net.d")
@@ -17,12 +21,20 @@ PLUGIN = "overlayd"
 CNI_VERSION = "1.0.0"
 """What every runtime in use understands."""
 
+CAPABILITIES = dict.fromkeys(("aliases", "bandwidth", "dns", "ips", "mac", "portMappings"), True)
+"""What runtimes may ask for in `runtimeConfig` (CNI conventions)."""
+
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+"""The capability by which some runtimes pass on what a pod says of itself."""
+
+_PREFIX, _SUFFIX = "10-overlayd-", ".conflist"
 
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 """The rule for network names (CNI SPEC, section "Network configuration format")."""
 
 
 HERE = Path(__file__).parent
+_ELF = b"\x7fELF"
 _COMPILE = ("-std=c11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 
 
@@ -32,6 +44,11 @@ def install_plugin(bin_dir: Path = BIN_DIR, *, interpreted: bool = False) -> Pat
     content = None if interpreted else native_launcher()
     _replace(path, content or (HERE / "shim.py").read_bytes(), mode=0o755)
     return path
+
+
+def is_native(path: Path) -> bool:
+    """Tell whether an installed launcher is the native one."""
+    return path.read_bytes()[:4] == _ELF
 
 
 def native_launcher() -> bytes | None:
@@ -65,70 +82,86 @@ def _runs(program: Path) -> bool:
     return done.returncode == 0
 
 
-def install_network(network: str, conf_dir: Path = CONF_DIR, cni_version: str = CNI_VERSION) -> Path:
-    """Install the configuration list of a network; return its path.
+@dataclass(frozen=True, slots=True)
+class Conf:
+    """A configuration list: its name, mostly the network's, and what it says besides.
 
-    Raises ValueError when the name breaks the CNI rule for network names, and OSError.
+    With `pod_annotations` whoever may make a pod may ask for addresses and reservations by its annotations.
     """
-    path = _conflist_path(network, conf_dir)
-    _replace(path, json.dumps(conflist(network, cni_version), indent=2).encode() + b"\n", mode=0o644)
-    return path
 
+    network: str
+    name: str = ""
+    cni_version: str = CNI_VERSION
+    pod_annotations: bool = False
 
-CAPABILITIES = {"bandwidth": True, "ips": True, "mac": True, "portMappings": True}
-"""What runtimes may ask for in `runtimeConfig` (the CNI conventions)."""
+    def __post_init__(self) -> None:
+        """Raise `ValueError` when a name breaks the CNI rule for network names, or nobody knows the version."""
+        for name in (self.network, self.listed_as):
+            if not _NETWORK.fullmatch(name):
+                raise ValueError(
+                    f"{name!r} must start with a letter or digit and hold only letters, digits, '_', '.' and '-'"
+                )
+        if self.cni_version not in SUPPORTED_VERSIONS:
+            raise ValueError(f"version {self.cni_version!r} is not one of {', '.join(SUPPORTED_VERSIONS)}")
+
+    @property
+    def listed_as(self) -> str:
+        """The name by which runtimes know it."""
+        return self.name or self.network
+
+    @property
+    def content(self) -> dict[str, object]:
+        """The configuration list (CNI SPEC, section "Network configuration format")."""
+        plugin: dict[str, object] = {"type": PLUGIN}
+        if self.listed_as != self.network:
+            plugin["network"] = self.network
+        plugin["capabilities"] = {**CAPABILITIES, **({ANNOTATIONS: True} if self.pod_annotations else {})}
+        return {"cniVersion": self.cni_version, "name": self.listed_as, "plugins": [plugin]}
 
 
 def conflist(network: str, cni_version: str = CNI_VERSION) -> dict[str, object]:
-    """Return the configuration list of a network (CNI SPEC, section "Network configuration format")."""
-    return {"cniVersion": cni_version, "name": network, "plugins": [{"type": PLUGIN, "capabilities": CAPABILITIES}]}
+    """Return the configuration list of a network."""
+    return Conf(network, cni_version=cni_version).content
 
 
-def remove(network: str | None = None, bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> None:
-    """Remove a network's configuration, or without a network the launcher. What is gone already is fine."""
-    path = bin_dir / PLUGIN if network is None else _conflist_path(network, conf_dir)
-    path.unlink(missing_ok=True)
+def install_conf(conf: Conf, conf_dir: Path = CONF_DIR) -> Path:
+    """Install a configuration list; return its path. Raises OSError."""
+    path = conf_path(conf.listed_as, conf_dir)
+    _replace(path, json.dumps(conf.content, indent=2).encode() + b"\n", mode=0o644)
+    return path
 
 
-def _conflist_path(network: str, conf_dir: Path) -> Path:
-    if not _NETWORK.fullmatch(network):
-        raise ValueError(
-            f"{network!r} must start with a letter or digit and hold only letters, digits, '_', '.' and '-'"
-        )
-    return conf_dir / f"10-overlayd-{network}.conflist"
+def conf_path(name: str, conf_dir: Path = CONF_DIR) -> Path:
+    """Return where the configuration list of this name is."""
+    return conf_dir / f"{_PREFIX}{Conf(name).listed_as}{_SUFFIX}"
+
+
+def installed(bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> list[Path]:
+    """Return the launcher and every configuration list that is in place."""
+    return sorted([*bin_dir.glob(PLUGIN), *conf_dir.glob(f"{_PREFIX}*{_SUFFIX}")])
+
+
+def remove(paths: Iterable[Path]) -> list[Path]:
+    """Remove files; return those that were there. What is gone already is fine. Raises OSError."""
+    removed = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            path.unlink()
+            removed.append(path)
+    return removed
 
 
 def _replace(path: Path, content: bytes, mode: int) -> None:
     """Write a file in one step: some runtimes watch the directory and notice only a rename inside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(content)
-    temporary.chmod(mode)
-    temporary.replace(path)
-
-
-def main() -> int:
-    """Run ``python -m cni.install [--remove] [NETWORK …]``; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cni.install", description="Install the CNI plugin.")
-    parser.add_argument("network", nargs="*", help="networks to write a configuration list for")
-    parser.add_argument("--remove", action="store_true", help="remove instead")
-    parser.add_argument("--interpreted", action="store_true", help="install the Python launcher, not the native one")
-    parser.add_argument("--bin-dir", type=Path, default=BIN_DIR)
-    parser.add_argument("--conf-dir", type=Path, default=CONF_DIR)
-    options = parser.parse_args()
     try:
-        if options.remove:
-            for network in (*options.network, None):
-                remove(network, options.bin_dir, options.conf_dir)
-            return 0
-        sys.stdout.write(f"{install_plugin(options.bin_dir, interpreted=options.interpreted)}\n")
-        for network in options.network:
-            sys.stdout.write(f"{install_network(network, options.conf_dir)}\n")
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"cannot install: {error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # so that the name never stands for less than all of it
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -134,7 +134,7 @@ for role; do
         ;;
     agent)
         install_role agent overlayd.service overlayd overlayctl
-        "$prefix/bin/python" -m cni.install >/dev/null
+        "$prefix/bin/python" -c "from cni.install import install_plugin; install_plugin()"
         enabled+=(overlayd.service)
         ;;
     esac

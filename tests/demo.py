@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from cni.install import install_network
+from cni.install import Conf, install_conf
 from tests.support.capture import Capture, VxlanPacket
 from tests.support.lab import COMMANDS, CONTROLLER, PORT, ROOT, Container, Lab, run
 from tests.support.processes import Pid
@@ -64,7 +64,7 @@ class Demo:
         for name, (cidr, topology) in NETWORKS.items():
             self.lab.overlayctl("network", "create", name, "--range", cidr, "--topology", topology)
             for host in self.lab.hosts:
-                install_network(name, host.directory / "written/etc/cni/net.d")
+                install_conf(Conf(name), host.directory / "written/etc/cni/net.d")
             self._step(f"network {name} created")
         for network, host in product(NETWORKS, self.lab.hosts):
             self.containers.append(host.attach(f"{network}-{host.name}", network))

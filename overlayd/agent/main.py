@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent import credential, daemon, local_commands, logs
+from overlayd.agent import credential, daemon, install_cni, local_commands, logs
 from overlayd.agent import join as joining
 from overlayd.agent.identity import load_identity
 from overlayd.agent.settings import VXLAN_PORT, Settings
@@ -122,6 +122,7 @@ def join(
 app.command("plan")(local_commands.plan)
 app.command("status")(local_commands.status)
 app.command("cleanup")(local_commands.cleanup)
+app.command("install-cni")(install_cni.install_cni)
 
 
 def main() -> None:

@@ -3,12 +3,14 @@
 import json
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from cni import install, shim
+from cni.install import Conf
+from overlayd.agent.main import app
 
 
 def mode(path: Path) -> int:
@@ -66,25 +68,38 @@ def test_the_installed_launcher_runs_without_the_project(tmp_path: Path, *, inte
     assert json.loads(done.stdout)["cniVersion"] == "1.1.0"
 
 
-@pytest.mark.parametrize(("arguments", "version"), [((), "1.0.0"), (("0.4.0",), "0.4.0")])
-def test_a_network_gets_a_configuration_list(tmp_path: Path, arguments: tuple[str, ...], version: str) -> None:
-    path = install.install_network("blue", tmp_path / "net.d", *arguments)
-    assert path == tmp_path / "net.d" / "10-overlayd-blue.conflist"
+CAPABILITIES = dict.fromkeys(("aliases", "bandwidth", "dns", "ips", "mac", "portMappings"), True)
+
+
+@pytest.mark.parametrize(
+    ("conf", "name", "version", "plugin"),
+    [
+        (Conf("blue"), "blue", "1.0.0", {"capabilities": CAPABILITIES}),
+        (Conf("blue", cni_version="0.4.0"), "blue", "0.4.0", {"capabilities": CAPABILITIES}),
+        (Conf("blue", "k8s"), "k8s", "1.0.0", {"network": "blue", "capabilities": CAPABILITIES}),
+        (
+            Conf("blue", pod_annotations=True),
+            "blue",
+            "1.0.0",
+            {"capabilities": {**CAPABILITIES, "io.kubernetes.cri.pod-annotations": True}},
+        ),
+    ],
+)
+def test_a_network_gets_a_configuration_list(
+    tmp_path: Path, conf: Conf, name: str, version: str, plugin: dict[str, object]
+) -> None:
+    path = install.install_conf(conf, tmp_path / "net.d")
+    assert path == tmp_path / "net.d" / f"10-overlayd-{name}.conflist"
     assert path.read_text().endswith("}\n")
-    assert json.loads(path.read_text()) == {
-        "cniVersion": version,
-        "name": "blue",
-        "plugins": [
-            {"type": "overlayd", "capabilities": dict.fromkeys(("bandwidth", "ips", "mac", "portMappings"), True)}
-        ],
-    }
+    expected = {"cniVersion": version, "name": name, "plugins": [{"type": "overlayd", **plugin}]}
+    assert json.loads(path.read_text()) == expected
     assert mode(path) == 0o644
 
 
 def test_a_file_is_replaced_and_never_written_in_place(tmp_path: Path) -> None:
-    path = install.install_network("blue", tmp_path, "0.4.0")
+    path = install.install_conf(Conf("blue", cni_version="0.4.0"), tmp_path)
     with path.open() as before:
-        install.install_network("blue", tmp_path)
+        install.install_conf(Conf("blue"), tmp_path)
         assert json.load(before)["cniVersion"] == "0.4.0"
     assert json.loads(path.read_text())["cniVersion"] == "1.0.0"
     assert names(tmp_path) == [path.name]
@@ -105,61 +120,88 @@ def test_a_launcher_that_is_being_executed_can_be_replaced(tmp_path: Path) -> No
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         install.install_plugin(tmp_path)
-        install.install_network("blue", tmp_path)
+        install.install_conf(Conf("blue"), tmp_path)
     assert names(tmp_path) == ["10-overlayd-blue.conflist", "overlayd"]
 
 
-def test_a_removal_takes_what_it_names_and_can_be_repeated(tmp_path: Path) -> None:
-    install.install_plugin(tmp_path)
-    for network in ("blue", "green"):
-        install.install_network(network, tmp_path)
-    for _ in range(2):
-        install.remove("blue", tmp_path, tmp_path)
-        assert names(tmp_path) == ["10-overlayd-green.conflist", "overlayd"]
-    for _ in range(2):
-        install.remove(None, tmp_path, tmp_path)
-        assert names(tmp_path) == ["10-overlayd-green.conflist"]
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "10-overlayd-blue.conflist").mkdir()
+    with pytest.raises(IsADirectoryError):
+        install.install_conf(Conf("blue"), tmp_path)
+    assert names(tmp_path) == ["10-overlayd-blue.conflist"]
 
 
-def test_a_removal_where_nothing_was_ever_installed_succeeds(tmp_path: Path) -> None:
-    install.remove("blue", tmp_path / "bin", tmp_path / "net.d")
-    install.remove(None, tmp_path / "bin", tmp_path / "net.d")
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["install-cni", *map(str, arguments)])
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cni.install", *arguments],
-        cwd=Path(install.__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def where(tmp_path: Path) -> list[str | Path]:
+    return ["--bin-dir", tmp_path / "bin", "--conf-dir", tmp_path / "net.d"]
 
 
-def test_the_command_installs_and_removes(tmp_path: Path) -> None:
-    where = ("--bin-dir", tmp_path / "bin", "--conf-dir", tmp_path / "net.d")
+def lists(directory: Path, *networks: str) -> list[str]:
+    return [str(directory / f"net.d/10-overlayd-{name}.conflist") for name in networks]
+
+
+def test_the_command_installs_and_says_what(tmp_path: Path, where: list[str | Path]) -> None:
     done = run(*where, "blue", "green")
-    files = [
-        tmp_path / "bin/overlayd",
-        *(tmp_path / f"net.d/10-overlayd-{name}.conflist" for name in ("blue", "green")),
-    ]
-    assert (done.returncode, done.stdout.split()) == (0, [str(path) for path in files])
-    assert all(path.exists() for path in files)
-    for _ in range(2):
-        assert run("--remove", *where, "blue", "green").returncode == 0
-        assert not any(path.exists() for path in files)
+    files = [str(tmp_path / "bin/overlayd"), *lists(tmp_path, "blue", "green")]
+    assert (done.exit_code, done.stdout.split()) == (0, files)
+    assert all(Path(file).exists() for file in files)
+    told = json.loads(run(*where, "blue", "--interpreted", "--json").stdout)
+    assert told == {"plugin": files[0], "native": False, "configurations": lists(tmp_path, "blue")}
+
+
+def test_the_options_of_a_configuration(tmp_path: Path, where: list[str | Path]) -> None:
+    assert run(*where, "blue", "--name", "k8s", "--cni-version", "1.1.0", "--pod-annotations").exit_code == 0
+    conf = json.loads((tmp_path / "net.d/10-overlayd-k8s.conflist").read_text())
+    assert conf == Conf("blue", "k8s", "1.1.0", pod_annotations=True).content
+
+
+def test_a_removal_takes_what_it_names_and_can_be_repeated(tmp_path: Path, where: list[str | Path]) -> None:
+    run(*where, "blue", "green")
+    for removed in (lists(tmp_path, "blue"), []):
+        done = run(*where, "--remove", "blue", "--json")
+        assert (done.exit_code, json.loads(done.stdout)) == (0, {"removed": removed})
+        assert names(tmp_path / "net.d") == ["10-overlayd-green.conflist"]
+        assert names(tmp_path / "bin") == ["overlayd"]
+
+
+def test_a_removal_of_everything_takes_ours_alone(tmp_path: Path, where: list[str | Path]) -> None:
+    assert run(*where, "--remove").exit_code == 0, "nothing was ever installed"
+    run(*where, "blue", "green")
+    (tmp_path / "bin/bridge").touch()
+    (tmp_path / "net.d/87-podman.conflist").touch()
+    assert run(*where, "--remove").exit_code == 0
+    assert (names(tmp_path / "bin"), names(tmp_path / "net.d")) == (["bridge"], ["87-podman.conflist"])
 
 
 def test_the_command_says_why_it_cannot_install(tmp_path: Path) -> None:
     (tmp_path / "bin").write_text("in the way")
     done = run("--bin-dir", tmp_path / "bin")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("cannot install: ")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("overlayd: ")
     assert str(tmp_path / "bin") in done.stderr
 
 
-@pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden"])
-def test_a_network_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="must start with"):
-        install.install_network(name, tmp_path / "net.d")
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["../up"], "must start with"),
+        ([""], "must start with"),
+        (["a/b"], "must start with"),
+        ([".hidden"], "must start with"),
+        (["blue", "--name", "a/b"], "must start with"),
+        (["blue", "green", "--name", "k8s"], "--name is for one network"),
+        (["blue", "--cni-version", "9.9.9"], "'9.9.9' is not one of 0.1.0,"),
+        (["../up", "--remove"], "must start with"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    tmp_path: Path, where: list[str | Path], arguments: list[str], reason: str
+) -> None:
+    done = run(*where, *arguments)
+    assert done.exit_code == 1
+    assert reason in done.stderr
     assert list(tmp_path.iterdir()) == []

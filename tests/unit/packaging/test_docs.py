@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -101,9 +100,6 @@ def test_the_first_network_and_container_come_and_go(tmp_path: Path, stand_in: S
         lab.start_controller()
         for host in lab.hosts:
             host.start_agent()
-            host.run("mkdir", "-p", "/opt/overlayd/bin")
-            host.run("sh", "-c", f"echo '#!/bin/sh\nexec {sys.executable} \"$@\"' >/opt/overlayd/bin/python")
-            host.run("chmod", "+x", "/opt/overlayd/bin/python")
         here, there = lab.hosts
         assert "blue" in follow(here, create, environment)
         assert "/etc/cni/net.d/10-overlayd-blue.conflist" in follow(here, configure, environment)
