@@ -5,12 +5,27 @@ import asyncio
 import json
 import sys
 
-from bench import agent_idle, allocate, controller_memory, dataplane, drift, program_remotes, restart, watch
+from bench import (
+    agent_idle,
+    allocate,
+    cni_add,
+    cni_del,
+    cni_rate,
+    controller_memory,
+    dataplane,
+    drift,
+    program_remotes,
+    restart,
+    watch,
+)
 from bench.report import Bench, Report
 
 BENCHES: dict[str, Bench] = {
     "agent_idle": Bench(agent_idle.__doc__ or "", agent_idle.measure),
     "allocate": Bench(allocate.__doc__ or "", allocate.measure),
+    "cni_add": Bench(cni_add.__doc__ or "", cni_add.measure),
+    "cni_del": Bench(cni_del.__doc__ or "", cni_del.measure),
+    "cni_rate": Bench(cni_rate.__doc__ or "", cni_rate.measure),
     "dataplane": Bench(dataplane.__doc__ or "", dataplane.measure),
     "drift": Bench(drift.__doc__ or "", drift.measure),
     "program_remotes": Bench(program_remotes.__doc__ or "", program_remotes.measure),

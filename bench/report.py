@@ -88,6 +88,11 @@ class Report:
         figures = Figures(tuple(values))
         self.cases.append(Case(name, unit, figures, None, None, None, f"p99 below {most} {unit}", figures.p99 < most))
 
+    def at_least(self, name: str, unit: str, values: list[float], least: float) -> None:
+        """Add a case whose budget is a bound that the median must reach."""
+        figures = Figures(tuple(values))
+        self.cases.append(Case(name, unit, figures, None, None, None, f"at least {least} {unit}", figures.p50 >= least))
+
     def none(self, name: str, unit: str, count: int) -> None:
         """Add a count whose budget is 0."""
         self.cases.append(Case(name, unit, Figures((float(count),)), None, None, None, "none", count == 0))

@@ -12,10 +12,14 @@ ROOT = Path(__file__).parents[2]
 
 NAMES = (
     "allocate",
+    "cni_add",
     "controller_memory",
     "dataplane",
     "program_remotes",
-    *(pytest.param(name, marks=pytest.mark.thorough) for name in ("agent_idle", "drift", "restart", "watch")),
+    *(
+        pytest.param(name, marks=pytest.mark.thorough)
+        for name in ("agent_idle", "cni_del", "cni_rate", "drift", "restart", "watch")
+    ),
 )
 
 

@@ -1,0 +1,139 @@
+"""A container runtime that does nothing but execute CNI plugins and time that.
+
+`Runtime` is for benchmarks. What it starts runs on the simulated host, entered once, so that an execution costs what a
+plugin costs: one line of JSON in, one out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel import namespaces
+from tests.support.lab import LabHost
+
+_FILES = Path("/run/bench")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An executable, and the file with the network's configuration."""
+
+    path: str
+    config: str
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long each of some executions took, and how long all of them; in milliseconds."""
+
+    each: tuple[float, ...]
+    together: float
+
+
+class Runtime:
+    """Has sandboxes, and executes plugins for them."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def add_sandboxes(self, names: Sequence[str]) -> None:
+        self._ask({"do": "sandboxes", "names": names})
+
+    def execute(self, plugin: Plugin, command: str, containers: Mapping[str, str]) -> Times:
+        """Execute a command for containers, which have these sandboxes, all at the same time."""
+        answer = self._ask({"do": "execute", "plugin": asdict(plugin), "command": command, "containers": containers})
+        return Times(tuple(answer["each"]), answer["together"][0])
+
+    def rate(self, plugin: Plugin, containers: Mapping[str, str], at_once: int) -> float:
+        """Attach containers, so many at the same time; return how many that is a second."""
+        request = {"do": "rate", "plugin": asdict(plugin), "containers": containers, "at_once": at_once}
+        return self._ask(request)["rate"][0]
+
+    def _ask(self, request: Mapping[str, object]) -> dict[str, list[float]]:
+        if self._process.stdin is None or self._process.stdout is None:
+            raise ValueError("the runtime has no pipes")
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise ChildProcessError("the runtime ended: what it says is above")
+        found: dict[str, list[float]] = json.loads(answer)
+        return found
+
+
+@contextmanager
+def runtime_on(host: LabHost) -> Iterator[Runtime]:
+    command = host.enter([sys.executable, "-m", "bench.runtime"])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Runtime(process)
+        finally:
+            process.kill()
+
+
+def _serve() -> None:
+    _FILES.mkdir()
+    for line in sys.stdin:
+        print(json.dumps(_done(json.loads(line))), flush=True)
+
+
+def _done(request: dict[str, object]) -> dict[str, list[float]]:
+    match request:
+        case {"do": "sandboxes", "names": list(names)}:
+            for name in names:
+                namespaces.create(NamespaceRef(f"/run/netns/{name}"))
+            return {}
+        case {"do": "execute", "plugin": dict(plugin), "command": str(command), "containers": dict(containers)}:
+            started = time.perf_counter()
+            running = {_start(plugin, command, *container): time.perf_counter() for container in containers.items()}
+            each = [_milliseconds(running[_ended()]) for _ in containers]
+            return {"each": each, "together": [_milliseconds(started)]}
+        case {"do": "rate", "plugin": dict(plugin), "containers": dict(containers), "at_once": int(at_once)}:
+            started = time.perf_counter()
+            for number, container in enumerate(containers.items()):
+                if number >= at_once:
+                    _ended()
+                _start(plugin, "ADD", *container)
+            for _ in range(min(at_once, len(containers))):
+                _ended()
+            return {"rate": [len(containers) / (time.perf_counter() - started)]}
+        case _:
+            raise ValueError(f"not understood: {request}")
+
+
+def _milliseconds(since: float) -> float:
+    return (time.perf_counter() - since) * 1e3
+
+
+def _start(plugin: Mapping[str, str], command: str, container: str, sandbox: str) -> int:
+    environment = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": container,
+        "CNI_NETNS": f"/run/netns/{sandbox}",
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(Path(plugin["path"]).parent),
+        "PATH": os.defpath,
+    }
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, plugin["config"], os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(_FILES / "answer"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+    ]
+    return os.posix_spawn(plugin["path"], [plugin["path"]], environment, file_actions=files)
+
+
+def _ended() -> int:
+    """Wait for the next plugin that ends; return its process id."""
+    pid, status = os.wait()
+    if status:
+        raise ChildProcessError(f"a plugin failed: {(_FILES / 'answer').read_text()[-1000:]}")
+    return pid
+
+
+if __name__ == "__main__":
+    _serve()
