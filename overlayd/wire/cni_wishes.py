@@ -19,10 +19,14 @@ from overlayd.model.workload import UNKNOWN, Pod, Workload
 from overlayd.wire import bandwidth, ports
 from overlayd.wire.cni_error import unsupported
 from overlayd.wire.fields import Fields, Json, parse_address, parse_cidr
+from overlayd.wire.spelling import as_specified
 
 T = TypeVar("T")
 
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+_OBJECTS = frozenset({"bandwidth", "dns", "ipRanges", "portMappings"})
+"""Capabilities whose values have fields. The names in the others are of people's own choice."""
+
 _OURS = "overlayd/"
 """What the names of annotations begin with that are for us."""
 
@@ -116,7 +120,11 @@ def _arguments(text: str) -> Fields:
 
 
 def _runtime_config(config: Fields) -> Fields | None:
-    return _inside(config, "runtimeConfig")
+    given = _inside(config, "runtimeConfig")
+    if given is None:
+        return None
+    values = {name: as_specified(value) if name in _OBJECTS else value for name, value in given.value.items()}
+    return Fields(values, given.path)
 
 
 def _annotations(config: Fields) -> Fields | None:

@@ -38,6 +38,19 @@ def annotated(**annotations: Json) -> dict[str, Json]:
     return {ANNOTATIONS: {f"overlayd/{name}": value for name, value in annotations.items()}}
 
 
+def test_fields_of_the_runtime_may_be_spelled_as_containerd_does() -> None:
+    wishes = asked(
+        runtimeConfig={
+            "bandwidth": {"IngressRate": 8_000_000, "IngressBurst": 4_294_967_295, "EgressRate": 0, "EgressBurst": 0},
+            "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+            ANNOTATIONS: {"Gateway": "an annotation's own"},
+        }
+    )
+    assert wishes.bandwidth.ingress == Rate(8_000_000, 4_294_967_295)
+    assert wishes.bandwidth.egress is None
+    assert wishes.ports == (PortMapping(Transport.TCP, 8080, 80),)
+
+
 def test_who_asks_for_nothing_gets_what_the_network_has() -> None:
     assert asked() == NOTHING
 
