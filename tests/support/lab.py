@@ -44,9 +44,9 @@ UNDERLAY6 = "fd00:99:"
 PORT = 7471
 
 _HOLD = (
-    "mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/netns && {mounts} ip link set lo up && exec sleep infinity"
+    "mount -t tmpfs -o mode=755 tmpfs /run && mount --make-shared /run && mkdir -p /run/netns && "  # as systemd has it
+    "{mounts} ip link set lo up && exec sleep infinity"
 )
-
 
 _INSTALL = (
     "import sys; from cni.install import Conf, install_conf, install_plugin; install_plugin();"
