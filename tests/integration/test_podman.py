@@ -1,4 +1,4 @@
-"""podman with its CNI backend; and its containers together with those of containerd, on one network."""
+"""podman with its CNI backend: alone, with containers of containerd on the same network, with plugins of others."""
 
 import json
 from collections.abc import Iterator
@@ -6,10 +6,12 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.support.chains import Chain
 from tests.support.containerd import Containerd
 from tests.support.images import archive, root_filesystem
 from tests.support.lab import Lab
 from tests.support.podman import Podman
+from tests.support.processes import eventually
 from tests.support.talking import Server, ask
 
 
@@ -73,7 +75,30 @@ def test_forced_removal_leaves_nothing(lab: Lab, podman: Podman) -> None:
     container = podman.run("doomed", "blue")
     lab.in_force(container)
     podman.podman("rm", "--force", "doomed")
-    assert container.name not in lab.published("blue")
+    eventually(lambda: container.name not in lab.published("blue"), "its endpoint is gone")
     assert str(container.address) not in podman.host.run("ip", "-n", "ov-blue", "-j", "route")
     names = [each["Names"] for each in json.loads(podman.podman("ps", "--all", "--format", "json"))]
     assert ["doomed"] not in names
+
+
+def test_plugins_of_others_work_behind_ours(lab: Lab, podman: Podman) -> None:
+    host = podman.host
+    lab.overlayctl("network", "create", "chained", "--range", "10.34.0.0/16", "--range", "fd00:34::/48")
+    tuning = {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.proxy_arp": "1"}, "mtu": 1300}
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
+    chain = Chain(host, "chained", [{"type": "overlayd"}, tuning, {"type": "firewall"}, portmap])
+    chain.install()
+    container = podman.run("chained", "chained", "--publish", "8070:80")
+    assert "mtu 1300" in container.run("ip", "link", "show", "eth0")
+    assert container.run("sysctl", "-n", "net.ipv4.conf.eth0.proxy_arp").strip() == "1"
+    with Server(container.enter, str(container.address), 80):
+        assert ask(lab.enter_underlay, str(host.address), 8070) is not None
+    for plugin in ("overlayd", "tuning", "firewall"):  # portmap 1.1.1 looks for each family's rules in both tables
+        checked = chain.check(plugin, container)
+        assert (checked.status, checked.stdout) == (0, ""), plugin
+    rules = host.run("iptables-save")
+    assert f"-A CNI-FORWARD -s {container.address}/32 -j ACCEPT" in rules
+    assert f"DNAT --to-destination {container.address}:80" in rules
+    podman.podman("rm", "--force", "chained")
+    assert str(container.address) not in host.run("iptables-save")
+    eventually(lambda: not lab.published("chained"), "its endpoint is gone")
