@@ -90,7 +90,7 @@ def parse(arguments: str, config: Fields) -> Wishes:
         dns=_dns(config, runtime),
         ports=port_mappings(config),
         bandwidth=limits(config),
-        workload=_workload(requested, conventional, runtime),
+        workload=_workload(requested, conventional, _aliases(config, runtime)),
         masquerade=config.flag("ipMasq"),
     )
 
@@ -214,12 +214,21 @@ def _dns(config: Fields, runtime: Fields | None) -> Json:
     return config.object("dns").value if config.has("dns") else None
 
 
-def _workload(requested: Fields, conventional: Fields | None, runtime: Fields | None) -> Workload:
+def _aliases(config: Fields, runtime: Fields | None) -> tuple[str, ...]:
+    """Return the capability `aliases`: an array, or from podman one for each network that it names."""
+    if not (runtime and runtime.has("aliases")):
+        return ()
+    if not isinstance(runtime.value["aliases"], dict):
+        return tuple(runtime.texts("aliases"))
+    networks, name = runtime.object("aliases"), config.text("name")
+    return tuple(networks.texts(name)) if networks.has(name) else ()
+
+
+def _workload(requested: Fields, conventional: Fields | None, aliases: tuple[str, ...]) -> Workload:
     labels = conventional.objects("labels") if conventional and conventional.has("labels") else []
     known = {each.text("key"): each.text("value") for each in labels}
-    aliases = runtime.texts("aliases") if runtime and runtime.has("aliases") else []
     return _named(
-        lambda: Workload(_pod(requested), tuple(sorted(known.items())), tuple(aliases)),
+        lambda: Workload(_pod(requested), tuple(sorted(known.items())), aliases),
         {"labels": "args.cni.labels", "aliases": "runtimeConfig.aliases"},
     )
 

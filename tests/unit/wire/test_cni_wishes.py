@@ -124,6 +124,12 @@ def test_what_kubernetes_says_of_a_pod_is_kept() -> None:
     assert asked("IgnoreUnknown=1;K8S_POD_NAME=").workload.pod is None
 
 
+def test_aliases_of_podman_are_those_for_this_network() -> None:
+    given: dict[str, Json] = {"blue": ["web", "453696e45742"], "green": ["other"]}
+    assert asked(runtimeConfig={"aliases": given}).workload.aliases == ("web", "453696e45742")
+    assert asked(runtimeConfig={"aliases": {"green": ["other"]}}) == NOTHING
+
+
 def test_labels_and_aliases_are_kept() -> None:
     labels: list[Json] = [{"key": "tier", "value": "front"}, {"key": "app", "value": "web"}]
     workload = asked(args={"cni": {"labels": labels}}, runtimeConfig={"aliases": ["web", "www"]}).workload
@@ -182,6 +188,7 @@ def test_masquerading_may_be_expected() -> None:
         ({"runtimeConfig": {"mac": "5"}}, "runtimeConfig.mac"),
         ({"runtimeConfig": {"dns": {"servers": "x"}}}, "runtimeConfig.dns.servers"),
         ({"runtimeConfig": {"aliases": [5]}}, "runtimeConfig.aliases[0]"),
+        ({"runtimeConfig": {"aliases": {"blue": [5]}}}, "runtimeConfig.aliases.blue[0]"),
         ({"runtimeConfig": {"aliases": ["a\nb"]}}, "runtimeConfig.aliases"),
         ({"runtimeConfig": {"ipRanges": {}}}, "runtimeConfig.ipRanges"),
         ({"runtimeConfig": {"ipRanges": [{}]}}, "runtimeConfig.ipRanges[0]"),
