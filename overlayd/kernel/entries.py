@@ -2,42 +2,51 @@
 
 import errno
 from collections.abc import Mapping, Sequence
+from typing import cast
 
-from overlayd.dataplane.items import Neighbour, SourceGuard
+from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Neighbour, RateLimit, Route, SourceGuard
 from overlayd.dataplane.plan import Add, Change, Delete, Op
 from overlayd.kernel import decode, encode, source_guard, templates
 from overlayd.kernel.encode import Indexes, Verb
-from overlayd.kernel.netlink import Netlink
+from overlayd.kernel.netlink import CHUNK, Netlink
 from overlayd.kernel.port import KernelError
+from overlayd.model.ids import InterfaceName
+
+Entry = Address | BridgeEntry | FdbEntry | Neighbour | RateLimit | Route
+"""What hangs on a link; an unreachable route on none."""
 
 _VERBS = {Add: Verb.ADD, Change: Verb.REPLACE, Delete: Verb.DELETE}
 
 
 def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[int, KernelError]:
     """Send operations of one namespace as one batch; return the errors by the position of their operation."""
-    errors: dict[int, KernelError] = {}
-    positions: Sequence[int] = range(len(ops))
-    try:
-        messages = templates.entries(((_VERBS[type(op)], op.item) for op in ops), indexes)
-    except KernelError:
-        messages, positions, errors = _encoded(indexes, ops)
-    for number, refusal in netlink.batch(messages).items():
+    missing = _missing_devices(indexes, ops)
+    errors = {position: missing[dev] for position, op in enumerate(ops) if (dev := _device(op)) in missing}
+    positions = [position for position in range(len(ops)) if position not in errors] if errors else range(len(ops))
+    chunks = (
+        templates.entries([(_VERBS[type(ops[at])], ops[at].item) for at in positions[start : start + CHUNK]], indexes)
+        for start in range(0, len(positions), CHUNK)
+    )
+    refusals = netlink.stream(chunks) if len(positions) > CHUNK else netlink.batch(next(chunks, []))
+    for number, refusal in refusals.items():
         if not _taken_over(netlink, indexes, ops[positions[number]], refusal):
             errors[positions[number]] = refusal
     return errors
 
 
-def _encoded(indexes: Indexes, ops: Sequence[Op]) -> tuple[list[bytes], Sequence[int], dict[int, KernelError]]:
-    """Return the messages that can be encoded, their positions, and what is wrong with the others."""
-    messages, positions, errors = [], [], {}
-    for position, op in enumerate(ops):
+def _device(op: Op) -> InterfaceName | None:
+    return cast("Entry", op.item).dev
+
+
+def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceName | None, KernelError]:
+    """Return why operations on some devices cannot be encoded; have the indexes of the others ready."""
+    missing: dict[InterfaceName | None, KernelError] = {}
+    for dev in {_device(op) for op in ops} - {None}:
         try:
-            messages.append(encode.entry(_VERBS[type(op)], op.item, indexes))
+            indexes[cast("InterfaceName", dev)]
         except KernelError as error:
-            errors[position] = error
-        else:
-            positions.append(position)
-    return messages, positions, errors
+            missing[dev] = error
+    return missing
 
 
 def _taken_over(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> bool:

@@ -8,7 +8,8 @@ import os
 import socket
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from overlayd.kernel.port import KernelError
@@ -35,7 +36,7 @@ _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 
 _SOCKET_BUFFER = 4 << 20
-_CHUNK = 3_000
+CHUNK = 3_000
 """Messages in one send. If every one of them fails, their error messages still fit into the receive buffer."""
 
 _DATAGRAM_MAX = 1 << 16
@@ -106,8 +107,25 @@ class Netlink:
         after each chunk says that all before it are through.
         """
         errors: dict[int, KernelError] = {}
-        for start in range(0, len(messages), _CHUNK):
-            self._chunk(start, messages[start : start + _CHUNK], errors)
+        for start in range(0, len(messages), CHUNK):
+            self._chunk(start, messages[start : start + CHUNK], errors)
+        return errors
+
+    def stream(self, chunks: Iterable[Sequence[bytes]]) -> dict[int, KernelError]:
+        """Send as `batch` does, in chunks of up to `CHUNK` messages, each while the next one is being made.
+
+        The kernel is as long at work on a chunk as Python is at making one.
+        """
+        errors: dict[int, KernelError] = {}
+        start, sending = 0, None
+        with ThreadPoolExecutor(1, thread_name_prefix="netlink") as sender:
+            for chunk in chunks:
+                if sending:
+                    sending.result()
+                sending = sender.submit(self._chunk, start, chunk, errors)
+                start += len(chunk)
+            if sending:
+                sending.result()
         return errors
 
     def execute(self, message: bytes) -> None:

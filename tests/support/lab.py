@@ -4,6 +4,7 @@ A host has its own /run, its own version of /etc, /opt and /var/lib, one underla
 machine's network. Agents and controllers run in it as the real processes.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -230,7 +231,7 @@ class LabHost:
         """Start the agent; wait until it is in sync with a controller, or until its sockets are there."""
         if self._lab.is_secure and not self.credential.exists():
             self.join()
-        command = [*program("overlayd", release), "run", "--name", self.name, "--resync", "2", *options]
+        command = [*program("overlayd", release), "run", "--name", self.name, *options]
         for url in () if self._lab.is_secure else self._lab.urls:
             command += ["--controller", url]
         agent = Process(self.enter(command), self.directory / "agent.log", lasting=self._lab.lasting)
@@ -418,7 +419,9 @@ class Lab:
         """Join a host to the underlay: its eth0 and a port of the underlay's bridge."""
         port = f"to-{name}"
         eventually(lambda: f" {port}@" not in run(self.enter_underlay(["ip", "-o", "link"])), f"{port} is free")
-        peer = ["peer", "name", "eth0", "netns", str(pid), "mtu", str(mtu)]
+        # A machine has the same MAC after a reboot: others know it, and take seconds to notice another one.
+        mac = "02:99:" + hashlib.blake2s(name.encode(), digest_size=4).digest().hex(":")
+        peer = ["peer", "name", "eth0", "address", mac, "netns", str(pid), "mtu", str(mtu)]
         run(["ip", "link", "add", port, "netns", str(self.underlay.pid.number), "mtu", str(mtu), "type", "veth", *peer])
         self.underlay_run("ip", "link", "set", port, "master", "under0", "up")
 

@@ -2,8 +2,9 @@
 
 import errno
 import struct
+import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -127,3 +128,22 @@ def test_a_large_batch_goes_out_in_parts() -> None:
     kernel = ScriptedKernel(done, done, done)
     assert Netlink(kernel).batch([REQUEST] * 7_000) == {}
     assert kernel.sends == 3
+
+
+def test_a_stream_sends_each_chunk_while_the_next_one_is_made() -> None:
+    making = threading.Event()
+
+    class Kernel(ScriptedKernel):
+        def send(self, data: bytes | bytearray) -> int:
+            assert making.wait(timeout=10), "nobody makes the next chunk meanwhile"
+            return super().send(data)
+
+    def chunks() -> Iterator[list[bytes]]:
+        yield [REQUEST] * 3
+        making.set()
+        yield [REQUEST] * 2
+
+    done: Answer = (ERROR, 0, None, refusal(0))
+    kernel = Kernel([[(ERROR, 0, 1, refusal(errno.EEXIST))], [done]], [[(ERROR, 0, 0, refusal(errno.ENODEV))], [done]])
+    errors = Netlink(kernel).stream(chunks())
+    assert {position: error.errno for position, error in errors.items()} == {1: errno.EEXIST, 3: errno.ENODEV}
