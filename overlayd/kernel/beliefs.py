@@ -151,8 +151,8 @@ class Beliefs:
 
     def _entry_differs(self, payload: bytes, *, gone: bool) -> bool:
         """Tell whether a forwarding entry is not as known; one that bears no mark of ours may replace one that did."""
-        ours = list(decode.forwarding_entries(self._ns, [payload], self._names))
+        ours = decode.forwarding_entry(self._ns, payload, self._names)
         known = self._forwarding.get(decode.forwarding_mac(payload), ())
-        if ours and ownership.owns(ours[0]):
-            return (ours[0] in known) == gone
+        if ours and ownership.owns(ours):
+            return (ours in known) == gone
         return bool(known)

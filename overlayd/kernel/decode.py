@@ -53,6 +53,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct("=I")
 _PORT = struct.Struct("!H")
 _NLA_TYPE_MASK = 0x3FFF
+_OURS = bytes([ownership.PROTOCOL])
 _IFF_LOOPBACK = 0x8
 _IPV4_SIZE = 4
 _ANY = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
@@ -219,36 +220,34 @@ def is_permanent(payload: bytes) -> bool:
     return bool(_NDMSG.unpack_from(payload)[4] & NUD_PERMANENT)
 
 
-def neighbours(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Neighbour]:
-    """Yield our permanent neighbours on the named devices."""
-    ours = bytes([ownership.PROTOCOL])
-    for payload in payloads:
-        _, _, _, index, state, _, _ = _NDMSG.unpack_from(payload)
-        if not state & NUD_PERMANENT or index not in names:
-            continue
-        found = _attributes(payload, _NDMSG.size)
-        if found.get(_NDA_PROTOCOL) == ours:
-            yield Neighbour(ns, names[index], _address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
+def neighbour(ns: NamespaceRef, payload: bytes, names: Names) -> Neighbour | None:
+    """Return the neighbour that is permanent, ours and on one of the named devices."""
+    _, _, _, index, state, _, _ = _NDMSG.unpack_from(payload)
+    if not state & NUD_PERMANENT or index not in names:
+        return None
+    found = _attributes(payload, _NDMSG.size)
+    if found.get(_NDA_PROTOCOL) != _OURS:
+        return None
+    return Neighbour(ns, names[index], _address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
 
 
-def forwarding_entries(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[FdbEntry | BridgeEntry]:
-    """Yield our entries of VXLAN devices (NTF_SELF) and of bridges.
+def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry | BridgeEntry | None:
+    """Return our entry of a VXLAN device (NTF_SELF) or of a bridge.
 
     The VXLAN driver keeps flags for each MAC, not for each destination, and the last writer decides: a destination that
     somebody appends to the flood list takes our mark from all of them. The flood list as a whole is ours, then.
     """
-    for payload in payloads:
-        _, _, _, index, _, flags, _ = _NDMSG.unpack_from(payload)
-        if index not in names:
-            continue
-        found = _attributes(payload, _NDMSG.size)
-        mac = _mac(found[_NDA_LLADDR])
-        if not flags & NTF_EXT_LEARNED and mac != FLOOD:
-            continue
-        if flags & NTF_SELF and _NDA_DST in found:
-            yield FdbEntry(ns, names[index], mac, _address(found[_NDA_DST]))
-        elif bridge := names.get(_number(found.get(_NDA_MASTER))):
-            yield BridgeEntry(ns, bridge, mac, names[index])
+    _, _, _, index, _, flags, _ = _NDMSG.unpack_from(payload)
+    if index not in names:
+        return None
+    found = _attributes(payload, _NDMSG.size)
+    mac = _mac(found[_NDA_LLADDR])
+    if not flags & NTF_EXT_LEARNED and mac != FLOOD:
+        return None
+    if flags & NTF_SELF and _NDA_DST in found:
+        return FdbEntry(ns, names[index], mac, _address(found[_NDA_DST]))
+    bridge = names.get(_number(found.get(_NDA_MASTER)))
+    return BridgeEntry(ns, bridge, mac, names[index]) if bridge else None
 
 
 def foreign_destinations(payloads: Iterable[bytes], ours: Container[int]) -> Iterator[IpNetwork]:
@@ -265,21 +264,21 @@ def foreign_destinations(payloads: Iterable[bytes], ours: Container[int]) -> Ite
                 yield dst
 
 
-def routes(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Route]:
-    """Yield the routes of our protocol: the kernel has filtered them already."""
-    for payload in payloads:
-        family, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
-        if protocol != ownership.PROTOCOL or tos:
-            continue
-        found = _attributes(payload, _RTMSG.size)
-        dst = _network(found.get(_RTA_DST, _ANY[family]), length)
-        metric = _number(found.get(_RTA_PRIORITY))
-        dev = names.get(_number(found.get(_RTA_OIF)))
-        if kind == RTN_UNREACHABLE:
-            yield Route(ns, dst, None, None, metric)
-        elif kind == RTN_UNICAST and dev:
-            gateway = found.get(_RTA_GATEWAY)
-            yield Route(ns, dst, dev, _address(gateway) if gateway else None, metric)
+def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
+    """Return the route, if it is of our protocol: the kernel has filtered most others already."""
+    family, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
+    if protocol != ownership.PROTOCOL or tos:
+        return None
+    found = _attributes(payload, _RTMSG.size)
+    dst = _network(found.get(_RTA_DST, _ANY[family]), length)
+    metric = _number(found.get(_RTA_PRIORITY))
+    dev = names.get(_number(found.get(_RTA_OIF)))
+    if kind == RTN_UNREACHABLE:
+        return Route(ns, dst, None, None, metric)
+    if kind != RTN_UNICAST or dev is None:
+        return None
+    gateway = found.get(_RTA_GATEWAY)
+    return Route(ns, dst, dev, _address(gateway) if gateway else None, metric)
 
 
 def family(payload: bytes) -> int:

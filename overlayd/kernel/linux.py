@@ -1,7 +1,7 @@
 """The kernel of this machine."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from overlayd.dataplane import ownership
@@ -24,10 +24,13 @@ from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError, Outcome, Underlay
+from overlayd.kernel.readings import Readings
 from overlayd.kernel.sockets import Sockets, reap
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
+
+_Recognised = Callable[[InterfaceName], bool]
 
 _UNTOLD = MacAddress("")
 """What is not asked of the kernel."""
@@ -39,11 +42,14 @@ class LinuxKernel:
     def __init__(self, tables: Path = nft.DIRECTORY) -> None:
         """Remember below the directory `tables`, which does not outlive the boot, how our nft tables look."""
         self._sockets = Sockets()
+        self._readings: dict[NamespaceRef, Readings] = {}
         self._tables = nft.Tables(tables)
 
     def namespaces(self) -> frozenset[NamespaceRef]:
         """Return the network namespaces on this host that are ours by name."""
-        return listed()
+        found = listed()
+        self._readings = {ns: readings for ns, readings in self._readings.items() if ns in found}
+        return found
 
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
@@ -71,7 +77,11 @@ class LinuxKernel:
             self._sockets.into(ns)  # from then on the monitor hears of it
         self._sockets.monitor.settle(ns)
         devices = self._devices(ns) if inside else []
-        found = frozenset(item for item in self._read_ours(ns) if ownership.owns(item))
+        few = self._read_devices(ns, devices, ownership.owns_link) if inside else self._read_host()
+        found = frozenset(item for item in (*few, *self._tables.observe(ns)) if ownership.owns(item))
+        if inside:
+            readings = self._readings.setdefault(ns, Readings(ns))
+            found = found.union(*self._read_tables(ns, devices, ownership.owns_link, readings))
         self._sockets.monitor.saw(ns, found, devices)
         return found
 
@@ -81,7 +91,7 @@ class LinuxKernel:
         names = {ns: {_device(item) for item in items if item.ns == ns} for ns in {item.ns for item in items}}
         try:
             lacking = items.difference(
-                *(self._read(ns, known.__contains__) for ns, known in names.items() if identity(ns))
+                *(each for ns, known in names.items() if identity(ns) for each in self._read(ns, known.__contains__))
             )
             return lacking.difference(*(_device_sysctls(item) for item in lacking if isinstance(item, DeviceSysctls)))
         finally:
@@ -99,10 +109,6 @@ class LinuxKernel:
         named = [device for device in devices if device.name == name]
         return next(decode.links(ns, named, {device.index: device.name for device in devices}), None)
 
-    def _read_ours(self, ns: NamespaceRef) -> Iterator[Item]:
-        yield from self._read_host() if ns == HOST else self._read(ns, ownership.owns_link)
-        yield from self._tables.observe(ns)
-
     def _devices(self, ns: NamespaceRef) -> list[decode.Device]:
         return [decode.device(payload) for payload in self._sockets.into(ns).dump(encode_link.LINKS)]
 
@@ -116,13 +122,21 @@ class LinuxKernel:
         if ours:
             yield from decode.links(HOST, ours, {device.index: device.name for device in devices})
             yield from decode.addresses(HOST, _tables(netlink, encode.ADDRESSES), names)
-            yield from decode.neighbours(HOST, _tables(netlink, encode.NEIGHBOURS), names)
-            yield from decode.routes(HOST, _tables(netlink, encode.ROUTES), names)
+            readings = Readings(HOST)
+            yield from readings.items(decode.neighbour, _tables(netlink, encode.NEIGHBOURS), names)
+            yield from readings.items(decode.route, _tables(netlink, encode.ROUTES), names)
 
-    def _read(self, ns: NamespaceRef, recognised: Callable[[InterfaceName], bool]) -> Iterator[Item]:
+    def _read(self, ns: NamespaceRef, recognised: _Recognised) -> Iterator[Iterable[Item]]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
-        netlink = self._sockets.into(ns)
         devices = self._devices(ns)
+        yield self._read_devices(ns, devices, recognised)
+        yield from self._read_tables(ns, devices, recognised, Readings(ns))
+
+    def _read_devices(
+        self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised
+    ) -> Iterator[Item]:
+        """Yield the namespace, its devices, and what there are few of at each."""
+        netlink = self._sockets.into(ns)
         ours = [device for device in devices if recognised(device.name)]
         with descriptor(ns) as fd:
             yield Namespace(ns, sysctls.observe(fd))
@@ -131,12 +145,19 @@ class LinuxKernel:
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
         yield from decode.addresses(ns, _tables(netlink, encode.ADDRESSES), names)
-        yield from decode.neighbours(ns, _tables(netlink, encode.NEIGHBOURS), names)
-        yield from decode.forwarding_entries(ns, netlink.dump(encode.FDB_ENTRIES), names)
-        yield from decode.routes(ns, _tables(netlink, encode.ROUTES), names)
         qdiscs = netlink.dump(qdisc.QDISCS)
         yield from qdisc.limits(ns, qdiscs, names)
         yield from (SourceGuard(ns, name, _UNTOLD, ()) for name in qdisc.guarded(qdiscs, names))
+
+    def _read_tables(
+        self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised, readings: Readings
+    ) -> Iterator[State]:
+        """Yield what there may be tens of thousands of, in a network that has as many hosts or endpoints."""
+        netlink = self._sockets.into(ns)
+        names = {device.index: device.name for device in devices if recognised(device.name)}
+        yield readings.items(decode.neighbour, _tables(netlink, encode.NEIGHBOURS), names)
+        yield readings.items(decode.forwarding_entry, netlink.dump(encode.FDB_ENTRIES), names)
+        yield readings.items(decode.route, _tables(netlink, encode.ROUTES), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
