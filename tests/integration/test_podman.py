@@ -81,21 +81,30 @@ def test_forced_removal_leaves_nothing(lab: Lab, podman: Podman) -> None:
     assert ["doomed"] not in names
 
 
-def test_plugins_of_others_work_behind_ours(lab: Lab, podman: Podman) -> None:
+def test_plugins_of_others_work_before_and_behind_ours(lab: Lab, podman: Podman) -> None:
     host = podman.host
     lab.overlayctl("network", "create", "chained", "--range", "10.34.0.0/16", "--range", "fd00:34::/48")
     tuning = {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.proxy_arp": "1"}, "mtu": 1300}
     portmap = {"type": "portmap", "capabilities": {"portMappings": True}}
-    chain = Chain(host, "chained", [{"type": "overlayd"}, tuning, {"type": "firewall"}, portmap])
+    ours, firewall = {"type": "overlayd"}, {"type": "firewall"}
+    chain = Chain(host, "chained", [{"type": "loopback"}, ours, tuning, firewall, portmap])
     chain.install()
     container = podman.run("chained", "chained", "--publish", "8070:80")
     assert "mtu 1300" in container.run("ip", "link", "show", "eth0")
     assert container.run("sysctl", "-n", "net.ipv4.conf.eth0.proxy_arp").strip() == "1"
     with Server(container.enter, str(container.address), 80):
         assert ask(lab.enter_underlay, str(host.address), 8070) is not None
-    for plugin in ("overlayd", "tuning", "firewall"):  # portmap 1.1.1 looks for each family's rules in both tables
+    for plugin in (
+        "loopback",
+        "overlayd",
+        "tuning",
+        "firewall",
+    ):  # portmap 1.1.1 looks for each family's rules in both tables
         checked = chain.check(plugin, container)
         assert (checked.status, checked.stdout) == (0, ""), plugin
+    result = chain.kept(container)["result"]
+    assert [each["name"] for each in result["interfaces"]] == ["lo", "eth0"]
+    assert [each["interface"] for each in result["ips"]] == [0, 0, 1, 1]
     rules = host.run("iptables-save")
     assert f"-A CNI-FORWARD -s {container.address}/32 -j ACCEPT" in rules
     assert f"DNAT --to-destination {container.address}:80" in rules

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tests.support.lab import Container, Executed, LabHost
 
@@ -28,11 +29,17 @@ class Chain:
         path = f"/etc/cni/net.d/10-{self.network}.conflist"
         self.host.run("sh", "-ec", 'echo "$1" >"$2"', "sh", json.dumps(content), path)
 
+    def kept(self, container: Container) -> dict[str, Any]:
+        """Return what libcni remembers of a container: what ADD of the chain got, and its result."""
+        text = self.host.run("cat", f"{_RESULTS}/{self.network}-{container.name}-{container.interface}")
+        found = json.loads(text)
+        assert isinstance(found, dict)
+        return found
+
     def check(self, kind: str, container: Container) -> Executed:
         """Run CHECK with a plugin of the chain, as libcni does: it gets the result of the whole chain."""
         plugin = next(each for each in self.plugins if each["type"] == kind)
-        kept = self.host.run("cat", f"{_RESULTS}/{self.network}-{container.name}-{container.interface}")
-        cached = json.loads(kept)
+        cached = self.kept(container)
         declared = plugin.get("capabilities", {})
         assert isinstance(declared, dict)
         wishes = {name: value for name, value in cached["capabilityArgs"].items() if name in declared}
