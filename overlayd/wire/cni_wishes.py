@@ -5,12 +5,12 @@ conventions), and annotations last.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress
-from overlayd.model.bandwidth import UNLIMITED, Bandwidth
+from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
 from overlayd.model.endpoint import check_addresses
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import MacAddress, ReservationName, quoted
@@ -40,6 +40,10 @@ _ARGUMENTS = frozenset({"IP", "MAC", "RESERVATION", "IgnoreUnknown", *_POD})
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
 RANGES_MAX = 64
+
+_BURST_FILLER = (1 << 32) - 1
+"""Bits: what containerd and CRI-O say, for a pod's annotations name no burst. With it half a gigabyte would pass before
+the limit, and as much would wait behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,12 @@ def port_mappings(config: Fields) -> tuple[PortMapping, ...]:
 def limits(config: Fields) -> Bandwidth:
     """Return how fast the container may send and receive."""
     runtime = _runtime_config(config)
-    return bandwidth.decode(runtime, "bandwidth") if runtime else UNLIMITED
+    given = bandwidth.decode(runtime, "bandwidth") if runtime else UNLIMITED
+    return Bandwidth(_without_filler(given.ingress), _without_filler(given.egress))
+
+
+def _without_filler(rate: Rate | None) -> Rate | None:
+    return replace(rate, burst=0) if rate and rate.burst == _BURST_FILLER else rate
 
 
 def _arguments(text: str) -> Fields:

@@ -46,7 +46,7 @@ def test_fields_of_the_runtime_may_be_spelled_as_containerd_does() -> None:
             ANNOTATIONS: {"Gateway": "an annotation's own"},
         }
     )
-    assert wishes.bandwidth.ingress == Rate(8_000_000, 4_294_967_295)
+    assert wishes.bandwidth.ingress == Rate(8_000_000, 0), "a burst that nobody asked for"
     assert wishes.bandwidth.egress is None
     assert wishes.ports == (PortMapping(Transport.TCP, 8080, 80),)
 
