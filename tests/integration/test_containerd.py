@@ -1,5 +1,6 @@
 """containerd, by its own command `ctr` and by the interface that Kubernetes uses, on two hosts of one network."""
 
+import json
 from collections.abc import Iterator
 
 import grpc
@@ -56,14 +57,16 @@ def test_a_pod_has_an_address_its_port_and_its_limit_and_leaves_nothing(
 ) -> None:
     host = lab.hosts[0]
     wishes = {"kubernetes.io/ingress-bandwidth": "8M"}
-    sandbox = kubelet.run("shop", (PortMapping(container_port=80, host_port=8080),), wishes)
+    sandbox = kubelet.run("web-0", (PortMapping(container_port=80, host_port=8080),), wishes)
     pod = workloads.found(host, sandbox, "blue", kubelet.namespace(sandbox))
     assert str(pod.address) == kubelet.status(sandbox).status.network.ip
-    assert "rate 8Mbit" in host.run("tc", "-n", "ov-blue", "qdisc", "show")
+    assert "rate 8Mbit burst 10000b lat 25ms" in host.run("tc", "-n", "ov-blue", "qdisc", "show")
     beside = containerds[1].run("beside", "blue")
     lab.in_force(pod, beside)
     assert pod.ping(beside.address) is not None
     assert beside.ping(pod.address) is not None
+    listed = lab.overlayctl("endpoint", "list", "--pod", "web-0", "--pod-namespace", "shop", "--json")
+    assert [each["container_id"] for each in json.loads(listed)] == [sandbox]
     with Server(pod.enter, str(pod.address), 80):
         assert ask(lab.enter_underlay, str(host.address), 8080) is not None
     for _ in range(2):
