@@ -4,7 +4,6 @@ import asyncio
 import errno
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from overlayd.agent.addressing import Addressing
@@ -27,9 +26,10 @@ from overlayd.dataplane.endpoint import (
     resolve_endpoint,
     resolve_limits,
     without_guard,
+    without_sandbox,
     without_way_out,
 )
-from overlayd.dataplane.items import Item, Link, NamespaceRef, State, Veth, network_namespace
+from overlayd.dataplane.items import HOST, Link, NamespaceRef, State, Veth, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -55,6 +55,7 @@ class Attachments:
         self.announcements = Announcements(turn, self._is_current)
         self.reaper = Reaper(turn.kernel)
         self._turn = turn
+        self._kernel = turn.kernel
         self._records = records
         self._blocks = blocks
         self._addressing = addressing
@@ -109,7 +110,7 @@ class Attachments:
         """Return those of which nothing is in the kernel, and no sandbox where it was; raise `KernelError`."""
         asked = list(attachments)
         async with self._turn.taken():
-            found = await self._turn.call(lambda: [presence(self._turn.kernel, each) for each in asked])
+            found = await self._turn.call(lambda: [presence(self._kernel, each) for each in asked])
         return [each for each, what in zip(asked, found, strict=True) if what is Presence.GONE]
 
     async def release(self, attachment: Attachment) -> bool:
@@ -122,7 +123,7 @@ class Attachments:
             if self._records.attachments.get(key) is not attachment:
                 return False
             async with self._turn.taken():
-                if await self._turn.call(presence, self._turn.kernel, attachment) is not Presence.GONE:
+                if await self._turn.call(presence, self._kernel, attachment) is not Presence.GONE:
                     return False
                 await self._undo(attachment)
             self._detached(attachment.endpoint)
@@ -147,7 +148,7 @@ class Attachments:
         endpoint = attachment.endpoint
         if found := tuple(contradictions(request, attachment)):
             return found
-        if await self._turn.call(self._turn.kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
+        if await self._turn.call(self._kernel.sandbox_id, request.sandbox) != attachment.sandbox_id:
             return (f"{request.sandbox} is not the sandbox that was attached",)
         if lost := self._addressing.lost(endpoint):
             return tuple(
@@ -158,8 +159,8 @@ class Attachments:
             items = self._items(self._blocks.network(request.network), attachment)
             if not attachment.has_way_out:
                 items = without_way_out(items)
-            inside = await self._turn.call(self._turn.kernel.link, NamespaceRef(endpoint.sandbox), endpoint.interface)
-            missing = await self._turn.call(self._turn.kernel.missing, allowed(items, endpoint, request, inside))
+            inside = await self._turn.call(self._kernel.link, NamespaceRef(endpoint.sandbox), endpoint.interface)
+            missing = await self._turn.call(self._kernel.missing, allowed(items, endpoint, request, inside))
             if attachment.ports:
                 missing |= await self._reconciler.misdirected(request.network)
         return tuple(sorted(map(described, missing)))
@@ -172,10 +173,10 @@ class Attachments:
         return self._locks.setdefault(key, asyncio.Lock())
 
     async def _sandbox_id(self, path: str) -> tuple[int, int]:
-        found = await self._turn.call(self._turn.kernel.sandbox_id, path)
+        found, own = await self._turn.call(lambda: (self._kernel.sandbox_id(path), self._kernel.sandbox_id(HOST)))
         if found is None:
             raise NotFound(f"{path!r} is no network namespace", field="CNI_NETNS")
-        if found == await self._turn.call(self._turn.kernel.sandbox_id, "/proc/self/ns/net"):
+        if found == own:
             raise InvalidValue(f"{path!r} is the host's own network namespace", field="CNI_NETNS")
         return found
 
@@ -203,7 +204,7 @@ class Attachments:
             # The record comes first: whatever a crash leaves in the kernel then has an owner.
             self._records.put(attachment)
             plan = diff(self._items(network, attachment), frozenset())
-            _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
+            _raise_first(await self._turn.call(self._kernel.apply, plan))
             if attachment.ports:
                 await self._reconciler.redirect(network.name)
             if moves and network.topology is Topology.SWITCHED:
@@ -215,14 +216,17 @@ class Attachments:
         endpoint = attachment.endpoint
         network = self._blocks.network_or_none(endpoint.network)
         if network is not None:
-            is_there = await self._turn.call(self._turn.kernel.sandbox_id, endpoint.sandbox) == attachment.sandbox_id
-            owned = (item for item in self._items(network, attachment) if ownership.owns(item))
-            plan = retirement(frozenset(item if is_there else _without_far_end(item) for item in owned))
-            _raise_first(await self._turn.call(self._turn.kernel.apply, plan))
+            owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
+            _raise_first(await self._turn.call(self._retire, attachment, owned))
             self.reaper.retired(endpoint)
         self._records.remove(endpoint.key)
         if attachment.ports:
             await self._reconciler.redirect(endpoint.network)
+
+    def _retire(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:
+        """Take the endpoint's devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
+        is_there = self._kernel.sandbox_id(attachment.endpoint.sandbox) == attachment.sandbox_id
+        return self._kernel.apply(retirement(owned if is_there else without_sandbox(owned)))
 
     def _items(self, network: Network, attachment: Attachment) -> State:
         endpoint, mtu = attachment.endpoint, self._reconciler.mtu
@@ -248,11 +252,6 @@ class Attachments:
             dns=request.wishes.dns,
             previous=request.previous,
         )
-
-
-def _without_far_end(item: Item) -> Item:
-    """Return a pair of which only the host's end is ours to touch: the sandbox's path leads elsewhere by now."""
-    return replace(item, kind=Veth()) if isinstance(item, Link) and isinstance(item.kind, Veth) else item
 
 
 def _check_masquerade(network: Network, request: Request) -> None:

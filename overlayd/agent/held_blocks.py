@@ -21,6 +21,9 @@ from overlayd.model.network import Network, NetworkState
 
 _log = structlog.get_logger(__name__)
 
+FIRST_WORD = 0.5
+"""Seconds that an attachment waits, after a start without knowledge, for a controller to say something."""
+
 FEED_DELAY = 10.0
 """Seconds that a new block may take from the controller's answer until the feed brings it."""
 
@@ -65,6 +68,7 @@ class HeldBlocks:
         self._attaching[name] += 1
         try:
             if self.network_or_none(name) is None:
+                await self._first_word()
                 await self._join(name)
             network = self.network(name)
             for family in sorted(network.families):
@@ -85,6 +89,18 @@ class HeldBlocks:
             )
         if host and host.state is HostState.FORGETTING:
             raise InUse(f"host {host.name} is being forgotten and takes no containers")
+
+    async def _first_word(self) -> None:
+        """Return when a controller has said what there is; one that answers does so within a moment of the start.
+
+        A runtime had better ask again than wait for controllers that cannot be reached.
+        """
+        try:
+            async with asyncio.timeout(FIRST_WORD):
+                while not self._feed.in_sync:
+                    await self._feed.syncs.wait(self._feed.syncs.count)
+        except TimeoutError:
+            raise Unavailable("this agent has just started, and no controller has told it yet what there is") from None
 
     async def _join(self, name: NetworkName) -> None:
         """Get the first block of a network of which this host does not know yet which families it has."""
@@ -124,11 +140,12 @@ class HeldBlocks:
             await wake.wait(seen)
 
     def _unneeded(self) -> list[Block]:
-        used = {endpoint.network for endpoint in self._records.endpoints} | set(+self._attaching)
-        return [
+        deleting = [
             block
             for block in self._feed.cluster.blocks.values()
-            if block.host == self.host
-            and block.network not in used
-            and self.network(block.network).state is NetworkState.DELETING
+            if block.host == self.host and self.network(block.network).state is NetworkState.DELETING
         ]
+        if not deleting:
+            return []
+        used = {endpoint.network for endpoint in self._records.endpoints} | set(+self._attaching)
+        return [block for block in deleting if block.network not in used]

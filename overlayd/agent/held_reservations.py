@@ -128,10 +128,11 @@ class HeldReservations:
         if not self._feed.in_sync:
             return []
         host, cluster = self._client.host, self._feed.cluster
-        needed = {endpoint.key for endpoint in self._records.endpoints} | set(+self._claiming)
         held = ((each, each.holder) for each in cluster.reservations.values() if each.holder)
         return [
             (each, holder)
             for each, holder in held
-            if holder.host == host and (each.network, host, holder.container_id, holder.interface) not in needed
+            if holder.host == host
+            and (key := (each.network, host, holder.container_id, holder.interface)) not in self._records.attachments
+            and not self._claiming[key]
         ]

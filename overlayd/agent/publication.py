@@ -18,6 +18,9 @@ from overlayd.model.errors import OverlayError, Unavailable
 
 _log = structlog.get_logger(__name__)
 
+PACE = 0.05
+"""Seconds between two requests: what is attached one after the other goes together, and takes no time from the next."""
+
 BATCH = 500
 """Endpoints in one request; the controller refuses bodies above 1 MiB."""
 
@@ -44,8 +47,9 @@ class Publication:
         """Publish for ever."""
         wake = Changes(attachments, self._feed.changes, self._feed.syncs)
         backoff = Backoff()
+        now = asyncio.get_running_loop().time
         while True:
-            seen = wake.count
+            seen, due = wake.count, now() + PACE
             try:
                 await self._publish()
                 self._told.set()
@@ -58,6 +62,7 @@ class Publication:
                 await asyncio.sleep(backoff.after(error))
                 continue
             await wake.wait(seen)
+            await asyncio.sleep(due - now())
 
     async def settled(self, key: EndpointKey) -> None:
         """Return when the controllers know of no endpoint with this key that this host no longer has."""
@@ -101,8 +106,9 @@ async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconc
     wake = Changes(reconciler.reports, feed.syncs)
     backoff = Backoff()
     reported = None
+    now = asyncio.get_running_loop().time
     while True:
-        seen = wake.count
+        seen, due = wake.count, now() + PACE
         current = (feed.syncs.count, reconciler.status)
         if current != reported and reconciler.status.is_pruned:
             try:
@@ -114,3 +120,4 @@ async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconc
                 await asyncio.sleep(backoff.after(error))
                 continue
         await wake.wait(seen)
+        await asyncio.sleep(due - now())

@@ -2,9 +2,11 @@
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from overlayd.dataplane.items import (
+    HOST,
     BridgeEntry,
     DeviceSysctls,
     Item,
@@ -16,12 +18,13 @@ from overlayd.dataplane.items import (
     SoftwareChecksums,
     SourceGuard,
     Sysctl,
+    Veth,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
 from overlayd.kernel import entries, namespaces, offload, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
-from overlayd.kernel.links import Links
+from overlayd.kernel.links import Links, comes_along
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.nft import Tables
 from overlayd.kernel.port import KernelError, Outcome
@@ -86,7 +89,7 @@ class Application:
         return Outcome(op, error)
 
     def entries(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Execute operations on entries of one namespace."""
+        """Execute operations on entries of one namespace, and on links where they are as simple."""
         return entries.execute(self._sockets.into(ns), self._indexes[ns], ops)
 
     def link_deletions(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
@@ -194,10 +197,23 @@ def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]
 def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
     if isinstance(op, Retire):
         return Application.retirements, op.item.ns
+    if _is_setting(op):
+        return Application.entries, op.item.ns
     kind = type(op.item)
     if kind is Link and isinstance(op, Delete):
         return Application.link_deletions, op.item.ns
     return _EXECUTORS.get(kind, Application.entries), op.item.ns
+
+
+def _is_setting(op: Op) -> bool:
+    """Tell whether an operation on a link is one message that needs no care, so that entries may go with it."""
+    match op:
+        case Add(item=Link() as link):
+            return comes_along(link) and link.ns != HOST
+        case Change(item=Link(kind=Veth()) as link, before=Link() as before):
+            return link.up != before.up and replace(before, up=link.up) == link
+        case _:
+            return False
 
 
 _EXECUTORS: dict[type[Item], _Execute] = {

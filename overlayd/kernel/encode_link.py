@@ -74,19 +74,19 @@ def _message(kind: int, flags: int, *attributes: bytes, index: int = 0, up: bool
     return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
 
 
-def chosen_index(name: InterfaceName) -> int:
-    """Return an interface index from the upper half of the range, which the kernel's own counting never reaches.
+def chosen_indexes(name: InterfaceName) -> tuple[int, int]:
+    """Return indexes for both ends of a veth pair, from where the kernel's own counting never reaches.
 
-    The two ends of a veth pair must not have equal indexes, as they may when each namespace counts for itself: the
-    kernel then takes the carrier's change for one that may wait, up to a second (net/core/link_watch.c:
-    linkwatch_urgent_event).
+    The two ends must not have equal indexes, as they may when each namespace counts for itself: the kernel then takes
+    the carrier's change for one that may wait, up to a second (net/core/link_watch.c: linkwatch_urgent_event).
     """
     digest = hashlib.blake2s(name.encode(), digest_size=4).digest()
-    return _CHOSEN_INDEX_BASE | int.from_bytes(digest) >> 2
+    index = _CHOSEN_INDEX_BASE | int.from_bytes(digest) >> 2
+    return index, index ^ 1
 
 
-def created(link: Link, *, up: bool, fd: int | None = None, index: int = 0) -> bytes:
-    """Return the message that creates a link.
+def created(link: Link, *, up: bool, fd: int | None = None, indexes: tuple[int, int] = (0, 0)) -> bytes:
+    """Return the message that creates a link; `indexes` are its own and that of the far end of a pair, 0 for any.
 
     A bridge's MTU is left out, as it would not last: it has to be changed afterwards.
     `fd` is the namespace of a VXLAN device (which stays bound to the socket's one), or that of a veth's peer.
@@ -96,8 +96,9 @@ def created(link: Link, *, up: bool, fd: int | None = None, index: int = 0) -> b
         attributes.append(_number(_IFLA_NET_NS_FD, fd))
     if isinstance(link.kind, Veth):
         attributes += _single_queue()
-    attributes.append(_link_info(link, fd))
-    return _message(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, *attributes, index=index, up=up)
+    near, far = indexes
+    attributes.append(_link_info(link, fd, far))
+    return _message(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, *attributes, index=near, up=up)
 
 
 def _settings(link: Link) -> list[bytes]:
@@ -111,14 +112,14 @@ def _single_queue() -> list[bytes]:
     return [_number(_IFLA_NUM_TX_QUEUES, 1), _number(_IFLA_NUM_RX_QUEUES, 1)]
 
 
-def _link_info(link: Link, fd: int | None) -> bytes:
+def _link_info(link: Link, fd: int | None, far: int) -> bytes:
     match link.kind:
         case Vxlan() as vxlan:
             kind, data = "vxlan", _vxlan(vxlan)
         case Bridge():
             kind, data = "bridge", _number(_IFLA_BR_STP_STATE, 0) + _flag(_IFLA_BR_MCAST_SNOOPING, value=False)
         case Veth(peer=VethPeer() as peer):
-            kind, data = "veth", _attribute(_VETH_INFO_PEER, _peer(peer, link.mtu, fd))
+            kind, data = "veth", _attribute(_VETH_INFO_PEER, _peer(peer, link.mtu, fd, far))
         case _:
             raise ValueError(f"{link.name} cannot be created: it comes with its namespace or its peer")
     return _attribute(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, kind) + _attribute(_IFLA_INFO_DATA, data))
@@ -138,14 +139,14 @@ def _vxlan(vxlan: Vxlan) -> bytes:
     )
 
 
-def _peer(peer: VethPeer, mtu: int | None, fd: int | None) -> bytes:
+def _peer(peer: VethPeer, mtu: int | None, fd: int | None, index: int) -> bytes:
     """Return struct ifinfomsg and the attributes of the far end. IFF_UP is refused there (ENOTCONN)."""
     attributes = [_text(_IFLA_IFNAME, peer.name), _mac(peer.mac), *_single_queue()]
     if mtu is not None:
         attributes.append(_number(_IFLA_MTU, mtu))
     if fd is not None:
         attributes.append(_number(_IFLA_NET_NS_FD, fd))
-    return _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0) + b"".join(attributes)
+    return _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, index, 0, 0) + b"".join(attributes)
 
 
 def changed(

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Neighbour, RateLimit, Route, SourceGuard
+from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Link, Neighbour, RateLimit, Route, SourceGuard
 from overlayd.dataplane.plan import Add, Change, Delete, Op
 from overlayd.kernel import decode, encode, source_guard, templates
 from overlayd.kernel.encode import Indexes, Verb
@@ -35,7 +35,8 @@ def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[in
 
 
 def _device(op: Op) -> InterfaceName | None:
-    return cast("Entry", op.item).dev
+    """Return the device whose index is needed; a link itself goes by its name."""
+    return None if isinstance(op.item, Link) else cast("Entry", op.item).dev
 
 
 def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceName | None, KernelError]:

@@ -28,7 +28,7 @@ class Links:
     def add(self, link: Link) -> None:
         """Create a link, or set up the one that came with its namespace or with the other end of its pair."""
         netlink = self._sockets.into(link.ns)
-        if _comes_along(link):
+        if comes_along(link):
             if link.ns == HOST:
                 _keep_bare(netlink, link.name)
             netlink.execute(encode_link.changed(link.name, mtu=link.mtu, up=link.up))
@@ -136,16 +136,18 @@ class Links:
         return None
 
     def _create_pair(self, netlink: Netlink, link: Link, *, up: bool, fd: int) -> None:
-        index = encode_link.chosen_index(link.name)
+        near, far = encode_link.chosen_indexes(link.name)
         try:
-            netlink.execute(encode_link.created(link, up=up, fd=fd, index=index))
+            netlink.execute(encode_link.created(link, up=up, fd=fd, indexes=(near, far)))
         except KernelError as error:
             if error.errno not in {errno.EEXIST, errno.EBUSY}:
                 raise
             # It may be the index that is taken and not the name: the kernel chooses another one.
             netlink.execute(encode_link.created(link, up=up, fd=fd))
         else:
-            self._indexes[link.ns][link.name] = index
+            self._indexes[link.ns][link.name] = near
+            if isinstance(link.kind, Veth) and link.kind.peer:
+                self._indexes[link.kind.peer.ns][link.kind.peer.name] = far
 
 
 def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
@@ -157,7 +159,7 @@ def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
             raise
 
 
-def _comes_along(link: Link) -> bool:
+def comes_along(link: Link) -> bool:
     """Tell whether a link is there as soon as its namespace, or the other end of its pair, is."""
     match link.kind:
         case Loopback() | Veth(peer=None):

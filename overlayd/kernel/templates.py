@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import cast
 
-from overlayd.dataplane.items import FLOOD, FdbEntry, Item, Neighbour, Route
-from overlayd.kernel import encode
+from overlayd.dataplane.items import FLOOD, FdbEntry, Item, Link, Neighbour, Route
+from overlayd.kernel import encode, encode_link
 from overlayd.kernel.encode import Indexes, Verb
 from overlayd.kernel.netlink import HEADER
 
@@ -94,8 +94,14 @@ def _cut_route(message: bytes, width: int, via_width: int) -> tuple[bytes, bytes
     return message[:dst], message[dst + width : via], message[via + via_width : -4]
 
 
+def _links(_: Verb, items: Sequence[Link], __: Indexes) -> list[bytes]:
+    """Return the messages for links that are there, and only need to be set up."""
+    return [encode_link.changed(link.name, mtu=link.mtu, up=link.up) for link in items]
+
+
 _Many = Callable[[Verb, Sequence[Item], Indexes], list[bytes]]
 _MANY: dict[type[Item], _Many] = {
+    Link: cast("_Many", _links),
     Neighbour: cast("_Many", _neighbours),
     FdbEntry: cast("_Many", _fdb_entries),
     Route: cast("_Many", _routes),

@@ -7,7 +7,7 @@ import pytest
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.endpoint import host_end, resolve_endpoint
-from overlayd.dataplane.items import HOST, Item, Link, NamespaceRef, State, Veth, VethPeer, network_namespace
+from overlayd.dataplane.items import Item, Link, NamespaceRef, State, Veth, VethPeer, network_namespace
 from overlayd.dataplane.plan import Plan, Retire
 from overlayd.dataplane.resolve import resolve
 from overlayd.model.endpoint import Endpoint
@@ -84,7 +84,8 @@ def test_reaping_deletes_what_is_retired_and_nothing_else(world: World, topology
     for one in (WEB, OTHER):
         world.add_sandbox(one.sandbox)
     there, gone = attach(world, topology, OTHER), attach(world, topology, WEB)
-    foreign = Link(BLUE, InterfaceName("mine"), Veth(VethPeer(HOST, InterfaceName("mine1"), mac(1))), mac(2), 1450)
+    peer = VethPeer(NamespaceRef(OTHER.sandbox), InterfaceName("mine1"), mac(1))
+    foreign = Link(BLUE, InterfaceName("mine"), Veth(peer), mac(2), 1450)
     world.add_by_hand(foreign)
     perform(world, retirement(gone))
     world.restart_agent()

@@ -125,13 +125,15 @@ async def test_a_further_block_is_asked_for_beside_those_that_are_held(records: 
 async def test_the_controllers_refusal_is_the_answer(records: AttachmentRecords) -> None:
     async with controller() as server, following(server) as feed, blocks_of(server, feed, records) as blocks:
         giving(server, problem(404, "not-found", "no such network"))
+        await (await server.feeds.get()).send(*known())
         with pytest.raises(NotFound, match="no such network"):
             await _attached(blocks)
 
 
 async def test_without_a_block_and_a_controller_nothing_can_be_attached(records: AttachmentRecords) -> None:
     gone = await unused_url()
-    async with following(gone) as feed, client_of(gone) as client:
+    cached = clusters.cluster([clusters.host(1), BLUE])
+    async with following(gone, cached=cached) as feed, client_of(gone) as client:
         with pytest.raises(Unavailable, match="no controller can do it now"):
             await _attached(HeldBlocks(clusters.HERE, client, feed, records))
 
@@ -217,3 +219,22 @@ async def _given_back(server: Server) -> str:
         if request.method == "DELETE":
             assert request.query == {"host": "host-1"}
             return request.path
+
+
+async def test_an_agent_that_knows_nothing_yet_is_asked_again_soon(records: AttachmentRecords) -> None:
+    async with controller() as server:
+        giving(server, answer({}))
+        async with following(server) as feed, blocks_of(server, feed, records) as blocks:
+            with pytest.raises(Unavailable, match="just started"):
+                async with asyncio.timeout(5), blocks.attaching(NAME):
+                    pass
+            silent = await server.feeds.get()
+            assert not [asked for asked in drained(server) if "/blocks" in asked.path], "nobody was waited for"
+            await silent.send(*known(BLUE, BLOCK))
+            await in_sync(feed)
+            async with blocks.attaching(NAME) as network:
+                assert network == BLUE
+
+
+def drained(server: Server) -> list[Request]:
+    return [server.requests.get_nowait() for _ in range(server.requests.qsize())]

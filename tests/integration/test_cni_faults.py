@@ -1,0 +1,122 @@
+"""Many requests at once, agents that are killed, containers that vanish: nothing is lost, and nobody starves."""
+
+import json
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.conftest import NewNetwork
+from tests.support.lab import Executed, Lab, LabHost, plugin_config
+from tests.support.processes import eventually
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One host in sync with a controller, whose agent is stopped and killed by turns."""
+    with Lab(tmp_path_factory.mktemp("lab"), hosts=1) as made:
+        made.start_controller()
+        made.hosts[0].start_agent("--resync", "1")
+        yield made
+
+
+@pytest.fixture
+def host(lab: Lab) -> LabHost:
+    return lab.hosts[0]
+
+
+def add_sandboxes(host: LabHost, names: Sequence[str]) -> None:
+    host.run("sh", "-ec", f"for name in {' '.join(names)}; do ip netns add $name; done")
+
+
+def all_at_once(host: LabHost, command: str, network: str, names: Sequence[str]) -> list[Executed]:
+    """Execute the plugin for all of these containers at the same time, each in a sandbox of its name."""
+
+    def execute(name: str) -> Executed:
+        sandbox = f"/run/netns/{name}"
+        return host.cni(command, plugin_config(network), CONTAINERID=name, NETNS=sandbox, IFNAME="eth0")
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        return list(threads.map(execute, names))
+
+
+def queued(host: LabHost) -> int:
+    return len(host.run("find", "/run/overlayd/del-queue", "-name", "*.del").split())
+
+
+def is_bare(host: LabHost, network: str, names: Sequence[str], others: int = 0) -> bool:
+    """Tell whether nothing of containers is left in their sandboxes, and on the host only so many others are."""
+    listings = [host.run("ip", "-n", name, "-o", "link") for name in names]
+    beside = host.run("ip", "-n", f"ov-{network}", "-o", "link", "show", "type", "veth")
+    return (
+        "veth" not in "".join(listings) and "@if" not in "".join(listings) and beside.count("@if") == 1 + others
+    )  # and the uplink
+
+
+def test_sixty_four_requests_at_once_are_all_answered(host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    names = [f"{network}-{number}" for number in range(64)]
+    add_sandboxes(host, names)
+    added = all_at_once(host, "ADD", network, names)
+    assert [done for done in added if done.status] == []
+    assert len({json.loads(done.stdout)["ips"][0]["address"] for done in added}) == 64
+    assert [done for done in all_at_once(host, "DEL", network, names) if done.status] == []
+    eventually(lambda: is_bare(host, network, names), "the reaper is done")
+
+
+def test_five_hundred_queued_deletions_are_done_and_keep_nobody_waiting(
+    lab: Lab, host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    names = [f"{network}-{number}" for number in range(8)]
+    add_sandboxes(host, [*names, f"{network}-new"])
+    assert [done for done in all_at_once(host, "ADD", network, names) if done.status] == []
+    host.stop_agent(signal.SIGKILL)
+    config = host.directory / "config.json"
+    config.write_text(json.dumps(plugin_config(network)))
+    one = "CNI_NETNS=/run/netns/$name CNI_CONTAINERID=$name /opt/cni/bin/overlayd"
+    ghosts = [f"ghost-{number}" for number in range(492)]
+    environment = {"CNI_COMMAND": "DEL", "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin", "PATH": "/usr/bin:/bin"}
+    script = f"for name in {' '.join([*ghosts, *names])}; do {one} <$0; done"
+    done = host.execute(["sh", "-ec", script, str(config)], environment)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert queued(host) == 500
+
+    host.start_agent("--resync", "1", wait=False)
+    late = host.attach(f"{network}-new", network)
+    eventually(lambda: queued(host) == 0, "the queue is drained")
+    eventually(lambda: is_bare(host, network, names, others=1), "only the new one is left")
+    eventually(lambda: lab.published(network) == {late.name}, "the controllers know")
+    assert host.detach(late).status == 0
+
+
+def test_what_a_killed_agent_was_about_is_asked_for_again(host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    names = [f"{network}-{number}" for number in range(12)]
+    add_sandboxes(host, names)
+    host.detach(host.attach(f"{network}-first", network))
+    for command in ("ADD", "DEL"):
+        with ThreadPoolExecutor(1) as threads:
+            asking = threads.submit(all_at_once, host, command, network, names)
+            eventually(lambda: "cni.sock" in host.run("ss", "-xH", "state", "established"), "some are under way")
+            host.stop_agent(signal.SIGKILL)
+            answers = asking.result()
+        assert {json.loads(done.stdout)["code"] for done in answers if done.status} <= {11}
+        host.start_agent("--resync", "1")
+        assert [done for done in all_at_once(host, "DEL", network, names) if done.status] == []
+        eventually(lambda: is_bare(host, network, names), "nothing is left")
+        if command == "ADD":
+            assert [done for done in all_at_once(host, "ADD", network, names) if done.status] == []
+
+
+def test_a_container_that_vanishes_without_a_deletion_leaks_nothing(
+    lab: Lab, host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    gone, there = (host.attach(f"{network}-{what}", network) for what in ("gone", "there"))
+    eventually(lambda: lab.published(network) == {gone.name, there.name}, "both are published")
+    host.remove_sandbox(gone.name)
+    eventually(lambda: lab.published(network) == {there.name}, "it is forgotten")
+    again = host.attach(gone.name, network)
+    assert again.ping(there.address) is not None
