@@ -26,7 +26,7 @@ class Chain:
 
     def install(self) -> None:
         content = {"cniVersion": self.version, "name": self.network, "plugins": self.plugins}
-        path = f"/etc/cni/net.d/10-{self.network}.conflist"
+        path = f"/etc/cni/net.d/90-{self.network}.conflist"  # not the first one, which others take
         self.host.run("sh", "-ec", 'echo "$1" >"$2"', "sh", json.dumps(content), path)
 
     def kept(self, container: Container) -> dict[str, Any]:
