@@ -6,11 +6,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from overlayd.agent.main import app
 from overlayd.wire.cni import Command
-from tests.support.lab import COMMANDS, ROOT, Container, Executed, Lab, LabHost
+from tests.support.lab import ROOT, Container, Executed, Lab, LabHost
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -118,7 +121,11 @@ def test_the_page_has_an_example_of_every_key(key: str) -> None:
     assert any(f'"{name}"' in text or f"{name}=" in text for text in texts), f"{key} stands in no example"
 
 
-@pytest.mark.parametrize("command", re.findall(r"^(overlayd install-cni.*?)(?: +#.*)?$", PAGE, re.MULTILINE))
-def test_the_commands_of_the_installation(host: tuple[Lab, LabHost], command: str) -> None:
-    _, here = host
-    assert "overlayd" in here.run(str(COMMANDS / "overlayd"), *shlex.split(command)[1:])
+def test_the_commands_of_the_installation(tmp_path: Path) -> None:
+    where = ["--bin-dir", str(tmp_path), "--conf-dir", str(tmp_path)]
+    commands = re.findall(r"^overlayd (install-cni.*?)(?: +#.*)?$", PAGE, re.MULTILINE)
+    for command in commands:
+        done = CliRunner().invoke(app, [*shlex.split(command), *where])
+        assert done.exit_code == 0, done.output
+    assert len(commands) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10-overlayd-podman-blue.conflist", "overlayd"]
