@@ -1,12 +1,10 @@
 """Answering the CNI launcher."""
 
 import asyncio
-from weakref import WeakValueDictionary
 
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.collection import Collector
 from overlayd.agent.del_queue import DelQueue
-from overlayd.agent.exclusion import Exclusion
 from overlayd.agent.readiness import Readiness
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import (
@@ -20,7 +18,6 @@ from overlayd.model.errors import (
     Unauthenticated,
     Unavailable,
 )
-from overlayd.model.ids import NetworkName
 from overlayd.wire import cni, cni_error, cni_result
 from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
 from overlayd.wire.cni_error import CniError, Code
@@ -52,7 +49,6 @@ class CniServer:
         self._collector = collector
         self._readiness = readiness
         self._queue = queue
-        self._exclusions: WeakValueDictionary[NetworkName, Exclusion] = WeakValueDictionary()
 
     async def answer(self, frame: bytes) -> bytes:
         """Return exit status and stdout for one request of the launcher."""
@@ -75,30 +71,19 @@ class CniServer:
             return cni.render_version(cni.version_of(stdin))
         match cni.parse(environment, stdin):
             case Request(command=Command.ADD) as request:
-                await self._queue.precede(request)
-                async with self._exclusion(request.conf).shared():
+                with self._collector.arriving(request):
+                    await self._queue.precede(request)
                     return cni_result.render(request.version, await self._attachments.attach(request))
             case Request(command=Command.DEL) as request:
-                async with self._exclusion(request.conf).shared():
-                    await self._attachments.detach(request)
+                await self._attachments.detach(request)
             case Request() as request:
                 if differences := await self._attachments.check(request):
                     raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
             case GcRequest() as request:
-                await self._collect(request)
+                await self._collector.collect(request)
             case StatusRequest(network=network):
                 await self._readiness.check(network)
         return b""
-
-    async def _collect(self, request: GcRequest) -> None:
-        """Collect what is stale by now: what is attached from now on may be too new for the runtime's list."""
-        stale = self._collector.stale(request)
-        async with self._exclusion(request.conf).alone():
-            await self._collector.collect(stale)
-
-    def _exclusion(self, conf: NetworkName) -> Exclusion:
-        """Return what keeps a GC apart from the ADDs and DELs of its config (CNI SPEC, section "GC")."""
-        return self._exclusions.setdefault(conf, Exclusion())
 
 
 def _translated(error: OverlayError) -> CniError:

@@ -56,7 +56,7 @@ class Agent:
 
     async def collect(self) -> None:
         """Execute a GC that lists nothing."""
-        await self._collector.collect(self._collector.stale(GcRequest("1.1.0", BLUE, frozenset())))
+        await self._collector.collect(GcRequest("1.1.0", BLUE, frozenset()))
 
     def close(self) -> None:
         self._turn.close()

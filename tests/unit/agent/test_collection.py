@@ -35,16 +35,20 @@ class Host:
             self.records.put(attachment)
         self.collector = Collector(self.detach, self.records)
         self.busy: set[str] = set()
+        self.meanwhile: list[Attachment] = []
+        """What another ADD has made by the time that the next one goes."""
 
     async def detach(self, request: Request) -> None:
         assert request.command is Command.DEL
+        while self.meanwhile:
+            self.records.put(self.meanwhile.pop())
         if request.container_id in self.busy:
             raise KernelError(16, f"{request.container_id} is busy")
         self.records.remove((request.network, clusters.HERE, request.container_id, request.interface))
 
     async def collect(self, *valid: tuple[str, str], conf: NetworkName = BLUE) -> None:
         kept = frozenset((ContainerId(container), InterfaceName(name)) for container, name in valid)
-        await self.collector.collect(self.collector.stale(GcRequest("1.1.0", conf, kept)))
+        await self.collector.collect(GcRequest("1.1.0", conf, kept))
 
     @property
     def left(self) -> set[Attachment]:
@@ -73,13 +77,27 @@ async def test_one_that_cannot_go_keeps_no_other(tmp_path: Path) -> None:
     assert caught.value.details == "net1 of web: web is busy"
 
 
+def adding(attachment: Attachment) -> Request:
+    endpoint, conf = attachment.endpoint, attachment.conf or BLUE
+    place = (endpoint.network, endpoint.container_id, endpoint.interface)
+    return Request(Command.ADD, "1.1.0", *place, endpoint.sandbox, conf)
+
+
 async def test_what_is_attached_anew_in_between_stays(tmp_path: Path) -> None:
-    host = Host(tmp_path, WEB)
-    stale = host.collector.stale(GcRequest("1.1.0", BLUE, frozenset()))
-    again = replace(WEB, sandbox_id=(4, 9))
-    host.records.put(again)
-    await host.collector.collect(stale)
+    host = Host(tmp_path, WEB, DB)
+    again = replace(DB, sandbox_id=(4, 9))
+    host.meanwhile = [again]
+    await host.collect()
     assert host.left == {again}
+
+
+async def test_what_is_still_being_attached_stays(tmp_path: Path) -> None:
+    host = Host(tmp_path, WEB, DB)
+    with host.collector.arriving(adding(WEB)):
+        await host.collect()
+    assert host.left == {WEB}
+    await host.collect()
+    assert host.left == set()
 
 
 def test_a_record_without_a_config_is_of_the_network_of_its_name(tmp_path: Path) -> None:
