@@ -18,8 +18,11 @@ from overlayd.model.errors import OverlayError, Unavailable
 
 _log = structlog.get_logger(__name__)
 
-PACE = 0.05
-"""Seconds between two requests: what is attached one after the other goes together, and takes no time from the next."""
+LINGER, PACE = 0.02, 0.1
+"""Seconds from a change to the request that tells of it, and from one request to the next at least.
+
+What is attached at the same time goes together, and takes no time from those whose runtime still waits for the answer.
+"""
 
 BATCH = 500
 """Endpoints in one request; the controller refuses bodies above 1 MiB."""
@@ -40,6 +43,7 @@ class Publication:
         self._told = Changes()
         self._known = Cluster()
         self._holdings = Holdings(self._known, client.host)
+        self._kept: dict[EndpointKey, tuple[Endpoint, Endpoint | None]] = {}
         self.problem: OverlayError | None = None
         """Why the controllers do not know all endpoints of this host, while that is so."""
 
@@ -62,7 +66,7 @@ class Publication:
                 await asyncio.sleep(backoff.after(error))
                 continue
             await wake.wait(seen)
-            await asyncio.sleep(due - now())
+            await asyncio.sleep(max(due - now(), LINGER))
 
     async def settled(self, key: EndpointKey) -> None:
         """Return when the controllers know of no endpoint with this key that this host no longer has."""
@@ -74,13 +78,21 @@ class Publication:
         """Return what this host has, without the addresses that are another one's by now: they would be refused."""
         cluster = self._feed.cluster
         if not self._known.has_records_of(cluster):
-            self._known, self._holdings = cluster, Holdings(cluster, self._client.host)
-        kept = ((endpoint, self._holdings.kept(endpoint)) for endpoint in self._records.endpoints)
-        return {
-            endpoint.key: endpoint if addresses == endpoint.addresses else replace(endpoint, addresses=addresses)
-            for endpoint, addresses in kept
-            if addresses
-        }
+            self._known, self._holdings, self._kept = cluster, Holdings(cluster, self._client.host), {}
+        before, self._kept = self._kept, {}
+        for key, attachment in self._records.attachments.items():
+            known = before.get(key)
+            endpoint = attachment.endpoint
+            self._kept[key] = (
+                known if known and known[0] is endpoint else (endpoint, self._with_kept_addresses(endpoint))
+            )
+        return {key: kept for key, (_, kept) in self._kept.items() if kept}
+
+    def _with_kept_addresses(self, endpoint: Endpoint) -> Endpoint | None:
+        addresses = self._holdings.kept(endpoint)
+        if addresses == endpoint.addresses:
+            return endpoint
+        return replace(endpoint, addresses=addresses) if addresses else None
 
     async def _publish(self) -> None:
         if self._feed.syncs.count == 0:
@@ -91,7 +103,8 @@ class Publication:
             self._syncs = syncs
             self._published = endpoints
             return
-        changed = [endpoint for key, endpoint in endpoints.items() if self._published.get(key) != endpoint]
+        known = self._published
+        changed = [each for key, each in endpoints.items() if known.get(key) is not each and known.get(key) != each]
         gone = [key for key in self._published if key not in endpoints]
         for start in range(0, max(len(changed), len(gone)), BATCH):
             puts, deletes = changed[start : start + BATCH], gone[start : start + BATCH]
