@@ -101,18 +101,28 @@ def test_a_pod_has_an_address_its_port_and_its_limit_and_leaves_nothing(lab: Lab
     assert Path(namespace).name not in host.run("ls", "/run/netns").split()
 
 
-def test_a_pod_ends_while_the_agent_is_away_and_a_new_one_waits_for_it(lab: Lab, kubelet: Kubelet) -> None:
-    host = lab.hosts[0]
-    sandbox = kubelet.run("old")
-    eventually(lambda: sandbox in lab.published("blue"), "the pod is known")
-    host.stop_agent()
-    kubelet.stop(sandbox)
-    kubelet.remove(sandbox)
+def test_what_ends_while_the_agent_is_away_is_freed_with_a_word_or_without(
+    lab: Lab, runtimes: Runtimes, kubelet: Kubelet
+) -> None:
+    first, second = runtimes.containerds
+    pod = kubelet.run("old")
+    kept, lost, there = first.run("kept", "blue"), first.run("lost", "blue"), second.run("there", "blue")
+    beside = first.run_beside("beside", kept)
+    lab.in_force(kept, lost, there)
+    eventually(lambda: pod in lab.published("blue"), "the pod is known")
+    first.host.stop_agent()
+    kubelet.stop(pod)
+    kubelet.remove(pod)
+    for name in ("kept", "lost"):
+        first.ctr("task", "kill", "--signal", "SIGKILL", name)  # of which `ctr` tells nobody
     with pytest.raises(grpc.RpcError, match="the overlayd agent is not running"):
         kubelet.run("new")
-    host.start_agent()
-    eventually(lambda: sandbox not in lab.published("blue"), "its endpoint is gone")
+    first.host.start_agent("--resync", "1")
+    eventually(lambda: not {pod, lost.name} & lab.published("blue"), "the endpoints of both are gone", timeout=30)
     kubelet.run("new")
+    assert kept.name in lab.published("blue"), "its sandbox lives on with another container"
+    assert there.ping(kept.address) is not None
+    assert beside.ping(there.address) is not None
 
 
 def test_an_address_a_mac_and_a_port_are_what_was_asked_for(lab: Lab, podman: Podman) -> None:
