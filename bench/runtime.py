@@ -51,10 +51,10 @@ class Runtime:
         answer = self._ask({"do": "execute", "plugin": asdict(plugin), "command": command, "containers": containers})
         return Times(tuple(answer["each"]), answer["together"][0])
 
-    def rate(self, plugin: Plugin, containers: Mapping[str, str], at_once: int) -> float:
-        """Attach containers, so many at the same time; return how many that is a second."""
-        request = {"do": "rate", "plugin": asdict(plugin), "containers": containers, "at_once": at_once}
-        return self._ask(request)["rate"][0]
+    def rate(self, plugin: Plugin, command: str, containers: Mapping[str, str], at_once: int) -> float:
+        """Execute a command for containers, for so many at the same time; return how many that is a second."""
+        about = {"plugin": asdict(plugin), "command": command, "containers": containers, "at_once": at_once}
+        return self._ask({"do": "rate", **about})["rate"][0]
 
     def _ask(self, request: Mapping[str, object]) -> dict[str, list[float]]:
         if self._process.stdin is None or self._process.stdout is None:
@@ -94,12 +94,13 @@ def _done(request: dict[str, object]) -> dict[str, list[float]]:
             running = {_start(plugin, command, *container): time.perf_counter() for container in containers.items()}
             each = [_milliseconds(running[_ended()]) for _ in containers]
             return {"each": each, "together": [_milliseconds(started)]}
-        case {"do": "rate", "plugin": dict(plugin), "containers": dict(containers), "at_once": int(at_once)}:
+        case {"do": "rate", "plugin": dict(plugin), "command": str(command), "containers": dict(containers)}:
+            at_once = int(str(request["at_once"]))
             started = time.perf_counter()
             for number, container in enumerate(containers.items()):
                 if number >= at_once:
                     _ended()
-                _start(plugin, "ADD", *container)
+                _start(plugin, command, *container)
             for _ in range(min(at_once, len(containers))):
                 _ended()
             return {"rate": [len(containers) / (time.perf_counter() - started)]}

@@ -1,7 +1,7 @@
 """The addresses of an attachment: one of each family that its network has."""
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Container, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from overlayd.agent.checkpoint import AttachmentRecords
@@ -81,7 +81,7 @@ class Addressing:
 
     def has_free(self, network: Network, family: Family, *, resting: bool = False) -> bool:
         """Tell whether a block of this host has a free address; one that rests counts only with `resting`."""
-        used = self._used(network.name) if resting else self._used(network.name) | self._resting.of(network.name)
+        used = self._used(network.name, *(() if resting else (self._resting.of(network.name),)))
         try:
             addresses.free_address(network, self._blocks.held(network.name, family), used)
         except Exhausted:
@@ -133,25 +133,35 @@ class Addressing:
     def _resting_of(self, network: NetworkName, family: Family) -> list[IpAddress]:
         return [address for address in self._resting.of(network) if Family.of(address) is family]
 
-    def _choose(self, request: Request, family: Family, resting: frozenset[IpAddress]) -> IpAddress:
+    def _choose(self, request: Request, family: Family, resting: Container[IpAddress]) -> IpAddress:
         """Choose an address; one that is asked for may rest, as whoever asks for it insists."""
         network = self._blocks.network(request.network)
         held = self._blocks.held(request.network, family)
-        taken = self._used(request.network)
+        taken, free_of = self._used(request.network), self._used(request.network, resting)
         wanted = next((address for address in request.wishes.addresses if Family.of(address) is family), None)
         if wanted is not None:
             return addresses.claim(network, held, taken, wanted)
         if ranges := _ranges(network, request.wishes, family):
-            return addresses.free_address_within(network, held, taken | resting, ranges)
+            return addresses.free_address_within(network, held, free_of, ranges)
         last = (request.network, family)
-        address = addresses.free_address(network, held, taken | resting, self._last.get(last))
+        address = addresses.free_address(network, held, free_of, self._last.get(last))
         self._last[last] = address
         return address
 
-    def _used(self, network: NetworkName) -> frozenset[IpAddress]:
-        """Return what attachments have of a network, those that are being made included."""
-        busy = (address for (name, *_), chosen in self._busy.items() if name == network for address in chosen)
-        return self._records.addresses(network).union(busy)
+    def _used(self, network: NetworkName, *others: Container[IpAddress]) -> Container[IpAddress]:
+        """Return what attachments have of a network, those that are being made included, and what others have."""
+        busy = {address for (name, *_), chosen in self._busy.items() if name == network for address in chosen}
+        return _AnyOf(busy, self._records.addresses(network), *others)
+
+
+class _AnyOf:
+    """Several collections of addresses as one. Nothing is copied, as there may be thousands in each."""
+
+    def __init__(self, *parts: Container[IpAddress]) -> None:
+        self._parts = parts
+
+    def __contains__(self, address: object) -> bool:
+        return any(address in part for part in self._parts)
 
 
 def _ranges(network: Network, wishes: Wishes, family: Family) -> list[tuple[IpAddress, IpAddress]]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import KeysView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +57,7 @@ class AttachmentRecords:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._attachments: dict[EndpointKey, Attachment] = {}
+        self._taken: defaultdict[NetworkName, Counter[IpAddress]] = defaultdict(Counter)
 
     def load(self) -> None:
         """Read all records; raise `InvalidValue` that names the file when one is damaged."""
@@ -64,7 +66,7 @@ class AttachmentRecords:
             endpoint = records.decode_endpoint(fields)
             sandbox = fields.object("sandbox_id")
             sandbox_id = (sandbox.number("device"), sandbox.number("inode"))
-            self._attachments[endpoint.key] = Attachment(
+            attachment = Attachment(
                 endpoint,
                 sandbox_id,
                 ports.decode(fields, "ports"),
@@ -73,6 +75,7 @@ class AttachmentRecords:
                 fields.flag("is_guarded"),
                 _conf(fields),
             )
+            self._keep(attachment)
 
     @property
     def attachments(self) -> Mapping[EndpointKey, Attachment]:
@@ -84,11 +87,9 @@ class AttachmentRecords:
         """Every endpoint of this host, as of now."""
         return tuple(attachment.endpoint for attachment in self._attachments.values())
 
-    def addresses(self, network: NetworkName) -> frozenset[IpAddress]:
-        """Return the addresses that endpoints of this host have in a network."""
-        return frozenset(
-            address for endpoint in self.endpoints if endpoint.network == network for address in endpoint.addresses
-        )
+    def addresses(self, network: NetworkName) -> KeysView[IpAddress]:
+        """Return the addresses that endpoints of this host have in a network, as of now."""
+        return self._taken[network].keys()
 
     def put(self, attachment: Attachment) -> None:
         """Keep an attachment; raise `OSError` when it cannot be written, and then keep nothing."""
@@ -104,12 +105,26 @@ class AttachmentRecords:
             "is_guarded": attachment.is_guarded,
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
-        self._attachments[attachment.endpoint.key] = attachment
+        self._keep(attachment)
 
     def remove(self, key: EndpointKey) -> None:
         """Forget an attachment."""
         self._path(key).unlink(missing_ok=True)
-        self._attachments.pop(key, None)
+        self._drop(key)
+
+    def _keep(self, attachment: Attachment) -> None:
+        endpoint = attachment.endpoint
+        self._drop(endpoint.key)
+        self._attachments[endpoint.key] = attachment
+        self._taken[endpoint.network].update(endpoint.addresses)
+
+    def _drop(self, key: EndpointKey) -> None:
+        if attachment := self._attachments.pop(key, None):
+            taken = self._taken[attachment.endpoint.network]
+            for address in attachment.endpoint.addresses:
+                taken[address] -= 1
+                if not taken[address]:
+                    del taken[address]
 
     def _path(self, key: EndpointKey) -> Path:
         return self._directory / f"{hashlib.blake2s(chr(0).join(key).encode(), digest_size=12).hexdigest()}.json"

@@ -1,7 +1,7 @@
 """Addresses that containers of this host had a moment ago."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, KeysView
 
 from overlayd.model.address import IpAddress
 from overlayd.model.ids import NetworkName
@@ -22,15 +22,14 @@ class RestingAddresses:
 
     def add(self, network: NetworkName, addresses: Iterable[IpAddress]) -> None:
         """Let addresses of a network rest from now on."""
-        end = self._now() + QUARANTINE_SECONDS
-        self._until[network].update((address, end) for address in addresses)
+        end, resting = self._now() + QUARANTINE_SECONDS, self._until[network]
+        for address in addresses:
+            resting.pop(address, None)  # they stand in the order in which their rest ends
+            resting[address] = end
 
-    def of(self, network: NetworkName) -> frozenset[IpAddress]:
-        """Return the addresses of a network that rest now."""
-        now = self._now()
-        resting = {address: end for address, end in self._until[network].items() if end > now}
-        if resting:
-            self._until[network] = resting
-        else:
-            del self._until[network]
-        return frozenset(resting)
+    def of(self, network: NetworkName) -> KeysView[IpAddress]:
+        """Return the addresses of a network that rest; good until something else is asked of this."""
+        now, resting = self._now(), self._until[network]
+        while resting and resting[first := next(iter(resting))] <= now:
+            del resting[first]
+        return resting.keys()

@@ -1,6 +1,6 @@
 """Choosing an address of a block."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import product
 
 from overlayd.model.address import IpAddress, IpNetwork, contains
@@ -58,7 +58,7 @@ def spans(network: Network, cidr: IpNetwork) -> Iterator[tuple[int, int]]:
 
 
 def free_address(
-    network: Network, blocks: Iterable[Block], taken: Collection[IpAddress], last: IpAddress | None = None
+    network: Network, blocks: Iterable[Block], taken: Container[IpAddress], last: IpAddress | None = None
 ) -> IpAddress:
     """Return the lowest address of these blocks that is neither reserved nor taken; raise `Exhausted` otherwise.
 
@@ -79,7 +79,7 @@ def free_address(
 def free_address_within(
     network: Network,
     blocks: Iterable[Block],
-    taken: Collection[IpAddress],
+    taken: Container[IpAddress],
     ranges: Iterable[tuple[IpAddress, IpAddress]],
 ) -> IpAddress:
     """Return the lowest free address of these blocks that lies in a range (first and last address); raise `Exhausted`.
@@ -95,7 +95,7 @@ def free_address_within(
     raise Exhausted(f"no free address of network {network.name} on this host is in the ranges that are asked for")
 
 
-def claim(network: Network, blocks: Iterable[Block], taken: Collection[IpAddress], wanted: IpAddress) -> IpAddress:
+def claim(network: Network, blocks: Iterable[Block], taken: Container[IpAddress], wanted: IpAddress) -> IpAddress:
     """Return the wanted address if this host may give it out.
 
     Raises:

@@ -211,3 +211,16 @@ def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> Non
     with pytest.raises(OSError, match=r"cluster\.json\.new"):
         cache.save(Cluster(), FEED_VERSION)
     assert cache.load() == clusters.cluster([clusters.network()])
+
+
+def test_an_address_is_taken_as_long_as_one_endpoint_has_it(tmp_path: Path) -> None:
+    records = AttachmentRecords(tmp_path)
+    first, second = (Attachment(clusters.endpoint(1, name, "10.32.0.2"), (4, 1)) for name in ("old", "new"))
+    for attachment in (first, second, first):
+        records.put(attachment)
+    blue, address = NetworkName("blue"), IPv4Address("10.32.0.2")
+    records.remove(first.endpoint.key)
+    assert address in records.addresses(blue)
+    records.remove(second.endpoint.key)
+    records.remove(second.endpoint.key)
+    assert records.addresses(blue) == set()
