@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from hypothesis import given
@@ -25,8 +26,10 @@ from overlayd.model.ids import (
 )
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.wire import cni, cni_error, cni_version, problem, records
+from overlayd.model.workload import Pod, Workload
+from overlayd.wire import cni, cni_error, cni_result, cni_version, problem, records, workload
 from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni_result import Result
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
 from overlayd.wire.fields import Fields, Json
 
@@ -226,6 +229,18 @@ def test_any_request_is_read_or_refused_as_cni_wants_it(environment: dict[str, s
         assert answer["msg"]
     else:
         assert request.version in cni_version.SUPPORTED
+        if isinstance(request, cni.Request):
+            passes_on(request)
+
+
+def passes_on(request: cni.Request) -> None:
+    """Check that the plugin after us could read what we make of what the one before us made."""
+    ours = Result(request.interface, MacAddress("02:00:00:00:00:01"), "/run/netns/c1", 1450, (), ())
+    answer = json.loads(cni_result.render(request.version, replace(ours, previous=request.previous)))
+    if cni_version.is_since(request.version, cni_version.INTERFACES):
+        told = cni_result.parse_previous(Fields(answer))
+        assert told.addresses == request.previous.addresses
+        assert len(told.interfaces) == len(request.previous.interfaces) + 1
 
 
 @given(st.binary())
@@ -250,3 +265,18 @@ def test_any_version_gets_an_answer(version: str) -> None:
     assert json.loads(cni.render_version(version))["supportedVersions"] == list(cni_version.SUPPORTED)
     error = CniError(Code.TRY_AGAIN_LATER, version, version)
     assert json.loads(cni_error.render(version, error))["code"] == Code.TRY_AGAIN_LATER
+
+
+PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
+LABELS = st.dictionaries(PRINTABLE.filter(bool), PRINTABLE, max_size=5)
+WORKLOADS = st.builds(
+    Workload,
+    st.none() | st.builds(Pod, PRINTABLE, PRINTABLE, PRINTABLE, PRINTABLE),
+    LABELS.map(lambda found: tuple(sorted(found.items()))),
+    st.lists(PRINTABLE, max_size=5).map(tuple),
+)
+
+
+@given(WORKLOADS)
+def test_what_stands_behind_an_endpoint_is_read_back(known: Workload) -> None:
+    assert workload.decode(Fields(json.loads(json.dumps(workload.encode(known))))) == known
