@@ -24,7 +24,7 @@ class ControlGroup:
     def __enter__(self) -> Self:
         _end(_abandoned())
         for hierarchy in _hierarchies():
-            (hierarchy / self.name / "daemon").mkdir(parents=True)
+            (hierarchy / self.name / "daemon").mkdir(parents=True, exist_ok=True)  # one may have two names
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,7 +38,8 @@ class ControlGroup:
 
 def _hierarchies() -> list[Path]:
     """Return where control groups are mounted: at one place in version 2, one for each controller in version 1."""
-    return [place for place in (_ROOT, *sorted(_ROOT.iterdir())) if (place / "cgroup.procs").exists()]
+    places = [_ROOT] if (_ROOT / "cgroup.procs").exists() else sorted(_ROOT.iterdir())
+    return [place for place in places if (place / "cgroup.procs").exists()]
 
 
 def _takes(hierarchy: Path) -> bool:
