@@ -212,6 +212,46 @@ def test_beside_dockers_tables_the_network_works_and_the_page_tells_how_egress_d
     host.run("nft", "delete table ip filter")
 
 
+FIREWALLD = """
+table inet firewalld {
+  chain filter_INPUT {
+    type filter hook input priority 10; policy accept;
+    ct state established,related accept
+    iifname lo accept
+    meta l4proto { icmp, ipv6-icmp } accept
+    UDP
+    reject with icmpx admin-prohibited
+  }
+  chain filter_FORWARD {
+    type filter hook forward priority 10; policy accept;
+    ct state established,related accept
+    ct status dnat accept
+    TRUSTED
+    reject with icmpx admin-prohibited
+  }
+}
+"""
+"""The shape of firewalld's table: a zone that rejects, with what the page says in the places of the two words."""
+
+
+def test_beside_firewalld_the_network_works_as_the_page_tells(lab: Lab, new_network: NewNetwork) -> None:
+    here, there = a_pair(lab, new_network())
+    host = here.host
+
+    def reload(udp: str, trusted: str) -> None:
+        rules = FIREWALLD.replace("UDP", udp).replace("TRUSTED", trusted)
+        host.run("nft", f"table inet firewalld; delete table inet firewalld; {rules}")
+
+    reload("", "")
+    assert there.ping(here.address, wait=0.5) is None, "tunnelled packets are not tracked: their port must be open"
+    assert not reaches(here, OUTSIDE)
+    vni = json.loads(lab.overlayctl("network", "show", here.network, "--json"))["vni"]
+    reload("udp dport 4789 accept", f'iifname "ov{vni}" accept')
+    assert there.ping(here.address) is not None
+    assert reaches(here, OUTSIDE)
+    host.run("nft", "delete table inet firewalld")
+
+
 def test_packets_inside_an_isolated_network_are_not_tracked(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--uplink", "isolated")
     here, there = a_pair(lab, network)

@@ -29,11 +29,12 @@ import httpx
 from cni.install import conflist
 from overlayd.cli.main import main as administer
 from overlayd.model.address import IpAddress
-from tests.support import released
-from tests.support.processes import Pid, Process, eventually
+from tests.support import nursery, released
+from tests.support.nursery import Place
+from tests.support.processes import Forked, Pid, Process, eventually
 from tests.support.several import ControllerProcess, start_all
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = nursery.ROOT
 COMMANDS = Path(sys.executable).parent
 """Where the entry points of the environment that runs the lab are."""
 
@@ -214,7 +215,11 @@ class LabHost:
 
     def enter(self, command: Sequence[str]) -> list[str]:
         """Return a command that runs another one on this host."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--mount", f"--wd={ROOT}", "--", *command]
+        return self.place.enter(command)
+
+    @property
+    def place(self) -> Place:
+        return Place(self.pid, mounts=True)
 
     def execute(
         self, command: Sequence[str], environment: Mapping[str, str] | None = None, stdin: str = ""
@@ -231,10 +236,10 @@ class LabHost:
         """Start the agent; wait until it is in sync with a controller, or until its sockets are there."""
         if self._lab.is_secure and not self.credential.exists():
             self.join()
-        command = [*program("overlayd", release), "run", "--name", self.name, *options]
+        command = ["run", "--name", self.name, *options]
         for url in () if self._lab.is_secure else self._lab.urls:
             command += ["--controller", url]
-        agent = Process(self.enter(command), self.directory / "agent.log", lasting=self._lab.lasting)
+        agent = self._lab.start("overlayd", command, self.directory / "agent.log", self.place, release=release)
         self.agent = agent
 
         def ready() -> bool:
@@ -437,7 +442,28 @@ class Lab:
         return host
 
     def enter_underlay(self, command: Sequence[str]) -> list[str]:
-        return ["nsenter", f"--target={self.underlay.pid.number}", "--net", "--", *command]
+        return self.place.enter(command)
+
+    @property
+    def place(self) -> Place:
+        """Where controllers run: on the underlay, with the files of this machine."""
+        return Place(self.underlay.pid.number, mounts=False)
+
+    def start(  # noqa: PLR0913 - as many things as a process has
+        self,
+        name: str,
+        arguments: list[str],
+        log: Path,
+        place: Place,
+        *,
+        release: Path | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> Process:
+        """Start a daemon of this tree, or of an unpacked release."""
+        if release or self.lasting:
+            command = place.enter([*program(name, release), *arguments])
+            return Process(command, log, lasting=self.lasting, pass_fds=descriptors)
+        return Forked([name, *arguments], log, place, descriptors)
 
     def underlay_run(self, *command: str) -> str:
         return run(self.enter_underlay(command))
@@ -453,15 +479,11 @@ class Lab:
         """Start the controller: on the underlay for the agents, and on this machine's loopback for us."""
         with socket.create_server(("127.0.0.1", port or self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = [*program("overlay-controller", release), "run", "--store", str(self.directory / "store.db")]
+            command = ["run", "--store", str(self.directory / "store.db")]
             command += ["--listen", f"{CONTROLLER}:{PORT}", "--listen", f"fd:{local.fileno()}"]
             command += [] if self.is_secure or release else ["--insecure"]  # which 0.1.0 was always
-            controller = Process(
-                self.enter_underlay(command),
-                self.directory / "controller.log",
-                lasting=self.lasting,
-                pass_fds=[local.fileno()],
-            )
+            log, passed = self.directory / "controller.log", [local.fileno()]
+            controller = self.start("overlay-controller", command, log, self.place, release=release, descriptors=passed)
         self.controller = controller
         self._release = release
         path = "/healthz" if release else "/readyz"  # which 0.1.0 does not have

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support.nursery import Child, Place, nursery
+
 T = TypeVar("T")
 
 POLL = 0.02
@@ -67,10 +69,8 @@ class Process:
     def __init__(self, command: Sequence[str], log: Path, *, lasting: bool = False, **options: Any) -> None:  # noqa: ANN401 - Popen's own
         """Start it. Unless it is `lasting` it ends with the process that started it, however that ends."""
         bound = [] if lasting else ["setpriv", "--pdeathsig", "KILL"]
-        self.log = log
-        self._command = " ".join(command)
         with log.open("ab") as output:
-            self._popen = subprocess.Popen(
+            popen = subprocess.Popen(
                 [*bound, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -78,7 +78,13 @@ class Process:
                 start_new_session=True,
                 **options,
             )
-        self.pid = Pid.of(self._popen.pid)
+        self._follow(popen, command, log)
+
+    def _follow(self, popen: subprocess.Popen[bytes] | Child, command: Sequence[str], log: Path) -> None:
+        self.log = log
+        self._command = " ".join(command)
+        self._popen = popen
+        self.pid = Pid.of(popen.pid)
 
     @property
     def output(self) -> str:
@@ -106,3 +112,12 @@ class Process:
     def kill(self) -> None:
         self._popen.kill()
         self._popen.wait()
+
+
+class Forked(Process):
+    """One of our own daemons, started in no time; it ends with the process that started it."""
+
+    def __init__(self, command: Sequence[str], log: Path, place: Place | None, descriptors: Sequence[int] = ()) -> None:
+        """Start it, with these descriptors besides the standard ones."""
+        with log.open("ab") as output:
+            self._follow(nursery().start(command, place, output.fileno(), descriptors), command, log)

@@ -3,20 +3,19 @@
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.support.processes import Process, eventually
+from tests.support.nursery import Place
+from tests.support.processes import Forked, Process, eventually
 
 if TYPE_CHECKING:
     from tests.support.lab import Lab
 
 PORT = 7471
-COMMAND = Path(sys.executable).parent / "overlay-controller"
 
 
 class LocalController:
@@ -46,12 +45,13 @@ class LocalController:
         """Start the process; does not wait for it."""
         with socket.create_server(("127.0.0.1", self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = [str(COMMAND), "run", *self.security, *self._options, "--listen", f"fd:{local.fileno()}"]
-            self.process = Process(self.enter(command), self._log, pass_fds=[local.fileno()])
+            command = ["overlay-controller", "run", *self.security, *self._options, "--listen", f"fd:{local.fileno()}"]
+            self.process = Forked(command, self._log, self.place, [local.fileno()])
 
-    def enter(self, command: list[str]) -> list[str]:
-        """Return a command that runs another one where the controller belongs."""
-        return command
+    @property
+    def place(self) -> Place | None:
+        """Where the controller belongs."""
+        return None
 
     def start(self) -> None:
         """Start the process, and wait until it follows its store."""
@@ -107,8 +107,9 @@ class ControllerProcess(LocalController):
         self.url = f"{self.scheme}://{address}:{PORT}"
         self._lab = lab
 
-    def enter(self, command: list[str]) -> list[str]:
-        return self._lab.enter_underlay(command)
+    @property
+    def place(self) -> Place:
+        return self._lab.place
 
     def trust(self) -> ssl.SSLContext | bool:
         return self._lab.trust()
