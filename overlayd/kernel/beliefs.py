@@ -83,7 +83,7 @@ class Beliefs:
             kind, payload = one
             bridged = decode.family(payload) == socket.AF_BRIDGE
             if kind in {RTM_NEWLINK, RTM_DELLINK}:
-                if not bridged and self._name_changes(payload):
+                if not bridged and (self._name_changes(payload) or decode.tells_of_offloads(payload)):
                     return True
                 latest[decode.link_index(payload), bridged] = one
             elif kind in {RTM_NEWNEIGH, RTM_DELNEIGH} and bridged:

@@ -35,7 +35,7 @@ from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 18, 37
-_IFLA_LINK = 5
+_IFLA_LINK, _IFLA_EVENT, _IFLA_EVENT_FEATURES = 5, 44, 2
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
@@ -279,6 +279,12 @@ def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
         return None
     gateway = found.get(_RTA_GATEWAY)
     return Route(ns, dst, dev, _address(gateway) if gateway else None, metric)
+
+
+def tells_of_offloads(payload: bytes) -> bool:
+    """Tell whether a link message was sent as somebody changed what a VXLAN device leaves to the one below."""
+    one = device(payload)
+    return one.kind == "vxlan" and _number(one.attributes.get(_IFLA_EVENT)) == _IFLA_EVENT_FEATURES
 
 
 def family(payload: bytes) -> int:

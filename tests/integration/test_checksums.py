@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -92,8 +92,10 @@ def two_containers(lab: Lab, topology: str) -> tuple[Container, Container]:
 
 def test_a_device_that_makes_no_checksums_is_found_and_worked_round_where_it_is(own_lab: Lab) -> None:
     one, two = own_lab.hosts
-    here, there = two_containers(own_lab, "switched")
-    with raw_bridge(own_lab, one), listening(there):
+    with ExitStack() as wire:
+        wire.enter_context(raw_bridge(own_lab, one))
+        here, there = two_containers(own_lab, "switched")
+        wire.enter_context(listening(there))
         eventually(lambda: here.ping(there.address) is not None, "pings, which need no help, pass")
         eventually(lambda: uses_software_checksums(one, "blue"), "the agent works round it", timeout=60)
         assert talks(here, there)
