@@ -27,6 +27,7 @@ def sandbox(lab: Lab) -> str:
 
 def refused(host: LabHost, config: dict[str, object] | str, **variables: str) -> dict[str, object]:
     """ADD, and see that it is refused and that nothing changed; return the error object."""
+    eventually(lambda: ": rv" not in str(state_of(host)), "what earlier tests detached is deleted")
     before = state_of(host)
     done = host.cni("ADD", config, **variables)
     assert done.status == 1, done.stdout
