@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from bench.large_cluster import NETWORK, large_cluster, site
 from bench.report import Report
+from overlayd.agent.daemon import collect_seldom
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import FdbEntry, Neighbour, Route, State, network_namespace
@@ -19,6 +20,7 @@ NS = network_namespace(NETWORK.name)
 
 
 async def measure(report: Report) -> None:
+    collect_seldom()
     sizes = {100: 1} if report.quick else {1_000: 9, 5_000: 5, 20_000: 3}
     for remotes, runs in sizes.items():
         _measure(report, remotes, runs)

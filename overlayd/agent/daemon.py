@@ -49,6 +49,14 @@ REVISION_INTERVAL = 60.0
 Actors = dict[str, Coroutine[None, None, None]]
 
 
+def collect_seldom() -> None:
+    """Look for garbage in cycles less often than Python does by itself.
+
+    A cluster is tens of thousands of objects that stay: looking through them all the time takes longer than the work.
+    """
+    gc.set_threshold(50_000, 20, 20)
+
+
 async def run(settings: Settings) -> None:
     """Run the agent until SIGTERM or SIGINT. Stopping leaves the kernel as it is: traffic goes on.
 
@@ -58,8 +66,7 @@ async def run(settings: Settings) -> None:
         OSError: a directory cannot be used.
         ExceptionGroup: something unexpected happened; the process ends, and whoever supervises it starts it again.
     """
-    # A cluster is tens of thousands of objects that stay: looking through them all the time takes longer than the work.
-    gc.set_threshold(50_000, 20, 20)
+    collect_seldom()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

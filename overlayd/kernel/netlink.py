@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,9 @@ _SO_RCVBUFFORCE = 33
 _SOCKET_BUFFER = 4 << 20
 CHUNK = 3_000
 """Messages in one send. If every one of them fails, their error messages still fit into the receive buffer."""
+
+_TURN = 0.0002
+"""Seconds for which one of two threads may keep the interpreter from the other."""
 
 _DATAGRAM_MAX = 1 << 16
 """The kernel cuts dumps into datagrams of at most 32 KiB (net/netlink/af_netlink.c: netlink_recvmsg)."""
@@ -118,14 +122,20 @@ class Netlink:
         """
         errors: dict[int, KernelError] = {}
         start, sending = 0, None
-        with ThreadPoolExecutor(1, thread_name_prefix="netlink") as sender:
-            for chunk in chunks:
+        patience = sys.getswitchinterval()
+        # Two threads that take turns in Python: each would be kept from its next step for as long as a chunk takes.
+        sys.setswitchinterval(_TURN)
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="netlink") as sender:
+                for chunk in chunks:
+                    if sending:
+                        sending.result()
+                    sending = sender.submit(self._chunk, start, chunk, errors)
+                    start += len(chunk)
                 if sending:
                     sending.result()
-                sending = sender.submit(self._chunk, start, chunk, errors)
-                start += len(chunk)
-            if sending:
-                sending.result()
+        finally:
+            sys.setswitchinterval(patience)
         return errors
 
     def execute(self, message: bytes) -> None:
