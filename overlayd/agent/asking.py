@@ -33,7 +33,7 @@ def ask(command: str) -> Fields:
 def status_lines(answer: Mapping[str, Json]) -> list[str]:
     """Return what an agent says of itself, as people read it."""
     networks = answer["networks"]
-    checksums = ["checksums are made by the kernel: the underlay's device makes bad ones"]
+    checksums = ["checksums and segments are made by the kernel: the underlay's device makes bad ones"]
     return [
         "in sync with a controller" if answer["in_sync"] else "not in sync: no controller answers",
         f"knows revision {answer['revision']}, the kernel matches {answer['applied']}",

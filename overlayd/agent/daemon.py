@@ -13,7 +13,6 @@ from overlayd.agent import publication, systemd
 from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
-from overlayd.agent.checksum_probe import ChecksumProbe
 from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
@@ -28,6 +27,7 @@ from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.leaks import Leaks
 from overlayd.agent.lock import held
+from overlayd.agent.offload_probe import OffloadProbe
 from overlayd.agent.own_address import OwnAddress
 from overlayd.agent.path_probe import PathProbe
 from overlayd.agent.publication import Publication
@@ -124,7 +124,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
         "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),
-        "checksum probe": ChecksumProbe(feed, reconciler, settings.resync).run(),
+        "checksum probe": OffloadProbe(feed, reconciler, settings.resync).run(),
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
         "announcements": attachments.announcements.run(),

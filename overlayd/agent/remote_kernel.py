@@ -43,7 +43,7 @@ class Way:
 
 async def echoes(way: Way) -> bool:
     """Tell whether an ICMP echo comes back, whose checksum is the sender's business in any case."""
-    return await _repeated(lambda: _echo(way))
+    return await repeated(lambda: _echo(way))
 
 
 async def refuses(way: Way) -> bool:
@@ -52,10 +52,11 @@ async def refuses(way: Way) -> bool:
     Its kernel does so only after it has verified the checksum (net/ipv4/udp.c: __udp4_lib_rcv), which this host leaves
     to the device below the tunnel if that says that it can.
     """
-    return await _repeated(lambda: _datagram(way))
+    return await repeated(lambda: _datagram(way))
 
 
-async def _repeated(ask: Callable[[], Awaitable[bool]]) -> bool:
+async def repeated(ask: Callable[[], Awaitable[bool]]) -> bool:
+    """Ask until there is an answer, a few times."""
     for _ in range(ATTEMPTS):
         # OSError: there is no way there.
         with suppress(TimeoutError, OSError):
@@ -66,7 +67,7 @@ async def _repeated(ask: Callable[[], Awaitable[bool]]) -> bool:
 
 async def _echo(way: Way) -> bool:
     family, nonce = way.family, token_bytes(_NONCE)
-    with _opened(way, socket.SOCK_RAW, _PROTOCOLS[family]) as channel:
+    with opened(way, socket.SOCK_RAW, _PROTOCOLS[family]) as channel:
         bare = _ECHO.pack(_ECHO_REQUEST[family], 0, 0, 0, 0) + nonce
         # The kernel makes the checksum of ICMPv6 itself.
         checksum = internet_checksum(bare) if family is Family.V4 else 0
@@ -80,14 +81,14 @@ async def _echo(way: Way) -> bool:
 
 
 async def _datagram(way: Way) -> bool:
-    with _opened(way, socket.SOCK_DGRAM, socket.IPPROTO_UDP) as channel:
+    with opened(way, socket.SOCK_DGRAM, socket.IPPROTO_UDP) as channel:
         channel.send(token_bytes(_NONCE))
         with suppress(ConnectionRefusedError):
             await asyncio.get_running_loop().sock_recv(channel, 1)
         return True
 
 
-def _opened(way: Way, kind: socket.SocketKind, protocol: int) -> socket.socket:
+def opened(way: Way, kind: socket.SocketKind, protocol: int) -> socket.socket:
     """Return a socket that speaks with the source's address to the target alone."""
     is_ipv4 = way.family is Family.V4
     channel = socket.socket(socket.AF_INET if is_ipv4 else socket.AF_INET6, kind | socket.SOCK_CLOEXEC, protocol)

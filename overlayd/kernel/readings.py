@@ -60,7 +60,7 @@ class _Table:
         before it tells its place, so that two messages that differ otherwise are never taken for the same.
         """
         place = self._places.get(len(payload))
-        if place is None or payload[place : place + 4] != _TIMES:
+        if place is None or (place < len(payload) and payload[place : place + 4] != _TIMES):
             place = self._places[len(payload)] = _place_of_times(payload)
         return payload[:place] + payload[place + 20 :]
 

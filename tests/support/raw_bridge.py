@@ -1,7 +1,8 @@
-"""`python -m tests.support.raw_bridge BROKEN GOOD`: copy frames between two devices, until killed.
+"""`python -m tests.support.raw_bridge LACK BROKEN GOOD`: copy frames between two devices, until killed.
 
-What comes from the first one lacks the checksums that its sender left to the device below the tunnel: that one promises
-them, and does not make them. Everything else gets its checksum. Prints `ready` when it listens.
+What comes from the first device lacks what its sender left to the device below the tunnel: that one promises it, and
+does not do it. LACK is `checksums`, and everything else gets its checksum; or `segments`, and what is to be cut is lost
+if it is in a tunnel. Prints `ready` when it listens.
 """
 
 import select
@@ -12,7 +13,10 @@ import sys
 VXLAN_PORT = 4789
 
 _ETH_P_ALL = 0x0003
-_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_SOL_PACKET, _PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING = 263, 15, 23
+_OFFLOADS, _KIND_OF_SEGMENTS = 10, 1
+"""Bytes of struct virtio_net_hdr (linux/virtio_net.h), and where it says that there is something to cut."""
+
 _ETHERNET, _IPV4, _IPV4_TYPE = 14, 20, 0x0800
 _TUNNEL = 50
 """Bytes of Ethernet, IPv4, UDP and VXLAN before the frame that is inside."""
@@ -55,16 +59,31 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def is_lost(content: bytes) -> bool:
+    """Tell whether a frame, behind what is to be done with it, is in a tunnel and to be cut."""
+    frame = content[_OFFLOADS:]
+    is_tunnelled = frame[_ETHERNET + 9] == socket.IPPROTO_UDP and frame[36:38] == VXLAN_PORT.to_bytes(2, "big")
+    return bool(content[_KIND_OF_SEGMENTS]) and is_tunnelled
+
+
 def main() -> None:
-    broken, good = (opened(device) for device in sys.argv[1:])
+    lack, *devices = sys.argv[1:]
+    broken, good = (opened(device) for device in devices)
+    if lack == "segments":
+        for sock in (broken, good):
+            sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     ways = {broken: good, good: broken}
     while True:
         for source in select.select(list(ways), [], [])[0]:
-            frame = source.recv(1 << 16)
+            frame = source.recv(1 << 17)
+            if lack == "checksums":
+                frame = completed(frame, tunnelled=source is good)
+            elif source is broken and is_lost(frame):
+                continue
             try:
-                ways[source].send(completed(frame, tunnelled=source is good))
+                ways[source].send(frame)
             except OSError:
                 continue  # larger than the device takes: lost, as on a wire
 

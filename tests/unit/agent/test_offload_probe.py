@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent import remote_kernel
-from overlayd.agent.checksum_probe import targets
 from overlayd.agent.checksums import Checksums
+from overlayd.agent.offload_probe import targets
 from overlayd.agent.remote_kernel import Way
 from overlayd.model.network import Uplink
 from tests.support import clusters

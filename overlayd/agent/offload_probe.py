@@ -1,6 +1,7 @@
-"""Finding out whether what this host sends through the tunnel gets there with good checksums.
+"""Finding out whether what this host sends through the tunnel gets there with good checksums, and whole.
 
-Some devices promise to make the checksums of what is in a tunnel, and make bad ones: pings pass, and connections hang.
+Some devices promise to make checksums and segments of what is in a tunnel, and make bad ones: pings pass, and
+connections hang.
 A probe goes through a network to which both hosts have access, and asks what the other's kernel answers by itself.
 """
 
@@ -15,6 +16,7 @@ from overlayd.agent import remote_kernel
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.reconcile import Reconciler
 from overlayd.agent.remote_kernel import Way
+from overlayd.agent.segment_probe import Path, loses_segments
 from overlayd.dataplane import uplink
 from overlayd.dataplane.resolve import Site, joined
 from overlayd.model.address import Family
@@ -40,7 +42,12 @@ class Target:
 
     host: HostId
     name: str
-    way: Way
+    path: Path
+
+    @property
+    def way(self) -> Way:
+        """Its two ends."""
+        return self.path.way
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +76,11 @@ def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
             target = next((address for address in theirs if Family.of(address) in sources), None)
             if remote and target and host not in found and Family.of(remote.address) is site.underlay:
                 found.add(host)
-                yield Target(host, remote.name, Way(sources[Family.of(target)], target))
+                way = Way(sources[Family.of(target)], target)
+                yield Target(host, remote.name, Path(way, uplink.host_device(network.vni), site.mtu))
 
 
-class ChecksumProbe:
+class OffloadProbe:
     """Probes one host after the other, and soon again, after `interval` seconds, those that do not answer."""
 
     def __init__(self, feed: ClusterFeed, reconciler: Reconciler, interval: float) -> None:
@@ -115,21 +123,22 @@ class ChecksumProbe:
 
     async def _examine(self, target: Target) -> None:
         answers = await remote_kernel.echoes(target.way)
-        if answers and not await remote_kernel.refuses(target.way):
+        if answers and await _is_spoilt(target):
             await self._try_software(target)
         self._checksums.was_probed(target.host)
         patience = self._interval * (_CONTENT if answers else 1)
         self._verdicts[target.host] = Verdict(asyncio.get_running_loop().time() + patience, target.way)
 
     async def _try_software(self, target: Target) -> None:
-        """Find out whether the other host gets datagrams when this kernel makes their checksums; else do not."""
+        """Find out whether the other host gets what it lacked when this kernel does the work; else do not."""
         if self._checksums.in_software or target.host in self._tried:
             return
         self._tried.add(target.host)
         await self._let_kernel(make_them=True)
-        if await remote_kernel.refuses(target.way):
+        if not await _is_spoilt(target):
             _log.warning(
-                "the underlay's device makes bad checksums of what is in the tunnel; the kernel makes them from now on",
+                "the underlay's device makes bad checksums or segments of what is in the tunnel; the kernel makes them "
+                "from now on",
                 found_with=target.name,
             )
         else:
@@ -142,3 +151,8 @@ class ChecksumProbe:
             _log.warning("cannot remember how checksums are made", problem=str(error))
             return
         await self._reconciler.cycle()
+
+
+async def _is_spoilt(target: Target) -> bool:
+    """Tell whether what a host is sent that answers pings does not come to it as it should."""
+    return not await remote_kernel.refuses(target.way) or await loses_segments(target.path)
