@@ -1,6 +1,7 @@
 """The command `overlay-controller`."""
 
 import asyncio
+import faulthandler
 import logging
 import os
 import secrets
@@ -53,6 +54,7 @@ from controller.store.port import Store, StoreUnavailable
 from controller.tls import Secured, StartRefused, secure
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
+from overlayd.wire.supervisor import Supervisor
 
 _HISTORY_KEPT = 100_000
 """Revisions that a compaction leaves."""
@@ -62,6 +64,9 @@ _COMPACTION_INTERVAL = 300.0
 
 _LOAD_INTERVAL = 1.0
 """Seconds between attempts to read a store that cannot be reached at the start."""
+
+_START_TIME_MORE = 30_000_000
+"""Microseconds that systemd gives a start from an attempt on, also beyond its TimeoutStartSec."""
 
 _STOP_MAX = 1
 """Seconds that requests under way have at a stop."""
@@ -121,6 +126,7 @@ def run(
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
     _configure_logging()
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
     os.umask(0o077)  # the store holds the authority's key
     clock = SystemClock()
     try:
@@ -186,9 +192,10 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
     overlay = Overlay(store, clock, secrets.token_hex(4), chosen.quarantine)
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(store.run(), name="store")]
-        await _load(overlay, clock)
+        await _load(overlay, clock, chosen.supervisor)
         background += [
             tasks.create_task(overlay.run(), name="overlay"),
+            tasks.create_task(chosen.supervisor.watch(lambda _patience: True), name="watchdog"),
             tasks.create_task(_tidy(store, overlay, Pruning(store, clock, chosen.history)), name="tidying"),
         ]
         secured = await secure(chosen, overlay, store, sockets) if chosen.tls else None
@@ -197,7 +204,7 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
         server = _Server(_config(overlay, secured))
 
         def stop() -> None:
-            _notify(chosen, "STOPPING=1")
+            chosen.supervisor.tell("STOPPING=1")
             overlay.feeds.end()
             overlay.watches.end()
             server.should_exit = True
@@ -211,7 +218,8 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
             store=str(chosen.store),
             security=_security(secured),
         )
-        _notify(chosen, "READY=1")
+        addresses = " ".join("{}:{}".format(*sock.getsockname()[:2]) for sock in sockets)
+        chosen.supervisor.tell("READY=1", f"STATUS=serving at {addresses}")
         await server.serve(sockets)
         try:
             await overlay.connections.withdraw()
@@ -255,7 +263,7 @@ def _config(overlay: Overlay, secured: Secured | None) -> uvicorn.Config:
     )
 
 
-async def _load(overlay: Overlay, clock: Clock) -> None:
+async def _load(overlay: Overlay, clock: Clock, supervisor: Supervisor) -> None:
     """Read the store, as soon as it can be read."""
     waiting = False
     while True:
@@ -265,6 +273,8 @@ async def _load(overlay: Overlay, clock: Clock) -> None:
             if not waiting:
                 _log.warning("waiting for the store", error=str(error))
             waiting = True
+            # A start that waits is no start that hangs (systemd's TimeoutStartSec).
+            supervisor.tell(f"EXTEND_TIMEOUT_USEC={_START_TIME_MORE}", "STATUS=waiting for the store")
             await clock.sleep(_LOAD_INTERVAL)
         else:
             return
@@ -290,14 +300,6 @@ def _bind(listen: Listen) -> socket.socket:
         sock = socket.create_server((listen.host, listen.port), family=family)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)  # sockets of connections inherit it
     return sock
-
-
-def _notify(chosen: Settings, state: str) -> None:
-    """Tell systemd (sd_notify(3)), if it asked."""
-    if chosen.notify:
-        address = chosen.notify.replace("@", "\0", 1) if chosen.notify.startswith("@") else chosen.notify
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto(state.encode(), address)
 
 
 def _configure_logging() -> None:

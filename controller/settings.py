@@ -10,6 +10,7 @@ from controller.services.pruning import HistoryLimits
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.model.errors import InvalidValue
+from overlayd.wire.supervisor import Supervisor
 
 DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
 DEFAULT_LISTEN = ["127.0.0.1:7471"]
@@ -58,7 +59,7 @@ Tls = OwnCertificate | GivenCertificate
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one controller process; a change is a restart. `notify` is systemd's socket, if it started us.
+    """Settings of one controller process; a change is a restart.
 
     `tls` None: neither TLS nor tokens. `quarantine` is in seconds.
     """
@@ -69,7 +70,7 @@ class Settings:
     admin_token: Path
     quarantine: float
     history: HistoryLimits
-    notify: str | None
+    supervisor: Supervisor
 
 
 def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them says
@@ -90,7 +91,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         admin_token=admin_token or _state_file(store, "admin-token"),
         quarantine=quarantine,
         history=history,
-        notify=os.environ.get("NOTIFY_SOCKET"),
+        supervisor=Supervisor.of(os.environ, os.getpid()),
     )
 
 

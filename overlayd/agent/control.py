@@ -29,6 +29,16 @@ class Control:
             body = {"error": str(error)}
         return json.dumps(body).encode() + b"\n"
 
+    def summary(self) -> str:
+        """Return in a few words how this agent is."""
+        parts = [
+            "in sync with a controller" if self._is_in_sync() else "no controller answers: works on what it knows",
+            f"networks in force: {len(self._reconciler.networks)}",
+        ]
+        if problems := self._problems():
+            parts.append(f"problems: {len(problems)}, see overlayd status")
+        return "; ".join(parts)
+
     async def _execute(self, fields: Fields) -> dict[str, Json]:
         match fields.text("command"):
             case "plan":
@@ -39,24 +49,29 @@ class Control:
                 raise InvalidValue(f"{other!r} is not one of plan, status", field="command")
 
     def _status(self) -> dict[str, Json]:
-        status = self._reconciler.status
-        problems = list(status.problems)
-        if self._feed.problem:
-            problems.append(Problem(f"controller {self._feed.controller}", str(self._feed.problem)))
-        if self._publication.problem:
-            problems.append(Problem("endpoints of this host, as published", str(self._publication.problem)))
         return {
-            "in_sync": self._feed.in_sync and self._feed.problem is None,
+            "in_sync": self._is_in_sync(),
             "controller": self._feed.controller,
             "revision": self._feed.cluster.revision,
-            "applied": status.applied,
+            "applied": self._reconciler.status.applied,
             "address": str(self._feed.announced) if self._feed.announced else None,
             "mtu": self._reconciler.mtu,
             "networks": list(self._reconciler.networks),
             "probed_hosts": self._reconciler.checksums.probed,
             "software_checksums": self._reconciler.checksums.in_software,
-            "problems": [{"object": problem.object, "message": problem.message} for problem in problems],
+            "problems": [{"object": problem.object, "message": problem.message} for problem in self._problems()],
         }
+
+    def _is_in_sync(self) -> bool:
+        return self._feed.in_sync and self._feed.problem is None
+
+    def _problems(self) -> list[Problem]:
+        problems = list(self._reconciler.status.problems)
+        if self._feed.problem:
+            problems.append(Problem(f"controller {self._feed.controller}", str(self._feed.problem)))
+        if self._publication.problem:
+            problems.append(Problem("endpoints of this host, as published", str(self._publication.problem)))
+        return problems
 
 
 def _render(plan: Plan) -> dict[str, Json]:

@@ -9,9 +9,10 @@ from collections.abc import Coroutine
 
 import structlog
 
-from overlayd.agent import publication, systemd
+from overlayd.agent import publication
 from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
+from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
 from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
@@ -37,6 +38,7 @@ from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
 from overlayd.agent.unix_server import serve
 from overlayd.kernel.linux import LinuxKernel
+from overlayd.wire.supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +47,9 @@ CACHE_INTERVAL = 1.0
 
 REVISION_INTERVAL = 60.0
 """Seconds between two writes of a cluster in which only the revision has changed."""
+
+STATUS_INTERVAL = 1.0
+"""Seconds between two words to the supervisor."""
 
 Actors = dict[str, Coroutine[None, None, None]]
 
@@ -57,8 +62,10 @@ def collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, supervisor: Supervisor) -> None:
     """Run the agent until SIGTERM or SIGINT. Stopping leaves the kernel as it is: traffic goes on.
+
+    The supervisor gets signs of life while the event loop runs and nothing keeps the kernel from everybody else.
 
     Raises:
         InUse: another agent runs on this host.
@@ -72,18 +79,18 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as closing:
         closing.enter_context(held(settings.run_dir))
-        actors = await _wire(settings, closing)
+        actors = await _wire(settings, supervisor, closing)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(actor, name=name) for name, actor in actors.items()]
-            systemd.notify("READY=1")
+            supervisor.tell("READY=1")
             _log.info("agent is up", name=settings.name)
             await stop.wait()
-            systemd.notify("STOPPING=1")
+            supervisor.tell("STOPPING=1", "STATUS=traffic goes on without the agent")
             for task in running:
                 task.cancel()
 
 
-async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actors:
+async def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncExitStack) -> Actors:
     """Make every part, open the sockets, and return what is to run."""
     identity = load_identity(settings.state_dir)
     cache = ClusterCache(settings.state_dir / "cluster.json")
@@ -109,10 +116,8 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
     queue = DelQueue(settings.queue_dir, attachments.detach)
     readiness = Readiness(blocks, addressing, reconciler.ensure, client)
     cni = CniServer(attachments, Collector(attachments.detach, records), readiness, queue)
-    for path, answer in (
-        (settings.cni_socket, cni.answer),
-        (settings.control_socket, Control(reconciler, feed, published).answer),
-    ):
+    control = Control(reconciler, feed, published)
+    for path, answer in ((settings.cni_socket, cni.answer), (settings.control_socket, control.answer)):
         server = await serve(path, answer)
         closing.callback(path.unlink, missing_ok=True)
         closing.callback(server.close)
@@ -124,7 +129,7 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
         "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),
-        "checksum probe": OffloadProbe(feed, reconciler, settings.resync).run(),
+        "offload probe": OffloadProbe(feed, reconciler, settings.resync).run(),
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
         "announcements": attachments.announcements.run(),
@@ -132,9 +137,22 @@ async def _wire(settings: Settings, closing: contextlib.AsyncExitStack) -> Actor
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": _save_cluster(cache, feed),
+        "word to the supervisor": _tell(supervisor, control, Changes(feed.changes, reconciler.reports)),
+        "watchdog": supervisor.watch(turn.is_free_within),
         "queue": queue.run(settings.resync),
         "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
+
+
+async def _tell(supervisor: Supervisor, control: Control, changes: Changes) -> None:
+    """Tell the supervisor in a few words how the agent is, whenever that changes."""
+    seen, told = 0, ""
+    while True:
+        if (summary := control.summary()) != told:
+            told = summary
+            supervisor.tell(f"STATUS={summary}")
+        await asyncio.sleep(STATUS_INTERVAL)
+        seen = await changes.wait(seen)
 
 
 async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:

@@ -1,6 +1,7 @@
 """Taking turns at the kernel: one writer, off the event loop."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -21,13 +22,22 @@ class KernelTurn:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._lock = asyncio.Lock()
+        self._since = math.inf
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
         """Wait for the turn and keep it; `call` is for whoever has it."""
         async with self._lock:
-            yield
+            self._since = asyncio.get_running_loop().time()
+            try:
+                yield
+            finally:
+                self._since = math.inf
+
+    def is_free_within(self, patience: float) -> bool:
+        """Tell whether nobody has had the turn for more than this many seconds."""
+        return asyncio.get_running_loop().time() - self._since <= patience
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the kernel's thread.

@@ -1,6 +1,8 @@
 """The `overlayd` command."""
 
 import asyncio
+import faulthandler
+import os
 import socket
 import sys
 from enum import StrEnum
@@ -17,6 +19,7 @@ from overlayd.agent.settings import VXLAN_PORT, Settings
 from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.wire.credentials import parse_join_token
 from overlayd.wire.fields import parse_address
+from overlayd.wire.supervisor import Supervisor
 
 app = typer.Typer(
     help="The host agent of the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -81,6 +84,7 @@ def run(
 ) -> None:
     """Run the agent until it is told to stop; traffic goes on without it."""
     logs.configure(log_level)
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
     try:
         joined = credential.load(state_dir)
         if joined is None and any(url.startswith("https://") for url in controller or ()):
@@ -94,7 +98,7 @@ def run(
             state_dir=state_dir,
             resync=resync,
         )
-        asyncio.run(daemon.run(settings))
+        asyncio.run(daemon.run(settings, Supervisor.of(os.environ, os.getpid())))
     except (OverlayError, OSError) as error:
         typer.echo(f"overlayd: {error}", err=True)
         sys.exit(1)

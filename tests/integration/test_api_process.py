@@ -135,7 +135,7 @@ def test_reports_become_convergence(tmp_path: Path) -> None:
 def test_a_stop_ends_feeds_in_order_and_loses_nothing(tmp_path: Path, number: signal.Signals) -> None:
     store = tmp_path / "store.db"
     with controller(store) as running:
-        assert running.notified() == "READY=1"
+        assert running.notified().startswith("READY=1\nSTATUS=serving at ")
         before = running.api.put("/v1/hosts/h1", json=HOST).json()
         with running.api.stream("GET", "/v1/feed", params=FEED) as stream:
             lines = stream.iter_lines()
@@ -181,7 +181,7 @@ def test_a_start_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing" / "store.db")
     assert "No such file or directory" in refused("run", "--store", missing, "--listen", "127.0.0.1:0")
     with controller(store) as running, socket.create_server(("127.0.0.1", 0)) as taken:
-        assert running.notified() == "READY=1"
+        assert running.notified().startswith("READY=1\nSTATUS=serving at ")
         assert "in use by another controller" in refused("run", "--store", str(store), "--listen", "127.0.0.1:0")
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert "Address already in use" in refused("run", "--store", str(tmp_path / "other.db"), "--listen", address)
