@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system system-test demo demo-down test test-thorough lint soak bench lock proto clean
+.PHONY: help venv system system-test demo demo-down test test-thorough lint soak bench deb lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -100,6 +100,9 @@ bench: system-test venv ## measure; NAME=... picks one budget (root)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+deb: venv cni/launcher ## build the Debian package, in build/; VERSION=... gives it another version
+	@VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh build
 
 lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versions
 	@echo "compiling requirements.lock"

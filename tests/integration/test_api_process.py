@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def test_a_store_that_a_newer_controller_wrote_stops_it_with_the_key(tmp_path: P
 
 def test_the_version_is_printed() -> None:
     done = subprocess.run([*COMMAND, "--version"], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "0.1.0\n"
+    assert done.stdout == f"{version('overlayd')}\n"
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):

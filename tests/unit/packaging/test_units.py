@@ -107,7 +107,7 @@ def test_a_service_reports_when_it_is_ready_and_always_comes_back(name: str) -> 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_service_runs_from_its_own_environment_with_its_own_settings(name: str) -> None:
     assert executed(name) == [f"/opt/overlayd/bin/{name}", "run"]
-    assert unit(name)["EnvironmentFile"] == [f"/etc/overlayd/{EXAMPLES[name].name}"]
+    assert unit(name)["EnvironmentFile"] == [f"-/etc/overlayd/{EXAMPLES[name].name}"]
 
 
 def test_the_agent_keeps_the_mount_namespace_of_the_host() -> None:

@@ -1,0 +1,140 @@
+#!/bin/bash
+# Builds the Debian package of this source tree, as any user: packaging/deb/build.sh [DIRECTORY], default build/.
+#
+# The package is for the Debian and the architecture on which it is built: it holds a virtual environment of that Debian's
+# Python with the pinned dependencies. The same commit gives the same bytes. VERSION=... builds it under another version,
+# PIP="... -m pip" names the pip that fetches the dependencies (any from 22.3 on).
+set -euo pipefail
+umask 022
+
+python=/usr/bin/python3 # not the first in PATH: the package depends on Debian's
+source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+output=$(realpath -m "${1:-$source/build}")
+read -r -a pip <<<"${PIP:-$python -m pip}"
+pip+=(--quiet --quiet --disable-pip-version-check --no-input)
+home=/usr/lib/overlayd
+commands=(overlay-controller overlayctl overlayd)
+
+fail() {
+    echo "build.sh: $*" >&2
+    exit 1
+}
+
+# Prints the time that everything in the package has: that of the commit.
+source_date() {
+    if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+        echo "$SOURCE_DATE_EPOCH"
+    elif ! git -C "$source" log -1 --format=%ct 2>/dev/null; then
+        fail "this is no git repository: say when the source was made, SOURCE_DATE_EPOCH=SECONDS"
+    fi
+}
+
+# Makes a virtual environment of the pinned dependencies, without pip, and with the bytes of no file but those of the wheels.
+make_environment() {
+    local place=$1 packages
+    "$python" -m venv --without-pip "$place"
+    packages=$(echo "$place"/lib/python3.*/site-packages)
+    "${pip[@]}" --python "$place/bin/python" install --no-compile --only-binary :all: --require-hashes \
+        -r "$source/requirements.lock"
+    # Programs of the dependencies, and what only pip reads, or names the directory of this build.
+    find "$place/bin" -mindepth 1 ! -name 'python*' -delete
+    rm -rf "$place"/{include,share,etc} "$packages"/*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json}
+    find "$packages" -depth -type d \( -name tests -o -name test -o -name __pycache__ \) -exec rm -r {} +
+    sed -i '/^command = /d' "$place/pyvenv.cfg"
+    # Nobody edits them: an interpreter that starts need not look whether a source is newer.
+    compile "$place" unchecked-hash "$packages"
+}
+
+# Compiles what Python files are below directories, by the names that they are going to have.
+compile() {
+    local place=$1 mode=$2
+    shift 2
+    "$python" -I -m compileall -q --invalidation-mode "$mode" -s "$place" -p "$home" "$@"
+}
+
+# Returns a copy of the environment; one made for the same dependencies and the same script is taken again.
+copy_environment() {
+    local key kept
+    key=$({
+        "$python" -VV
+        dpkg --print-architecture
+        cat "$source/requirements.lock" "$source/packaging/deb/build.sh"
+    } | sha256sum | cut -c -16)
+    kept=$source/build/deb-environment-$key
+    if ! [ -d "$kept" ]; then
+        echo "installing $(grep -c '^[a-z0-9].*==' "$source/requirements.lock") pinned packages into the Debian package"
+        rm -rf "$source"/build/deb-environment-*
+        make_environment "$scratch/environment"
+        mkdir -p "$source/build"
+        mv -T "$scratch/environment" "$kept" 2>/dev/null || [ -d "$kept" ] # or another build was faster
+    fi
+    cp -a "$kept" "$1"
+}
+
+# Installs this tree into an environment. A copy is built: what an older build left in the tree must not get in.
+install_tree() {
+    local place=$1 packages command
+    packages=$(echo "$place"/lib/python3.*/site-packages)
+    mkdir "$scratch/tree"
+    cp -R "$source"/{pyproject.toml,LICENSE,cni,controller,overlayd,packaging} "$scratch/tree"
+    sed -i "s/^version = .*/version = \"$version\"/" "$scratch/tree/pyproject.toml"
+    find "$scratch/tree" -name __pycache__ -prune -exec rm -rf {} +
+    "${pip[@]}" wheel --no-deps --no-index --no-build-isolation --wheel-dir "$scratch" "$scratch/tree"
+    "${pip[@]}" --python "$place/bin/python" install --no-compile --no-deps --no-index "$scratch"/overlayd-*.whl
+    rm -r "$packages"/overlayd-*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json}
+    for command in "${commands[@]}"; do
+        # Isolated: neither the user's packages nor PYTHON... variables have anything to say here.
+        sed -i "1s|.*|#!$home/bin/python -I|" "$place/bin/$command"
+    done
+    find "$place" -exec touch --no-dereference --date="@$epoch" {} +
+    compile "$place" timestamp "$packages"/{cni,controller,overlayd}
+}
+
+# Puts everything that is not Python where Debian wants it.
+install_files() {
+    local root=$1 command
+    install -d "$root"/{usr/bin,etc/overlayd,opt/cni/bin,usr/lib/cni}
+    for command in "${commands[@]}"; do
+        ln -s "../lib/overlayd/bin/$command" "$root/usr/bin/$command"
+    done
+    install -Dm 644 -t "$root/lib/systemd/system" "$source"/packaging/systemd/*.service
+    sed -i 's|/opt/overlayd/bin/|/usr/bin/|' "$root"/lib/systemd/system/*.service
+    install -m 755 "$source/cni/launcher" "$root/opt/cni/bin/overlayd"
+    install -m 755 "$source/cni/launcher" "$root/usr/lib/cni/overlayd"
+    install -Dm 644 -t "$root/usr/share/doc/overlayd/examples" "$source"/packaging/examples/*
+    install -Dm 644 "$source/LICENSE" "$root/usr/share/doc/overlayd/copyright"
+}
+
+# Writes what dpkg reads.
+write_control() {
+    local root=$1 control=$1/DEBIAN minor
+    install -d "$control"
+    minor=$("$python" -c 'import sys; print(sys.version_info.minor)')
+    sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$(dpkg --print-architecture)/" \
+        -e "s/@PYTHON@/3.$minor/" -e "s/@NEXT_PYTHON@/3.$((minor + 1))/" \
+        -e "s/@SIZE@/$(du --apparent-size -ks --exclude=DEBIAN "$root" | cut -f 1)/" \
+        "$source/packaging/deb/control" >"$control/control"
+    (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$control/md5sums"
+    install -m 755 -t "$control" "$source"/packaging/deb/{postinst,prerm,postrm}
+    install -m 644 -t "$control" "$source/packaging/deb/templates"
+}
+
+[ -x "$source/cni/launcher" ] || fail "there is no cni/launcher: make cni/launcher"
+cd / # so that no directory of the caller is on Python's path
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+epoch=$(source_date)
+export SOURCE_DATE_EPOCH=$epoch PYTHONHASHSEED=0 LC_ALL=C.UTF-8 TZ=UTC
+version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' "$source/pyproject.toml")}
+root=$scratch/root
+
+install -d "$root/usr/lib"
+copy_environment "$root$home"
+install_tree "$root$home"
+install_files "$root"
+write_control "$root"
+find "$root" -exec touch --no-dereference --date="@$epoch" {} +
+package=$output/overlayd_${version}_$(dpkg --print-architecture).deb
+mkdir -p "$output"
+dpkg-deb --root-owner-group -Zzstd -z9 --build "$root" "$package" >/dev/null
+echo "built $package"
