@@ -25,6 +25,7 @@ from controller.http import BoundedHttp
 from controller.identity.roles import Role
 from controller.options import (
     AdminTokenOption,
+    ConfigOption,
     EtcdCaOption,
     EtcdCertificateOption,
     EtcdKeyOption,
@@ -52,6 +53,7 @@ from controller.store.etcd.cluster import Certificates
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import Store, StoreUnavailable
 from controller.tls import Secured, StartRefused, secure
+from overlayd.configuration import sources
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.wire.supervisor import Supervisor
@@ -79,7 +81,8 @@ _log = structlog.get_logger()
 app = typer.Typer(
     help="The controller of a VXLAN overlay network for container hosts.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # the journal is no terminal
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # the journal is no terminal
 )
 
 
@@ -108,6 +111,8 @@ def _options(  # typer's way to options beside commands
 
 @app.command()
 def run(
+    context: typer.Context,
+    _config: ConfigOption = None,
     store: StoreOption = settings.DEFAULT_STORE,
     listen: ListenOption = settings.DEFAULT_LISTEN,
     tls_cert: TlsCertOption = None,
@@ -130,11 +135,24 @@ def run(
     os.umask(0o077)  # the store holds the authority's key
     clock = SystemClock()
     try:
-        tls = settings.load_tls(tls_cert, tls_key, tls_name or [], insecure=insecure)
-        choice = settings.parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file)
-        chosen = settings.load(
-            choice, listen, tls, admin_token_file, quarantine, settings.load_history(history_days, history_count)
-        )
+        with sources.located(context):
+            chosen = settings.choose(
+                store=store,
+                listen=listen,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
+                tls_name=tls_name,
+                admin_token_file=admin_token_file,
+                insecure=insecure,
+                quarantine=quarantine,
+                history_days=history_days,
+                history_count=history_count,
+                etcd_ca=etcd_ca,
+                etcd_cert=etcd_cert,
+                etcd_key=etcd_key,
+                etcd_user=etcd_user,
+                etcd_password_file=etcd_password_file,
+            )
         sockets = [_bind(each) for each in chosen.listen]
     except (InvalidValue, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
@@ -153,6 +171,8 @@ def run(
 
 @app.command()
 def admin_token(
+    context: typer.Context,
+    _config: ConfigOption = None,
     store: StoreOption = settings.DEFAULT_STORE,
     etcd_ca: EtcdCaOption = None,
     etcd_cert: EtcdCertificateOption = None,
@@ -164,7 +184,9 @@ def admin_token(
     _configure_logging()
     os.umask(0o077)
     try:
-        choice = settings.parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file)
+        with sources.located(context):
+            certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
+            choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
         typer.echo(asyncio.run(_made_admin(choice, SystemClock())))
     except (InvalidValue, StoreRefused) as refused:
         _log.error("no token made", reason=str(refused))

@@ -5,6 +5,21 @@ from typing import Annotated
 
 import typer
 
+from controller.settings import SCHEMA
+from overlayd.configuration import sources
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="OVERLAY_CONTROLLER_CONFIG",
+        metavar="FILE",
+        is_eager=True,
+        callback=sources.reader(SCHEMA),
+        help=f"A TOML file of settings; {SCHEMA.path} if there is one.",
+        show_default=False,
+    ),
+]
 StoreOption = Annotated[
     str,
     typer.Option(

@@ -1,4 +1,4 @@
-"""What a controller is told at its start, by flags and by the environment. Nothing else reads the environment."""
+"""What a controller is told at its start, by flags, the environment and a TOML file."""
 
 import math
 import os
@@ -9,11 +9,35 @@ from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.services.pruning import HistoryLimits
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
+from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.supervisor import Supervisor
 
 DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
 DEFAULT_LISTEN = ["127.0.0.1:7471"]
+
+SCHEMA = Schema(
+    "OVERLAY_CONTROLLER",
+    Path("/etc/overlayd/controller.toml"),
+    (
+        Setting("store"),
+        Setting("listen", Kind.TEXTS),
+        Setting("tls-cert", credential="overlay-controller.tls-cert"),
+        Setting("tls-key", credential="overlay-controller.tls-key"),
+        Setting("tls-name", Kind.TEXTS),
+        Setting("admin-token-file"),
+        Setting("insecure", Kind.SWITCH),
+        Setting("quarantine", Kind.INTEGER),
+        Setting("history-days", Kind.NUMBER),
+        Setting("history-count", Kind.INTEGER),
+        Setting("etcd-ca", credential="overlay-controller.etcd-ca"),
+        Setting("etcd-cert", credential="overlay-controller.etcd-cert"),
+        Setting("etcd-key", credential="overlay-controller.etcd-key"),
+        Setting("etcd-user"),
+        Setting("etcd-password-file", credential="overlay-controller.etcd-password"),
+    ),
+)
+"""What `overlay-controller run` can be told."""
 
 QUARANTINE_MAX = 24 * 3600
 """Seconds; a longer one hides that addresses are short."""
@@ -73,6 +97,35 @@ class Settings:
     supervisor: Supervisor
 
 
+def choose(  # noqa: PLR0913 - each is an option
+    *,
+    store: str,
+    listen: list[str],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_name: list[str] | None,
+    admin_token_file: Path | None,
+    insecure: bool,
+    quarantine: int,
+    history_days: float,
+    history_count: int,
+    etcd_ca: Path | None,
+    etcd_cert: Path | None,
+    etcd_key: Path | None,
+    etcd_user: str | None,
+    etcd_password_file: Path | None,
+) -> Settings:
+    """Return the settings that the options give; raise `InvalidValue` that names the option."""
+    return load(
+        parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file),
+        listen,
+        load_tls(tls_cert, tls_key, tls_name or [], insecure=insecure),
+        admin_token_file,
+        quarantine,
+        load_history(history_days, history_count),
+    )
+
+
 def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them says
     store: StoreChoice,
     listen: list[str],
@@ -118,7 +171,8 @@ def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure:
     if not (cert or key):
         return OwnCertificate(tuple(names))
     if not (cert and key):
-        raise InvalidValue("go together", field="--tls-cert and --tls-key")
+        given, missing = ("--tls-cert", "--tls-key") if cert else ("--tls-key", "--tls-cert")
+        raise InvalidValue(f"goes with {missing}", field=given)
     if names:
         raise InvalidValue("is for the controller's own certificate: --tls-cert has names already", field="--tls-name")
     return GivenCertificate(cert, key)

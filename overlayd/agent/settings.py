@@ -1,13 +1,15 @@
-"""The agent's settings: immutable, from flags and environment; a change is a restart."""
+"""The agent's settings: immutable, from flags, environment and a TOML file; a change is a restart."""
 
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from overlayd.agent.credential import Credential
+from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
@@ -15,6 +17,35 @@ from overlayd.model.ids import quoted
 
 VXLAN_PORT = 4789
 """IANA's port for VXLAN (RFC 7348 section 5), in host byte order."""
+
+DEFAULT_STATE_DIR = Path("/var/lib/overlayd")
+DEFAULT_RESYNC = 30.0
+"""Seconds."""
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+SCHEMA = Schema(
+    "OVERLAYD",
+    Path("/etc/overlayd/agent.toml"),
+    (
+        Setting("controller", Kind.TEXTS),
+        Setting("name"),
+        Setting("vtep"),
+        Setting("vxlan-port", Kind.INTEGER),
+        Setting("state-dir"),
+        Setting("resync", Kind.NUMBER),
+        Setting("log-level", choices=tuple(LogLevel)),
+    ),
+)
+"""What `overlayd run` can be told."""
 
 _URL = re.compile(r"https?://[^/?#\s]+/?")
 _PORT_MAX = 65535
@@ -33,9 +64,9 @@ class Settings:
     credential: Credential | None = None
     vtep: IpAddress | None = None
     vxlan_port: int = VXLAN_PORT
-    state_dir: Path = Path("/var/lib/overlayd")
+    state_dir: Path = DEFAULT_STATE_DIR
     run_dir: Path = Path("/run/overlayd")
-    resync: float = 30.0
+    resync: float = DEFAULT_RESYNC
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` that names the option."""

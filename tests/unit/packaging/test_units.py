@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import controller.settings
+import overlayd.agent.settings
+
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
 EXAMPLES = {"overlayd": PACKAGING / "examples/agent.env", "overlay-controller": PACKAGING / "examples/controller.env"}
@@ -68,11 +71,9 @@ def executed(name: str) -> list[str]:
 
 
 def variables(name: str) -> set[str]:
-    """Return the environment variables that the service's command reads, by its help."""
-    directory = Path(sys.executable).parent
-    command = [str(directory / Path(executed(name)[0]).name), *executed(name)[1:], "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"COLUMNS": "200"})
-    return set(re.findall(r"env var:\s+(\w+)", done.stdout))
+    """Return the environment variables that the service's command reads as settings."""
+    schema = {"overlayd": overlayd.agent.settings, "overlay-controller": controller.settings}[name].SCHEMA
+    return {schema.variable(setting) for setting in schema.settings}
 
 
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:

@@ -1,0 +1,120 @@
+"""Where the settings of a command come from: flags before the environment, the TOML file, credentials and defaults."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from overlayd.configuration import toml_file
+from overlayd.configuration.schema import Schema, Setting, Value
+from overlayd.configuration.toml_file import Fault
+from overlayd.model.errors import InvalidValue
+
+_KEPT = "overlayd.configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a daemon is told besides flags and environment, and where each of it stands."""
+
+    schema: Schema
+    values: dict[Setting, Value]
+    places: dict[Setting, str]
+    faults: tuple[Fault, ...]
+
+
+def read(schema: Schema, path: Path | None) -> Told:
+    """Read a daemon's file, or the one at its usual place if there is one, and look for credentials."""
+    values: dict[Setting, Value] = {}
+    places: dict[Setting, str] = {}
+    for setting in schema.settings:
+        found = credential(setting.credential) if setting.credential else None
+        if found:
+            values[setting], places[setting] = str(found), f"credential {setting.credential}"
+    if path is None and not schema.path.exists():
+        return Told(schema, values, places, ())
+    file = toml_file.read(path or schema.path)
+    faults = list(file.faults)
+    for statement in file.statements:
+        try:
+            setting, value = schema.value(statement)
+        except InvalidValue as error:
+            faults.append(Fault(file.path, statement.first, statement.key, error.detail))
+        else:
+            values[setting], places[setting] = value, f"{file.path}:{statement.first}"
+    return Told(schema, values, places, tuple(sorted(faults, key=lambda fault: fault.line or 0)))
+
+
+def credential(name: str) -> Path | None:
+    """Return the file of a credential that systemd has handed over (systemd.exec(5)), if it has."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(directory) / name if directory else None
+    return path if path and path.is_file() else None
+
+
+def reader(schema: Schema) -> Callable[[typer.Context, Path | None], Path | None]:
+    """Return what an eager option ``--config`` calls: the file's values take the place of the options' defaults.
+
+    What is wrong with the file is raised by `located`, once the command can tell people of it in its own way.
+    """
+
+    def take(context: typer.Context, path: Path | None) -> Path | None:
+        told = read(schema, path)
+        context.meta[_KEPT] = told
+        context.default_map = {setting.parameter: value for setting, value in told.values.items()}
+        return path
+
+    return take
+
+
+def told(context: typer.Context) -> Told:
+    """Return what a command was told besides flags and environment."""
+    found = context.meta[_KEPT]
+    if not isinstance(found, Told):
+        raise TypeError("the command has no option --config")
+    return found
+
+
+def source(context: typer.Context, setting: Setting) -> str:
+    """Return where the value of a setting comes from, as people read it."""
+    found = context.get_parameter_source(setting.parameter)
+    match found.name if found else "":
+        case "COMMANDLINE":
+            return f"flag {setting.flag}"
+        case "ENVIRONMENT":
+            return f"environment {told(context).schema.variable(setting)}"
+        case "DEFAULT_MAP":
+            return told(context).places[setting]
+    return "default"
+
+
+@contextlib.contextmanager
+def located(context: typer.Context) -> Iterator[None]:
+    """Let errors about flags name where the value was given: a variable, or a line of the file.
+
+    Raises `InvalidValue` at once for the first thing that is wrong with the file.
+    """
+    for fault in told(context).faults:
+        raise fault.error
+    try:
+        yield
+    except InvalidValue as error:
+        raise InvalidValue(error.detail, field=_given(context, error.field)) from None
+
+
+def _given(context: typer.Context, field: str | None) -> str | None:
+    """Return where the value of a flag was given; of another field the field itself."""
+    kept = told(context)
+    setting = kept.schema.find((field or "").removeprefix("--"))
+    if setting is None or field != setting.flag:
+        return field
+    found = context.get_parameter_source(setting.parameter)
+    match found.name if found else "":
+        case "ENVIRONMENT":
+            return kept.schema.variable(setting)
+        case "DEFAULT_MAP":
+            return f"{kept.places[setting]}: {setting.key}"
+    return field

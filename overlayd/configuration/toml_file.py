@@ -1,0 +1,142 @@
+"""A TOML file of plain settings, read and changed statement by statement, so that errors can name the line.
+
+`tomllib` knows what a file says, and not where. Without tables a TOML file is a sequence of statements, `key = value`,
+each of which takes whole lines: the shortest run of lines that is TOML by itself.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from pathlib import Path
+
+from overlayd.model.errors import InvalidValue
+
+SIZE_MAX = 64 * 1024
+"""Bytes; a file of settings has a few dozen lines."""
+
+Toml = bool | int | float | str | datetime | date | time | list["Toml"] | dict[str, "Toml"]
+"""What a key of a TOML file can say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One key and its value; `first` and `last` are lines, counted from 1."""
+
+    key: str
+    value: Toml
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a line of a file. `line` None: the file as a whole; `key` None: whatever stands there."""
+
+    path: Path
+    line: int | None
+    key: str | None
+    detail: str
+
+    @property
+    def place(self) -> str:
+        """Where it is: ``/etc/overlayd/agent.toml:7: vtep``."""
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.path}{line}" + (f": {self.key}" if self.key else "")
+
+    @property
+    def error(self) -> InvalidValue:
+        return InvalidValue(self.detail, field=self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class TomlFile:
+    """What a file says, and what of it is no TOML. A file that is not there says nothing."""
+
+    path: Path
+    statements: tuple[Statement, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    def find(self, key: str) -> Statement | None:
+        """Return the statement that sets a key, if there is one."""
+        return next((each for each in self.statements if each.key == key), None)
+
+
+def read(path: Path) -> TomlFile:
+    """Read a file of settings. Whatever is wrong with it, also that it cannot be read, is one of its faults."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(SIZE_MAX + 1)
+        if len(content) > SIZE_MAX:
+            return TomlFile(path, (), (Fault(path, None, None, f"has more than {SIZE_MAX} bytes"),))
+        text = content.decode()
+    except OSError as error:
+        return TomlFile(path, (), (Fault(path, None, None, f"cannot be read: {error.strerror}"),))
+    except UnicodeDecodeError:
+        return TomlFile(path, (), (Fault(path, None, None, "is not UTF-8 text"),))
+    return parse(path, text)
+
+
+def parse(path: Path, text: str) -> TomlFile:
+    """Read the content of a file. What follows a fault of the syntax is not looked at."""
+    statements: dict[str, Statement] = {}
+    faults: list[Fault] = []
+    for found in _statements(path, text):
+        if isinstance(found, Fault):
+            faults.append(found)
+        elif isinstance(found.value, dict):
+            faults.append(Fault(path, found.first, found.key, "there are no tables here: each setting has one key"))
+        elif found.key in statements:
+            before = statements[found.key].first
+            faults.append(Fault(path, found.first, found.key, f"is set in line {before} already"))
+        else:
+            statements[found.key] = found
+    return TomlFile(path, tuple(statements.values()), tuple(faults))
+
+
+def _statements(path: Path, text: str) -> Iterator[Statement | Fault]:
+    lines = text.split("\n")
+    first = 0
+    while first < len(lines):
+        last, parsed = first, None
+        refused = ""
+        while parsed is None and last < len(lines):
+            last += 1
+            try:
+                parsed = tomllib.loads("\n".join([*lines[first:last], ""]))
+            except tomllib.TOMLDecodeError as error:
+                refused = str(error)
+        if parsed is None:
+            yield Fault(path, first + 1, None, f"is no TOML: {refused.partition(' (at ')[0]}")
+            return
+        for key, value in parsed.items():
+            yield Statement(key, value, first + 1, last)
+        first = last
+
+
+def changed(text: str, values: dict[str, str | list[str]]) -> str:
+    """Return a file's content with these keys set: in their place where they were set, otherwise at the end.
+
+    Everything else stays as it is, comments too. The content has to be without faults.
+    """
+    lines = text.removesuffix("\n").split("\n") if text else []
+    found = {each.key: each for each in parse(Path(), text).statements}
+    for key in sorted(values, key=lambda key: found[key].first if key in found else 0, reverse=True):
+        if key in found:
+            lines[found[key].first - 1 : found[key].last] = [rendered(key, values[key])]
+    lines += [rendered(key, value) for key, value in values.items() if key not in found]
+    return "\n".join(lines) + "\n"
+
+
+def rendered(key: str, value: Toml | Path | list[str]) -> str:
+    """Return a statement as it stands in a file."""
+    return f"{key} = {_rendered(value)}"
+
+
+def _rendered(value: Toml | Path | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_rendered, value))}]"
+    if isinstance(value, str | Path):
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", r"\u007f")
+    return json.dumps(value)
