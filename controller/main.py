@@ -157,16 +157,11 @@ def run(
     except (InvalidValue, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
         raise typer.Exit(1) from None
-    try:
-        asyncio.run(serve(chosen, sockets, clock))
-    except* Unreadable as unreadable:
-        for reason in _leaves(unreadable):
-            _log.error("cannot go on with this store; was it written by a newer controller?", reason=str(reason))
-        raise typer.Exit(1) from None
-    except* (StartRefused, StoreRefused) as refusals:
-        for refusal in _leaves(refusals):
-            _log.error("cannot start", reason=str(refusal))
-        raise typer.Exit(1) from None
+    if reasons := _run(chosen, sockets, clock):
+        for reason in reasons:
+            newer = "cannot go on with this store; was it written by a newer controller?"
+            _log.error(newer if isinstance(reason, Unreadable) else "cannot start", reason=str(reason))
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -250,6 +245,17 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
         for task in background:
             task.cancel()
     await store.close()
+
+
+def _run(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> list[BaseException]:
+    """Serve until a signal comes; return why that cannot go on, if it cannot."""
+    reasons: list[BaseException] = []
+    # Nothing may be raised inside: some releases of Python 3.11 put that into a group.
+    try:
+        asyncio.run(serve(chosen, sockets, clock))
+    except* (Unreadable, StartRefused, StoreRefused) as group:
+        reasons += _leaves(group)
+    return reasons
 
 
 def main() -> None:
