@@ -69,7 +69,7 @@ async def authority(request: Request) -> PlainTextResponse:
     responses=answers.refusals(401, 409, 413, 422, 503),
 )
 async def join(body: JoinBody, overlay: OpenServices) -> JSONResponse:
-    """Make a host one of the cluster's. The token is used up, and the credential is shown this once.
+    """Make a host one of the cluster's. The token is for one host less then; the credential is shown this once.
 
     Refused (`already-exists`) when the host has a credential and the token was not made for this very host.
     """

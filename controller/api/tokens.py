@@ -12,7 +12,7 @@ from controller.api.bodies import AdminBody
 from controller.api.services import Services
 from controller.identity.roles import Role
 from controller.services import token_records
-from controller.services.tokens import JOIN_TTL_MAX, TTL_MAX
+from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX
 from overlayd.model import ids
 from overlayd.model.errors import InUse, InvalidValue
 from overlayd.wire import credentials
@@ -35,6 +35,12 @@ class TokenBody(AdminBody):
     host: Annotated[
         str | None, Field(description="Of a join token: the only host that may use it.", examples=["h-7f3a"])
     ] = None
+    hosts: Annotated[
+        int | None,
+        Field(
+            description=f"Of a join token: how many hosts may use it, up to {JOIN_HOSTS_MAX}; 1 if unset.", examples=[3]
+        ),
+    ] = None
     ttl: Annotated[
         int | None,
         Field(
@@ -53,6 +59,7 @@ class TokenRecordAnswer(BaseModel):
     name: str
     role: Literal["admin", "operator", "viewer", "host"]
     host: str | None
+    hosts: Annotated[int | None, Field(description="How many hosts can join with it yet; null of access tokens.")]
     created: int
     expires: Annotated[int | None, Field(description="Null: it lasts until it is revoked.")]
     by: Annotated[str, Field(description="The name of who made it.", examples=["admin"])]
@@ -90,9 +97,9 @@ async def create_token(body: TokenBody, overlay: Services, request: Request) -> 
         host = ids.host_id(body.host, "host") if body.host is not None else None
         fingerprint = _fingerprint(request.app.state.security)
         ttl = _JOIN_TTL if body.ttl is None else body.ttl
-        written = await overlay.tokens.create_join(fingerprint, host, ttl)
+        written = await overlay.tokens.create_join(fingerprint, host, ttl, 1 if body.hosts is None else body.hosts)
     else:
-        _refuse_given(body, "host")
+        _refuse_given(body, "host", "hosts")
         if body.name is None or body.role is None:
             raise InvalidValue("an access token needs one", field="name" if body.name is None else "role")
         written = await overlay.tokens.create(body.name, Role(body.role), body.ttl)

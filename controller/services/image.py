@@ -98,7 +98,6 @@ class Image:
             change = self.intent.put(record)
             if isinstance(record, Network):
                 self.occupancy.set_network(record.name, record)
-        self._entries[key] = _Entry(revision, change.key if change else None, unknown)
         if key.startswith(keys.PRESENCE):
             decoded = presence.decode(value)
             of_host = self._presences[decoded.host]
@@ -107,7 +106,8 @@ class Image:
         if key.startswith(keys.INSTANCES):
             self.instances[HostId(key.removeprefix(keys.INSTANCES))] = keys.decode(value).text("instance")
         if key.startswith(keys.TOKENS):
-            token = token_records.decode(value)
+            token, unknown = token_records.decode(value)
             self.tokens[token.id] = token
+        self._entries[key] = _Entry(revision, change.key if change else None, unknown)
         self.occupancy.take_in(key, value)
         return change

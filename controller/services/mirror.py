@@ -14,7 +14,7 @@ import structlog
 
 from controller.clock import Clock
 from controller.identity.tokens import TokenRecord
-from controller.services import keys
+from controller.services import keys, token_records
 from controller.services.image import Image
 from controller.services.intent import Change, Intent
 from controller.services.occupancy import Occupancy
@@ -98,6 +98,11 @@ class Mirror:
         """Return the write of a record that keeps what other versions of the controller know of it."""
         key = keys.of(record)
         return Put(key, keys.encode_record(record, self._image.unknown(key)))
+
+    def put_token(self, record: TokenRecord) -> Put:
+        """Return the write of a token, otherwise as `put`."""
+        key = keys.token(record.id)
+        return Put(key, token_records.encode(record, self._image.unknown(key)))
 
     def form(self, key: str) -> dict[str, Json] | None:
         """Return a record as it stands in the store, without its version, None when the key holds none."""

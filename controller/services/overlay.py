@@ -50,6 +50,7 @@ class Overlay:
         self._quarantine = quarantine
         self._chance = chance
         self._withholding = asyncio.Lock()
+        self._joining = asyncio.Lock()
         self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
         self.sessions = Sessions(self.tokens, clock)
 
@@ -67,7 +68,7 @@ class Overlay:
     def _write_to(self, journal: Journal) -> None:
         self._journal = journal
         quarantine = Quarantine(self._store, journal, self._quarantine)
-        self.tokens = Tokens(self.mirror, journal, self.clock)
+        self.tokens = Tokens(self.mirror, journal, self.clock, self._joining)
         self.departures = Departures(self.mirror, journal, quarantine, self.tokens)
         self.networks = Networks(self.mirror, journal, self._chance)
         self.hosts = Hosts(self.mirror, journal, self.departures, self._chance)

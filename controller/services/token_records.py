@@ -6,11 +6,16 @@ from controller.services import keys
 from overlayd.model import ids
 from overlayd.wire.credentials import TokenId
 from overlayd.wire.fields import Json
+from overlayd.wire.unknown import NOTHING, Unknown
 
 
-def encode(record: TokenRecord) -> bytes:
-    """Return a token as it stands in the store."""
-    return keys.encode({**shown(record), "digest": record.digest})
+def encode(record: TokenRecord, unknown: Unknown = NOTHING) -> bytes:
+    """Return a token as it stands in the store, with what another version of the controller had added to it."""
+    return keys.encode(unknown.added_to(_whole(record)))
+
+
+def _whole(record: TokenRecord) -> dict[str, Json]:
+    return {**shown(record), "digest": record.digest}
 
 
 def shown(record: TokenRecord) -> dict[str, Json]:
@@ -21,18 +26,21 @@ def shown(record: TokenRecord) -> dict[str, Json]:
         "name": record.name,
         "role": record.role,
         "host": record.host,
+        "hosts": record.hosts,
         "created": record.created,
         "expires": record.expires,
         "by": record.by,
     }
 
 
-def decode(value: bytes) -> TokenRecord:
-    """Read a token of the store."""
+def decode(value: bytes) -> tuple[TokenRecord, Unknown]:
+    """Read a token of the store, and what of it this version does not know."""
     fields = keys.decode(value)
-    return TokenRecord(
+    kind = fields.choice("kind", TokenKind)
+    before = None if kind is TokenKind.ACCESS else 1  # what was written before there were tokens for several hosts
+    record = TokenRecord(
         id=TokenId(fields.text("id")),
-        kind=fields.choice("kind", TokenKind),
+        kind=kind,
         name=fields.text("name"),
         role=fields.choice("role", Role),
         digest=fields.text("digest"),
@@ -40,4 +48,6 @@ def decode(value: bytes) -> TokenRecord:
         expires=fields.number("expires") if fields.has("expires") else None,
         host=ids.host_id(fields.text("host"), "host") if fields.has("host") else None,
         by=fields.text("by"),
+        hosts=fields.number("hosts") if fields.has("hosts") else before,
     )
+    return record, Unknown.of(fields.value, _whole(record), ("v",))

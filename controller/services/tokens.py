@@ -1,5 +1,6 @@
 """Tokens: making, recognising, exchanging and revoking them."""
 
+import asyncio
 from dataclasses import dataclass, replace
 
 from controller.clock import Clock
@@ -28,6 +29,9 @@ JOIN_TTL_MAX = 7 * 24 * 3600
 TTL_MAX = 10 * 365 * 24 * 3600
 """Seconds."""
 
+JOIN_HOSTS_MAX = 1000
+"""How many hosts can join with one token."""
+
 _KEPT = 24 * 3600
 """Seconds that an expired token is still listed."""
 
@@ -43,13 +47,22 @@ class Made:
     record: TokenRecord
 
 
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The use of a join token: what it writes, and what the history says of it."""
+
+    op: Put | Delete
+    note: Note
+
+
 class Tokens:
     """The tokens of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, clock: Clock) -> None:
+    def __init__(self, mirror: Mirror, journal: Journal, clock: Clock, joining: asyncio.Lock) -> None:
         self._mirror = mirror
         self._journal = journal
         self._clock = clock
+        self._joining = joining
 
     def all(self) -> list[TokenRecord]:
         """Return every token, the oldest first."""
@@ -89,18 +102,22 @@ class Tokens:
         record = self._record(token, TokenKind.ACCESS, name, role, _limited(ttl, TTL_MAX))
         return await self._add(Made(token, record))
 
-    async def create_join(self, fingerprint: str | None, host: HostId | None, ttl: int) -> Written[Made]:
-        """Make a join token that lasts `ttl` seconds and makes one credential: of this host, or of any new one.
+    async def create_join(
+        self, fingerprint: str | None, host: HostId | None, ttl: int, hosts: int = 1
+    ) -> Written[Made]:
+        """Make a join token that lasts `ttl` seconds, for this host, or for so many new ones.
 
         `fingerprint` is the authority's, None where the system's roots vouch for controllers. Raises `InvalidValue`.
         """
+        if not 1 <= hosts <= JOIN_HOSTS_MAX:
+            raise InvalidValue(f"{hosts} is not in 1..{JOIN_HOSTS_MAX}", field="hosts")
         token = mint_join_token(fingerprint)
         name = f"join {host}" if host else "join"
-        record = self._record(token, TokenKind.JOIN, name, Role.HOST, _limited(ttl, JOIN_TTL_MAX), host)
+        record = self._record(token, TokenKind.JOIN, name, Role.HOST, _limited(ttl, JOIN_TTL_MAX), host, hosts)
         return await self._add(Made(token, record))
 
     async def join(self, text: str, host: HostId) -> Written[Made]:
-        """Exchange a join token for the credential of a host.
+        """Exchange a join token for the credential of a host. The token is for one host less then, or used up.
 
         Raises `Unauthenticated` for a token that is not valid (any more), or `AlreadyExists` when the host has a
         credential and the token was not made for this very host.
@@ -123,16 +140,25 @@ class Tokens:
             made = Made(
                 minted, replace(self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host), by=joining.by)
             )
-            gone = (joining, former) if former else (joining,)
-            claim = keys.credential(host)
+            claim, used = keys.credential(host), self._use(joining)
+            replaced = [former] if former else []
             return Draft(
                 made,
-                (self._journal.unchanged(claim), *(self._journal.unchanged(keys.token(each.id)) for each in gone)),
-                (_put(made.record), Put(claim, keys.claim(minted.id)), *(Delete(keys.token(each.id)) for each in gone)),
-                (_came(made.record), *map(_went, gone)),
+                tuple(
+                    self._journal.unchanged(key) for key in (claim, *(keys.token(t.id) for t in (joining, *replaced)))
+                ),
+                (
+                    _put(made.record),
+                    Put(claim, keys.claim(minted.id)),
+                    used.op,
+                    *(Delete(keys.token(each.id)) for each in replaced),
+                ),
+                (_came(made.record), used.note, *map(_went, replaced)),
             )
 
-        return await journal.write_aside(draft)
+        # Hosts that share a token would be in each other's way.
+        async with self._joining:
+            return await journal.write_aside(draft)
 
     async def revoke(self, token_id: TokenId) -> Written[None]:
         """End a token; raises `NotFound`."""
@@ -182,10 +208,11 @@ class Tokens:
         role: Role,
         ttl: int | None,
         host: HostId | None = None,
+        hosts: int | None = None,
     ) -> TokenRecord:
-        now = int(self._clock.wall())
+        now, by = int(self._clock.wall()), self._journal.by.name
         expires = None if ttl is None else now + ttl
-        return TokenRecord(token.id, kind, name, role, digest(token.secret), now, expires, host, self._journal.by.name)
+        return TokenRecord(token.id, kind, name, role, digest(token.secret), now, expires, host, by, hosts)
 
     async def _add(self, made: Made) -> Written[Made]:
         def draft() -> Draft[Made]:
@@ -193,6 +220,14 @@ class Tokens:
             return Draft(made, (self._journal.unchanged(key),), (_put(made.record),), (_came(made.record),))
 
         return await self._journal.write_aside(draft)
+
+    def _use(self, joining: TokenRecord) -> "_Use":
+        """Return how a join token becomes one for a host less, or is used up."""
+        if joining.hosts is None or joining.hosts == 1:
+            return _Use(Delete(keys.token(joining.id)), _went(joining))
+        rest = replace(joining, hosts=joining.hosts - 1)
+        note = Note("token", token_records.shown(joining), token_records.shown(rest))
+        return _Use(self._mirror.put_token(rest), note)
 
     def _removal(self, record: TokenRecord) -> Draft[None]:
         key = keys.token(record.id)

@@ -34,9 +34,12 @@ def create(
     context: typer.Context,
     role: Annotated[Role | None, typer.Option(help="What the token's owner may do.")] = None,
     name: Annotated[str | None, typer.Option(help="Whose token it is; the history says so.")] = None,
-    join: Annotated[bool, typer.Option("--join", help="Make a token with which one host joins.")] = False,
+    join: Annotated[bool, typer.Option("--join", help="Make a token with which hosts join.")] = False,
     host: Annotated[
         str | None, typer.Option(help="Of a join token: only the host with this id may use it, also to join again.")
+    ] = None,
+    hosts: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a join token: how many hosts may use it; 1 if unset.")
     ] = None,
     ttl: Annotated[
         str | None,
@@ -52,6 +55,8 @@ def create(
     for field, value in (("role", role), ("name", name), ("host", host)):
         if value is not None:
             body[field] = str(value)
+    if hosts is not None:
+        body["hosts"] = hosts
     if ttl is not None:
         body["ttl"] = seconds(ttl)
     made = api(context).post("/v1/tokens", body)
@@ -59,7 +64,9 @@ def create(
         tables.show_json(made)
         return
     until = f"until {tables.moment(made['expires'])}" if made["expires"] else "until it is revoked"
-    typer.echo(f"token {made['id']} ({made['name']}) is valid {until}; it is shown this once:", err=True)
+    typer.echo(
+        f"token {made['id']} ({made['name']}) is valid {until}{_for_hosts(made)}; it is shown this once:", err=True
+    )
     typer.echo(made["token"])
 
 
@@ -76,13 +83,16 @@ def list_tokens(context: typer.Context, as_json: AsJson = False) -> None:
             token["kind"],
             token["name"],
             token["role"],
+            "" if token["hosts"] is None else str(token["hosts"]),
             tables.moment(token["created"]),
             tables.moment(token["expires"]) or "never",
             token["by"],
         )
         for token in found
     ]
-    tables.show(tables.table("Tokens", ("id", "kind", "name", "role", "made", "expires", "made by"), rows))
+    tables.show(
+        tables.table("Tokens", ("id", "kind", "name", "role", "hosts left", "made", "expires", "made by"), rows)
+    )
 
 
 @app.command("revoke")
@@ -98,6 +108,12 @@ def revoke(
         tables.show_json(None)
     else:
         typer.echo(f"token {token_id} revoked")
+
+
+def _for_hosts(made: Document) -> str:
+    if made["hosts"] is None:
+        return ""
+    return ", for one host" if made["hosts"] == 1 else f", for {made['hosts']} hosts"
 
 
 def seconds(text: str) -> int:

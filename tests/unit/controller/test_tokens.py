@@ -12,9 +12,10 @@ from controller.identity.roles import Role
 from controller.services import keys, token_records
 from controller.services.actor import Actor
 from controller.services.overlay import Overlay
-from controller.services.tokens import JOIN_TTL_MAX, TTL_MAX, Made
-from controller.store.port import Store
+from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX, Made
+from controller.store.port import Put, Store, Transaction
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated
+from overlayd.model.ids import HostId
 from tests.unit.controller.overlays import H1, H2, controllers, make_host, stored
 
 pytestmark = pytest.mark.anyio
@@ -209,3 +210,75 @@ async def test_a_controller_that_starts_later_knows_the_tokens(tmp_path: Path) -
         await overlay.mirror.load()
         assert overlay.tokens.authenticate(made.token.text, 0) == made.record
         assert [record.id for record in overlay.tokens.all()] == [made.record.id]
+
+
+async def test_a_join_token_for_several_hosts_counts_them_down(tmp_path: Path) -> None:
+    async with one(tmp_path) as (store, overlay):
+        made = (await overlay.tokens.create_join(PRINT, None, 60, hosts=2)).result
+        assert (await overlay.tokens.join(made.token.text, H1)).result.record.host == H1
+        assert overlay.tokens.get(made.record.id).hosts == 1
+        with pytest.raises(AlreadyExists):
+            await overlay.tokens.join(made.token.text, H1)
+        assert overlay.tokens.get(made.record.id).hosts == 1, "a refused join uses nothing up"
+        assert (await overlay.tokens.join(made.token.text, H2)).result.record.host == H2
+        with pytest.raises(Unauthenticated, match="used up"):
+            await overlay.tokens.join(made.token.text, HostId("h3"))
+        changes = [change for entry in await history(store) for change in entry["changes"]]  # type: ignore[attr-defined]
+        told = [
+            (each["before"], each["after"]) for each in changes if (each["before"] or each["after"])["kind"] == "join"
+        ]
+        assert [(before and before["hosts"], after and after["hosts"]) for before, after in told] == [
+            (None, 2),
+            (2, 1),
+            (1, None),
+        ]
+
+
+async def test_many_hosts_join_with_one_token_at_once(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, both):
+        made = (await both[0].acting(ANNA).tokens.create_join(PRINT, None, 60, hosts=40)).result
+        await both[1].mirror.reached(await store.current_revision())
+        joins = [both[number % 2].tokens.join(made.token.text, HostId(f"h{number}")) for number in range(50)]
+        outcomes = await asyncio.gather(*joins, return_exceptions=True)
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Unauthenticated"] * 10 + ["Written"] * 40
+        joined = {record.host for record in both[0].tokens.all() if record.kind == "access"}
+        assert len(joined) == 40
+
+
+@pytest.mark.parametrize(("host", "hosts"), [(None, 0), (None, -1), (None, JOIN_HOSTS_MAX + 1), (H1, 2)])
+async def test_a_join_token_is_for_one_host_or_a_bounded_number(
+    tmp_path: Path, host: HostId | None, hosts: int
+) -> None:
+    async with one(tmp_path) as (store, overlay):
+        with pytest.raises(InvalidValue) as refused:
+            await overlay.tokens.create_join(PRINT, host, 60, hosts)
+        assert refused.value.field == "hosts"
+        assert await stored(store) == {}
+
+
+async def test_a_join_token_keeps_what_another_version_added_to_it(tmp_path: Path) -> None:
+    async with one(tmp_path) as (store, overlay):
+        made = (await overlay.tokens.create_join(PRINT, None, 60, hosts=2)).result
+        key = keys.token(made.record.id)
+        found = await store.get(key)
+        assert found
+        value = json.dumps({**json.loads(found.value), "site": "rack 7"}).encode()
+        written = await store.commit(Transaction((), (Put(key, value),)))
+        await overlay.mirror.reached(written.revision)
+        await overlay.tokens.join(made.token.text, H1)
+        found = await store.get(key)
+        assert found
+        assert json.loads(found.value)["site"] == "rack 7"
+
+
+async def test_a_join_token_of_an_older_version_is_for_one_host(tmp_path: Path) -> None:
+    async with one(tmp_path) as (store, overlay):
+        made = (await overlay.tokens.create_join(PRINT, None, 60)).result
+        key = keys.token(made.record.id)
+        found = await store.get(key)
+        assert found
+        value = json.loads(found.value)
+        del value["hosts"]
+        written = await store.commit(Transaction((), (Put(key, json.dumps(value).encode()),)))
+        await overlay.mirror.reached(written.revision)
+        assert overlay.tokens.get(made.record.id) == made.record
