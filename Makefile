@@ -4,13 +4,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system system-test demo demo-down test test-thorough lint soak bench deb lock proto clean
+.PHONY: help venv system system-test machines demo demo-down test test-thorough lint soak bench deb lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
 PACKAGES := python3-venv iproute2 iputils-ping nftables systemd
-TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc iptables libc6-dev podman ruby runc
+TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc iptables libc6-dev mmdebstrap podman ruby runc \
+	systemd-container vagrant
+VM_PACKAGES := e2fsprogs mmdebstrap openssh-client qemu-system-x86
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
 missing = comm -23 <(printf '%s\n' $(1) | sort) \
@@ -48,6 +50,9 @@ system: ## install the missing Debian packages (root)
 system-test: ## install the Debian packages that the tests and benchmarks want besides (root)
 	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
+machines: system-test venv ## make the Debian that the tests boot, unless it is there (root)
+	@$(VENV)/bin/python -m tests.support.rootfs machine
+
 venv: $(VENV)/.installed ## make .venv: the pinned packages, and this tree in editable mode
 
 $(VENV)/.created:
@@ -78,10 +83,10 @@ demo-down: venv ## remove a demonstration that was kept (root)
 
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10
 
-test: system-test venv lint cni/launcher ## lint, then run the tests, JOBS=2 files at once; ARGS=... goes to pytest (root)
+test: system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=2 files at once; ARGS=... goes to pytest (root)
 	$(PYTEST) -m 'not thorough' $(ARGS)
 
-test-thorough: system-test venv lint cni/launcher ## the same, with every variant (root)
+test-thorough: system-test venv lint cni/launcher machines ## the same, with every variant (root)
 	$(PYTEST) $(ARGS)
 
 lint: venv ## check style, types and the floors of the design

@@ -11,15 +11,17 @@ from typing import Self
 from tests.support.processes import eventually
 
 _ROOT = Path("/sys/fs/cgroup")
-_PREFIX = "overlayd-lab"
+_PREFIXES = ("overlayd-lab", "ovm")
+"""Of container runtimes in the lab, and of machines."""
+
 _numbers = count(1)
 
 
 class ControlGroup:
     """A control group of a name of its own, in every hierarchy. All that is in it, and below, ends with the block."""
 
-    def __init__(self) -> None:
-        self.name = f"{_PREFIX}-{os.getpid()}-{next(_numbers)}"
+    def __init__(self, prefix: str = _PREFIXES[0]) -> None:
+        self.name = f"{prefix}-{os.getpid()}-{next(_numbers)}"
 
     def __enter__(self) -> Self:
         _end(_abandoned())
@@ -49,8 +51,9 @@ def _takes(hierarchy: Path) -> bool:
 
 def _abandoned() -> list[Path]:
     """Return the groups of tests that were killed themselves."""
-    found = (group for hierarchy in _hierarchies() for group in hierarchy.glob(f"{_PREFIX}-*"))
-    return [group for group in found if not Path("/proc", group.name.split("-")[2]).exists()]
+    patterns = [(hierarchy, f"{prefix}-*-*") for hierarchy in _hierarchies() for prefix in _PREFIXES]
+    found = (group for hierarchy, pattern in patterns for group in hierarchy.glob(pattern))
+    return [group for group in found if not Path("/proc", group.name.split("-")[-2]).exists()]
 
 
 def _end(groups: Sequence[Path]) -> None:

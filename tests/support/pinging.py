@@ -2,24 +2,29 @@
 
 import re
 import signal
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from overlayd.model.address import IpAddress
-from tests.support.lab import Container
 from tests.support.processes import Process, eventually
 
 _ANSWER = re.compile(r"icmp_seq=(\d+) (?:ttl|hlim)=")
 _TIME = re.compile(r"^\[(\d+\.\d+)\].*time=", re.MULTILINE)
 
 
-class Pinging:
-    """Sends an echo request every millisecond from the beginning of the `with` block to its end."""
+class Source(Protocol):
+    """Where pings come from: a container, of the lab or of a machine."""
 
-    def __init__(self, source: Container, destination: IpAddress, log: Path) -> None:
-        inside = ["nsenter", f"--net={source.sandbox}", "ping", "-nD", "-i", "0.001", str(destination)]
-        self._command = source.host.enter(inside)
+    def enter(self, command: Sequence[str]) -> list[str]: ...
+
+
+class Pinging:
+    """Sends echo requests, one every millisecond unless told, from the beginning of the `with` block to its end."""
+
+    def __init__(self, source: Source, destination: IpAddress, log: Path, interval: float = 0.001) -> None:
+        self._command = source.enter(["ping", "-nD", "-i", str(interval), str(destination)])
         self._log = log
 
     def __enter__(self) -> Self:

@@ -109,6 +109,13 @@ class Process:
             self._popen.wait()
             raise NotInTime(f"{self._command} did not stop within {timeout:.0f} s:\n{self.output[-3000:]}") from None
 
+    def wait(self, timeout: float) -> int:
+        """Return the exit status of a process that ends by itself."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise NotInTime(f"{self._command} did not end within {timeout:.0f} s:\n{self.output[-3000:]}") from None
+
     def kill(self) -> None:
         self._popen.kill()
         self._popen.wait()
