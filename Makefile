@@ -106,8 +106,8 @@ bench: system-test venv ## measure; NAME=... picks one budget (root)
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-deb: venv cni/launcher ## build the Debian package, in build/; VERSION=... gives it another version
-	@VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh build
+deb: venv cni/launcher ## build the Debian package, in dist/; VERSION=... gives it another version
+	@VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh dist
 
 lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versions
 	@echo "compiling requirements.lock"

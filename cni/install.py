@@ -41,9 +41,13 @@ _COMPILE = ("-std=c11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 def install_plugin(bin_dir: Path = BIN_DIR, *, interpreted: bool = False) -> Path:
     """Install the launcher, the native one if it can be had and is not declined; return its path. Raises OSError."""
     path = bin_dir / PLUGIN
-    content = None if interpreted else native_launcher()
-    _replace(path, content or (HERE / "shim.py").read_bytes(), mode=0o755)
+    replace_file(path, plugin(interpreted=interpreted), mode=0o755)
     return path
+
+
+def plugin(*, interpreted: bool = False) -> bytes:
+    """Return the launcher, the native one if it can be had and is not declined. Raises OSError."""
+    return (None if interpreted else native_launcher()) or (HERE / "shim.py").read_bytes()
 
 
 def is_native(path: Path) -> bool:
@@ -127,7 +131,7 @@ def conflist(network: str, cni_version: str = CNI_VERSION) -> dict[str, object]:
 def install_conf(conf: Conf, conf_dir: Path = CONF_DIR) -> Path:
     """Install a configuration list; return its path. Raises OSError."""
     path = conf_path(conf.listed_as, conf_dir)
-    _replace(path, json.dumps(conf.content, indent=2).encode() + b"\n", mode=0o644)
+    replace_file(path, json.dumps(conf.content, indent=2).encode() + b"\n", mode=0o644)
     return path
 
 
@@ -151,8 +155,11 @@ def remove(paths: Iterable[Path]) -> list[Path]:
     return removed
 
 
-def _replace(path: Path, content: bytes, mode: int) -> None:
-    """Write a file in one step: some runtimes watch the directory and notice only a rename inside it."""
+def replace_file(path: Path, content: bytes, mode: int) -> None:
+    """Write a file in one step: some runtimes watch the directory and notice only a rename inside it.
+
+    Raises OSError, and then has left nothing behind.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
     try:

@@ -86,7 +86,7 @@ install_python_packages() {
 install_role() {
     local role=$1 unit=$2 command
     shift 2
-    install -m 0644 "$source/packaging/systemd/$unit" "$units/$unit"
+    sed "s|=/usr/bin/|=$prefix/bin/|" "$source/packaging/systemd/$unit" >"$units/$unit"
     if ! [ -e "$settings/$role.env" ]; then
         install -m 0600 "$source/packaging/examples/$role.env" "$settings/$role.env"
     fi

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent import credential, daemon, install_cni, local_commands, logs
+from overlayd.agent import credential, daemon, install, install_cni, local_commands, logs
 from overlayd.agent import join as joining
 from overlayd.agent.identity import load_identity
 from overlayd.agent.settings import (
@@ -161,6 +161,7 @@ def _told(context: typer.Context) -> Iterator[None]:
 app.command("plan")(local_commands.plan)
 app.command("status")(local_commands.status)
 app.command("cleanup")(local_commands.cleanup)
+app.command("install")(install.install)
 app.command("install-cni")(install_cni.install_cni)
 
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the Debian package of this source tree, as any user: packaging/deb/build.sh [DIRECTORY], default build/.
+# Builds the Debian package of this source tree, as any user: packaging/deb/build.sh [DIRECTORY], default dist/.
 #
 # The package is for the Debian and the architecture on which it is built: it holds a virtual environment of that Debian's
 # Python with the pinned dependencies. The same commit gives the same bytes. VERSION=... builds it under another version,
@@ -9,7 +9,7 @@ umask 022
 
 python=/usr/bin/python3 # not the first in PATH: the package depends on Debian's
 source=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-output=$(realpath -m "${1:-$source/build}")
+output=$(realpath -m "${1:-$source/dist}")
 read -r -a pip <<<"${PIP:-$python -m pip}"
 pip+=(--quiet --quiet --disable-pip-version-check --no-input)
 home=/usr/lib/overlayd
@@ -90,19 +90,32 @@ install_tree() {
     compile "$place" timestamp "$packages"/{cni,controller,overlayd}
 }
 
+# Prints what the environment holds besides this project, each with its version and licence.
+list_dependencies() {
+    local described
+    for described in "$1"/lib/python3.*/site-packages/*.dist-info/METADATA; do
+        [[ $described = */overlayd-* ]] || awk -F ': ' '
+            /^Name: / && !name { name = $2 }
+            /^Version: / && !version { version = $2 }
+            /^License(-Expression)?: / && !licence { licence = $2 }
+            /^Classifier: License :: / && !licence { n = split($0, parts, " :: "); licence = parts[n] }
+            /^$/ { exit }
+            END { printf "  %s %s: %s\n", name, version, licence }' "$described"
+    done
+}
+
 # Puts everything that is not Python where Debian wants it.
 install_files() {
-    local root=$1 command
-    install -d "$root"/{usr/bin,etc/overlayd,opt/cni/bin,usr/lib/cni}
-    for command in "${commands[@]}"; do
-        ln -s "../lib/overlayd/bin/$command" "$root/usr/bin/$command"
-    done
-    install -Dm 644 -t "$root/lib/systemd/system" "$source"/packaging/systemd/*.service
-    sed -i 's|/opt/overlayd/bin/|/usr/bin/|' "$root"/lib/systemd/system/*.service
-    install -m 755 "$source/cni/launcher" "$root/opt/cni/bin/overlayd"
-    install -m 755 "$source/cni/launcher" "$root/usr/lib/cni/overlayd"
+    local root=$1 place=$1$home
+    "$place/bin/python" -IB -m overlayd.installation "$place/share/overlayd" "$root"
+    rm -r "$place/share"
+    install -d "$root/etc/overlayd"
     install -Dm 644 -t "$root/usr/share/doc/overlayd/examples" "$source"/packaging/examples/*
-    install -Dm 644 "$source/LICENSE" "$root/usr/share/doc/overlayd/copyright"
+    find "$root/usr/share/man" -type f -exec gzip -9n {} +
+    {
+        cat "$source/packaging/deb/copyright"
+        list_dependencies "$place"
+    } >"$root/usr/share/doc/overlayd/copyright"
 }
 
 # Writes what dpkg reads.

@@ -106,8 +106,8 @@ def test_a_service_reports_when_it_is_ready_and_always_comes_back(name: str) -> 
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_service_runs_from_its_own_environment_with_its_own_settings(name: str) -> None:
-    assert executed(name) == [f"/opt/overlayd/bin/{name}", "run"]
+def test_a_service_runs_its_own_program_with_its_own_settings(name: str) -> None:
+    assert executed(name) == [f"/usr/bin/{name}", "run"]
     assert unit(name)["EnvironmentFile"] == [f"-/etc/overlayd/{EXAMPLES[name].name}"]
 
 

@@ -1,0 +1,100 @@
+"""`overlayd install`: what a machine needs besides the environment that this program is in."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.cleanup import check_unused
+from overlayd.installation import systemd
+from overlayd.installation.files import UNITS, files, put, take_away, under
+from overlayd.installation.layout import Layout, beside
+from overlayd.installation.programs import Role
+from overlayd.model.errors import InUse, InvalidValue, OverlayError
+
+SHIPPED = Path("share/overlayd")
+"""Below the environment: the units and drop-ins that came with the wheel."""
+
+_PLAIN = re.compile(r"/[A-Za-z0-9/._-]+", re.ASCII)
+"""Directories of which a unit can name a program as it stands."""
+
+_ATTACHMENTS = Path("run/overlayd/attachments")
+
+
+def install(
+    roles: Annotated[
+        list[Role] | None,
+        typer.Argument(metavar="[controller] [agent]", show_default=False, help="What this machine is for; both."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Stop the services and take it all away again.")] = False,
+    cut_off: Annotated[
+        bool, typer.Option("--cut-off", help="With --remove, also when containers are attached.")
+    ] = False,
+    root: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the machine's files begin.")] = Path("/"),
+) -> None:
+    """Install units, drop-ins, commands, the CNI plugin, manual pages and completion for this environment.
+
+    For an environment into which pip has installed overlayd. Nothing is started; services that run are restarted, and
+    traffic goes on meanwhile. Settings, and the directories of the services, are not touched.
+    """
+    wanted = frozenset(roles or Role)
+    try:
+        if remove:
+            _remove(wanted, root, cut_off=cut_off)
+        else:
+            _install(wanted, root)
+    except (OverlayError, OSError) as error:
+        typer.echo(f"overlayd: {error}", err=True)
+        sys.exit(1)
+
+
+def _install(roles: frozenset[Role], root: Path) -> None:
+    if packaged := [path for unit in UNITS.values() if (path := root / "lib/systemd/system" / unit).exists()]:
+        raise InUse(f"{packaged[0]} is there: remove the package of which it is first, or use that")
+    places = beside(_programs())
+    for path in put(files(roles, places, _shipped()), root):
+        typer.echo(path)
+    if root == Path("/"):
+        units = [UNITS[role] for role in sorted(_installed(places, root))]
+        systemd.tell([("daemon-reload",), ("try-restart", *units)])
+
+
+def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
+    if Role.AGENT in roles and not cut_off:
+        records = AttachmentRecords(root / _ATTACHMENTS)
+        records.load()
+        check_unused(records)
+    places, shipped = beside(_programs()), _shipped()
+    installed = _installed(places, root)
+    shared = {file.path for file in files(installed - roles, places, shipped)}
+    unwanted = [file for file in files(roles, places, shipped) if file.path not in shared]
+    if root == Path("/"):
+        systemd.tell(("disable", "--now", UNITS[role]) for role in sorted(roles & installed))
+    for path in take_away(unwanted, root):
+        typer.echo(path)
+    if root == Path("/"):
+        systemd.tell([("daemon-reload",)])
+
+
+def _installed(places: Layout, root: Path) -> frozenset[Role]:
+    """Return the roles that this machine has, by their units."""
+    return frozenset(role for role, unit in UNITS.items() if (under(root, places.units) / unit).exists())
+
+
+def _programs() -> Path:
+    """Return the directory of this environment's programs; raises `InvalidValue` when no unit could name it."""
+    programs = Path(sys.prefix) / "bin"
+    if not _PLAIN.fullmatch(str(programs)):
+        raise InvalidValue(f"{programs} has characters that a unit would have to quote: use another directory")
+    return programs
+
+
+def _shipped() -> Path:
+    """Return where the wheel has left units and drop-ins; raises `InvalidValue` where no wheel was installed."""
+    shipped = Path(sys.prefix) / SHIPPED
+    if not shipped.is_dir():
+        raise InvalidValue(f"{shipped} is not there: install overlayd with pip. A Debian package needs no such step")
+    return shipped

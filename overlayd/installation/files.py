@@ -1,0 +1,96 @@
+"""The files of an installation, and putting them in place."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from cni.install import PLUGIN, plugin, replace_file
+from overlayd.installation.completion import completion
+from overlayd.installation.layout import Layout
+from overlayd.installation.manual import manual_page
+from overlayd.installation.programs import Role, of_roles
+
+UNITS = {Role.CONTROLLER: "overlay-controller.service", Role.AGENT: "overlayd.service"}
+"""The unit of each role."""
+
+UNIT_PROGRAMS = "/usr/bin/"
+"""Where the units that are shipped find the programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file."""
+
+    path: Path
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link."""
+
+    path: Path
+    target: PurePath
+
+
+def files(roles: Iterable[Role], layout: Layout, shipped: Path) -> Iterator[File | Link]:
+    """Yield what machines of these roles need besides the environment; units and drop-ins are below `shipped`.
+
+    Raises OSError when those cannot be read.
+    """
+    wanted = frozenset(roles)
+    for role in sorted(wanted):
+        unit = (shipped / "systemd" / UNITS[role]).read_text()
+        executed = unit.replace(f"={UNIT_PROGRAMS}", f"={layout.executed}/")
+        yield File(layout.units / UNITS[role], executed.encode())
+    for program in of_roles(wanted):
+        yield Link(layout.commands / program.name, layout.linked / program.name)
+        page = f"man{program.section}/{program.name}.{program.section}"
+        yield File(layout.manual / page, manual_page(program).encode())
+        yield File(layout.bash / program.name, completion("bash", program.name).encode())
+        yield File(layout.zsh / f"_{program.name}", completion("zsh", program.name).encode())
+        yield File(layout.fish / f"{program.name}.fish", completion("fish", program.name).encode())
+    if Role.AGENT in wanted:
+        for drop_in in sorted((shipped / "network").iterdir()):
+            yield File(layout.network / drop_in.name, drop_in.read_bytes())
+        for drop_in in sorted((shipped / "NetworkManager").iterdir()):
+            yield File(layout.network_manager / drop_in.name, drop_in.read_bytes())
+        for directory in layout.plugins:
+            yield File(directory / PLUGIN, plugin(), 0o755)
+
+
+def put(wanted: Iterable[File | Link], root: Path) -> Iterator[Path]:
+    """Put files in their places below a root, each in one step; yield the places. Raises OSError."""
+    for each in wanted:
+        place = under(root, each.path)
+        if isinstance(each, File):
+            replace_file(place, each.content, each.mode)
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary = place.with_name(f".{place.name}.new")
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(each.target)
+            temporary.replace(place)
+        yield place
+
+
+def take_away(unwanted: Iterable[File | Link], root: Path) -> Iterator[Path]:
+    """Take files away again; yield those that were there. A link that leads elsewhere is not ours. Raises OSError."""
+    for each in unwanted:
+        place = under(root, each.path)
+        if isinstance(each, Link) and not _leads_to(place, each.target):
+            continue
+        with suppress(FileNotFoundError):
+            place.unlink()
+            yield place
+
+
+def under(root: Path, path: Path) -> Path:
+    """Return where an absolute path is when the machine's files begin at `root`."""
+    return root / path.relative_to("/")
+
+
+def _leads_to(place: Path, target: PurePath) -> bool:
+    return place.is_symlink() and place.readlink() == target
