@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
 PACKAGES := python3-venv iproute2 iputils-ping nftables systemd
-TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc iptables libc6-dev mmdebstrap podman ruby runc \
+TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc groff-base iptables libc6-dev mmdebstrap podman ruby runc \
 	systemd-container vagrant
 VM_PACKAGES := e2fsprogs mmdebstrap openssh-client qemu-system-x86
 
