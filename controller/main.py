@@ -17,7 +17,7 @@ import structlog
 import typer
 import uvicorn
 
-from controller import settings
+from controller import init, settings
 from controller.api.app import create_app
 from controller.api.auth import INSECURE
 from controller.clock import Clock, SystemClock
@@ -162,6 +162,9 @@ def run(
             newer = "cannot go on with this store; was it written by a newer controller?"
             _log.error(newer if isinstance(reason, Unreadable) else "cannot start", reason=str(reason))
         raise typer.Exit(1)
+
+
+app.command("init")(init.init)
 
 
 @app.command()

@@ -20,6 +20,18 @@ ConfigOption = Annotated[
         show_default=False,
     ),
 ]
+WrittenConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="OVERLAY_CONTROLLER_CONFIG",
+        metavar="FILE",
+        is_eager=True,
+        callback=sources.reader(SCHEMA, may_be_new=True),
+        help=f"The TOML file to write; {SCHEMA.path} if unset, where the service looks.",
+        show_default=False,
+    ),
+]
 StoreOption = Annotated[
     str,
     typer.Option(

@@ -141,14 +141,14 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
         tls=tls,
-        admin_token=admin_token or _state_file(store, "admin-token"),
+        admin_token=admin_token or state_file(store, "admin-token"),
         quarantine=quarantine,
         history=history,
         supervisor=Supervisor.of(os.environ, os.getpid()),
     )
 
 
-def _state_file(store: StoreChoice, name: str) -> Path:
+def state_file(store: StoreChoice, name: str) -> Path:
     """Return where a file of the controller's own stands: beside the store, if that is a file."""
     return (store if isinstance(store, Path) else Path(DEFAULT_STORE)).with_name(name)
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import structlog
 
-from overlayd.agent.files import write_atomically
+from overlayd.configuration.files import write_atomically
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from overlayd.agent.files import write_atomically
+from overlayd.configuration.files import write_atomically
 from overlayd.model.ids import HostId
 
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayd.agent.files import write_atomically
 from overlayd.agent.trust import Trust
+from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, parse_access_token
 from overlayd.wire.fields import Fields, Json

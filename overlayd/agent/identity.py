@@ -5,7 +5,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayd.agent.files import write_atomically
+from overlayd.configuration.files import write_atomically
 from overlayd.model import ids
 from overlayd.model.ids import HostId
 

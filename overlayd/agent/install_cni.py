@@ -56,6 +56,12 @@ def install_cni(
         sys.exit(1)
 
 
+def ensure_plugin() -> Path:
+    """Install the CNI plugin where the runtimes look, unless it is there; return its path. Raises OSError."""
+    path = install.BIN_DIR / install.PLUGIN
+    return path if path.exists() else install.install_plugin()
+
+
 def _texts(paths: Iterable[Path]) -> list[str]:
     return [str(path) for path in paths]
 

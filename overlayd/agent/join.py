@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
+import typer
 
 from overlayd.agent.credential import Credential
 from overlayd.agent.settings import check_urls
@@ -13,7 +14,7 @@ from overlayd.agent.trust import TIMEOUT, Trust, fetch_authority
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import HostId
 from overlayd.wire import problem
-from overlayd.wire.credentials import JoinToken, parse_access_token
+from overlayd.wire.credentials import JoinToken, parse_access_token, parse_join_token
 from overlayd.wire.fields import Fields
 
 _TOKEN = "--token-file"  # noqa: S105 - an option's name
@@ -30,6 +31,31 @@ def read_token(path: Path, field: str = _TOKEN) -> str:
             return file.read(_READ_MAX).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidValue(f"{path} cannot be read: {error}", field=field) from None
+
+
+def given_token(path: Path | None) -> JoinToken:
+    """Return the join token in a file; without one it is asked for at a terminal, or read from standard input.
+
+    Raises `InvalidValue`, which does not repeat it.
+    """
+    if path is None and sys.stdin.isatty():
+        return parse_join_token(typer.prompt("Join token", hide_input=True, err=True).strip(), "token")
+    return parse_join_token(read_token(path or Path("-")), _TOKEN if path else "standard input")
+
+
+def joined_before(credential: Credential, host: HostId) -> bool:
+    """Tell whether a controller still recognises a credential as that of this host; raise `Unavailable`."""
+    trust, headers = credential.trust, {"Authorization": f"Bearer {credential.token.text}"}
+    failures = []
+    with httpx.Client(verify=trust.context(), headers=headers, timeout=TIMEOUT, trust_env=False) as http:
+        for url in credential.controllers:
+            try:
+                answer = http.get(f"{url.rstrip('/')}/v1/whoami", extensions=trust.extensions)
+            except httpx.TransportError as error:
+                failures.append(f"no controller answers at {url}: {error}")
+            else:
+                return answer.is_success and Fields(json.loads(answer.content)).text("host") == host
+    raise Unavailable("; ".join(failures))
 
 
 def join(urls: Sequence[str], token: JoinToken, host: HostId) -> Credential:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.files import write_atomically
 from overlayd.agent.join import read_token
 from overlayd.agent.trust import Trust
 from overlayd.cli.api import Api
+from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import InvalidValue, Unauthenticated
 from overlayd.wire import credentials
 from overlayd.wire.credentials import AccessToken, parse_access_token

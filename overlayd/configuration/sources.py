@@ -26,7 +26,7 @@ class Told:
     faults: tuple[Fault, ...]
 
 
-def read(schema: Schema, path: Path | None) -> Told:
+def read(schema: Schema, path: Path | None, *, may_be_new: bool = False) -> Told:
     """Read a daemon's file, or the one at its usual place if there is one, and look for credentials."""
     values: dict[Setting, Value] = {}
     places: dict[Setting, str] = {}
@@ -34,7 +34,7 @@ def read(schema: Schema, path: Path | None) -> Told:
         found = credential(setting.credential) if setting.credential else None
         if found:
             values[setting], places[setting] = str(found), f"credential {setting.credential}"
-    if path is None and not schema.path.exists():
+    if (path is None or may_be_new) and not (path or schema.path).exists():
         return Told(schema, values, places, ())
     file = toml_file.read(path or schema.path)
     faults = list(file.faults)
@@ -55,14 +55,15 @@ def credential(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def reader(schema: Schema) -> Callable[[typer.Context, Path | None], Path | None]:
+def reader(schema: Schema, *, may_be_new: bool = False) -> Callable[[typer.Context, Path | None], Path | None]:
     """Return what an eager option ``--config`` calls: the file's values take the place of the options' defaults.
 
+    A file that is named must be there, unless the command will make it: `may_be_new`.
     What is wrong with the file is raised by `located`, once the command can tell people of it in its own way.
     """
 
     def take(context: typer.Context, path: Path | None) -> Path | None:
-        told = read(schema, path)
+        told = read(schema, path, may_be_new=may_be_new)
         context.meta[_KEPT] = told
         context.default_map = {setting.parameter: value for setting, value in told.values.items()}
         return path

@@ -65,9 +65,13 @@ def test_a_host_whose_credential_is_revoked_says_so_and_traffic_goes_on(secure_l
 def test_a_host_joins_again_only_with_a_token_of_its_own(secure_lab: Lab) -> None:
     host = secure_lab.hosts[0]
     before = host.credential.read_bytes()
-    with pytest.raises(CommandFailed, match="has joined already"):
-        host.join()
+    assert "has joined already" in host.join(), "as its credential is good"
     assert host.credential.read_bytes() == before
+    place = "/var/lib/overlayd/credential.json"
+    host.run("mv", place, f"{place}.away")
+    with pytest.raises(CommandFailed, match="has joined already; a join token made for it"):
+        host.join()
+    host.run("mv", f"{place}.away", place)
     host_id = host.run("cat", "/var/lib/overlayd/host-id").strip()
     host.join("--host", host_id)
     assert host.credential.read_bytes() != before
@@ -84,6 +88,9 @@ def test_an_agent_that_has_not_joined_says_what_to_do(tmp_path: Path) -> None:
         done = host.execute([str(COMMANDS / "overlayd"), "run", "--controller", lab.urls[0]])
         assert done.returncode == 1
         assert "has not joined" in done.stderr
+        done = host.execute([str(COMMANDS / "overlayd"), "join", lab.urls[0]])
+        assert done.returncode == 1
+        assert "--no-start: systemd does not run here: join with --no-start, and start" in done.stderr
 
 
 @pytest.mark.parametrize("damage", ["", "{}", '{"controllers": [], "token": "ovt_x"}', "[" * 100])

@@ -258,7 +258,7 @@ class LabHost:
     def join(self, *options: str) -> str:
         """Let this host join with a token of its own; return what the command prints."""
         token = self._lab.overlayctl("token", "create", "--join", *options)
-        command = [str(COMMANDS / "overlayd"), "join", *self._lab.urls, "--token-file", "-"]
+        command = [str(COMMANDS / "overlayd"), "join", *self._lab.urls, "--no-start"]
         done = self.execute(command, stdin=token)
         if done.returncode:
             raise CommandFailed(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")

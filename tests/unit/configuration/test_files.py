@@ -1,11 +1,12 @@
 """Files that are whole or not there."""
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from overlayd.agent.files import write_atomically
+from overlayd.configuration.files import write_atomically
 
 
 def test_a_file_is_made_with_its_directories_for_root_only(tmp_path: Path) -> None:
@@ -13,6 +14,16 @@ def test_a_file_is_made_with_its_directories_for_root_only(tmp_path: Path) -> No
     write_atomically(path, b"content")
     assert path.read_bytes() == b"content"
     assert [stat.S_IMODE(made.stat().st_mode) for made in (path.parent, path)] == [0o700, 0o600]
+
+
+def test_a_file_for_everybody_is_made_with_directories_for_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    before = os.umask(0o077)
+    try:
+        write_atomically(path, b"content", 0o644)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(made.stat().st_mode) for made in (path.parent, path)] == [0o755, 0o644]
 
 
 def test_a_reader_of_the_old_file_keeps_it(tmp_path: Path) -> None:

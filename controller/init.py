@@ -1,0 +1,242 @@
+"""`overlay-controller init`: from a machine with the package to a controller, in one command.
+
+It does what a person would do: write the settings, start the service, log in, and make a join token. What is done
+already stays as it is.
+"""
+
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller import places, settings
+from controller.options import (
+    EtcdCaOption,
+    EtcdCertificateOption,
+    EtcdKeyOption,
+    EtcdPasswordOption,
+    EtcdUserOption,
+    StoreOption,
+    TlsNameOption,
+    WrittenConfigOption,
+)
+from controller.overlayctl import Overlayctl, program
+from controller.places import DEFAULT_PORT, Place
+from controller.settings import DEFAULT_LISTEN, DEFAULT_STORE, SCHEMA
+from controller.store.etcd.cluster import Certificates
+from controller.store.opening import StoreChoice
+from overlayd.configuration import sources
+from overlayd.configuration.changes import Changes, check_environment_file, given
+from overlayd.configuration.service import Service, check_systemd
+from overlayd.model.errors import InvalidValue, OverlayError, Unavailable
+
+SERVICE = Service("overlay-controller.service")
+
+_ANSWER_MAX = 30.0
+"""Seconds until a controller that was started answers."""
+
+_PATIENCE = 5.0
+"""Seconds for one attempt to reach it."""
+
+_LOOK = 0.2
+"""Seconds between two attempts."""
+
+_OTHER_KINDS = ("insecure", "tls-cert")
+"""Settings of controllers that nobody recognises by a fingerprint."""
+
+
+def init(
+    context: typer.Context,
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--listen",
+            metavar="ADDRESS[:PORT]",
+            help=f"An address of this machine at which hosts reach it; port {DEFAULT_PORT} if unset. May be repeated.",
+        ),
+    ] = None,
+    config: WrittenConfigOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    tls_name: TlsNameOption = None,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertificateOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_user: EtcdUserOption = None,
+    etcd_password_file: EtcdPasswordOption = None,
+    hosts: Annotated[int, typer.Option(metavar="N", help="How many hosts can join with the token.")] = 100,
+    ttl: Annotated[str, typer.Option(metavar="TIME", help="How long they can: 90s, 30m, 24h, at most 7d.")] = "1h",
+    no_start: Annotated[
+        bool, typer.Option("--no-start", help="Leave the service alone: a controller is started some other way.")
+    ] = False,
+) -> None:
+    """Make this machine a controller: write the settings, start it, log in, and print how hosts join.
+
+    The command for the hosts is alone on standard output. What the options say is written into the settings; without
+    any, and a second time, the settings stay as they are, and there is a new join token. With --store etcd://...
+    several machines become controllers of one cluster.
+    """
+    try:
+        with sources.located(context):
+            if not no_start:
+                check_systemd("run init with --no-start, and `overlay-controller run` yourself")
+            _check_kind(context)
+            certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
+            choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
+            _check_store(context, store)
+            listens = _listens(context, listen, is_ours=no_start or SERVICE.is_active)
+            said = {
+                "listen": [str(place) for place in listens],
+                "store": store,
+                "tls-name": tls_name,
+                "etcd-ca": etcd_ca,
+                "etcd-cert": etcd_cert,
+                "etcd-key": etcd_key,
+                "etcd-user": etcd_user,
+                "etcd-password-file": etcd_password_file,
+            }
+            values = {key: _written(value) for key, value in said.items() if given(context, key)}
+            check_environment_file(SCHEMA, {*said, *_OTHER_KINDS})
+        changes = Changes(config or SCHEMA.path, values)
+        changed = changes.write()
+        _say(f"settings: {changes.path}{'' if changed else ', as they were'}")
+        if not no_start:
+            _start(changed=changed)
+        left = _left_token(context, choice)
+        _hand_out(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
+    except (OverlayError, OSError) as error:
+        typer.echo(f"overlay-controller: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _check_kind(context: typer.Context) -> None:
+    """Raise `InvalidValue` unless hosts will recognise this controller by the fingerprint in a join token."""
+    told = sources.told(context)
+    for setting in filter(None, map(SCHEMA.find, _OTHER_KINDS)):
+        if told.values.get(setting):
+            raise InvalidValue(
+                "init is for controllers with the cluster's own certificates; remove it, or set up this one by hand",
+                field=f"{told.places[setting]}: {setting.key}",
+            )
+
+
+def _check_store(context: typer.Context, store: str) -> None:
+    """Raise `InvalidValue` when this machine's controller has another store already: that is another cluster."""
+    told = sources.told(context)
+    setting = SCHEMA.find("store")
+    before = told.values.get(setting) if setting else None
+    place = told.places[setting] if setting and before else ""
+    if before is None and Path(DEFAULT_STORE).exists():
+        before, place = DEFAULT_STORE, "by default"
+    if given(context, "store") and before not in {None, store}:
+        raise InvalidValue(
+            f"this machine's controller has its store in {before} ({place}), and another store is another cluster;"
+            " to begin anew, remove the old settings and the old store first",
+            field="--store",
+        )
+
+
+def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool) -> list[Place]:
+    """Return where the controller is to listen; raise `InvalidValue` or `InUse` when it cannot.
+
+    `is_ours`: whoever listens where the settings say already is the controller that is meant.
+    """
+    if not listen:
+        raise places.missing("--listen")
+    found = [places.parse(text, "--listen") for text in listen]
+    if not given(context, "listen"):
+        return found
+    setting = SCHEMA.find("listen")
+    before = sources.told(context).values.get(setting, DEFAULT_LISTEN) if setting else DEFAULT_LISTEN
+    found = places.with_loopback(found)
+    for place in found:
+        if not (is_ours and isinstance(before, list) and str(place) in before):
+            place.check("--listen")
+    return found
+
+
+def _written(value: str | list[str] | Path | None) -> str | list[str]:
+    return value if isinstance(value, list) else str(value)
+
+
+def _start(*, changed: bool) -> None:
+    SERVICE.enable()
+    if changed or not SERVICE.is_active:
+        SERVICE.restart()
+    _say(f"service: {SERVICE.unit} is enabled and runs")
+
+
+def _hand_out(
+    listens: list[Place], choice: StoreChoice, config: Path, left: Path, hosts: int, ttl: str, *, must_answer: bool
+) -> None:
+    """Log in and print the command with which hosts join; raise `Unavailable`."""
+    here = listens[0].for_this_machine
+    if not _answers(here, _ANSWER_MAX if must_answer else 0):
+        if must_answer:
+            raise Unavailable(f"nobody answers at {here}: journalctl --unit {SERVICE.unit} tells more")
+        _say("now start it: overlay-controller run. Then run this again: it logs in, and prints how hosts join")
+        return
+    administrator = Overlayctl(here.url)
+    if not administrator.is_admin():
+        _say(administrator.login(left.with_name("ca.pem"), _admin_token(choice, left, config)))
+    token = administrator.make_join_token(hosts, ttl)
+    outside = next((each for each in listens if not each.address.is_loopback), listens[0]).for_hosts
+    _say(f"\nOn every host, within {ttl}, for {hosts} hosts at most:\n")
+    typer.echo(f"echo '{token}' | sudo overlayd join {outside.url}")
+
+
+def _answers(place: Place, timeout: float) -> bool:
+    """Tell whether somebody speaks TLS at a place within `timeout` seconds: a controller does once it is ready."""
+    untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    untrusting.check_hostname = False
+    untrusting.verify_mode = ssl.CERT_NONE  # nothing is said
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            with socket.create_connection((str(place.address), place.port), timeout=_PATIENCE) as connected:
+                untrusting.wrap_socket(connected).close()
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK)
+        else:
+            return True
+
+
+def _left_token(context: typer.Context, choice: StoreChoice) -> Path:
+    """Return where the first start leaves a token for the administrator."""
+    setting = SCHEMA.find("admin-token-file")
+    said = sources.told(context).values.get(setting) if setting else None
+    return Path(said) if isinstance(said, str) else settings.state_file(choice, "admin-token")
+
+
+def _admin_token(choice: StoreChoice, path: Path, config: Path) -> str:
+    """Return the token that the first start left, or a new one; raise `Unavailable`.
+
+    While a controller runs, only an etcd can be written by others.
+    """
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        if isinstance(choice, Path):
+            raise Unavailable(
+                f"nobody is logged in here, and {path} is gone: log in with an admin token (overlayctl login),"
+                " then run this again"
+            ) from None
+    made = subprocess.run(
+        [program("overlay-controller"), "admin-token", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise Unavailable(f"no admin token could be made: {made.stderr.strip()}")
+    return made.stdout.strip()
+
+
+def _say(line: str) -> None:
+    """Tell people, and leave standard output to the command for the hosts."""
+    typer.echo(line, err=True)

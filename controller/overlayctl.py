@@ -1,0 +1,49 @@
+"""What `overlay-controller` has `overlayctl` do, which is the only one to know the administrator's side of the API."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.model.errors import Unavailable
+
+_OVERRIDING = {"OVERLAY_CONTROLLER_URL", "OVERLAY_TOKEN_FILE", "OVERLAY_CA_FILE"}
+"""Variables that say something else than the login does."""
+
+
+def program(name: str) -> str:
+    """Return the path of another command of the same installation."""
+    return str(Path(sys.executable).with_name(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Overlayctl:
+    """The command, for the controller at a URL, as whoever runs this process."""
+
+    url: str
+
+    def is_admin(self) -> bool:
+        """Tell whether there is a login that may do everything."""
+        done = self._execute("whoami", "--json")
+        return done.returncode == 0 and json.loads(done.stdout)["role"] == "admin"
+
+    def login(self, authority: Path, token: str) -> str:
+        """Log in, and return what the command says; raise `Unavailable`."""
+        return self._done("login", self.url, "--ca", str(authority), said=token)
+
+    def make_join_token(self, hosts: int, ttl: str) -> str:
+        """Return a new join token; raise `Unavailable`."""
+        return self._done("token", "create", "--join", "--hosts", str(hosts), "--ttl", ttl)
+
+    def _done(self, *arguments: str, said: str = "") -> str:
+        done = self._execute(*arguments, said=said)
+        if done.returncode:
+            raise Unavailable(f"overlayctl {arguments[0]}: {done.stderr.strip().removeprefix('overlayctl: ')}")
+        return done.stdout.strip()
+
+    def _execute(self, *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name not in _OVERRIDING}
+        command = [program("overlayctl"), "--controller", self.url, *arguments]
+        return subprocess.run(command, input=said, capture_output=True, text=True, check=False, env=environment)

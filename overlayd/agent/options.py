@@ -1,0 +1,73 @@
+"""Options that several commands of `overlayd` share, and how these commands tell people what went wrong."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overlayd.agent.settings import SCHEMA
+from overlayd.configuration import sources
+from overlayd.model.errors import OverlayError
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="OVERLAYD_CONFIG",
+        metavar="FILE",
+        is_eager=True,
+        callback=sources.reader(SCHEMA),
+        help=f"A TOML file of settings; {SCHEMA.path} if there is one.",
+        show_default=False,
+    ),
+]
+WrittenConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="OVERLAYD_CONFIG",
+        metavar="FILE",
+        is_eager=True,
+        callback=sources.reader(SCHEMA, may_be_new=True),
+        help=f"The TOML file to write; {SCHEMA.path} if unset, where the service looks.",
+        show_default=False,
+    ),
+]
+StateDirOption = Annotated[
+    Path,
+    typer.Option(
+        "--state-dir",
+        envvar="OVERLAYD_STATE_DIR",
+        metavar="DIRECTORY",
+        help="Host id, credential and cluster cache; outlives the boot.",
+    ),
+]
+NameOption = Annotated[
+    str,
+    typer.Option(
+        "--name", envvar="OVERLAYD_NAME", metavar="NAME", help="Display name of this host; the host name if unset."
+    ),
+]
+VtepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--vtep",
+        envvar="OVERLAYD_VTEP",
+        metavar="ADDRESS",
+        help="Underlay address of this host; the one that reaches the first controller if unset.",
+    ),
+]
+
+
+@contextlib.contextmanager
+def told(context: typer.Context) -> Iterator[None]:
+    """Tell people of what goes wrong in one line, which names where a setting at fault stands."""
+    try:
+        with sources.located(context):
+            yield
+    except (OverlayError, OSError) as error:
+        typer.echo(f"overlayd: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,53 @@
+"""Writing settings into a daemon's file, for commands that set a machine up."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from overlayd.configuration import environment_file, sources, toml_file
+from overlayd.configuration.files import write_atomically
+from overlayd.configuration.schema import Schema
+from overlayd.model.errors import InvalidValue
+
+_MODE = 0o644
+"""A service may run as a user of its own; no secret belongs into a file of settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a command is to write into a daemon's file; nothing if all of it stands there already."""
+
+    path: Path
+    values: Mapping[str, str | list[str]]
+
+    def write(self) -> bool:
+        """Change the file if it is not so already, and return whether it was changed; raise `OSError`."""
+        before = self.path.read_text() if self.path.exists() else ""
+        said = toml_file.parse(self.path, before)
+        missing = {
+            key: value for key, value in self.values.items() if not ((found := said.find(key)) and found.value == value)
+        }
+        if missing:
+            write_atomically(self.path, toml_file.changed(before, missing).encode(), _MODE)
+        return bool(missing)
+
+
+def given(context: typer.Context, key: str) -> bool:
+    """Tell whether a setting was given to this very command, by a flag or in its environment."""
+    setting = sources.told(context).schema.find(key)
+    found = context.get_parameter_source(setting.parameter) if setting else None
+    return found is not None and found.name in {"COMMANDLINE", "ENVIRONMENT"}
+
+
+def check_environment_file(schema: Schema, keys: Collection[str]) -> None:
+    """Raise `InvalidValue` when the service's file of variables says something else: that would go first."""
+    path = schema.path.with_suffix(".env")
+    said = environment_file.read(path)
+    for setting in schema.settings:
+        variable = schema.variable(setting)
+        if setting.key in keys and variable in said:
+            raise InvalidValue(
+                f"is set in {path}, which goes before {schema.path}: remove it there, then try again", field=variable
+            )

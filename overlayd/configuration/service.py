@@ -1,0 +1,62 @@
+"""A service of this machine, by way of systemctl(1)."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.model.errors import InvalidValue, Unavailable
+
+_BOOTED = Path("/run/systemd/system")
+"""It is there where systemd runs (sd_booted(3))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A unit, such as overlayd.service."""
+
+    unit: str
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs."""
+        return is_systemd_here() and _systemctl("is-active", "--quiet", self.unit).returncode == 0
+
+    def enable(self) -> None:
+        """Let it start with the machine; raise `Unavailable`."""
+        self._do("enable", "--quiet", self.unit)
+
+    def restart(self) -> None:
+        """Start it, or start it anew, and return when it is ready; raise `Unavailable` with its last words."""
+        self._do("restart", self.unit)
+
+    def _do(self, *arguments: str) -> None:
+        done = _systemctl(*arguments)
+        if done.returncode:
+            said = "\n".join(filter(None, (done.stderr.strip(), self._last_words())))
+            raise Unavailable(f"`systemctl {' '.join(arguments)}` failed:\n{said}")
+
+    def _last_words(self) -> str:
+        program = shutil.which("journalctl")
+        if program is None:
+            return ""
+        journal = [program, "--unit", self.unit, "--lines", "5", "--output", "cat", "--no-pager", "--quiet"]
+        return subprocess.run(journal, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def is_systemd_here() -> bool:
+    """Tell whether systemd runs this machine."""
+    return _BOOTED.is_dir()
+
+
+def check_systemd(instead: str) -> None:
+    """Raise `InvalidValue` where there is no systemd; `instead` says what to do then."""
+    if not is_systemd_here():
+        raise InvalidValue(f"systemd does not run here: {instead}", field="--no-start")
+
+
+def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("systemctl")
+    if program is None:
+        raise Unavailable("there is no systemctl")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)

@@ -1,0 +1,125 @@
+"""What `overlay-controller init` refuses, and what it writes, where no controller is started."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from controller import places
+from controller.main import app
+from controller.places import Place
+from overlayd.model.errors import InUse, InvalidValue
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "etc" / "controller.toml"
+
+
+def init(config: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(app, ["init", "--no-start", "--config", str(config), *arguments])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "url"),
+    [
+        ("10.0.0.1", "10.0.0.1:7471", "https://10.0.0.1:7471"),
+        ("10.0.0.1:80", "10.0.0.1:80", "https://10.0.0.1:80"),
+        ("fd00::1", "[fd00::1]:7471", "https://[fd00::1]:7471"),
+        ("[fd00::1]:80", "[fd00::1]:80", "https://[fd00::1]:80"),
+        ("[fd00::1]", "[fd00::1]:7471", "https://[fd00::1]:7471"),
+    ],
+)
+def test_a_place_is_an_address_and_a_port(text: str, shown: str, url: str) -> None:
+    place = places.parse(text, "--listen")
+    assert (str(place), place.url, place.for_hosts, place.for_this_machine) == (shown, url, place, place)
+    assert places.parse(shown, "--listen") == place
+
+
+@pytest.mark.parametrize(
+    "text", ["", "controller", "10.0.0", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "[::1", "fd:3"]
+)
+def test_what_is_no_place_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        places.parse(text, "--listen")
+    assert refused.value.field == "--listen"
+
+
+def test_loopback_is_added_where_it_is_not_meant_already() -> None:
+    def added(*texts: str) -> list[str]:
+        return [str(place) for place in places.with_loopback([places.parse(text, "x") for text in texts])]
+
+    assert added("10.0.0.1:80", "10.0.0.2") == ["127.0.0.1:80", "10.0.0.1:80", "10.0.0.2:7471"]
+    assert added("0.0.0.0") == ["0.0.0.0:7471"]
+    assert added("::1") == ["[::1]:7471"]
+
+
+def test_all_addresses_are_reached_at_one() -> None:
+    everywhere = places.parse("0.0.0.0:80", "x")
+    assert str(everywhere.for_this_machine) == "127.0.0.1:80"
+    assert not everywhere.for_hosts.address.is_unspecified
+
+
+def test_a_place_that_somebody_else_has_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = places.parse(f"127.0.0.1:{taken.getsockname()[1]}", "x")
+        with pytest.raises(InUse, match=rf"port {place.port} of 127\.0\.0\.1 is taken") as refused:
+            place.check("--listen")
+    assert f"--listen 127.0.0.1:{place.port + 1}" in str(refused.value)
+    with pytest.raises(InvalidValue, match="is no address of this machine, which has"):
+        places.parse("192.0.2.99", "x").check("--listen")
+    Place(place.address, free_port()).check("--listen")
+
+
+def test_the_settings_are_written_once_and_kept(config: Path) -> None:
+    port = free_port()
+    done = init(config, "--listen", f"127.0.0.1:{port}", "--tls-name", "a.example")
+    assert (done.exit_code, done.stdout) == (0, ""), done.output
+    assert f"settings: {config}\nnow start it" in done.stderr
+    text = config.read_text()
+    assert text == f'listen = ["127.0.0.1:{port}"]\ntls-name = ["a.example"]\n'
+    assert config.stat().st_mode & 0o777 == 0o644
+    config.write_text(f"# mine\n{text}quarantine = 5 # short\n")
+    again = init(config)
+    assert f"settings: {config}, as they were" in again.stderr
+    assert config.read_text() == f"# mine\n{text}quarantine = 5 # short\n"
+    init(config, "--tls-name", "b.example")
+    assert config.read_text() == f"# mine\n{text}quarantine = 5 # short\n".replace("a.example", "b.example")
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "error"),
+    [
+        ("", [], "--listen: say at which address of this machine hosts reach it, which has"),
+        ("", ["--listen", "controller"], "--listen: 'controller' is not an address such as 10.0.0.1"),
+        ("", ["--listen", "192.0.2.99"], "--listen: 192.0.2.99 is no address of this machine"),
+        ('listen = "somewhere:1"', [], "FILE:1: listen: 'somewhere:1' is not an address"),
+        ('\ninsecure = true\nlisten = "127.0.0.1:1"', [], "FILE:2: insecure: init is for controllers with"),
+        ('tls-cert = "/x"\nlisten = "127.0.0.1:1"', [], "FILE:1: tls-cert: init is for controllers with"),
+        ("listne = 5", [], "FILE:1: listne: there is no such setting; did you mean listen?"),
+        (
+            'listen = "127.0.0.1:1"\nstore = "etcd://a"',
+            ["--store", "etcd://b"],
+            "--store: this machine's controller has its store in etcd://a (FILE:2), and another store",
+        ),
+        ('store = "http://a"', [], "FILE:1: store: 'http://a' is neither a file nor etcd://HOST:PORT"),
+        ("", ["--store", "etcd://a", "--etcd-key", "/nowhere"], "--etcd-key: there is no file /nowhere"),
+    ],
+)
+def test_what_cannot_work_is_refused_and_changes_nothing(
+    config: Path, text: str, arguments: list[str], error: str
+) -> None:
+    config.parent.mkdir()
+    config.write_text(text)
+    done = init(config, *arguments)
+    assert done.exit_code == 1
+    assert done.stderr.replace(str(config), "FILE").startswith(f"overlay-controller: {error}")
+    assert len(done.stderr.splitlines()) == 1
+    assert config.read_text() == text
