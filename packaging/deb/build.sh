@@ -40,6 +40,7 @@ make_environment() {
     find "$place/bin" -mindepth 1 ! -name 'python*' -delete
     rm -rf "$place"/{include,share,etc} "$packages"/*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json}
     find "$packages" -depth -type d \( -name tests -o -name test -o -name __pycache__ \) -exec rm -r {} +
+    find "$packages" -type f ! -name '*.so*' -perm /111 -exec chmod 644 {} +
     sed -i '/^command = /d' "$place/pyvenv.cfg"
     # Nobody edits them: an interpreter that starts need not look whether a source is newer.
     compile "$place" unchecked-hash "$packages"
@@ -116,6 +117,9 @@ install_files() {
         cat "$source/packaging/deb/copyright"
         list_dependencies "$place"
     } >"$root/usr/share/doc/overlayd/copyright"
+    sed "s/@DATE@/$(date --utc --rfc-email --date="@$epoch")/" "$source/packaging/deb/changelog" |
+        gzip -9n >"$root/usr/share/doc/overlayd/changelog.gz"
+    install -Dm 644 "$source/packaging/deb/lintian-overrides" "$root/usr/share/lintian/overrides/overlayd"
 }
 
 # Writes what dpkg reads.
@@ -149,5 +153,5 @@ write_control "$root"
 find "$root" -exec touch --no-dereference --date="@$epoch" {} +
 package=$output/overlayd_${version}_$(dpkg --print-architecture).deb
 mkdir -p "$output"
-dpkg-deb --root-owner-group -Zzstd -z9 --build "$root" "$package" >/dev/null
+dpkg-deb --root-owner-group -Zxz -z1 --build "$root" "$package" >/dev/null
 echo "built $package"

@@ -111,6 +111,12 @@ def test_a_service_runs_its_own_program_with_its_own_settings(name: str) -> None
     assert unit(name)["EnvironmentFile"] == [f"-/etc/overlayd/{EXAMPLES[name].name}"]
 
 
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_service_that_gives_no_sign_of_life_is_started_anew(name: str) -> None:
+    (seconds,) = unit(name)["WatchdogSec"]
+    assert 10 <= int(seconds) <= 60
+
+
 def test_the_agent_keeps_the_mount_namespace_of_the_host() -> None:
     assert not MAKES_MOUNT_NAMESPACE & unit("overlayd").keys()
 
