@@ -11,9 +11,10 @@ from tests.support.processes import eventually
 
 SEND = """
 import sys
-from scapy.all import Ether, sendp
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.sendrecv import sendp
 device, source_mac, gateway_mac, source, destination, count = sys.argv[1:]
 network = IPv6 if ":" in source else IP
 packet = Ether(src=source_mac, dst=gateway_mac) / network(src=source, dst=destination) / UDP(sport=7, dport=7)
@@ -23,9 +24,9 @@ COUNT = 5
 GATEWAY_MAC = "02:6f:76:00:00:00"
 LIE = """
 import sys
-from scapy.all import Ether, sendp
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
-from scapy.layers.l2 import ARP
+from scapy.layers.l2 import ARP, Ether
+from scapy.sendrecv import sendp
 mac, address, address6 = sys.argv[1:]
 everybody, all_nodes = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
 for operation in (1, 2):

@@ -11,9 +11,11 @@ from tests.support.processes import eventually
 STRANGER = "10.99.0.66"
 FORGED = """
 import sys
-from scapy.all import IP, UDP, Ether, Raw, sendp
-from scapy.layers.inet import ICMP
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
+from scapy.packet import Raw
+from scapy.sendrecv import sendp
 source, vtep, vtep_mac, vni, inner_mac, inner_source, inner_destination = sys.argv[1:]
 inner = Ether(src="02:00:00:00:00:66", dst=inner_mac) / IP(src=inner_source, dst=inner_destination) / ICMP()
 outer = Ether(src="02:00:00:00:00:77", dst=vtep_mac) / IP(src=source, dst=vtep) / UDP(sport=4789, dport=4789)
