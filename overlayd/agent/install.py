@@ -9,7 +9,7 @@ import typer
 
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.cleanup import check_unused
-from overlayd.installation import systemd
+from overlayd.configuration.service import Service, is_systemd_here, reload_units
 from overlayd.installation.files import UNITS, files, put, take_away, under
 from overlayd.installation.layout import Layout, beside
 from overlayd.installation.programs import Role
@@ -57,9 +57,10 @@ def _install(roles: frozenset[Role], root: Path) -> None:
     places = beside(_programs())
     for path in put(files(roles, places, _shipped()), root):
         typer.echo(path)
-    if root == Path("/"):
-        units = [UNITS[role] for role in sorted(_installed(places, root))]
-        systemd.tell([("daemon-reload",), ("try-restart", *units)])
+    if _is_this_machine(root):
+        reload_units()
+        for role in sorted(_installed(places, root)):  # the other role's service runs from the same environment
+            Service(UNITS[role]).renew()
 
 
 def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
@@ -71,12 +72,17 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
     installed = _installed(places, root)
     shared = {file.path for file in files(installed - roles, places, shipped)}
     unwanted = [file for file in files(roles, places, shipped) if file.path not in shared]
-    if root == Path("/"):
-        systemd.tell(("disable", "--now", UNITS[role]) for role in sorted(roles & installed))
+    if _is_this_machine(root):
+        for role in sorted(roles & installed):
+            Service(UNITS[role]).disable()
     for path in take_away(unwanted, root):
         typer.echo(path)
-    if root == Path("/"):
-        systemd.tell([("daemon-reload",)])
+    if _is_this_machine(root):
+        reload_units()
+
+
+def _is_this_machine(root: Path) -> bool:
+    return root == Path("/") and is_systemd_here()
 
 
 def _installed(places: Layout, root: Path) -> frozenset[Role]:

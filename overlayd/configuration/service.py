@@ -30,6 +30,14 @@ class Service:
         """Start it, or start it anew, and return when it is ready; raise `Unavailable` with its last words."""
         self._do("restart", self.unit)
 
+    def renew(self) -> None:
+        """Start it anew if it runs; raise `Unavailable` with its last words."""
+        self._do("try-restart", self.unit)
+
+    def disable(self) -> None:
+        """Stop it, and let it not start with the machine any more; raise `Unavailable`."""
+        self._do("disable", "--quiet", "--now", self.unit)
+
     def _do(self, *arguments: str) -> None:
         done = _systemctl(*arguments)
         if done.returncode:
@@ -47,6 +55,13 @@ class Service:
 def is_systemd_here() -> bool:
     """Tell whether systemd runs this machine."""
     return _BOOTED.is_dir()
+
+
+def reload_units() -> None:
+    """Let systemd read what units there are now; raise `Unavailable`."""
+    done = _systemctl("daemon-reload")
+    if done.returncode:
+        raise Unavailable(f"`systemctl daemon-reload` failed: {done.stderr.strip()}")
 
 
 def check_systemd(instead: str) -> None:

@@ -121,6 +121,21 @@ def test_the_agent_keeps_the_mount_namespace_of_the_host() -> None:
     assert not MAKES_MOUNT_NAMESPACE & unit("overlayd").keys()
 
 
+@pytest.mark.parametrize(("name", "exposure"), [("overlayd", 50), ("overlay-controller", 13)])
+def test_systemd_knows_little_more_that_could_be_taken_away(name: str, exposure: int) -> None:
+    """In tenths, of 100. With the host's mount namespace, and as root, an agent cannot do with less."""
+    path = PACKAGING / "systemd" / f"{name}.service"
+    analyze = ["systemd-analyze", "security", "--no-pager", "--offline=true", f"--threshold={exposure}", str(path)]
+    done = subprocess.run(analyze, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_controller_gets_every_file_that_may_be_a_credential() -> None:
+    known = {setting.credential for setting in controller.settings.SCHEMA.settings if setting.credential}
+    assert known
+    assert set(unit("overlay-controller")["LoadCredential"]) == known
+
+
 ANNOUNCE = """
 from ipaddress import ip_address
 from overlayd.kernel.announce import announcement, send
