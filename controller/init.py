@@ -119,7 +119,7 @@ def _check_kind(context: typer.Context) -> None:
         if told.values.get(setting):
             raise InvalidValue(
                 "init is for controllers with the cluster's own certificates; remove it, or set up this one by hand",
-                field=f"{told.places[setting]}: {setting.key}",
+                field=str(told.places[setting]),
             )
 
 
@@ -128,7 +128,7 @@ def _check_store(context: typer.Context, store: str) -> None:
     told = sources.told(context)
     setting = SCHEMA.find("store")
     before = told.values.get(setting) if setting else None
-    place = told.places[setting] if setting and before else ""
+    place = str(told.places[setting]) if setting and before else ""
     if before is None and Path(DEFAULT_STORE).exists():
         before, place = DEFAULT_STORE, "by default"
     if given(context, "store") and before not in {None, store}:

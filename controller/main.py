@@ -8,10 +8,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
@@ -54,6 +54,7 @@ from controller.store.opening import StoreChoice, open_store
 from controller.store.port import Store, StoreUnavailable
 from controller.tls import Secured, StartRefused, secure
 from overlayd.configuration import sources
+from overlayd.configuration.commands import commands as config_commands
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.wire.supervisor import Supervisor
@@ -164,7 +165,13 @@ def run(
         raise typer.Exit(1)
 
 
+def _check(values: Mapping[str, Any]) -> None:
+    """Look at settings as `run` does."""
+    settings.choose(**values)
+
+
 app.command("init")(init.init)
+app.add_typer(config_commands(settings.SCHEMA, _check), name="config")
 
 
 @app.command()

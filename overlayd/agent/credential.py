@@ -28,7 +28,11 @@ class Credential:
 
 def load(state_dir: Path) -> Credential | None:
     """Return this host's credential, None when it has not joined; raise `InvalidValue` when the file is damaged."""
-    path = state_dir / _NAME
+    return read(state_dir / _NAME)
+
+
+def read(path: Path) -> Credential | None:
+    """Return the credential in a file, otherwise as `load`."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

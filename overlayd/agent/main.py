@@ -3,23 +3,24 @@
 import asyncio
 import faulthandler
 import os
-import socket
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from overlayd.agent import credential, daemon, install, install_cni, join_command, local_commands, logs
+from overlayd.agent import daemon, install, install_cni, join_command, local_commands, logs, membership
 from overlayd.agent.options import ConfigOption, NameOption, StateDirOption, VtepOption, told
 from overlayd.agent.settings import (
     DEFAULT_RESYNC,
     DEFAULT_STATE_DIR,
+    SCHEMA,
     VXLAN_PORT,
     LogLevel,
-    Settings,
+    NotJoined,
+    choose,
 )
-from overlayd.model.errors import InvalidValue
-from overlayd.wire.fields import parse_address
+from overlayd.configuration.commands import commands as config_commands
 from overlayd.wire.supervisor import Supervisor
 
 app = typer.Typer(
@@ -75,22 +76,30 @@ def run(
     logs.configure(log_level)
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
     with told(context):
-        joined = credential.load(state_dir)
-        if joined is None and any(url.startswith("https://") for url in controller or ()):
-            raise InvalidValue("this host has not joined: overlayd join --help", field="--controller")
-        settings = Settings(
-            controllers=tuple(controller or ()) or (joined.controllers if joined else ()),
-            name=name or socket.gethostname(),
-            credential=joined,
-            vtep=None if vtep is None else parse_address(vtep, "--vtep"),
+        settings = choose(
+            controller=controller,
+            name=name,
+            vtep=vtep,
             vxlan_port=vxlan_port,
             state_dir=state_dir,
             resync=resync,
+            credential=membership.of_host(state_dir, controller or ()),
         )
         asyncio.run(daemon.run(settings, Supervisor.of(os.environ, os.getpid())))
 
 
+def _check(values: Mapping[str, Any]) -> str | None:
+    """Look at settings as `run` does, but let no host join."""
+    chosen = {name: value for name, value in values.items() if name != "log_level"}
+    try:
+        choose(**chosen, credential=membership.known(values["state_dir"]))
+    except NotJoined:
+        return "this host has not joined yet: overlayd join --help"
+    return None
+
+
 app.command("join")(join_command.join_host)
+app.add_typer(config_commands(SCHEMA, _check), name="config")
 app.command("plan")(local_commands.plan)
 app.command("status")(local_commands.status)
 app.command("cleanup")(local_commands.cleanup)

@@ -2,6 +2,7 @@
 
 import math
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import quoted
+from overlayd.wire.fields import parse_address
 
 VXLAN_PORT = 4789
 """IANA's port for VXLAN (RFC 7348 section 5), in host byte order."""
@@ -51,6 +53,10 @@ _URL = re.compile(r"https?://[^/?#\s]+/?")
 _PORT_MAX = 65535
 
 
+class NotJoined(InvalidValue):
+    """Settings that are right, but for a host that knows no controller, or has nothing to show it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one agent runs.
@@ -69,8 +75,7 @@ class Settings:
     resync: float = DEFAULT_RESYNC
 
     def __post_init__(self) -> None:
-        """Raise `InvalidValue` that names the option."""
-        check_urls(self.controllers, "--controller")
+        """Raise `InvalidValue` that names the option, `NotJoined` when nothing else is wrong."""
         check_host_name(self.name, "--name")
         if self.vtep is not None:
             check_vtep_address(self.vtep, "--vtep")
@@ -78,6 +83,9 @@ class Settings:
             raise InvalidValue(f"{self.vxlan_port} is not in 1..{_PORT_MAX}", field="--vxlan-port")
         if not 0 < self.resync < math.inf:
             raise InvalidValue("must be a positive number", field="--resync")
+        check_urls(self.controllers, "--controller")
+        if self.credential is None and any(url.startswith("https://") for url in self.controllers):
+            raise NotJoined("this host has not joined: overlayd join --help", field="--controller")
 
     @property
     def cni_socket(self) -> Path:
@@ -95,10 +103,32 @@ class Settings:
         return self.run_dir / "del-queue"
 
 
+def choose(  # noqa: PLR0913 - each is an option
+    *,
+    controller: Sequence[str] | None,
+    name: str,
+    vtep: str | None,
+    vxlan_port: int,
+    state_dir: Path,
+    resync: float,
+    credential: Credential | None,
+) -> Settings:
+    """Return the settings that the options and the host's credential give; raise `InvalidValue` as `Settings` does."""
+    return Settings(
+        controllers=tuple(controller or ()) or (credential.controllers if credential else ()),
+        name=name or socket.gethostname(),
+        credential=credential,
+        vtep=None if vtep is None else parse_address(vtep, "--vtep"),
+        vxlan_port=vxlan_port,
+        state_dir=state_dir,
+        resync=resync,
+    )
+
+
 def check_urls(urls: Sequence[str], field: str) -> None:
     """Raise `InvalidValue` unless these are URLs of controllers."""
     if not urls:
-        raise InvalidValue("give at least one URL, or let the host join: overlayd join --help", field=field)
+        raise NotJoined("give at least one URL, or let the host join: overlayd join --help", field=field)
     for url in urls:
         if not _is_url(url):
             raise InvalidValue(f"{quoted(url)} is not a URL such as https://10.0.0.1:7471", field=field)

@@ -85,6 +85,10 @@ class Schema:
     def find(self, key: str) -> Setting | None:
         return self._by_key.get(key)
 
+    def of_flag(self, flag: str | None) -> Setting | None:
+        """Return the setting of a flag, None when it is another option's or no flag."""
+        return self.find(flag.removeprefix("--")) if flag and flag.startswith("--") else None
+
     def value(self, statement: Statement) -> tuple[Setting, Value]:
         """Return what a statement sets; raise `InvalidValue` without a field."""
         setting = self.find(statement.key)

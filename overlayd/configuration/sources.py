@@ -17,23 +17,37 @@ _KEPT = "overlayd.configuration"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value stands: `name` is a flag, a variable, a key of a file or a credential; `line` counts from 1."""
+
+    name: str
+    file: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        """Return it as it stands before an error."""
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.file}{line}: {self.name}" if self.file else self.name
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """What a daemon is told besides flags and environment, and where each of it stands."""
 
     schema: Schema
     values: dict[Setting, Value]
-    places: dict[Setting, str]
+    places: dict[Setting, Place]
     faults: tuple[Fault, ...]
 
 
 def read(schema: Schema, path: Path | None, *, may_be_new: bool = False) -> Told:
     """Read a daemon's file, or the one at its usual place if there is one, and look for credentials."""
     values: dict[Setting, Value] = {}
-    places: dict[Setting, str] = {}
+    places: dict[Setting, Place] = {}
     for setting in schema.settings:
         found = credential(setting.credential) if setting.credential else None
         if found:
-            values[setting], places[setting] = str(found), f"credential {setting.credential}"
+            values[setting], places[setting] = str(found), Place(f"credential {setting.credential}")
     if (path is None or may_be_new) and not (path or schema.path).exists():
         return Told(schema, values, places, ())
     file = toml_file.read(path or schema.path)
@@ -44,7 +58,7 @@ def read(schema: Schema, path: Path | None, *, may_be_new: bool = False) -> Told
         except InvalidValue as error:
             faults.append(Fault(file.path, statement.first, statement.key, error.detail))
         else:
-            values[setting], places[setting] = value, f"{file.path}:{statement.first}"
+            values[setting], places[setting] = value, Place(setting.key, file.path, statement.first)
     return Told(schema, values, places, tuple(sorted(faults, key=lambda fault: fault.line or 0)))
 
 
@@ -79,17 +93,17 @@ def told(context: typer.Context) -> Told:
     return found
 
 
-def source(context: typer.Context, setting: Setting) -> str:
-    """Return where the value of a setting comes from, as people read it."""
+def place(context: typer.Context, setting: Setting) -> Place | None:
+    """Return where the value of a setting was given, None when it is the default."""
     found = context.get_parameter_source(setting.parameter)
     match found.name if found else "":
         case "COMMANDLINE":
-            return f"flag {setting.flag}"
+            return Place(setting.flag)
         case "ENVIRONMENT":
-            return f"environment {told(context).schema.variable(setting)}"
+            return Place(told(context).schema.variable(setting))
         case "DEFAULT_MAP":
             return told(context).places[setting]
-    return "default"
+    return None
 
 
 @contextlib.contextmanager
@@ -108,14 +122,5 @@ def located(context: typer.Context) -> Iterator[None]:
 
 def _given(context: typer.Context, field: str | None) -> str | None:
     """Return where the value of a flag was given; of another field the field itself."""
-    kept = told(context)
-    setting = kept.schema.find((field or "").removeprefix("--"))
-    if setting is None or field != setting.flag:
-        return field
-    found = context.get_parameter_source(setting.parameter)
-    match found.name if found else "":
-        case "ENVIRONMENT":
-            return kept.schema.variable(setting)
-        case "DEFAULT_MAP":
-            return f"{kept.places[setting]}: {setting.key}"
-    return field
+    setting = told(context).schema.of_flag(field)
+    return str(place(context, setting) or field) if setting else field

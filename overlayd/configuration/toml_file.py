@@ -129,14 +129,14 @@ def changed(text: str, values: dict[str, str | list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rendered(key: str, value: Toml | Path | list[str]) -> str:
+def rendered(key: str, value: Toml | list[str]) -> str:
     """Return a statement as it stands in a file."""
     return f"{key} = {_rendered(value)}"
 
 
-def _rendered(value: Toml | Path | list[str]) -> str:
+def _rendered(value: Toml | list[str]) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_rendered, value))}]"
-    if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", r"\u007f")
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
     return json.dumps(value)

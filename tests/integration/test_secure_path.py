@@ -93,6 +93,32 @@ def test_an_agent_that_has_not_joined_says_what_to_do(tmp_path: Path) -> None:
         assert "--no-start: systemd does not run here: join with --no-start, and start" in done.stderr
 
 
+def test_a_host_joins_by_itself_with_what_systemd_hands_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a machine made of an image: with the URL of a controller, and a join token for many."""
+    handed = tmp_path / "credentials"
+    handed.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(handed))
+    with Lab(tmp_path / "lab", hosts=2, secure=True) as lab:
+        lab.start_controller()
+        (handed / "overlayd.join-token").write_text(lab.overlayctl("token", "create", "--join", "--hosts", "2"))
+        for host in lab.hosts:
+            command = ["run", "--name", host.name, "--controller", lab.urls[0]]
+            agent = lab.start("overlayd", command, host.directory / "agent.log", host.place)
+            eventually(lambda: (host.agent_status() or {}).get("in_sync"), f"{host.name} is in sync")  # noqa: B023
+            assert host.credential.stat().st_mode & 0o777 == 0o600
+            agent.stop()
+        assert "join" not in {token["kind"] for token in json.loads(lab.overlayctl("token", "list", "--json"))}
+        host = lab.hosts[0]
+        agent = lab.start("overlayd", ["run"], host.directory / "agent.log", host.place)
+        eventually(lambda: (host.agent_status() or {}).get("in_sync"), "it needs the token no more")
+        agent.stop()
+        (handed / "overlayd.join-token").write_text("ovt_secret")
+        done = lab.hosts[1].execute(["rm", "/var/lib/overlayd/credential.json"])
+        done = lab.hosts[1].execute([str(COMMANDS / "overlayd"), "run", "--controller", lab.urls[0]])
+        assert done.stderr.startswith("overlayd: overlayd.join-token: is no join token")
+        assert "secret" not in done.stderr
+
+
 @pytest.mark.parametrize("damage", ["", "{}", '{"controllers": [], "token": "ovt_x"}', "[" * 100])
 def test_a_damaged_credential_is_named_and_not_repeated(tmp_path: Path, damage: str) -> None:
     with Lab(tmp_path / "lab", hosts=1, secure=True) as lab:

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from cni import shim
-from overlayd.agent.settings import Settings
+from overlayd.agent.credential import Credential
+from overlayd.agent.settings import NotJoined, Settings
 from overlayd.model.errors import InvalidValue
+from overlayd.wire.credentials import AccessToken, TokenId
 
+CREDENTIAL = Credential((), AccessToken(TokenId("a" * 12), "b" * 40), None)
 SETTINGS = Settings(("http://10.0.0.1:7471",), "node-1")
 
 
@@ -25,7 +28,12 @@ SETTINGS = Settings(("http://10.0.0.1:7471",), "node-1")
     ],
 )
 def test_a_url_of_a_controller_is_taken(url: str) -> None:
-    assert replace(SETTINGS, controllers=(url,)).controllers == (url,)
+    assert replace(SETTINGS, controllers=(url,), credential=CREDENTIAL).controllers == (url,)
+
+
+def test_a_controller_with_tls_needs_a_credential() -> None:
+    with pytest.raises(NotJoined, match="overlayd join"):
+        replace(SETTINGS, controllers=("http://10.0.0.1", "https://10.0.0.1"))
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def run(  # noqa: PLR0913, PLR0917 - each option is an argument
         "share": share,
         "opened": opened,
     }
-    shown |= {"key": str(key_file), "from": {each.key: sources.source(context, each) for each in SCHEMA.settings[:4]}}
+    places = {each.key: str(sources.place(context, each)) for each in SCHEMA.settings[:4]}
+    shown |= {"key": str(key_file), "from": places}
     typer.echo(json.dumps(shown))
 
 
@@ -95,10 +96,10 @@ def test_a_flag_is_before_the_environment_and_that_before_the_file(tmp_path: Pat
         "opened": True,
         "key": "None",
         "from": {
-            "name": "flag --name",
-            "level": f"{told.path}:3",
-            "listen": "environment PROG_LISTEN",
-            "size": f"{told.path}:5",
+            "name": "--name",
+            "level": f"{told.path}:3: level",
+            "listen": "PROG_LISTEN",
+            "size": f"{told.path}:5: size",
         },
     }
 
@@ -106,7 +107,7 @@ def test_a_flag_is_before_the_environment_and_that_before_the_file(tmp_path: Pat
 def test_without_anything_defaults_hold(tmp_path: Path) -> None:
     shown = Told(tmp_path, "").shown
     assert (shown["name"], shown["listen"], shown["opened"]) == ("nobody", None, False)
-    assert shown["from"] == dict.fromkeys(("name", "level", "listen", "size"), "default")
+    assert shown["from"] == dict.fromkeys(("name", "level", "listen", "size"), "None")
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_the_settings_are_written_once_and_kept(config: Path) -> None:
         (
             'listen = "127.0.0.1:1"\nstore = "etcd://a"',
             ["--store", "etcd://b"],
-            "--store: this machine's controller has its store in etcd://a (FILE:2), and another store",
+            "--store: this machine's controller has its store in etcd://a (FILE:2: store), and another store",
         ),
         ('store = "http://a"', [], "FILE:1: store: 'http://a' is neither a file nor etcd://HOST:PORT"),
         ("", ["--store", "etcd://a", "--etcd-key", "/nowhere"], "--etcd-key: there is no file /nowhere"),

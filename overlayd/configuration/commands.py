@@ -1,0 +1,185 @@
+"""`config check` and `config show`: what a daemon would do with its settings, without starting it."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from overlayd.configuration import environment_file, sources, toml_file
+from overlayd.configuration.schema import Schema, Setting, Value
+from overlayd.model.errors import InvalidValue
+
+Check = Callable[[Mapping[str, Any]], str | None]
+"""What looks at the values of all settings, by the names of their parameters.
+
+It raises `InvalidValue` or `OSError`, and returns what else people should know.
+"""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FileArgument = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The TOML file; if unset the service's, with the variables that its unit gives it.",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong. `file`, `line` and `key` say where, as far as it is known."""
+
+    file: str | None
+    line: int | None
+    key: str | None
+    message: str
+
+    def __str__(self) -> str:
+        """Return it as a daemon would say it at its start."""
+        line = "" if self.line is None else f":{self.line}"
+        places = [f"{self.file}{line}" if self.file else None, self.key]
+        return ": ".join([*filter(None, places), self.message])
+
+
+class Resolved:
+    """The settings of a daemon as its service would have them."""
+
+    def __init__(self, schema: Schema, context: typer.Context, variables: Mapping[str, str], file: Path) -> None:
+        self._schema = schema
+        self._context = context
+        self._variables = variables
+        self._file = file
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of all settings, by the names of their parameters."""
+        return {setting.parameter: self._context.params[setting.parameter] for setting in self._schema.settings}
+
+    def place(self, setting: Setting) -> sources.Place | None:
+        """Return where a value was given, None when it is the default."""
+        found = sources.place(self._context, setting)
+        if found and found.name in self._variables:
+            return sources.Place(found.name, self._file)
+        return found
+
+    def problems(self, check: Check) -> tuple[list[Problem], str | None]:
+        """Return everything that is wrong with the file, or else the first thing that is wrong with the values."""
+        faults = sources.told(self._context).faults
+        if faults:
+            return [Problem(str(each.path), each.line, each.key, each.detail) for each in faults], None
+        try:
+            return [], check(self.values)
+        except InvalidValue as error:
+            setting = self._schema.of_flag(error.field)
+            place = self.place(setting) if setting else None
+            if place is None:
+                return [Problem(None, None, error.field, error.detail)], None
+            return [Problem(str(place.file) if place.file else None, place.line, place.name, error.detail)], None
+        except OSError as error:
+            return [Problem(error.filename, None, None, error.strerror or str(error))], None
+
+
+def commands(schema: Schema, check: Check) -> typer.Typer:
+    """Return the commands below ``config`` of a daemon whose command is ``run``."""
+    app = typer.Typer(help="The settings: where each comes from, and whether they are right.", no_args_is_help=True)
+
+    @app.command("check")
+    def check_settings(
+        context: typer.Context,
+        config: FileArgument = None,
+        as_json: AsJson = False,  # noqa: FBT002 - typer's flags
+    ) -> None:
+        """Look whether the service could start with its settings; nothing is changed."""
+        try:
+            with resolved(schema, context, config) as found:
+                problems, note = found.problems(check)
+        except typer.BadParameter as error:
+            problems, note = [Problem(None, None, None, error.format_message())], None
+        _tell(problems, note, str(context.find_root().info_name), as_json=as_json)
+        if problems:
+            raise typer.Exit(1)
+
+    @app.command("show")
+    def show_settings(
+        context: typer.Context,
+        config: FileArgument = None,
+        as_json: AsJson = False,  # noqa: FBT002 - typer's flags
+    ) -> None:
+        """Show every setting as the service would have it, and where it comes from; the output is a TOML file."""
+        with resolved(schema, context, config) as found:
+            values = {setting: _plain(found.values[setting.parameter]) for setting in schema.settings}
+            places = {setting: found.place(setting) for setting in schema.settings}
+        _show(values, places, as_json=as_json)
+
+    return app
+
+
+@contextlib.contextmanager
+def resolved(schema: Schema, context: typer.Context, config: Path | None) -> Iterator[Resolved]:
+    """Let the daemon's command read its settings, as far as its own code; raise `typer.BadParameter`."""
+    program = context.find_root().command
+    if not isinstance(program, TyperGroup):
+        raise TypeError("the program has no commands")
+    path = schema.path.with_suffix(".env")
+    variables = {} if config else environment_file.read(path)
+    with (
+        _environment(variables) as added,
+        program.commands["run"].make_context("run", ["--config", str(config)] if config else []) as found,
+    ):
+        yield Resolved(schema, cast("typer.Context", found), added, path)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Have these variables in the environment, unless others of their names are there; yield those that were added."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield added
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _plain(value: Any) -> Value | None:  # noqa: ANN401 - whatever an option has
+    if isinstance(value, list | tuple):
+        return [str(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _origin(place: sources.Place | None) -> str:
+    if place is None:
+        return "default"
+    return str(place) if place.line is None else f"{place.file}:{place.line}"
+
+
+def _tell(problems: Sequence[Problem], note: str | None, program: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"ok": not problems, "problems": [*map(asdict, problems)], "note": note}, indent=2))
+        return
+    for problem in problems:
+        typer.echo(f"{program}: {problem}", err=True)
+    if not problems:
+        typer.echo(f"the settings are right{f'; {note}' if note else ''}")
+
+
+def _show(
+    values: Mapping[Setting, Value | None], places: Mapping[Setting, sources.Place | None], *, as_json: bool
+) -> None:
+    if as_json:
+        shown = {each.key: {"value": value, "from": _origin(places[each])} for each, value in values.items()}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    for setting, value in values.items():
+        if value is None or value in ("", []):
+            typer.echo(f"# {setting.key} is not set")
+        else:
+            typer.echo(f"{toml_file.rendered(setting.key, value)}  # {_origin(places[setting])}")

@@ -1,0 +1,103 @@
+"""`config check` and `config show` of both daemons."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+import controller.main
+import overlayd.agent.main
+
+AGENT, CONTROLLER = overlayd.agent.main.app, controller.main.app
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "settings.toml"
+
+
+def typed(app: typer.Typer, *arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, ["config", *arguments], env=environment)
+
+
+def checked(app: typer.Typer, file: Path, **environment: str) -> dict[str, Any]:
+    done = typed(app, "check", "--config", str(file), "--json", **environment)
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    assert done.exit_code == (not found["ok"])
+    return found
+
+
+def test_settings_that_are_right(file: Path, tmp_path: Path) -> None:
+    file.write_text(f'controller = "http://10.0.0.1:7471"\nstate-dir = "{tmp_path}"\n')
+    assert checked(AGENT, file) == {"ok": True, "problems": [], "note": None}
+    file.write_text(f'controller = "https://10.0.0.1:7471"\nstate-dir = "{tmp_path}"\n')
+    assert checked(AGENT, file)["note"] == "this host has not joined yet: overlayd join --help"
+    file.write_text('store = "etcd://127.0.0.1:1"\nlisten = ["0.0.0.0:1"]\n')
+    assert checked(CONTROLLER, file) == {"ok": True, "problems": [], "note": None}
+    assert typed(CONTROLLER, "check", "--config", str(file)).stdout == "the settings are right\n"
+
+
+@pytest.mark.parametrize(
+    ("app", "text", "line", "key", "message"),
+    [
+        (AGENT, "\nresync = 0", 2, "resync", "must be a positive number"),
+        (AGENT, "vxlan-port = 70000", 1, "vxlan-port", "70000 is not in 1..65535"),
+        (AGENT, 'controller = ["a"]', 1, "controller", "'a' is not a URL such as https://10.0.0.1:7471"),
+        (AGENT, 'name = "a\\nb"', 1, "name", "'a\\nb' must have 1 to 253 printable characters"),
+        (AGENT, 'log-level = "loud"', 1, "log-level", "'loud' is not one of debug, info, warning, error"),
+        (CONTROLLER, '\n\nlisten = "here"', 3, "listen", "'here' is neither HOST:PORT nor fd:N"),
+        (CONTROLLER, "quarantine = 0", 1, "quarantine", "0 is not in 1..86400 seconds"),
+        (CONTROLLER, 'tls-cert = "/x"', 1, "tls-cert", "goes with --tls-key"),
+        (CONTROLLER, 'etcd-ca = "/x"\nstore = "etcds://a"', 1, "etcd-ca", "there is no file /x"),
+        (CONTROLLER, "[tls]", 1, "tls", "there are no tables here: each setting has one key"),
+    ],
+)
+def test_a_problem_has_its_file_line_and_key(  # noqa: PLR0913, PLR0917 - the parts of a case
+    file: Path, app: typer.Typer, text: str, line: int, key: str, message: str
+) -> None:
+    file.write_text(text)
+    found = checked(app, file)["problems"]
+    assert found == [{"file": str(file), "line": line, "key": key, "message": message}]
+    told = typed(app, "check", "--config", str(file)).stderr
+    assert told.endswith(f": {file}:{line}: {key}: {message}\n")
+
+
+def test_every_fault_of_a_file_is_told(file: Path) -> None:
+    file.write_text("a = 1\nb = 2\nresync = 'x'\n")
+    assert [problem["line"] for problem in checked(AGENT, file)["problems"]] == [1, 2, 3]
+
+
+def test_a_variable_is_named(file: Path) -> None:
+    file.write_text("resync = 5")
+    (problem,) = checked(AGENT, file, OVERLAYD_RESYNC="0")["problems"]
+    assert (problem["file"], problem["key"]) == (None, "OVERLAYD_RESYNC")
+    (problem,) = checked(AGENT, file, OVERLAYD_RESYNC="soon")["problems"]
+    assert "OVERLAYD_RESYNC" in problem["message"]
+
+
+def test_what_is_shown_can_be_a_file(file: Path, tmp_path: Path) -> None:
+    file.write_text('listen = ["[::1]:1", "127.0.0.1:1"]\nhistory-days = 1.5\ninsecure = true\n')
+    shown = typed(CONTROLLER, "show", "--config", str(file), OVERLAY_CONTROLLER_QUARANTINE="7").stdout
+    again = tmp_path / "again.toml"
+    again.write_text(shown)
+    first, second = (
+        json.loads(typed(CONTROLLER, "show", "--config", str(each), "--json", **environment).stdout)
+        for each, environment in ((file, {"OVERLAY_CONTROLLER_QUARANTINE": "7"}), (again, {}))
+    )
+    assert {key: each["value"] for key, each in first.items()} == {key: each["value"] for key, each in second.items()}
+    assert first["listen"] == {"value": ["[::1]:1", "127.0.0.1:1"], "from": f"{file}:1"}
+    assert first["quarantine"] == {"value": 7, "from": "OVERLAY_CONTROLLER_QUARANTINE"}
+    assert first["etcd-key"] == {"value": None, "from": "default"}
+
+
+def test_a_credential_is_shown(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "overlay-controller.tls-key").write_text("secret")
+    file.write_text("")
+    done = typed(CONTROLLER, "show", "--config", str(file), CREDENTIALS_DIRECTORY=str(tmp_path))
+    place = f'tls-key = "{tmp_path}/overlay-controller.tls-key"  # credential overlay-controller.tls-key\n'
+    assert place in done.stdout
+    assert "secret" not in done.stdout
