@@ -57,6 +57,7 @@ from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
+from overlayd.wire import log_lines
 from overlayd.wire.supervisor import Supervisor
 
 _HISTORY_KEPT = 100_000
@@ -341,23 +342,20 @@ def _bind(listen: Listen) -> socket.socket:
 
 
 def _configure_logging() -> None:
-    """Write one JSON object a line to stderr: ours from INFO on, the libraries' from WARNING on."""
+    """Write one event a line to stderr: ours from INFO on, the libraries' from WARNING on."""
+    lines = log_lines.processors(sys.stderr, os.environ)
     stamps: list[structlog.types.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=stamps,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *lines],
     )
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     structlog.configure(
-        processors=[*stamps, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
+        processors=[*stamps, *lines],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -1,22 +1,21 @@
-"""Structured logs: one JSON object a line on stderr, or coloured text on a terminal."""
+"""Structured logs on stderr, one event a line."""
 
 import logging
+import os
 import sys
 
 import structlog
 
+from overlayd.wire import log_lines
+
 
 def configure(level: str) -> None:
     """Log from this level on (debug, info, warning, error)."""
-    renderer: structlog.types.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
+            *log_lines.processors(sys.stderr, os.environ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
