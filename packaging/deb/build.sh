@@ -132,7 +132,7 @@ write_control() {
         -e "s/@SIZE@/$(du --apparent-size -ks --exclude=DEBIAN "$root" | cut -f 1)/" \
         "$source/packaging/deb/control" >"$control/control"
     (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$control/md5sums"
-    install -m 755 -t "$control" "$source"/packaging/deb/{postinst,prerm,postrm}
+    install -m 755 -t "$control" "$source"/packaging/deb/{preinst,postinst,prerm,postrm}
     install -m 644 -t "$control" "$source/packaging/deb/templates"
 }
 

@@ -14,7 +14,7 @@ from tests.support.lab import COMMANDS, ROOT, CommandFailed, Lab, LabHost
 DEB = ROOT / "packaging/deb"
 
 
-@pytest.mark.parametrize("script", ["postinst", "postrm", "prerm"])
+@pytest.mark.parametrize("script", ["preinst", "postinst", "postrm", "prerm"])
 def test_a_plain_shell_can_read_the_maintainer_scripts(script: str) -> None:
     subprocess.run(["sh", "-n", DEB / script], check=True)
     assert (DEB / script).read_text().startswith("#!/bin/sh\n")
