@@ -19,6 +19,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write the golden files anew instead of comparing with them"
     )
+    parser.addoption(
+        "--machines", choices=["nspawn", "qemu"], default="nspawn", help="what boots the machines of tests/machines"
+    )
 
 
 @pytest.fixture(scope="session")

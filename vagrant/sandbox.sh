@@ -4,6 +4,8 @@
 #     sandbox.sh attach NETWORK       makes a sandbox, attaches it and prints its address
 #     sandbox.sh ping NETWORK ADDRESS sends packets of the largest size from it
 #     sandbox.sh detach NETWORK       detaches it and removes it; may be repeated
+#
+# smoke.sh runs it by `bash -s` on machines that have not got it.
 set -euo pipefail
 
 network=$2

@@ -5,11 +5,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 hosts=(host1 host2 host3)
 network=smoke
-sandbox="sudo /srv/overlayd/vagrant/sandbox.sh"
 declare -A address
 
 on() {
     vagrant ssh "$1" --no-tty -c "$2" </dev/null
+}
+
+sandbox() {
+    local host=$1
+    shift
+    vagrant ssh "$host" --no-tty -c "sudo bash -s $*" <sandbox.sh
 }
 
 eventually() {
@@ -24,7 +29,7 @@ eventually() {
 
 every_endpoint_is_published() {
     local host listed
-    listed=$(on host1 "overlayctl endpoint list --network $network --json") || return
+    listed=$(on host1 "sudo overlayctl endpoint list --network $network --json") || return
     for host in "${hosts[@]}"; do
         [[ $listed == *"\"${address[$host]}\""* ]] || return
     done
@@ -32,7 +37,7 @@ every_endpoint_is_published() {
 
 network_is_gone() {
     local listed
-    listed=$(on host1 "overlayctl network list --json") || return
+    listed=$(on host1 "sudo overlayctl network list --json") || return
     [[ $listed != *"\"$network\""* ]]
 }
 
@@ -40,28 +45,28 @@ network_is_gone() {
 remove() {
     local host status=0
     for host in "${hosts[@]}"; do
-        on "$host" "$sandbox detach $network" || status=1
+        sandbox "$host" detach "$network" || status=1
     done
-    on host1 "overlayctl network delete $network" || return
+    on host1 "sudo overlayctl network delete $network" || return
     eventually network_is_gone || return # the hosts give back their blocks first
     return "$status"
 }
 
-on host1 "overlayctl network create $network --range 10.200.0.0/16"
+on host1 "sudo overlayctl network create $network --range 10.200.0.0/16"
 trap remove EXIT
 
 for host in "${hosts[@]}"; do
-    address[$host]=$(on "$host" "$sandbox attach $network")
+    address[$host]=$(sandbox "$host" attach "$network")
     echo "$host: ${address[$host]}"
 done
 eventually every_endpoint_is_published
-on host1 "overlayctl wait --network $network"
+on host1 "sudo overlayctl wait --network $network"
 
 for source in "${hosts[@]}"; do
     for destination in "${hosts[@]}"; do
         [ "$source" != "$destination" ] || continue
         echo "$source -> $destination"
-        on "$source" "$sandbox ping $network ${address[$destination]}"
+        sandbox "$source" ping "$network" "${address[$destination]}"
     done
 done
 

@@ -1,4 +1,4 @@
-"""install.sh and provision.sh, on a simulated host: all of it but apt-get, pip and systemd, which stand-ins replace."""
+"""install.sh, on a simulated host: all of it but apt-get, pip and systemd, which stand-ins replace."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ import pytest
 from tests.support.lab import ROOT, Lab, LabHost
 
 INSTALL = ROOT / "packaging/install.sh"
-PROVISION = ROOT / "vagrant/provision.sh"
 SCRIPTS = sorted([*(ROOT / "packaging").glob("*.sh"), *(ROOT / "vagrant").glob("*.sh")])
 
 StandIn = Callable[[str, str], Path]
@@ -203,15 +202,3 @@ def test_an_environment_that_does_not_work_is_made_anew(machine: Machine) -> Non
     machine.host.run("rm", "/opt/overlayd/bin/python")
     assert "creating /opt/overlayd" in machine.run(INSTALL, "agent")
     machine.host.run("test", "-x", "/opt/overlayd/bin/python")
-
-
-def test_a_vagrant_machine_gets_the_settings_of_the_documentation(machine: Machine) -> None:
-    machine.host.run("mkdir", "-p", "/run/systemd/system")
-    machine.run(PROVISION, "10.0.0.1", "controller", "agent")
-    documented = (ROOT / "docs/install.md").read_text()
-    for role in ("controller", "agent"):
-        for line in machine.read(f"/etc/overlayd/{role}.env").splitlines():
-            assert f"echo '{line}' | sudo tee -a /etc/overlayd/{role}.env" in documented
-    url = machine.read("/etc/environment").splitlines()[-1]
-    assert f"export {url}\n" in documented
-    assert machine.called()[-1] == "systemctl start overlay-controller overlayd"

@@ -8,18 +8,18 @@ end
 
 class Machine
   attr_accessor :box, :hostname
-  attr_reader :folders, :machines, :networks, :providers, :provisions
+  attr_reader :machines, :networks, :providers, :provisions
 
   def initialize
-    @folders, @machines, @networks, @providers, @provisions = {}, {}, [], {}, []
+    @machines, @networks, @providers, @provisions = {}, [], {}, []
   end
 
   def vm
     self
   end
 
-  def synced_folder(from, to, disabled: false, type: nil, rsync__exclude: [])
-    @folders[to] = { from: from, type: type, exclude: rsync__exclude } unless disabled
+  def synced_folder(from, to, disabled:)
+    raise "#{from} is shared as #{to}" unless disabled
   end
 
   def provider(name)
@@ -34,8 +34,8 @@ class Machine
     @networks << { kind: kind, ip: ip }
   end
 
-  def provision(kind, inline:)
-    @provisions << { kind: kind, inline: inline }
+  def provision(kind, path: nil, source: nil, destination: nil)
+    @provisions << { kind: kind, path: path, source: source, destination: destination }
   end
 end
 
@@ -48,7 +48,7 @@ module Vagrant
       { hostname: machine.hostname, networks: machine.networks, provisions: machine.provisions }
     end
     providers = config.providers.transform_values { |provider| { cpus: provider.cpus, memory: provider.memory } }
-    puts JSON.generate(box: config.box, folders: config.folders, providers: providers, machines: machines)
+    puts JSON.generate(box: config.box, providers: providers, machines: machines)
   end
 end
 

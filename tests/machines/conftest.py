@@ -1,0 +1,56 @@
+"""The package that machines get, and the machines."""
+
+import fcntl
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import ROOT
+from tests.support.machines import Machine
+from tests.support.nspawn import nspawn_machines
+from tests.support.qemu import virtual_machines
+
+_SOURCES = ("cni", "controller", "overlayd", "packaging", "pyproject.toml", "requirements.lock", "Makefile")
+_MADE = ROOT / "dist"
+_MAKERS: dict[str, Callable[[Path, int], AbstractContextManager[list[Machine]]]] = {
+    "nspawn": nspawn_machines,
+    "qemu": virtual_machines,
+}
+
+
+@pytest.fixture(scope="session")
+def package(root: None) -> Path:  # noqa: ARG001 - the machines need root, and say so first
+    """Today's package; it is built unless it is newer than all that it is made of."""
+    _MADE.mkdir(exist_ok=True)
+    with (_MADE / "package.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two files of tests want it at the same time
+        if not (found := _newest()) or found.stat().st_mtime < _changed():
+            subprocess.run(["make", "deb"], cwd=ROOT, check=True, capture_output=True)
+        built = _newest()
+    assert built
+    return built
+
+
+def _newest() -> Path | None:
+    return max(_MADE.glob("overlayd_*.deb"), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _changed() -> float:
+    """Return when something that the package is made of was changed."""
+    listed = subprocess.run(["git", "ls-files", *_SOURCES], cwd=ROOT, capture_output=True, text=True, check=True)
+    return max((ROOT / name).stat().st_mtime for name in listed.stdout.split() if (ROOT / name).exists())
+
+
+@pytest.fixture(scope="module")
+def machines(
+    request: pytest.FixtureRequest, package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Machine]]:
+    """Three machines that have been booted, with the package where a person would have put it."""
+    maker = _MAKERS[request.config.getoption("--machines")]
+    with maker(tmp_path_factory.mktemp("machines"), 3) as made:
+        for machine in made:
+            machine.give(package, f"/root/{package.name}")
+        yield made
