@@ -60,7 +60,7 @@ class Place:
             if error.errno == errno.EADDRINUSE:
                 raise InUse(
                     f"port {self.port} of {self.address} is taken; `ss -ltnp sport = :{self.port}` shows by whom."
-                    f" Give another one: --listen {Place(self.address, self.port + 1)}",
+                    f" Give another port: --listen ADDRESS:{self.port + 1}",
                     field=field,
                 ) from None
             raise

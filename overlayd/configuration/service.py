@@ -26,9 +26,12 @@ class Service:
         """Let it start with the machine; raise `Unavailable`."""
         self._do("enable", "--quiet", self.unit)
 
-    def restart(self) -> None:
-        """Start it, or start it anew, and return when it is ready; raise `Unavailable` with its last words."""
-        self._do("restart", self.unit)
+    def restart(self, patience: float = 60.0) -> None:
+        """Start it, or start it anew, and return when it is ready; raise `Unavailable` with its last words.
+
+        `patience` is in seconds: a controller waits for its store as long as it takes, and nobody waits for it so long.
+        """
+        self._do("restart", self.unit, patience=patience)
 
     def renew(self) -> None:
         """Start it anew if it runs; raise `Unavailable` with its last words."""
@@ -38,8 +41,12 @@ class Service:
         """Stop it, and let it not start with the machine any more; raise `Unavailable`."""
         self._do("disable", "--quiet", "--now", self.unit)
 
-    def _do(self, *arguments: str) -> None:
-        done = _systemctl(*arguments)
+    def _do(self, *arguments: str, patience: float | None = None) -> None:
+        try:
+            done = _systemctl(*arguments, patience=patience)
+        except subprocess.TimeoutExpired:
+            command = f"`systemctl {' '.join(arguments)}`"
+            raise Unavailable(f"{command} goes on after {patience:.0f} s:\n{self._last_words()}") from None
         if done.returncode:
             said = "\n".join(filter(None, (done.stderr.strip(), self._last_words())))
             raise Unavailable(f"`systemctl {' '.join(arguments)}` failed:\n{said}")
@@ -70,8 +77,8 @@ def check_systemd(instead: str) -> None:
         raise InvalidValue(f"systemd does not run here: {instead}", field="--no-start")
 
 
-def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _systemctl(*arguments: str, patience: float | None = None) -> subprocess.CompletedProcess[str]:
     program = shutil.which("systemctl")
     if program is None:
         raise Unavailable("there is no systemctl")
-    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=patience)

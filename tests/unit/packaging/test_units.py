@@ -10,6 +10,7 @@ import pytest
 
 import controller.settings
 import overlayd.agent.settings
+from overlayd.agent import membership
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
@@ -134,6 +135,10 @@ def test_the_controller_gets_every_file_that_may_be_a_credential() -> None:
     known = {setting.credential for setting in controller.settings.SCHEMA.settings if setting.credential}
     assert known
     assert set(unit("overlay-controller")["LoadCredential"]) == known
+
+
+def test_the_agent_gets_what_lets_a_host_join_by_itself() -> None:
+    assert set(unit("overlayd")["LoadCredential"]) == {membership.JOIN_TOKEN, membership.CREDENTIAL}
 
 
 ANNOUNCE = """
