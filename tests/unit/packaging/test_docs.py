@@ -1,4 +1,7 @@
-"""docs/install.md: what it names exists, and its first steps work as they stand there."""
+"""docs/install.md: what it names exists, and its first network and container work as they stand there.
+
+tests/machines takes all of it by the word, on machines with systemd.
+"""
 
 import os
 import re
@@ -8,43 +11,53 @@ from pathlib import Path
 
 import pytest
 
+from overlayd.installation.layout import PACKAGE
+from overlayd.installation.programs import PROGRAMS
+from tests.support.guide import GUIDE, blocks
 from tests.support.lab import COMMANDS, CONTROLLER, PORT, ROOT, Lab, LabHost
-
-GUIDE = (ROOT / "docs/install.md").read_text()
 
 StandIn = Callable[[str, str], Path]
 
-
-def blocks(heading: str) -> list[str]:
-    """Return the commands that stand below a heading."""
-    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", GUIDE, re.MULTILINE | re.DOTALL)
-    assert section, heading
-    return re.findall(r"^```\n(.*?)^```$", section[1], re.MULTILINE | re.DOTALL)
-
-
-def test_each_role_is_installed_by_the_script() -> None:
-    controller, _ = blocks("Controller")
-    agent, *_ = blocks("Agent, on every host")
-    assert controller.startswith("sudo packaging/install.sh controller\n")
-    assert agent.startswith("sudo packaging/install.sh agent\n")
+_COMMANDS = {
+    "overlay-controller": (["init"], ["run"]),
+    "overlayctl": (["network", "create"], ["host", "list"]),
+    "overlayd": (["join"], ["install"], ["install-cni"], ["cleanup"]),
+}
+_OF_OTHERS = {"--net", "--unit", "--now", "--require-hashes", "--no-deps"}
+"""Options of other programs."""
 
 
-@pytest.mark.parametrize("pattern", [r"packaging/[\w./-]+\w", r"vagrant/[\w./-]+\w"])
+@pytest.mark.parametrize(
+    "pattern", [r"packaging/[\w./-]+\w", r"vagrant/[\w./-]+\w", r"requirements\.lock", r"[\w-]+\.md"]
+)
 def test_every_file_of_the_project_that_is_named_exists(pattern: str) -> None:
     texts = [path.read_text() for path in (ROOT / "vagrant").iterdir() if path.is_file()]
-    named = {name for text in (GUIDE, *texts) for name in re.findall(rf"(?<![\w.-]){pattern}", text)}
-    assert {name for name in named if not (ROOT / name).exists()} <= {"vagrant/.vagrant"}
+    named = {name for text in (GUIDE, *texts) for name in re.findall(rf"(?<![\w./-]){pattern}", text)}
+    places = (ROOT, ROOT / "docs", ROOT / "vagrant")
+    assert {name for name in named if not any((place / name).exists() for place in places)} <= {"vagrant/.vagrant"}
 
 
-def test_the_removal_names_every_unit_and_command() -> None:
-    (removal,) = blocks("Remove")
-    for unit in (ROOT / "packaging/systemd").iterdir():
-        assert f"/etc/systemd/system/{unit.name}" in removal
-        assert re.search(rf"disable --now .*\b{unit.stem}\b", removal)
-    script = (ROOT / "packaging/install.sh").read_text()
-    commands = {name for line in re.findall(r"install_role .*\.service (.*)", script) for name in line.split()}
-    assert commands == {"overlay-controller", "overlayctl", "overlayd"}
-    assert all(f"/usr/local/bin/{name}" in removal for name in commands)
+def test_the_version_that_is_named_is_the_one_that_is_built() -> None:
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert set(re.findall(r"overlayd_([\d.]+)_", GUIDE)) == {version}
+
+
+def test_the_places_that_are_named_are_those_of_the_package() -> None:
+    (table,) = re.findall(r"^## What is where\n+((?:\|.*\n)+)", GUIDE, re.MULTILINE)
+    assert all(f"{plugin}/overlayd`" in table for plugin in PACKAGE.plugins)
+    assert f"`{PACKAGE.commands}/overlayd`" in table
+    for program in PROGRAMS:
+        assert f"{program.name}`" in table
+
+
+def test_every_option_that_is_named_is_known() -> None:
+    commands = [[program, *words] for program, several in _COMMANDS.items() for words in several]
+    pages = [
+        subprocess.run([COMMANDS / program, *words, "--help"], capture_output=True, text=True, check=True).stdout
+        for program, *words in commands
+    ]
+    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", GUIDE)) - _OF_OTHERS
+    assert not {option for option in named if not any(option in page for page in pages)}
 
 
 def follow(host: LabHost, commands: str, environment: Mapping[str, str]) -> str:
@@ -59,30 +72,6 @@ def follow(host: LabHost, commands: str, environment: Mapping[str, str]) -> str:
     )
     assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
     return done.stdout
-
-
-@pytest.mark.usefixtures("root")
-def test_a_controller_is_logged_in_at_and_a_host_joins_as_printed(tmp_path: Path, stand_in: StandIn) -> None:
-    """Only where things are differs: the store beside the lab, and the lab's address of the controller."""
-    _, login = blocks("Controller")
-    _, joining, starting = blocks("Agent, on every host")[:3]
-    stand_in("sudo", 'exec "$@"')
-    stand_in("systemctl", "exit 0")
-    with Lab(tmp_path / "lab", hosts=2, secure=True) as lab:
-        lab.start_controller()
-        administrator, host = lab.hosts
-        stand_ins = stand_in("ssh", f'shift; exec nsenter --target={host.pid} --net --mount "$@"')
-        environment = {"PATH": f"{stand_ins}:{COMMANDS}:{os.environ['PATH']}", "HOME": str(tmp_path)}
-
-        def here(commands: str) -> str:
-            places = commands.replace("/var/lib/overlay-controller/", f"{lab.directory}/")
-            return places.replace("127.0.0.1", CONTROLLER).replace("10.0.0.1", CONTROLLER)
-
-        assert "as admin (admin)" in follow(administrator, here(login), environment)
-        assert "joined as host" in follow(administrator, here(joining), environment)
-        host.start_agent()
-        follow(host, starting, environment)
-        assert '"connected": true' in follow(administrator, "overlayctl host list --json", environment)
 
 
 @pytest.mark.usefixtures("root")
@@ -108,6 +97,7 @@ def test_the_first_network_and_container_come_and_go(tmp_path: Path, stand_in: S
         second = attach.replace("name=first", "name=second")
         assert second != attach
         follow(there, second, environment)
+        lab.overlayctl("wait")
         assert "3 received" in follow(there, f"name=second\n{ping}", environment)
 
         follow(here, f"name=first\n{detach}", environment)
