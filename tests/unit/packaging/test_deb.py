@@ -1,5 +1,6 @@
 """The scripts of the Debian package, on a simulated host; tests/machines installs the package itself."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,12 +13,19 @@ from tests.support import clusters
 from tests.support.lab import COMMANDS, ROOT, CommandFailed, Lab, LabHost
 
 DEB = ROOT / "packaging/deb"
+SCRIPTS = [DEB / "build.sh", *sorted((ROOT / "vagrant").glob("*.sh"))]
 
 
 @pytest.mark.parametrize("script", ["preinst", "postinst", "postrm", "prerm"])
 def test_a_plain_shell_can_read_the_maintainer_scripts(script: str) -> None:
     subprocess.run(["sh", "-n", DEB / script], check=True)
     assert (DEB / script).read_text().startswith("#!/bin/sh\n")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_bash_can_read_every_other_script_and_it_may_be_executed(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+    assert os.access(script, os.X_OK)
 
 
 @pytest.fixture

@@ -1,204 +1,161 @@
-"""install.sh, on a simulated host: all of it but apt-get, pip and systemd, which stand-ins replace."""
+"""`pip install` and `overlayd install`: what the wheel brings, and what comes and goes on a simulated host."""
 
 import os
 import subprocess
-import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.lab import ROOT, Lab, LabHost
-
-INSTALL = ROOT / "packaging/install.sh"
-SCRIPTS = sorted([*(ROOT / "packaging").glob("*.sh"), *(ROOT / "vagrant").glob("*.sh")])
+from overlayd.agent.checkpoint import Attachment, AttachmentRecords
+from tests.support import clusters
+from tests.support.lab import ROOT, CommandFailed, Lab, LabHost
+from tests.unit.packaging.wheels import build_wheel, install_wheel
 
 StandIn = Callable[[str, str], Path]
 
-PYTHON = """
-case "$*" in
-"-m venv --clear "*)
-    mkdir -p "$4/bin"
-    cp "$0" "$4/bin/python"
-    ;;
-"-m pip --version") ;;
-"-m pip "*) echo "pip $*" >>"$CALLS" ;;
-*) exec {real} "$@" ;;
-esac
-"""
-"""A Python whose virtual environments contain itself, and whose pip only notes what it was asked for."""
-
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_bash_can_read_it_and_it_may_be_executed(script: Path) -> None:
-    subprocess.run(["bash", "-n", script], check=True)
-    assert os.access(script, os.X_OK)
-
-
-def refusal(*arguments: str, path: Path | None = None, **environment: str) -> str:
-    """Run install.sh, which must fail before it changes anything; return what it says."""
-    search = f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]
-    done = subprocess.run(
-        [INSTALL, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PATH": search, **environment},
-    )
-    assert done.returncode == 1
-    return done.stderr
-
-
-@pytest.mark.parametrize(
-    ("roles", "reason"), [((), "say what to install"), (("agent", "server"), "no role 'server'"), (("-h",), "'-h'")]
+PLACES = (
+    "/etc/NetworkManager",
+    "/etc/systemd/network",
+    "/etc/systemd/system",
+    "/opt/cni",
+    "/usr/lib/cni",
+    "/usr/local/bin",
+    "/usr/local/share",
 )
-def test_it_wants_roles_that_exist(roles: tuple[str, ...], reason: str) -> None:
-    assert reason in refusal(*roles)
+"""Where an installation puts files."""
+
+PLUGINS = ("/opt/cni/bin/overlayd", "/usr/lib/cni/overlayd")
 
 
-def test_it_wants_root(stand_in: StandIn) -> None:
-    assert "run it as root" in refusal("agent", path=stand_in("id", "echo 1000"))
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def have_packages(stand_in: StandIn) -> None:
-    stand_in("id", "echo 0")
-    stand_in("dpkg-query", "printf 'installed %s\\n' python3 python3-venv iproute2 nftables")
-    stand_in("apt-get", "echo 'apt-get was called' >&2; exit 1")
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_wheel(wheel, tmp_path_factory.mktemp("environment") / "overlayd")
 
 
-def test_it_wants_a_python_that_is_new_enough(stand_in: StandIn) -> None:
-    have_packages(stand_in)
-    old = "[ \"$1\" = --version ] || exit 1; echo 'Python 3.9.2'"
-    path = stand_in("python3.9", old)
-    assert "3.11 or newer" in (said := refusal("agent", path=path, PYTHON="python3.9"))
-    assert "Python 3.9.2" in said
-
-
-def test_it_wants_the_python_that_it_was_told(stand_in: StandIn) -> None:
-    have_packages(stand_in)
-    path = stand_in("id", "echo 0")
-    assert "no python3.99 here" in refusal("agent", path=path, PYTHON="python3.99")
-
-
-def test_it_shows_why_a_package_cannot_be_installed(stand_in: StandIn) -> None:
-    stand_in("id", "echo 0")
-    stand_in("dpkg-query", "echo 'installed python3'; echo 'not-installed iproute2'")
-    path = stand_in("apt-get", "echo 'the mirror is away'; exit 100")
-    said = refusal("agent", path=path)
-    assert "the mirror is away" in said
-    assert "apt-get could not install: iproute2 nftables python3-venv" in said
+def test_the_wheel_brings_the_native_plugin_the_units_and_the_drop_ins(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("cni/launcher").startswith(b"\x7fELF")
+        held = set(archive.namelist())
+    shipped = [
+        path for part in ("NetworkManager", "network", "systemd") for path in (ROOT / "packaging" / part).iterdir()
+    ]
+    assert {f"{path.parent.name}/{path.name}" for path in shipped} == {
+        name.split("/share/overlayd/")[1] for name in held if "/share/overlayd/" in name
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A simulated host on which scripts run with the stand-ins."""
+    """A simulated host with an environment, in which systemctl only notes what it is asked for."""
 
     host: LabHost
+    programs: Path
     stand_ins: Path
     calls: Path
 
-    def run(self, script: Path, *arguments: str) -> str:
-        environment = f"PATH={self.stand_ins}:{os.environ['PATH']}"
-        python = f"PYTHON={self.stand_ins}/python"
-        return self.host.run("env", environment, python, f"CALLS={self.calls}", str(script), *arguments)
+    def install(self, *arguments: str) -> str:
+        environment = [f"PATH={self.stand_ins}:{os.environ['PATH']}", f"CALLS={self.calls}"]
+        return self.host.run("env", *environment, f"{self.programs}/overlayd", "install", *arguments)
+
+    def files(self) -> set[str]:
+        return set(self.host.run("find", *PLACES, "!", "-type", "d").split())
 
     def called(self) -> list[str]:
-        """Return what pip and systemctl were asked for since the last time."""
-        lines = self.calls.read_text().splitlines()
-        self.calls.write_text("")
-        return lines
-
-    def read(self, path: str) -> str:
-        return self.host.run("cat", path)
-
-    def mode(self, path: str) -> str:
-        return self.host.run("stat", "-c", "%a", path).strip()
+        return self.calls.read_text().splitlines()
 
 
 @pytest.fixture
-def machine(root: None, tmp_path: Path, stand_in: StandIn) -> Iterator[Machine]:  # noqa: ARG001 - makes namespaces
-    have_packages(stand_in)
-    stand_in("systemctl", 'echo "systemctl $*" >>"$CALLS"')
-    stand_ins = stand_in("python", PYTHON.format(real=sys.executable))
+def machine(root: None, programs: Path, tmp_path: Path, stand_in: StandIn) -> Iterator[Machine]:  # noqa: ARG001
+    stand_ins = stand_in("systemctl", 'echo "$*" >>"$CALLS"')
     calls = tmp_path / "calls"
     calls.touch()
     with Lab(tmp_path / "lab", hosts=1) as lab:
         (host,) = lab.hosts
-        host.run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/bin")
-        # What the lab or the machine below it may have brought; etc and opt are the host's own.
-        host.run("rm", "-rf", "/opt/cni", "/opt/overlayd", "/etc/overlayd")
-        yield Machine(host, stand_ins, calls)
+        for place in PLACES:
+            host.run("mkdir", "-p", place)
+            host.run("mount", "-t", "tmpfs", "tmpfs", place)
+        yield Machine(host, programs, stand_ins, calls)
 
 
-def test_an_agent_gets_its_unit_settings_commands_and_plugin(machine: Machine) -> None:
-    said = machine.run(INSTALL, "agent")
-    assert machine.read("/etc/systemd/system/overlayd.service") == (
-        ROOT / "packaging/systemd/overlayd.service"
-    ).read_text().replace("=/usr/bin/", "=/opt/overlayd/bin/")
-    assert machine.read("/etc/overlayd/agent.env") == (ROOT / "packaging/examples/agent.env").read_text()
-    assert machine.mode("/etc/overlayd/agent.env") == "600"
-    assert machine.mode("/opt/cni/bin/overlayd") == "755"
-    assert machine.host.run("readlink", "/usr/local/bin/overlayd") == "/opt/overlayd/bin/overlayd\n"
-    assert machine.host.run("ls", "/usr/local/bin").split() == ["overlayctl", "overlayd"]
-    assert machine.host.run("ls", "/etc/overlayd").split() == ["agent.env"]
-    assert "systemd does not run here" in said
+def test_an_installation_brings_everything_and_a_removal_takes_it_away(machine: Machine) -> None:
+    said = machine.install().split()
+    assert set(said) == machine.files()
+    unit = machine.host.run("cat", "/etc/systemd/system/overlayd.service")
+    assert f"\nExecStart={machine.programs}/overlayd run\n" in unit
+    for command in ("overlay-controller", "overlayctl", "overlayd"):
+        assert "0.2" in machine.host.run(f"/usr/local/bin/{command}", "--version")
+    for plugin in PLUGINS:
+        assert machine.host.run("stat", "-c", "%a", plugin) == "755\n"
+        machine.host.run("env", "CNI_COMMAND=VERSION", plugin)
+    assert machine.called() == []
+
+    assert set(machine.install("--remove").split()) == set(said)
+    assert machine.files() == set()
 
 
-def test_a_controller_gets_no_plugin(machine: Machine) -> None:
-    machine.run(INSTALL, "controller")
-    assert machine.host.run("ls", "/etc/overlayd").split() == ["controller.env"]
-    assert machine.host.run("ls", "/usr/local/bin").split() == ["overlay-controller", "overlayctl"]
-    assert "cni" not in machine.host.run("ls", "/opt").split()
+def test_a_controllers_machine_gets_no_plugin_and_shares_a_command_with_an_agent(machine: Machine) -> None:
+    machine.install("controller")
+    alone = machine.files()
+    assert "/etc/systemd/system/overlay-controller.service" in alone
+    assert not alone & {*PLUGINS, "/etc/systemd/system/overlayd.service", "/usr/local/bin/overlayd"}
+    machine.install("agent")
+    assert machine.files() > alone
+    machine.install("--remove", "agent")
+    assert machine.files() == alone
 
 
-def test_everything_from_the_index_is_checked_by_its_hash(machine: Machine) -> None:
-    machine.run(INSTALL, "controller")
-    pinned, ours = machine.called()
-    assert "--require-hashes" in pinned
-    assert f"-r {ROOT}/requirements.lock" in pinned
-    assert "--no-deps --no-build-isolation" in ours
-
-
-def test_what_is_built_is_a_copy_so_that_the_tree_may_be_read_only(machine: Machine) -> None:
-    machine.run(INSTALL, "controller")
-    _, ours = machine.called()
-    tree = Path(ours.split()[-1])
-    assert ROOT not in tree.parents
-    assert not tree.exists()
-
-
-def test_where_systemd_runs_the_service_is_enabled_and_restarted_only_if_it_runs(machine: Machine) -> None:
+def test_where_systemd_runs_what_runs_is_restarted_and_what_goes_is_stopped(machine: Machine) -> None:
     machine.host.run("mkdir", "-p", "/run/systemd/system")
-    machine.run(INSTALL, "controller")
-    systemctl = [line for line in machine.called() if line.startswith("systemctl")]
-    assert systemctl == [
-        "systemctl daemon-reload",
-        "systemctl --quiet enable overlay-controller.service",
-        "systemctl try-restart overlay-controller.service",
-    ]
-    machine.run(INSTALL, "agent")
-    assert [line for line in machine.called() if "try-restart" in line] == [
-        "systemctl try-restart overlay-controller.service",
-        "systemctl try-restart overlayd.service",
-    ]
+    machine.install("controller")
+    assert machine.called() == ["daemon-reload", "try-restart overlay-controller.service"]
+    machine.install("agent")
+    both = ["try-restart overlayd.service", "try-restart overlay-controller.service"]
+    assert machine.called()[2:] == ["daemon-reload", *both]
+    machine.install("--remove", "agent")
+    assert machine.called()[5:] == ["disable --quiet --now overlayd.service", "daemon-reload"]
 
 
-def test_a_repetition_keeps_the_environment_and_the_settings(machine: Machine) -> None:
-    machine.run(INSTALL, "agent", "controller")
-    machine.host.run("touch", "/opt/overlayd/mark")
-    machine.host.run("sh", "-c", "echo OVERLAYD_NAME=mine >/etc/overlayd/agent.env")
-    machine.host.run("sh", "-c", "echo old >/etc/systemd/system/overlayd.service")
-    said = machine.run(INSTALL, "agent", "controller")
-    assert "creating" not in said
-    machine.host.run("test", "-e", "/opt/overlayd/mark")
-    assert machine.read("/etc/overlayd/agent.env") == "OVERLAYD_NAME=mine\n"
-    assert "[Service]" in machine.read("/etc/systemd/system/overlayd.service")
+def test_a_repetition_changes_what_is_another_and_leaves_foreign_links(machine: Machine) -> None:
+    machine.install("agent")
+    machine.host.run(
+        "sh", "-c", "echo old >/etc/systemd/system/overlayd.service; ln -sf /bin/true /usr/local/bin/overlayctl"
+    )
+    machine.install("agent")
+    assert "[Service]" in machine.host.run("cat", "/etc/systemd/system/overlayd.service")
+    machine.host.run("ln", "-sf", "/bin/true", "/usr/local/bin/overlayctl")
+    machine.install("--remove")
+    assert machine.files() == {"/usr/local/bin/overlayctl"}
 
 
-def test_an_environment_that_does_not_work_is_made_anew(machine: Machine) -> None:
-    machine.run(INSTALL, "agent")
-    machine.host.run("touch", "/opt/overlayd/mark")
-    machine.host.run("rm", "/opt/overlayd/bin/python")
-    assert "creating /opt/overlayd" in machine.run(INSTALL, "agent")
-    machine.host.run("test", "-x", "/opt/overlayd/bin/python")
+def test_nothing_is_removed_while_containers_are_attached_unless_they_may_be_cut_off(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.install("agent")
+    before = machine.files()
+    AttachmentRecords(tmp_path / "records").put(Attachment(clusters.endpoint(1, "web", "10.32.0.2"), (4, 1)))
+    machine.host.run("mkdir", "-p", "/run/overlayd")
+    machine.host.run("cp", "-R", str(tmp_path / "records"), "/run/overlayd/attachments")
+    with pytest.raises(CommandFailed, match="containers are attached, and would lose their network: web of blue"):
+        machine.install("--remove")
+    assert machine.files() == before
+    machine.install("--remove", "--cut-off")
+    assert machine.files() == set()
+
+
+def test_beside_a_debian_package_nothing_is_installed(programs: Path, tmp_path: Path) -> None:
+    unit = tmp_path / "lib/systemd/system/overlayd.service"
+    unit.parent.mkdir(parents=True)
+    unit.touch()
+    command = [str(programs / "overlayd"), "install", "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "remove the package" in done.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [unit]
