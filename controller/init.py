@@ -107,6 +107,9 @@ def init(
             _start(changed=changed)
         left = _left_token(context, choice)
         _hand_out(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
+    except PermissionError as error:
+        typer.echo(f"overlay-controller: {error.filename} is not for everybody: run this as root", err=True)
+        raise typer.Exit(1) from None
     except (OverlayError, OSError) as error:
         typer.echo(f"overlay-controller: {error}", err=True)
         raise typer.Exit(1) from None

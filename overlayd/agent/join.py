@@ -14,7 +14,7 @@ from overlayd.agent.trust import TIMEOUT, Trust, fetch_authority
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import HostId
 from overlayd.wire import problem
-from overlayd.wire.credentials import JoinToken, parse_access_token, parse_join_token
+from overlayd.wire.credentials import JoinToken, fingerprint, parse_access_token, parse_join_token
 from overlayd.wire.fields import Fields
 
 _TOKEN = "--token-file"  # noqa: S105 - an option's name
@@ -43,8 +43,11 @@ def given_token(path: Path | None) -> JoinToken:
     return parse_join_token(read_token(path or Path("-")), _TOKEN if path else "standard input")
 
 
-def joined_before(credential: Credential, host: HostId) -> bool:
-    """Tell whether a controller still recognises a credential as that of this host; raise `Unavailable`."""
+def has_joined(credential: Credential, token: JoinToken, host: HostId) -> bool:
+    """Tell whether a host's credential is of the cluster that made a token, and still good; raise `Unavailable`."""
+    authority = None if credential.authority is None else fingerprint(credential.authority)
+    if authority != token.fingerprint:
+        return False
     trust, headers = credential.trust, {"Authorization": f"Bearer {credential.token.text}"}
     failures = []
     with httpx.Client(verify=trust.context(), headers=headers, timeout=TIMEOUT, trust_env=False) as http:

@@ -10,12 +10,13 @@ import typer
 from overlayd.agent import credential, install_cni
 from overlayd.agent.asking import ask, status_lines
 from overlayd.agent.identity import load_identity
-from overlayd.agent.join import given_token, join, joined_before
+from overlayd.agent.join import given_token, has_joined, join
 from overlayd.agent.options import NameOption, StateDirOption, VtepOption, WrittenConfigOption, told
 from overlayd.agent.settings import DEFAULT_STATE_DIR, SCHEMA, check_urls
+from overlayd.configuration import environment_file, sources
 from overlayd.configuration.changes import Changes, check_environment_file, given
 from overlayd.configuration.service import Service, check_systemd
-from overlayd.model.errors import AlreadyExists, Unavailable
+from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, Unavailable
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import HostId
 from overlayd.wire.credentials import JoinToken
@@ -61,6 +62,7 @@ def join_host(
         check_urls(controllers, "URL")
         changes = Changes(config or SCHEMA.path, _settings(context, name, vtep))
         check_environment_file(SCHEMA, changes.values)
+        _check_controllers(context)
         token = given_token(token_file)
         host = load_identity(state_dir).id
         typer.echo(_join(state_dir, controllers, token, host))
@@ -89,13 +91,28 @@ def _settings(context: typer.Context, name: str, vtep: str | None) -> dict[str, 
     return found
 
 
+def _check_controllers(context: typer.Context) -> None:
+    """Raise `InvalidValue` when the agent would go on talking to a controller without TLS, as it was told once."""
+    setting = SCHEMA.find("controller")
+    if setting is None:
+        raise TypeError("the agent has no setting for its controllers")
+    told, file = sources.told(context), SCHEMA.path.with_suffix(".env")
+    in_file = environment_file.read(file).get(SCHEMA.variable(setting), "").split()
+    in_toml = told.values.get(setting, [])
+    found = [(url, str(file)) for url in in_file]
+    found += [(url, str(told.places[setting])) for url in (in_toml if isinstance(in_toml, list) else [])]
+    for url, place in found:
+        if not url.startswith("https://"):
+            raise InvalidValue(f"{url} is without TLS, and goes before what joining tells: remove it", field=place)
+
+
 def _join(state_dir: Path, controllers: Sequence[str], token: JoinToken, host: HostId) -> str:
     """Let the host join, unless it has; return what became of it."""
     before = credential.load(state_dir)
     try:
         saved = credential.save(state_dir, join(controllers, token, host))
-    except AlreadyExists:
-        if before is None or not joined_before(before, host):
+    except (AlreadyExists, Unauthenticated):  # what a second attempt meets, when all but the start has succeeded
+        if before is None or not has_joined(before, token, host):
             raise
         return f"host {host} has joined already"
     return f"joined as host {host}; the credential is in {saved}"

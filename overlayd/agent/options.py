@@ -68,6 +68,9 @@ def told(context: typer.Context) -> Iterator[None]:
     try:
         with sources.located(context):
             yield
+    except PermissionError as error:
+        typer.echo(f"overlayd: {error.filename} is not for everybody: run this as root", err=True)
+        sys.exit(1)
     except (OverlayError, OSError) as error:
         typer.echo(f"overlayd: {error}", err=True)
         sys.exit(1)

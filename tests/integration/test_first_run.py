@@ -61,6 +61,10 @@ def test_three_hosts_become_a_cluster_in_four_commands(machines: list[ServiceMan
     tokens = json.loads(first.type("overlayctl token list --json"))
     assert [token["hosts"] for token in tokens if token["kind"] == "join"] == [97, 2]
 
+    # An attempt is repeated, though its token has ended.
+    first.type(f"overlayctl token revoke {printed.split('_')[1]}")
+    assert "has joined already" in machines[2].type(printed)
+
     # A host joins again: its credential is good, and what it is told is written down.
     told = machines[1].type(f"echo '{again.split(chr(39))[1]}' | overlayd join {url} --name rack-7 --timeout 20")
     assert "has joined already" in told
