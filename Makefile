@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system system-test machines demo demo-down test test-thorough lint soak bench deb lock proto clean
+.PHONY: help venv system system-test machines demo demo-down test test-thorough test-vm lint soak bench deb lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -88,6 +88,11 @@ test: system-test venv lint cni/launcher machines ## lint, then run the tests, J
 
 test-thorough: system-test venv lint cni/launcher machines ## the same, with every variant (root)
 	$(PYTEST) $(ARGS)
+
+test-vm: system venv cni/launcher ## the tests of the services once more, on Debian's kernel in qemu: half an hour (root)
+	@$(call install_missing,$(VM_PACKAGES))
+	@$(VENV)/bin/python -m tests.support.rootfs virtual-machine
+	$(VENV)/bin/python -m pytest tests/machines/test_services.py --machines=qemu --timeout=3600 --durations=0 $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/ruff check

@@ -71,17 +71,18 @@ class Cluster:
         here, there, _ = self.sandboxes
         ways = ((here, there, self.directory / "there"), (there, here, self.directory / "here"))
         with ExitStack() as stack:
-            pings = [stack.enter_context(Pinging(source, to.address, log)) for source, to, log in ways]
+            every = self.machines[0].pings_every
+            pings = [stack.enter_context(Pinging(source, to.address, log, every)) for source, to, log in ways]
             yield pings
             for each in pings:
-                each.more(100)
+                each.more(50)
         assert [each.lost for each in pings] == [set(), set()]
         for _, _, log in ways:
             log.unlink()
 
     def await_force(self) -> None:
         """Wait until every host has what the controllers know."""
-        self.overlayctl("wait", "--timeout", "60")
+        self.overlayctl("wait", "--timeout", str(self.machines[0].patience))
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +155,7 @@ def test_no_packet_is_lost_while_services_stop_start_and_die(cluster: Cluster) -
         for machine in hosts:
             machine.run("systemctl", "kill", "--signal=KILL", AGENT, CONTROLLER)
         for machine, unit, process in killed:
-            eventually(lambda: has_another_process(machine, unit, process), f"{unit} is back", 30)  # noqa: B023
+            eventually(lambda: has_another_process(machine, unit, process), f"{unit} is back", machine.patience)  # noqa: B023
         for machine in hosts:
             machine.run("systemctl", "stop", AGENT, CONTROLLER)
         for machine in hosts:
@@ -174,12 +175,44 @@ def test_who_hangs_is_ended_by_the_watchdog_and_started_again(cluster: Cluster) 
         for unit in units:
             machine.run("systemctl", "kill", "--kill-who=main", "--signal=STOP", unit)
         for unit, process, before in hanging:
-            eventually(lambda: has_another_process(machine, unit, process), f"{unit} is back", 30)  # noqa: B023
+            eventually(lambda: has_another_process(machine, unit, process), f"{unit} is back", machine.patience)  # noqa: B023
             assert restarts(machine, unit) == before + 1
             assert "Watchdog timeout" in machine.journal(unit)
         cluster.await_force()
     machine.shell("rm -r /run/systemd/system/overlay*; systemctl daemon-reload")
     machine.run("systemctl", "restart", AGENT, CONTROLLER)
+
+
+def test_networkd_leaves_the_uplink_alone_whatever_it_is_told_to_manage(cluster: Cluster) -> None:
+    machine = cluster.machines[0]
+    uplink, *_ = re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
+    before, since = look(machine, uplink), machine.run("date", "+%s").strip()
+    # As on an image that takes an address by DHCP from whatever network it finds.
+    machine.write(
+        "/etc/systemd/network/50-all.network", "[Match]\nName=*\n\n[Network]\nDHCP=yes\nLinkLocalAddressing=ipv4\n"
+    )
+    with Pinging(machine, cluster.sandboxes[0].address, cluster.directory / "host", machine.pings_every) as pinging:
+        machine.run("networkctl", "reload")
+        machine.run("systemctl", "restart", "systemd-networkd")
+        eventually(lambda: state(machine, "eth0") == "configured", "networkd has done its work", machine.patience)
+        pinging.more(50)
+    assert pinging.lost == set()
+    assert state(machine, uplink) == "unmanaged"
+    assert look(machine, uplink) == before
+    assert machine.journal(AGENT, f"--since=@{since}") == ""  # it has repaired nothing
+    machine.shell("rm /etc/systemd/network/50-all.network; networkctl reload")
+
+
+def look(machine: Machine, device: str) -> list[str]:
+    """Return a device of a machine, with its addresses and routes."""
+    looks = ("link show", "address show", "-4 route show", "-6 route show")
+    shown = (machine.run("ip", "-o", *look.split(), "dev", device) for look in looks)
+    return [re.sub(r"\d+sec", "", each) for each in shown]
+
+
+def state(machine: Machine, device: str) -> str:
+    """Return what networkd makes of a device."""
+    return machine.run("networkctl", "--no-legend", "list", device).split()[-1]
 
 
 def test_the_journal_has_a_line_of_text_for_each_event_with_its_priority(cluster: Cluster) -> None:
@@ -188,7 +221,11 @@ def test_the_journal_has_a_line_of_text_for_each_event_with_its_priority(cluster
     machine.run("systemctl", "restart", AGENT)
     assert "overlayd[" in machine.journal(AGENT, "--boot", "--grep=^agent is up name=host1$")
     warned = ["--boot", "--priority=warning", "--grep=^cannot follow a controller.* controller=https://10.0.0.1:7471"]
-    eventually(lambda: machine.execute("journalctl", *warned, f"--unit={AGENT}").returncode == 0, "the agent warns")
+    eventually(
+        lambda: machine.execute("journalctl", *warned, f"--unit={AGENT}").returncode == 0,
+        "the agent warns",
+        machine.patience,
+    )
     machine.run("systemctl", "start", CONTROLLER)
     for unit in (AGENT, CONTROLLER):
         kept = machine.run("journalctl", "--boot", "--output=json", "--all", f"_SYSTEMD_UNIT={unit}")
@@ -211,7 +248,7 @@ def test_a_machine_that_boots_has_its_agent_before_its_containers_and_no_old_add
             assert started == "success", machine.journal("containerd.service", "--boot")
         (ip,) = json.loads(machine.run("cat", "/run/started"))["ips"]
         address = ip["address"].partition("/")[0]
-        eventually(lambda: address in endpoints(cluster), "the new container is published", 30)  # noqa: B023
+        eventually(lambda: address in endpoints(cluster), "the new container is published", machine.patience)  # noqa: B023
         cluster.await_force()
         assert set(endpoints(cluster)) == {str(each.address) for each in cluster.sandboxes[:2]} | {address}
         here = cluster.sandboxes[0]
@@ -264,7 +301,7 @@ def test_a_removal_asks_first_and_leaves_traffic_and_a_purge_leaves_nothing(clus
         assert not is_up(machine, AGENT)
         assert not is_up(machine, CONTROLLER)
         machine.shell(f"cd /root && apt-get -qq install ./{cluster.package.name} </dev/null")
-        eventually(lambda: is_up(machine, AGENT), "what was enabled runs again", 30)
+        eventually(lambda: is_up(machine, AGENT), "what was enabled runs again", machine.patience)
         cluster.await_force()
     machine.shell(f"OVERLAYD_CUT_OFF=1 {apt} purge overlayd </dev/null")
     assert remains(machine) == []

@@ -63,6 +63,8 @@ class Machine(ABC):
 
     patience = 60.0
     """Seconds for what a machine does in one or two."""
+    pings_every = 0.001
+    """Seconds between two of the packets that must not get lost."""
 
     def __init__(self, number: int, underlay: Lab, rootfs: Rootfs) -> None:
         self.name = f"host{number}"

@@ -23,6 +23,7 @@ class VirtualMachine(Machine):
     """A machine of qemu, entered by SSH over the underlay."""
 
     patience = 600.0
+    pings_every = 0.05
 
     def __init__(self, number: int, underlay: Lab) -> None:
         super().__init__(number, underlay, VIRTUAL_MACHINE)
