@@ -153,5 +153,6 @@ write_control "$root"
 find "$root" -exec touch --no-dereference --date="@$epoch" {} +
 package=$output/overlayd_${version}_$(dpkg --print-architecture).deb
 mkdir -p "$output"
-dpkg-deb --root-owner-group -Zxz -z1 --build "$root" "$package" >/dev/null
+dpkg-deb --root-owner-group -Zxz -z1 --build "$root" "$package.partial" >/dev/null
+mv "$package.partial" "$package" # whoever installs it meanwhile has the old one, or all of the new one
 echo "built $package"

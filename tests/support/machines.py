@@ -77,7 +77,7 @@ class Machine(ABC):
         self.prepare("/etc/hostname", f"{self.name}\n")
         hosts = "".join(f"{NETWORK}.{each} host{each}\n" for each in range(1, 10))
         self.prepare("/etc/hosts", f"127.0.0.1 localhost\n{hosts}")
-        self.prepare("/etc/systemd/network/underlay.network", _UNDERLAY.format(address=self.address))
+        self.prepare("/etc/systemd/network/10-underlay.network", _UNDERLAY.format(address=self.address))
 
     def prepare(self, inside: str, text: str, mode: int = 0o644) -> None:
         """Write a file of a machine that has not been started."""
