@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machines import Machine, Sandbox
+from tests.support.machines import Machine, Sandbox, remains
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
 
@@ -111,7 +111,7 @@ def cluster(
         machine.write("/etc/default/etcd", ETCD.format(name=machine.name, address=machine.address))
         machine.run("systemctl", "enable", "--now", "--no-block", "etcd")
         machine.give(old_package, f"/root/{old_package.name}")
-        machine.shell(f"cd /root && apt-get -qq install ./{old_package.name} </dev/null")
+        machine.shell(f"apt-get -qq install ./{old_package.name} </dev/null")
         assert machine.property(AGENT, "ActiveState") == "inactive"
     joining = [initialised(machine) for machine in machines[:2]]
     for machine in machines:
@@ -276,7 +276,7 @@ def test_an_upgrade_restarts_what_runs_and_loses_no_packet(cluster: Cluster) -> 
         for machine in pinged:
             ran = {unit: machine.property(unit, "MainPID") for unit in (AGENT, CONTROLLER)}
             assert machine.run("overlayd", "--version").split()[-1] == OLD
-            machine.shell(f"cd /root && apt-get -qq install ./{cluster.package.name} </dev/null")
+            machine.shell(f"apt-get -qq install ./{cluster.package.name} </dev/null")
             assert machine.run("overlayd", "--version").split()[-1] != OLD
             assert all(has_another_process(machine, unit, process) for unit, process in ran.items())
         cluster.await_force()
@@ -300,17 +300,8 @@ def test_a_removal_asks_first_and_leaves_traffic_and_a_purge_leaves_nothing(clus
         machine.shell(f"OVERLAYD_CUT_OFF=1 {apt} remove overlayd </dev/null")
         assert not is_up(machine, AGENT)
         assert not is_up(machine, CONTROLLER)
-        machine.shell(f"cd /root && apt-get -qq install ./{cluster.package.name} </dev/null")
+        machine.shell(f"apt-get -qq install ./{cluster.package.name} </dev/null")
         eventually(lambda: is_up(machine, AGENT), "what was enabled runs again", machine.patience)
         cluster.await_force()
     machine.shell(f"OVERLAYD_CUT_OFF=1 {apt} purge overlayd </dev/null")
     assert remains(machine) == []
-
-
-def remains(machine: Machine) -> list[str]:
-    """Return what of overlayd is left on a machine."""
-    places = "/etc/overlayd /var/lib/overlay* /var/lib/private/overlay* /run/overlayd /run/netns/ov-* /usr/lib/overlayd"
-    places += " /lib/systemd/system/overlay* /etc/systemd/system/*/overlay* /opt/cni/bin/overlayd /usr/bin/overlay*"
-    found = machine.run("sh", "-c", f"ls -d {places} 2>/dev/null || true").split()
-    found += re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
-    return found + re.findall(r"table inet overlayd\w*", machine.run("nft", "list", "tables"))

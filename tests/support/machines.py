@@ -1,5 +1,6 @@
 """Machines with a Debian and a systemd of their own, and what tests do on them, whatever they run on."""
 
+import re
 import shlex
 import subprocess
 from abc import ABC, abstractmethod
@@ -137,9 +138,9 @@ class Machine(ABC):
             raise CommandFailed(f"{shlex.join(command)} on {self.name} ended with {done.returncode}:\n{said}")
         return done.stdout
 
-    def shell(self, script: str) -> str:
+    def shell(self, script: str, stdin: str = "") -> str:
         """Run lines as root would type them; the first that fails ends it, and fails."""
-        return self.run("bash", "-eu", "-o", "pipefail", "-c", script)
+        return self.run("bash", "-eu", "-o", "pipefail", "-c", f"cd\n{script}", stdin=stdin)
 
     def write(self, path: str, text: str) -> None:
         self.run("sh", "-ec", 'mkdir -p "${1%/*}"; cat >"$1"', "sh", path, stdin=text)
@@ -182,3 +183,12 @@ class Machine(ABC):
         with path.open("rb") as file:
             command = self.inside(["sh", "-ec", 'mkdir -p "${1%/*}"; cat >"$1"', "sh", inside])
             subprocess.run(command, stdin=file, check=True, capture_output=True)
+
+
+def remains(machine: Machine) -> list[str]:
+    """Return what of the package, and of what it makes, is on a machine."""
+    places = "/etc/overlayd /var/lib/overlay* /var/lib/private/overlay* /run/overlayd /run/netns/ov-* /usr/lib/overlayd"
+    places += " /lib/systemd/system/overlay* /etc/systemd/system/*/overlay* /opt/cni/bin/overlayd /usr/bin/overlay*"
+    found = machine.run("sh", "-c", f"ls -d {places} 2>/dev/null || true").split()
+    found += re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
+    return found + re.findall(r"table inet overlayd\w*", machine.run("nft", "list", "tables"))
