@@ -205,3 +205,8 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(
     assert done.exit_code == 1
     assert reason in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_list_that_is_shown_as_an_example_is_what_is_installed() -> None:
+    example = Path(__file__).resolve().parents[3] / "packaging/examples/10-overlayd-blue.conflist"
+    assert json.loads(example.read_text()) == Conf("blue").content
