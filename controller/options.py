@@ -8,30 +8,8 @@ import typer
 from controller.settings import SCHEMA
 from overlayd.configuration import sources
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar="OVERLAY_CONTROLLER_CONFIG",
-        metavar="FILE",
-        is_eager=True,
-        callback=sources.reader(SCHEMA),
-        help=f"A TOML file of settings; {SCHEMA.path} if there is one.",
-        show_default=False,
-    ),
-]
-WrittenConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        envvar="OVERLAY_CONTROLLER_CONFIG",
-        metavar="FILE",
-        is_eager=True,
-        callback=sources.reader(SCHEMA, may_be_new=True),
-        help=f"The TOML file to write; {SCHEMA.path} if unset, where the service looks.",
-        show_default=False,
-    ),
-]
+ConfigOption = Annotated[Path | None, sources.option(SCHEMA)]
+WrittenConfigOption = Annotated[Path | None, sources.option(SCHEMA, writes=True)]
 StoreOption = Annotated[
     str,
     typer.Option(

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -83,6 +84,20 @@ def reader(schema: Schema, *, may_be_new: bool = False) -> Callable[[typer.Conte
         return path
 
     return take
+
+
+def option(schema: Schema, *, writes: bool = False) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the option ``--config`` of a command that reads a daemon's file, or of one that `writes` it."""
+    unset = f"{schema.path} if unset, where the service looks." if writes else f"{schema.path} if there is one."
+    return typer.Option(
+        "--config",
+        envvar=f"{schema.prefix}_CONFIG",
+        metavar="FILE",
+        is_eager=True,
+        callback=reader(schema, may_be_new=writes),
+        help=f"The TOML file to write; {unset}" if writes else f"A TOML file of settings; {unset}",
+        show_default=False,
+    )
 
 
 def told(context: typer.Context) -> Told:

@@ -29,7 +29,7 @@ SCHEMA = Schema(
 
 app = typer.Typer()
 
-Config = Annotated[Path | None, typer.Option("--config", is_eager=True, callback=sources.reader(SCHEMA))]
+Config = Annotated[Path | None, sources.option(SCHEMA)]
 
 
 @app.command()
