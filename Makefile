@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system system-test machines demo demo-down test test-thorough test-vm lint soak bench deb lock proto clean
+.PHONY: help venv system system-test machines demo demo-down test test-thorough test-vm lint soak bench deb deb-tools lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -111,7 +111,10 @@ bench: system-test venv ## measure; NAME=... picks one budget (root)
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-deb: venv cni/launcher ## build the Debian package, in dist/; VERSION=... gives it another version
+deb-tools:
+	@$(call install_missing,gcc libc6-dev)
+
+deb: deb-tools venv cni/launcher ## build the Debian package, in dist/; VERSION=... gives it another version
 	@VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh dist
 
 lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versions

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ import pytest
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from tests.support import clusters
 from tests.support.lab import COMMANDS, ROOT, CommandFailed, Lab, LabHost
+
+StandIn = Callable[[str, str], Path]
 
 DEB = ROOT / "packaging/deb"
 SCRIPTS = [DEB / "build.sh", *sorted((ROOT / "vagrant").glob("*.sh"))]
@@ -80,3 +82,32 @@ def test_a_purge_leaves_nothing_that_the_programs_would_know(lab: Lab) -> None:
     )
     assert kept.split() == ["/run/overlayd"]  # of the command before
     host.run(str(DEB / "postrm"), "purge")
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_an_upgrade_restarts_what_runs_and_a_return_starts_what_is_enabled(
+    lab: Lab, tmp_path: Path, stand_in: StandIn, *, comes_back: bool
+) -> None:
+    (host,) = lab.hosts
+    calls = tmp_path / "calls"
+    stand_ins = stand_in("systemctl", f'echo "$*" >>{calls}; [ "$1" != start ] && [ "$1" != try-restart ]')
+    host.run("mkdir", "-p", "/run/systemd/system")
+    if comes_back:
+        host.run(str(DEB / "preinst"), "install", "0.1.9")
+    environment = f"PATH={stand_ins}:{os.environ['PATH']}"
+    host.run(
+        "env", environment, str(DEB / "postinst"), "configure", "0.1.9"
+    )  # none of them starts: that is not its fault
+    verb = "start" if comes_back else "try-restart"
+    done = [line for line in calls.read_text().splitlines() if "is-enabled" not in line]
+    assert done == ["daemon-reload", f"{verb} overlay-controller.service", f"{verb} overlayd.service"]
+
+
+def test_a_first_installation_starts_nothing(lab: Lab, tmp_path: Path, stand_in: StandIn) -> None:
+    (host,) = lab.hosts
+    calls = tmp_path / "calls"
+    stand_ins = stand_in("systemctl", f'echo "$*" >>{calls}')
+    host.run("mkdir", "-p", "/run/systemd/system")
+    host.run(str(DEB / "preinst"), "install")
+    host.run("env", f"PATH={stand_ins}:{os.environ['PATH']}", str(DEB / "postinst"), "configure", "")
+    assert not [line for line in calls.read_text().splitlines() if line.split()[0] in {"start", "restart", "enable"}]
