@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +27,13 @@ from controller.options import (
 )
 from controller.overlayctl import Overlayctl, program
 from controller.places import DEFAULT_PORT, Place
-from controller.settings import DEFAULT_LISTEN, DEFAULT_STORE, SCHEMA
+from controller.settings import DEFAULT_STORE, SCHEMA
 from controller.store.etcd.cluster import Certificates
 from controller.store.opening import StoreChoice
 from overlayd.configuration import sources
 from overlayd.configuration.changes import Changes, check_environment_file, given
 from overlayd.configuration.service import Service, check_systemd
-from overlayd.model.errors import InvalidValue, OverlayError, Unavailable
+from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
 
 SERVICE = Service("overlay-controller.service")
 
@@ -87,7 +88,7 @@ def init(
             certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
             choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
             _check_store(context, store)
-            listens = _listens(context, listen, is_ours=no_start or SERVICE.is_active)
+            listens = _listens(context, listen, is_ours=no_start or SERVICE.is_started)
             said = {
                 "listen": [str(place) for place in listens],
                 "store": store,
@@ -145,18 +146,16 @@ def _check_store(context: typer.Context, store: str) -> None:
 def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool) -> list[Place]:
     """Return where the controller is to listen; raise `InvalidValue` or `InUse` when it cannot.
 
-    `is_ours`: whoever listens where the settings say already is the controller that is meant.
+    `is_ours`: a controller of this machine runs, and may be who listens there.
     """
     if not listen:
         raise places.missing("--listen")
     found = [places.parse(text, "--listen") for text in listen]
     if not given(context, "listen"):
         return found
-    setting = SCHEMA.find("listen")
-    before = sources.told(context).values.get(setting, DEFAULT_LISTEN) if setting else DEFAULT_LISTEN
     found = places.with_loopback(found)
     for place in found:
-        if not (is_ours and isinstance(before, list) and str(place) in before):
+        with suppress(InUse) if is_ours else nullcontext():
             place.check("--listen")
     return found
 
@@ -167,7 +166,8 @@ def _written(value: str | list[str] | Path | None) -> str | list[str]:
 
 def _start(*, changed: bool) -> None:
     SERVICE.enable()
-    if changed or not SERVICE.is_active:
+    if changed or not SERVICE.is_ready:
+        _say(f"service: {SERVICE.unit} is being started")
         SERVICE.restart()
     _say(f"service: {SERVICE.unit} is enabled and runs")
 

@@ -18,9 +18,19 @@ class Service:
     unit: str
 
     @property
-    def is_active(self) -> bool:
-        """Whether it runs."""
-        return is_systemd_here() and _systemctl("is-active", "--quiet", self.unit).returncode == 0
+    def is_ready(self) -> bool:
+        """Whether it runs, and has said that it is ready."""
+        return self._state() == "active"
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it runs, be it ready or not."""
+        return self._state() in {"active", "activating", "reloading"}
+
+    def _state(self) -> str:
+        if not is_systemd_here():
+            return ""
+        return _systemctl("show", "--property=ActiveState", "--value", self.unit).stdout.strip()
 
     def enable(self) -> None:
         """Let it start with the machine; raise `Unavailable`."""

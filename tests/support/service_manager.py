@@ -86,8 +86,8 @@ class ServiceManager:
         match request:
             case ["systemctl", "enable", *_, unit]:
                 self.enabled.add(unit)
-            case ["systemctl", "is-active", *_, unit]:
-                return (0 if unit in self.running else 3), ""
+            case ["systemctl", "show", "--property=ActiveState", "--value", unit]:
+                return 0, "active" if unit in self.running else "inactive"
             case ["systemctl", "restart", unit]:
                 if unit in self.running:
                     self.running.pop(unit).stop()
