@@ -65,9 +65,11 @@ copy_environment() {
     if ! [ -d "$kept" ]; then
         echo "installing $(grep -c '^[a-z0-9].*==' "$source/requirements.lock") pinned packages into the Debian package"
         rm -rf "$source"/build/deb-environment-*
-        make_environment "$scratch/environment"
         mkdir -p "$source/build"
-        mv -T "$scratch/environment" "$kept" 2>/dev/null || [ -d "$kept" ] # or another build was faster
+        partial=$(mktemp -d "$source/build/.deb-environment-XXXXXX")
+        make_environment "$partial/environment"
+        mv -T "$partial/environment" "$kept" 2>/dev/null || [ -d "$kept" ] # or another build was faster
+        rm -rf "$partial"
     fi
     cp -a "$kept" "$1"
 }
@@ -139,7 +141,8 @@ write_control() {
 [ -x "$source/cni/launcher" ] || fail "there is no cni/launcher: make cni/launcher"
 cd / # so that no directory of the caller is on Python's path
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+partial=
+trap 'rm -rf "$scratch" ${partial:+"$partial"}' EXIT
 epoch=$(source_date)
 export SOURCE_DATE_EPOCH=$epoch PYTHONHASHSEED=0 LC_ALL=C.UTF-8 TZ=UTC
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' "$source/pyproject.toml")}
