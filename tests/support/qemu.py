@@ -43,7 +43,17 @@ class VirtualMachine(Machine):
         (kernel,) = boot.glob("vmlinuz-*")
         (initrd,) = boot.glob("initrd.img-*")
         mac = f"02:99:00:00:00:{self.address.packed[-1]:02x}"
-        command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", str(MEMORY), "-nographic", "-nodefaults"]
+        command = [
+            "qemu-system-x86_64",
+            "-accel",
+            "tcg,tb-size=256",
+            "-cpu",
+            "max",
+            "-m",
+            str(MEMORY),
+            "-nographic",
+            "-nodefaults",
+        ]
         command += ["-serial", "stdio", "-kernel", str(kernel), "-initrd", str(initrd)]
         command += ["-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"]
         command += ["-drive", f"file={self._image},format=raw,if=virtio,cache=unsafe"]
