@@ -219,7 +219,7 @@ def test_a_given_certificate_is_verified_by_the_systems_roots(anna: Person, tmp_
         assert anna.succeed("whoami", **roots) == "admin (admin)\n"
         token = anna.succeed("token", "create", "--join", **roots).strip()
         assert token.endswith("_system")
-        joining = [str(COMMANDS / "overlayd"), "join", running.url, "--token-file", "-", "--state-dir", str(tmp_path)]
+        joining = [str(COMMANDS / "overlayd"), "join", running.url, "--no-start", "--state-dir", str(tmp_path)]
         environment = {**os.environ, **roots}
         done = subprocess.run(joining, input=token, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, done.stderr
