@@ -5,6 +5,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_an_installation_brings_everything_and_a_removal_takes_it_away(machine: 
     unit = machine.host.run("cat", "/etc/systemd/system/overlayd.service")
     assert f"\nExecStart={machine.programs}/overlayd run\n" in unit
     for command in ("overlay-controller", "overlayctl", "overlayd"):
-        assert "0.2" in machine.host.run(f"/usr/local/bin/{command}", "--version")
+        assert version("overlayd") in machine.host.run(f"/usr/local/bin/{command}", "--version")
     for plugin in PLUGINS:
         assert machine.host.run("stat", "-c", "%a", plugin) == "755\n"
         machine.host.run("env", "CNI_COMMAND=VERSION", plugin)
