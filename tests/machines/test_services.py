@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machines import Machine, Sandbox, remains
+from tests.support.machines import Machine, Sandbox, remains, together
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
 
@@ -107,15 +107,17 @@ def old_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def cluster(
     machines: list[Machine], package: Path, old_package: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Cluster:
-    for machine in machines:
+    def install(machine: Machine) -> None:
         machine.write("/etc/default/etcd", ETCD.format(name=machine.name, address=machine.address))
         machine.run("systemctl", "enable", "--now", "--no-block", "etcd")
         machine.give(old_package, f"/root/{old_package.name}")
         machine.shell(f"apt-get -qq install ./{old_package.name} </dev/null")
         assert machine.property(AGENT, "ActiveState") == "inactive"
+
+    together(machines, install)
     joining = [initialised(machine) for machine in machines[:2]]
-    for machine in machines:
-        assert "in sync with a controller" in machine.shell(joining[0])
+    for said in together(machines, lambda machine: machine.shell(joining[0])):
+        assert "in sync with a controller" in said
     machines[0].run("overlayctl", "network", "create", NETWORK, "--range", "10.32.0.0/16")
     sandboxes = [machine.attach(NETWORK, "web") for machine in machines]
     made = Cluster(machines, sandboxes, package, tmp_path_factory.mktemp("cluster"))

@@ -4,14 +4,18 @@ import re
 import shlex
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TypeVar
 
 from tests.support.lab import CommandFailed, Executed, Lab
 from tests.support.processes import Process, eventually
 from tests.support.rootfs import Rootfs
+
+T = TypeVar("T")
 
 NETWORK = "10.0.0"
 """Addresses of machines: those that docs/install.md uses as examples, so that it can be taken by the word."""
@@ -183,6 +187,12 @@ class Machine(ABC):
         with path.open("rb") as file:
             command = self.inside(["sh", "-ec", 'mkdir -p "${1%/*}"; cat >"$1"', "sh", inside])
             subprocess.run(command, stdin=file, check=True, capture_output=True)
+
+
+def together(machines: Sequence[Machine], do: Callable[[Machine], T]) -> list[T]:
+    """Do the same on several machines at once; return what each gave."""
+    with ThreadPoolExecutor(len(machines)) as threads:
+        return list(threads.map(do, machines))
 
 
 def remains(machine: Machine) -> list[str]:

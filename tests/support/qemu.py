@@ -85,7 +85,8 @@ class VirtualMachine(Machine):
         return subprocess.run(self.inside(["true"]), capture_output=True, check=False).returncode == 0
 
     def enter(self, command: Sequence[str]) -> list[str]:
-        ssh = ["ssh", "-q", "-i", str(self._key), "-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
+        ssh = ["setpriv", "--pdeathsig", "KILL", "ssh", "-q", "-i", str(self._key)]
+        ssh += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=20"]
         ssh += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         words = shlex.join([*ENVIRONMENT, *command])
         return self._underlay.enter_underlay([*ssh, f"root@{self.address}", words])
