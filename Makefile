@@ -92,7 +92,7 @@ test-thorough: system-test venv lint cni/launcher machines ## the same, with eve
 test-vm: system venv cni/launcher ## the tests of the services once more, on Debian's kernel in qemu: half an hour (root)
 	@$(call install_missing,$(VM_PACKAGES))
 	@$(VENV)/bin/python -m tests.support.rootfs virtual-machine
-	$(VENV)/bin/python -m pytest tests/machines/test_services.py --machines=qemu --timeout=3600 --durations=0 $(ARGS)
+	$(VENV)/bin/python -m pytest tests/machines/test_services.py --machines=qemu --durations=0 $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/ruff check

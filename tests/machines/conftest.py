@@ -21,6 +21,18 @@ _MAKERS: dict[str, Callable[[Path, int], AbstractContextManager[list[Machine]]]]
 }
 
 
+_PATIENCE = {"nspawn": 600, "qemu": 7200}
+"""Seconds for one test: the first one of a file waits for the package and the machines."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests that boot machines more time than others have."""
+    patience = pytest.mark.timeout(_PATIENCE[config.getoption("--machines")])
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(patience)
+
+
 @pytest.fixture(scope="session")
 def package(root: None) -> Path:  # noqa: ARG001 - the machines need root, and say so first
     """Today's package; it is built unless it is newer than all that it is made of."""
