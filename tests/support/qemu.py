@@ -33,6 +33,8 @@ class VirtualMachine(Machine):
         self._tap = f"tap-{self.name}"
         self.prepare("/root/.ssh/authorized_keys", self._key.with_suffix(".key.pub").read_text(), 0o600)
         self.prepare("/etc/ssh/ssh_host_ed25519_key", self._host_key.read_text(), 0o600)
+        for unit in ("overlayd", "overlay-controller"):
+            self.prepare(f"/etc/systemd/system/{unit}.service.d/slow.conf", "[Service]\nTimeoutStartSec=600\n")
         disk = ["nsenter", f"--target={self._disk.pid.number}", "--mount", "--"]
         run([*disk, "mke2fs", "-q", "-t", "ext4", "-d", ROOT, str(self._image), _DISK])
 
