@@ -100,10 +100,6 @@ class Machine(ABC):
         """Boot it again as its administrator would, and wait until it has come up."""
 
     @abstractmethod
-    def reset(self) -> None:
-        """Boot it again as with its button: nothing in it ends in order."""
-
-    @abstractmethod
     def kill(self) -> None:
         """Take it away."""
 
@@ -118,6 +114,12 @@ class Machine(ABC):
     @abstractmethod
     def is_entered(self) -> bool:
         """Tell whether commands can be run there."""
+
+    def reset(self) -> None:
+        """Boot it again as with its button: nothing in it ends in order."""
+        self.kill()
+        self.launch()
+        self.await_boot()
 
     def await_boot(self) -> None:
         """Wait until every unit that is started at boot has been."""

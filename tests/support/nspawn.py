@@ -47,11 +47,6 @@ class NspawnMachine(Machine):
         self.launch()
         self.await_boot()
 
-    def reset(self) -> None:
-        self.kill()
-        self.launch()
-        self.await_boot()
-
     def kill(self) -> None:
         if self._process is None:
             return

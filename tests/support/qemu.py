@@ -69,11 +69,6 @@ class VirtualMachine(Machine):
         eventually(lambda: self.is_entered() and self._boot_id() != before, f"{self.name} boots", self.patience)
         self.await_boot()
 
-    def reset(self) -> None:
-        self.kill()
-        self.launch()
-        self.await_boot()
-
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
