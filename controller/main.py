@@ -355,8 +355,8 @@ def _configure_logging() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    # At a stop: 0 tasks were cancelled, as only connections were left whose peers had not said goodbye in TLS's form.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.args != (0,))
+    # That a stop cancels is no error: `Stopping` answers those requests, and tells which they were.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith("Cancel "))
     structlog.configure(
         processors=[*stamps, *lines],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

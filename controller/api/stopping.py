@@ -3,10 +3,13 @@
 import asyncio
 from http import HTTPStatus
 
+import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api import problems
 from overlayd.model.errors import Unavailable
+
+_log = structlog.get_logger()
 
 
 class Stopping:
@@ -31,6 +34,7 @@ class Stopping:
         except asyncio.CancelledError:
             if begun or scope["type"] != "http":
                 raise
+            _log.warning("interrupted by the stop", method=scope["method"], path=scope["path"])
             # The task ends here as it was told to, but with an answer of ours: the server's own would be a bare 500.
             refusal = problems.response(HTTPStatus.SERVICE_UNAVAILABLE, Unavailable.code, "this controller is stopping")
             await refusal(scope, receive, send)

@@ -155,6 +155,22 @@ def test_a_stop_ends_feeds_in_order_and_loses_nothing(tmp_path: Path, number: si
         assert after["connected"] is False
 
 
+def test_a_request_that_a_stop_interrupts_is_answered_and_told_of(tmp_path: Path) -> None:
+    with controller(tmp_path / "store.db") as running:
+        assert running.notified().startswith("READY=1\n")
+        with socket.create_connection((running.api.base_url.host, running.api.base_url.port or 0)) as halfway:
+            head = b"POST /v1/networks HTTP/1.1\r\nHost: c\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+            halfway.sendall(head)
+            assert halfway.recv(100).startswith(b"HTTP/1.1 100 ")
+            running.process.send_signal(signal.SIGTERM)
+            assert halfway.recv(12) == b"HTTP/1.1 503"
+        assert running.process.wait(30) == 0
+        assert running.process.stderr is not None
+        events = [json.loads(line) for line in running.process.stderr]
+    assert [event["event"] for event in events] == ["serving", "interrupted by the stop"]
+    assert (events[1]["level"], events[1]["method"], events[1]["path"]) == ("warning", "POST", "/v1/networks")
+
+
 def test_a_host_of_a_killed_controller_resumes_with_the_next_one(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     with controller(store) as running:
