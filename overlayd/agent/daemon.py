@@ -12,6 +12,7 @@ import structlog
 from overlayd.agent import publication
 from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
+from overlayd.agent.caching import Caching
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
 from overlayd.agent.checksums import Checksums
@@ -41,12 +42,6 @@ from overlayd.kernel.linux import LinuxKernel
 from overlayd.wire.supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
-
-CACHE_INTERVAL = 1.0
-"""Seconds between two writes of the cluster cache."""
-
-REVISION_INTERVAL = 60.0
-"""Seconds between two writes of a cluster in which only the revision has changed."""
 
 STATUS_INTERVAL = 1.0
 """Seconds between two words to the supervisor."""
@@ -100,6 +95,8 @@ async def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.
     feed_client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(feed_client.close)
     feed = ClusterFeed(feed_client, cache.load())
+    caching = Caching(cache, feed)
+    closing.callback(caching.finish)
     turn = KernelTurn(LinuxKernel(settings.run_dir / "tables"))
     closing.callback(turn.close)
 
@@ -136,7 +133,7 @@ async def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.
         "reaper": attachments.reaper.run(),
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
-        "cache": _save_cluster(cache, feed),
+        "cache": caching.run(),
         "word to the supervisor": _tell(supervisor, control, Changes(feed.changes, reconciler.reports)),
         "watchdog": supervisor.watch(turn.is_free_within),
         "queue": queue.run(settings.resync),
@@ -153,23 +150,3 @@ async def _tell(supervisor: Supervisor, control: Control, changes: Changes) -> N
             supervisor.tell(f"STATUS={summary}")
         await asyncio.sleep(STATUS_INTERVAL)
         seen = await changes.wait(seen)
-
-
-async def _save_cluster(cache: ClusterCache, feed: ClusterFeed) -> None:
-    """Save what the feed brings, at most once in `CACHE_INTERVAL`, and never what a cached start began with.
-
-    A revision that changes nothing here is worth less than the work: a feed can resume from an earlier one.
-    """
-    seen, saved, until = 0, feed.cluster, time.monotonic() + REVISION_INTERVAL
-    while True:
-        seen = await feed.changes.wait(seen)
-        if feed.in_sync and (time.monotonic() > until or not feed.cluster.has_records_of(saved)):
-            saved, until = feed.cluster, time.monotonic() + REVISION_INTERVAL
-            try:
-                await asyncio.to_thread(cache.save, feed.cluster, feed.version)
-            except OSError as error:
-                _log.warning(
-                    "cannot save the cluster: a start without a controller would begin with an older one",
-                    problem=str(error),
-                )
-        await asyncio.sleep(CACHE_INTERVAL)
