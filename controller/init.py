@@ -4,6 +4,7 @@ It does what a person would do: write the settings, start the service, log in, a
 already stays as it is.
 """
 
+import asyncio
 import socket
 import ssl
 import subprocess
@@ -15,6 +16,7 @@ from typing import Annotated
 import typer
 
 from controller import places, settings
+from controller.clock import SystemClock
 from controller.options import (
     EtcdCaOption,
     EtcdCertificateOption,
@@ -29,7 +31,8 @@ from controller.overlayctl import Overlayctl, program
 from controller.places import DEFAULT_PORT, Place
 from controller.settings import DEFAULT_STORE, SCHEMA
 from controller.store.etcd.cluster import Certificates
-from controller.store.opening import StoreChoice
+from controller.store.opening import StoreChoice, open_store
+from controller.store.port import StoreUnavailable
 from overlayd.configuration import sources
 from overlayd.configuration.changes import Changes, check_environment_file, given
 from overlayd.configuration.service import Service, check_systemd
@@ -102,10 +105,12 @@ def init(
             values = {key: _written(value) for key, value in said.items() if given(context, key)}
             check_environment_file(SCHEMA, {*said, *_OTHER_KINDS})
         changes = Changes(config or SCHEMA.path, values)
-        changed = changes.write()
+        if no_start:
+            changed = changes.write()
+        else:
+            _check_answers(choice)
+            changed = _start(changes)
         _say(f"settings: {changes.path}{'' if changed else ', as they were'}")
-        if not no_start:
-            _start(changed=changed)
         left = _left_token(context, choice)
         _hand_out(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
     except PermissionError as error:
@@ -164,12 +169,45 @@ def _written(value: str | list[str] | Path | None) -> str | list[str]:
     return value if isinstance(value, list) else str(value)
 
 
-def _start(*, changed: bool) -> None:
-    SERVICE.enable()
-    if changed or not SERVICE.is_ready:
-        _say(f"service: {SERVICE.unit} is being started")
-        SERVICE.restart()
+def _check_answers(choice: StoreChoice) -> None:
+    """Raise `Unavailable` when an etcd does not answer: a controller would wait for it as long as it takes."""
+    if isinstance(choice, Path):
+        return
+
+    async def ask() -> None:
+        store = open_store(choice, SystemClock())
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await store.current_revision()
+        finally:
+            await store.close()
+
+    try:
+        asyncio.run(ask())
+    except (StoreUnavailable, TimeoutError) as error:
+        raise Unavailable(f"{choice} cannot be used, and nothing was changed: {str(error) or 'no answer'}") from None
+
+
+def _start(changes: Changes) -> bool:
+    """Start the service with these settings, and return whether they are others than before.
+
+    Raises `Unavailable` when it does not start. What was changed is changed back then, the service included.
+    """
+    ran, changed = SERVICE.is_started, False
+    try:
+        with changes.on_trial() as changed:
+            SERVICE.enable()
+            if changed or not SERVICE.is_ready:
+                _say(f"service: {SERVICE.unit} is being started")
+                SERVICE.restart()
+    except BaseException:
+        if changed:
+            _say(f"settings: {changes.path}, as they were")
+            with suppress(Unavailable):
+                SERVICE.restart() if ran else SERVICE.disable()
+        raise
     _say(f"service: {SERVICE.unit} is enabled and runs")
+    return changed
 
 
 def _hand_out(

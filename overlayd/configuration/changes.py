@@ -1,6 +1,7 @@
 """Writing settings into a daemon's file, for commands that set a machine up."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,20 @@ class Changes:
         if missing:
             write_atomically(self.path, toml_file.changed(before, missing).encode(), _MODE)
         return bool(missing)
+
+    @contextmanager
+    def on_trial(self) -> Iterator[bool]:
+        """Do as `write`, and put the file back as it was when what is done with it fails; raise `OSError`."""
+        before = self.path.read_bytes() if self.path.exists() else None
+        changed = self.write()
+        try:
+            yield changed
+        except BaseException:
+            if changed and before is None:
+                self.path.unlink()
+            elif changed and before is not None:
+                write_atomically(self.path, before, _MODE)
+            raise
 
 
 def given(context: typer.Context, key: str) -> bool:

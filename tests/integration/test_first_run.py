@@ -73,6 +73,30 @@ def test_three_hosts_become_a_cluster_in_four_commands(machines: list[ServiceMan
     assert here.ping(there.address) is not None
 
 
+def test_a_mistyped_store_leaves_the_machine_as_it_was(alone: tuple[Lab, ServiceManager]) -> None:
+    lab, machine = alone
+    make = f"overlay-controller init --listen {lab.hosts[0].address}"
+
+    with pytest.raises(AssertionError, match=r"etcd://127\.0\.0\.1:1 cannot be used, and nothing was changed: "):
+        machine.type(f"{make} --store etcd://127.0.0.1:1")
+    assert (machine.starts, machine.enabled) == ([], set())
+    with pytest.raises(AssertionError, match=r"`systemctl restart overlay-controller\.service` failed"):
+        machine.type(f"{make} --store /proc/nowhere.db")
+    assert (machine.starts, machine.enabled) == ([CONTROLLER], set())
+    machine.type(f"test ! -e {SETTINGS}")
+
+    assert machine.type(make).startswith("echo 'ovj_")
+    machine.type(f"echo 'history-count = -1' >> {SETTINGS}")
+    before = machine.type(f"cat {SETTINGS}")
+    with pytest.raises(AssertionError, match=r"`systemctl restart overlay-controller\.service` failed"):
+        machine.type(f"{make}:7473")
+    assert machine.type(f"cat {SETTINGS}") == before
+    assert machine.starts == [CONTROLLER] * 4, "once more with the settings that were"
+    assert machine.enabled == {CONTROLLER}
+    machine.type(f"sed -i '/history-count/d' {SETTINGS}")
+    assert machine.type(make).startswith("echo 'ovj_")
+
+
 @pytest.mark.thorough
 def test_a_second_controller_of_an_etcd_is_made_the_same_way(alone: tuple[Lab, ServiceManager], tmp_path: Path) -> None:
     """The second is another one than the first by its file, its port and who is logged in: all on one machine."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.lab import COMMANDS, Lab, LabHost
-from tests.support.processes import Process
+from tests.support.processes import Process, eventually
 
 _SOCKET = "/run/systemd/stand-in"
 
@@ -25,6 +25,9 @@ sys.exit(status)
 """
 
 _DAEMONS = {"overlayd.service": "overlayd", "overlay-controller.service": "overlay-controller"}
+
+_UP = ('"serving"', '"agent is up"')
+"""What a daemon says when it is ready: the stand-in is as patient as systemd with Type=notify."""
 
 
 class ServiceManager:
@@ -94,7 +97,20 @@ class ServiceManager:
                 self.starts.append(unit)
                 self.host.run("mkdir", "-p", f"/var/lib/{_DAEMONS[unit]}")  # StateDirectory=
                 log = self.host.directory / f"{unit}.log"
-                self.running[unit] = self._lab.start(_DAEMONS[unit], ["run"], log, self.host.place)
+                before = log.stat().st_size if log.exists() else 0
+                daemon = self._lab.start(_DAEMONS[unit], ["run"], log, self.host.place)
+
+                def is_decided() -> bool:
+                    return not daemon.pid.alive or any(word in daemon.output[before:] for word in _UP)
+
+                eventually(is_decided, f"{unit} is up, or has ended", 30)
+                if not daemon.pid.alive:
+                    return 1, ""
+                self.running[unit] = daemon
+            case ["systemctl", "disable", *_, unit]:
+                self.enabled.discard(unit)
+                if unit in self.running:
+                    self.running.pop(unit).stop()
             case ["journalctl", *_]:
                 return 0, "the journal"
             case _:
