@@ -1,7 +1,7 @@
 """Following the feed: what this host knows of the cluster."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import structlog
@@ -49,12 +49,12 @@ class ClusterFeed:
         """The revision after which a controller can go on, None when it must tell everything."""
         return (self.cluster.revision or None) if self.version == FEED_VERSION else None
 
-    async def run(self, name: str, address: Callable[[], IpAddress]) -> None:
+    async def run(self, name: str, address: Callable[[], Awaitable[IpAddress]]) -> None:
         """Register this host and follow the feed for ever, from one controller or another."""
         backoff = Backoff()
         while True:
             try:
-                current = address()
+                current = await address()
                 await self._client.register(name, current)
                 self.announced = current
                 if await self._follow(backoff):

@@ -24,14 +24,14 @@ class OwnAddress:
         self._given = given
         self._controllers = [urlsplit(url).hostname or "" for url in controllers]
 
-    def current(self) -> IpAddress:
+    async def current(self) -> IpAddress:
         """Return the address as of now; raise `Unavailable` when there is no route that starts at one of use."""
         if self._given is not None:
             return self._given
         reasons = []
         for controller in self._controllers:
             try:
-                return source_address(controller)
+                return await source_address(controller)
             except Unavailable as error:
                 reasons.append(str(error))
         raise Unavailable("; ".join(reasons))
@@ -44,7 +44,7 @@ class OwnAddress:
             seen = drift.count
             # Without a route the address stays: it may come back, and nobody could be told of another one.
             with contextlib.suppress(Unavailable):
-                address = self.current()
+                address = await self.current()
                 if feed.announced not in {None, address}:
                     _log.info("this host has another address", before=str(feed.announced), address=str(address))
                     feed.restart()

@@ -1,5 +1,6 @@
 """Which address of this host other hosts reach."""
 
+import asyncio
 import socket
 from ipaddress import ip_address
 
@@ -11,14 +12,23 @@ _DISCARD_PORT = 9
 """Connecting a UDP socket sends nothing; any port will do."""
 
 
-def source_address(destination: str) -> IpAddress:
+_LOOKUP_MAX = 10.0
+"""Seconds for the name of a destination: a resolver that is silent takes longer than anybody wants to wait."""
+
+
+async def source_address(destination: str) -> IpAddress:
     """Return the source address of the route to a destination; raise `Unavailable` when there is none of use."""
     try:
-        (family, kind, _, _, target), *_ = socket.getaddrinfo(destination, _DISCARD_PORT, type=socket.SOCK_DGRAM)
+        async with asyncio.timeout(_LOOKUP_MAX):
+            (family, kind, _, _, target), *_ = await asyncio.get_running_loop().getaddrinfo(
+                destination, _DISCARD_PORT, type=socket.SOCK_DGRAM
+            )
         with socket.socket(family, kind | socket.SOCK_CLOEXEC) as probe:
             probe.connect(target)
             address = ip_address(probe.getsockname()[0])
         return check_vtep_address(address)
+    except TimeoutError:
+        raise Unavailable(f"no route to the controller {destination}: nobody resolves the name; set --vtep") from None
     except OSError as error:
         raise Unavailable(f"no route to the controller {destination}: {error}; set --vtep") from error
     except OverlayError as error:

@@ -13,6 +13,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.identity import Identity
+from overlayd.agent.own_address import OwnAddress
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster, Record, RecordKey
@@ -123,7 +124,7 @@ class SimulatedHost:
         identity = Identity(self.id, secrets.token_hex(8))
         self._client = ControllerClient(self._controllers, identity, None)
         self.feed = ClusterFeed(self._client, self.feed.cluster if self.feed else Cluster())
-        following = self.feed.run(self._name, lambda: self._address)
+        following = self.feed.run(self._name, OwnAddress(self._address, ()).current)
         self._following = asyncio.create_task(following, name=f"feed of {self.id}")
         self._instance = identity.instance
         await self._rename()

@@ -12,6 +12,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.identity import Identity
+from overlayd.agent.own_address import OwnAddress
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import OverlayError
 from overlayd.model.ids import HostId
@@ -166,7 +167,7 @@ async def following(*servers: Server | str, cached: Cluster | None = None) -> As
     """Follow the feed of these controllers, until the end of the block."""
     async with client_of(*servers) as client:
         feed = ClusterFeed(client, cached or Cluster())
-        async with running(feed.run("node-1", lambda: IPv4Address("192.0.2.1"))):
+        async with running(feed.run("node-1", OwnAddress(IPv4Address("192.0.2.1"), ()).current)):
             yield feed
 
 
