@@ -28,13 +28,13 @@ from controller.options import (
     WrittenConfigOption,
 )
 from controller.overlayctl import Overlayctl, program
-from controller.places import DEFAULT_PORT, Place
+from controller.places import DEFAULT_PORT, Place, which
 from controller.settings import DEFAULT_STORE, SCHEMA
-from controller.store.etcd.cluster import Certificates
+from controller.store.etcd.cluster import Certificates, is_url
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import StoreUnavailable
 from overlayd.configuration import sources
-from overlayd.configuration.changes import Changes, check_environment_file, given
+from overlayd.configuration.changes import Changes, check_environment_file, check_service_file, given
 from overlayd.configuration.service import Service, check_systemd
 from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
 
@@ -87,14 +87,15 @@ def init(
         with sources.located(context):
             if not no_start:
                 check_systemd("run init with --no-start, and `overlay-controller run` yourself")
+                check_service_file(SCHEMA, config)
             _check_kind(context)
             certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
             choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
-            _check_store(context, store)
+            _check_store(context, _absolute_store(store))
             listens = _listens(context, listen, is_ours=no_start or SERVICE.is_started)
             said = {
                 "listen": [str(place) for place in listens],
-                "store": store,
+                "store": _absolute_store(store),
                 "tls-name": tls_name,
                 "etcd-ca": etcd_ca,
                 "etcd-cert": etcd_cert,
@@ -103,7 +104,7 @@ def init(
                 "etcd-password-file": etcd_password_file,
             }
             values = {key: _written(value) for key, value in said.items() if given(context, key)}
-            check_environment_file(SCHEMA, {*said, *_OTHER_KINDS})
+            check_environment_file(SCHEMA, {*said, *_OTHER_KINDS, "admin-token-file"})
         changes = Changes(config or SCHEMA.path, values)
         if no_start:
             changed = changes.write()
@@ -166,7 +167,14 @@ def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool)
 
 
 def _written(value: str | list[str] | Path | None) -> str | list[str]:
+    if isinstance(value, Path):
+        return str(value.absolute())
     return value if isinstance(value, list) else str(value)
+
+
+def _absolute_store(store: str) -> str:
+    """Return a store as the service finds it, which works in another directory."""
+    return store if is_url(store) else str(Path(store).absolute())
 
 
 def _check_answers(choice: StoreChoice) -> None:
@@ -221,10 +229,13 @@ def _hand_out(
         _say("now start it: overlay-controller run. Then run this again: it logs in, and prints how hosts join")
         return
     administrator = Overlayctl(here.url)
-    if not administrator.is_admin():
+    if not administrator.is_admin() or (left.is_file() and not administrator.is_usual()):
         _say(administrator.login(left.with_name("ca.pem"), _admin_token(choice, left, config)))
     token = administrator.make_join_token(hosts, ttl)
-    outside = next((each for each in listens if not each.address.is_loopback), listens[0]).for_hosts
+    outside = next((each for each in listens if not each.address.is_loopback), listens[0])
+    if outside.address.is_unspecified:
+        _say(f"\nIf hosts do not reach this machine, {which()}, at the address below, write another one of them there.")
+        outside = outside.for_hosts
     _say(f"\nOn every host, within {ttl}, for {hosts} hosts at most:\n")
     typer.echo(f"echo '{token}' | sudo overlayd join {outside.url}")
 

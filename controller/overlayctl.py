@@ -29,6 +29,10 @@ class Overlayctl:
         done = self._execute("whoami", "--json")
         return done.returncode == 0 and json.loads(done.stdout)["role"] == "admin"
 
+    def is_usual(self) -> bool:
+        """Tell whether the commands reach a controller without being told where: the login's URL is good."""
+        return self._run("whoami", "--json").returncode == 0
+
     def login(self, authority: Path, token: str) -> str:
         """Log in, and return what the command says; raise `Unavailable`."""
         return self._done("login", self.url, "--ca", str(authority), said=token)
@@ -44,6 +48,10 @@ class Overlayctl:
         return done.stdout.strip()
 
     def _execute(self, *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        return self._run("--controller", self.url, *arguments, said=said)
+
+    @staticmethod
+    def _run(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if name not in _OVERRIDING}
-        command = [program("overlayctl"), "--controller", self.url, *arguments]
+        command = [program("overlayctl"), *arguments]
         return subprocess.run(command, input=said, capture_output=True, text=True, check=False, env=environment)

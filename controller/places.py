@@ -4,6 +4,7 @@ import errno
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -17,6 +18,10 @@ DEFAULT_PORT = 7471
 _V4 = re.compile(r"([0-9.]+)(?::([0-9]{1,5}))?", re.ASCII)
 _V6 = re.compile(r"\[([^]]+)\](?::([0-9]{1,5}))?", re.ASCII)
 _PORT_MAX = 65535
+_ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8::1"}
+"""Addresses that nobody has (RFC 5737, RFC 3849): only the default route leads there."""
+
+_DISCARD_PORT = 9
 _LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 
 
@@ -43,11 +48,12 @@ class Place:
 
     @property
     def for_hosts(self) -> "Place":
-        """Where others reach who listens here: of all addresses of this machine one that is not for itself only."""
+        """Where others reach who listens here: of all addresses the default route's, or one not for itself only."""
         if not self.address.is_unspecified:
             return self
-        others = (each for each in local_addresses() if each.version == self.address.version and not each.is_loopback)
-        return Place(next(others, _LOOPBACK[self.address.version]), self.port)
+        version = self.address.version
+        others = (each for each in local_addresses() if each.version == version and not each.is_loopback)
+        return Place(_towards_all(version) or next(others, _LOOPBACK[version]), self.port)
 
     def check(self, field: str) -> None:
         """Raise `InvalidValue` when it is no address of this machine, or `InUse` when somebody else listens there."""
@@ -56,7 +62,7 @@ class Place:
             socket.create_server((str(self.address), self.port), family=family).close()
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise InvalidValue(f"{self.address} is no address of this machine, {_which()}", field=field) from None
+                raise InvalidValue(f"{self.address} is no address of this machine, {which()}", field=field) from None
             if error.errno == errno.EADDRINUSE:
                 raise InUse(
                     f"port {self.port} of {self.address} is taken; `ss -ltnp sport = :{self.port}` shows by whom."
@@ -64,6 +70,15 @@ class Place:
                     field=field,
                 ) from None
             raise
+
+
+def _towards_all(version: int) -> IpAddress | None:
+    """Return the address from which the default route starts: others are bridges of its own, as likely as not."""
+    family = socket.AF_INET6 if version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect((_ELSEWHERE[version], _DISCARD_PORT))  # which sends nothing
+        return ip_address(probe.getsockname()[0])
+    return None
 
 
 def parse(text: str, field: str) -> Place:
@@ -89,9 +104,10 @@ def with_loopback(places: Sequence[Place]) -> list[Place]:
 
 def missing(field: str) -> InvalidValue:
     """Return the error for want of a place."""
-    return InvalidValue(f"say at which address of this machine hosts reach it, {_which()}", field=field)
+    return InvalidValue(f"say at which address of this machine hosts reach it, {which()}", field=field)
 
 
-def _which() -> str:
+def which() -> str:
+    """Return which addresses this machine has, as a clause."""
     found = [str(each) for each in local_addresses() if not each.is_loopback]
     return f"which has {', '.join(found)}" if found else "which has none but loopback"

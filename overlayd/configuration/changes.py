@@ -57,12 +57,24 @@ def given(context: typer.Context, key: str) -> bool:
 
 
 def check_environment_file(schema: Schema, keys: Collection[str]) -> None:
-    """Raise `InvalidValue` when the service's file of variables says something else: that would go first."""
+    """Raise `InvalidValue` when the service's file of variables says something else: that would go first.
+
+    It also may not send the service to another file of settings. What is set to nothing counts as unset.
+    """
     path = schema.path.with_suffix(".env")
     said = environment_file.read(path)
-    for setting in schema.settings:
-        variable = schema.variable(setting)
-        if setting.key in keys and variable in said:
+    theirs = [schema.config_variable, *(schema.variable(each) for each in schema.settings if each.key in keys)]
+    for variable in theirs:
+        if said.get(variable):
             raise InvalidValue(
                 f"is set in {path}, which goes before {schema.path}: remove it there, then try again", field=variable
             )
+
+
+def check_service_file(schema: Schema, config: Path | None) -> None:
+    """Raise `InvalidValue` when settings would be written into another file than the one that the service reads."""
+    if config is not None and config.absolute() != schema.path:
+        raise InvalidValue(
+            f"the service reads {schema.path}, and not {config}; with --no-start it may be another file",
+            field="--config",
+        )

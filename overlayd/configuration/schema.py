@@ -78,6 +78,11 @@ class Schema:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_key", {setting.key: setting for setting in self.settings})
 
+    @property
+    def config_variable(self) -> str:
+        """The name of the variable of the environment that names another file."""
+        return f"{self.prefix}_CONFIG"
+
     def variable(self, setting: Setting) -> str:
         """Return the name of a setting's variable of the environment."""
         return f"{self.prefix}_{setting.parameter.upper()}"

@@ -91,7 +91,7 @@ def option(schema: Schema, *, writes: bool = False) -> Any:  # noqa: ANN401 - as
     unset = f"{schema.path} if unset, where the service looks." if writes else f"{schema.path} if there is one."
     return typer.Option(
         "--config",
-        envvar=f"{schema.prefix}_CONFIG",
+        envvar=schema.config_variable,
         metavar="FILE",
         is_eager=True,
         callback=reader(schema, may_be_new=writes),

@@ -96,6 +96,10 @@ def test_a_mistyped_store_leaves_the_machine_as_it_was(alone: tuple[Lab, Service
     machine.type(f"sed -i '/history-count/d' {SETTINGS}")
     assert machine.type(make).startswith("echo 'ovj_")
 
+    # With another port root is logged in there.
+    assert machine.type(f"{make}:7473").endswith(":7473\n")
+    machine.type("overlayctl host list")
+
 
 @pytest.mark.thorough
 def test_a_second_controller_of_an_etcd_is_made_the_same_way(alone: tuple[Lab, ServiceManager], tmp_path: Path) -> None:

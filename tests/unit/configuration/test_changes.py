@@ -21,8 +21,13 @@ def test_what_a_variable_says_cannot_be_written(tmp_path: Path) -> None:
     schema = Schema("OVERLAYD", tmp_path / "agent.toml", (Setting("name"), Setting("vtep")))
     (tmp_path / "agent.env").write_text("OVERLAYD_VTEP=10.0.0.1\n")
     check_environment_file(schema, {"name"})
+    (tmp_path / "agent.env").write_text("OVERLAYD_VTEP=10.0.0.1\nOVERLAYD_NAME=\n")
+    check_environment_file(schema, {"name"})
     with pytest.raises(InvalidValue, match=r"OVERLAYD_VTEP: is set in .*agent\.env, which goes before .*agent\.toml"):
         check_environment_file(schema, {"name", "vtep"})
+    (tmp_path / "agent.env").write_text("OVERLAYD_CONFIG=/run/other.toml\n")
+    with pytest.raises(InvalidValue, match=r"OVERLAYD_CONFIG: is set in .*agent\.env"):
+        check_environment_file(schema, {"name"})
 
 
 def test_what_stands_there_already_is_not_written(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What `overlay-controller init` refuses, and what it writes, where no controller is started."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from typer.testing import CliRunner, Result
 from controller import places
 from controller.main import app
 from controller.places import Place
+from controller.settings import SCHEMA
+from overlayd.configuration.changes import check_service_file
 from overlayd.model.errors import InUse, InvalidValue
 
 
@@ -65,6 +69,60 @@ def test_all_addresses_are_reached_at_one() -> None:
     everywhere = places.parse("0.0.0.0:80", "x")
     assert str(everywhere.for_this_machine) == "127.0.0.1:80"
     assert not everywhere.for_hosts.address.is_unspecified
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "bridge", "uplink", "gateway", "found"),
+    [
+        ("0.0.0.0", "10.0.0.1/24", "192.168.1.10/24", "192.168.1.1", "192.168.1.10:7471"),
+        ("::", "fd00::1/64", "fd01::10/64", "fd01::1", "[fd01::10]:7471"),
+    ],
+)
+def test_of_all_addresses_hosts_are_told_the_one_of_the_default_route(
+    everywhere: str, bridge: str, uplink: str, gateway: str, found: str
+) -> None:
+    script = """
+        ip link set lo up
+        for each in bridge=$1 uplink=$2; do
+            ip link add ${each%%=*} type bridge
+            ip link set ${each%%=*} up
+            ip address add ${each#*=} dev ${each%%=*} $4
+        done
+        ip route add default via $3 dev uplink
+        exec "$5" -c "$6"
+    """
+    look = f"from controller import places; print(places.parse({everywhere!r}, '').for_hosts)"
+    option = "nodad" if ":" in everywhere else ""
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-euc", script, "sh", bridge, uplink, gateway, option, sys.executable, look],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == found
+
+
+def test_settings_that_the_service_would_not_read_are_refused(config: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"the service reads /etc/overlayd/controller\.toml, and not") as refused:
+        check_service_file(SCHEMA, config)
+    assert refused.value.field == "--config"
+    check_service_file(SCHEMA, None)
+    check_service_file(SCHEMA, SCHEMA.path)
+
+
+def test_paths_are_written_for_a_service_that_works_elsewhere(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("ca.pem").touch()
+    listen = f"127.0.0.1:{free_port()}"
+    assert not init(config, "--listen", listen, "--store", "store.db").exit_code
+    assert f'store = "{tmp_path}/store.db"' in config.read_text()
+    assert not init(config, "--store", "store.db").exit_code, "the same store"
+    config.unlink()
+    assert not init(config, "--listen", listen, "--store", "etcds://127.0.0.1", "--etcd-ca", "ca.pem").exit_code
+    assert f'etcd-ca = "{tmp_path}/ca.pem"' in config.read_text()
+    assert 'store = "etcds://127.0.0.1"' in config.read_text()
 
 
 def test_a_place_that_somebody_else_has_is_refused() -> None:
