@@ -47,8 +47,8 @@ def host_end(endpoint: EndpointKey) -> InterfaceName:
 def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Collection[IpAddress] = ()) -> State:
     """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes).
 
-    Nothing leads to the addresses that it lost to another endpoint. One that has no other is cut off: on a segment it
-    would go on answering for them.
+    Nothing leads to the addresses that it lost to another endpoint, and on a segment nothing that it says of them gets
+    through. One that has no other is cut off.
     """
     routed = network.topology is Topology.ROUTED
     items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)
@@ -67,6 +67,8 @@ def _without(items: Iterable[Item], lost: Collection[IpAddress], *, cut_off: boo
     for item in items:
         if isinstance(item, Link):
             yield replace(item, up=not cut_off)
+        elif isinstance(item, SourceGuard):
+            yield replace(item, addresses=item.addresses.difference(lost))
         elif not _leads_to(item, lost):
             yield item
 
@@ -112,7 +114,7 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterat
     sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
     kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
     yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
-    yield SourceGuard(ns, dev, endpoint.mac, endpoint.addresses)
+    yield SourceGuard(ns, dev, endpoint.mac, frozenset(endpoint.addresses))
     yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
     for address in endpoint.addresses:
         yield Address(sandbox, inside, endpoint_address(network, address))

@@ -251,15 +251,12 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class SourceGuard:
-    """A filter at the host's end of a veth pair that lets in what comes from these addresses only.
-
-    What is in the filter takes no part in comparisons: it never changes as long as the device is there.
-    """
+    """A filter at the host's end of a veth pair that lets in what comes from these addresses only."""
 
     ns: NamespaceRef
     dev: InterfaceName
-    mac: MacAddress = field(compare=False)
-    addresses: tuple[IpAddress, ...] = field(compare=False)
+    mac: MacAddress
+    addresses: frozenset[IpAddress]
 
     @property
     def key(self) -> tuple[object, ...]:

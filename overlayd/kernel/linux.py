@@ -14,12 +14,11 @@ from overlayd.dataplane.items import (
     NamespaceRef,
     NftTable,
     SoftwareChecksums,
-    SourceGuard,
     State,
     Sysctl,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, offload, qdisc, sysctls
+from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, offload, qdisc, source_guard, sysctls
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
@@ -31,9 +30,6 @@ from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
 
 _Recognised = Callable[[InterfaceName], bool]
-
-_UNTOLD = MacAddress("")
-"""What is not asked of the kernel."""
 
 
 class LinuxKernel:
@@ -147,7 +143,8 @@ class LinuxKernel:
         yield from decode.addresses(ns, _tables(netlink, encode.ADDRESSES), names)
         qdiscs = netlink.dump(qdisc.QDISCS)
         yield from qdisc.limits(ns, qdiscs, names)
-        yield from (SourceGuard(ns, name, _UNTOLD, ()) for name in qdisc.guarded(qdiscs, names))
+        for index in qdisc.guarded(qdiscs, names):
+            yield source_guard.observed(ns, names[index], _filter(netlink, index))
 
     def _read_tables(
         self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised, readings: Readings
@@ -224,6 +221,16 @@ def _device(item: Item) -> InterfaceName | None:
             return name
         case _:
             return item.dev
+
+
+def _filter(netlink: Netlink, index: int) -> bytes | None:
+    """Return the kernel's answer about the filter of a device, None when it has none, or is gone."""
+    try:
+        return netlink.get(source_guard.request(index))
+    except KernelError as error:
+        if error.errno not in {errno.ENOENT, errno.EINVAL, errno.ENODEV}:
+            raise
+        return None
 
 
 def _tables(netlink: Netlink, requests: Iterable[bytes]) -> Iterator[bytes]:

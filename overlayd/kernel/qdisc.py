@@ -57,21 +57,21 @@ def limits(ns: NamespaceRef, payloads: Iterable[bytes], names: dict[int, Interfa
         _, _, _, index, handle, parent, _ = TCMSG.unpack_from(payload)
         if handle != HANDLE or parent != _TC_H_ROOT or index not in names:
             continue
-        found = _attributes(payload, TCMSG.size)
+        found = attributes(payload, TCMSG.size)
         if found.get(_TCA_KIND) == b"tbf\0":
-            options = _attributes(found[_TCA_OPTIONS])
+            options = attributes(found[_TCA_OPTIONS])
             *_, rate, _, _, _, _, _, _, limit, depth, _ = _PARAMETERS.unpack_from(options[_TCA_TBF_PARMS])
             if _TCA_TBF_RATE64 in options:
                 (rate,) = _RATE64.unpack(options[_TCA_TBF_RATE64])
             yield RateLimit(ns, names[index], rate, depth, limit)
 
 
-def guarded(payloads: Iterable[bytes], names: dict[int, InterfaceName]) -> Iterator[InterfaceName]:
-    """Yield those of the named devices that have an ingress hook."""
+def guarded(payloads: Iterable[bytes], names: dict[int, InterfaceName]) -> Iterator[int]:
+    """Yield the indexes of those of the named devices that have an ingress hook."""
     for payload in payloads:
         _, _, _, index, handle, *_ = TCMSG.unpack_from(payload)
         if handle == INGRESS_HANDLE and index in names:
-            yield names[index]
+            yield index
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -80,7 +80,8 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return _ATTRIBUTE.pack(length, kind) + payload + bytes(-length % 4)
 
 
-def _attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """Return the netlink attributes that begin at an offset, by their types."""
     found = {}
     while offset < len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, offset)

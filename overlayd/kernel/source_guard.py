@@ -3,17 +3,21 @@
 Offsets are those of an Ethernet frame; loads are in network byte order (linux/filter.h, linux/bpf_common.h).
 """
 
+import functools
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from overlayd.dataplane.items import SourceGuard
+from overlayd.dataplane.items import NamespaceRef, SourceGuard
 from overlayd.kernel.netlink import HEADER, NLM_F_REQUEST
-from overlayd.kernel.qdisc import INGRESS_HANDLE, TCMSG, attribute
+from overlayd.kernel.qdisc import INGRESS_HANDLE, TCMSG, attribute, attributes
 from overlayd.kernel.rtnetlink import RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTFILTER
+from overlayd.model.address import IpAddress
+from overlayd.model.ids import InterfaceName, MacAddress
 
+_RTM_GETTFILTER = 46
 _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x100, 0x200, 0x400
 _TC_H_INGRESS = 0xFFFFFFF1
 _TCA_KIND, _TCA_OPTIONS = 1, 2
@@ -54,14 +58,25 @@ def messages(item: SourceGuard, index: int) -> tuple[bytes, bytes]:
     """Return the messages that make a device's ingress hook, and put the program there or replace it."""
     head = TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, INGRESS_HANDLE, _TC_H_INGRESS, 0)
     hook = _message(RTM_NEWQDISC, _NLM_F_CREATE | _NLM_F_EXCL, head + attribute(_TCA_KIND, b"ingress\0"))
-    code = assembled(program(item))
+    code = assembled(program(item.mac, item.addresses))
     options = attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(code) // _INSTRUCTION.size))
     options += attribute(_TCA_BPF_OPS, code)
     options += attribute(_TCA_BPF_FLAGS, struct.pack("=I", _TCA_BPF_FLAG_ACT_DIRECT))
-    priority = 1 << 16 | socket.htons(_ETH_P_ALL)
-    body = TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, 1, INGRESS_HANDLE, priority)
+    body = _program_of(index)
     body += attribute(_TCA_KIND, b"bpf\0") + attribute(_TCA_OPTIONS, options)
     return hook, _message(RTM_NEWTFILTER, _NLM_F_CREATE | _NLM_F_REPLACE, body)
+
+
+def request(index: int) -> bytes:
+    """Return the message that asks for a device's program."""
+    return _message(_RTM_GETTFILTER, 0, _program_of(index))
+
+
+def observed(ns: NamespaceRef, dev: InterfaceName, answer: bytes | None) -> SourceGuard:
+    """Return what a device's program lets in; of what is no program of ours, or of none, nothing."""
+    options = attributes(attributes(answer, TCMSG.size).get(_TCA_OPTIONS, b"")) if answer else {}
+    mac, addresses = _sources(options.get(_TCA_BPF_OPS, b""))
+    return SourceGuard(ns, dev, mac, addresses)
 
 
 def removal(index: int) -> bytes:
@@ -70,22 +85,47 @@ def removal(index: int) -> bytes:
     return _message(RTM_DELQDISC, 0, body + attribute(_TCA_KIND, b"ingress\0"))
 
 
-def program(item: SourceGuard) -> Iterator[Line]:
+def _program_of(index: int) -> bytes:
+    priority = 1 << 16 | socket.htons(_ETH_P_ALL)
+    return TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, 1, INGRESS_HANDLE, priority)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress]]:
+    """Return the MAC and the addresses that a program looks for, an empty one and none if it is no program of ours."""
+    looked_for: dict[int, list[int]] = {}
+    offset = -1
+    for kind, _, _, value in _INSTRUCTION.iter_unpack(code):
+        if kind in _LOADS.values():
+            offset = value
+        elif kind == _AND:
+            offset = -1  # what follows looks at a part of it
+        elif kind == _JUMP_IF_EQUAL:
+            looked_for.setdefault(offset, []).append(value)
+    mac = b"".join(looked_for.get(_MAC + at, [0])[0].to_bytes(4)[-size:] for at, size in ((0, 4), (4, 2)))
+    own4 = (IPv4Address(value) for value in looked_for.get(_ARP_ADDRESS, []) if value)
+    quarters = (looked_for.get(_ADVERTISED + at, []) for at in range(0, 16, 4))
+    own6 = (IPv6Address(struct.pack(">4I", *four)) for four in zip(*quarters, strict=False))
+    found = MacAddress(mac.hex(":")), frozenset[IpAddress]((*own4, *own6))
+    return found if assembled(program(*found)) == code else (MacAddress(""), frozenset())
+
+
+def program(mac: MacAddress, addresses: Collection[IpAddress]) -> Iterator[Line]:
     """Yield the program: Ethernet, ARP, IPv4, IPv6 and neighbour advertisements; other protocols pass, VLANs do not."""
-    mac = bytes.fromhex(item.mac.replace(":", ""))
-    yield from _unless_mac(_MAC, mac)
+    sender = bytes.fromhex(mac.replace(":", ""))
+    yield from _unless_mac(_MAC, sender)
     yield Step(_LOADS[2], _KIND)
     for kind, then in ((_IPV4, "ipv4"), (_IPV6, "ipv6"), (_ARP, "arp"), (_VLAN, "drop"), (_SERVICE_VLAN, "drop")):
         yield Step(_JUMP_IF_EQUAL, kind, then)
     yield Step(_JUMP, then="pass")
-    own4 = [int(address) for address in item.addresses if isinstance(address, IPv4Address)]
+    own4 = sorted(int(address) for address in addresses if isinstance(address, IPv4Address))
     yield "arp"
-    yield from _unless_mac(_ARP_MAC, mac)
+    yield from _unless_mac(_ARP_MAC, sender)
     # 0.0.0.0 asks whether an address is taken (RFC 5227).
     yield from _only(_ARP_ADDRESS, [*own4, 0])
     yield "ipv4"
     yield from _only(_IPV4_SOURCE, own4)
-    own6 = [address for address in item.addresses if isinstance(address, IPv6Address)]
+    own6 = sorted(address for address in addresses if isinstance(address, IPv6Address))
     yield "ipv6"
     # :: asks whether an address is taken (RFC 4862).
     yield from _only_ipv6(_IPV6_SOURCE, [*own6, IPv6Address(0)], "source")

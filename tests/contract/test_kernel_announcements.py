@@ -34,7 +34,9 @@ def test_an_announcement_replaces_what_a_container_believes() -> None:
         known = known.changed(known.revision, [replace(known.hosts[HERE], address=UNDERLAY.ip)])
         wanted = resolve(known, site(), [SOURCE, LISTENER])
         # Unguarded, the one container stands for whoever else is on the segment.
-        guard = SourceGuard(network_namespace(NetworkName("blue")), host_end(SOURCE.key), SOURCE.mac, ())
+        guard = SourceGuard(
+            network_namespace(NetworkName("blue")), host_end(SOURCE.key), SOURCE.mac, frozenset(SOURCE.addresses)
+        )
         outcomes = kernel.apply(diff(wanted - {guard}, frozenset()))
         assert [outcome for outcome in outcomes if not outcome.done] == []
 

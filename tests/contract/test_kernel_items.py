@@ -78,7 +78,7 @@ VIA6 = Route(NS, IPv6Network("fd00:32:0:1::/64"), VX, NEIGHBOUR6.address, 1026)
 DIRECT6 = Route(NS, IPv6Network("fd00:32::2/128"), VX, None, 1024)
 UNREACHABLE6 = Route(NS, IPv6Network("fd00:32::/48"), None, None, 1 << 31)
 
-GUARD = SourceGuard(NS, VE, mac(4), (IPv4Address("10.32.0.2"), IPv6Address("fd00:32::2")))
+GUARD = SourceGuard(NS, VE, mac(4), frozenset({IPv4Address("10.32.0.2"), IPv6Address("fd00:32::2")}))
 LIMIT = RateLimit(NS, VE, rate=125_000, depth=1_000_000, limit=20_000)
 TABLE = NftTable(NS, NftFamily.INET, ownership.TABLE, "table inet overlayd {\n\tchain empty {\n\t}\n}\n")
 OTHER_TEXT = "table inet overlayd {\n\tcounter seen { }\n}\n"
@@ -203,7 +203,7 @@ CHANGES: list[tuple[list[Item], Item, Item]] = [
     (BASE, VIA6, replace(VIA6, via=IPv6Address("fe80::6f76:9"))),
     (BASE, VIA6, replace(VIA6, via=None)),
     (BASE, VIA6, replace(VIA6, dev=None, via=None)),
-    ([NAMESPACE, PAIR], GUARD, replace(GUARD, addresses=(IPv4Address("10.32.0.3"),))),
+    ([NAMESPACE, PAIR], GUARD, replace(GUARD, addresses=frozenset({IPv4Address("10.32.0.3")}))),
     ([NAMESPACE, PAIR], LIMIT, replace(LIMIT, rate=250_000, depth=500_000, limit=30_000)),
     ([NAMESPACE, BRIDGE_TABLE], TABLE, replace(TABLE, text=OTHER_TEXT)),
     ([], HOST_TABLE, replace(HOST_TABLE, text=OTHER_TEXT)),

@@ -109,6 +109,27 @@ def test_the_one_that_lost_its_address_takes_nothing_with_it(lab: Lab, topology:
     }
 
 
+@BOTH
+def test_one_that_keeps_another_address_speaks_with_that_one_only(lab: Lab, topology: str) -> None:
+    network = new_network(lab, topology, "--family", "4")
+    here, there, _ = lab.hosts
+    old, neighbour = claim(here, network, "old"), here.attach(f"{network}-neighbour", network)
+    lab.in_force(old, neighbour)
+    lost, kept = sorted(old.addresses, key=lambda each: each.version)
+    theirs = next(each for each in neighbour.addresses if each.version == 4)
+    speaking = ["nsenter", f"--net={old.sandbox}", "ping", "-nc3", "-i0.2", "-W1", "-I", str(lost), str(theirs)]
+    eventually(lambda: here.execute(speaking).returncode == 0, "it speaks with the address while it has it")
+    new = claim(there, network, "new")
+    reaches(neighbour, lost, kept)
+    heard = neighbour.echoes
+    assert here.execute(speaking).returncode == 1
+    assert neighbour.echoes == heard, "nothing that claims to come from the address that was lost arrives"
+    reaches(old, *(each for each in neighbour.addresses if each.version == 6))
+    assert there.detach(new).status == 0
+    again = there.attach(f"{network}-again", network)
+    reaches(again, kept)
+
+
 def variables(container: Container) -> dict[str, str]:
     return {"CONTAINERID": container.name, "NETNS": container.sandbox, "IFNAME": container.interface}
 
