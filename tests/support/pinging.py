@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from overlayd.model.address import IpAddress
-from tests.support.processes import Process, eventually
+from tests.support.processes import NotInTime, Process, eventually
 
 _ANSWER = re.compile(r"icmp_seq=(\d+) (?:ttl|hlim)=")
 _TIME = re.compile(r"^\[(\d+\.\d+)\].*time=", re.MULTILINE)
@@ -30,7 +30,11 @@ class Pinging:
 
     def __enter__(self) -> Self:
         self._process = Process(self._command, self._log)
-        self.more(50)
+        try:
+            self.more(50)
+        except NotInTime:
+            self._process.kill()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
