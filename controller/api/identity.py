@@ -71,6 +71,7 @@ async def authority(request: Request) -> PlainTextResponse:
 async def join(body: JoinBody, overlay: OpenServices) -> JSONResponse:
     """Make a host one of the cluster's. The token is for one host less then; the credential is shown this once.
 
+    Where the answer was lost, ask again: the same token replaces the credential until the host has registered.
     Refused (`already-exists`) when the host has a credential and the token was not made for this very host.
     """
     host = ids.host_id(body.host, "host")

@@ -1,11 +1,13 @@
 """How routes get at the services."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from controller.api.auth import CurrentCaller
 from controller.http import IS_WAITING
+from controller.services.actor import CONTROLLER
 from controller.services.overlay import Overlay
 
 
@@ -16,13 +18,21 @@ def _overlay(request: Request) -> Overlay:
     return overlay
 
 
-def _acting(request: Request, overlay: Annotated[Overlay, Depends(_overlay)], caller: CurrentCaller) -> Overlay:
+def _is_waiting(request: Request) -> Callable[[], bool] | None:
     extension = request.scope.get("extensions", {}).get(IS_WAITING)
-    return overlay.acting(caller.actor, extension["now"] if extension else None)
+    return extension["now"] if extension else None
+
+
+def _open(request: Request, overlay: Annotated[Overlay, Depends(_overlay)]) -> Overlay:
+    return overlay.acting(CONTROLLER, _is_waiting(request))
+
+
+def _acting(request: Request, overlay: Annotated[Overlay, Depends(_overlay)], caller: CurrentCaller) -> Overlay:
+    return overlay.acting(caller.actor, _is_waiting(request))
 
 
 Services = Annotated[Overlay, Depends(_acting)]
 """The services, as whoever sent the request uses them."""
 
-OpenServices = Annotated[Overlay, Depends(_overlay)]
+OpenServices = Annotated[Overlay, Depends(_open)]
 """The services, for a route that is open to everybody."""

@@ -59,7 +59,10 @@ class TokenRecordAnswer(BaseModel):
     name: str
     role: Literal["admin", "operator", "viewer", "host"]
     host: str | None
-    hosts: Annotated[int | None, Field(description="How many hosts can join with it yet; null of access tokens.")]
+    hosts: Annotated[
+        int | None,
+        Field(description="How many hosts can join with it yet, 0 when it is used up; null of access tokens."),
+    ]
     created: int
     expires: Annotated[int | None, Field(description="Null: it lasts until it is revoked.")]
     by: Annotated[str, Field(description="The name of who made it.", examples=["admin"])]

@@ -28,8 +28,9 @@ class TokenKind(StrEnum):
 class TokenRecord:
     """A token without its secret. Times are whole seconds since 1970 (UTC); `expires` None: it lasts until revoked.
 
-    The access token of a host acts for `host` only. A join token makes the credential of `host`, or those of so many
-    `hosts` that have none yet. `by` is the name of who made it.
+    The access token of a host acts for `host` only, and came of the join token `joined_with`, None when that was not
+    noted yet. A join token makes the credential of `host`, or those of so many `hosts` that have none yet: with 0 it is
+    used up, and known until it ends. `by` is the name of who made it.
     """
 
     id: TokenId
@@ -42,6 +43,7 @@ class TokenRecord:
     host: HostId | None
     by: str
     hosts: int | None = None
+    joined_with: TokenId | None = None
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -51,10 +53,12 @@ class TokenRecord:
             raise InvalidValue("a token of role host, and no other, names its host", field="host")
         if self.kind is TokenKind.JOIN and self.role is not Role.HOST:
             raise InvalidValue("a join token is for hosts", field="role")
-        if self.hosts is not None if self.kind is TokenKind.ACCESS else self.hosts is None or self.hosts < 1:
-            raise InvalidValue("a join token, and no other, is for one host or more", field="hosts")
-        if self.host is not None and self.hosts not in {None, 1}:
+        if self.hosts is not None if self.kind is TokenKind.ACCESS else self.hosts is None or self.hosts < 0:
+            raise InvalidValue("a join token, and no other, is for a number of hosts", field="hosts")
+        if self.host is not None and self.hosts not in {None, 0, 1}:
             raise InvalidValue("a join token for one host joins that host only", field="hosts")
+        if self.joined_with is not None and (self.kind is TokenKind.JOIN or self.host is None):
+            raise InvalidValue("only the access token of a host comes of a join token", field="joined_with")
 
     def is_expired(self, now: float) -> bool:
         """Tell whether its time is over; `now` is in seconds since 1970 (UTC)."""

@@ -15,11 +15,11 @@ def encode(record: TokenRecord, unknown: Unknown = NOTHING) -> bytes:
 
 
 def _whole(record: TokenRecord) -> dict[str, Json]:
-    return {**shown(record), "digest": record.digest}
+    return {**shown(record), "digest": record.digest, "joined_with": record.joined_with}
 
 
 def shown(record: TokenRecord) -> dict[str, Json]:
-    """Return what people may see of a token: everything but the hash of its secret."""
+    """Return what people may see of a token; the history tells with which join token a host came."""
     return {
         "id": record.id,
         "kind": record.kind,
@@ -49,5 +49,6 @@ def decode(value: bytes) -> tuple[TokenRecord, Unknown]:
         host=ids.host_id(fields.text("host"), "host") if fields.has("host") else None,
         by=fields.text("by"),
         hosts=fields.number("hosts") if fields.has("hosts") else before,
+        joined_with=TokenId(fields.text("joined_with")) if fields.has("joined_with") else None,
     )
     return record, Unknown.of(fields.value, _whole(record), ("v",))

@@ -18,7 +18,7 @@ from controller.services.actor import Actor
 from controller.services.history import Note
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
-from controller.store.port import Delete, Put
+from controller.store.port import Compare, Delete, Put
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated
 from overlayd.model.ids import HostId, quoted
 from overlayd.wire.credentials import AccessToken, JoinToken, TokenId, parse_access_token, parse_join_token
@@ -49,10 +49,11 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """The use of a join token: what it writes, and what the history says of it."""
+    """The use of a join token: what must stay as it is, what it writes, and what the history says of it."""
 
-    op: Put | Delete
-    note: Note
+    compares: tuple[Compare, ...]
+    ops: tuple[Put, ...]
+    noted: tuple[Note, ...]
 
 
 class Tokens:
@@ -119,41 +120,32 @@ class Tokens:
     async def join(self, text: str, host: HostId) -> Written[Made]:
         """Exchange a join token for the credential of a host. The token is for one host less then, or used up.
 
-        Raises `Unauthenticated` for a token that is not valid (any more), or `AlreadyExists` when the host has a
-        credential and the token was not made for this very host.
+        The answer may be lost: until the host has registered with its credential, the same token replaces that, and
+        the host is not counted again. Raises `Unauthenticated` for a token that is not valid (any more), or
+        `AlreadyExists` when the host has a credential and the token was not made for this very host.
         """
         token = _parsed_join_token(text)
         journal = self._journal.acting(Actor(f"join token {token.id}", Role.HOST))
 
         def draft() -> Draft[Made]:
             joining = self._recognised(token, TokenKind.JOIN, self._clock.wall())
-            if joining.host not in (None, host):
-                raise Unauthenticated(f"the join token is for host {joining.host} only")
             former = self._of_host(host)
-            if former and joining.host != host:
-                raise AlreadyExists(
-                    f"host {host} has joined already; a join token made for it (token create --join --host) replaces"
-                    " its credential",
-                    field="host",
-                )
+            used = self._use(joining, host, former)
             minted = mint_access_token()
-            made = Made(
-                minted, replace(self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host), by=joining.by)
-            )
-            claim, used = keys.credential(host), self._use(joining)
-            replaced = [former] if former else []
+            record = self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host)
+            made = Made(minted, replace(record, by=joining.by, joined_with=joining.id))
+            claim, replaced = keys.credential(host), [former] if former else []
+            kept = (claim, *(keys.token(each.id) for each in (joining, *replaced)))
             return Draft(
                 made,
-                tuple(
-                    self._journal.unchanged(key) for key in (claim, *(keys.token(t.id) for t in (joining, *replaced)))
-                ),
+                (*map(self._journal.unchanged, kept), *used.compares),
                 (
                     _put(made.record),
                     Put(claim, keys.claim(minted.id)),
-                    used.op,
+                    *used.ops,
                     *(Delete(keys.token(each.id)) for each in replaced),
                 ),
-                (_came(made.record), used.note, *map(_went, replaced)),
+                (_came(made.record), *used.noted, *map(_went, replaced)),
             )
 
         # Hosts that share a token would be in each other's way.
@@ -221,13 +213,31 @@ class Tokens:
 
         return await self._journal.write_aside(draft)
 
-    def _use(self, joining: TokenRecord) -> "_Use":
-        """Return how a join token becomes one for a host less, or is used up."""
-        if joining.hosts is None or joining.hosts == 1:
-            return _Use(Delete(keys.token(joining.id)), _went(joining))
+    def _use(self, joining: TokenRecord, host: HostId, former: TokenRecord | None) -> _Use:
+        """Return how a join token becomes one for a host less, or what it takes to use it for the same host again.
+
+        Raises `Unauthenticated` or `AlreadyExists` when the host cannot join with it.
+        """
+        if joining.host not in {None, host}:
+            raise Unauthenticated(f"the join token is for host {joining.host} only")
+        if former and former.joined_with == joining.id and not self._has_registered(host):
+            return _Use((self._journal.unchanged(keys.instance(host)),), (), ())
+        if not joining.hosts:
+            raise Unauthenticated(f"the join token {joining.id} is used up")
+        if former and joining.host != host:
+            raise AlreadyExists(
+                f"host {host} has joined already; a join token made for it (token create --join --host) replaces"
+                " its credential",
+                field="host",
+            )
         rest = replace(joining, hosts=joining.hosts - 1)
         note = Note("token", token_records.shown(joining), token_records.shown(rest))
-        return _Use(self._mirror.put_token(rest), note)
+        return _Use((), (self._mirror.put_token(rest),), (note,))
+
+    def _has_registered(self, host: HostId) -> bool:
+        """Tell whether a host has registered since it got its credential: every start of its agent does so first."""
+        made, registered = keys.credential(host), keys.instance(host)
+        return self._mirror.mod_revision(registered) > self._mirror.mod_revision(made)
 
     def _removal(self, record: TokenRecord) -> Draft[None]:
         key = keys.token(record.id)

@@ -1,7 +1,7 @@
 """How credentials are written: tokens, and the fingerprint of the cluster's certificate authority.
 
     ovt_<id>_<secret>                  access token: `Authorization: Bearer`
-    ovj_<id>_<secret>_<fingerprint>    join token: exchanged once for the access token of a host
+    ovj_<id>_<secret>_<fingerprint>    join token: exchanged for the access token of a host
 
 The id names a token in lists, logs and errors; the secret stands nowhere but in the token itself. The fingerprint is
 the SHA-256 of the authority's certificate in DER form, as `openssl x509 -fingerprint -sha256` prints it; where the
@@ -53,7 +53,7 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """What a host shows once. `fingerprint` None: the controllers' certificates are verified by the system's roots."""
+    """What a host joins with. `fingerprint` None: the controllers' certificates are verified by the system's roots."""
 
     id: TokenId
     secret: str = field(repr=False)

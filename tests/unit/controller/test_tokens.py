@@ -4,24 +4,35 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.identity.roles import Role
 from controller.services import keys, token_records
 from controller.services.actor import Actor
 from controller.services.overlay import Overlay
 from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX, Made
 from controller.store.port import Put, Store, Transaction
-from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId
-from tests.unit.controller.overlays import H1, H2, controllers, make_host, stored
+from tests.unit.controller.overlays import H1, H2, controller_on, controllers, make_host, store_at, stored
 
 pytestmark = pytest.mark.anyio
 
 PRINT = "f" * 64
 ANNA = Actor("anna", Role.ADMIN)
+
+
+class LaterClock(SystemClock):
+    """The machine's clocks, with the time of day so many seconds ahead."""
+
+    ahead = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.ahead
 
 
 @asynccontextmanager
@@ -106,9 +117,8 @@ async def test_a_join_token_makes_one_credential(tmp_path: Path) -> None:
         made = (await overlay.tokens.join(text, H1)).result
         found = overlay.tokens.authenticate(made.token.text, 0)
         assert (found.role, found.host, found.name, found.expires, found.by) == (Role.HOST, H1, H1, None, "anna")
-        for host in (H1, H2):
-            with pytest.raises(Unauthenticated, match="used up"):
-                await overlay.tokens.join(text, host)
+        with pytest.raises(Unauthenticated, match="used up"):
+            await overlay.tokens.join(text, H2)
 
 
 async def test_an_expired_or_foreign_join_token_makes_none(tmp_path: Path) -> None:
@@ -157,9 +167,9 @@ async def test_of_many_joins_at_once_one_wins(tmp_path: Path) -> None:
         text = await joining(both[0].acting(ANNA))
         await both[1].mirror.reached(await store.current_revision())
         uses = await asyncio.gather(
-            both[0].tokens.join(text, H2), both[1].tokens.join(text, H2), return_exceptions=True
+            both[0].tokens.join(text, H2), both[1].tokens.join(text, HostId("h3")), return_exceptions=True
         )
-        assert sum(isinstance(use, Unauthenticated | AlreadyExists) for use in uses) == 1
+        assert sorted(type(use).__name__ for use in uses) == ["Unauthenticated", "Written"]
 
 
 @pytest.mark.parametrize("ttl", [0, -1, TTL_MAX + 1])
@@ -217,6 +227,7 @@ async def test_a_join_token_for_several_hosts_counts_them_down(tmp_path: Path) -
         made = (await overlay.tokens.create_join(PRINT, None, 60, hosts=2)).result
         assert (await overlay.tokens.join(made.token.text, H1)).result.record.host == H1
         assert overlay.tokens.get(made.record.id).hosts == 1
+        await make_host(overlay, 1)
         with pytest.raises(AlreadyExists):
             await overlay.tokens.join(made.token.text, H1)
         assert overlay.tokens.get(made.record.id).hosts == 1, "a refused join uses nothing up"
@@ -225,12 +236,14 @@ async def test_a_join_token_for_several_hosts_counts_them_down(tmp_path: Path) -
             await overlay.tokens.join(made.token.text, HostId("h3"))
         changes = [change for entry in await history(store) for change in entry["changes"]]  # type: ignore[attr-defined]
         told = [
-            (each["before"], each["after"]) for each in changes if (each["before"] or each["after"])["kind"] == "join"
+            (each["before"], each["after"])
+            for each in changes
+            if (each["before"] or each["after"]).get("kind") == "join"
         ]
         assert [(before and before["hosts"], after and after["hosts"]) for before, after in told] == [
             (None, 2),
             (2, 1),
-            (1, None),
+            (1, 0),
         ]
 
 
@@ -282,3 +295,90 @@ async def test_a_join_token_of_an_older_version_is_for_one_host(tmp_path: Path) 
         written = await store.commit(Transaction((), (Put(key, json.dumps(value).encode()),)))
         await overlay.mirror.reached(written.revision)
         assert overlay.tokens.get(made.record.id) == made.record
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+@pytest.mark.parametrize("of_h1", [True, False])
+async def test_a_join_whose_answer_was_lost_is_repeated(tmp_path: Path, *, hosts: int, of_h1: bool) -> None:
+    async with controllers(tmp_path, 2) as (store, [here, there]):
+        made = (await here.tokens.create_join(PRINT, H1 if of_h1 else None, 60, 1 if of_h1 else hosts)).result
+        lost = (await here.tokens.join(made.token.text, H1)).result
+        left = here.tokens.get(made.record.id).hosts
+        again = (await there.tokens.join(made.token.text, H1)).result
+        assert there.tokens.authenticate(again.token.text, 0).host == H1
+        with pytest.raises(Unauthenticated):
+            there.tokens.authenticate(lost.token.text, 0)
+        assert there.tokens.get(made.record.id).hosts == left, "it is one host"
+        assert sum(record.kind == "access" for record in there.tokens.all()) == 1
+
+        await make_host(there, 1)
+        await here.mirror.reached(await store.current_revision())
+        with pytest.raises((Unauthenticated, AlreadyExists), match=r"used up|has joined already"):
+            await here.tokens.join(made.token.text, H1)
+        assert here.tokens.authenticate(again.token.text, 0) == again.record, "a host that works is not taken over"
+
+
+async def test_what_a_host_did_before_it_joined_is_no_use_of_its_credential(tmp_path: Path) -> None:
+    """As hosts of 0.1 have registered where nobody needed a token."""
+    async with one(tmp_path) as (_, overlay):
+        await make_host(overlay, 1)
+        text = await joining(overlay)
+        await overlay.tokens.join(text, H1)
+        again = (await overlay.tokens.join(text, H1)).result
+        await overlay.hosts.register(H1, "host 1", IPv4Address("192.0.2.1"), "a new start")
+        with pytest.raises(Unauthenticated, match="used up"):
+            await overlay.tokens.join(text, H1)
+        assert overlay.tokens.authenticate(again.token.text, 0) == again.record
+
+
+async def test_a_host_that_registers_while_its_join_is_repeated_is_not_taken_over(tmp_path: Path) -> None:
+    async with one(tmp_path) as (_, overlay):
+        text = await joining(overlay)
+        await overlay.tokens.join(text, H1)
+        await asyncio.gather(make_host(overlay, 1), overlay.tokens.join(text, H1), return_exceptions=True)
+        registered, made = (overlay.mirror.mod_revision(key) for key in (keys.instance(H1), keys.credential(H1)))
+        assert registered > made, "the one before the other, or not at all"
+
+
+@pytest.mark.parametrize("ended", ["expired", "revoked", "credential revoked"])
+async def test_a_join_is_not_repeated_with_a_token_that_has_ended(tmp_path: Path, ended: str) -> None:
+    clock = LaterClock()
+    async with store_at(tmp_path / "store.db", clock) as store, controller_on(store, clock=clock) as overlay:
+        joining = (await overlay.tokens.create_join(PRINT, None, 60)).result
+        made = (await overlay.tokens.join(joining.token.text, H1)).result
+        match ended:
+            case "expired":
+                clock.ahead = 60
+            case "revoked":
+                await overlay.tokens.revoke(joining.record.id)
+            case _:
+                await overlay.tokens.revoke(made.record.id)
+        with pytest.raises(Unauthenticated, match=r"has expired|revoked or used up|is used up"):
+            await overlay.tokens.join(joining.token.text, H1)
+
+
+async def test_a_credential_of_an_older_version_is_replaced_by_no_join_token_but_its_own(tmp_path: Path) -> None:
+    async with one(tmp_path) as (store, overlay):
+        text = (await overlay.tokens.create_join(PRINT, None, 60, hosts=2)).result.token.text
+        made = (await overlay.tokens.join(text, H1)).result
+        key = keys.token(made.record.id)
+        found = await store.get(key)
+        assert found
+        value = json.loads(found.value)
+        del value["joined_with"]
+        written = await store.commit(Transaction((), (Put(key, json.dumps(value).encode()),)))
+        await overlay.mirror.reached(written.revision)
+        assert overlay.tokens.authenticate(made.token.text, 0).host == H1
+        with pytest.raises(AlreadyExists):
+            await overlay.tokens.join(text, H1)
+        assert (await overlay.tokens.join(await joining(overlay, of_h1=True), H1)).result.record.host == H1
+
+
+async def test_who_went_to_another_controller_keeps_what_he_got_there(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, [slow, other]):
+        text = (await slow.tokens.create_join(PRINT, None, 60)).result.token.text
+        await other.mirror.reached(await store.current_revision())
+        made = (await other.tokens.join(text, H1)).result
+        with pytest.raises(Unavailable, match="has gone"):
+            await slow.acting(ANNA, lambda: False).tokens.join(text, H1)
+        assert other.tokens.authenticate(made.token.text, 0) == made.record

@@ -76,8 +76,10 @@ GOOD = record(AccessToken(TokenId("a" * 12), "b" * 40))
         (lambda: replace(GOOD, kind=TokenKind.JOIN), "role"),
         (lambda: replace(GOOD, hosts=1), "hosts"),
         (lambda: replace(GOOD, kind=TokenKind.JOIN, role=Role.HOST), "hosts"),
-        (lambda: replace(GOOD, kind=TokenKind.JOIN, role=Role.HOST, hosts=0), "hosts"),
+        (lambda: replace(GOOD, kind=TokenKind.JOIN, role=Role.HOST, hosts=-1), "hosts"),
         (lambda: replace(GOOD, kind=TokenKind.JOIN, role=Role.HOST, hosts=2, host=HostId("h1")), "hosts"),
+        (lambda: replace(GOOD, joined_with=TokenId("c" * 12)), "joined_with"),
+        (lambda: replace(GOOD, kind=TokenKind.JOIN, role=Role.HOST, hosts=1, joined_with=GOOD.id), "joined_with"),
     ],
 )
 def test_a_record_that_makes_no_sense_cannot_be(make: Callable[[], TokenRecord], field: str) -> None:
