@@ -91,6 +91,7 @@ def init(
             _check_kind(context)
             certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
             choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
+            settings.check_names(tls_name or [])
             _check_store(context, _absolute_store(store))
             listens = _listens(context, listen, is_ours=no_start or SERVICE.is_started)
             said = {

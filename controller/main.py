@@ -155,7 +155,7 @@ def run(
                 etcd_user=etcd_user,
                 etcd_password_file=etcd_password_file,
             )
-        sockets = [_bind(each) for each in chosen.listen]
+            sockets = [_bind(each) for each in chosen.listen]
     except (InvalidValue, OSError) as refused:
         _log.error("cannot start", reason=str(refused))
         raise typer.Exit(1) from None
@@ -332,11 +332,15 @@ async def _tidy(store: Store, overlay: Overlay, pruning: Pruning) -> None:
 
 
 def _bind(listen: Listen) -> socket.socket:
-    if isinstance(listen, InheritedSocket):
-        sock = socket.socket(fileno=listen.fd)
-    else:
-        family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-        sock = socket.create_server((listen.host, listen.port), family=family)
+    """Return a socket that is bound; raise `InvalidValue` that names the option."""
+    try:
+        if isinstance(listen, InheritedSocket):
+            sock = socket.socket(fileno=listen.fd)
+        else:
+            family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+            sock = socket.create_server((listen.host, listen.port), family=family)
+    except OSError as error:
+        raise InvalidValue(f"cannot listen at {listen}: {error.strerror}", field="--listen") from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)  # sockets of connections inherit it
     return sock
 

@@ -1,8 +1,12 @@
 """What a controller is told at its start, by flags, the environment and a TOML file."""
 
-import math
 import os
+import re
+import ssl
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
@@ -11,6 +15,7 @@ from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
 from overlayd.wire.supervisor import Supervisor
 
 DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
@@ -42,7 +47,13 @@ SCHEMA = Schema(
 QUARANTINE_MAX = 24 * 3600
 """Seconds; a longer one hides that addresses are short."""
 
+HISTORY_DAYS_MAX = 36_500
+"""A hundred years."""
+
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 _PORT_MAX = 65535
+_DNS_NAME_MAX = 253
+_DNS_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +63,20 @@ class TcpAddress:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        """Return it as it stands in settings."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class InheritedSocket:
     """A file descriptor that is a bound socket."""
 
     fd: int
+
+    def __str__(self) -> str:
+        """Return it as it stands in settings."""
+        return f"fd:{self.fd}"
 
 
 Listen = TcpAddress | InheritedSocket
@@ -76,6 +95,18 @@ class GivenCertificate:
 
     certificate: Path
     key: Path
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let a server show it as the files are now; raise `InvalidValue` that names the option."""
+        _check_file(self.certificate, "--tls-cert")
+        _check_file(self.key, "--tls-key")
+        try:
+            # Without a password of ours, OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except OSError as error:
+            raise InvalidValue(
+                f"{self.certificate} and {self.key} cannot be used: {error}", field="--tls-cert"
+            ) from None
 
 
 Tls = OwnCertificate | GivenCertificate
@@ -135,6 +166,8 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
     history: HistoryLimits = DEFAULT_HISTORY,
 ) -> Settings:
     """Return the settings; raise `InvalidValue` that names the option."""
+    if admin_token is not None:
+        _check_no_directory(admin_token, "--admin-token-file")
     if not 1 <= quarantine <= QUARANTINE_MAX:
         raise InvalidValue(f"{quarantine} is not in 1..{QUARANTINE_MAX} seconds", field="--quarantine")
     return Settings(
@@ -155,8 +188,8 @@ def state_file(store: StoreChoice, name: str) -> Path:
 
 def load_history(days: float, count: int) -> HistoryLimits:
     """Return how much of the history is kept; raise `InvalidValue` that names the option."""
-    if not 0 < days < math.inf:
-        raise InvalidValue("must be a positive number of days", field="--history-days")
+    if not 0 < days <= HISTORY_DAYS_MAX:
+        raise InvalidValue(f"{days:g} is not above 0 and up to {HISTORY_DAYS_MAX} days", field="--history-days")
     if count < 1:
         raise InvalidValue("must be at least 1", field="--history-count")
     return HistoryLimits(days * 86400, count)
@@ -168,6 +201,7 @@ def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure:
         if cert or key or names:
             raise InvalidValue("goes with none of --tls-cert, --tls-key and --tls-name", field="--insecure")
         return None
+    check_names(names)
     if not (cert or key):
         return OwnCertificate(tuple(names))
     if not (cert and key):
@@ -175,7 +209,16 @@ def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure:
         raise InvalidValue(f"goes with {missing}", field=given)
     if names:
         raise InvalidValue("is for the controller's own certificate: --tls-cert has names already", field="--tls-name")
-    return GivenCertificate(cert, key)
+    pair = GivenCertificate(cert, key)
+    pair.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    return pair
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise `InvalidValue` unless these are addresses or DNS names, such as a certificate can hold."""
+    for name in names:
+        if not (_address(name) or _is_dns_name(name.removeprefix("*."))):
+            raise InvalidValue(f"{quoted(name)} is neither an address nor a DNS name", field="--tls-name")
 
 
 def parse_store(text: str, certificates: Certificates, user: str | None, password_file: Path | None) -> StoreChoice:
@@ -188,8 +231,8 @@ def parse_store(text: str, certificates: Certificates, user: str | None, passwor
         ("--etcd-key", certificates.key),
         ("--etcd-password-file", password_file),
     ):
-        if file is not None and not file.is_file():
-            raise InvalidValue(f"there is no file {file}", field=option)
+        if file is not None:
+            _check_file(file, option)
     if is_url(text):
         login = Login(user, password_file) if user is not None and password_file is not None else None
         return parse_url(text, certificates, login, "--store")
@@ -197,13 +240,61 @@ def parse_store(text: str, certificates: Certificates, user: str | None, passwor
         raise InvalidValue(f"{text!r} is neither a file nor etcd://HOST:PORT", field="--store")
     if user is not None or certificates != Certificates():
         raise InvalidValue("the --etcd options are for an etcd store", field="--store")
-    return Path(text)
+    return _store_file(text)
 
 
 def parse_listen(text: str) -> Listen:
     """Read where to listen; raise `InvalidValue`."""
     host, _, number = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (host and number.isascii() and number.isdigit() and int(number) <= _PORT_MAX):
-        raise InvalidValue(f"{text!r} is neither HOST:PORT nor fd:N", field="--listen")
-    return InheritedSocket(int(number)) if host == "fd" else TcpAddress(host, int(number))
+    if not (host and _PORT.fullmatch(number) and int(number) <= _PORT_MAX):
+        raise InvalidValue(f"{quoted(text)} is neither HOST:PORT nor fd:N", field="--listen")
+    if host == "fd":
+        return InheritedSocket(int(number))
+    inner = host.removeprefix("[").removesuffix("]")
+    is_v6 = isinstance(_address(inner), IPv6Address)
+    if isinstance(_address(text), IPv6Address) or (is_v6 and host != f"[{inner}]"):
+        raise InvalidValue(f"{quoted(text)}: an IPv6 address is written in brackets", field="--listen")
+    if not (is_v6 or (inner == host and (_address(host) or _is_dns_name(host)))):
+        raise InvalidValue(f"{quoted(host)} is neither an address nor a DNS name", field="--listen")
+    return TcpAddress(inner, int(number))
+
+
+def _store_file(text: str) -> Path:
+    """Return the file of a store, which the first start makes; raise `InvalidValue` where it cannot be."""
+    if not text:
+        raise InvalidValue("names no file", field="--store")
+    path = Path(text)
+    _check_no_directory(path, "--store")
+    with suppress(PermissionError):
+        if not path.parent.is_dir() and path.parent != Path(DEFAULT_STORE).parent:  # systemd makes that one
+            raise InvalidValue(f"there is no directory {path.parent}", field="--store")
+    return path
+
+
+def _check_no_directory(path: Path, field: str) -> None:
+    """Raise `InvalidValue` when this is a directory; who checks the service's settings may not see what it may."""
+    with suppress(PermissionError):
+        if path.is_dir():
+            raise InvalidValue(f"{path} is a directory", field=field)
+
+
+def _check_file(path: Path, field: str) -> None:
+    """Raise `InvalidValue` unless this is a file that can be read."""
+    try:
+        if not path.is_file():
+            raise InvalidValue(f"there is no file {path}", field=field)
+        path.open("rb").close()
+    except OSError as error:
+        raise InvalidValue(f"{path} cannot be read: {error.strerror}", field=field) from None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def _is_dns_name(text: str) -> bool:
+    """Tell whether a resolver may know this name (RFC 1123, section 2.1): what ends in a number means an address."""
+    return len(text) <= _DNS_NAME_MAX and bool(_DNS_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()

@@ -71,7 +71,7 @@ class Secured:
                 dns = (*names, socket.gethostname(), "localhost")
                 _load_issued(self.context, self.authority.issue(dns, [*addresses][:_ADDRESSES_MAX], utc(now)))
             case GivenCertificate():
-                _load_given(self.context, self.tls)
+                self.tls.load_into(self.context)
 
     async def keep(self, clock: Clock) -> None:
         """Load the certificate anew, again and again, until cancelled."""
@@ -140,11 +140,3 @@ def _load_issued(context: ssl.SSLContext, issued: Issued) -> None:
         file.write(issued.key + issued.certificate)
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-
-
-def _load_given(context: ssl.SSLContext, given: GivenCertificate) -> None:
-    try:
-        # Without a password of ours, OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(given.certificate, given.key, password="")
-    except OSError as error:
-        raise InvalidValue(f"{given.certificate} and {given.key} cannot be used: {error}", field="--tls-cert") from None

@@ -1,6 +1,5 @@
 """The agent's settings: immutable, from flags, environment and a TOML file; a change is a restart."""
 
-import math
 import re
 import socket
 from collections.abc import Sequence
@@ -23,6 +22,9 @@ VXLAN_PORT = 4789
 DEFAULT_STATE_DIR = Path("/var/lib/overlayd")
 DEFAULT_RESYNC = 30.0
 """Seconds."""
+
+RESYNC_MAX = 24 * 3600
+"""Seconds; more often than every second, an agent would do nothing else."""
 
 
 class LogLevel(StrEnum):
@@ -81,8 +83,8 @@ class Settings:
             check_vtep_address(self.vtep, "--vtep")
         if not 1 <= self.vxlan_port <= _PORT_MAX:
             raise InvalidValue(f"{self.vxlan_port} is not in 1..{_PORT_MAX}", field="--vxlan-port")
-        if not 0 < self.resync < math.inf:
-            raise InvalidValue("must be a positive number", field="--resync")
+        if not 1 <= self.resync <= RESYNC_MAX:
+            raise InvalidValue(f"{self.resync:g} is not in 1..{RESYNC_MAX} seconds", field="--resync")
         check_urls(self.controllers, "--controller")
         if self.credential is None and any(url.startswith("https://") for url in self.controllers):
             raise NotJoined("this host has not joined: overlayd join --help", field="--controller")

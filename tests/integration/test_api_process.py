@@ -196,7 +196,11 @@ def test_a_start_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
     assert refused("run", "--listen", "nowhere") == "--listen: 'nowhere' is neither HOST:PORT nor fd:N"
     missing = str(tmp_path / "missing" / "store.db")
-    assert "No such file or directory" in refused("run", "--store", missing, "--listen", "127.0.0.1:0")
+    assert refused("run", "--store", missing) == f"--store: there is no directory {tmp_path}/missing"
+    settings = tmp_path / "controller.toml"
+    settings.write_text(f'store = "{store}"\nlisten = "nohost.invalid:7471"\n')
+    nowhere = refused("run", "--config", str(settings))
+    assert nowhere.startswith(f"{settings}:2: listen: cannot listen at nohost.invalid:7471: ")
     with controller(store) as running, socket.create_server(("127.0.0.1", 0)) as taken:
         assert running.notified().startswith("READY=1\nSTATUS=serving at ")
         assert "in use by another controller" in refused("run", "--store", str(store), "--listen", "127.0.0.1:0")

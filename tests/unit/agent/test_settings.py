@@ -73,6 +73,8 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         ({"vxlan_port": 65536}, "--vxlan-port"),
         ({"resync": 0.0}, "--resync"),
         ({"resync": -1.0}, "--resync"),
+        ({"resync": 0.999}, "--resync"),
+        ({"resync": 86401.0}, "--resync"),
         ({"resync": float("nan")}, "--resync"),
         ({"resync": float("inf")}, "--resync"),
     ],

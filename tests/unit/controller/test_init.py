@@ -168,6 +168,7 @@ def test_the_settings_are_written_once_and_kept(config: Path) -> None:
             "--store: this machine's controller has its store in etcd://a (FILE:2: store), and another store",
         ),
         ('store = "http://a"', [], "FILE:1: store: 'http://a' is neither a file nor etcd://HOST:PORT"),
+        ("", ["--tls-name", "two words"], "--tls-name: 'two words' is neither an address nor a DNS name"),
         ("", ["--store", "etcd://a", "--etcd-key", "/nowhere"], "--etcd-key: there is no file /nowhere"),
     ],
 )

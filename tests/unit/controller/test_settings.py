@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from controller import settings
+from controller.settings import InheritedSocket, Listen, TcpAddress
 from controller.store.etcd.cluster import Certificates, EtcdCluster, Login
 from overlayd.model.errors import InvalidValue
 
@@ -38,8 +39,75 @@ def test_tls_and_a_login_go_with_an_etcd(file: Path) -> None:
     assert settings.parse_store("etcds://a", NONE, None, None) == EtcdCluster(("a:2379",), NONE)
 
 
-def test_anything_else_is_a_file() -> None:
-    assert settings.parse_store("/var/lib/x/store.db", NONE, None, None) == Path("/var/lib/x/store.db")
+def test_anything_else_is_a_file(tmp_path: Path) -> None:
+    assert settings.parse_store(f"{tmp_path}/store.db", NONE, None, None) == tmp_path / "store.db"
+    unmade = Path(settings.DEFAULT_STORE).with_name("x.db")
+    assert settings.parse_store(str(unmade), NONE, None, None) == unmade, "systemd makes the directory"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no file"),
+        ("/", "/ is a directory"),
+        (".", ". is a directory"),
+        ("/proc/self/", "/proc/self is a directory"),
+        ("/nonexistent/store.db", "there is no directory /nonexistent"),
+        ("/proc/version/store.db", "there is no directory /proc/version"),
+    ],
+)
+def test_a_store_that_cannot_be_made_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        settings.parse_store(text, NONE, None, None)
+    assert str(caught.value) == f"--store: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("127.0.0.1:7471", TcpAddress("127.0.0.1", 7471)),
+        ("host.example:0", TcpAddress("host.example", 0)),
+        ("[fd00::1]:65535", TcpAddress("fd00::1", 65535)),
+        ("[fe80::1%eth0]:1", TcpAddress("fe80::1%eth0", 1)),
+        ("fd:5", InheritedSocket(5)),
+    ],
+)
+def test_where_to_listen(text: str, listen: Listen) -> None:
+    assert settings.parse_listen(text) == listen
+    assert str(listen) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fd00::1", "'fd00::1': an IPv6 address is written in brackets"),
+        ("fd00::1:1", "'fd00::1:1': an IPv6 address is written in brackets"),
+        ("[fd00::1:1", "'[fd00::1:1': an IPv6 address is written in brackets"),
+        ("[10.0.0.1]:1", "'[10.0.0.1]' is neither an address nor a DNS name"),
+        ("[host]:1", "'[host]' is neither an address nor a DNS name"),
+        ("10.0.0.300:1", "'10.0.0.300' is neither an address nor a DNS name"),
+        ("a..b:1", "'a..b' is neither an address nor a DNS name"),
+        ("two words:1", "'two words' is neither an address nor a DNS name"),
+        ("https://host:1", "'https://host' is neither an address nor a DNS name"),
+        ("host:65536", "'host:65536' is neither HOST:PORT nor fd:N"),
+        ("h:" + "1" * 5000, "'h:" + "1" * 77 + "… is neither HOST:PORT nor fd:N"),
+    ],
+)
+def test_where_nobody_can_listen(text: str, message: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        settings.parse_listen(text)
+    assert str(caught.value) == f"--listen: {message}"
+
+
+@pytest.mark.parametrize("days", [-1.0, 0.0, 1e9, float("inf"), float("nan")])
+def test_a_history_is_up_to_a_hundred_years_long(days: float) -> None:
+    with pytest.raises(InvalidValue, match=r"^--history-days: .* is not above 0 and up to 36500 days"):
+        settings.load_history(days, 1)
+
+
+def test_the_first_token_is_left_in_a_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match=f"^--admin-token-file: {tmp_path} is a directory$"):
+        settings.load(tmp_path / "store.db", [], None, tmp_path, 60)
 
 
 @pytest.mark.parametrize(

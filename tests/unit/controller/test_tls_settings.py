@@ -1,10 +1,13 @@
 """How a controller's options about TLS go together."""
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from controller import settings
+from controller.identity.authority import Authority
 from controller.settings import GivenCertificate, OwnCertificate, Tls
 from overlayd.model.errors import InvalidValue
 
@@ -16,7 +19,6 @@ CERT, KEY = Path("cert.pem"), Path("key.pem")
     [
         (None, None, [], False, OwnCertificate(())),
         (None, None, ["a.example"], False, OwnCertificate(("a.example",))),
-        (CERT, KEY, [], False, GivenCertificate(CERT, KEY)),
         (None, None, [], True, None),
     ],
 )
@@ -24,6 +26,62 @@ def test_tls_is_on_unless_somebody_says_otherwise(
     cert: Path | None, key: Path | None, names: list[str], *, insecure: bool, expected: Tls | None
 ) -> None:
     assert settings.load_tls(cert, key, names, insecure=insecure) == expected
+
+
+def pair(directory: Path) -> tuple[Path, Path]:
+    now = datetime.now(UTC)
+    issued = Authority.create(now).issue(["a.example"], [], now)
+    certificate, key = directory / "cert.pem", directory / "key.pem"
+    certificate.write_text(issued.certificate)
+    key.write_text(issued.key)
+    return certificate, key
+
+
+def test_a_certificate_and_its_key_are_tried(tmp_path: Path) -> None:
+    certificate, key = pair(tmp_path)
+    assert settings.load_tls(certificate, key, [], insecure=False) == GivenCertificate(certificate, key)
+    (tmp_path / "other").mkdir()
+    _, another = pair(tmp_path / "other")
+    for first, second, message in (
+        (CERT, key, "--tls-cert: there is no file cert.pem"),
+        (tmp_path, key, f"--tls-cert: there is no file {tmp_path}"),
+        (certificate, KEY, "--tls-key: there is no file key.pem"),
+        (certificate, another, f"--tls-cert: {certificate} and {another} cannot be used: "),
+        (certificate, certificate, f"--tls-cert: {certificate} and {certificate} cannot be used: "),
+    ):
+        with pytest.raises(InvalidValue, match=re.escape(message)):
+            settings.load_tls(first, second, [], insecure=False)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a.example", "*.a.example", "a_b.example", "xn--bcher-kva.example", "::1", "10.0.0.1"]
+)
+def test_a_name_that_a_certificate_can_hold(name: str) -> None:
+    assert settings.load_tls(None, None, [name], insecure=False) == OwnCertificate((name,))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "two words",
+        "b\u00fccher.example",
+        "a..b",
+        ".a",
+        "a.",
+        "-a",
+        "a-",
+        "x" * 64,
+        "https://a",
+        "a:1",
+        "[::1]",
+        "10.0.0",
+        "a\n",
+    ],
+)
+def test_a_name_that_no_certificate_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^--tls-name: .* is neither an address nor a DNS name$"):
+        settings.load_tls(None, None, ["good.example", name], insecure=False)
 
 
 @pytest.mark.parametrize(
