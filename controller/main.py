@@ -111,7 +111,7 @@ def _options(  # typer's way to options beside commands
     pass
 
 
-@app.command()
+@app.command(cls=sources.Command)
 def run(
     context: typer.Context,
     _config: ConfigOption = None,
@@ -171,11 +171,11 @@ def _check(values: Mapping[str, Any]) -> None:
     settings.choose(**values)
 
 
-app.command("init")(init.init)
+app.command("init", cls=sources.Command)(init.init)
 app.add_typer(config_commands(settings.SCHEMA, _check), name="config")
 
 
-@app.command()
+@app.command(cls=sources.Command)
 def admin_token(
     context: typer.Context,
     _config: ConfigOption = None,

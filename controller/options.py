@@ -58,14 +58,11 @@ TlsCertOption = Annotated[
         envvar="OVERLAY_CONTROLLER_TLS_CERT",
         help="A certificate (PEM, with its chain) that the system's roots on hosts and elsewhere vouch for. "
         "Without one the controller issues its own.",
-        dir_okay=False,
     ),
 ]
 TlsKeyOption = Annotated[
     Path | None,
-    typer.Option(
-        "--tls-key", envvar="OVERLAY_CONTROLLER_TLS_KEY", help="The private key of --tls-cert.", dir_okay=False
-    ),
+    typer.Option("--tls-key", envvar="OVERLAY_CONTROLLER_TLS_KEY", help="The private key of --tls-cert."),
 ]
 TlsNameOption = Annotated[
     list[str] | None,
@@ -112,6 +109,5 @@ AdminTokenOption = Annotated[
         envvar="OVERLAY_CONTROLLER_ADMIN_TOKEN_FILE",
         help="Where the first start leaves the first token; beside the store if unset. "
         "The authority's certificate stands beside it, in ca.pem.",
-        dir_okay=False,
     ),
 ]

@@ -20,6 +20,7 @@ from overlayd.agent.settings import (
     NotJoined,
     choose,
 )
+from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.wire.supervisor import Supervisor
 
@@ -46,7 +47,7 @@ def _root(
     """Take the options that every command shares."""
 
 
-@app.command()
+@app.command(cls=sources.Command)
 def run(
     context: typer.Context,
     _config: ConfigOption = None,
@@ -98,7 +99,7 @@ def _check(values: Mapping[str, Any]) -> str | None:
     return None
 
 
-app.command("join")(join_command.join_host)
+app.command("join", cls=sources.Command)(join_command.join_host)
 app.add_typer(config_commands(SCHEMA, _check), name="config")
 app.command("plan")(local_commands.plan)
 app.command("status")(local_commands.status)

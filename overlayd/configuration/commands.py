@@ -42,11 +42,23 @@ class Problem:
     key: str | None
     message: str
 
+    @classmethod
+    def at(cls, place: sources.Place, message: str) -> "Problem":
+        return cls(str(place.file) if place.file else None, place.line, place.name, message)
+
     def __str__(self) -> str:
         """Return it as a daemon would say it at its start."""
         line = "" if self.line is None else f":{self.line}"
         places = [f"{self.file}{line}" if self.file else None, self.key]
         return ": ".join([*filter(None, places), self.message])
+
+
+class Unresolved(Exception):
+    """What a service would do cannot be told at all; its argument is the `Problem`."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class Resolved:
@@ -66,9 +78,7 @@ class Resolved:
     def place(self, setting: Setting) -> sources.Place | None:
         """Return where a value was given, None when it is the default."""
         found = sources.place(self._context, setting)
-        if found and found.name in self._variables:
-            return sources.Place(found.name, self._file)
-        return found
+        return _in_file(found, self._variables, self._file) if found else None
 
     def problems(self, check: Check) -> tuple[list[Problem], str | None]:
         """Return everything that is wrong with the file, or else the first thing that is wrong with the values."""
@@ -82,7 +92,7 @@ class Resolved:
             place = self.place(setting) if setting else None
             if place is None:
                 return [Problem(None, None, error.field, error.detail)], None
-            return [Problem(str(place.file) if place.file else None, place.line, place.name, error.detail)], None
+            return [Problem.at(place, error.detail)], None
         except OSError as error:
             return [Problem(error.filename, None, None, error.strerror or str(error))], None
 
@@ -101,9 +111,14 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
         try:
             with resolved(schema, context, config) as found:
                 problems, note = found.problems(check)
-        except typer.BadParameter as error:
-            problems, note = [Problem(None, None, None, error.format_message())], None
-        _tell(problems, note, str(context.find_root().info_name), as_json=as_json)
+        except Unresolved as error:
+            problems, note = [error.problem], None
+        if as_json:
+            typer.echo(json.dumps({"ok": not problems, "problems": [*map(asdict, problems)], "note": note}, indent=2))
+        elif problems:
+            _complain(problems, context)
+        else:
+            typer.echo(f"the settings are right{f'; {note}' if note else ''}")
         if problems:
             raise typer.Exit(1)
 
@@ -113,28 +128,48 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
         config: FileArgument = None,
         as_json: AsJson = False,  # noqa: FBT002 - typer's flags
     ) -> None:
-        """Show every setting as the service would have it, and where it comes from; the output is a TOML file."""
-        with resolved(schema, context, config) as found:
-            values = {setting: _plain(found.values[setting.parameter]) for setting in schema.settings}
-            places = {setting: found.place(setting) for setting in schema.settings}
-        _show(values, places, as_json=as_json)
+        """Show every setting as the service would have it, and where it comes from; the output is a TOML file.
+
+        What `check` finds wrong is told too.
+        """
+        try:
+            with resolved(schema, context, config) as found:
+                values = {setting: _plain(found.values[setting.parameter]) for setting in schema.settings}
+                places = {setting: found.place(setting) for setting in schema.settings}
+                problems, _ = found.problems(check)
+            _show(values, places, as_json=as_json)
+        except Unresolved as error:
+            problems = [error.problem]
+        if problems:
+            _complain(problems, context)
+            raise typer.Exit(1)
 
     return app
 
 
 @contextlib.contextmanager
 def resolved(schema: Schema, context: typer.Context, config: Path | None) -> Iterator[Resolved]:
-    """Let the daemon's command read its settings, as far as its own code; raise `typer.BadParameter`."""
+    """Let the daemon's command read its settings, as far as its own code; raise `Unresolved`."""
     program = context.find_root().command
     if not isinstance(program, TyperGroup):
         raise TypeError("the program has no commands")
     path = schema.path.with_suffix(".env")
-    variables = {} if config else environment_file.read(path)
-    with (
-        _environment(variables) as added,
-        program.commands["run"].make_context("run", ["--config", str(config)] if config else []) as found,
-    ):
-        yield Resolved(schema, cast("typer.Context", found), added, path)
+    try:
+        variables = {} if config else environment_file.read(path)
+    except OSError as error:
+        raise Unresolved(Problem(str(path), None, None, f"cannot be read: {error.strerror}")) from None
+    with _environment(variables) as added:
+        try:
+            found = program.commands["run"].make_context("run", ["--config", str(config)] if config else [])
+        except sources.Refused as error:
+            raise Unresolved(Problem.at(_in_file(error.place, added, path), error.message)) from None
+        with found:
+            yield Resolved(schema, cast("typer.Context", found), added, path)
+
+
+def _in_file(place: sources.Place, variables: Mapping[str, str], file: Path) -> sources.Place:
+    """Return the place of a variable that comes from the service's file."""
+    return sources.Place(place.name, file) if place.name in variables else place
 
 
 @contextlib.contextmanager
@@ -161,14 +196,9 @@ def _origin(place: sources.Place | None) -> str:
     return str(place) if place.line is None else f"{place.file}:{place.line}"
 
 
-def _tell(problems: Sequence[Problem], note: str | None, program: str, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"ok": not problems, "problems": [*map(asdict, problems)], "note": note}, indent=2))
-        return
+def _complain(problems: Sequence[Problem], context: typer.Context) -> None:
     for problem in problems:
-        typer.echo(f"{program}: {problem}", err=True)
-    if not problems:
-        typer.echo(f"the settings are right{f'; {note}' if note else ''}")
+        typer.echo(f"{context.find_root().info_name}: {problem}", err=True)
 
 
 def _show(

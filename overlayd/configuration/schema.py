@@ -51,8 +51,6 @@ class Setting:
         match self.kind, said:
             case Kind.TEXT, str() if not self.choices or said in self.choices:
                 return said
-            case Kind.TEXT, str():
-                raise InvalidValue(f"{quoted(said)} is not one of {', '.join(self.choices)}")
             case Kind.TEXTS, str():
                 return [said]
             case Kind.TEXTS, [_, *_] if all(isinstance(item, str) for item in said):
@@ -63,7 +61,13 @@ class Setting:
                 return said
             case Kind.NUMBER, float():
                 return said
-        raise InvalidValue(f"expected {self.kind.value}, not {quoted(said)}")
+        raise InvalidValue(self.refusal(said))
+
+    def refusal(self, said: Toml) -> str:
+        """Return what is wrong with a value that is none of this setting's."""
+        if self.choices and isinstance(said, str):
+            return f"{quoted(said)} is not one of {', '.join(self.choices)}"
+        return f"expected {self.kind.value}, not {quoted(said)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,10 @@ class Schema:
     def of_flag(self, flag: str | None) -> Setting | None:
         """Return the setting of a flag, None when it is another option's or no flag."""
         return self.find(flag.removeprefix("--")) if flag and flag.startswith("--") else None
+
+    def of_parameter(self, name: str | None) -> Setting | None:
+        """Return the setting of an argument of the command's function, None when it is none."""
+        return self.find(name.replace("_", "-")) if name else None
 
     def value(self, statement: Statement) -> tuple[Setting, Value]:
         """Return what a statement sets; raise `InvalidValue` without a field."""

@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import typer
+from typer.core import TyperCommand
 
 from overlayd.configuration import toml_file
 from overlayd.configuration.schema import Schema, Setting, Value
@@ -49,9 +50,7 @@ def read(schema: Schema, path: Path | None, *, may_be_new: bool = False) -> Told
         found = credential(setting.credential) if setting.credential else None
         if found:
             values[setting], places[setting] = str(found), Place(f"credential {setting.credential}")
-    if (path is None or may_be_new) and not (path or schema.path).exists():
-        return Told(schema, values, places, ())
-    file = toml_file.read(path or schema.path)
+    file = toml_file.read(path or schema.path, may_be_missing=path is None or may_be_new)
     faults = list(file.faults)
     for statement in file.statements:
         try:
@@ -133,6 +132,37 @@ def located(context: typer.Context) -> Iterator[None]:
         yield
     except InvalidValue as error:
         raise InvalidValue(error.detail, field=_given(context, error.field)) from None
+
+
+class Refused(typer.BadParameter):
+    """The value of a variable is of another kind than its setting."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, context: typer.Context, place: Place) -> None:
+        super().__init__(message, context)
+        self.place = place
+        self._program = context.find_root().info_name
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Tell people in the line that they get of other settings at fault: how to type the command is no help."""
+        typer.echo(f"{self._program}: {self.place}: {self.message}", file=file, err=True)
+
+
+class Command(TyperCommand):
+    """A command with the option ``--config``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has no name for its class
+        """Read flags and all else that settings come from; raise `Refused`, or `typer.BadParameter` for a flag."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            schema = told(ctx).schema
+            setting = schema.of_parameter(error.param.name if error.param else None)
+            found = place(ctx, setting) if setting else None
+            if setting is None or found is None or found.name != schema.variable(setting):
+                raise
+            raise Refused(setting.refusal(os.environ[found.name]), ctx, found) from None
 
 
 def _given(context: typer.Context, field: str | None) -> str | None:

@@ -63,7 +63,7 @@ class TomlFile:
         return next((each for each in self.statements if each.key == key), None)
 
 
-def read(path: Path) -> TomlFile:
+def read(path: Path, *, may_be_missing: bool = False) -> TomlFile:
     """Read a file of settings. Whatever is wrong with it, also that it cannot be read, is one of its faults."""
     try:
         with path.open("rb") as file:
@@ -72,6 +72,8 @@ def read(path: Path) -> TomlFile:
             return TomlFile(path, (), (Fault(path, None, None, f"has more than {SIZE_MAX} bytes"),))
         text = content.decode()
     except OSError as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            return TomlFile(path)
         return TomlFile(path, (), (Fault(path, None, None, f"cannot be read: {error.strerror}"),))
     except UnicodeDecodeError:
         return TomlFile(path, (), (Fault(path, None, None, "is not UTF-8 text"),))
@@ -87,6 +89,8 @@ def parse(path: Path, text: str) -> TomlFile:
             faults.append(found)
         elif isinstance(found.value, dict):
             faults.append(Fault(path, found.first, found.key, "there are no tables here: each setting has one key"))
+        elif _is_large(found.value):
+            faults.append(Fault(path, found.first, found.key, "has an integer of more than 64 bits"))
         elif found.key in statements:
             before = statements[found.key].first
             faults.append(Fault(path, found.first, found.key, f"is set in line {before} already"))
@@ -107,12 +111,22 @@ def _statements(path: Path, text: str) -> Iterator[Statement | Fault]:
                 parsed = tomllib.loads("\n".join([*lines[first:last], ""]))
             except tomllib.TOMLDecodeError as error:
                 refused = str(error)
+            except (ValueError, RecursionError):  # Python's own limits
+                yield Fault(path, first + 1, None, "has a number too long, or brackets too deep")
+                return
         if parsed is None:
             yield Fault(path, first + 1, None, f"is no TOML: {refused.partition(' (at ')[0]}")
             return
         for key, value in parsed.items():
             yield Statement(key, value, first + 1, last)
         first = last
+
+
+def _is_large(value: Toml) -> bool:
+    """Tell whether there is an integer that TOML knows nothing of; Python may even refuse to print it."""
+    if isinstance(value, list):
+        return any(map(_is_large, value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def changed(text: str, values: dict[str, str | list[str]]) -> str:

@@ -1,8 +1,9 @@
 """`config check` and `config show` of both daemons."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -10,6 +11,9 @@ from typer.testing import CliRunner, Result
 
 import controller.main
 import overlayd.agent.main
+from overlayd.configuration import commands, sources
+from overlayd.configuration.schema import Kind, Schema, Setting
+from overlayd.model.errors import InvalidValue
 
 AGENT, CONTROLLER = overlayd.agent.main.app, controller.main.app
 
@@ -17,6 +21,27 @@ AGENT, CONTROLLER = overlayd.agent.main.app, controller.main.app
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "settings.toml"
+
+
+def service_of(path: Path) -> typer.Typer:
+    """Return a daemon whose service reads this file, and the variables beside it."""
+    schema = Schema("PROG", path, (Setting("size", Kind.INTEGER), Setting("names", Kind.TEXTS)))
+    app = typer.Typer()
+
+    @app.command(cls=sources.Command)
+    def run(
+        _config: Annotated[Path | None, sources.option(schema)] = None,
+        size: Annotated[int, typer.Option(envvar="PROG_SIZE")] = 1,
+        names: Annotated[list[str] | None, typer.Option(envvar="PROG_NAMES")] = None,
+    ) -> None:
+        raise AssertionError((size, names))
+
+    def check(values: Mapping[str, Any]) -> None:
+        if values["size"] < 0:
+            raise InvalidValue("is negative", field="--size")
+
+    app.add_typer(commands.commands(schema, check), name="config")
+    return app
 
 
 def typed(app: typer.Typer, *arguments: str, **environment: str) -> Result:
@@ -82,8 +107,44 @@ def test_a_variable_is_named(file: Path) -> None:
     file.write_text("resync = 5")
     (problem,) = checked(AGENT, file, OVERLAYD_RESYNC="0")["problems"]
     assert (problem["file"], problem["key"]) == (None, "OVERLAYD_RESYNC")
-    (problem,) = checked(AGENT, file, OVERLAYD_RESYNC="soon")["problems"]
-    assert "OVERLAYD_RESYNC" in problem["message"]
+    assert checked(AGENT, file, OVERLAYD_RESYNC="soon")["problems"] == [
+        {"file": None, "line": None, "key": "OVERLAYD_RESYNC", "message": "expected a number, not 'soon'"}
+    ]
+
+
+def test_a_variable_of_the_services_file_is_named_with_the_file(file: Path) -> None:
+    app, variables = service_of(file), file.with_suffix(".env")
+    for value, message in (("large", "expected an integer, not 'large'"), ("-1", "is negative")):
+        variables.write_text(f"PROG_NAMES=a b\nPROG_SIZE={value}\n")
+        done = typed(app, "check", "--json")
+        (problem,) = json.loads(done.stdout)["problems"]
+        assert problem == {"file": str(variables), "line": None, "key": "PROG_SIZE", "message": message}
+        assert done.exit_code == 1
+        for command in ("check", "show"):
+            assert typed(app, command).stderr.endswith(f": {variables}: PROG_SIZE: {message}\n")
+
+
+def test_a_daemon_names_the_variable_that_it_refuses() -> None:
+    for app, name, text, message in (
+        (AGENT, "OVERLAYD_RESYNC", "soon", "expected a number, not 'soon'"),
+        (AGENT, "OVERLAYD_LOG_LEVEL", "loud", "'loud' is not one of debug, info, warning, error"),
+        (CONTROLLER, "OVERLAY_CONTROLLER_QUARANTINE", "1.5", "expected an integer, not '1.5'"),
+        (CONTROLLER, "OVERLAY_CONTROLLER_INSECURE", "perhaps", "expected true or false, not 'perhaps'"),
+    ):
+        done = CliRunner().invoke(app, ["run"], env={name: text})
+        (line,) = done.stderr.splitlines()
+        assert line.endswith(f": {name}: {message}")
+        assert done.exit_code == 1
+    assert "Usage: " in CliRunner().invoke(AGENT, ["run", "--resync", "soon"]).stderr, "who types it is shown how"
+
+
+def test_a_file_of_variables_that_cannot_be_read_is_a_problem(file: Path) -> None:
+    variables = file.with_suffix(".env")
+    variables.mkdir()
+    for command in ("check", "show"):
+        done = typed(service_of(file), command)
+        assert done.stderr.endswith(f": {variables}: cannot be read: Is a directory\n")
+        assert (done.exit_code, done.stdout) == (1, "")
 
 
 def test_what_is_shown_can_be_a_file(file: Path, tmp_path: Path) -> None:
@@ -99,6 +160,23 @@ def test_what_is_shown_can_be_a_file(file: Path, tmp_path: Path) -> None:
     assert first["listen"] == {"value": ["[::1]:1", "127.0.0.1:1"], "from": f"{file}:1"}
     assert first["quarantine"] == {"value": 7, "from": "OVERLAY_CONTROLLER_QUARANTINE"}
     assert first["etcd-key"] == {"value": None, "from": "default"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "error"),
+    [
+        ("resnyc = 5", "resync = 30.0  # default", "1: resnyc: there is no such setting; did you mean resync?"),
+        ("resync = 0", "resync = 0.0  # FILE:1", "1: resync: 0 is not in 1..86400 seconds"),
+        ('name = "a"\nresync = =', 'name = "a"  # FILE:1', "2: is no TOML: Invalid value"),
+    ],
+)
+def test_what_is_wrong_is_told_beside_what_is_shown(file: Path, text: str, shown: str, error: str) -> None:
+    file.write_text(text)
+    for more in ((), ("--json",)):
+        done = typed(AGENT, "show", "--config", str(file), *more)
+        assert done.stderr.endswith(f": {file}:{error}\n")
+        assert done.exit_code == 1
+    assert shown.replace("FILE", str(file)) in typed(AGENT, "show", "--config", str(file)).stdout
 
 
 def test_a_credential_is_shown(file: Path, tmp_path: Path) -> None:

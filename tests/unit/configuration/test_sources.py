@@ -157,3 +157,9 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["--config", str(tmp_path / "missing")])
     assert str(done.exception) == f"{tmp_path}/missing: cannot be read: No such file or directory"
     assert CliRunner().invoke(app, []).exit_code == 0, "the usual one need not"
+
+
+def test_the_usual_file_is_not_passed_over_when_nobody_can_tell_whether_it_is_there() -> None:
+    path = Path(f"/{'x' * 300}")
+    (fault,) = sources.read(Schema("PROG", path, ()), None).faults
+    assert str(fault.error) == f"{path}: cannot be read: File name too long"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.configuration import toml_file
-from overlayd.configuration.toml_file import SIZE_MAX, changed, parse
+from overlayd.configuration.toml_file import SIZE_MAX, TomlFile, changed, parse
 
 PATH = Path("/etc/overlayd/agent.toml")
 
@@ -50,6 +50,10 @@ def test_statements_know_their_lines() -> None:
         ("vtep", "/etc/overlayd/agent.toml:1: is no TOML: "),
         ("a = 1\nb = 2\na = 3", "/etc/overlayd/agent.toml:3: a: is set in line 1 already"),
         ("a = 1\n[etcd]\n", "/etc/overlayd/agent.toml:2: etcd: there are no tables here: each setting has one key"),
+        ("a = 1\nb = " + "9" * 5000, "/etc/overlayd/agent.toml:2: has a number too long, or brackets too deep"),
+        ("a = 1\nb = " + "[" * 5000, "/etc/overlayd/agent.toml:2: has a number too long, or brackets too deep"),
+        ("a = 0x" + "f" * 5000, "/etc/overlayd/agent.toml:1: a: has an integer of more than 64 bits"),
+        ("a = [[9223372036854775808]]", "/etc/overlayd/agent.toml:1: a: has an integer of more than 64 bits"),
         ("etcd.ca = 1", "/etc/overlayd/agent.toml:1: etcd: there are no tables here: each setting has one key"),
     ],
 )
@@ -76,6 +80,12 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path, content: bytes, expecte
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (fault,) = toml_file.read(tmp_path / "missing").faults
     assert str(fault.error) == f"{tmp_path}/missing: cannot be read: No such file or directory"
+
+
+def test_a_file_that_need_not_be_there_says_nothing(tmp_path: Path) -> None:
+    assert toml_file.read(tmp_path / "missing", may_be_missing=True) == TomlFile(tmp_path / "missing")
+    (fault,) = toml_file.read(tmp_path, may_be_missing=True).faults
+    assert fault.detail == "cannot be read: Is a directory"
 
 
 def test_a_change_leaves_everything_else_as_it_is() -> None:
