@@ -1,4 +1,7 @@
-"""The options of `overlay-controller`, each with its variable in the environment."""
+"""The options of `overlay-controller`, each with its variable in the environment.
+
+Files are looked at in `controller.settings`, which tells where they were named, and not here: `readable=False`.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,15 +24,24 @@ StoreOption = Annotated[
 ]
 EtcdCaOption = Annotated[
     Path | None,
-    typer.Option("--etcd-ca", envvar="OVERLAY_CONTROLLER_ETCD_CA", help="Who signs etcd's certificates (PEM)."),
+    typer.Option(
+        "--etcd-ca", envvar="OVERLAY_CONTROLLER_ETCD_CA", help="Who signs etcd's certificates (PEM).", readable=False
+    ),
 ]
 EtcdCertificateOption = Annotated[
     Path | None,
-    typer.Option("--etcd-cert", envvar="OVERLAY_CONTROLLER_ETCD_CERT", help="Our certificate for etcd (PEM)."),
+    typer.Option(
+        "--etcd-cert", envvar="OVERLAY_CONTROLLER_ETCD_CERT", help="Our certificate for etcd (PEM).", readable=False
+    ),
 ]
 EtcdKeyOption = Annotated[
     Path | None,
-    typer.Option("--etcd-key", envvar="OVERLAY_CONTROLLER_ETCD_KEY", help="The key of our certificate for etcd (PEM)."),
+    typer.Option(
+        "--etcd-key",
+        envvar="OVERLAY_CONTROLLER_ETCD_KEY",
+        help="The key of our certificate for etcd (PEM).",
+        readable=False,
+    ),
 ]
 EtcdUserOption = Annotated[
     str | None, typer.Option("--etcd-user", envvar="OVERLAY_CONTROLLER_ETCD_USER", help="The user of etcd.")
@@ -40,6 +52,7 @@ EtcdPasswordOption = Annotated[
         "--etcd-password-file",
         envvar="OVERLAY_CONTROLLER_ETCD_PASSWORD_FILE",
         help="The file that holds the user's password.",
+        readable=False,
     ),
 ]
 ListenOption = Annotated[
@@ -58,11 +71,14 @@ TlsCertOption = Annotated[
         envvar="OVERLAY_CONTROLLER_TLS_CERT",
         help="A certificate (PEM, with its chain) that the system's roots on hosts and elsewhere vouch for. "
         "Without one the controller issues its own.",
+        readable=False,
     ),
 ]
 TlsKeyOption = Annotated[
     Path | None,
-    typer.Option("--tls-key", envvar="OVERLAY_CONTROLLER_TLS_KEY", help="The private key of --tls-cert."),
+    typer.Option(
+        "--tls-key", envvar="OVERLAY_CONTROLLER_TLS_KEY", help="The private key of --tls-cert.", readable=False
+    ),
 ]
 TlsNameOption = Annotated[
     list[str] | None,
@@ -109,5 +125,6 @@ AdminTokenOption = Annotated[
         envvar="OVERLAY_CONTROLLER_ADMIN_TOKEN_FILE",
         help="Where the first start leaves the first token; beside the store if unset. "
         "The authority's certificate stands beside it, in ca.pem.",
+        readable=False,
     ),
 ]

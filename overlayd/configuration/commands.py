@@ -28,6 +28,7 @@ FileArgument = Annotated[
         "--config",
         metavar="FILE",
         help="The TOML file; if unset the service's, with the variables that its unit gives it.",
+        readable=False,  # a problem as others are
         show_default=False,
     ),
 ]

@@ -94,6 +94,7 @@ def option(schema: Schema, *, writes: bool = False) -> Any:  # noqa: ANN401 - as
         metavar="FILE",
         is_eager=True,
         callback=reader(schema, may_be_new=writes),
+        readable=False,  # the reader tells of it
         help=f"The TOML file to write; {unset}" if writes else f"A TOML file of settings; {unset}",
         show_default=False,
     )

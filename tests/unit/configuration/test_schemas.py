@@ -1,6 +1,7 @@
 """Each daemon's settings are its options, under one rule of names; the packaged examples show all of them."""
 
 import re
+from typing import get_type_hints
 
 import pytest
 import typer
@@ -27,6 +28,18 @@ def test_every_option_is_a_setting(app: typer.Typer, schema: Schema) -> None:
     for setting in schema.settings:
         option = options[setting.flag]
         assert (option.name, option.envvar) == (setting.parameter, schema.variable(setting))
+
+
+@pytest.mark.parametrize(("app", "schema"), [AGENT, CONTROLLER], ids=["agent", "controller"])
+def test_no_option_looks_at_a_file_itself(app: typer.Typer, schema: Schema) -> None:
+    """Whoever reads the file tells where it was named; the option would blame a flag."""
+    for command in app.registered_commands:
+        assert command.callback
+        for parameter, hint in get_type_hints(command.callback, include_extras=True).items():
+            for option in getattr(hint, "__metadata__", ()):
+                if parameter == "_config" or schema.of_parameter(parameter):
+                    takes = (option.exists, option.readable, option.file_okay, option.dir_okay)
+                    assert takes == (False, "Path" not in str(hint.__origin__), True, True), (command.name, parameter)
 
 
 @pytest.mark.parametrize(("name", "schema"), [("agent", AGENT[1]), ("controller", CONTROLLER[1])])
