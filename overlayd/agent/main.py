@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from overlayd.agent import daemon, install, install_cni, join_command, local_commands, logs, membership
+from overlayd.agent.lookups import Loop
 from overlayd.agent.options import ConfigOption, NameOption, StateDirOption, VtepOption, told
 from overlayd.agent.settings import (
     DEFAULT_RESYNC,
@@ -86,7 +87,8 @@ def run(
             resync=resync,
             credential=membership.of_host(state_dir, controller or ()),
         )
-        asyncio.run(daemon.run(settings, Supervisor.of(os.environ, os.getpid())))
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(daemon.run(settings, Supervisor.of(os.environ, os.getpid())))
 
 
 def _check(values: Mapping[str, Any]) -> str | None:
