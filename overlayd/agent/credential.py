@@ -7,7 +7,7 @@ from pathlib import Path
 from overlayd.agent.trust import Trust
 from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import InvalidValue
-from overlayd.wire.credentials import AccessToken, parse_access_token
+from overlayd.wire.credentials import AccessToken, fingerprint, parse_access_token
 from overlayd.wire.fields import Fields, Json
 
 _NAME = "credential.json"
@@ -39,10 +39,13 @@ def read(path: Path) -> Credential | None:
         return None
     try:
         fields = Fields(json.loads(content))
+        authority = fields.text("authority") if fields.has("authority") else None
+        if authority is not None:
+            fingerprint(authority, "authority")
         return Credential(
             controllers=tuple(text for text in fields.items("controllers") if isinstance(text, str)),
             token=parse_access_token(fields.text("token")),
-            authority=fields.text("authority") if fields.has("authority") else None,
+            authority=authority,
         )
     except (ValueError, RecursionError, InvalidValue) as error:
         reason = f"{error.field} {error.detail}" if isinstance(error, InvalidValue) else "it is not JSON"

@@ -43,15 +43,18 @@ def given_token(path: Path | None) -> JoinToken:
     return parse_join_token(read_token(path or Path("-")), _TOKEN if path else "standard input")
 
 
-def has_joined(credential: Credential, token: JoinToken, host: HostId) -> bool:
-    """Tell whether a host's credential is of the cluster that made a token, and still good; raise `Unavailable`."""
+def has_joined(credential: Credential, urls: Sequence[str], token: JoinToken, host: HostId) -> bool:
+    """Tell whether a host's credential is of the cluster that made a token, and good at the first URL that answers.
+
+    Raises `Unavailable`.
+    """
     authority = None if credential.authority is None else fingerprint(credential.authority)
     if authority != token.fingerprint:
         return False
     trust, headers = credential.trust, {"Authorization": f"Bearer {credential.token.text}"}
     failures = []
     with httpx.Client(verify=trust.context(), headers=headers, timeout=TIMEOUT, trust_env=False) as http:
-        for url in credential.controllers:
+        for url in urls:
             try:
                 answer = http.get(f"{url.rstrip('/')}/v1/whoami", extensions=trust.extensions)
             except httpx.TransportError as error:

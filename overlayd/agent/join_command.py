@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,14 @@ import typer
 
 from overlayd.agent import credential, install_cni
 from overlayd.agent.asking import ask, status_lines
+from overlayd.agent.credential import Credential
 from overlayd.agent.identity import load_identity
 from overlayd.agent.join import given_token, has_joined, join
 from overlayd.agent.options import NameOption, StateDirOption, VtepOption, WrittenConfigOption, told
 from overlayd.agent.settings import DEFAULT_STATE_DIR, SCHEMA, check_urls
 from overlayd.configuration import environment_file, sources
-from overlayd.configuration.changes import Changes, check_environment_file, given
+from overlayd.configuration.changes import Changes, check_environment_file, check_service_file, given
+from overlayd.configuration.schema import Setting
 from overlayd.configuration.service import Service, check_systemd
 from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, Unavailable
 from overlayd.model.host import check_host_name, check_vtep_address
@@ -54,15 +57,19 @@ def join_host(
     """Make this machine a host of the cluster: join, start the agent, and wait until it is in sync.
 
     The join token comes from `overlay-controller init` or `overlayctl token create --join`. What --name and --vtep say
-    is written into the agent's settings. It can be done again: a host that has joined starts its agent.
+    is written into the agent's settings, and without --no-start what --state-dir says. It can be done again: a host
+    that has joined takes over these URLs, and starts its agent.
     """
     with told(context):
         if not no_start:
             check_systemd("join with --no-start, and start `overlayd run` yourself")
+            check_service_file(SCHEMA, config)
         check_urls(controllers, "URL")
         changes = Changes(config or SCHEMA.path, _settings(context, name, vtep))
         check_environment_file(SCHEMA, changes.values)
-        _check_controllers(context)
+        if not (no_start and given(context, "state-dir")):
+            changes = replace(changes, values={**changes.values, **_state_dir(context, state_dir)})
+        _check_controllers(context, controllers)
         token = given_token(token_file)
         host = load_identity(state_dir).id
         typer.echo(_join(state_dir, controllers, token, host))
@@ -91,31 +98,70 @@ def _settings(context: typer.Context, name: str, vtep: str | None) -> dict[str, 
     return found
 
 
-def _check_controllers(context: typer.Context) -> None:
-    """Raise `InvalidValue` when the agent would go on talking to a controller without TLS, as it was told once."""
-    setting = SCHEMA.find("controller")
+def _state_dir(context: typer.Context, state_dir: Path) -> dict[str, str | list[str]]:
+    """Return what lets the service find the credential, if anything; raise `InvalidValue` when it looks elsewhere."""
+    setting, file = _setting("state-dir"), SCHEMA.path.with_suffix(".env")
+    place, said = SCHEMA.variable(setting), environment_file.read(file).get(SCHEMA.variable(setting))
+    if said and Path(said) != state_dir.absolute():
+        raise InvalidValue(f"is {said} in {file}, where the service looks: join with --state-dir {said}", field=place)
+    return {setting.key: str(state_dir.absolute())} if given(context, setting.key) and not said else {}
+
+
+def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> None:
+    """Raise `InvalidValue` when the agent would go on talking to others, or without TLS, as it was told once."""
+    configured = _configured(context)
+    for place, urls in configured:
+        for url in urls:
+            if not url.startswith("https://"):
+                reason = f"{url} is without TLS, and goes before what joining tells: remove it"
+                raise InvalidValue(reason, field=str(place))
+    for place, urls in configured[:1]:
+        if _comparable(urls).isdisjoint(_comparable(controllers)):
+            reason = f"{' '.join(urls)} goes before what joining tells, and is none of these URLs: change or remove it"
+            raise InvalidValue(reason, field=str(place))
+
+
+def _configured(context: typer.Context) -> list[tuple[sources.Place, list[str]]]:
+    """Return where the service is told its controllers, and which; what is in force comes first."""
+    setting, file = _setting("controller"), SCHEMA.path.with_suffix(".env")
+    told, variable = sources.told(context), SCHEMA.variable(setting)
+    in_file, in_toml = environment_file.read(file).get(variable, "").split(), told.values.get(setting)
+    found = [(sources.Place(variable, file), in_file)] if in_file else []
+    return [*found, (told.places[setting], in_toml)] if isinstance(in_toml, list) else found
+
+
+def _comparable(urls: Sequence[str]) -> set[str]:
+    return {url.rstrip("/").lower() for url in urls}
+
+
+def _setting(key: str) -> Setting:
+    setting = SCHEMA.find(key)
     if setting is None:
-        raise TypeError("the agent has no setting for its controllers")
-    told, file = sources.told(context), SCHEMA.path.with_suffix(".env")
-    in_file = environment_file.read(file).get(SCHEMA.variable(setting), "").split()
-    in_toml = told.values.get(setting, [])
-    found = [(url, str(file)) for url in in_file]
-    found += [(url, str(told.places[setting])) for url in (in_toml if isinstance(in_toml, list) else [])]
-    for url, place in found:
-        if not url.startswith("https://"):
-            raise InvalidValue(f"{url} is without TLS, and goes before what joining tells: remove it", field=place)
+        raise TypeError(f"the agent has no setting {key}")
+    return setting
 
 
 def _join(state_dir: Path, controllers: Sequence[str], token: JoinToken, host: HostId) -> str:
     """Let the host join, unless it has; return what became of it."""
-    before = credential.load(state_dir)
+    before, urls = _known(state_dir), tuple(controllers)
     try:
-        saved = credential.save(state_dir, join(controllers, token, host))
-    except (AlreadyExists, Unauthenticated):  # what a second attempt meets, when all but the start has succeeded
-        if before is None or not has_joined(before, token, host):
+        saved = credential.save(state_dir, join(urls, token, host))
+    except (AlreadyExists, Unauthenticated):  # what a host meets that works
+        if before is None or not has_joined(before, urls, token, host):
             raise
-        return f"host {host} has joined already"
+        if before.controllers == urls:
+            return f"host {host} has joined already"
+        saved = credential.save(state_dir, replace(before, controllers=urls))
+        return f"host {host} has joined already; its controllers are now {', '.join(urls)}, as {saved} says"
     return f"joined as host {host}; the credential is in {saved}"
+
+
+def _known(state_dir: Path) -> Credential | None:
+    """Return the credential that this host has. A damaged one is none: joining replaces it."""
+    try:
+        return credential.load(state_dir)
+    except InvalidValue:
+        return None
 
 
 def _in_sync(timeout: float) -> Fields:

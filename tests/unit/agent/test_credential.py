@@ -1,5 +1,6 @@
 """The credential of a host as a file."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,16 @@ def test_a_host_that_has_not_joined_has_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"controllers": []}', f'{{"controllers": [], "token": "{TOKEN.text}x"}}', "[" * 100_000, "\xff"],
+    [
+        json.dumps({"controllers": [], "token": TOKEN.text, "authority": PEM[:40]}),
+        "",
+        "[]",
+        "{}",
+        '{"controllers": []}',
+        f'{{"controllers": [], "token": "{TOKEN.text}x"}}',
+        "[" * 100_000,
+        "\xff",
+    ],
 )
 def test_a_damaged_one_is_named_and_not_repeated(tmp_path: Path, content: str) -> None:
     (tmp_path / "credential.json").write_text(content, encoding="latin-1")

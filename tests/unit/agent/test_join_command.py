@@ -28,6 +28,12 @@ TOKEN = f"ovj_{'a' * 12}_{'b' * 40}_{'c' * 64}"
             TOKEN,
             "FILE:1: controller: http://10.0.0.9 is without TLS, and goes",
         ),
+        (
+            'controller = ["https://10.0.0.8", "https://10.0.0.9"]',
+            [URL],
+            TOKEN,
+            "FILE:1: controller: https://10.0.0.8 https://10.0.0.9 goes before what joining tells, and is",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_and_changes_nothing(
