@@ -180,7 +180,7 @@ def _absolute_store(store: str) -> str:
 
 def _check_answers(choice: StoreChoice) -> None:
     """Raise `Unavailable` when an etcd does not answer: a controller would wait for it as long as it takes."""
-    if isinstance(choice, Path):
+    if isinstance(choice, Path) or settings.is_for_service(choice):
         return
 
     async def ask() -> None:

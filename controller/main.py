@@ -25,6 +25,7 @@ from controller.http import BoundedHttp
 from controller.identity.roles import Role
 from controller.options import (
     AdminTokenOption,
+    ByHandConfigOption,
     ConfigOption,
     EtcdCaOption,
     EtcdCertificateOption,
@@ -178,7 +179,7 @@ app.add_typer(config_commands(settings.SCHEMA, _check), name="config")
 @app.command(cls=sources.Command)
 def admin_token(
     context: typer.Context,
-    _config: ConfigOption = None,
+    _config: ByHandConfigOption = None,
     store: StoreOption = settings.DEFAULT_STORE,
     etcd_ca: EtcdCaOption = None,
     etcd_cert: EtcdCertificateOption = None,
@@ -193,6 +194,7 @@ def admin_token(
         with sources.located(context):
             certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
             choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
+            settings.check_for_everybody(choice)
         typer.echo(asyncio.run(_made_admin(choice, SystemClock())))
     except (InvalidValue, StoreRefused) as refused:
         _log.error("no token made", reason=str(refused))

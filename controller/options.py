@@ -12,6 +12,7 @@ from controller.settings import SCHEMA
 from overlayd.configuration import sources
 
 ConfigOption = Annotated[Path | None, sources.option(SCHEMA)]
+ByHandConfigOption = Annotated[Path | None, sources.option(SCHEMA, by_hand=True)]
 WrittenConfigOption = Annotated[Path | None, sources.option(SCHEMA, writes=True)]
 StoreOption = Annotated[
     str,

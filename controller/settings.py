@@ -13,6 +13,7 @@ from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.services.pruning import HistoryLimits
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
+from overlayd.configuration.credentials import is_encrypted
 from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
@@ -210,7 +211,8 @@ def load_tls(cert: Path | None, key: Path | None, names: list[str], *, insecure:
     if names:
         raise InvalidValue("is for the controller's own certificate: --tls-cert has names already", field="--tls-name")
     pair = GivenCertificate(cert, key)
-    pair.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+    if not (is_encrypted(cert) or is_encrypted(key)):
+        pair.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     return pair
 
 
@@ -241,6 +243,21 @@ def parse_store(text: str, certificates: Certificates, user: str | None, passwor
     if user is not None or certificates != Certificates():
         raise InvalidValue("the --etcd options are for an etcd store", field="--store")
     return _store_file(text)
+
+
+def is_for_service(store: StoreChoice) -> bool:
+    """Tell whether nobody but the service can use a store, as credentials for it are encrypted."""
+    if isinstance(store, Path):
+        return False
+    tls, login = store.certificates or Certificates(), store.login
+    files = (tls.ca, tls.certificate, tls.key, login.password_file if login else None)
+    return any(is_encrypted(file) for file in files if file)
+
+
+def check_for_everybody(store: StoreChoice) -> None:
+    """Raise `InvalidValue` when nobody but the service can use a store."""
+    if is_for_service(store):
+        raise InvalidValue("credentials for it are encrypted, and only the service can use it", field="--store")
 
 
 def parse_listen(text: str) -> Listen:

@@ -5,11 +5,13 @@ import faulthandler
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from overlayd.agent import daemon, install, install_cni, join_command, local_commands, logs, membership
+from overlayd.agent.credential import read
 from overlayd.agent.lookups import Loop
 from overlayd.agent.options import ConfigOption, NameOption, StateDirOption, VtepOption, told
 from overlayd.agent.settings import (
@@ -23,6 +25,7 @@ from overlayd.agent.settings import (
 )
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
+from overlayd.configuration.credentials import is_encrypted
 from overlayd.wire.supervisor import Supervisor
 
 app = typer.Typer(
@@ -97,8 +100,22 @@ def _check(values: Mapping[str, Any]) -> str | None:
     try:
         choose(**chosen, credential=membership.known(values["state_dir"]))
     except NotJoined:
-        return "this host has not joined yet: overlayd join --help"
+        return _joining(chosen)
     return None
+
+
+def _joining(chosen: Mapping[str, Any]) -> str | None:
+    """Return how a host that has not joined becomes one of the cluster's; raise `InvalidValue`."""
+    unknown = "this host has not joined yet: overlayd join --help"
+    try:
+        credential, token = map(sources.credential_by_hand, (membership.CREDENTIAL, membership.JOIN_TOKEN))
+    except PermissionError as error:
+        return f"{unknown}; {Path(error.filename).parent} is not for everybody, as root you see more"
+    if credential and not is_encrypted(credential):
+        choose(**chosen, credential=read(credential))
+        return None
+    found = credential or (token if chosen["controller"] else None)
+    return f"this host is let in by its credential {found.name}" if found else unknown
 
 
 app.command("join", cls=sources.Command)(join_command.join_host)

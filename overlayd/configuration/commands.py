@@ -76,6 +76,11 @@ class Resolved:
         """The values of all settings, by the names of their parameters."""
         return {setting.parameter: self._context.params[setting.parameter] for setting in self._schema.settings}
 
+    @property
+    def hidden(self) -> Path | None:
+        """A directory of credentials that cannot be looked into."""
+        return sources.told(self._context).hidden
+
     def place(self, setting: Setting) -> sources.Place | None:
         """Return where a value was given, None when it is the default."""
         found = sources.place(self._context, setting)
@@ -112,6 +117,7 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
         try:
             with resolved(schema, context, config) as found:
                 problems, note = found.problems(check)
+                _mention(found.hidden, context)
         except Unresolved as error:
             problems, note = [error.problem], None
         if as_json:
@@ -138,6 +144,7 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
                 values = {setting: _plain(found.values[setting.parameter]) for setting in schema.settings}
                 places = {setting: found.place(setting) for setting in schema.settings}
                 problems, _ = found.problems(check)
+                _mention(found.hidden, context)
             _show(values, places, as_json=as_json)
         except Unresolved as error:
             problems = [error.problem]
@@ -161,7 +168,8 @@ def resolved(schema: Schema, context: typer.Context, config: Path | None) -> Ite
         raise Unresolved(Problem(str(path), None, None, f"cannot be read: {error.strerror}")) from None
     with _environment(variables) as added:
         try:
-            found = program.commands["run"].make_context("run", ["--config", str(config)] if config else [])
+            sources.look_from_outside(context)
+            found = program.commands["run"].make_context("run", ["--config", str(config)] if config else [], context)
         except sources.Refused as error:
             raise Unresolved(Problem.at(_in_file(error.place, added, path), error.message)) from None
         with found:
@@ -195,6 +203,12 @@ def _origin(place: sources.Place | None) -> str:
     if place is None:
         return "default"
     return str(place) if place.line is None else f"{place.file}:{place.line}"
+
+
+def _mention(hidden: Path | None, context: typer.Context) -> None:
+    if hidden:
+        say = f"credentials in {hidden} are left out, as they are not for everybody: run this as root"
+        typer.echo(f"{context.find_root().info_name}: {say}", err=True)
 
 
 def _complain(problems: Sequence[Problem], context: typer.Context) -> None:

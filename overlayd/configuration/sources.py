@@ -10,12 +10,13 @@ from typing import IO, Any
 import typer
 from typer.core import TyperCommand
 
-from overlayd.configuration import toml_file
+from overlayd.configuration import credentials, toml_file
 from overlayd.configuration.schema import Schema, Setting, Value
 from overlayd.configuration.toml_file import Fault
 from overlayd.model.errors import InvalidValue
 
 _KEPT = "overlayd.configuration"
+_OUTSIDE = "overlayd.configuration.outside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +35,40 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a daemon is told besides flags and environment, and where each of it stands."""
+    """What a daemon is told besides flags and environment, and where each of it stands.
+
+    `hidden` is a directory of credentials that cannot be looked into.
+    """
 
     schema: Schema
     values: dict[Setting, Value]
     places: dict[Setting, Place]
     faults: tuple[Fault, ...]
+    hidden: Path | None = None
 
 
-def read(schema: Schema, path: Path | None, *, may_be_new: bool = False) -> Told:
-    """Read a daemon's file, or the one at its usual place if there is one, and look for credentials."""
+def read(
+    schema: Schema,
+    path: Path | None,
+    find: Callable[[str], Path | None] | None = None,
+    *,
+    may_be_new: bool = False,
+) -> Told:
+    """Read a daemon's file, or the one at its usual place if there is one, and look for credentials.
+
+    `find` returns the file of a credential, and raises `PermissionError`; systemd's hand-over if unset.
+    """
     values: dict[Setting, Value] = {}
     places: dict[Setting, Place] = {}
-    for setting in schema.settings:
-        found = credential(setting.credential) if setting.credential else None
-        if found:
-            values[setting], places[setting] = str(found), Place(f"credential {setting.credential}")
+    hidden = None
+    for setting in filter(lambda each: each.credential, schema.settings):
+        try:
+            found = (find or credential)(str(setting.credential))
+        except PermissionError as error:
+            hidden = Path(error.filename).parent
+        else:
+            if found:
+                values[setting], places[setting] = str(found), Place(f"credential {setting.credential}")
     file = toml_file.read(path or schema.path, may_be_missing=path is None or may_be_new)
     faults = list(file.faults)
     for statement in file.statements:
@@ -59,7 +78,7 @@ def read(schema: Schema, path: Path | None, *, may_be_new: bool = False) -> Told
             faults.append(Fault(file.path, statement.first, statement.key, error.detail))
         else:
             values[setting], places[setting] = value, Place(setting.key, file.path, statement.first)
-    return Told(schema, values, places, tuple(sorted(faults, key=lambda fault: fault.line or 0)))
+    return Told(schema, values, places, tuple(sorted(faults, key=lambda fault: fault.line or 0)), hidden)
 
 
 def credential(name: str) -> Path | None:
@@ -69,15 +88,32 @@ def credential(name: str) -> Path | None:
     return path if path and path.is_file() else None
 
 
-def reader(schema: Schema, *, may_be_new: bool = False) -> Callable[[typer.Context, Path | None], Path | None]:
+def credential_by_hand(name: str) -> Path | None:
+    """Return the file of a credential for a command that looks at a service from outside.
+
+    It is the one that systemd would hand over; raise `PermissionError` when that is for others to know.
+    """
+    return credential(name) if os.environ.get("CREDENTIALS_DIRECTORY") else credentials.kept(name)
+
+
+def look_from_outside(context: typer.Context) -> None:
+    """Let commands below this one see the credentials that a service would be handed."""
+    context.meta[_OUTSIDE] = True
+
+
+def reader(
+    schema: Schema, *, may_be_new: bool = False, by_hand: bool = False
+) -> Callable[[typer.Context, Path | None], Path | None]:
     """Return what an eager option ``--config`` calls: the file's values take the place of the options' defaults.
 
-    A file that is named must be there, unless the command will make it: `may_be_new`.
+    A file that is named must be there, unless the command will make it: `may_be_new`. `by_hand`: the command is no
+    daemon, and sees what credentials its service would be handed.
     What is wrong with the file is raised by `located`, once the command can tell people of it in its own way.
     """
 
     def take(context: typer.Context, path: Path | None) -> Path | None:
-        told = read(schema, path, may_be_new=may_be_new)
+        find = credential_by_hand if by_hand or _OUTSIDE in context.meta else credential
+        told = read(schema, path, find, may_be_new=may_be_new)
         context.meta[_KEPT] = told
         context.default_map = {setting.parameter: value for setting, value in told.values.items()}
         return path
@@ -85,15 +121,18 @@ def reader(schema: Schema, *, may_be_new: bool = False) -> Callable[[typer.Conte
     return take
 
 
-def option(schema: Schema, *, writes: bool = False) -> Any:  # noqa: ANN401 - as typer.Option
-    """Return the option ``--config`` of a command that reads a daemon's file, or of one that `writes` it."""
+def option(schema: Schema, *, writes: bool = False, by_hand: bool = False) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the option ``--config`` of a command that reads a daemon's file, or of one that `writes` it.
+
+    `by_hand` is as for `reader`, and true where a command writes.
+    """
     unset = f"{schema.path} if unset, where the service looks." if writes else f"{schema.path} if there is one."
     return typer.Option(
         "--config",
         envvar=schema.config_variable,
         metavar="FILE",
         is_eager=True,
-        callback=reader(schema, may_be_new=writes),
+        callback=reader(schema, may_be_new=writes, by_hand=writes or by_hand),
         readable=False,  # the reader tells of it
         help=f"The TOML file to write; {unset}" if writes else f"A TOML file of settings; {unset}",
         show_default=False,

@@ -31,6 +31,40 @@ def test_the_sessions_print_what_they_show(tmp_path: Path) -> None:
             assert done.stdout == shown, command
 
 
+def test_commands_see_the_credentials_of_the_services(tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab", hosts=1) as lab:
+        (host,) = lab.hosts
+
+        def shell(script: str) -> tuple[int, str]:
+            done = host.execute(["env", f"PATH={COMMANDS}:/usr/bin:/bin", "sh", "-c", f"exec 2>&1; cd /etc; {script}"])
+            return done.returncode, done.stdout
+
+        toml, password = "/etc/overlayd/controller.toml", "overlay-controller.etcd-password"
+        shell("mkdir -p overlayd credstore credstore.encrypted")
+        shell(f'printf \'etcd-user = "me"\nstore = "etcd://127.0.0.1:1"\n\' >{toml}; echo geheim >credstore/{password}')
+        assert shell("overlay-controller config check") == (0, "the settings are right\n")
+        shown = shell("overlay-controller config show")[1]
+        assert f'etcd-password-file = "/etc/credstore/{password}"  # credential {password}\n' in shown
+        assert "geheim" not in shown
+        make = "overlay-controller init --no-start --listen 127.0.0.1"
+        assert "now start it" in shell(make)[1]
+        missing = f"{toml}:1: etcd-user: a user and the file of its password go together"
+        assert missing in shell("overlay-controller run")[1], "a daemon has what systemd hands over"
+
+        shell(f"mv credstore/{password} credstore.encrypted")
+        assert shell("overlay-controller config check") == (0, "the settings are right\n")
+        assert f"{toml}:2: store: credentials for it are encrypted" in shell("overlay-controller admin-token")[1]
+        shell("touch credstore/overlay-controller.tls-cert")
+        status, told = shell("overlay-controller config check")
+        assert (status, told.count("overlay-controller.tls-cert: goes with --tls-key\n")) == (1, 1)
+        assert "credential overlay-controller.tls-cert: init is for controllers with" in shell(make)[1]
+
+        shell("touch credstore/overlayd.join-token; echo 'controller = \"https://10.0.0.1:1\"' >overlayd/agent.toml")
+        assert "is let in by its credential overlayd.join-token" in shell("overlayd config check")[1]
+        shell("echo {} >credstore/overlayd.credential")
+        assert "/etc/credstore/overlayd.credential: the credential is damaged" in shell("overlayd config check")[1]
+
+
 @pytest.mark.parametrize(
     ("heading", "schema"),
     [

@@ -163,3 +163,11 @@ def test_the_usual_file_is_not_passed_over_when_nobody_can_tell_whether_it_is_th
     path = Path(f"/{'x' * 300}")
     (fault,) = sources.read(Schema("PROG", path, ()), None).faults
     assert str(fault.error) == f"{path}: cannot be read: File name too long"
+
+
+def test_a_credential_that_others_must_not_see_is_not_taken_for_none() -> None:
+    def find(name: str) -> Path | None:
+        raise PermissionError(13, "Permission denied", f"/etc/credstore/{name}")
+
+    told = sources.read(SCHEMA, None, find)
+    assert (told.values, told.hidden) == ({}, Path("/etc/credstore"))
