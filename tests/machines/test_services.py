@@ -31,6 +31,12 @@ ETCD_INITIAL_ADVERTISE_PEER_URLS=http://{address}:2380
 ETCD_INITIAL_CLUSTER=host1=http://10.0.0.1:2380,host2=http://10.0.0.2:2380,host3=http://10.0.0.3:2380
 """
 
+EVERY_DEVICE = (
+    "/etc/systemd/network/50-all.network",
+    "[Match]\nName=*\n\n[Network]\nDHCP=yes\nLinkLocalAddressing=ipv4\n",
+)
+"""As on an image that takes an address by DHCP from whatever network it finds."""
+
 RUNTIME = """\
 [Unit]
 Description=A container runtime, which starts a container at boot
@@ -110,6 +116,8 @@ def cluster(
     def install(machine: Machine) -> None:
         machine.write("/etc/default/etcd", ETCD.format(name=machine.name, address=machine.address))
         machine.run("systemctl", "enable", "--now", "--no-block", "etcd")
+        machine.write(*EVERY_DEVICE)
+        machine.run("networkctl", "reload")  # before the package is there: the rest is its own affair
         machine.give(old_package, f"/root/{old_package.name}")
         machine.shell(f"apt-get -qq install ./{old_package.name} </dev/null")
         assert machine.property(AGENT, "ActiveState") == "inactive"
@@ -189,13 +197,9 @@ def test_who_hangs_is_ended_by_the_watchdog_and_started_again(cluster: Cluster) 
 def test_networkd_leaves_the_uplink_alone_whatever_it_is_told_to_manage(cluster: Cluster) -> None:
     machine = cluster.machines[0]
     uplink, *_ = re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
+    assert state(machine, uplink) == "unmanaged"  # by a networkd that has run since before the package came
     before, since = look(machine, uplink), machine.run("date", "+%s").strip()
-    # As on an image that takes an address by DHCP from whatever network it finds.
-    machine.write(
-        "/etc/systemd/network/50-all.network", "[Match]\nName=*\n\n[Network]\nDHCP=yes\nLinkLocalAddressing=ipv4\n"
-    )
     with Pinging(machine, cluster.sandboxes[0].address, cluster.directory / "host", machine.pings_every) as pinging:
-        machine.run("networkctl", "reload")
         machine.run("systemctl", "restart", "systemd-networkd")
         eventually(lambda: state(machine, "eth0") == "configured", "networkd has done its work", machine.patience)
         pinging.more(50)
@@ -205,7 +209,6 @@ def test_networkd_leaves_the_uplink_alone_whatever_it_is_told_to_manage(cluster:
     # It has repaired nothing. Of the underlay's address networkd may make a new one, which the agent tells.
     told = machine.journal(AGENT, f"--since=@{since}", "--output=cat").splitlines()
     assert [line for line in told if not line.endswith(f'the address {machine.address}"')] == []
-    machine.shell("rm /etc/systemd/network/50-all.network; networkctl reload")
 
 
 def look(machine: Machine, device: str) -> list[str]:
@@ -283,7 +286,8 @@ def test_an_upgrade_restarts_what_runs_and_loses_no_packet(cluster: Cluster) -> 
             assert machine.run("overlayd", "--version").split()[-1] == OLD
             machine.shell(f"apt-get -qq install ./{cluster.package.name} </dev/null")
             assert machine.run("overlayd", "--version").split()[-1] != OLD
-            assert all(has_another_process(machine, unit, process) for unit, process in ran.items())
+            for unit, process in ran.items():
+                eventually(lambda: has_another_process(machine, unit, process), f"{unit} is new", machine.patience)  # noqa: B023
         cluster.await_force()
     assert [kernel_of(machine) for machine in pinged] == before
 
@@ -292,6 +296,29 @@ def kernel_of(machine: Machine) -> str:
     """Return the network's devices, with their indexes, addresses and routes."""
     looks = ("-o link", "-o -4 address", "-4 route show table all")
     return "".join(machine.run("ip", "-n", f"ov-{NETWORK}", *look.split()) for look in looks)
+
+
+def test_an_upgrade_does_not_wait_for_an_etcd_that_is_away(cluster: Cluster) -> None:
+    machine, away = cluster.machines[1], cluster.machines[1:]
+    machine.write("/root/impatient/timeout", '#!/bin/sh\nshift\nexec /usr/bin/timeout 5 "$@"\n')
+    with cluster.pinging():
+        together(away, lambda each: each.run("systemctl", "stop", "etcd"))
+        machine.run("systemctl", "restart", "--no-block", CONTROLLER)
+        eventually(lambda: is_waiting(machine, "0"), "the controller waits for its store", machine.patience)
+        process = machine.property(CONTROLLER, "MainPID")
+        # apt-get would set PATH.
+        install = f"chmod +x impatient/timeout; PATH=/root/impatient:$PATH dpkg --install {cluster.package.name} 2>&1"
+        assert f"{CONTROLLER} is not ready after 60 s, and goes on" in machine.shell(install)
+        eventually(lambda: is_waiting(machine, process), "another one waits", machine.patience)
+        together(away, lambda each: each.run("systemctl", "start", "--no-block", "etcd"))
+        eventually(lambda: is_up(machine, CONTROLLER), "the controller has its store", machine.patience)
+        cluster.await_force()
+
+
+def is_waiting(machine: Machine, other: str) -> bool:
+    """Tell whether a controller is starting, in another process than this one."""
+    process = machine.property(CONTROLLER, "MainPID")
+    return machine.property(CONTROLLER, "ActiveState") == "activating" and process not in {"0", other}
 
 
 def test_a_removal_asks_first_and_leaves_traffic_and_a_purge_leaves_nothing(cluster: Cluster) -> None:

@@ -201,6 +201,8 @@ def remains(machine: Machine) -> list[str]:
     """Return what of the package, and of what it makes, is on a machine."""
     places = "/etc/overlayd /var/lib/overlay* /var/lib/private/overlay* /run/overlayd /run/netns/ov-* /usr/lib/overlayd"
     places += " /lib/systemd/system/overlay* /etc/systemd/system/*/overlay* /opt/cni/bin/overlayd /usr/bin/overlay*"
+    places += " /usr/lib/cni/overlayd /etc/cni/net.d/*overlayd* /lib/systemd/network/*overlayd*"
+    places += " /usr/lib/NetworkManager/conf.d/*overlayd*"
     found = machine.run("sh", "-c", f"ls -d {places} 2>/dev/null || true").split()
     found += re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
     return found + re.findall(r"table inet overlayd\w*", machine.run("nft", "list", "tables"))
