@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.cleanup import check_unused
 from overlayd.configuration.service import Service, is_systemd_here, reload_units
 from overlayd.installation.files import UNITS, files, put, take_away, under
-from overlayd.installation.layout import Layout, beside
+from overlayd.installation.layout import Layout, beside, packages_unit
 from overlayd.installation.programs import Role
-from overlayd.model.errors import InUse, InvalidValue, OverlayError
+from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
 
 SHIPPED = Path("share/overlayd")
 """Below the environment: the units and drop-ins that came with the wheel."""
@@ -22,6 +23,12 @@ _PLAIN = re.compile(r"/[A-Za-z0-9/._-]+", re.ASCII)
 """Directories of which a unit can name a program as it stands."""
 
 _ATTACHMENTS = Path("run/overlayd/attachments")
+
+SETTINGS = Path("/etc/overlayd")
+"""The directory of the files of settings, of which none is shipped."""
+
+NETWORK_SERVICES = ("systemd-networkd.service", "NetworkManager.service")
+"""Whom the drop-ins keep off our devices."""
 
 
 def install(
@@ -52,15 +59,42 @@ def install(
 
 
 def _install(roles: frozenset[Role], root: Path) -> None:
-    if packaged := [path for unit in UNITS.values() if (path := root / "lib/systemd/system" / unit).exists()]:
-        raise InUse(f"{packaged[0]} is there: remove the package of which it is first, or use that")
+    if unit := packages_unit(root):
+        raise InUse(f"{unit} is there: remove the package of which it is first, or use that")
     places = beside(_programs())
     for path in put(files(roles, places, _shipped()), root):
         typer.echo(path)
+    _make_settings(under(root, SETTINGS))
     if _is_this_machine(root):
         reload_units()
-        for role in sorted(_installed(places, root)):  # the other role's service runs from the same environment
-            Service(UNITS[role]).renew()
+        if Role.AGENT in roles:
+            _show_drop_ins()
+        _renew(_installed(places, root))  # the other role's service runs from the same environment
+
+
+def _show_drop_ins() -> None:
+    """Let those read them who know the ones that were there when they started."""
+    for service in filter(lambda each: each.is_ready, map(Service, NETWORK_SERVICES)):
+        try:
+            service.reload()
+        except Unavailable as error:  # they will have at the next boot
+            typer.echo(f"overlayd: {service.unit} does not yet know to leave our devices alone: {error}", err=True)
+
+
+def _renew(roles: frozenset[Role]) -> None:
+    """Start what runs anew, controllers first; raise `Unavailable`, when all have been, for those that fail."""
+    failures = []
+    for service in (Service(UNITS[role]) for role in Role if role in roles):
+        try:
+            if not service.renew():
+                typer.echo(
+                    f"overlayd: {service.unit} is not ready yet, and goes on: journalctl --unit {service.unit}",
+                    err=True,
+                )
+        except Unavailable as error:
+            failures.append(str(error))
+    if failures:
+        raise Unavailable("\n".join(failures))
 
 
 def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
@@ -69,6 +103,8 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
         records.load()
         check_unused(records)
     places, shipped = beside(_programs()), _shipped()
+    if packages_unit(root):
+        places = replace(places, plugins=())  # they are the package's
     installed = _installed(places, root)
     shared = {file.path for file in files(installed - roles, places, shipped)}
     unwanted = [file for file in files(roles, places, shipped) if file.path not in shared]
@@ -77,8 +113,22 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
             Service(UNITS[role]).disable()
     for path in take_away(unwanted, root):
         typer.echo(path)
+    if not _installed(places, root):
+        _remove_settings(under(root, SETTINGS))
     if _is_this_machine(root):
         reload_units()
+
+
+def _make_settings(directory: Path) -> None:
+    """Make the directory for settings, which the controller reads as a user of its own."""
+    if not directory.exists():
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)  # whatever the umask is
+
+
+def _remove_settings(directory: Path) -> None:
+    if directory.exists() and not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def _is_this_machine(root: Path) -> bool:

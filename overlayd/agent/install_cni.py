@@ -10,6 +10,7 @@ import typer
 
 from cni import install
 from cni.install import Conf
+from overlayd.installation.layout import PACKAGE, packages_unit
 
 
 def install_cni(
@@ -44,7 +45,7 @@ def install_cni(
         confs = [Conf(network, name, cni_version, pod_annotations) for network in networks or ()]
         if remove:
             wanted = [install.conf_path(conf.listed_as, conf_dir) for conf in confs]
-            removed = install.remove(wanted or install.installed(bin_dir, conf_dir))
+            removed = install.remove(wanted or _installed(bin_dir, conf_dir))
             _show(removed, {"removed": _texts(removed)}, as_json=as_json)
             return
         plugin = install.install_plugin(bin_dir, interpreted=interpreted)
@@ -60,6 +61,12 @@ def ensure_plugin() -> Path:
     """Install the CNI plugin where the runtimes look, unless it is there; return its path. Raises OSError."""
     path = install.BIN_DIR / install.PLUGIN
     return path if path.exists() else install.install_plugin()
+
+
+def _installed(bin_dir: Path, conf_dir: Path) -> list[Path]:
+    """Return all that is ours to remove: a plugin that came with the Debian package goes with that."""
+    packaged = PACKAGE.plugins if packages_unit(Path("/")) else ()
+    return [path for path in install.installed(bin_dir, conf_dir) if path.parent not in packaged]
 
 
 def _texts(paths: Iterable[Path]) -> list[str]:

@@ -43,9 +43,23 @@ class Service:
         """
         self._do("restart", self.unit, patience=patience)
 
-    def renew(self) -> None:
-        """Start it anew if it runs; raise `Unavailable` with its last words."""
-        self._do("try-restart", self.unit)
+    def renew(self, patience: float = 60.0) -> bool:
+        """Start it anew if it runs, ready or not; raise `Unavailable` with its last words.
+
+        False if it is not ready after `patience` seconds: systemd goes on with it. `systemctl try-restart` would leave
+        the old code in a controller that still waits for its store.
+        """
+        if not self.is_started:
+            return True
+        try:
+            self._ask("restart", self.unit, patience=patience)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def reload(self, patience: float = 60.0) -> None:
+        """Let it read its files anew, within `patience` seconds; raise `Unavailable` with its last words."""
+        self._do("reload", self.unit, patience=patience)
 
     def disable(self) -> None:
         """Stop it, and let it not start with the machine any more; raise `Unavailable`."""
@@ -53,10 +67,13 @@ class Service:
 
     def _do(self, *arguments: str, patience: float | None = None) -> None:
         try:
-            done = _systemctl(*arguments, patience=patience)
+            self._ask(*arguments, patience=patience)
         except subprocess.TimeoutExpired:
             command = f"`systemctl {' '.join(arguments)}`"
             raise Unavailable(f"{command} goes on after {patience:.0f} s:\n{self._last_words()}") from None
+
+    def _ask(self, *arguments: str, patience: float | None = None) -> None:
+        done = _systemctl(*arguments, patience=patience)
         if done.returncode:
             said = "\n".join(filter(None, (done.stderr.strip(), self._last_words())))
             raise Unavailable(f"`systemctl {' '.join(arguments)}` failed:\n{said}")

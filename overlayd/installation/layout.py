@@ -57,3 +57,9 @@ PACKAGE = Layout(
     fish=Path("/usr/share/fish/vendor_completions.d"),
 )
 """Debian's places; the environment is /usr/lib/overlayd."""
+
+
+def packages_unit(root: Path) -> Path | None:
+    """Return the unit of the Debian package if that is on the machine whose files begin at `root`."""
+    unit = root / PACKAGE.units.relative_to("/") / "overlayd.service"
+    return unit if unit.exists() else None

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,15 @@ PLACES = (
     "/usr/local/share",
 )
 """Where an installation puts files."""
+
+SYSTEMCTL = """
+if [ "$1" = show ]; then
+    echo "$STATE"
+else
+    echo "$*" >>"$CALLS"
+    [[ "$*" != *$FAILING* ]]
+fi
+"""
 
 PLUGINS = ("/opt/cni/bin/overlayd", "/usr/lib/cni/overlayd")
 
@@ -55,16 +65,23 @@ def test_the_wheel_brings_the_native_plugin_the_units_and_the_drop_ins(wheel: Pa
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A simulated host with an environment, in which systemctl only notes what it is asked for."""
+    """A simulated host with an environment, in which systemctl only notes what it is asked for.
+
+    By default nothing runs there.
+    """
 
     host: LabHost
     programs: Path
     stand_ins: Path
     calls: Path
 
-    def install(self, *arguments: str) -> str:
+    def overlayd(self, *arguments: str, state: str = "inactive", failing: str = "nothing") -> str:
         environment = [f"PATH={self.stand_ins}:{os.environ['PATH']}", f"CALLS={self.calls}"]
-        return self.host.run("env", *environment, f"{self.programs}/overlayd", "install", *arguments)
+        environment += [f"STATE={state}", f"FAILING={failing}"]
+        return self.host.run("env", *environment, f"{self.programs}/overlayd", *arguments)
+
+    def install(self, *arguments: str, state: str = "inactive", failing: str = "nothing") -> str:
+        return self.overlayd("install", *arguments, state=state, failing=failing)
 
     def files(self) -> set[str]:
         return set(self.host.run("find", *PLACES, "!", "-type", "d").split())
@@ -75,7 +92,7 @@ class Machine:
 
 @pytest.fixture
 def machine(root: None, programs: Path, tmp_path: Path, stand_in: StandIn) -> Iterator[Machine]:  # noqa: ARG001
-    stand_ins = stand_in("systemctl", 'echo "$*" >>"$CALLS"')
+    stand_ins = stand_in("systemctl", SYSTEMCTL)
     calls = tmp_path / "calls"
     calls.touch()
     with Lab(tmp_path / "lab", hosts=1) as lab:
@@ -113,15 +130,48 @@ def test_a_controllers_machine_gets_no_plugin_and_shares_a_command_with_an_agent
     assert machine.files() == alone
 
 
-def test_where_systemd_runs_what_runs_is_restarted_and_what_goes_is_stopped(machine: Machine) -> None:
+TOLD = ["daemon-reload", "reload systemd-networkd.service", "reload NetworkManager.service"]
+RENEWED = ["restart overlay-controller.service", "restart overlayd.service"]
+
+
+def test_where_systemd_runs_what_runs_is_restarted_controllers_first(machine: Machine) -> None:
     machine.host.run("mkdir", "-p", "/run/systemd/system")
-    machine.install("controller")
-    assert machine.called() == ["daemon-reload", "try-restart overlay-controller.service"]
-    machine.install("agent")
-    both = ["try-restart overlayd.service", "try-restart overlay-controller.service"]
-    assert machine.called()[2:] == ["daemon-reload", *both]
+    machine.install("controller", state="activating")
+    assert machine.called() == ["daemon-reload", RENEWED[0]]
+    machine.install("agent", state="active")
+    assert machine.called()[2:] == [*TOLD, *RENEWED]
+    machine.install(state="inactive")
+    assert machine.called()[7:] == ["daemon-reload"]
+
+
+def test_nobody_waits_for_ever_for_what_is_restarted(machine: Machine, stand_in: StandIn) -> None:
+    """A controller may wait for its store as long as it takes; with less patience than an installation has."""
+    machine.host.run("mkdir", "-p", "/run/systemd/system")
+    stand_ins = stand_in("systemctl", '[ "$1" = show ] && echo activating || exec sleep 60')
+    renew = (
+        "from overlayd.configuration.service import Service; print(Service('overlay-controller.service').renew(0.2))"
+    )
+    assert machine.host.run("env", f"PATH={stand_ins}:/usr/bin:/bin", sys.executable, "-c", renew) == "False\n"
+
+
+def test_where_systemd_runs_what_goes_is_stopped(machine: Machine) -> None:
+    machine.install()
+    machine.host.run("mkdir", "-p", "/run/systemd/system")
     machine.install("--remove", "agent")
-    assert machine.called()[5:] == ["disable --quiet --now overlayd.service", "daemon-reload"]
+    assert machine.called() == ["disable --quiet --now overlayd.service", "daemon-reload"]
+
+
+def test_everything_is_renewed_before_somebody_is_told_of_failures(machine: Machine) -> None:
+    machine.host.run("mkdir", "-p", "/run/systemd/system")
+    with pytest.raises(CommandFailed, match=r"(?s)restart overlay-controller.*failed.*restart overlayd.*failed"):
+        machine.install(state="active", failing="restart")
+    assert machine.called() == [*TOLD, *RENEWED]
+
+
+def test_an_installation_does_not_fail_for_somebody_else_who_does_not_read_its_drop_ins(machine: Machine) -> None:
+    machine.host.run("mkdir", "-p", "/run/systemd/system")
+    machine.install("agent", state="active", failing="reload systemd-networkd")
+    assert machine.called() == [*TOLD, "restart overlayd.service"]
 
 
 def test_a_repetition_changes_what_is_another_and_leaves_foreign_links(machine: Machine) -> None:
@@ -149,6 +199,37 @@ def test_nothing_is_removed_while_containers_are_attached_unless_they_may_be_cut
     assert machine.files() == before
     machine.install("--remove", "--cut-off")
     assert machine.files() == set()
+
+
+def test_settings_have_a_directory_which_the_controllers_own_user_can_read(machine: Machine) -> None:
+    machine.host.run("rm", "-rf", "/etc/overlayd")
+    machine.host.run("sh", "-c", f"umask 077; {machine.programs}/overlayd install")
+    assert machine.host.run("stat", "-c", "%a", "/etc/overlayd") == "755\n"
+    machine.install("--remove", "agent")
+    machine.host.run("test", "-d", "/etc/overlayd")
+    machine.install("--remove")
+    machine.host.run("test", "!", "-e", "/etc/overlayd")
+
+
+def test_a_directory_with_settings_stays_as_it_is(machine: Machine) -> None:
+    machine.host.run("sh", "-c", "mkdir -p /etc/overlayd; chmod 700 /etc/overlayd; : >/etc/overlayd/agent.toml")
+    machine.install()
+    machine.install("--remove")
+    assert machine.host.run("stat", "-c", "%a", "/etc/overlayd") == "700\n"
+    machine.host.run("test", "-e", "/etc/overlayd/agent.toml")
+
+
+def test_a_removal_leaves_a_debian_package_its_plugin(machine: Machine) -> None:
+    machine.install()
+    machine.overlayd("install-cni", "blue")
+    machine.host.run("mount", "-t", "tmpfs", "tmpfs", "/lib/systemd")
+    machine.host.run("mkdir", "-p", "/lib/systemd/system")
+    machine.host.run("touch", "/lib/systemd/system/overlayd.service")  # as if it had been put over our own
+    assert machine.overlayd("install-cni", "--remove") == "/etc/cni/net.d/10-overlayd-blue.conflist\n"
+    machine.install("--remove")
+    assert machine.files() == set(PLUGINS)
+    machine.host.run("rm", "/lib/systemd/system/overlayd.service")
+    assert machine.overlayd("install-cni", "--remove") == "/opt/cni/bin/overlayd\n"
 
 
 def test_beside_a_debian_package_nothing_is_installed(programs: Path, tmp_path: Path) -> None:
