@@ -4,7 +4,6 @@ import json
 import re
 
 from tests.support.guide import blocks
-from tests.support.lab import ROOT
 from tests.support.machines import Machine, remains
 
 
@@ -33,7 +32,6 @@ def test_three_commands_make_a_cluster_of_three_machines_and_one_takes_all_away(
     (looks,) = blocks("Look into it")
     first.shell(looks.replace("man overlayd\n", ""))  # a machine without man
 
-    come_from_0_1(machines[2])
     remove, purge, _ = blocks("Remove")
     for machine in machines:
         machine.shell(remove, stdin="y\n")
@@ -57,22 +55,3 @@ def containers(machines: list[Machine]) -> None:
         assert " 0% packet loss" in source.shell(f"{names[source]}\n{command}")
     for machine, name in names.items():
         machine.shell(f"{name}\n{detach}")
-
-
-def come_from_0_1(machine: Machine) -> None:
-    """Let a machine be one on which 0.1 was installed, and do what docs/upgrade.md says."""
-    page = (ROOT / "docs/upgrade.md").read_text()
-    steps = re.search(r"^## From an installation of 0\.1\n.*?^```\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
-    assert steps
-    machine.shell(
-        "mkdir -p /opt/overlayd/bin; ln -s /usr/lib/overlayd/bin/overlayd /opt/overlayd/bin;"
-        " ln -s /opt/overlayd/bin/overlayd /usr/local/bin/;"
-        " cp /lib/systemd/system/overlayd.service /etc/systemd/system;"
-        " systemctl daemon-reload; systemctl reenable overlayd; systemctl restart overlayd"
-    )
-    assert machine.property("overlayd", "FragmentPath").startswith("/etc/")
-    machine.shell(steps[1])
-    assert machine.property("overlayd", "FragmentPath").endswith("lib/systemd/system/overlayd.service")
-    assert machine.property("overlayd", "UnitFileState") == "enabled"
-    assert machine.property("overlayd", "ActiveState") == "active"
-    machine.shell("test ! -e /opt/overlayd; test ! -e /usr/local/bin/overlayd; overlayd status")

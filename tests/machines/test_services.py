@@ -332,6 +332,8 @@ def test_a_removal_asks_first_and_leaves_traffic_and_a_purge_leaves_nothing(clus
         machine.shell(f"OVERLAYD_CUT_OFF=1 {apt} remove overlayd </dev/null")
         assert not is_up(machine, AGENT)
         assert not is_up(machine, CONTROLLER)
+        (uplink,) = re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
+        assert state(machine, uplink) == "unmanaged"  # still: containers have their way out through it
         machine.shell(f"apt-get -qq install ./{cluster.package.name} </dev/null")
         eventually(lambda: is_up(machine, AGENT), "what was enabled runs again", machine.patience)
         cluster.await_force()
