@@ -9,6 +9,7 @@ from controller.identity.tokens import mint_access_token
 from controller.services import keys
 from controller.services.overlay import Overlay
 from controller.store.port import Committed, Compare, KeyValue, Put, Store, Transaction
+from overlayd.configuration.files import sync_directory
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
 
@@ -53,6 +54,7 @@ def write_secret(path: Path, text: str) -> None:
         file.write(f"{text}\n")
         file.flush()
         os.fsync(descriptor)
+    sync_directory(path.parent)
 
 
 def write_public(path: Path, text: str) -> None:

@@ -47,3 +47,16 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):
         write_atomically(tmp_path / "file", b"content")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_names_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced, fsync = tmp_path / "new" / "nested" / "file", list[tuple[Path, bool]](), os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(path, b"content")
+    assert {(tmp_path, False), (path.parent.parent, False)} < set(synced), "the directories that were made"
+    assert synced[-1] == (path.parent, True), "the file has its name before"

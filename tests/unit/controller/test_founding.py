@@ -1,6 +1,7 @@
 """The first start: one authority for all controllers, and an admin token that somebody has."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -50,6 +51,22 @@ async def test_no_token_is_made_that_nobody_would_have(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="admin-token"):
             await ensure_admin(overlay, tmp_path / "missing" / "admin-token")
         assert overlay.tokens.all() == []
+
+
+async def test_the_token_has_its_name_on_the_disk_before_it_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        path, synced, fsync = tmp_path / "admin-token", list[tuple[Path, bool, int]](), os.fsync
+
+        def noted(descriptor: int) -> None:
+            place = Path(f"/proc/self/fd/{descriptor}").readlink()
+            synced.append((place, path.exists(), len(overlay.tokens.all())))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", noted)
+        await ensure_admin(overlay, path)
+        assert synced == [(path, True, 0), (tmp_path, True, 0)]
 
 
 async def test_a_link_in_the_place_of_the_token_is_not_followed(tmp_path: Path) -> None:
