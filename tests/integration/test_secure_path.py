@@ -101,6 +101,10 @@ def test_a_host_joins_by_itself_with_what_systemd_hands_over(tmp_path: Path, mon
     with Lab(tmp_path / "lab", hosts=2, secure=True) as lab:
         lab.start_controller()
         (handed / "overlayd.join-token").write_text(lab.overlayctl("token", "create", "--join", "--hosts", "2"))
+        joined = [str(COMMANDS / "overlayd"), "join", "--no-start", lab.urls[0]]
+        done = lab.hosts[0].execute(joined, stdin=(handed / "overlayd.join-token").read_text())
+        assert done.returncode == 0, done.stderr
+        lab.hosts[0].run("rm", "/var/lib/overlayd/credential.json")  # as if it had not been written
         for host in lab.hosts:
             command = ["run", "--name", host.name, "--controller", lab.urls[0]]
             agent = lab.start("overlayd", command, host.directory / "agent.log", host.place)
