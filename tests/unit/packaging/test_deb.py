@@ -33,6 +33,56 @@ def test_bash_can_read_every_other_script_and_it_may_be_executed(script: Path) -
 
 
 @pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A source tree with as much as a build reads before it asks pip for anything."""
+    tree = tmp_path / "tree"
+    (tree / "packaging/deb").mkdir(parents=True)
+    shutil.copy(DEB / "build.sh", tree / "packaging/deb")
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tree)
+    (tree / "cni").mkdir()
+    (tree / "cni/launcher").touch(mode=0o755)
+    return tree
+
+
+def build(tree: Path, stand_ins: Path) -> str:
+    """Run the build with a pip that refuses; return what is said."""
+    environment = {
+        "PATH": f"{stand_ins}:/usr/bin:/bin",
+        "HOME": str(tree),
+        "PIP": "pip",
+        "GIT_CEILING_DIRECTORIES": "/",
+    }
+    command = [tree / "packaging/deb/build.sh", tree / "dist"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode
+    return done.stderr
+
+
+@pytest.mark.usefixtures("root")  # which gives the tree to somebody else
+def test_a_tree_of_another_user_is_built_as_of_its_last_commit(tree: Path, stand_in: StandIn) -> None:
+    author = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
+    for command in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message=first"]):
+        subprocess.run(["git", "-C", tree, *command], check=True)
+    subprocess.run(["chown", "-R", "nobody", tree], check=True)
+    assert build(tree, stand_in("pip", "echo pip was asked as of $SOURCE_DATE_EPOCH >&2; exit 1")) == (
+        "pip was asked as of "
+        + subprocess.run(
+            ["git", "-c", "safe.directory=*", "-C", tree, "log", "-1", "--format=%ct"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+
+
+def test_a_tree_without_git_is_built_as_of_a_time_that_somebody_says(tree: Path, stand_in: StandIn) -> None:
+    said = build(tree, stand_in("pip", "exit 1"))
+    assert "not a git repository" in said
+    assert said.endswith("say it yourself, SOURCE_DATE_EPOCH=SECONDS\n")
+
+
+@pytest.fixture
 def lab(root: None, tmp_path: Path) -> Iterator[Lab]:  # noqa: ARG001 - makes namespaces
     with Lab(tmp_path / "lab", hosts=1) as lab:
         for host in lab.hosts:
