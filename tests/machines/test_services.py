@@ -197,7 +197,8 @@ def test_who_hangs_is_ended_by_the_watchdog_and_started_again(cluster: Cluster) 
 def test_networkd_leaves_the_uplink_alone_whatever_it_is_told_to_manage(cluster: Cluster) -> None:
     machine = cluster.machines[0]
     uplink, *_ = re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
-    assert state(machine, uplink) == "unmanaged"  # by a networkd that has run since before the package came
+    # By a networkd that has run since before the package came; it may not have looked yet where udev is slow.
+    eventually(lambda: state(machine, uplink) == "unmanaged", "networkd has looked at the uplink", machine.patience)
     before, since = look(machine, uplink), machine.run("date", "+%s").strip()
     with Pinging(machine, cluster.sandboxes[0].address, cluster.directory / "host", machine.pings_every) as pinging:
         machine.run("systemctl", "restart", "systemd-networkd")
