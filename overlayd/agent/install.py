@@ -103,7 +103,8 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
         records.load()
         check_unused(records)
     places, shipped = beside(_programs()), _shipped()
-    if packages_unit(root):
+    packaged = packages_unit(root) is not None
+    if packaged:
         places = replace(places, plugins=())  # they are the package's
     installed = _installed(places, root)
     shared = {file.path for file in files(installed - roles, places, shipped)}
@@ -113,7 +114,7 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
             Service(UNITS[role]).disable()
     for path in take_away(unwanted, root):
         typer.echo(path)
-    if not _installed(places, root):
+    if not packaged and not _installed(places, root):
         _remove_settings(under(root, SETTINGS))
     if _is_this_machine(root):
         reload_units()

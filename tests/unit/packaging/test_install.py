@@ -219,7 +219,7 @@ def test_a_directory_with_settings_stays_as_it_is(machine: Machine) -> None:
     machine.host.run("test", "-e", "/etc/overlayd/agent.toml")
 
 
-def test_a_removal_leaves_a_debian_package_its_plugin(machine: Machine) -> None:
+def test_a_removal_leaves_a_debian_package_its_plugin_and_its_directory(machine: Machine) -> None:
     machine.install()
     machine.overlayd("install-cni", "blue")
     machine.host.run("mount", "-t", "tmpfs", "tmpfs", "/lib/systemd")
@@ -228,6 +228,7 @@ def test_a_removal_leaves_a_debian_package_its_plugin(machine: Machine) -> None:
     assert machine.overlayd("install-cni", "--remove") == "/etc/cni/net.d/10-overlayd-blue.conflist\n"
     machine.install("--remove")
     assert machine.files() == set(PLUGINS)
+    machine.host.run("test", "-d", "/etc/overlayd")
     machine.host.run("rm", "/lib/systemd/system/overlayd.service")
     assert machine.overlayd("install-cni", "--remove") == "/opt/cni/bin/overlayd\n"
 
