@@ -44,7 +44,7 @@ SCHEMA = Schema(
         Setting("name"),
         Setting("vtep"),
         Setting("vxlan-port", Kind.INTEGER),
-        Setting("state-dir"),
+        Setting("state-dir", Kind.PATH),
         Setting("resync", Kind.NUMBER),
         Setting("log-level", choices=tuple(LogLevel)),
     ),

@@ -92,6 +92,7 @@ class Resolved:
         if faults:
             return [Problem(str(each.path), each.line, each.key, each.detail) for each in faults], None
         try:
+            sources.check_paths(self._context)
             return [], check(self.values)
         except InvalidValue as error:
             setting = self._schema.of_flag(error.field)

@@ -15,6 +15,8 @@ class Kind(Enum):
 
     TEXT = "a string"
     TEXTS = "strings"
+    PATH = "a path"
+    STORE = "a path or a URL"
     INTEGER = "an integer"
     NUMBER = "a number"
     SWITCH = "true or false"
@@ -49,19 +51,28 @@ class Setting:
     def value(self, said: Toml) -> Value:
         """Return what a file says of it; raise `InvalidValue` without a field when it is of another kind."""
         match self.kind, said:
-            case Kind.TEXT, str() if not self.choices or said in self.choices:
+            case ((Kind.TEXT | Kind.PATH | Kind.STORE), str()) if not self.choices or said in self.choices:
                 return said
             case Kind.TEXTS, str():
                 return [said]
             case Kind.TEXTS, [_, *_] if all(isinstance(item, str) for item in said):
                 return [str(item) for item in said]
-            case Kind.SWITCH, bool():
-                return said
             case ((Kind.INTEGER | Kind.NUMBER), int()) if not isinstance(said, bool):
+                return said
+            case Kind.SWITCH, bool():
                 return said
             case Kind.NUMBER, float():
                 return said
         raise InvalidValue(self.refusal(said))
+
+    def is_for_services(self, value: str) -> bool:
+        """Tell whether a value means the same in every directory: services work in another one than people."""
+        match self.kind:
+            case Kind.PATH:
+                return Path(value).is_absolute()
+            case Kind.STORE:
+                return Path(value).is_absolute() or "://" in value
+        return True
 
     def refusal(self, said: Toml) -> str:
         """Return what is wrong with a value that is none of this setting's."""

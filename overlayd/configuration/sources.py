@@ -14,6 +14,7 @@ from overlayd.configuration import credentials, toml_file
 from overlayd.configuration.schema import Schema, Setting, Value
 from overlayd.configuration.toml_file import Fault
 from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
 
 _KEPT = "overlayd.configuration"
 _OUTSIDE = "overlayd.configuration.outside"
@@ -103,7 +104,7 @@ def look_from_outside(context: typer.Context) -> None:
 
 def reader(
     schema: Schema, *, may_be_new: bool = False, by_hand: bool = False
-) -> Callable[[typer.Context, Path | None], Path | None]:
+) -> Callable[[typer.Context, typer.CallbackParam, Path | None], Path | None]:
     """Return what an eager option ``--config`` calls: the file's values take the place of the options' defaults.
 
     A file that is named must be there, unless the command will make it: `may_be_new`. `by_hand`: the command is no
@@ -111,7 +112,10 @@ def reader(
     What is wrong with the file is raised by `located`, once the command can tell people of it in its own way.
     """
 
-    def take(context: typer.Context, path: Path | None) -> Path | None:
+    def take(context: typer.Context, parameter: typer.CallbackParam, path: Path | None) -> Path | None:
+        found = context.get_parameter_source(str(parameter.name))
+        if path and not path.is_absolute() and found and found.name == "ENVIRONMENT":
+            raise Refused(_relative(path), context, Place(f"{schema.prefix}_CONFIG"))
         find = credential_by_hand if by_hand or _OUTSIDE in context.meta else credential
         told = read(schema, path, find, may_be_new=may_be_new)
         context.meta[_KEPT] = told
@@ -169,9 +173,22 @@ def located(context: typer.Context) -> Iterator[None]:
     for fault in told(context).faults:
         raise fault.error
     try:
+        check_paths(context)
         yield
     except InvalidValue as error:
         raise InvalidValue(error.detail, field=_given(context, error.field)) from None
+
+
+def check_paths(context: typer.Context) -> None:
+    """Raise `InvalidValue` that names the flag of a relative path, unless somebody gave it as a flag."""
+    for setting in told(context).schema.settings:
+        value, found = context.params.get(setting.parameter), place(context, setting)
+        if found and found.name != setting.flag and not setting.is_for_services(str(value)):
+            raise InvalidValue(_relative(value), field=setting.flag)
+
+
+def _relative(path: object) -> str:
+    return f"{quoted(str(path))} is not an absolute path, and services work in another directory"
 
 
 class Refused(typer.BadParameter):
@@ -196,6 +213,8 @@ class Command(TyperCommand):
         """Read flags and all else that settings come from; raise `Refused`, or `typer.BadParameter` for a flag."""
         try:
             return super().parse_args(ctx, args)
+        except Refused:
+            raise
         except typer.BadParameter as error:
             schema = told(ctx).schema
             setting = schema.of_parameter(error.param.name if error.param else None)

@@ -91,6 +91,8 @@ def parse(path: Path, text: str) -> TomlFile:
             faults.append(Fault(path, found.first, found.key, "there are no tables here: each setting has one key"))
         elif _is_large(found.value):
             faults.append(Fault(path, found.first, found.key, "has an integer of more than 64 bits"))
+        elif _has_null(found.value):
+            faults.append(Fault(path, found.first, found.key, "has a null character"))
         elif found.key in statements:
             before = statements[found.key].first
             faults.append(Fault(path, found.first, found.key, f"is set in line {before} already"))
@@ -127,6 +129,11 @@ def _is_large(value: Toml) -> bool:
     if isinstance(value, list):
         return any(map(_is_large, value))
     return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _has_null(value: Toml) -> bool:
+    """Tell whether there is a character that no argument, variable or path can have."""
+    return any(map(_has_null, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 def changed(text: str, values: dict[str, str | list[str]]) -> str:

@@ -15,6 +15,8 @@ from overlayd.configuration import commands, sources
 from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.model.errors import InvalidValue
 
+RELATIVE = "is not an absolute path, and services work in another directory"
+
 AGENT, CONTROLLER = overlayd.agent.main.app, controller.main.app
 
 
@@ -79,7 +81,11 @@ def test_settings_that_are_right(file: Path, tmp_path: Path) -> None:
         (CONTROLLER, '\n\nlisten = "here"', 3, "listen", "'here' is neither HOST:PORT nor fd:N"),
         (CONTROLLER, "quarantine = 0", 1, "quarantine", "0 is not in 1..86400 seconds"),
         (CONTROLLER, "history-days = inf", 1, "history-days", "inf is not above 0 and up to 36500 days"),
-        (CONTROLLER, 'store = ""', 1, "store", "names no file"),
+        (CONTROLLER, 'store = ""', 1, "store", f"'' {RELATIVE}"),
+        (CONTROLLER, '\nstore = "store.db"', 2, "store", f"'store.db' {RELATIVE}"),
+        (CONTROLLER, "store = 5", 1, "store", "expected a path or a URL, not 5"),
+        (CONTROLLER, 'admin-token-file = "./a"', 1, "admin-token-file", f"'a' {RELATIVE}"),
+        (AGENT, 'state-dir = ""', 1, "state-dir", f"'.' {RELATIVE}"),
         (CONTROLLER, 'store = "/nonexistent/x"', 1, "store", "there is no directory /nonexistent"),
         (CONTROLLER, 'tls-cert = "/x"', 1, "tls-cert", "goes with --tls-key"),
         (CONTROLLER, 'tls-key = "/y"\ntls-cert = "/x"', 2, "tls-cert", "there is no file /x"),
@@ -136,6 +142,27 @@ def test_a_daemon_names_the_variable_that_it_refuses() -> None:
         assert line.endswith(f": {name}: {message}")
         assert done.exit_code == 1
     assert "Usage: " in CliRunner().invoke(AGENT, ["run", "--resync", "soon"]).stderr, "who types it is shown how"
+
+
+def test_a_path_of_a_variable_is_absolute(file: Path) -> None:
+    file.write_text("")
+    (problem,) = checked(CONTROLLER, file, OVERLAY_CONTROLLER_STORE="store.db")["problems"]
+    assert (problem["key"], problem["message"]) == ("OVERLAY_CONTROLLER_STORE", f"'store.db' {RELATIVE}")
+    assert checked(CONTROLLER, file, OVERLAY_CONTROLLER_STORE="etcd://a")["ok"]
+
+
+def test_a_variable_of_the_services_file_can_name_another_file(file: Path, tmp_path: Path) -> None:
+    app, variables, another = service_of(file), file.with_suffix(".env"), tmp_path / "another.toml"
+    file.write_text("size = 2\n")
+    another.write_text("\nsize = 3\n")
+    variables.write_text(f"PROG_CONFIG={another}\n")
+    assert f"size = 3  # {another}:2\n" in typed(app, "show").stdout
+    another.write_text("size = -1\n")
+    assert typed(app, "check").stderr.endswith(f": {another}:1: size: is negative\n")
+    another.unlink()
+    assert typed(app, "check").stderr.endswith(f": {another}: cannot be read: No such file or directory\n")
+    variables.write_text("PROG_CONFIG=another.toml\n")
+    assert typed(app, "check").stderr.endswith(f": {variables}: PROG_CONFIG: 'another.toml' {RELATIVE}\n")
 
 
 def test_a_file_of_variables_that_cannot_be_read_is_a_problem(file: Path) -> None:

@@ -23,16 +23,16 @@ SCHEMA = Schema(
         Setting("size", Kind.INTEGER),
         Setting("share", Kind.NUMBER),
         Setting("opened", Kind.SWITCH),
-        Setting("key-file", credential="prog.key"),
+        Setting("key-file", Kind.PATH, credential="prog.key"),
     ),
 )
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 Config = Annotated[Path | None, sources.option(SCHEMA)]
 
 
-@app.command()
+@app.command(cls=sources.Command)
 def run(  # noqa: PLR0913, PLR0917 - each option is an argument
     context: typer.Context,
     _config: Config = None,
@@ -171,3 +171,12 @@ def test_a_credential_that_others_must_not_see_is_not_taken_for_none() -> None:
 
     told = sources.read(SCHEMA, None, find)
     assert (told.values, told.hidden) == ({}, Path("/etc/credstore"))
+
+
+def test_only_who_gives_a_flag_means_the_directory_at_hand(tmp_path: Path) -> None:
+    why = "'x' is not an absolute path, and services work in another directory"
+    assert Told(tmp_path, "", "--key-file", "x").shown["key"] == "x"
+    assert Told(tmp_path, '\nkey-file = "x"').error == f"FILE:2: key-file: {why}"
+    assert Told(tmp_path, "", PROG_KEY_FILE="x").error == f"PROG_KEY_FILE: {why}"
+    done = CliRunner().invoke(app, [], env={"PROG_CONFIG": "x"})
+    assert (done.exit_code, done.stderr) == (1, f"run: PROG_CONFIG: {why}\n")

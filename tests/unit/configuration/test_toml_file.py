@@ -54,6 +54,7 @@ def test_statements_know_their_lines() -> None:
         ("a = 1\nb = " + "[" * 5000, "/etc/overlayd/agent.toml:2: has a number too long, or brackets too deep"),
         ("a = 0x" + "f" * 5000, "/etc/overlayd/agent.toml:1: a: has an integer of more than 64 bits"),
         ("a = [[9223372036854775808]]", "/etc/overlayd/agent.toml:1: a: has an integer of more than 64 bits"),
+        ('a = "b"\nc = ["d", "e\\u0000"]', "/etc/overlayd/agent.toml:2: c: has a null character"),
         ("etcd.ca = 1", "/etc/overlayd/agent.toml:1: etcd: there are no tables here: each setting has one key"),
     ],
 )
