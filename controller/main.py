@@ -196,7 +196,7 @@ def admin_token(
             choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
             settings.check_for_everybody(choice)
         typer.echo(asyncio.run(_made_admin(choice, SystemClock())))
-    except (InvalidValue, StoreRefused) as refused:
+    except (InvalidValue, StoreRefused, OSError) as refused:
         _log.error("no token made", reason=str(refused))
         raise typer.Exit(1) from None
 

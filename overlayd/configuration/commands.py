@@ -79,7 +79,8 @@ class Resolved:
     @property
     def hidden(self) -> Path | None:
         """A directory of credentials that cannot be looked into."""
-        return sources.told(self._context).hidden
+        why = sources.told(self._context).hidden
+        return Path(why.filename).parent if why else None
 
     def place(self, setting: Setting) -> sources.Place | None:
         """Return where a value was given, None when it is the default."""

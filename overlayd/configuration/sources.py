@@ -38,14 +38,14 @@ class Place:
 class Told:
     """What a daemon is told besides flags and environment, and where each of it stands.
 
-    `hidden` is a directory of credentials that cannot be looked into.
+    `hidden` is why credentials cannot be seen, if they cannot.
     """
 
     schema: Schema
     values: dict[Setting, Value]
     places: dict[Setting, Place]
     faults: tuple[Fault, ...]
-    hidden: Path | None = None
+    hidden: OSError | None = None
 
 
 def read(
@@ -57,7 +57,7 @@ def read(
 ) -> Told:
     """Read a daemon's file, or the one at its usual place if there is one, and look for credentials.
 
-    `find` returns the file of a credential, and raises `PermissionError`; systemd's hand-over if unset.
+    `find` returns the file of a credential, and raises `OSError`; systemd's hand-over if unset.
     """
     values: dict[Setting, Value] = {}
     places: dict[Setting, Place] = {}
@@ -65,8 +65,8 @@ def read(
     for setting in filter(lambda each: each.credential, schema.settings):
         try:
             found = (find or credential)(str(setting.credential))
-        except PermissionError as error:
-            hidden = Path(error.filename).parent
+        except OSError as error:
+            hidden = error
         else:
             if found:
                 values[setting], places[setting] = str(found), Place(f"credential {setting.credential}")
@@ -168,10 +168,13 @@ def place(context: typer.Context, setting: Setting) -> Place | None:
 def located(context: typer.Context) -> Iterator[None]:
     """Let errors about flags name where the value was given: a variable, or a line of the file.
 
-    Raises `InvalidValue` at once for the first thing that is wrong with the file.
+    Raises `InvalidValue` at once for the first thing that is wrong with the file, and `OSError` when credentials may be
+    there that cannot be seen: without them a daemon would do something else.
     """
     for fault in told(context).faults:
         raise fault.error
+    if hidden := told(context).hidden:
+        raise hidden
     try:
         check_paths(context)
         yield

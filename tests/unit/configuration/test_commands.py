@@ -206,6 +206,15 @@ def test_what_is_wrong_is_told_beside_what_is_shown(file: Path, text: str, shown
     assert shown.replace("FILE", str(file)) in typed(AGENT, "show", "--config", str(file)).stdout
 
 
+def test_credentials_that_cannot_be_seen_are_mentioned(file: Path) -> None:
+    file.write_text("")
+    nowhere = f"/{'x' * 300}"
+    for command in ("check", "show"):
+        done = typed(CONTROLLER, command, "--config", str(file), CREDENTIALS_DIRECTORY=nowhere)
+        assert f": credentials in {nowhere} are left out, " in done.stderr
+        assert done.exit_code == 0
+
+
 def test_a_credential_is_shown(file: Path, tmp_path: Path) -> None:
     (tmp_path / "overlay-controller.tls-key").write_text("secret")
     file.write_text("")

@@ -165,12 +165,10 @@ def test_the_usual_file_is_not_passed_over_when_nobody_can_tell_whether_it_is_th
     assert str(fault.error) == f"{path}: cannot be read: File name too long"
 
 
-def test_a_credential_that_others_must_not_see_is_not_taken_for_none() -> None:
-    def find(name: str) -> Path | None:
-        raise PermissionError(13, "Permission denied", f"/etc/credstore/{name}")
-
-    told = sources.read(SCHEMA, None, find)
-    assert (told.values, told.hidden) == ({}, Path("/etc/credstore"))
+def test_a_credential_that_cannot_be_seen_is_not_taken_for_none(tmp_path: Path) -> None:
+    nowhere = f"/{'x' * 300}"
+    done = Told(tmp_path, "", CREDENTIALS_DIRECTORY=nowhere).result
+    assert str(done.exception) == f"[Errno 36] File name too long: '{nowhere}/prog.key'"
 
 
 def test_only_who_gives_a_flag_means_the_directory_at_hand(tmp_path: Path) -> None:
