@@ -207,6 +207,9 @@ def test_networkd_leaves_the_uplink_alone_whatever_it_is_told_to_manage(cluster:
     assert pinging.lost == set()
     assert state(machine, uplink) == "unmanaged"
     assert look(machine, uplink) == before
+    if machine.property("systemd-udevd.service", "ActiveState") == "active":  # which is in no container
+        properties = machine.run("udevadm", "info", "--query=property", f"--path=/sys/class/net/{uplink}")
+        assert "/systemd/network/00-overlayd.link\n" in properties
     # It has repaired nothing. Of the underlay's address networkd may make a new one, which the agent tells.
     told = machine.journal(AGENT, f"--since=@{since}", "--output=cat").splitlines()
     assert [line for line in told if not line.endswith(f'the address {machine.address}"')] == []
