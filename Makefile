@@ -81,9 +81,9 @@ demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it run
 demo-down: venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),2) --dist=loadfile --durations=10
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),3) --dist=loadfile --no-loadscope-reorder --durations=10
 
-test: system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=2 files at once; ARGS=... goes to pytest (root)
+test: system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=3 files at once; ARGS=... goes to pytest (root)
 	$(PYTEST) -m 'not thorough' $(ARGS)
 
 test-thorough: system-test venv lint cni/launcher machines ## the same, with every variant (root)
