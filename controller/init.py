@@ -5,11 +5,13 @@ already stays as it is.
 """
 
 import asyncio
+import json
 import socket
 import ssl
 import subprocess
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,7 @@ from controller.options import (
     EtcdKeyOption,
     EtcdPasswordOption,
     EtcdUserOption,
+    JsonOption,
     StoreOption,
     TlsNameOption,
     WrittenConfigOption,
@@ -76,12 +79,13 @@ def init(
     no_start: Annotated[
         bool, typer.Option("--no-start", help="Leave the service alone: a controller is started some other way.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make this machine a controller: write the settings, start it, log in, and print how hosts join.
 
-    The command for the hosts is alone on standard output. What the options say is written into the settings; without
-    any, and a second time, the settings stay as they are, and there is a new join token. With --store etcd://...
-    several machines become controllers of one cluster.
+    The command for the hosts is alone on standard output, or with --json its parts. What the options say is written
+    into the settings; without any, and a second time, the settings stay as they are, and there is a new join token.
+    With --store etcd://... several machines become controllers of one cluster.
     """
     try:
         with sources.located(context):
@@ -114,7 +118,13 @@ def init(
             changed = _start(changes)
         _say(f"settings: {changes.path}{'' if changed else ', as they were'}")
         left = _left_token(context, choice)
-        _hand_out(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
+        offer = _offer(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
+        if as_json:
+            body = {"settings": str(changes.path), "changed": changed, "join": offer and asdict(offer)}
+            typer.echo(json.dumps(body, indent=2))
+        elif offer:
+            _say(f"\nOn every host, within {ttl}, for {hosts} hosts at most:\n")
+            typer.echo(f"echo '{offer.token}' | sudo overlayd join {offer.url}")
     except PermissionError as error:
         typer.echo(f"overlay-controller: {error.filename} is not for everybody: run this as root", err=True)
         raise typer.Exit(1) from None
@@ -219,16 +229,24 @@ def _start(changes: Changes) -> bool:
     return changed
 
 
-def _hand_out(
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """With what hosts join, and where."""
+
+    token: str
+    url: str
+
+
+def _offer(
     listens: list[Place], choice: StoreChoice, config: Path, left: Path, hosts: int, ttl: str, *, must_answer: bool
-) -> None:
-    """Log in and print the command with which hosts join; raise `Unavailable`."""
+) -> _Offer | None:
+    """Log in and return how hosts join, None while there is no controller yet; raise `Unavailable`."""
     here = listens[0].for_this_machine
     if not _answers(here, _ANSWER_MAX if must_answer else 0):
         if must_answer:
             raise Unavailable(f"nobody answers at {here}: journalctl --unit {SERVICE.unit} tells more")
         _say("now start it: overlay-controller run. Then run this again: it logs in, and prints how hosts join")
-        return
+        return None
     administrator = Overlayctl(here.url)
     if not administrator.is_admin() or (left.is_file() and not administrator.is_usual()):
         _say(administrator.login(left.with_name("ca.pem"), _admin_token(choice, left, config)))
@@ -237,8 +255,7 @@ def _hand_out(
     if outside.address.is_unspecified:
         _say(f"\nIf hosts do not reach this machine, {which()}, at the address below, write another one of them there.")
         outside = outside.for_hosts
-    _say(f"\nOn every host, within {ttl}, for {hosts} hosts at most:\n")
-    typer.echo(f"echo '{token}' | sudo overlayd join {outside.url}")
+    return _Offer(token, outside.url)
 
 
 def _answers(place: Place, timeout: float) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import json
 import logging
 import os
 import secrets
@@ -35,6 +36,7 @@ from controller.options import (
     HistoryCountOption,
     HistoryDaysOption,
     InsecureOption,
+    JsonOption,
     ListenOption,
     QuarantineOption,
     StoreOption,
@@ -186,6 +188,7 @@ def admin_token(
     etcd_key: EtcdKeyOption = None,
     etcd_user: EtcdUserOption = None,
     etcd_password_file: EtcdPasswordOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
 ) -> None:
     """Make another admin token and print it, when all are lost. No controller may have the store's file open."""
     _configure_logging()
@@ -195,7 +198,8 @@ def admin_token(
             certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
             choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
             settings.check_for_everybody(choice)
-        typer.echo(asyncio.run(_made_admin(choice, SystemClock())))
+        token = asyncio.run(_made_admin(choice, SystemClock()))
+        typer.echo(json.dumps({"token": token}) if as_json else token)
     except (InvalidValue, StoreRefused, OSError) as refused:
         _log.error("no token made", reason=str(refused))
         raise typer.Exit(1) from None

@@ -129,3 +129,4 @@ AdminTokenOption = Annotated[
         readable=False,
     ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

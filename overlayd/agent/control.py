@@ -42,7 +42,7 @@ class Control:
     async def _execute(self, fields: Fields) -> dict[str, Json]:
         match fields.text("command"):
             case "plan":
-                return _render(await self._reconciler.plan())
+                return shown(await self._reconciler.plan())
             case "status":
                 return self._status()
             case other:
@@ -74,5 +74,6 @@ class Control:
         return problems
 
 
-def _render(plan: Plan) -> dict[str, Json]:
+def shown(plan: Plan) -> dict[str, Json]:
+    """Return a plan for programs."""
     return {"operations": [{"verb": type(op).__name__.lower(), "command": str(op)} for op in plan]}

@@ -1,5 +1,6 @@
 """`overlayd install`: what a machine needs besides the environment that this program is in."""
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -41,6 +42,7 @@ def install(
         bool, typer.Option("--cut-off", help="With --remove, also when containers are attached.")
     ] = False,
     root: Annotated[Path, typer.Option(metavar="DIRECTORY", help="Where the machine's files begin.")] = Path("/"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Install units, drop-ins, commands, the CNI plugin, manual pages and completion for this environment.
 
@@ -49,27 +51,34 @@ def install(
     """
     wanted = frozenset(roles or Role)
     try:
-        if remove:
-            _remove(wanted, root, cut_off=cut_off)
-        else:
-            _install(wanted, root)
+        paths = _remove(wanted, root, cut_off=cut_off) if remove else _install(wanted, root)
+        if as_json:
+            typer.echo(json.dumps({"removed" if remove else "installed": [str(path) for path in paths]}, indent=2))
+        for path in () if as_json else paths:
+            typer.echo(path)
+        if not remove:
+            _take_up(wanted, root)
     except (OverlayError, OSError) as error:
         typer.echo(f"overlayd: {error}", err=True)
         sys.exit(1)
 
 
-def _install(roles: frozenset[Role], root: Path) -> None:
+def _install(roles: frozenset[Role], root: Path) -> list[Path]:
+    """Put the files there, and return which they are."""
     if unit := packages_unit(root):
         raise InUse(f"{unit} is there: remove the package of which it is first, or use that")
-    places = beside(_programs())
-    for path in put(files(roles, places, _shipped()), root):
-        typer.echo(path)
+    made = list(put(files(roles, beside(_programs()), _shipped()), root))
     _make_settings(under(root, SETTINGS))
+    return made
+
+
+def _take_up(roles: frozenset[Role], root: Path) -> None:
+    """Let those who run go on with what is installed."""
     if _is_this_machine(root):
         reload_units()
         if Role.AGENT in roles:
             _show_drop_ins()
-        _renew(_installed(places, root))  # the other role's service runs from the same environment
+        _renew(_installed(beside(_programs()), root))  # the other role's service runs from the same environment
 
 
 def _show_drop_ins() -> None:
@@ -97,7 +106,8 @@ def _renew(roles: frozenset[Role]) -> None:
         raise Unavailable("\n".join(failures))
 
 
-def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
+def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> list[Path]:
+    """Stop the services and take the files away; return which they were."""
     if Role.AGENT in roles and not cut_off:
         records = AttachmentRecords(root / _ATTACHMENTS)
         records.load()
@@ -112,12 +122,12 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> None:
     if _is_this_machine(root):
         for role in sorted(roles & installed):
             Service(UNITS[role]).disable()
-    for path in take_away(unwanted, root):
-        typer.echo(path)
+    gone = list(take_away(unwanted, root))
     if not packaged and not _installed(places, root):
         _remove_settings(under(root, SETTINGS))
     if _is_this_machine(root):
         reload_units()
+    return gone
 
 
 def _make_settings(directory: Path) -> None:

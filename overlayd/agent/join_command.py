@@ -1,7 +1,9 @@
 """`overlayd join`: from a machine with the package to a host of the cluster, in one command."""
 
+import functools
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +25,7 @@ from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, 
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import HostId
 from overlayd.wire.credentials import JoinToken
-from overlayd.wire.fields import Fields, parse_address
+from overlayd.wire.fields import Fields, Json, parse_address
 
 SERVICE = Service("overlayd.service")
 
@@ -53,6 +55,9 @@ def join_host(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait until the agent is in sync.")
     ] = 60.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; what happens is told on standard error.")
+    ] = False,
 ) -> None:
     """Make this machine a host of the cluster: join, start the agent, and wait until it is in sync.
 
@@ -72,18 +77,26 @@ def join_host(
         _check_controllers(context, controllers)
         token = given_token(token_file)
         host = load_identity(state_dir).id
-        typer.echo(_join(state_dir, controllers, token, host))
+        say = functools.partial(typer.echo, err=as_json)
+        say(_join(state_dir, controllers, token, host))
         if changes.write():
-            typer.echo(f"the settings are in {changes.path}")
-        if no_start:
-            typer.echo("now start or restart the agent")
-            return
-        typer.echo(f"the CNI plugin is {install_cni.ensure_plugin()}")
-        SERVICE.enable()
-        SERVICE.restart()
-        typer.echo(f"{SERVICE.unit} is enabled and runs")
-        for line in status_lines(_in_sync(timeout).value):
-            typer.echo(line)
+            say(f"the settings are in {changes.path}")
+        status = None if no_start else _started(say, timeout)
+        if as_json:
+            typer.echo(json.dumps({"host": host, "settings": str(changes.path), "status": status}, indent=2))
+        elif status is None:
+            say("now start or restart the agent")
+        else:
+            say("\n".join(status_lines(status)))
+
+
+def _started(say: Callable[[str], None], timeout: float) -> dict[str, Json]:
+    """Start the agent, and return its status once it is in sync; raise `Unavailable` when it is not in time."""
+    say(f"the CNI plugin is {install_cni.ensure_plugin()}")
+    SERVICE.enable()
+    SERVICE.restart()
+    say(f"{SERVICE.unit} is enabled and runs")
+    return _in_sync(timeout).value
 
 
 def _settings(context: typer.Context, name: str, vtep: str | None) -> dict[str, str | list[str]]:

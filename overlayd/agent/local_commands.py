@@ -12,6 +12,7 @@ import typer
 from overlayd.agent.asking import ask, status_lines
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.cleanup import check_unused, clean_up, plan_cleanup
+from overlayd.agent.control import shown
 from overlayd.agent.lock import held
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.errors import OverlayError
@@ -48,6 +49,7 @@ def status(as_json: AsJson = False) -> None:
 def cleanup(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise what would be done is shown.")] = False,
     attached: Annotated[bool, typer.Option("--attached", help="Also when containers lose their network.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove everything of overlayd from this host's kernel, while no agent runs; its id and its blocks stay."""
     with _told(), held(RUN_DIR), contextlib.closing(LinuxKernel()) as kernel:
@@ -56,11 +58,14 @@ def cleanup(
         if not attached:
             check_unused(records)
         removal = plan_cleanup(kernel)
-        typer.echo(str(removal) or "nothing to do: there is nothing of overlayd in the kernel")
+        if not as_json:
+            typer.echo(str(removal) or "nothing to do: there is nothing of overlayd in the kernel")
+        failures = list(clean_up(kernel, removal, records)) if yes else []
+        if as_json:
+            body = {**shown(removal), "done": yes and not failures, "failures": failures}
+            typer.echo(json.dumps(body, indent=2))
         if not yes:
             typer.echo("nothing was done: overlayd cleanup --yes does it", err=True)
-            return
-        failures = list(clean_up(kernel, removal, records))
         for failure in failures:
             typer.echo(f"overlayd: {failure}", err=True)
         if failures:

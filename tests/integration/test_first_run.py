@@ -66,8 +66,10 @@ def test_three_hosts_become_a_cluster_in_four_commands(machines: list[ServiceMan
     assert "has joined already" in machines[2].type(printed)
 
     # A host joins again: its credential is good, and what it is told is written down.
-    told = machines[1].type(f"echo '{again.split(chr(39))[1]}' | overlayd join {url} --name rack-7 --timeout 20")
-    assert "has joined already" in told
+    told = machines[1].type(f"echo '{again.split(chr(39))[1]}' | overlayd join {url} --name rack-7 --timeout 20 --json")
+    joined = json.loads(told)
+    assert joined["host"] in {host["id"] for host in listed}
+    assert (joined["settings"], joined["status"]["in_sync"]) == ("/etc/overlayd/agent.toml", True)
     assert machines[1].type("cat /etc/overlayd/agent.toml") == 'name = "rack-7"\n'
     assert "rack-7" in first.type("overlayctl host list --json")
     assert here.ping(there.address) is not None
@@ -97,7 +99,10 @@ def test_a_mistyped_store_leaves_the_machine_as_it_was(alone: tuple[Lab, Service
     assert machine.type(make).startswith("echo 'ovj_")
 
     # With another port root is logged in there.
-    assert machine.type(f"{make}:7473").endswith(":7473\n")
+    made = json.loads(machine.type(f"{make}:7473 --json"))
+    assert (made["settings"], made["changed"]) == (SETTINGS, True)
+    assert made["join"]["url"] == f"https://{lab.hosts[0].address}:7473"
+    assert made["join"]["token"].startswith("ovj_")
     machine.type("overlayctl host list")
 
 

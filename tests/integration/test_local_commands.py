@@ -39,9 +39,13 @@ def test_cleanup_waits_for_the_agent_and_the_containers(own_lab: Lab) -> None:
         host.run(OVERLAYD, "cleanup", "--yes")
     shown = host.run(OVERLAYD, "cleanup", "--attached")
     assert "ip netns del ov-blue" in shown
+    planned = json.loads(host.run(OVERLAYD, "cleanup", "--attached", "--json"))
+    assert "ip netns del ov-blue" in [operation["command"] for operation in planned["operations"]]
+    assert (planned["done"], planned["failures"]) == (False, [])
     assert here.ping(there.address) is not None, "it was only shown"
 
-    host.run(OVERLAYD, "cleanup", "--attached", "--yes")
+    done = json.loads(host.run(OVERLAYD, "cleanup", "--attached", "--yes", "--json"))
+    assert (done["operations"], done["done"]) == (planned["operations"], True)
 
     assert "ov-" not in host.run("ip", "netns", "list")
     assert "eth0" not in here.run("ip", "-o", "link")

@@ -196,9 +196,11 @@ def test_lost_admin_tokens_are_replaced_while_the_controller_rests(anna: Person,
         assert "in use by another controller" in done.stderr
         running.process.stop()
     token = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    shown = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
     with secure_controller(tmp_path / "c") as running:
-        assert token != running.admin
-        assert "as admin (admin)" in log_in(anna, running, token)
+        for each in (token, shown["token"]):
+            assert each != running.admin
+            assert "as admin (admin)" in log_in(anna, running, each)
 
 
 def test_a_given_certificate_is_verified_by_the_systems_roots(anna: Person, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`pip install` and `overlayd install`: what the wheel brings, and what comes and goes on a simulated host."""
 
+import json
 import os
 import subprocess
 import sys
@@ -115,8 +116,11 @@ def test_an_installation_brings_everything_and_a_removal_takes_it_away(machine: 
         machine.host.run("env", "CNI_COMMAND=VERSION", plugin)
     assert machine.called() == []
 
-    assert set(machine.install("--remove").split()) == set(said)
+    assert set(json.loads(machine.install("--json"))["installed"]) == set(said)
+    assert set(json.loads(machine.install("--remove", "--json"))["removed"]) == set(said)
     assert machine.files() == set()
+    assert set(machine.install().split()) == set(said)
+    assert set(machine.install("--remove").split()) == set(said)
 
 
 def test_a_controllers_machine_gets_no_plugin_and_shares_a_command_with_an_agent(machine: Machine) -> None:

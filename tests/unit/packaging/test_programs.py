@@ -1,13 +1,15 @@
 """Manual pages and completion: groff finds no fault, and a shell completes what the programs know."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 
 from overlayd.installation.completion import SCRIPTS, completion
 from overlayd.installation.manual import manual_page
-from overlayd.installation.programs import PROGRAMS, Program, Role, of_roles
+from overlayd.installation.programs import PROGRAMS, Program, Role, command, of_roles
 from tests.support.lab import COMMANDS
 
 by_name = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
@@ -40,6 +42,21 @@ def test_a_machine_has_the_programs_of_its_roles() -> None:
     assert {program.name for program in of_roles([Role.CONTROLLER])} == {"overlay-controller", "overlayctl"}
     assert {program.name for program in of_roles([Role.AGENT])} == {"overlayd", "overlayctl"}
     assert tuple(of_roles(Role)) == PROGRAMS
+
+
+@by_name
+def test_every_command_but_a_daemon_prints_json_when_it_is_told_to(program: Program) -> None:
+    without = [name for name, options in commands(command(program)) if "--json" not in options]
+    assert without == ([] if program.name == "overlayctl" else ["run"])
+
+
+def commands(group: TyperGroup, path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield the commands of a program that are no groups, with their options."""
+    for name, each in group.commands.items():
+        if isinstance(each, TyperGroup):
+            yield from commands(each, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", {option for parameter in each.params for option in parameter.opts}
 
 
 @pytest.mark.parametrize(
