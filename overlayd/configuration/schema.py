@@ -78,7 +78,8 @@ class Setting:
         """Return what is wrong with a value that is none of this setting's."""
         if self.choices and isinstance(said, str):
             return f"{quoted(said)} is not one of {', '.join(self.choices)}"
-        return f"expected {self.kind.value}, not {quoted(said)}"
+        shown = str(said).lower() if isinstance(said, bool) else quoted(said)
+        return f"expected {self.kind.value}, not {shown}"
 
 
 @dataclass(frozen=True, slots=True)
