@@ -10,7 +10,7 @@ import socket
 import ssl
 import subprocess
 import time
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +51,9 @@ _PATIENCE = 5.0
 
 _LOOK = 0.2
 """Seconds between two attempts."""
+
+_WRITTEN = ("listen", "store", "tls-name", "etcd-ca", "etcd-cert", "etcd-key", "etcd-user", "etcd-password-file")
+"""Settings that are init's options too."""
 
 _OTHER_KINDS = ("insecure", "tls-cert")
 """Settings of controllers that nobody recognises by a fingerprint."""
@@ -98,39 +101,25 @@ def init(
             settings.check_names(tls_name or [])
             _check_store(context, _absolute_store(store))
             listens = _listens(context, listen, is_ours=no_start or SERVICE.is_started)
-            said = {
-                "listen": [str(place) for place in listens],
-                "store": _absolute_store(store),
-                "tls-name": tls_name,
-                "etcd-ca": etcd_ca,
-                "etcd-cert": etcd_cert,
-                "etcd-key": etcd_key,
-                "etcd-user": etcd_user,
-                "etcd-password-file": etcd_password_file,
-            }
-            values = {key: _written(value) for key, value in said.items() if given(context, key)}
-            check_environment_file(SCHEMA, {*said, *_OTHER_KINDS, "admin-token-file"})
-        changes = Changes(config or SCHEMA.path, values)
-        if no_start:
-            changed = changes.write()
-        else:
+            changes = Changes(config or SCHEMA.path, _values(context, listens))
+        if not no_start:
             _check_answers(choice)
-            changed = _start(changes)
+        changed = changes.write() if no_start else _start(changes)
         _say(f"settings: {changes.path}{'' if changed else ', as they were'}")
         left = _left_token(context, choice)
         offer = _offer(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
-        if as_json:
-            body = {"settings": str(changes.path), "changed": changed, "join": offer and asdict(offer)}
-            typer.echo(json.dumps(body, indent=2))
-        elif offer:
-            _say(f"\nOn every host, within {ttl}, for {hosts} hosts at most:\n")
-            typer.echo(f"echo '{offer.token}' | sudo overlayd join {offer.url}")
     except PermissionError as error:
         typer.echo(f"overlay-controller: {error.filename} is not for everybody: run this as root", err=True)
         raise typer.Exit(1) from None
     except (OverlayError, OSError) as error:
         typer.echo(f"overlay-controller: {error}", err=True)
         raise typer.Exit(1) from None
+    if as_json:
+        body = {"settings": str(changes.path), "changed": changed, "join": offer and asdict(offer)}
+        typer.echo(json.dumps(body, indent=2))
+    elif offer:
+        _say(f"\nOn every host, within {ttl}, for {hosts} hosts at most:\n")
+        typer.echo(f"echo '{offer.token}' | sudo overlayd join {offer.url}")
 
 
 def _check_kind(context: typer.Context) -> None:
@@ -177,10 +166,18 @@ def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool)
     return found
 
 
-def _written(value: str | list[str] | Path | None) -> str | list[str]:
-    if isinstance(value, Path):
-        return str(value.absolute())
-    return value if isinstance(value, list) else str(value)
+def _values(context: typer.Context, listens: list[Place]) -> dict[str, str | list[str]]:
+    """Return what is to be written; raise `InvalidValue` when the service's file of variables says something else."""
+    check_environment_file(SCHEMA, {*_WRITTEN, *_OTHER_KINDS, "admin-token-file"})
+    params = {**context.params, "listen": [str(place) for place in listens]}
+    settings_given = (setting for setting in map(SCHEMA.find, _WRITTEN) if setting and given(context, setting.key))
+    return {setting.key: _written(setting.key, params[setting.parameter]) for setting in settings_given}
+
+
+def _written(key: str, value: str | list[str] | Path) -> str | list[str]:
+    if key == "store":
+        return _absolute_store(str(value))
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _absolute_store(store: str) -> str:
@@ -212,21 +209,24 @@ def _start(changes: Changes) -> bool:
 
     Raises `Unavailable` when it does not start. What was changed is changed back then, the service included.
     """
-    ran, changed = SERVICE.is_started, False
-    try:
-        with changes.on_trial() as changed:
-            SERVICE.enable()
-            if changed or not SERVICE.is_ready:
-                _say(f"service: {SERVICE.unit} is being started")
-                SERVICE.restart()
-    except BaseException:
+    ran = SERVICE.is_started
+    with ExitStack() as failing, changes.on_trial() as changed:
         if changed:
-            _say(f"settings: {changes.path}, as they were")
-            with suppress(Unavailable):
-                SERVICE.restart() if ran else SERVICE.disable()
-        raise
+            failing.callback(_go_back, changes, ran=ran)
+        SERVICE.enable()
+        if changed or not SERVICE.is_ready:
+            _say(f"service: {SERVICE.unit} is being started")
+            SERVICE.restart()
+        failing.pop_all()
     _say(f"service: {SERVICE.unit} is enabled and runs")
     return changed
+
+
+def _go_back(changes: Changes, *, ran: bool) -> None:
+    """Let the service go on with the settings that were, or rest if it did not run."""
+    _say(f"settings: {changes.path}, as they were")
+    with suppress(Unavailable):
+        SERVICE.restart() if ran else SERVICE.disable()
 
 
 @dataclass(frozen=True, slots=True)

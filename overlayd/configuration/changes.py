@@ -1,7 +1,7 @@
 """Writing settings into a daemon's file, for commands that set a machine up."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,15 +38,14 @@ class Changes:
     def on_trial(self) -> Iterator[bool]:
         """Do as `write`, and put the file back as it was when what is done with it fails; raise `OSError`."""
         before = self.path.read_bytes() if self.path.exists() else None
-        changed = self.write()
-        try:
-            yield changed
-        except BaseException:
+        with ExitStack() as failing:
+            changed = self.write()
             if changed and before is None:
-                self.path.unlink()
+                failing.callback(self.path.unlink)
             elif changed and before is not None:
-                write_atomically(self.path, before, _MODE)
-            raise
+                failing.callback(write_atomically, self.path, before, _MODE)
+            yield changed
+            failing.pop_all()
 
 
 def given(context: typer.Context, key: str) -> bool:
