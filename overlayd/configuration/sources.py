@@ -115,7 +115,7 @@ def reader(
     def take(context: typer.Context, parameter: typer.CallbackParam, path: Path | None) -> Path | None:
         found = context.get_parameter_source(str(parameter.name))
         if path and not path.is_absolute() and found and found.name == "ENVIRONMENT":
-            raise Refused(_relative(path), context, Place(f"{schema.prefix}_CONFIG"))
+            raise Refused(_relative(path), context, Place(schema.config_variable))
         find = credential_by_hand if by_hand or _OUTSIDE in context.meta else credential
         told = read(schema, path, find, may_be_new=may_be_new)
         context.meta[_KEPT] = told

@@ -44,6 +44,18 @@ async def test_a_start_that_heard_no_controller_leaves_the_cache_alone(tmp_path:
     assert cache.load() == Cluster()
 
 
+async def test_changes_after_which_no_controller_said_in_sync_are_not_kept(tmp_path: Path) -> None:
+    cache = ClusterCache(tmp_path / "cluster.json")
+    async with controller() as server, following(server, cached=CACHED) as feed:
+        caching = Caching(cache, feed)
+        seen = feed.changes.count
+        await (await server.feeds.get()).send(Delta(Revision(9), (GREEN,), ()))
+        await feed.changes.wait(seen)
+        assert "green" in feed.cluster.networks
+        caching.finish()
+    assert cache.load() == Cluster()
+
+
 async def test_a_stop_with_nothing_new_writes_nothing(tmp_path: Path) -> None:
     cache = ClusterCache(tmp_path / "cluster.json")
     async with controller() as server, following(server, cached=CACHED) as feed:

@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 
@@ -44,6 +47,28 @@ def test_a_loop_that_ends_waits_for_no_lookup(silence: Silence) -> None:
         runner.run(give_up())
     assert silence.asked
     assert not silence.released.is_set(), "it is over, and the lookup goes on"
+
+
+def test_a_process_that_ends_waits_for_no_lookup_either() -> None:
+    program = """
+        import asyncio, socket, threading
+        from overlayd.agent.lookups import Loop
+        asked = threading.Event()
+        def resolve(*question):
+            asked.set()
+            threading.Event().wait()
+        socket.getaddrinfo = resolve
+        async def ask():
+            lookup = asyncio.create_task(asyncio.get_running_loop().getaddrinfo("c1.example", 7471))
+            await asyncio.to_thread(asked.wait)
+            lookup.cancel()
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(ask())
+        print("ends")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == "ends\n"
 
 
 def test_a_name_that_is_asked_for_already_is_not_asked_for_again(silence: Silence) -> None:

@@ -38,3 +38,18 @@ def test_what_stands_there_already_is_not_written(tmp_path: Path) -> None:
     before = path.stat().st_ino
     assert not Changes(path, {"name": "a"}).write()
     assert path.stat().st_ino == before
+
+
+def test_a_file_on_trial_is_put_back_when_what_is_done_with_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    for before in (None, '# mine\nname = "a"\n'):
+        if before is not None:
+            path.write_text(before)
+        with pytest.raises(KeyboardInterrupt), Changes(path, {"name": "b"}).on_trial() as changed:  # noqa: PT012
+            assert changed
+            assert 'name = "b"' in path.read_text()
+            raise KeyboardInterrupt
+        assert (path.read_text() if path.exists() else None) == before
+    with Changes(path, {"name": "b"}).on_trial():
+        pass
+    assert path.read_text() == '# mine\nname = "b"\n'
