@@ -16,7 +16,7 @@ from overlayd.agent.port_claims import check_ports
 from overlayd.agent.presence import Presence, presence
 from overlayd.agent.reaper import Reaper
 from overlayd.agent.reconcile import Reconciler
-from overlayd.agent.verification import allowed, contradictions, described
+from overlayd.agent.verification import allowed, contradictions, described, strange_mac
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.endpoint import (
@@ -160,6 +160,8 @@ class Attachments:
             if not attachment.has_way_out:
                 items = without_way_out(items)
             inside = await self._turn.call(self._kernel.link, NamespaceRef(endpoint.sandbox), endpoint.interface)
+            if strange := strange_mac(endpoint, inside):
+                return (strange,)
             missing = await self._turn.call(self._kernel.missing, allowed(items, endpoint, request, inside))
             if attachment.ports:
                 missing |= await self._reconciler.misdirected(request.network)

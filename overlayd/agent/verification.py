@@ -23,8 +23,6 @@ def contradictions(request: Request, attachment: Attachment) -> Iterator[str]:
     interface = previous.interface(endpoint.interface)
     if interface is None:
         yield f"prevResult does not have the interface {endpoint.interface} in a sandbox"
-    elif interface.mac not in {None, "", endpoint.mac}:
-        yield f"prevResult has the MAC address {interface.mac}, and the endpoint was given {endpoint.mac}"
     if request.wishes.ports and set(request.wishes.ports) != set(attachment.ports):
         published = ", ".join(map(str, attachment.ports)) or "nothing"
         yield f"runtimeConfig.portMappings is not what was published: {published}"
@@ -33,24 +31,38 @@ def contradictions(request: Request, attachment: Attachment) -> Iterator[str]:
 
 
 def allowed(items: State, endpoint: Endpoint, request: Request, observed: Link | None) -> State:
-    """Return an endpoint's items as plugins after us may have left them.
+    """Return an endpoint's items as plugins after us may have left them (CNI SPEC, section "CHECK").
 
-    They may have set sysctls, and a smaller MTU, or any that `prevResult` tells: versions before 1.1.0 cannot tell one.
+    They may have set sysctls, and the MTU: to what `prevResult` says, or to less than ours without saying so. An MTU in
+    `prevResult` may be ours, and not theirs. What they add is theirs, and no item.
     """
     key = (Link, NamespaceRef(endpoint.sandbox), endpoint.interface)
     known = request.previous.interface(endpoint.interface)
-    told = known.mtu if known else None
+    told, has = (known.mtu if known else None), (observed.mtu if observed else None)
 
     def mtu(ours: int | None) -> int | None:
-        if told:
-            return told
-        smaller = observed and observed.mtu and ours and observed.mtu < ours
-        return observed.mtu if observed and smaller else ours
+        expected = told or ours
+        is_smaller = has and ours and expected and has < min(ours, expected)
+        return has if is_smaller else expected
 
     return frozenset(
         replace(item, mtu=mtu(item.mtu)) if isinstance(item, Link) and item.key == key else item
         for item in items
         if not isinstance(item, DeviceSysctls)
+    )
+
+
+def strange_mac(endpoint: Endpoint, observed: Link | None) -> str | None:
+    """Return in one sentence that the interface has another MAC than the network knows, None when it has that one.
+
+    A plugin after us may have set it, but nothing reaches the container (CNI SPEC, section "CHECK": "generally
+    unreachable").
+    """
+    if observed is None or observed.mac == endpoint.mac:
+        return None
+    return (
+        f"{endpoint.interface} has the MAC address {observed.mac}, and the network delivers to {endpoint.mac}:"
+        " ask for a MAC by the capability mac, not by a plugin that sets it later"
     )
 
 

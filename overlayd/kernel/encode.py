@@ -41,7 +41,7 @@ NTF_SELF = 0x02
 NTF_MASTER = 0x04
 NTF_EXT_LEARNED = 0x10
 
-RT_TABLE_MAIN = 254
+RT_TABLE_UNSPEC, RT_TABLE_MAIN = 0, 254
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _RTNH_F_ONLINK = 4
@@ -221,6 +221,12 @@ FOREIGN_ROUTES = tuple(
     for family in _FAMILIES
 )
 """Those of every protocol, ours among them."""
+
+ROUTES_OF_ALL_TABLES = tuple(
+    _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_UNSPEC, PROTOCOL, 0, 0, 0))
+    for family in _FAMILIES
+)
+"""Those of our protocol, wherever another program has moved them."""
 
 ROUTES = tuple(
     # NETLINK_GET_STRICT_CHK makes the kernel filter by table and protocol.

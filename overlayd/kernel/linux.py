@@ -154,7 +154,9 @@ class LinuxKernel:
         names = {device.index: device.name for device in devices if recognised(device.name)}
         yield readings.items(decode.neighbour, _tables(netlink, encode.NEIGHBOURS), names)
         yield readings.items(decode.forwarding_entry, netlink.dump(encode.FDB_ENTRIES), names)
-        yield readings.items(decode.route, _tables(netlink, encode.ROUTES), names)
+        # In a sandbox, others may have moved ours: plugins for policy routing or a VRF do.
+        routes = encode.ROUTES if ownership.is_network_namespace(ns) else encode.ROUTES_OF_ALL_TABLES
+        yield readings.items(decode.route, _tables(netlink, routes), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""

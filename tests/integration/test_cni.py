@@ -7,6 +7,9 @@ import pytest
 from tests.integration.conftest import NewNetwork
 from tests.support.lab import Container, Executed, Lab, plugin_config
 
+PLUGINS = "/usr/lib/cni"
+"""Where Debian has those of the CNI project."""
+
 VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
 
@@ -89,6 +92,53 @@ def test_check_names_what_is_different_in_the_container(
     done = check(container)
     assert (done.status, done.json["code"]) == (1, 102)
     assert named.lower() in (str(done.json["msg"]) + str(done.json.get("details"))).lower()
+
+
+@pytest.mark.parametrize(
+    ("topology", "plugin"),
+    [
+        ("routed", {"type": "tuning", "mtu": 1300}),
+        ("switched", {"type": "tuning", "promisc": True, "allmulti": True, "txQLen": 500}),
+        ("routed", {"type": "tuning", "sysctl": {"net.ipv6.conf.eth0.accept_ra": "2"}}),
+        ("switched", {"type": "sbr"}),  # which moves routes to a table of its own
+    ],
+    ids=["mtu", "flags", "sysctl", "routes"],
+)
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
+def test_check_lets_debians_plugins_behind_ours_change_what_they_are_for(
+    lab: Lab, new_network: NewNetwork, topology: str, plugin: dict[str, object], version: str
+) -> None:
+    network = new_network("--topology", topology)
+    container = lab.hosts[0].attach(f"{network}-c", network, version=version)
+    after = behind(container, plugin)
+    # A plugin of version 1.1.0 passes our interface on as it is, with the MTU that it had.
+    done = check(container, version, interfaces=(after if version == "1.0.0" else container.result)["interfaces"])
+    assert (done.status, done.stdout) == (0, "")
+
+
+def behind(container: Container, plugin: dict[str, object]) -> dict[str, object]:
+    """Run ADD of another plugin behind ours, in the last version that Debian's know; return its result."""
+    before = {**container.result, "cniVersion": "1.0.0"}
+    config = {"cniVersion": "1.0.0", "name": container.network, **plugin, "prevResult": before}
+    variables = {"CONTAINERID": container.name, "NETNS": container.sandbox, "IFNAME": container.interface}
+    environment = {f"CNI_{name}": value for name, value in {"COMMAND": "ADD", "PATH": PLUGINS, **variables}.items()}
+    done = container.host.execute([f"{PLUGINS}/{plugin['type']}"], environment, json.dumps(config))
+    assert done.returncode == 0, done.stdout
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_check_says_that_a_plugins_mac_cuts_the_container_off(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    container, peer = (lab.hosts[0].attach(f"{network}-{name}", network) for name in ("c", "peer"))
+    lab.in_force(container, peer)
+    assert peer.ping(container.address) is not None
+    after = behind(container, {"type": "tuning", "mac": "02:00:00:00:00:77"})
+    assert peer.ping(container.address, wait=0.3) is None
+    done = check(container, interfaces=after["interfaces"])
+    assert (done.status, done.json["code"]) == (1, 102)
+    assert "eth0 has the MAC address 02:00:00:00:00:77" in str(done.json["msg"])
 
 
 def test_check_looks_at_ports_and_limits(lab: Lab, new_network: NewNetwork) -> None:

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from overlayd.agent.checkpoint import Attachment
-from overlayd.agent.verification import allowed, contradictions, described
+from overlayd.agent.verification import allowed, contradictions, described, strange_mac
 from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import DeviceSysctls, Link, NamespaceRef, NftFamily, NftTable
 from overlayd.model.bandwidth import Bandwidth, Rate
-from overlayd.model.ids import InterfaceName
+from overlayd.model.ids import InterfaceName, MacAddress
 from overlayd.model.port import PortMapping, Transport
 from overlayd.wire import cni_result
 from overlayd.wire.cni import Command, Request
@@ -38,7 +38,14 @@ def check(*, wishes: Wishes = NOTHING, mac: str = WEB.mac, mtu: int | None = Non
 
 
 @pytest.mark.parametrize(
-    "request_", [check(), check(wishes=Wishes(ports=PORTS[::-1], bandwidth=LIMITS)), check(mac=""), check(mtu=0)]
+    "request_",
+    [
+        check(),
+        check(wishes=Wishes(ports=PORTS[::-1], bandwidth=LIMITS)),
+        check(mac=""),
+        check(mtu=0),
+        check(mac="02:00:00:00:00:01"),  # the kernel says whether that is so
+    ],
 )
 def test_what_is_as_it_was_made_has_no_contradiction(request_: Request) -> None:
     assert list(contradictions(request_, ATTACHED)) == []
@@ -49,10 +56,6 @@ def test_what_is_as_it_was_made_has_no_contradiction(request_: Request) -> None:
     [
         (check(ips=[{"address": "fd00:32::5/128"}]), "prevResult does not have the address 10.32.0.5"),
         (check(interfaces=[{"name": "eth0"}]), "prevResult does not have the interface eth0 in a sandbox"),
-        (
-            check(mac="02:00:00:00:00:01"),
-            f"prevResult has the MAC address 02:00:00:00:00:01, and the endpoint was given {WEB.mac}",
-        ),
         (
             check(wishes=Wishes(ports=PORTS[:1])),
             "runtimeConfig.portMappings is not what was published: TCP port 8080, UDP port 53",
@@ -86,6 +89,11 @@ def mtu_expected(told: int | None, observed: int) -> int | None:
         (None, 1500, MTU),
         (1400, 1400, 1400),
         (1400, MTU, 1400),
+        (MTU, MTU, MTU),
+        (MTU, 1300, 1300),
+        (1400, 1300, 1300),
+        (MTU, 1500, MTU),
+        (9000, 1500, 9000),
         (9000, 9000, 9000),
         (0, 1400, 1400),
     ],
@@ -98,6 +106,17 @@ def test_without_the_interface_all_of_it_is_expected() -> None:
     items = resolve_endpoint(clusters.network(), WEB, MTU)
     left = allowed(items, WEB, check(), None)
     assert left == {item for item in items if not isinstance(item, DeviceSysctls)}
+
+
+def test_a_mac_that_the_network_does_not_know_is_named_with_what_to_do() -> None:
+    items = resolve_endpoint(clusters.network(), WEB, MTU)
+    (inside,) = (item for item in items if isinstance(item, Link) and item.ns == SANDBOX and item.name == "eth0")
+    assert strange_mac(WEB, inside) is None
+    assert strange_mac(WEB, None) is None, "it is missing, which others say"
+    found = strange_mac(WEB, replace(inside, mac=MacAddress("02:00:00:00:00:01")))
+    assert found is not None
+    assert found.startswith(f"eth0 has the MAC address 02:00:00:00:00:01, and the network delivers to {WEB.mac}: ")
+    assert "capability mac" in found
 
 
 def test_what_is_not_in_force_is_told_in_a_line() -> None:
