@@ -84,15 +84,18 @@ class Departures:
         if host is None:
             return Draft(None)
         key, holdings, claim = keys.host(host_id), keys.holdings(host_id), keys.claim(host_id)
+        vtep, claimed = keys.vtep(host.address), self._mirror.occupancy.vteps.get(host.address)
+        # Another host may have the address since this one gave it up.
+        is_own = claimed is None or claimed.holder == host_id
         return Draft(
             None,
-            (self._journal.unchanged(key), self._journal.unchanged(holdings)),
+            tuple(self._journal.unchanged(each) for each in (key, holdings, vtep)),
             (
                 Delete(key),
                 Delete(holdings),
                 Delete(keys.instance(host_id)),
                 Put(keys.number(host.number), claim, lease),
-                Put(keys.vtep(host.address), claim, lease),
+                *((Put(vtep, claim, lease),) if is_own else ()),
             ),
         )
 

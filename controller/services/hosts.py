@@ -48,6 +48,9 @@ class Hosts:
     async def register(self, host_id: HostId, name: str, address: IpAddress, instance: str) -> Written[Host]:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
+        A host whose new address is another one's gives up its old one all the same, for it is not there any more: of
+        hosts that exchange their addresses each can take its new one when all have announced theirs.
+
         Raises `InvalidValue`; `AlreadyExists` when another host has the address (field `address`), or a second host
         goes by the same id at whichever controller (field `id`); `Exhausted` when no number is left; `Unavailable`
         while a host with this id or address is being forgotten, or its address rests after that.
@@ -62,11 +65,14 @@ class Hosts:
             written = await self._journal.write(draft)
             # An agent that only started anew changes nothing that anybody must know.
             await self._journal.write_unnoted(lambda: self._started_anew(host_id, address, instance))
+        except (AlreadyExists, InUse):
+            await self._journal.write_unnoted(lambda: self._without_former_address(host_id, address, instance))
+            raise
         except Unavailable:
             known = self._mirror.intent.hosts.get(host_id)
             if known is None or known.state is HostState.FORGETTING or self._mirror.instance(host_id) != instance:
                 raise
-            if (known.name, known.address) != (name, address):
+            if (known.name, known.address) != (name, address) or not self._has_its_address(known):
                 raise
             # Nothing is to be changed, and without the store nothing can be: the host may open its feed.
             return Written(known, self._mirror.intent_revision)
@@ -139,16 +145,53 @@ class Hosts:
         )
 
     def _again(self, known: Host, host: Host) -> Draft[Host]:
-        if host == known:
-            return Draft(host)
-        key = keys.host(host.id)
-        unchanged, put = self._journal.unchanged(key), self._mirror.put(host)
-        if host.address == known.address:
-            return Draft(host, (unchanged,), (put,))
+        is_elsewhere = host.address != known.address
+        if not is_elsewhere and self._has_its_address(known):
+            key = keys.host(host.id)
+            return Draft(host) if host == known else Draft(host, self._unchanged(key), (self._mirror.put(host),))
         keep, claim = self._claim_address(host)
-        # No other instance connects meanwhile, at whichever controller.
-        unconnected = Unmodified(keys.presences_of(host.id), self._mirror.revision)
-        return Draft(host, (unchanged, keep, unconnected), (put, claim, Delete(keys.vtep(known.address))))
+        former = keys.vtep(known.address)
+        is_own = is_elsewhere and self._claims_its_address(known)
+        return Draft(
+            host,
+            # No other instance connects meanwhile, at whichever controller.
+            (
+                *self._unchanged(keys.host(host.id), *((former,) if is_own else ())),
+                keep,
+                self._unconnected(host.id),
+            ),
+            (self._mirror.put(host), claim, *((Delete(former),) if is_own else ())),
+        )
+
+    def _without_former_address(self, host_id: HostId, address: IpAddress, instance: str) -> Draft[None]:
+        """Return the draft that gives up the address of a host's record, as the host has announced another one."""
+        known = self._mirror.intent.hosts.get(host_id)
+        if known is None or known.address == address or not self._has_its_address(known):
+            return Draft(None)
+        _refuse_forgetting(known)
+        self._refuse_double(known, address, instance)
+        key = keys.vtep(known.address)
+        return Draft(
+            None,
+            (*self._unchanged(keys.host(host_id), key), self._unconnected(host_id)),
+            (Put(key, keys.given_up(host_id)),),
+        )
+
+    def _unchanged(self, *names: str) -> tuple[Compare, ...]:
+        return tuple(self._journal.unchanged(name) for name in names)
+
+    def _unconnected(self, host_id: HostId) -> Unmodified:
+        return Unmodified(keys.presences_of(host_id), self._mirror.revision)
+
+    def _has_its_address(self, host: Host) -> bool:
+        """Tell whether the address of a host's record is the host's: it has not given it up."""
+        claim = self._mirror.occupancy.vteps.get(host.address)
+        return claim is None or (claim.holder == host.id and not claim.is_given_up)
+
+    def _claims_its_address(self, host: Host) -> bool:
+        """Tell whether the claim of the address of a host's record is the host's, given up or not."""
+        claim = self._mirror.occupancy.vteps.get(host.address)
+        return claim is not None and claim.holder == host.id
 
     def _started_anew(self, host_id: HostId, address: IpAddress, instance: str) -> Draft[None]:
         host = self.get(host_id)
@@ -166,11 +209,12 @@ class Hosts:
         return replace(draft, compares=(*draft.compares, self._journal.unchanged(key)), ops=(*draft.ops, claim))
 
     def _claim_address(self, host: Host) -> tuple[Compare, Put]:
-        holder = next((other for other in self.all() if other.address == host.address and other.id != host.id), None)
+        others = (other for other in self.all() if other.address == host.address and other.id != host.id)
+        holder = next((other for other in others if self._has_its_address(other)), None)
         if holder:
             raise AlreadyExists(f"{host.address} is the address of host {holder.id} ({holder.name})", field="address")
-        key = keys.vtep(host.address)
-        if holder is None and self._mirror.mod_revision(key) > 0:
+        key, claim = keys.vtep(host.address), self._mirror.occupancy.vteps.get(host.address)
+        if claim is not None and not claim.is_given_up:
             raise InUse(
                 f"{host.address} was the address of a host that was forgotten, and is in quarantine", field="address"
             )

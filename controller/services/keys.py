@@ -143,7 +143,11 @@ def number(number: HostNumber) -> str:
 
 
 def vtep(address: IpAddress) -> str:
-    """Return the claim of a host on its underlay address."""
+    """Return the claim of a host on its underlay address.
+
+    A host that has another address by now, which is not free yet, has given up this one: the claim says so, the host's
+    record does not, and any host may take the claim over.
+    """
     return f"{PREFIX}vteps/{address}"
 
 
@@ -245,6 +249,11 @@ def decode_record(key: str, value: bytes) -> tuple[Record, Unknown]:
 def withholding(reason: str) -> bytes:
     """Return the value of a key that withholds something: why, for whoever reads the store."""
     return encode({"reason": reason})
+
+
+def given_up(holder: HostId) -> bytes:
+    """Return the value of a claim on a VTEP address that its host does not have any more."""
+    return encode({"holder": holder, "given_up": True})
 
 
 EMPTY = encode({})

@@ -1,20 +1,34 @@
-"""What is given out and what is free, of every network, of VNIs and of host numbers, kept as the store changes."""
+"""What is given out and what is free, of networks, VNIs, host numbers and VTEP addresses, kept as the store changes."""
 
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING
 
 from controller.services import keys
 from controller.services.space import Space, Withholding
 from overlayd.ipam.vacancies import FreeNumbers
-from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, NetworkName
+from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, HostId, NetworkName
 from overlayd.model.network import Network
+
+if TYPE_CHECKING:
+    from overlayd.model.address import IpAddress
+
+
+@dataclass(frozen=True, slots=True)
+class VtepClaim:
+    """Which host claimed an underlay address last, and whether it has said since that it has another one."""
+
+    holder: HostId
+    is_given_up: bool
 
 
 class Occupancy:
-    """The spaces of all networks, the free VNIs and the free host numbers."""
+    """The spaces of all networks, the free VNIs and host numbers, and the claims of VTEP addresses."""
 
     def __init__(self) -> None:
         self.vnis = FreeNumbers(1, VNI_MAX + 1)
         self.numbers = FreeNumbers(1, HOST_NUMBER_MAX + 1)
+        self.vteps: dict[IpAddress, VtepClaim] = {}
         self._spaces: dict[NetworkName, Space] = {}
 
     def space(self, network: NetworkName) -> Space:
@@ -35,9 +49,18 @@ class Occupancy:
                 _set(self.vnis, int(rest), free=value is None)
             case "numbers":
                 _set(self.numbers, int(rest), free=value is None)
+            case "vteps":
+                self._take_in_vtep(ip_address(rest), value)
             case "blocks" | "withheld" | "addresses" | "resting":
                 name, _, part = rest.partition("/")
                 self._take_in_part(NetworkName(name), kind, part, value)
+
+    def _take_in_vtep(self, address: "IpAddress", value: bytes | None) -> None:
+        if value is None:
+            self.vteps.pop(address, None)
+            return
+        fields = keys.decode(value)
+        self.vteps[address] = VtepClaim(HostId(fields.text("holder")), fields.flag("given_up"))
 
     def _take_in_part(self, name: NetworkName, kind: str, part: str, value: bytes | None) -> None:
         space, there = self._spaces.setdefault(name, Space()), value is not None

@@ -42,10 +42,17 @@ def crowding(desired: State, limit: int | None) -> Iterator[Problem]:
 
 
 def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[NetworkName]) -> Iterator[Problem]:
-    """Yield the hosts of our networks whose tunnel end is of the other family: a tunnel has one."""
+    """Yield the hosts of our networks whose tunnel end is of the other family, as a tunnel has one, or at our own."""
     shared = {(block.host, block.network) for block in cluster.blocks.values() if block.network in networks}
+    own = cluster.hosts.get(site.host)
     for host, network in sorted(shared):
         remote = cluster.hosts.get(host)
+        if own and remote and remote.id != own.id and remote.address == own.address:
+            message = (
+                f"cannot be reached: it has given up its address {remote.address}, which is this host's now, and the"
+                " one that it announces is not free (overlayctl host list)"
+            )
+            yield Problem(f"host {remote.name}", message, network)
         if remote and Family.of(remote.address) is not site.underlay:
             message = (
                 f"cannot be reached: its underlay address is {remote.address}, and this host's is an IPv{site.underlay}"

@@ -240,7 +240,7 @@ def _remote_hosts(network: Network, blocks: Iterable[Block], cluster: Cluster, s
     ns = network_namespace(network.name)
     for block in blocks:
         remote = cluster.hosts.get(block.host)
-        if remote is None or remote.id == site.host or not _is_reachable(remote, site):
+        if remote is None or remote.id == site.host or not _is_reachable(remote, cluster, site):
             continue
         if network.topology is Topology.SWITCHED:
             yield FdbEntry(ns, ownership.VXLAN, FLOOD, remote.address)
@@ -264,13 +264,17 @@ def _remote_reservations(
     ns = network_namespace(network.name)
     for address, reservation in reserved.items():
         remote = cluster.hosts.get(reservation.holder.host) if reservation.holder else None
-        if remote and remote.id != site.host and _is_reachable(remote, site):
+        if remote and remote.id != site.host and _is_reachable(remote, cluster, site):
             yield from _remote_part(ns, alone(address), remote.vtep)
 
 
-def _is_reachable(remote: Host, site: Site) -> bool:
-    """Tell whether a host's tunnel end is of the family of this host's own: a tunnel has one family."""
-    return Family.of(remote.address) is site.underlay
+def _is_reachable(remote: Host, cluster: Cluster, site: Site) -> bool:
+    """Tell whether a tunnel leads to another host: its end is of the family of this host's own, and at another address.
+
+    One that has given its address up, which this host has by now, is nowhere until it gets a new one.
+    """
+    own = cluster.hosts.get(site.host)
+    return Family.of(remote.address) is site.underlay and (own is None or remote.address != own.address)
 
 
 def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterator[Item]:
@@ -280,7 +284,7 @@ def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterato
         remote = cluster.hosts.get(endpoint.host)
         if endpoint.network != network.name or remote is None or remote.id == site.host:
             continue
-        if not _is_reachable(remote, site):
+        if not _is_reachable(remote, cluster, site):
             continue
         yield FdbEntry(ns, ownership.VXLAN, endpoint.mac, remote.address)
         yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, ownership.VXLAN)
@@ -295,7 +299,7 @@ def _hosts_in_segment(network: Network, blocks: Iterable[Block], cluster: Cluste
     ns = network_namespace(network.name)
     for block in blocks:
         member = cluster.hosts.get(block.host)
-        if member is None or not _is_reachable(member, site):
+        if member is None or (member.id != site.host and not _is_reachable(member, cluster, site)):
             continue
         for address in uplink.own_addresses(network, [block]):
             yield Neighbour(ns, ownership.BRIDGE, address, member.vtep.mac)

@@ -33,6 +33,11 @@ def test_a_host_of_the_other_underlay_family_is_named_if_it_shares_a_network() -
     assert problem.startswith("host node-2: cannot be reached: its underlay address is 2001:db8::2")
 
 
+def test_a_host_that_has_given_up_the_address_of_this_one_is_named() -> None:
+    (problem,) = found(clusters.example(Topology.ROUTED), clusters.host(2, str(clusters.host(1).address)))
+    assert problem.startswith("host node-2: cannot be reached: it has given up its address 192.0.2.1")
+
+
 def test_an_mtu_that_is_too_small_for_ipv6_matters_where_there_is_ipv6() -> None:
     assert found(clusters.example(Topology.ROUTED), mtu=1300) == []
     (problem,) = found(clusters.dual(Topology.ROUTED), mtu=1300)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from controller.services import keys
+from controller.store.port import Delete, Transaction
 from overlayd.model.errors import AlreadyExists, InvalidValue, Stale
 from overlayd.model.host import Host, HostState
-from overlayd.model.ids import HostNumber
+from overlayd.model.ids import HostId, HostNumber
 from tests.unit.controller.overlays import (
     BLUE,
     H1,
@@ -77,6 +78,82 @@ async def test_a_host_may_move_to_an_ipv6_address_which_is_its_alone_then(tmp_pa
             await overlay.hosts.register(H2, "two", address, "a")
 
 
+@pytest.mark.parametrize("length", [2, 3, 7])
+async def test_hosts_that_rotate_their_addresses_all_get_them(tmp_path: Path, length: int) -> None:
+    """Each announces the next one's address, to one of two controllers, and again when it is refused."""
+    async with controllers(tmp_path, 2) as (store, both):
+        made = [await make_host(both[0], number) for number in range(1, length + 1)]
+        await both[1].mirror.reached(both[0].mirror.revision)
+        wanted = {host.id: made[(index + 1) % length].address for index, host in enumerate(made)}
+
+        async def announce(index: int, host: Host) -> bool:
+            try:
+                await both[index % 2].hosts.register(host.id, host.name, wanted[host.id], f"i{host.number}")
+            except AlreadyExists:
+                return False
+            return True
+
+        await asyncio.gather(*(announce(index, host) for index, host in enumerate(made)))
+        for controller in both:
+            await controller.mirror.reached(await store.current_revision())
+        for index, host in enumerate(made):
+            assert await announce(index, host), "everybody has given up the former address by now"
+        cluster = await whole_cluster(store)
+        assert {host.id: host.address for host in cluster.hosts.values()} == wanted
+        assert {host.id: host.number for host in cluster.hosts.values()} == {host.id: host.number for host in made}
+        claims = {key: keys.decode(item.value) for key, item in (await stored(store)).items() if "/vteps/" in key}
+        assert {key: claim.text("holder") for key, claim in claims.items()} == {
+            keys.vtep(address): host for host, address in wanted.items()
+        }
+        assert not any(claim.flag("given_up") for claim in claims.values())
+
+
+async def test_an_address_that_was_given_up_is_taken_by_others_or_again(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        await make_host(overlay, 1)
+        await make_host(overlay, 2)
+        with pytest.raises(AlreadyExists, match="host h2"):
+            await overlay.hosts.register(H1, "one", SECOND, "i1")
+        # It is at its old address after all.
+        assert (await overlay.hosts.register(H1, "one", FIRST, "i1")).result.address == FIRST
+        with pytest.raises(AlreadyExists, match="host h1"):
+            await overlay.hosts.register(H2, "two", FIRST, "i2")
+        # Now h2 has given up its one, and a third host takes it.
+        third = HostId("h3")
+        assert (await overlay.hosts.register(third, "three", SECOND, "i3")).result.address == SECOND
+        with pytest.raises(AlreadyExists, match="host h3"):
+            await overlay.hosts.register(H2, "two", SECOND, "i2")
+        with pytest.raises(AlreadyExists, match="host h3"):
+            await overlay.hosts.register(H1, "one", SECOND, "i1")
+        await overlay.hosts.forget(H2)
+        claim = keys.decode((await stored(store))[keys.vtep(SECOND)].value)
+        assert claim.text("holder") == third, "what h2 gave up does not go with it"
+
+
+async def test_a_clone_gives_up_nothing(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        await make_host(overlay, 1)
+        await make_host(overlay, 2)
+        with overlay.feeds.open(H1, "i1"):
+            await until_heard(overlay, H1, lambda presence: presence is not None)
+            before = await stored(store)
+            with pytest.raises(AlreadyExists) as refused:
+                await overlay.hosts.register(H1, "clone", SECOND, "i9")
+            assert refused.value.field == "id"
+            assert await stored(store) == before
+
+
+async def test_the_address_of_a_host_without_a_claim_is_its_own(tmp_path: Path) -> None:
+    """A controller of a former release takes the claim along that another host has by then."""
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        await make_host(overlay, 1)
+        await store.commit(Transaction((), (Delete(keys.vtep(FIRST)),)))
+        await overlay.mirror.reached(await store.current_revision())
+        with pytest.raises(AlreadyExists, match="host h1"):
+            await overlay.hosts.register(H2, "two", FIRST, "i2")
+        assert (await overlay.hosts.register(H1, "one", SECOND, "i1")).result.address == SECOND
+
+
 async def test_an_address_that_another_host_has_is_refused_and_names_it(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
@@ -85,7 +162,8 @@ async def test_an_address_that_another_host_has_is_refused_and_names_it(tmp_path
         with pytest.raises(AlreadyExists, match="host h1") as refused:
             await overlay.hosts.register(H2, "two", FIRST, "a")
         assert refused.value.field == "address"
-        assert await stored(store) == before
+        after = await stored(store)
+        assert {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)} == {keys.vtep(SECOND)}
 
 
 async def test_of_hosts_that_claim_one_address_at_once_one_gets_it(tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def test_a_network_that_is_being_deleted_forwards_as_long_as_blocks_are_held(top
 
 
 @BOTH
+def test_nothing_leads_to_a_host_that_is_still_known_at_this_hosts_address(topology: Topology) -> None:
+    """It has given the address up, and announces another one; a tunnel to it would end here."""
+    known = clusters.example(topology, DATABASE)
+    there = clusters.host(2)
+    stale = known.changed(Revision(2), [replace(there, address=clusters.host(1).address)])
+    gone = without(known, RecordKey.of(there))
+    assert ways(resolve(stale, SITE, [WEB])) == ways(resolve(gone, SITE, [WEB]))
+
+
+def ways(state: State) -> State:
+    return frozenset(item for item in state if isinstance(item, FdbEntry | BridgeEntry | Neighbour | Route))
+
+
+@BOTH
 def test_local_endpoints_come_from_the_host_and_not_from_the_cluster(topology: Topology) -> None:
     stale = clusters.endpoint(1, "stale", "10.32.0.9")
     assert resolve(clusters.example(topology, stale), SITE, [WEB]) == resolve(clusters.example(topology), SITE, [WEB])
