@@ -12,7 +12,7 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.kernel_turn import KernelTurn
-from overlayd.agent.port_claims import check_ports
+from overlayd.agent.port_claims import check_ports, claimants
 from overlayd.agent.presence import Presence, presence
 from overlayd.agent.reaper import Reaper
 from overlayd.agent.reconcile import Reconciler
@@ -34,10 +34,14 @@ from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
+from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network, Topology
 from overlayd.wire.cni import Request
 from overlayd.wire.cni_error import CniError, Code
 from overlayd.wire.cni_result import Assigned, Result
+
+_LAST_BREATH, _GLANCE = 2.0, 0.05
+"""Seconds in which the kernel has taken a dead container's namespace apart, and between two looks at it."""
 
 
 class Attachments:
@@ -83,7 +87,7 @@ class Attachments:
             sandbox_id = await self._sandbox_id(request.sandbox)
             async with self._blocks.attaching(request.network) as network:
                 _check_masquerade(network, request)
-                self._check_neighbours_in_sandbox(network, sandbox_id)
+                await self._check_neighbours_in_sandbox(network, sandbox_id)
                 async with self._addressing.chosen(network, request, key) as endpoint:
                     moves = bool(request.wishes.reservation or request.wishes.addresses)
                     wishes = request.wishes.ports, request.wishes.bandwidth
@@ -97,14 +101,28 @@ class Attachments:
 
         An attachment that is still being made is waited for: its runtime gave up on it.
         """
-        key = self._key(request)
-        async with self._alone(key):
-            attachment = self._records.attachments.get(key)
-            if attachment is None:
-                return
-            async with self._turn.taken():
-                await self._undo(attachment)
-            self._detached(attachment.endpoint)
+        for key in (self._key(request), *self._attached_elsewhere(request)):
+            async with self._alone(key):
+                attachment = self._records.attachments.get(key)
+                if attachment is None:
+                    continue
+                async with self._turn.taken():
+                    await self._undo(attachment)
+                self._detached(attachment.endpoint)
+
+    def _attached_elsewhere(self, request: Request) -> list[EndpointKey]:
+        """Return what the request's config attached as this interface to other networks than it names now.
+
+        A list may be changed between ADD and DEL, and nothing else will ever name that attachment.
+        """
+        return [
+            key
+            for key, attachment in self._records.attachments.items()
+            if attachment.conf == request.conf
+            and attachment.endpoint.network != request.network
+            and (attachment.endpoint.container_id, attachment.endpoint.interface)
+            == (request.container_id, request.interface)
+        ]
 
     async def gone(self, attachments: Iterable[Attachment]) -> list[Attachment]:
         """Return those of which nothing is in the kernel, and no sandbox where it was; raise `KernelError`."""
@@ -182,19 +200,48 @@ class Attachments:
             raise InvalidValue(f"{path!r} is the host's own network namespace", field="CNI_NETNS")
         return found
 
-    def _check_neighbours_in_sandbox(self, network: Network, sandbox_id: tuple[int, int]) -> None:
-        """Refuse a second network with the same addresses in one sandbox: its routes could only point to one."""
-        for attachment in self._records.attachments.values():
-            if attachment.sandbox_id != sandbox_id or attachment.endpoint.network == network.name:
+    async def _check_neighbours_in_sandbox(self, network: Network, sandbox_id: tuple[int, int]) -> None:
+        """Refuse a second interface with the same ranges in one sandbox: routes could only lead to one of them."""
+        for attachment in list(self._records.attachments.values()):
+            endpoint = attachment.endpoint
+            if attachment.sandbox_id != sandbox_id or not self._share_ranges(network, endpoint.network):
                 continue
-            other = self._blocks.network_or_none(attachment.endpoint.network)
-            if other and any(overlap(pool.range, theirs.range) for pool in network.pools for theirs in other.pools):
-                raise InvalidValue(f"the container is in network {other.name}, whose range overlaps", field="name")
+            # The kernel gives the number of a namespace that is gone to another one.
+            if await self._is_taken_by(attachment):
+                where = f"the container is in network {endpoint.network} by {endpoint.interface}"
+                why = (
+                    "can be there once" if endpoint.network == network.name else f"the range of {network.name} overlaps"
+                )
+                raise InvalidValue(f"{where}, and {why}", field="name")
+
+    def _share_ranges(self, network: Network, name: NetworkName) -> bool:
+        other = network if name == network.name else self._blocks.network_or_none(name)
+        return other is not None and any(
+            overlap(pool.range, theirs.range) for pool in network.pools for theirs in other.pools
+        )
+
+    async def _is_taken_by(self, attachment: Attachment) -> bool:
+        """Tell whether an attachment goes on; one whose container is gone is released here.
+
+        One that no path leads to may be about to go: the kernel takes a namespace apart at its leisure.
+        """
+        key, now = attachment.endpoint.key, asyncio.get_running_loop().time
+        until = now() + _LAST_BREATH
+        while self._records.attachments.get(key) is attachment:
+            if await self.release(attachment):
+                return False
+            sandbox_id = await self._turn.call(self._kernel.sandbox_id, attachment.endpoint.sandbox)
+            if sandbox_id == attachment.sandbox_id or now() >= until:
+                return True
+            await asyncio.sleep(_GLANCE)
+        return False
 
     async def _bring_up(self, network: Network, attachment: Attachment, *, moves: bool) -> None:
         """Bring an attachment into force. `moves`: its addresses may have been another endpoint's until now."""
         await self.reaper.free(attachment.endpoint)
         await self._reconciler.ensure(network.name)
+        for other in claimants(attachment, self._records.attachments.values()):
+            await self._is_taken_by(other)
         if moves:
             # Whatever led to the addresses so far must be gone.
             await self._reconciler.cycle()

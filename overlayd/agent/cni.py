@@ -1,6 +1,8 @@
 """Answering the CNI launcher."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.collection import Collector
@@ -71,7 +73,7 @@ class CniServer:
             return cni.render_version(cni.version_of(stdin))
         match cni.parse(environment, stdin):
             case Request(command=Command.ADD) as request:
-                with self._collector.arriving(request):
+                with self._collector.arriving(request), _named_as_in(request):
                     await self._queue.precede(request)
                     return cni_result.render(request.version, await self._attachments.attach(request))
             case Request(command=Command.DEL) as request:
@@ -84,6 +86,16 @@ class CniServer:
             case StatusRequest(network=network):
                 await self._readiness.check(network)
         return b""
+
+
+@contextmanager
+def _named_as_in(request: Request) -> Iterator[None]:
+    """Let errors about fields of the model name those of a request."""
+    try:
+        yield
+    except OverlayError as error:
+        error.field = error.field and request.field(error.field)
+        raise
 
 
 def _translated(error: OverlayError) -> CniError:

@@ -31,8 +31,9 @@ class _Queued:
     is_done: bool = False
 
     def concerns(self, request: Request) -> bool:
-        theirs, ours = ((each.network, each.container_id, each.interface) for each in (request, self.request))
-        return theirs == ours
+        """Tell whether a request is about what this would detach: by its network, or by its config."""
+        theirs, ours = ((each.container_id, each.interface) for each in (request, self.request))
+        return theirs == ours and (request.network == self.request.network or request.conf == self.request.conf)
 
 
 class DelQueue:

@@ -27,14 +27,22 @@ def check_ports(network: Network, wanted: Attachment, others: Iterable[Attachmen
     for mapping in wanted.ports:
         if not any(mapping.is_of(family) for family in network.families):
             raise InvalidValue(f"network {network.name} has no addresses of the family of {mapping}", field=_FIELD)
-    for other in others:
-        if other.endpoint.container_id == wanted.endpoint.container_id:
-            continue
-        if clash := next((each for each in wanted.ports if _is_taken(each, wanted, other)), None):
-            endpoint = other.endpoint
-            raise AlreadyExists(
-                f"{clash} is published by {endpoint.container_id} of network {endpoint.network}", field=_FIELD
-            )
+    for other in claimants(wanted, others):
+        clash = next(each for each in wanted.ports if _is_taken(each, wanted, other))
+        endpoint = other.endpoint
+        raise AlreadyExists(
+            f"{clash} is published by {endpoint.container_id} of network {endpoint.network}", field=_FIELD
+        )
+
+
+def claimants(wanted: Attachment, others: Iterable[Attachment]) -> list[Attachment]:
+    """Return the attachments of other containers that have a port which a new one is to publish."""
+    return [
+        other
+        for other in others
+        if other.endpoint.container_id != wanted.endpoint.container_id
+        and any(_is_taken(each, wanted, other) for each in wanted.ports)
+    ]
 
 
 def _is_taken(mapping: PortMapping, wanted: Attachment, other: Attachment) -> bool:

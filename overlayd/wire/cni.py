@@ -69,6 +69,12 @@ class Request:
     wishes: Wishes = cni_wishes.NOTHING
     previous: Previous = NOTHING_BEFORE
 
+    def field(self, name: str) -> str:
+        """Return where in the request a thing of the model was named: its own field, or the one for the network."""
+        if name == "name":
+            return "name" if self.conf == self.network else "network"
+        return self.wishes.fields.get(name, name)
+
 
 @dataclass(frozen=True, slots=True)
 class GcRequest:

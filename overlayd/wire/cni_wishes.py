@@ -5,7 +5,7 @@ conventions), and annotations last.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from overlayd.model import ids
@@ -64,7 +64,8 @@ class Wishes:
     """What an attachment is to have; what nobody asks for is the network's to say.
 
     `addresses` are one of each family at most. `ranges` are where the others are to come from. `dns` is passed through.
-    With `masquerade`, egress is expected.
+    With `masquerade`, egress is expected. `fields` are where `address`, `reservation` and `mac` were asked for: it is
+    the agent that finds out that one of them cannot be had.
     """
 
     addresses: tuple[IpAddress, ...] = ()
@@ -76,6 +77,7 @@ class Wishes:
     bandwidth: Bandwidth = UNLIMITED
     workload: Workload = UNKNOWN
     masquerade: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 NOTHING = Wishes()
@@ -86,16 +88,21 @@ def parse(arguments: str, config: Fields) -> Wishes:
     requested, runtime, annotations = _arguments(arguments), _runtime_config(config), _annotations(config)
     args = _inside(config, "args")
     conventional, ours = (_inside(args, "cni") if args else None), (_inside(args, "overlayd") if args else None)
+    addresses, addresses_at = _addresses(runtime, conventional, requested, annotations)
+    reservation, reservation_at = _reservation(ours, requested, annotations)
+    mac, mac_at = _mac(runtime, requested, annotations)
+    places = {"address": addresses_at, "reservation": reservation_at, "mac": mac_at}
     return Wishes(
-        addresses=_addresses(runtime, conventional, requested, annotations),
+        addresses=addresses,
         ranges=_ranges(runtime) if runtime else (),
-        reservation=_reservation(ours, requested, annotations),
-        mac=_mac(runtime, requested, annotations),
+        reservation=reservation,
+        mac=mac,
         dns=_dns(config, runtime),
         ports=port_mappings(config),
         bandwidth=limits(config),
         workload=_workload(requested, conventional, _aliases(config, runtime)),
         masquerade=config.flag("ipMasq"),
+        fields={name: place for name, place in places.items() if place},
     )
 
 
@@ -143,15 +150,15 @@ def _annotations(config: Fields) -> Fields | None:
 
 def _addresses(
     runtime: Fields | None, conventional: Fields | None, requested: Fields, annotations: Fields | None
-) -> tuple[IpAddress, ...]:
-    """Return the addresses that are asked for; some runtimes write a prefix length, which is the network's to say."""
+) -> tuple[tuple[IpAddress, ...], str]:
+    """Return the addresses that are asked for, and where; a prefix length, as some runtimes write, is the network's."""
     for place in (runtime, conventional):
         if place and place.has("ips") and (texts := place.texts("ips")):
-            return _parse_addresses(texts, place.at("ips"))
+            return _parse_addresses(texts, place.at("ips")), place.at("ips")
     for place, name in ((requested, "IP"), (annotations, f"{_OURS}ips")):
         if place and place.has(name):
-            return _parse_addresses(place.text(name).split(","), place.at(name))
-    return ()
+            return _parse_addresses(place.text(name).split(","), place.at(name)), place.at(name)
+    return (), ""
 
 
 def _parse_addresses(texts: list[str], field: str) -> tuple[IpAddress, ...]:
@@ -194,22 +201,24 @@ def _range(fields: Fields) -> AddressRange:
     return AddressRange(first, last)
 
 
-def _reservation(ours: Fields | None, requested: Fields, annotations: Fields | None) -> ReservationName | None:
-    """Return the name of the reservation that is asked for."""
+def _reservation(
+    ours: Fields | None, requested: Fields, annotations: Fields | None
+) -> tuple[ReservationName | None, str]:
+    """Return the name of the reservation that is asked for, and where."""
     for place, name in ((ours, "reservation"), (requested, "RESERVATION"), (annotations, f"{_OURS}reservation")):
         if place and place.has(name):
-            return ids.reservation_name(place.text(name), place.at(name))
-    return None
+            return ids.reservation_name(place.text(name), place.at(name)), place.at(name)
+    return None, ""
 
 
-def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) -> MacAddress | None:
-    """Return the MAC that is asked for; an empty one in the config is none."""
+def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) -> tuple[MacAddress | None, str]:
+    """Return the MAC that is asked for, and where; an empty one in the config is none."""
     if runtime and runtime.has("mac") and runtime.text("mac"):
-        return ids.mac_address(runtime.text("mac"), runtime.at("mac"))
+        return ids.mac_address(runtime.text("mac"), runtime.at("mac")), runtime.at("mac")
     for place, name in ((requested, "MAC"), (annotations, f"{_OURS}mac")):
         if place and place.has(name):
-            return ids.mac_address(place.text(name), place.at(name))
-    return None
+            return ids.mac_address(place.text(name), place.at(name)), place.at(name)
+    return None, ""
 
 
 def _dns(config: Fields, runtime: Fields | None) -> Json:

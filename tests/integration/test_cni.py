@@ -1,11 +1,16 @@
 """The CNI contract through the real executable: results of every version, CHECK, VERSION, errors."""
 
 import json
+from itertools import count
 
 import pytest
 
 from tests.integration.conftest import NewNetwork
-from tests.support.lab import Container, Executed, Lab, plugin_config
+from tests.support.lab import Container, Executed, Lab, LabHost, plugin_config
+from tests.support.processes import eventually
+
+ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+_numbers = count(1)
 
 PLUGINS = "/usr/lib/cni"
 """Where Debian has those of the CNI project."""
@@ -220,3 +225,90 @@ def test_sixteen_at_once_get_sixteen_addresses(lab: Lab, new_network: NewNetwork
     assert done.stdout.count('"ips"') == 16, done.stdout + done.stderr
     addresses = {host.run("ip", "-n", name, "-o", "-4", "address", "show", "dev", "eth0").split()[3] for name in names}
     assert len(addresses) == 16
+
+
+def add(host: LabHost, name: str, config: dict[str, object], interface: str = "eth0", arguments: str = "") -> Executed:
+    """ADD a sandbox of this name, which is made if it is missing."""
+    if name not in host.run("ip", "netns", "list").split():
+        host.add_sandbox(name)
+    return host.cni("ADD", config, CONTAINERID=name, NETNS=f"/run/netns/{name}", IFNAME=interface, ARGS=arguments)
+
+
+def test_a_network_is_in_a_container_once(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    container = lab.hosts[0].attach(f"{network}-c", network)
+    again = add(lab.hosts[0], container.name, plugin_config(network), "eth1")
+    assert (again.status, again.json["code"]) == (1, 7)
+    assert again.json["msg"] == f"name: the container is in network {network} by eth0, and can be there once"
+    config = {**plugin_config(network), "name": "other", "network": network}
+    other = add(lab.hosts[0], container.name, config, "eth1")
+    assert other.json["msg"] == f"network: the container is in network {network} by eth0, and can be there once"
+    assert check(container).status == 0
+
+
+def test_a_sandbox_that_has_the_number_of_a_dead_one_is_another_one(lab: Lab, new_network: NewNetwork) -> None:
+    network, host = new_network(), lab.hosts[0]
+    dead = host.attach(f"{network}-dead", network)
+    number = host.run("stat", "-L", "-c", "%i", dead.sandbox)
+    host.remove_sandbox(dead.name)
+
+    def has_its_number() -> str | None:
+        name = f"{network}-{next(_numbers)}"
+        host.add_sandbox(name)
+        return name if host.run("stat", "-L", "-c", "%i", f"/run/netns/{name}") == number else None
+
+    name = eventually(has_its_number, "the kernel gives the number again")
+    assert name
+    added = add(host, name, plugin_config(network))
+    assert added.status == 0, added.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "field"),
+    [
+        ({"runtimeConfig": {"ips": ["192.0.2.7/24"]}}, 7, "runtimeConfig.ips: "),
+        ({"args": {"cni": {"ips": ["192.0.2.7"]}}}, 7, "args.cni.ips: "),
+        ({"runtimeConfig": {ANNOTATIONS: {"overlayd/ips": "192.0.2.7"}}}, 7, f"runtimeConfig.{ANNOTATIONS}.over"),
+        ({"args": {"overlayd": {"reservation": "none"}}}, 7, "args.overlayd.reservation: "),
+        ({"network": "nowhere"}, 7, "network: "),
+    ],
+)
+def test_what_cannot_be_had_names_the_field_that_asked_for_it(
+    lab: Lab, new_network: NewNetwork, more: dict[str, object], code: int, field: str
+) -> None:
+    network = new_network()
+    done = add(lab.hosts[0], f"{network}-c", {**plugin_config(network), **more})
+    assert (done.status, done.json["code"]) == (1, code)
+    assert str(done.json["msg"]).startswith(field)
+
+
+def test_a_variable_that_asks_for_what_cannot_be_had_is_named(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network()
+    done = add(lab.hosts[0], f"{network}-c", plugin_config(network), arguments="IP=192.0.2.7")
+    assert (done.status, done.json["code"]) == (1, 4)
+    assert str(done.json["msg"]).startswith("CNI_ARGS.IP: 192.0.2.7 is in no block")
+
+
+def test_a_port_of_a_dead_container_is_free_at_once(lab: Lab, new_network: NewNetwork) -> None:
+    network, host = new_network(), lab.hosts[0]
+    wishes = {"portMappings": [{"hostPort": 8091, "containerPort": 80, "protocol": "tcp"}]}
+    dead = host.attach(f"{network}-dead", network, runtimeConfig=wishes)
+    taken = add(host, f"{network}-early", plugin_config(network, runtimeConfig=wishes))
+    assert (taken.json["code"], dead.name in str(taken.json["msg"])) == (7, True)
+    host.remove_sandbox(dead.name)
+    late = host.attach(f"{network}-late", network, runtimeConfig=wishes)
+    assert check(late).status == 0
+    assert check(dead).json["code"] == 3
+
+
+def test_a_deletion_finds_what_its_config_attached_to_another_network(lab: Lab, new_network: NewNetwork) -> None:
+    before, after, host = new_network(), new_network(), lab.hosts[0]
+    config = {**plugin_config(before), "name": "pods", "network": before}
+    variables = {"CONTAINERID": f"{before}-c", "NETNS": f"/run/netns/{before}-c", "IFNAME": "eth0"}
+    assert add(host, f"{before}-c", config).status == 0
+    other = {**config, "name": "theirs", "network": after}
+    assert host.cni("DEL", other, **variables) == Executed(0, "", "")
+    assert "eth0" in host.run("ip", "-n", f"{before}-c", "link"), "another config has not attached it"
+    assert host.cni("DEL", {**config, "network": after}, **variables) == Executed(0, "", "")
+    assert "eth0" not in host.run("ip", "-n", f"{before}-c", "link")
+    assert add(host, f"{before}-c", {**config, "network": after}).status == 0
