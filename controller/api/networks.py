@@ -1,6 +1,5 @@
 """Routes for networks."""
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -81,8 +80,13 @@ async def put_network(
     """
     wanted = ids.network_name(name)
     if overlay.mirror.intent.networks.get(wanted) is None and expected is None:
-        with suppress(AlreadyExists):  # by somebody else, in this moment: it is replaced
+        try:
             made = await _create(overlay, wanted, body)
+        except AlreadyExists as refused:
+            if refused.field != "name":  # the VNI is another network's
+                raise
+            # Another client made it in this moment: it is replaced.
+        else:
             return etags.answer(overlay, made.result, made.revision, 201)
     if must_be_new:
         raise etags.refuse_replacing()

@@ -68,6 +68,15 @@ async def test_put_makes_and_replaces(tmp_path: Path) -> None:
         assert_problem(other, 422, "invalid-value", "topology")
 
 
+@pytest.mark.parametrize("headers", [{}, {"If-None-Match": "*"}])
+async def test_put_names_the_vni_that_another_network_has(tmp_path: Path, headers: dict[str, str]) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]), api_of(overlay) as api:
+        taken = (await api.post("/v1/networks", json=BLUE)).json()["vni"]
+        answer = await api.put("/v1/networks/red", json={**WIDER, "vni": taken}, headers=headers)
+        assert_problem(answer, 409, "already-exists", "vni")
+        assert (await api.get("/v1/networks/red")).status_code == 404
+
+
 async def test_a_patch_changes_what_it_names(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]), api_of(overlay) as api:
         made = (await api.post("/v1/networks", json={**BLUE, "reserved": ["10.32.0.0/28"]})).json()
