@@ -18,12 +18,13 @@ import structlog
 import typer
 import uvicorn
 
-from controller import init, settings
+from controller import http, init, settings
 from controller.api.app import create_app
 from controller.api.auth import INSECURE
+from controller.bounds import BOUNDS
 from controller.clock import Clock, SystemClock
-from controller.http import BoundedHttp
 from controller.identity.roles import Role
+from controller.listener import Listener, raise_descriptor_limit
 from controller.options import (
     AdminTokenOption,
     ByHandConfigOption,
@@ -55,6 +56,7 @@ from controller.store.embedded import StoreRefused
 from controller.store.etcd.cluster import Certificates
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import Store, StoreUnavailable
+from controller.throttle import SeldomFilter
 from controller.tls import Secured, StartRefused, secure
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
@@ -92,7 +94,25 @@ app = typer.Typer(
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the signals to us: uvicorn would raise them again, before the store is closed."""
+    """A server that leaves connections and signals to us: uvicorn would raise signals before the store is closed."""
+
+    def __init__(
+        self, config: uvicorn.Config, sockets: list[socket.socket], secured: Secured | None, clock: Clock
+    ) -> None:
+        super().__init__(config)
+        context = secured.context if secured else None
+        self.listener = Listener(sockets, context, http.protocol(config, self.server_state, BOUNDS), clock, BOUNDS)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin with what serves requests; `listener` brings connections."""
+        del sockets
+        self.servers = []
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept nothing more, and let requests under way end."""
+        self.listener.stop()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -138,6 +158,7 @@ def run(
     _configure_logging()
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
     os.umask(0o077)  # the store holds the authority's key
+    raise_descriptor_limit()
     clock = SystemClock()
     try:
         with sources.located(context):
@@ -235,7 +256,8 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
         secured = await secure(chosen, overlay, store, sockets) if chosen.tls else None
         if secured:
             background.append(tasks.create_task(secured.keep(clock), name="certificate"))
-        server = _Server(_config(overlay, secured))
+        server = _Server(_config(overlay, secured), sockets, secured, clock)
+        background.append(tasks.create_task(server.listener.run(), name="listener"))
 
         def stop() -> None:
             chosen.supervisor.tell("STOPPING=1")
@@ -297,8 +319,6 @@ def _security(secured: Secured | None) -> str:
 def _config(overlay: Overlay, secured: Secured | None) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(overlay, secured.security if secured else INSECURE),
-        http=BoundedHttp,
-        ssl_context_factory=(lambda _config, _default: secured.context) if secured else None,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -367,6 +387,7 @@ def _configure_logging() -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     # That a stop cancels is no error: `Stopping` answers those requests, and tells which they were.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith("Cancel "))
+    logging.getLogger("uvicorn.error").addFilter(SeldomFilter())
     structlog.configure(
         processors=[*stamps, *lines],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -16,17 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api import permissions, problems
 from controller.api.permissions import Place
+from controller.http import recognise
 from controller.identity.roles import Role, may
 from controller.identity.tokens import TokenRecord
 from controller.services.actor import Actor
 from controller.services.overlay import Overlay
 from controller.services.sessions import Sessions
+from controller.throttle import Throttle
 from overlayd.model.errors import Forbidden, Unauthenticated
 from overlayd.model.ids import HostId, quoted
 from overlayd.wire.credentials import TokenId
-
-_REFUSALS_INTERVAL = 60.0
-"""Seconds between two lines of the log about refused callers."""
 
 _log = structlog.get_logger()
 
@@ -92,6 +91,7 @@ class Authentication:
             response = problems.response(HTTPStatus.UNAUTHORIZED, refused.code, refused.detail)
             await response(scope, receive, send)
             return
+        recognise(scope)
         ending = _Ending(receive, self._overlay.sessions, caller.token.id) if caller.token else receive
         await self._app({**scope, _CALLER: caller}, ending, send)
 
@@ -107,18 +107,15 @@ class Authentication:
 
 
 class _Refusals:
-    """Says in the log that callers are refused: often enough to be noticed, and not as often as somebody attacks."""
+    """Says in the log that callers are refused."""
 
     def __init__(self) -> None:
-        self._count = 0
-        self._next = 0.0
+        self._throttle = Throttle()
 
     def note(self, scope: Scope, refused: Unauthenticated, now: float) -> None:
-        self._count += 1
-        if now >= self._next:
+        if count := self._throttle.count(now):
             client = scope.get("client")
-            _log.warning("callers refused", count=self._count, last=client[0] if client else None, reason=str(refused))
-            self._count, self._next = 0, now + _REFUSALS_INTERVAL
+            _log.warning("callers refused", count=count, last=client[0] if client else None, reason=str(refused))
 
 
 class _Ending:

@@ -191,9 +191,9 @@ def test_nothing_is_joined_without_tls() -> None:
         join(["http://127.0.0.1:1"], token, H1)
 
 
-def raw(controller: SecureController) -> ssl.SSLSocket:
-    """Return a connection over which anything may be sent."""
-    connection = socket.create_connection(("127.0.0.1", controller.port), timeout=30)
+def raw(controller: SecureController, source: str = "127.0.0.1") -> ssl.SSLSocket:
+    """Return a connection from an address over which anything may be sent."""
+    connection = socket.create_connection(("127.0.0.1", controller.port), timeout=30, source_address=(source, 0))
     return Trust(controller.authority).context().wrap_socket(connection, server_hostname="overlay-controller")
 
 
@@ -238,7 +238,7 @@ def memory(controller: SecureController) -> int:
 def test_a_connection_costs_little_memory(controller: SecureController) -> None:
     before = memory(controller)
     with ExitStack() as stack:
-        connections = [stack.enter_context(raw(controller)) for _ in range(200)]
+        connections = [stack.enter_context(raw(controller, f"127.0.0.{1 + n % 10}")) for n in range(200)]
         connections[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: c\r\n\r\n")
         assert connections[-1].recv(12) == b"HTTP/1.1 200"
         assert memory(controller) - before < 200 * 128 * 1024
