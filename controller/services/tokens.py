@@ -1,6 +1,7 @@
 """Tokens: making, recognising, exchanging and revoking them."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 from controller.clock import Clock
@@ -19,7 +20,7 @@ from controller.services.history import Note
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
 from controller.store.port import Compare, Delete, Put
-from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated
+from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, quoted
 from overlayd.wire.credentials import AccessToken, JoinToken, TokenId, parse_access_token, parse_join_token
 
@@ -34,6 +35,9 @@ JOIN_HOSTS_MAX = 1000
 
 _KEPT = 24 * 3600
 """Seconds that an expired token is still listed."""
+
+_TURN_MAX = 5.0
+"""Seconds that a host waits for its turn to join; whoever joins gives up after ten."""
 
 _PURGED_MAX = 50
 """How many tokens one transaction removes."""
@@ -125,6 +129,7 @@ class Tokens:
         `AlreadyExists` when the host has a credential and the token was not made for this very host.
         """
         token = _parsed_join_token(text)
+        await self._check_joining(token)
         journal = self._journal.acting(Actor(f"join token {token.id}", Role.HOST))
 
         def draft() -> Draft[Made]:
@@ -149,7 +154,12 @@ class Tokens:
             )
 
         # Hosts that share a token would be in each other's way.
-        async with self._joining:
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(_TURN_MAX):
+                    await turn.enter_async_context(self._joining)
+            except TimeoutError:
+                raise Unavailable("too many hosts are joining; try again") from None
             return await journal.write_aside(draft)
 
     async def revoke(self, token_id: TokenId) -> Written[None]:
@@ -186,6 +196,17 @@ class Tokens:
         if record.is_expired(now):
             raise Unauthenticated(f"the token {record.id} ({record.name}) has expired")
         return record
+
+    async def _check_joining(self, token: JoinToken) -> None:
+        """Refuse a token that is not valid before its host waits for a turn: strangers make those that join wait.
+
+        What the mirror knows of a token decides, as neither its secret nor its end ever changes. Only one that the
+        mirror does not know may have been made at another controller a moment ago: all who show such a token at the
+        same time share one look at the store. Raises `Unauthenticated`, or `Unavailable` when the store cannot be read.
+        """
+        if token.id not in self._mirror.tokens:
+            await self._mirror.verify()
+        self._recognised(token, TokenKind.JOIN, self._clock.wall())
 
     def _of_host(self, host: HostId) -> TokenRecord | None:
         """Return the credential of a host."""

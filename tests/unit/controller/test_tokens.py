@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,9 +15,10 @@ from controller.services import keys, token_records
 from controller.services.actor import Actor
 from controller.services.overlay import Overlay
 from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX, Made
-from controller.store.port import Put, Store, Transaction
+from controller.store.embedded import EmbeddedStore
+from controller.store.port import Committed, Conflict, KeyValue, Put, Store, Transaction, always
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
-from overlayd.model.ids import HostId
+from overlayd.model.ids import HostId, Revision
 from tests.unit.controller.overlays import H1, H2, controller_on, controllers, make_host, store_at, stored
 
 pytestmark = pytest.mark.anyio
@@ -382,3 +383,60 @@ async def test_who_went_to_another_controller_keeps_what_he_got_there(tmp_path: 
         with pytest.raises(Unavailable, match="has gone"):
             await slow.acting(ANNA, lambda: False).tokens.join(text, H1)
         assert other.tokens.authenticate(made.token.text, 0) == made.record
+
+
+class StallingStore(EmbeddedStore):
+    """A store that neither reads nor writes while it is stalled, as an etcd cluster without quorum."""
+
+    stalled = False
+
+    async def get(self, key: str, revision: Revision | None = None) -> KeyValue | None:
+        await self._go_on()
+        return await super().get(key, revision)
+
+    async def commit(self, transaction: Transaction, go_on: Callable[[], bool] = always) -> Committed | Conflict:
+        await self._go_on()
+        return await super().commit(transaction, go_on)
+
+    async def _go_on(self) -> None:
+        if self.stalled:
+            await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def stalled(directory: Path) -> AsyncIterator[tuple[Overlay, str]]:
+    """Give a controller and a join token whose exchange for a host is under way, on a store that has stalled since."""
+    store = StallingStore(directory / "store.db", SystemClock(), (directory / "lock").open("ab"))
+    running = asyncio.create_task(store.run())
+    async with controller_on(store) as overlay:
+        text = await joining(overlay)
+        store.stalled = True
+        under_way = asyncio.create_task(overlay.tokens.join(text, H1))  # it has its turn, and keeps it
+        await asyncio.sleep(0)
+        try:
+            yield overlay, text
+        finally:
+            for task in (under_way, running):
+                task.cancel()
+            await asyncio.wait([under_way, running])
+            await store.close()
+
+
+async def test_a_wrong_join_token_is_refused_at_once_while_the_store_does_not_answer(tmp_path: Path) -> None:
+    async with stalled(tmp_path) as (overlay, text), asyncio.timeout(1):
+        kind, token_id, secret, fingerprint = text.split("_")
+        with pytest.raises(Unauthenticated):
+            await overlay.tokens.join("_".join((kind, token_id, secret[::-1], fingerprint)), H2)
+
+
+async def test_a_join_does_not_wait_for_its_turn_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controller.services.tokens._TURN_MAX", 0.1)
+    async with stalled(tmp_path) as (overlay, text):
+        with pytest.raises(Unavailable, match="too many hosts"):
+            await overlay.tokens.join(text, H2)
+
+
+async def test_a_token_of_another_controller_joins_before_this_one_has_heard_of_it(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (_, [here, there]):
+        text = await joining(here)
+        assert (await there.tokens.join(text, H1)).result.record.host == H1
