@@ -23,6 +23,7 @@
 #define SUPPORTED "\"0.1.0\", \"0.2.0\", \"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
 
 enum { SEND_PATIENCE = 15, ANSWER_PATIENCE = 35 }; /* seconds; a runtime gives up after 60 */
+enum { DEL_SEND_PATIENCE = 3, DEL_ANSWER_PATIENCE = 7 }; /* for a DEL, which is queued then */
 enum { IO_FAILURE = 5, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 }; /* codes of the CNI SPEC, section "Error" */
 enum { DEPTH_MAX = 1000 };                         /* of nested JSON */
 
@@ -215,7 +216,7 @@ static int fail(struct bytes *config, int code, const char *message, int why)
     return 1;
 }
 
-/* Leave a request for the agent's next start; return an errno. The file gets its name when it is whole. */
+/* Leave a request to be executed later; return an errno. The file gets its name when it is whole. */
 static int queue(const struct bytes *frame)
 {
     char made[96], named[96];
@@ -244,28 +245,38 @@ static int agent_is_away(const char *command, const struct bytes *frame, struct 
     if (strcmp(command, "DEL"))
         return fail(config, code, "the overlayd agent is not running: nothing listens on " SOCKET, 0);
     int why = queue(frame);
-    if (why) return fail(config, IO_FAILURE, "the overlayd agent is not running, and " QUEUE " cannot be written", why);
+    if (why) return fail(config, IO_FAILURE, "the overlayd agent does not answer, and " QUEUE " cannot be written", why);
     return 0;
 }
 
-/* Send the request and read the whole answer; return an errno. */
-static int exchange(const struct bytes *frame, struct bytes *answer)
+/* Send the request and read the whole answer, with so many seconds for each; return an errno. */
+static int exchange(const struct bytes *frame, struct bytes *answer, int send_patience, int answer_patience)
 {
     struct sockaddr_un there = {.sun_family = AF_UNIX, .sun_path = SOCKET};
-    struct timeval sending = {.tv_sec = SEND_PATIENCE}, answering = {.tv_sec = ANSWER_PATIENCE};
+    struct timeval sending = {.tv_sec = send_patience}, answering = {.tv_sec = answer_patience};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return errno;
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &sending, sizeof sending); /* which connect() minds too */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answering, sizeof answering);
-    if (connect(fd, (struct sockaddr *)&there, sizeof there)) return errno;
-    for (size_t sent = 0; sent < frame->length;) {
+    int why = connect(fd, (struct sockaddr *)&there, sizeof there) ? errno : 0;
+    for (size_t sent = 0; !why && sent < frame->length;) {
         ssize_t put = send(fd, frame->at + sent, frame->length - sent, MSG_NOSIGNAL);
-        if (put < 0 && errno != EINTR) return errno;
+        if (put < 0 && errno != EINTR) why = errno;
         if (put > 0) sent += put;
     }
-    shutdown(fd, SHUT_WR);
-    if (read_all(fd, answer)) return errno;
-    return answer->length ? 0 : ECONNRESET;
+    if (!why) shutdown(fd, SHUT_WR);
+    if (!why && read_all(fd, answer)) why = errno;
+    close(fd);
+    return why || answer->length ? why : ECONNRESET;
+}
+
+/* Have a DEL executed; return an errno. An agent that ends meanwhile may have another one behind it: ask once more. */
+static int exchange_del(const struct bytes *frame, struct bytes *answer)
+{
+    int why = exchange(frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
+    if (why != ECONNRESET && why != EPIPE) return why;
+    answer->length = 0;
+    return exchange(frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
 }
 
 int main(void)
@@ -287,8 +298,9 @@ int main(void)
     }
     append(&frame, "", 1);
     append(&frame, config.at, config.length);
-    int why = exchange(&frame, &answer);
-    if (why == ECONNREFUSED || why == ENOENT) return agent_is_away(command, &frame, &config);
+    int is_del = !strcmp(command, "DEL");
+    int why = is_del ? exchange_del(&frame, &answer) : exchange(&frame, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
+    if (why == ECONNREFUSED || why == ENOENT || (why && is_del)) return agent_is_away(command, &frame, &config);
     if (why) return fail(&config, TRY_AGAIN_LATER, "the overlayd agent did not answer on " SOCKET, why);
     if (write_all(STDOUT_FILENO, answer.at + 1, answer.length - 1)) return 1;
     return answer.at[0] == '0' ? 0 : 1;

@@ -15,6 +15,8 @@ VARIABLES = (b"CNI_COMMAND", b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME", b"
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 SEND_PATIENCE, ANSWER_PATIENCE = 15, 35
 """Seconds; a runtime gives up after 60."""
+DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE = 3, 7
+"""Seconds for a DEL, which is queued then."""
 
 IO_FAILURE = 5
 TRY_AGAIN_LATER = 11
@@ -30,22 +32,35 @@ def main() -> int:
     variables = (b"%b=%b\0" % (name, os.environb[name]) for name in VARIABLES if name in os.environb)
     frame = b"".join(variables) + b"\0" + stdin
     try:
-        answer = exchange(frame)
+        answer = exchange_del(frame) if command == "DEL" else exchange(frame, SEND_PATIENCE, ANSWER_PATIENCE)
     except (ConnectionRefusedError, FileNotFoundError):
         return agent_is_away(command, frame, stdin)
     except OSError as error:
+        if command == "DEL":
+            return agent_is_away(command, frame, stdin)
         return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent did not answer on {SOCKET}: {error}")
     sys.stdout.buffer.write(answer[1:])
     return 0 if answer[:1] == b"0" else 1
 
 
-def exchange(frame: bytes) -> bytes:
-    """Send the request and return the whole answer; raise OSError when the agent is away or silent."""
+def exchange_del(frame: bytes) -> bytes:
+    """Have a DEL executed. An agent that ends meanwhile may have another one behind it: ask once more."""
+    try:
+        return exchange(frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
+    except (ConnectionResetError, BrokenPipeError):
+        return exchange(frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
+
+
+def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
+    """Send the request and return the whole answer, with so many seconds for each.
+
+    Raises OSError when the agent is away or silent.
+    """
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         # Not settimeout(): a connect() that does not block fails at once where many others wait to be accepted.
-        channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(SEND_PATIENCE))
-        channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval(ANSWER_PATIENCE))
+        channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(send_patience))
+        channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval(answer_patience))
         channel.connect(SOCKET)
         channel.sendall(frame)
         channel.shutdown(_socket.SHUT_WR)
@@ -72,12 +87,12 @@ def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
     try:
         queue(frame)
     except OSError as error:
-        return fail(stdin, IO_FAILURE, f"the overlayd agent is not running, and {QUEUE} cannot be written: {error}")
+        return fail(stdin, IO_FAILURE, f"the overlayd agent does not answer, and {QUEUE} cannot be written: {error}")
     return 0
 
 
 def queue(frame: bytes) -> None:
-    """Leave a request for the agent's next start. The file gets its name when it is whole."""
+    """Leave a request to be executed later. The file gets its name when it is whole."""
     import time  # noqa: PLC0415 - costs a start in which the agent runs nothing
 
     os.makedirs(QUEUE, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib doubles the start

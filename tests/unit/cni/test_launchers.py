@@ -20,6 +20,7 @@ from typing import Self
 import pytest
 
 from cni import install, shim
+from overlayd.agent.cni import DEL_DEADLINE
 from overlayd.wire import cni, cni_version
 from overlayd.wire.cni_error import Code
 from tests.support.processes import eventually
@@ -43,24 +44,29 @@ FRAME = (
 
 
 class Agent:
-    """Takes one request on a unix socket, whole, and answers it; with no answer it hangs up."""
+    """Takes a request on a unix socket for each answer, and answers it; with an empty one it hangs up."""
 
-    def __init__(self, path: Path, answer: bytes) -> None:
-        self.request = b""
-        self._answer = answer
+    def __init__(self, path: Path, *answers: bytes) -> None:
+        self.requests: list[bytes] = []
+        self._answers = answers
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.settimeout(20)
         self._listener.bind(str(path))
         self._listener.listen()
         self._thread = threading.Thread(target=self._serve)
 
+    @property
+    def request(self) -> bytes:
+        (request,) = self.requests
+        return request
+
     def _serve(self) -> None:
-        channel, _ = self._listener.accept()
-        with channel:
-            channel.settimeout(20)
-            while chunk := channel.recv(65536):
-                self.request += chunk
-            channel.sendall(self._answer)
+        for answer in self._answers:
+            channel, _ = self._listener.accept()
+            with channel:
+                channel.settimeout(20)
+                self.requests.append(b"".join(iter(lambda: channel.recv(65536), b"")))  # noqa: B023 - called here
+                channel.sendall(answer)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -190,12 +196,56 @@ def test_a_variable_that_is_no_utf_8_is_forwarded_as_it_came(machine: Machine) -
     assert agent.request == b"CNI_COMMAND=ADD\0CNI_NETNS=/run/\xff\xfe\0\0" + CONFIG
 
 
-@pytest.mark.parametrize("command", ["ADD", "CHECK", "DEL"])
+@pytest.mark.parametrize("command", ["ADD", "CHECK"])
 def test_an_agent_that_hangs_up_means_try_again_later(machine: Machine, command: str) -> None:
     with Agent(machine.socket, b""):
         done = machine.execute(CNI_COMMAND=command)
     assert error_of(done) == ("0.4.0", Code.TRY_AGAIN_LATER)
     assert not machine.queue.exists()
+
+
+def test_a_delete_that_an_agent_hangs_up_on_is_asked_for_once_more(machine: Machine) -> None:
+    with Agent(machine.socket, b"", b"0") as agent:
+        done = machine.execute(CNI_COMMAND="DEL")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert agent.requests == [FRAME.replace(b"=ADD", b"=DEL")] * 2
+    assert not machine.queue.exists()
+
+
+def test_a_delete_that_agents_keep_hanging_up_on_is_queued(machine: Machine) -> None:
+    with Agent(machine.socket, b"", b""):
+        assert machine.execute(CNI_COMMAND="DEL").returncode == 0
+    assert machine.queued() == [FRAME.replace(b"=ADD", b"=DEL")]
+
+
+def test_a_delete_on_a_connection_that_is_reset_is_queued(machine: Machine) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as executor:
+        listener.bind(str(machine.socket))
+        listener.listen()
+        done = executor.submit(machine.execute, CNI_COMMAND="DEL")
+        while not done.done():
+            listener.settimeout(0.1)
+            with suppress(TimeoutError):
+                channel, _ = listener.accept()
+                assert channel.recv(1)
+                channel.close()  # with the rest unread, which is a reset
+        assert done.result().returncode == 0
+    assert len(machine.queued()) == 1
+
+
+def test_a_delete_is_queued_when_the_agent_is_frozen(tmp_path: Path, compiled: Path) -> None:
+    machines = []
+    for name, launcher in (("native", compiled), ("interpreted", SHIM)):
+        (tmp_path / name).mkdir()
+        machines.append(Machine(tmp_path / name, launcher))
+    with ExitStack() as listening, ThreadPoolExecutor(len(machines)) as executor:
+        for machine in machines:
+            listener = listening.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(machine.socket))
+            listener.listen()
+        done = list(executor.map(lambda machine: machine.execute(CNI_COMMAND="DEL"), machines))
+    assert [(each.returncode, each.stdout, each.stderr) for each in done] == [(0, b"", b"")] * 2
+    assert [machine.queued() for machine in machines] == [[FRAME.replace(b"=ADD", b"=DEL")]] * 2
 
 
 @pytest.mark.parametrize(
@@ -339,6 +389,11 @@ def _is_connecting(launcher: Path) -> bool:
 
 def test_launcher_and_agent_support_the_same_versions() -> None:
     assert shim.SUPPORTED_VERSIONS == cni_version.SUPPORTED
+
+
+def test_the_launcher_waits_for_a_delete_longer_than_the_agent_takes_for_it_and_far_less_than_a_runtime_does() -> None:
+    assert DEL_DEADLINE < shim.DEL_ANSWER_PATIENCE
+    assert 2 * (shim.DEL_SEND_PATIENCE + shim.DEL_ANSWER_PATIENCE) < 30
 
 
 def test_launcher_and_agent_mean_the_same_codes() -> None:
