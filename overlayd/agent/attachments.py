@@ -16,6 +16,7 @@ from overlayd.agent.port_claims import check_ports, claimants
 from overlayd.agent.presence import Presence, presence
 from overlayd.agent.reaper import Reaper
 from overlayd.agent.reconcile import Reconciler
+from overlayd.agent.uninterrupted import to_the_end
 from overlayd.agent.verification import allowed, contradictions, described, strange_mac
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retirement
@@ -106,7 +107,7 @@ class Attachments:
                 attachment = self._records.attachments.get(key)
                 if attachment is None:
                     continue
-                async with self._turn.taken():
+                async with self._turn.taken_to_remove():
                     await self._undo(attachment)
                 self._detached(attachment.endpoint)
 
@@ -261,7 +262,10 @@ class Attachments:
             failure.pop_all()
 
     async def _undo(self, attachment: Attachment) -> None:
-        """Remove what an attachment made. Whoever calls has the kernel's turn."""
+        """Remove what an attachment made, also when cancelled meanwhile. The caller holds the kernel's turn."""
+        await to_the_end(self._remove(attachment))
+
+    async def _remove(self, attachment: Attachment) -> None:
         endpoint = attachment.endpoint
         network = self._blocks.network_or_none(endpoint.network)
         if network is not None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.collection import Collector
 from overlayd.agent.del_queue import DelQueue
@@ -24,8 +26,13 @@ from overlayd.wire import cni, cni_error, cni_result
 from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
 from overlayd.wire.cni_error import CniError, Code
 
+_log = structlog.get_logger(__name__)
+
 DEADLINE = 30.0
 """Seconds for one request; a runtime gives up after 60 and may then take the node for dead."""
+
+DEL_DEADLINE = 5.0
+"""Seconds for a DEL, which is queued then; its launcher waits for 7."""
 
 _CODES: dict[type[OverlayError], Code] = {
     NotFound: Code.INVALID_CONFIG,
@@ -57,7 +64,10 @@ class CniServer:
         version = cni.version_of(frame.partition(b"\0\0")[2])
         try:
             async with asyncio.timeout(DEADLINE):
-                return b"0" + await self._execute(*cni.unpack(frame))
+                return b"0" + await self._execute(frame)
+        except asyncio.CancelledError:
+            _log.warning("a request is cut short, as the agent ends", **_about(frame))
+            raise
         except TimeoutError:
             error = CniError(Code.TRY_AGAIN_LATER, f"not done within {DEADLINE:.0f} s; the agent goes on as before")
         except CniError as refused:
@@ -68,7 +78,8 @@ class CniServer:
             error = _translated(refused)
         return b"1" + cni_error.render(version, error)
 
-    async def _execute(self, environment: dict[str, str], stdin: bytes) -> bytes:
+    async def _execute(self, frame: bytes) -> bytes:
+        environment, stdin = cni.unpack(frame)
         if environment.get("CNI_COMMAND") == Command.VERSION:
             return cni.render_version(cni.version_of(stdin))
         match cni.parse(environment, stdin):
@@ -77,7 +88,7 @@ class CniServer:
                     await self._queue.precede(request)
                     return cni_result.render(request.version, await self._attachments.attach(request))
             case Request(command=Command.DEL) as request:
-                await self._attachments.detach(request)
+                await self._detach(request, frame)
             case Request() as request:
                 if differences := await self._attachments.check(request):
                     raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
@@ -86,6 +97,26 @@ class CniServer:
             case StatusRequest(network=network):
                 await self._readiness.check(network)
         return b""
+
+    async def _detach(self, request: Request, frame: bytes) -> None:
+        """Execute a DEL. What keeps it from being done is no business of its runtime, which needs it to succeed.
+
+        Raises `OSError` when it cannot be queued either.
+        """
+        try:
+            async with asyncio.timeout(DEL_DEADLINE):
+                await self._attachments.detach(request)
+        except (OverlayError, OSError) as error:
+            reason = f"not done within {DEL_DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)
+            self._queue.put(frame)
+            _log.warning("a DEL cannot be done now and is queued", **_about(frame), reason=reason)
+
+
+def _about(frame: bytes) -> dict[str, str]:
+    """Return what a log line says of a request."""
+    environment, _ = cni.unpack(frame)
+    names = {"command": "CNI_COMMAND", "container": "CNI_CONTAINERID", "interface": "CNI_IFNAME"}
+    return {name: environment.get(variable, "") for name, variable in names.items()}
 
 
 @contextmanager

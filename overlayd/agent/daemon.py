@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 
 import structlog
 
@@ -37,7 +37,7 @@ from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
-from overlayd.agent.unix_server import serve
+from overlayd.agent.unix_server import UnixServer
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.wire.supervisor import Supervisor
 
@@ -46,7 +46,11 @@ _log = structlog.get_logger(__name__)
 STATUS_INTERVAL = 1.0
 """Seconds between two words to the supervisor."""
 
+GRACE = 3.0
+"""Seconds that requests under way have to end by themselves when the agent stops; then what they made is undone."""
+
 Actors = dict[str, Coroutine[None, None, None]]
+Servers = dict[str, UnixServer]
 
 
 def collect_seldom() -> None:
@@ -74,19 +78,27 @@ async def run(settings: Settings, supervisor: Supervisor) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as closing:
         closing.enter_context(held(settings.run_dir))
-        actors = await _wire(settings, supervisor, closing)
+        actors, servers = _wire(settings, supervisor, closing)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(actor, name=name) for name, actor in actors.items()]
+            serving = [tasks.create_task(server.run(), name=name) for name, server in servers.items()]
             supervisor.tell("READY=1")
             _log.info("agent is up", name=settings.name)
             await stop.wait()
             supervisor.tell("STOPPING=1", "STATUS=traffic goes on without the agent")
-            for task in running:
-                task.cancel()
+            await _cancelled(serving)  # requests under way need the others to come to their end
+            await _cancelled(running)
 
 
-async def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncExitStack) -> Actors:
-    """Make every part, open the sockets, and return what is to run."""
+async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks; return when they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncExitStack) -> tuple[Actors, Servers]:
+    """Make every part, open the sockets, and return what is to run: the servers stop first."""
     identity = load_identity(settings.state_dir)
     cache = ClusterCache(settings.state_dir / "cluster.json")
     records = AttachmentRecords(settings.run_dir / "attachments")
@@ -114,13 +126,15 @@ async def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.
     readiness = Readiness(blocks, addressing, reconciler.ensure, client)
     cni = CniServer(attachments, Collector(attachments.detach, records), readiness, queue)
     control = Control(reconciler, feed, published)
-    for path, answer in ((settings.cni_socket, cni.answer), (settings.control_socket, control.answer)):
-        server = await serve(path, answer)
-        closing.callback(path.unlink, missing_ok=True)
+    servers = {
+        "CNI": UnixServer(settings.cni_socket, cni.answer, GRACE),
+        "control": UnixServer(settings.control_socket, control.answer, GRACE),
+    }
+    for server in servers.values():
         closing.callback(server.close)
 
     own_address = OwnAddress(settings.vtep, settings.controllers)
-    return {
+    actors = {
         "feed": feed.run(settings.name, own_address.current),
         "own address": own_address.follow(reconciler.drift.changes, settings.resync, feed, (feed_client, client)),
         "reconcile": reconciler.run(),
@@ -139,6 +153,7 @@ async def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.
         "queue": queue.run(settings.resync),
         "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
+    return actors, servers
 
 
 async def _tell(supervisor: Supervisor, control: Control, changes: Changes) -> None:

@@ -1,12 +1,17 @@
-"""What the launcher left while no agent answered: a file for each DEL, which its runtime takes for done."""
+"""DELs that their runtime takes for done: a file for each, of a launcher or of an agent that could not do it."""
 
 import asyncio
+import os
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
+from overlayd.agent.changes import Changes
+from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import OverlayError
 from overlayd.wire import cni
 from overlayd.wire.cni import Command, Request
@@ -43,6 +48,12 @@ class DelQueue:
         self._directory = directory
         self._detach = detach
         self._known: dict[str, _Queued] = {}
+        self._puts = Changes()
+
+    def put(self, frame: bytes) -> None:
+        """Queue a DEL as the launcher does, to be tried again soon; raise `OSError`."""
+        write_atomically(self._directory / f"{time.time_ns()}-{os.getpid()}.del", frame)
+        self._puts.set()
 
     async def precede(self, request: Request) -> None:
         """Execute what was queued for the interface of an ADD: later, it would hit what that makes.
@@ -61,10 +72,13 @@ class DelQueue:
                 tasks.create_task(self._try(queued, room), name=f"queued DEL {queued.path.name}")
 
     async def run(self, interval: float) -> None:
-        """Drain now, and again after so many seconds, for ever: a launcher may have queued one while we started."""
+        """Drain now, after each `put`, and again after so many seconds: a launcher may have queued one meanwhile."""
         while True:
+            seen = self._puts.count
             await self.drain()
-            await asyncio.sleep(interval)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._puts.wait(seen)
 
     async def _try(self, queued: _Queued, room: asyncio.Semaphore) -> None:
         try:

@@ -1,50 +1,140 @@
-"""A unix socket for root: one request, one answer, bounded in size and time."""
+"""A unix socket for root: one request, one answer, bounded in size, number and time."""
 
 import asyncio
+import errno
+import select
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
+
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 """Connections that may wait: a node that starts sends hundreds of requests at once."""
+
+CONNECTIONS_MAX = 1024
+"""Connections that are served at the same time; further ones wait in the backlog."""
 
 REQUEST_MAX = 1 << 20
 """Bytes."""
 
 _READ_TIMEOUT = 10.0
+_WRITE_TIMEOUT = 10.0
+_PIECE = 65536
+"""Bytes read at a time."""
+
+_WAIT = 0.1
+"""Seconds between two attempts to accept a connection while the machine has no room for it."""
+
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What accept(2) says while there is no descriptor, or no memory, for another connection."""
 
 
-async def serve(path: Path, answer: Callable[[bytes], Awaitable[bytes]]) -> asyncio.Server:
-    """Listen on a socket of mode 0600. A request ends where the client closes its sending side."""
+class UnixServer:
+    """Listens on a socket of mode 0600 from its construction on.
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_READ_TIMEOUT):
-                request = await _read_all(reader)
-            writer.write(await answer(request))
-            await writer.drain()
-        except (TimeoutError, ConnectionError, asyncio.LimitOverrunError):
-            pass  # the client went away or does not speak our protocol: nobody is there to be told
-        finally:
-            writer.close()
+    A request ends where the client closes its sending side. Each is a task of `run`, so an unexpected exception of one
+    ends the server, as that of any other actor ends it. `grace` is how many seconds those under way have to end by
+    themselves when the server stops.
+    """
 
-    listener = _listen(path)
-    return await asyncio.start_unix_server(connected, sock=listener, backlog=BACKLOG)
+    def __init__(self, path: Path, answer: Callable[[bytes], Awaitable[bytes]], grace: float) -> None:
+        self._path = path
+        self._answer = answer
+        self._grace = grace
+        self._listener = _listen(path)
+        self._room = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._requests: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> NoReturn:
+        """Answer for ever. Cancelled, take no further request, and return when those under way have ended.
+
+        Those that take longer than the grace are cancelled, and clean up behind themselves.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                while True:
+                    await self._room.acquire()
+                    task = tasks.create_task(self._serve(await self._accept()), name=f"request on {self._path.name}")
+                    self._requests.add(task)
+                    task.add_done_callback(self._ended)
+            finally:
+                self.close()
+                if self._requests:
+                    await asyncio.wait(self._requests, timeout=self._grace)
+
+    def close(self) -> None:
+        """Listen no longer, and remove the socket: a client that connects from now on is refused at once."""
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        self._room.release()
+
+    async def _accept(self) -> socket.socket:
+        """Return the next connection; wait while the machine has no room for one."""
+        has_room = True
+        while True:
+            try:
+                channel, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                if has_room:
+                    _log.warning("no connection can be accepted for now", socket=str(self._path), reason=str(error))
+                has_room = False
+                await asyncio.sleep(_WAIT)
+            else:
+                return channel
+
+    async def _serve(self, channel: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with channel:
+            try:
+                async with asyncio.timeout(_READ_TIMEOUT):
+                    request = await _read_all(channel)
+            except OSError:
+                return  # the client went away or does not speak our protocol: no one is left to be answered
+            if request is None or _has_hung_up(channel):
+                return
+            answer = await self._answer(request)
+            try:
+                async with asyncio.timeout(_WRITE_TIMEOUT):
+                    await loop.sock_sendall(channel, answer)
+            except OSError:
+                return  # as above
 
 
 def _listen(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listener.bind(str(path))
-    path.chmod(0o600)  # before it listens, so that nobody else ever connects
+    path.chmod(0o600)  # before it listens, so that no other user ever connects
+    listener.listen(BACKLOG)
     return listener
 
 
-async def _read_all(reader: asyncio.StreamReader) -> bytes:
-    chunks = bytearray()
-    while chunk := await reader.read(65536):
+async def _read_all(channel: socket.socket) -> bytes | None:
+    """Return what the client sends until it closes its sending side, None when that is too long; raise `OSError`."""
+    loop, chunks = asyncio.get_running_loop(), bytearray()
+    while chunk := await loop.sock_recv(channel, _PIECE):
         chunks += chunk
         if len(chunks) > REQUEST_MAX:
-            raise asyncio.LimitOverrunError("request too long", len(chunks))
+            return None
     return bytes(chunks)
+
+
+def _has_hung_up(channel: socket.socket) -> bool:
+    """Tell whether the client has closed the connection and not just its sending side (poll(2): POLLHUP).
+
+    A request can lie in the backlog for long, as while this process is frozen. A client that no longer waits has
+    said that it failed, or has queued it: to execute it now could hit what came after it.
+    """
+    poll = select.poll()
+    poll.register(channel, 0)
+    return any(event & select.POLLHUP for _, event in poll.poll(0))

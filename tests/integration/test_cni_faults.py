@@ -54,6 +54,12 @@ def is_bare(host: LabHost, network: str, names: Sequence[str], others: int = 0) 
     )  # and the uplink
 
 
+def expect_attached(lab: Lab, host: LabHost, network: str, attached: set[str], others: Sequence[str]) -> None:
+    """Expect that these containers are attached, here and to the controllers, and nothing is left of the others."""
+    eventually(lambda: lab.published(network) == attached, "the controllers know what the runtime knows")
+    eventually(lambda: is_bare(host, network, others, len(attached)), "nothing else is left")
+
+
 def test_sixty_four_requests_at_once_are_all_answered(host: LabHost, new_network: NewNetwork) -> None:
     network = new_network()
     names = [f"{network}-{number}" for number in range(64)]
@@ -108,6 +114,45 @@ def test_what_a_killed_agent_was_about_is_asked_for_again(host: LabHost, new_net
         eventually(lambda: is_bare(host, network, names), "nothing is left")
         if command == "ADD":
             assert [done for done in all_at_once(host, "ADD", network, names) if done.status] == []
+
+
+def test_a_stop_finishes_what_is_under_way_and_cuts_nothing_in_half(
+    lab: Lab, host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    names = [f"{network}-{number}" for number in range(24)]
+    add_sandboxes(host, names)
+    host.detach(host.attach(f"{network}-first", network))
+    for command, codes in (("ADD", {11}), ("DEL", set())):
+        with ThreadPoolExecutor(len(names)) as threads:
+            asked = [threads.submit(execute, host, command, network, name) for name in names]
+            wait(asked, return_when=FIRST_COMPLETED)
+            host.stop_agent()
+            host.start_agent("--resync", "1")
+            answers = dict(zip(names, (each.result() for each in asked), strict=True))
+        refused = [name for name, done in answers.items() if done.status]
+        assert {answers[name].json["code"] for name in refused} <= codes
+        expect_attached(lab, host, network, set(names).difference(refused) if command == "ADD" else set(), refused)
+    eventually(lambda: is_bare(host, network, names), "nothing is left")
+    assert host.agent is not None
+    assert "Traceback" not in host.agent.output
+
+
+def test_a_del_succeeds_while_the_agent_is_frozen_and_is_done_afterwards(
+    host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    gone, there = (host.attach(f"{network}-{what}", network) for what in ("gone", "there"))
+    assert host.agent is not None
+    host.agent.send(signal.SIGSTOP)
+    try:
+        assert host.detach(gone).status == 0
+        assert queued(host) == 1
+    finally:
+        host.agent.send(signal.SIGCONT)
+    eventually(lambda: queued(host) == 0, "the queue is drained")
+    eventually(lambda: is_bare(host, network, [gone.name], others=1), "it is detached")
+    assert there.ping(there.address) is not None
 
 
 def test_a_container_that_vanishes_without_a_deletion_leaks_nothing(

@@ -1,6 +1,7 @@
 """Agents in this process, on a kernel of the contract's suite; each finds what the one before it left."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -9,12 +10,15 @@ from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
+from overlayd.agent.cni import CniServer
 from overlayd.agent.collection import Collector
+from overlayd.agent.del_queue import DelQueue
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.publication import Publication
+from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
@@ -46,6 +50,9 @@ class Agent:
         addressing = Addressing(self.records, blocks, reservations, RestingAddresses(lambda: 0.0))
         self.attachments = Attachments(self._turn, self.records, blocks, addressing, reconciler)
         self._collector = Collector(self.attachments.detach, self.records)
+        self.queue = DelQueue(directory / "del-queue", self.attachments.detach)
+        readiness = Readiness(blocks, addressing, reconciler.ensure, client)
+        self.cni = CniServer(self.attachments, self._collector, readiness, self.queue)
 
     async def start(self) -> None:
         await self._turn.call(self._kernel.reap, self._kernel.namespaces())
@@ -64,6 +71,19 @@ class Agent:
 
 def asked(command: Command, container: str, sandbox: str = "") -> Request:
     return Request(command, "1.1.0", BLUE, ContainerId(container), InterfaceName("eth0"), sandbox, BLUE)
+
+
+def frame(command: Command, container: str, sandbox: str = "") -> bytes:
+    """Return the same request as the launcher sends it."""
+    variables = {
+        "CNI_COMMAND": command,
+        "CNI_CONTAINERID": container,
+        "CNI_NETNS": sandbox,
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": "/opt/cni/bin",
+    }
+    head = "".join(f"{name}={value}\0" for name, value in variables.items())
+    return f"{head}\0{json.dumps({'cniVersion': '1.1.0', 'name': BLUE, 'type': 'overlayd'})}".encode()
 
 
 class Host:

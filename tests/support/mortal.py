@@ -1,7 +1,7 @@
 """Agents that die at a step of their work: nothing that they would do later reaches the kernel or the disk."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
@@ -19,12 +19,17 @@ class Died(Exception):
 
 @dataclass(slots=True)
 class Life:
-    """How many steps are left: an operation of a plan, or a record that is written or removed."""
+    """How many steps are left: an operation of a plan, or a record that is written or removed.
+
+    `at_each` is called at each of them, and at each other call of the kernel, in the thread that makes it.
+    """
 
     steps: int
     is_over: bool = False
+    at_each: Callable[[], None] = field(default=lambda: None)
 
     def check(self) -> None:
+        self.at_each()
         if self.is_over:
             raise Died
 
