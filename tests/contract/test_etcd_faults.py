@@ -25,9 +25,11 @@ from controller.store.port import (
     StoreUnavailable,
     Transaction,
 )
-from overlayd.model.ids import Revision
+from overlayd.model.errors import Unavailable
+from overlayd.model.ids import NetworkName, Revision
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.etcd import EtcdCluster
+from tests.unit.controller.overlays import controller_on, make_network, pool
 
 pytestmark = pytest.mark.anyio
 
@@ -298,18 +300,43 @@ async def test_many_commits_whose_answers_are_lost_happen_once_each(one: EtcdClu
     traffic.assert_sound()
 
 
-async def test_a_user_logs_in_again_when_its_token_is_forgotten(tmp_path: Path, one: EtcdCluster) -> None:
-    for path, body in (
-        ("/v3/auth/user/add", {"name": "root", "password": "sesame"}),
-        ("/v3/auth/user/grant", {"user": "root", "role": "root"}),
-        ("/v3/auth/enable", {}),
-    ):
-        if path == "/v3/auth/user/grant":
-            one.post("/v3/auth/role/add", {"name": "root"})
-        one.post(path, body)
-    password = tmp_path / "password"
+def root_of(cluster: EtcdCluster, directory: Path) -> tuple[Address, Path]:
+    """Make a cluster ask for a user, and return how to use it as one, and the file of the password."""
+    cluster.post("/v3/auth/user/add", {"name": "root", "password": "sesame"})
+    cluster.post("/v3/auth/role/add", {"name": "root"})
+    cluster.post("/v3/auth/user/grant", {"user": "root", "role": "root"})
+    cluster.post("/v3/auth/enable", {})
+    password = directory / "password"
     password.write_text("sesame\n")
-    where = Address((one.nodes[0].endpoint,), None, Login("root", password))
+    return Address((cluster.nodes[0].endpoint,), None, Login("root", password)), password
+
+
+async def test_a_login_that_is_refused_ends_no_controller(tmp_path: Path, one: EtcdCluster) -> None:
+    where, password = root_of(one, tmp_path)
+    async with store_of(where) as store, controller_on(store) as overlay:
+        await make_network(overlay)
+        lease = await store.grant(60)
+        one.kill(0)  # its simple tokens are in memory
+        one.launch(0)
+        await asyncio.to_thread(one.await_health)
+        password.write_text("wrong")
+        with pytest.raises(Unavailable, match="user root cannot log in"):
+            await store.grant(60)
+        with pytest.raises(Unavailable, match="user root cannot log in"):
+            await store.keep_alive(lease)
+        with pytest.raises(Unavailable, match="user root cannot log in"):
+            await overlay.mirror.verify()
+        password.write_text("sesame")
+        async with asyncio.timeout(30):
+            while True:
+                with suppress(Unavailable):
+                    await make_network(overlay, NetworkName("red"), pool("10.64.0.0/16"))
+                    break
+        await store.keep_alive(lease)
+
+
+async def test_a_user_logs_in_again_when_its_token_is_forgotten(tmp_path: Path, one: EtcdCluster) -> None:
+    where, password = root_of(one, tmp_path)
     async with store_of(where) as store, Traffic(store).flowing(await store.current_revision()) as traffic:
         await traffic.progress()
         one.kill(0)  # its simple tokens are in memory

@@ -28,6 +28,10 @@ CALL_MAX = 8.0
 _PAUSE = 0.1
 """Seconds between rounds, once every endpoint has failed."""
 
+_LOGIN_PAUSE_MIN = 0.5
+_LOGIN_PAUSE_MAX = 8.0
+"""Seconds between two attempts to log in that the cluster refuses."""
+
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the way to etcd is never a proxy of the environment
     ("grpc.use_local_subchannel_pool", 1),
@@ -156,6 +160,7 @@ class Connection:
         self._clock = clock
         self._login = cluster.login
         self._token: str | None = None
+        self._logins = Logins(clock)
         self._endpoints = [Endpoint(target, cluster.certificates) for target in cluster.endpoints]
 
     @property
@@ -212,7 +217,7 @@ class Connection:
         if self._login is None:
             return ()
         if self._token is None:
-            self._token = await _authenticate(endpoint, self._login)
+            self._token = await self._logins.log_in(endpoint, self._login)
         return (("token", self._token),)
 
     def forget_token(self) -> None:
@@ -224,13 +229,43 @@ _BAD_TOKEN = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID
 """A token that the server does not know; or one of before the last change of users, which is an invalid argument."""
 
 
-async def _authenticate(endpoint: Endpoint, login: Login) -> str:
+class Logins:
+    """Logs in as a user, and asks ever more seldom while the cluster refuses: it hashes each password at some cost.
+
+    A password that has changed in its file is tried at once.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._refusal: tuple[str, grpc.StatusCode, str] | None = None
+        self._pause = _LOGIN_PAUSE_MIN
+        self._next = 0.0
+
+    async def log_in(self, endpoint: Endpoint, login: Login) -> str:
+        """Return a token; raises `CallFailed`, `Refused`, or `StoreUnavailable` when there is no password."""
+        password = await _read_password(login)
+        is_refused = self._refusal is not None and self._refusal[0] == password
+        if self._refusal and is_refused and self._clock.now() < self._next:
+            raise Refused(*self._refusal[1:])
+        request = rpc.AuthenticateRequest(name=login.user, password=password)
+        try:
+            answer = await endpoint.call(_AUTHENTICATE, request, ())
+        except Refused as refused:
+            self._pause = min(2 * self._pause, _LOGIN_PAUSE_MAX) if is_refused else _LOGIN_PAUSE_MIN
+            self._next = self._clock.now() + self._pause
+            self._refusal = (password, refused.code, f"user {login.user} cannot log in: {refused}")
+            raise Refused(*self._refusal[1:]) from None
+        self._refusal = None
+        return answer.token
+
+
+async def _read_password(login: Login) -> str:
     try:
-        password = (await asyncio.to_thread(login.password_file.read_text)).strip()
+        return (await asyncio.to_thread(login.password_file.read_text)).strip()
     except OSError as error:
         raise StoreUnavailable(f"the password file {login.password_file} cannot be read: {error.strerror}") from None
-    answer = await endpoint.call(_AUTHENTICATE, rpc.AuthenticateRequest(name=login.user, password=password), ())
-    return answer.token
+    except UnicodeDecodeError:
+        raise StoreUnavailable(f"the password file {login.password_file} is not text") from None
 
 
 def _credentials(files: Certificates) -> grpc.ChannelCredentials:

@@ -173,6 +173,9 @@ class EtcdStore:
                 if self._clock.now() >= deadline:
                     raise StoreUnavailable(f"etcd does not keep a lease: {failed}") from None
                 await self._clock.sleep(0.1)
+            except Refused as refused:
+                self._connection.forget_token()  # it may be that alone
+                raise _unavailable(refused) from None
             else:
                 return
 
@@ -230,7 +233,10 @@ class EtcdStore:
                     mod_revision=found.mod_revision,
                 )
                 delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=found.key.encode()))
-                await self._connection.repeat(TXN, rpc.TxnRequest(compare=[unchanged], success=[delete]))
+                try:
+                    await self._connection.repeat(TXN, rpc.TxnRequest(compare=[unchanged], success=[delete]))
+                except Refused as refused:
+                    raise _unavailable(refused) from None
 
 
 def _unavailable(refused: Refused) -> StoreUnavailable:

@@ -26,6 +26,10 @@ class VirtualClock:
         self._somebody_sleeps.set()
         await woken
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for those who look at the clock, and wake nobody."""
+        self._now += seconds
+
     async def advance(self, seconds: float) -> None:
         """Let time pass; it stands still while nobody sleeps, as then somebody has yet to do what is due."""
         end = self._now + seconds
