@@ -30,8 +30,9 @@ async def health(overlay: OpenServices) -> JSONResponse:
     responses=answers.refusals(503),
 )
 async def readiness(overlay: OpenServices) -> JSONResponse:
-    """Answer 200 when the store can be read and this controller follows it: hosts change over to such a one."""
+    """Answer 200 when the store takes writes and this controller follows it: hosts change over to such a one."""
     await overlay.mirror.verify()
+    overlay.writability.check()
     return await health(overlay)
 
 

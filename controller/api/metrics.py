@@ -89,6 +89,8 @@ class OverlayCollector(Collector):
         seconds = HistogramMetricFamily("overlay_store_commit_seconds", "How long the store takes for a transaction.")
         seconds.add_metric([], [*self._overlay.commits.cumulative()], self._overlay.commits.seconds)
         yield seconds
+        about = "Whether the store takes writes: 1, or 0 when it is full, read-only or without quorum."
+        yield _gauge("overlay_store_writable", about, self._overlay.writability.is_given)
 
 
 class RequestMeter:

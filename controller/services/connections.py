@@ -22,6 +22,7 @@ from controller.store.port import (
     StoreUnavailable,
     Transaction,
 )
+from controller.throttle import Throttle
 from overlayd.model.errors import AlreadyExists, NotFound
 from overlayd.model.ids import HostId, Revision
 
@@ -30,6 +31,9 @@ LEASE_TTL = 10.0
 
 _FLUSH_INTERVAL = 0.2
 """Seconds between writes, at least."""
+
+_RETRY_INTERVAL = 1.0
+"""Seconds between attempts at a store that takes no writes."""
 
 _log = structlog.get_logger()
 
@@ -45,6 +49,7 @@ class Connections:
         self._live: dict[HostId, Presence] = {}
         self._unwritten: set[HostId] = set()
         self._changed = asyncio.Event()
+        self._unwritable, self._not_kept = Throttle(), Throttle()
 
     def connect(self, host: HostId, instance: str) -> None:
         """Announce a host; an earlier connection of the same host is replaced."""
@@ -99,8 +104,10 @@ class Connections:
             try:
                 await self._write(sorted(hosts))
             except StoreUnavailable as error:
-                _log.warning("presence not written", error=str(error))
+                if count := self._unwritable.count(self._clock.now()):
+                    _log.warning("presence not written", error=str(error), count=count)
                 self._mark(hosts)
+                await self._clock.sleep(_RETRY_INTERVAL)
             except LeaseLost:
                 self._begin_anew()
             await self._clock.sleep(_FLUSH_INTERVAL)
@@ -126,7 +133,8 @@ class Connections:
             try:
                 await self._store.keep_alive(self._lease)
             except StoreUnavailable as error:
-                _log.warning("presence lease not kept", error=str(error))
+                if count := self._not_kept.count(self._clock.now()):
+                    _log.warning("presence lease not kept", error=str(error), count=count)
             except LeaseLost:
                 self._begin_anew()
 

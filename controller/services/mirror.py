@@ -20,6 +20,7 @@ from controller.services.intent import Change, Intent
 from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
 from controller.store.port import Compacted, Compare, Put, Store, StoreUnavailable, Unmodified
+from controller.throttle import Throttle
 from overlayd.model.cluster import Record
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import HostId, Revision
@@ -218,7 +219,7 @@ class Mirror:
 
     async def run(self) -> None:
         """Follow the store after `load`, until cancelled."""
-        is_whole = True
+        is_whole, unavailable = True, Throttle()
         while True:
             try:
                 if not is_whole:
@@ -230,7 +231,8 @@ class Mirror:
                 _log.warning("mirror compacted", revision=self.revision)
                 is_whole = False
             except StoreUnavailable as error:
-                _log.warning("store unavailable", error=str(error))
+                if count := unavailable.count(self._clock.now()):
+                    _log.warning("store unavailable", error=str(error), count=count)
                 await self._clock.sleep(_RETRY_INTERVAL)
 
     def _take(self, change: Change) -> None:

@@ -26,6 +26,7 @@ from controller.services.reservations import Reservations
 from controller.services.sessions import Sessions
 from controller.services.tokens import Tokens
 from controller.services.watches import Watches
+from controller.services.writability import Writability
 from controller.store.port import Store
 
 _LOG_MAX = 10_000
@@ -45,6 +46,7 @@ class Overlay:
         self.watches = Watches(self.mirror, clock)
         self.feeds = Feeds(self.mirror, self.connections, clock)
         self.archive = Archive(store, self.mirror, clock)
+        self.writability = Writability(store, clock)
         self.clock = clock
         self._store = store
         self._quarantine = quarantine
@@ -91,5 +93,6 @@ class Overlay:
             tasks.create_task(self.watches.run(), name="watches")
             tasks.create_task(self.connections.run(), name="connections")
             tasks.create_task(self.sessions.run(), name="sessions")
+            tasks.create_task(self.writability.run(), name="writability")
             tasks.create_task(self.departures.run(self.clock), name="departures")
             tasks.create_task(AlarmLog(self.mirror).run(self.clock), name="alarms")

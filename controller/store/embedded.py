@@ -126,6 +126,9 @@ class EmbeddedStore:
         del go_on  # it is tried once
         return await self._write(lambda history: history.commit(transaction))
 
+    async def check_writable(self) -> None:
+        await self._write(History.touch)
+
     async def grant(self, ttl: float) -> LeaseId:
         lease = await self._write(lambda history: history.grant(ttl))
         self._ttls[lease] = ttl

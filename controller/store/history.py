@@ -87,6 +87,10 @@ class History:
     def revision(self) -> Revision:
         return self._counter("revision")
 
+    def touch(self) -> None:
+        """Write what is there already: a page of its header, as SQLite leaves out a row that does not change."""
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
     def get(self, key: str, revision: Revision | None) -> KeyValue | None:
         """Return a key as of `revision`; raise `Compacted` when that is forgotten."""
         with self.reading():

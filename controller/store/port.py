@@ -189,6 +189,9 @@ class Store(Protocol):
         A store that must try more than once asks `go_on` before it tries again, and raises `Abandoned` if it is not to.
         """
 
+    async def check_writable(self) -> None:
+        """Return when the store takes a write that changes nothing and moves no revision, as it would any other."""
+
     async def grant(self, ttl: float) -> LeaseId:
         """Return a new lease that lasts `ttl` seconds from now and from each `keep_alive`, at least."""
 

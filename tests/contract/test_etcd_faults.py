@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from controller.store.port import (
 )
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import NetworkName, Revision
+from tests.integration.test_api import api_of
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.etcd import EtcdCluster
 from tests.unit.controller.overlays import controller_on, make_network, pool
@@ -300,6 +302,53 @@ async def test_many_commits_whose_answers_are_lost_happen_once_each(one: EtcdClu
     traffic.assert_sound()
 
 
+@pytest.fixture
+def small() -> Iterator[EtcdCluster]:
+    with EtcdCluster(1, flags=("--quota-backend-bytes", "2000000")) as cluster:
+        yield cluster
+
+
+async def test_an_etcd_without_space_is_read_and_not_written_until_it_has_some(small: EtcdCluster) -> None:
+    async with store_of(address(small)) as store, controller_on(store) as overlay, api_of(overlay) as api:
+        await make_network(overlay)
+        with pytest.raises(StoreUnavailable, match="space"):
+            await fill(store)
+        before = await store.current_revision()
+        await overlay.writability.look()
+        refused = await api.get("/readyz")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "space" in refused.json()["detail"]
+        red = {"name": "red", "pools": [{"range": "10.64.0.0/16"}]}
+        assert (await api.post("/v1/networks", json=red)).status_code == 503
+        assert "overlay_store_writable 0.0" in (await api.get("/metrics")).text
+        assert (await api.get("/v1/networks/blue")).is_success
+        assert await store.current_revision() == before
+        make_space(small)
+        await overlay.writability.look()
+        assert (await api.get("/readyz")).is_success
+        await make_network(overlay, NetworkName("red"), pool("10.64.0.0/16"))
+
+
+async def fill(store: EtcdStore) -> None:
+    """Write until etcd refuses."""
+    for number in range(400):
+        await store.commit(Transaction((), (Put(f"/filling/{number}", b"x" * 100_000),)))
+
+
+def make_space(cluster: EtcdCluster) -> None:
+    """Do what etcd's maintenance guide says about an alarm of NOSPACE: compact, defragment, disarm."""
+    first, last = (b64encode(key).decode() for key in (b"/filling/", b"/filling0"))
+    deleted = cluster.post("/v3/kv/deleterange", {"key": first, "range_end": last})
+    header = deleted["header"]
+    assert isinstance(header, dict)
+    cluster.post("/v3/kv/compaction", {"revision": header["revision"], "physical": True})
+    cluster.post("/v3/maintenance/defragment", {})
+    raised = cluster.post("/v3/maintenance/alarm", {"action": "GET"})["alarms"]
+    assert isinstance(raised, list)
+    for alarm in raised:
+        cluster.post("/v3/maintenance/alarm", {**alarm, "action": "DEACTIVATE"})
+
+
 def root_of(cluster: EtcdCluster, directory: Path) -> tuple[Address, Path]:
     """Make a cluster ask for a user, and return how to use it as one, and the file of the password."""
     cluster.post("/v3/auth/user/add", {"name": "root", "password": "sesame"})
@@ -317,9 +366,9 @@ async def test_a_login_that_is_refused_ends_no_controller(tmp_path: Path, one: E
         await make_network(overlay)
         lease = await store.grant(60)
         one.kill(0)  # its simple tokens are in memory
+        password.write_text("wrong")
         one.launch(0)
         await asyncio.to_thread(one.await_health)
-        password.write_text("wrong")
         with pytest.raises(Unavailable, match="user root cannot log in"):
             await store.grant(60)
         with pytest.raises(Unavailable, match="user root cannot log in"):

@@ -116,6 +116,15 @@ async def store(subject: Subject) -> AsyncIterator[Store]:
         yield opened
 
 
+async def test_asking_whether_writes_are_taken_changes_nothing(store: Store) -> None:
+    before = await put(store, "/t/x")
+    watch = store.watch("/", before)
+    await store.check_writable()
+    after = await put(store, "/t/y")
+    assert after == before + 1
+    assert [event.key for event in (await anext(watch)).events if event.key.startswith("/t/")] == ["/t/y"]
+
+
 async def put(store: Store, key: str, value: bytes = b"", lease: LeaseId | None = None) -> Revision:
     committed = await store.commit(Transaction((), (Put(key, value, lease),)))
     assert isinstance(committed, Committed)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from controller.api import answers
 from controller.api.app import create_app
@@ -303,14 +304,21 @@ async def test_a_body_that_does_not_announce_its_size_is_bounded_too(tmp_path: P
 
 
 async def test_a_store_that_cannot_be_written_is_503_with_a_time_to_come_again(tmp_path: Path) -> None:
+    # What is logged stays in memory, as the file that pytest keeps it in is as full as all others.
     async with controllers(tmp_path, 1) as (_, [overlay]), api_of(overlay) as api:
-        with files_at_most(1):
+        with capture_logs() as logged, files_at_most(1):
             answer = await api.post("/v1/networks", json=BLUE)
             assert_problem(answer, 503, "unavailable", None)
             assert answer.headers["retry-after"] == "1"
             assert (await api.get("/v1/networks")).json()["items"] == []
             assert (await api.get("/healthz")).json() == {"status": "ok", "revision": 0}
+            for _ in range(3):
+                await overlay.writability.look()
+            assert_problem(await api.get("/readyz"), 503, "unavailable", None)
+        assert [line["event"].partition(":")[0] for line in logged] == ["the store takes no writes"]
         assert (await api.post("/v1/networks", json=BLUE)).status_code == 201
+        await overlay.writability.look()
+        assert (await api.get("/readyz")).is_success
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ class EtcdCluster:
             context.load_cert_chain(self._client.certificate, self._client.key)
         return context
 
-    def post(self, path: str, body: dict[str, str]) -> dict[str, object]:
+    def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
         """Call a method through etcd's JSON gateway, as ``/v3/auth/enable``, and return the answer."""
         url = f"{self._scheme}://{self.nodes[self.running[0]].endpoint}{path}"
         answer = self._asking.submit(httpx.post, url, json=body, timeout=10, verify=False).result()

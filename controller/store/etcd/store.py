@@ -50,6 +50,9 @@ from overlayd.model.ids import Revision
 _CLEANING_INTERVAL = 3600.0
 """Seconds between looks for slots that dead controllers left."""
 
+_NOTHING = f"{SLOTS}nothing".encode()
+"""A key that nobody writes."""
+
 _SLOT_LIFE = 100_000
 """Revisions after which a slot that nobody wrote counts as left. Its user would notice, and take another one."""
 
@@ -152,6 +155,16 @@ class EtcdStore:
             claim.slot.revision = Revision(0)
             return None
         return Conflict(revision)
+
+    async def check_writable(self) -> None:
+        # etcd weighs what a transaction may write before it looks at the comparisons (quotaKVServer.Txn), so that this
+        # one, of which nothing ever happens, is refused where others would be.
+        never = rpc.Compare(target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, key=_NOTHING, mod_revision=-1)
+        put = rpc.RequestOp(request_put=rpc.PutRequest(key=_NOTHING, value=b"x"))
+        try:
+            await self._connection.repeat(TXN, rpc.TxnRequest(compare=[never], success=[put]))
+        except Refused as refused:
+            raise _unavailable(refused) from None
 
     async def grant(self, ttl: float) -> LeaseId:
         lease = LeaseId(secrets.randbits(62) + 1)  # ours, so that a grant whose answer was lost can be repeated
