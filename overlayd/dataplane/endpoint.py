@@ -34,6 +34,9 @@ _FIRST_INTERFACE = InterfaceName("eth0")
 _SANDBOX_SYSCTLS = frozenset({("accept_ra", "0"), ("disable_ipv6", "0")})
 """A runtime may have disabled IPv6 in a sandbox; and no neighbour on a segment is to become its router."""
 
+_SEGMENT_SYSCTLS = frozenset({("addr_gen_mode", "0")})
+"""The link-local address is the one of the MAC, which the filter at the host's end lets pass."""
+
 _WORKLOAD_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=False)
 
 
@@ -54,7 +57,8 @@ def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Colle
     items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)
     if lost:
         items = _without(items, lost, cut_off=frozenset(lost).issuperset(endpoint.addresses))
-    return frozenset([*_sandbox(endpoint, mtu), *items])
+    settings = _SANDBOX_SYSCTLS if routed else _SANDBOX_SYSCTLS | _SEGMENT_SYSCTLS
+    return frozenset([*_sandbox(endpoint, mtu, settings), *items])
 
 
 def resolve_limits(endpoint: Endpoint, mtu: int, bandwidth: Bandwidth) -> State:
@@ -84,13 +88,13 @@ def _leads_to(item: Item, addresses: Collection[IpAddress]) -> bool:
             return False
 
 
-def _sandbox(endpoint: Endpoint, mtu: int) -> Iterator[Item]:
+def _sandbox(endpoint: Endpoint, mtu: int, settings: frozenset[tuple[str, str]]) -> Iterator[Item]:
     """Yield what every sandbox has."""
     ns, dev = NamespaceRef(endpoint.sandbox), endpoint.interface
     yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
     yield Link(ns, dev, Veth(), endpoint.mac, mtu)
     if any(Family.of(address) is Family.V6 for address in endpoint.addresses):
-        yield DeviceSysctls(ns, dev, _SANDBOX_SYSCTLS)
+        yield DeviceSysctls(ns, dev, settings)
 
 
 def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:

@@ -185,15 +185,25 @@ def _inner_redirections(network: Network, published: Published) -> Iterator[str]
             yield f"{at} {mapping.transport} dport {mapping.host_port} dnat {word} to {target}"
 
 
-def segment_table(network: Network, vtep: MacAddress) -> NftTable:
-    """Return the table of a switched network's bridge, for a host whose tunnel end has this MAC.
+def segment_table(network: Network, vtep: MacAddress, own: Iterable[IpAddress]) -> NftTable:
+    """Return the table of a switched network's bridge, for a host whose tunnel end has this MAC, with these addresses.
 
     Containers of the segment know the host's own address by that MAC. It is a port's, and what another port sends to it
     would count as somebody else's (net/bridge/br_input.c takes the bridge's own MAC only for the host's).
+
+    What a range's containers send to others of the same range goes to those directly. By the gateway it would make the
+    kernel look for addresses that nobody has, and fill its table of neighbours, which is one for the whole machine.
     """
+    mine = {*own, *(gateway for pool in network.pools if (gateway := network.gateway(pool)))}
     rules = [f"ether daddr {vtep} meta pkttype set host"]
+    for pool in network.pools:
+        word = _WORDS[pool.family]
+        kept = ", ".join(str(each) for each in sorted(mine, key=int) if each in pool.range)
+        at = f"ether daddr {{ {ownership.GATEWAY_MAC}, {vtep} }} {word} saddr {pool.range} {word} daddr {pool.range}"
+        rules.append(f"{at} {word} daddr != {{ {kept} }} counter name by_gateway drop")
     arriving = chain("arriving", "type filter hook prerouting priority filter; policy accept;", rules)
-    return table(network_namespace(network.name), NftFamily.BRIDGE, ownership.TABLE, [arriving])
+    parts = ["counter by_gateway { }", arriving]
+    return table(network_namespace(network.name), NftFamily.BRIDGE, ownership.TABLE, parts)
 
 
 def _ranges(network: Network, family: Family) -> str:

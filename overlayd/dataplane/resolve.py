@@ -144,7 +144,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
             # For those who ask at the host's loopback address, the answer comes by the uplink.
             items.append(Sysctl(HOST, ownership.loopback_sysctl(uplink.host_device(network.vni)), "1"))
         if kind is not Uplink.NONE and network.topology is Topology.SWITCHED:
-            items.append(firewall.segment_table(network, host.vtep.mac))
+            items.append(firewall.segment_table(network, host.vtep.mac, own))
     items.extend(_host_tables(networks, kinds, cluster, site))
     return _one_for_each_key(items)
 

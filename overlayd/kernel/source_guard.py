@@ -1,12 +1,14 @@
-"""A classic BPF program at the host's end of a veth pair: what does not come from the container's addresses is dropped.
+"""A classic BPF program at the host's end of a veth pair: what a container may not say on a segment is dropped.
 
-Offsets are those of an Ethernet frame; loads are in network byte order (linux/filter.h, linux/bpf_common.h).
+Offsets are those of an Ethernet frame, without its VLAN tag, which the kernel takes off before; loads are in network
+byte order (linux/filter.h, linux/bpf_common.h). A load behind the frame's end would end the program with 0, which
+lets the frame pass: every load but those of the Ethernet header follows a check of the length.
 """
 
 import functools
 import socket
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -26,32 +28,63 @@ _TCA_BPF_FLAG_ACT_DIRECT = 1
 _TC_ACT_OK, _TC_ACT_SHOT = 0, 2
 _ETH_P_ALL = 3
 
-_LOADS = {4: 0x20, 2: 0x28, 1: 0x30}
-_JUMP, _JUMP_IF_EQUAL, _AND, _RETURN = 0x05, 0x15, 0x54, 0x06
 _INSTRUCTION = struct.Struct("=HBBI")
+_LOADS = {4: 0x20, 2: 0x28, 1: 0x30}
+_INDEXED_LOADS = {4: 0x40, 2: 0x48, 1: 0x50}
+_LOAD_LENGTH, _LOAD_NUMBER, _LOAD_KEPT, _KEEP = 0x80, 0x00, 0x60, 0x02
+_INDEX_NUMBER, _INDEX_IPV4_HEADER, _INDEX_LOADED = 0x01, 0xB1, 0x07
+_ADD, _ADD_INDEX, _SUBTRACT_INDEX, _SHIFT_LEFT, _AND = 0x04, 0x0C, 0x1C, 0x64, 0x54
+_JUMP, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _JUMP_IF_AT_LEAST_INDEX, _RETURN = 0x05, 0x15, 0x35, 0x3D, 0x06
+_VLAN_TAG_PRESENT = (-0x1000 + 48) % (1 << 32)
+"""SKF_AD_OFF and SKF_AD_VLAN_TAG_PRESENT."""
 
-_IPV4, _ARP, _IPV6, _VLAN, _SERVICE_VLAN = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
+_IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
 _MAC, _KIND = 6, 12
-_IPV4_SOURCE = 14 + 12
-_ARP_MAC, _ARP_ADDRESS = 14 + 8, 14 + 14
-_IPV6_NEXT_HEADER, _IPV6_SOURCE = 14 + 6, 14 + 8
-_ICMPV6_TYPE, _ADVERTISED = 14 + 40, 14 + 40 + 8
-_ICMPV6, _NEIGHBOUR_ADVERTISEMENT = 58, 136
-_LINK_LOCAL_MASK, _LINK_LOCAL = 0xFFC00000, 0xFE800000
+_IPV4_HEADER, _IPV4_FRAGMENT, _IPV4_PROTOCOL, _IPV4_SOURCE, _IPV4_END = 14, 14 + 6, 14 + 9, 14 + 12, 14 + 20
+_FRAGMENT_OFFSET = 0x1FFF
+_ARP_TYPES, _ARP_LENGTHS, _ARP_MAC, _ARP_ADDRESS, _ARP_END = 14, 14 + 4, 14 + 8, 14 + 14, 14 + 28
+_ARP_OF_ETHERNET_AND_IPV4 = 0x00010800
+_SIX_AND_FOUR = 0x0604
+_IPV6_NEXT_HEADER, _IPV6_SOURCE, _IPV6_END = 14 + 6, 14 + 8, 14 + 40
+
+_TCP, _UDP, _ICMPV6 = 6, 17, 58
+_HOP_BY_HOP, _ROUTING, _FRAGMENT, _DESTINATION_OPTIONS = 0, 43, 44, 60
+_UNREADABLE = (_ROUTING, 51, 135, 139, 140, 253, 254)
+"""Extension headers (RFC 7045 section 4) that are not read over: also AH, mobility, HIP, shim6, and experiments."""
+
+_EXTENSION_HEADERS_MAX = 4
+_EXTENSION_UNIT = 8
+_FRAGMENT_OFFSET6 = 0xFFF8
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_OF_ROUTERS = (134, 137, 138)
+"""ICMPv6 types: router advertisement, redirect, router renumbering."""
+
+_FROM_NO_ADDRESS = (131, 132, 133, 143)
+"""ICMPv6 types that may come from `::`: multicast listeners (RFC 3590) and router solicitation (RFC 4861)."""
+
+_TARGET, _TARGET_END = 14 + 40 + 8, 14 + 40 + 24
+"""Where a neighbour message has its target, without extension headers."""
+
+_DHCP_SERVER, _DHCPV6_SERVER = 67, 547
+_NEXT, _FRAGMENTED, _UNSPECIFIED = range(3)
+"""Where the program keeps the type of the next header, whether it is a fragment's, and whether the source is `::`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One instruction; a jump goes on behind the label `then`, or if what was loaded has another value, `otherwise`."""
+    """One instruction; a conditional jump skips `then` or `otherwise` instructions, another goes on behind a label."""
 
     code: int
     value: int = 0
-    then: str = ""
-    otherwise: str = ""
+    then: int = 0
+    otherwise: int = 0
+    label: str = ""
 
 
 Line = Step | str
 """An instruction, or a label before the next one."""
+
+_PASS, _DROP = Step(_RETURN, _TC_ACT_OK), Step(_RETURN, _TC_ACT_SHOT)
 
 
 def messages(item: SourceGuard, index: int) -> tuple[bytes, bytes]:
@@ -93,47 +126,146 @@ def _program_of(index: int) -> bytes:
 @functools.lru_cache(maxsize=1024)
 def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress]]:
     """Return the MAC and the addresses that a program looks for, an empty one and none if it is no program of ours."""
-    looked_for: dict[int, list[int]] = {}
-    offset = -1
+    looked_for: dict[tuple[int, int], list[int]] = {}
+    load = (0, 0)
     for kind, _, _, value in _INSTRUCTION.iter_unpack(code):
-        if kind in _LOADS.values():
-            offset = value
-        elif kind == _AND:
-            offset = -1  # what follows looks at a part of it
-        elif kind == _JUMP_IF_EQUAL:
-            looked_for.setdefault(offset, []).append(value)
-    mac = b"".join(looked_for.get(_MAC + at, [0])[0].to_bytes(4)[-size:] for at, size in ((0, 4), (4, 2)))
-    own4 = (IPv4Address(value) for value in looked_for.get(_ARP_ADDRESS, []) if value)
-    quarters = (looked_for.get(_ADVERTISED + at, []) for at in range(0, 16, 4))
+        if kind == _JUMP_IF_EQUAL:
+            looked_for.setdefault(load, []).append(value)
+        elif kind not in (_JUMP, _RETURN):
+            load = (kind, value)
+    mac = b"".join(
+        looked_for.get((_LOADS[size], _MAC + at), [0])[0].to_bytes(4)[-size:] for at, size in ((0, 4), (4, 2))
+    )
+    own4 = (IPv4Address(value) for value in looked_for.get((_LOADS[4], _ARP_ADDRESS), []) if value)
+    quarters = (looked_for.get((_INDEXED_LOADS[4], _TARGET + at), []) for at in range(0, 16, 4))
     own6 = (IPv6Address(struct.pack(">4I", *four)) for four in zip(*quarters, strict=False))
-    found = MacAddress(mac.hex(":")), frozenset[IpAddress]((*own4, *own6))
+    given = frozenset[IpAddress]((*own4, *own6)) - {link_local(mac)}
+    found = MacAddress(mac.hex(":")), given
     return found if assembled(program(*found)) == code else (MacAddress(""), frozenset())
 
 
+def link_local(mac: bytes) -> IPv6Address:
+    """Return the link-local address that the kernel makes of a MAC: its modified EUI-64 (RFC 4291 appendix A)."""
+    interface = bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + interface)
+
+
 def program(mac: MacAddress, addresses: Collection[IpAddress]) -> Iterator[Line]:
-    """Yield the program: Ethernet, ARP, IPv4, IPv6 and neighbour advertisements; other protocols pass, VLANs do not."""
+    """Yield the program for a container with this MAC and these addresses."""
     sender = bytes.fromhex(mac.replace(":", ""))
-    yield from _unless_mac(_MAC, sender)
-    yield Step(_LOADS[2], _KIND)
-    for kind, then in ((_IPV4, "ipv4"), (_IPV6, "ipv6"), (_ARP, "arp"), (_VLAN, "drop"), (_SERVICE_VLAN, "drop")):
-        yield Step(_JUMP_IF_EQUAL, kind, then)
-    yield Step(_JUMP, then="pass")
     own4 = sorted(int(address) for address in addresses if isinstance(address, IPv4Address))
-    yield "arp"
-    yield from _unless_mac(_ARP_MAC, sender)
-    # 0.0.0.0 asks whether an address is taken (RFC 5227).
-    yield from _only(_ARP_ADDRESS, [*own4, 0])
-    yield "ipv4"
-    yield from _only(_IPV4_SOURCE, own4)
     own6 = sorted(address for address in addresses if isinstance(address, IPv6Address))
-    yield "ipv6"
-    # :: asks whether an address is taken (RFC 4862).
-    yield from _only_ipv6(_IPV6_SOURCE, [*own6, IPv6Address(0)], "source")
-    for offset, value in ((_IPV6_NEXT_HEADER, _ICMPV6), (_ICMPV6_TYPE, _NEIGHBOUR_ADVERTISEMENT)):
-        yield Step(_LOADS[1], offset)
-        yield _unless(value, "pass")
-    yield from _only_ipv6(_ADVERTISED, own6, "pass")
-    yield from ("pass", Step(_RETURN, _TC_ACT_OK), "drop", Step(_RETURN, _TC_ACT_SHOT))
+    yield Step(_LOADS[4], _VLAN_TAG_PRESENT)
+    yield from _unless(0, _DROP)
+    yield from _only_mac(_MAC, sender)
+    yield Step(_LOADS[2], _KIND)
+    for kind, label in ((_IPV4, "IPv4"), (_IPV6, "IPv6"), (_ARP, "ARP")):
+        yield from _if(kind, _to(label))
+    yield _DROP
+    yield from ("ARP", *_arp(sender, own4))
+    yield from ("IPv4", *_ipv4(own4))
+    yield from ("IPv6", *_ipv6([link_local(sender), *own6]))
+
+
+def _arp(sender: bytes, own: Iterable[int]) -> Iterator[Line]:
+    """Yield what lets pass ARP for IPv4 on Ethernet in the container's own name."""
+    yield from _as_long_as(_ARP_END)
+    for size, offset, value in ((4, _ARP_TYPES, _ARP_OF_ETHERNET_AND_IPV4), (2, _ARP_LENGTHS, _SIX_AND_FOUR)):
+        yield Step(_LOADS[size], offset)
+        yield from _unless(value, _DROP)
+    yield from _only_mac(_ARP_MAC, sender)
+    yield Step(_LOADS[4], _ARP_ADDRESS)
+    # 0.0.0.0 asks whether an address is taken (RFC 5227).
+    for address in (*own, 0):
+        yield from _if(address, _PASS)
+    yield _DROP
+
+
+def _ipv4(own: Iterable[int]) -> Iterator[Line]:
+    """Yield what lets pass IPv4 from the container's own addresses, but no answer of a DHCP server."""
+    yield from _as_long_as(_IPV4_END)
+    yield Step(_LOADS[4], _IPV4_SOURCE)
+    for address in own:
+        yield from _if(address, _to("IPv4 of its own"))
+    yield _DROP
+    yield "IPv4 of its own"
+    yield Step(_LOADS[1], _IPV4_PROTOCOL)
+    yield from _unless(_UDP, _PASS)
+    yield from (Step(_LOADS[2], _IPV4_FRAGMENT), Step(_AND, _FRAGMENT_OFFSET))
+    yield from _unless(0, _PASS)
+    yield Step(_INDEX_IPV4_HEADER, _IPV4_HEADER)
+    yield from _from_no_server(_IPV4_HEADER, _DHCP_SERVER)
+    yield _PASS
+
+
+def _ipv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
+    """Yield what lets pass IPv6 from the container's own addresses, the link-local one of its MAC among them.
+
+    The index is the length of the extension headers that were read over.
+    """
+    own = tuple(own)
+    yield from _as_long_as(_IPV6_END)
+    yield Step(_INDEX_NUMBER, 0)
+    for flag in (_FRAGMENTED, _UNSPECIFIED):
+        yield from (Step(_LOAD_NUMBER, 0), Step(_KEEP, flag))
+    for address in own:
+        yield from _if_address(address, _LOADS, _IPV6_SOURCE, _to("next header 0"))
+    yield from _if_address(IPv6Address(0), _LOADS, _IPV6_SOURCE, _to("unspecified"))
+    yield from (_DROP, "unspecified", Step(_LOAD_NUMBER, 1), Step(_KEEP, _UNSPECIFIED))
+    yield from ("next header 0", Step(_LOADS[1], _IPV6_NEXT_HEADER))
+    for number in range(_EXTENSION_HEADERS_MAX + 1):
+        yield from _header(number)
+    yield from ("ICMPv6", *_icmpv6(own))
+    yield from ("UDP", *_from_no_server(_IPV6_END, _DHCPV6_SERVER))
+    yield from ("other", Step(_LOAD_KEPT, _UNSPECIFIED), *_unless(0, _DROP), _PASS)
+
+
+def _header(number: int) -> Iterator[Line]:
+    """Yield what looks at the header whose type is loaded, before which so many extension headers were read over."""
+    behind, options, fragment = (f"{what} {number}" for what in ("behind", "options", "fragment"))
+    yield from _if(_TCP, _to("other"))
+    yield from _if(_UDP, _to("UDP"))
+    yield from _if(_ICMPV6, _to("ICMPv6"))
+    for kind in _UNREADABLE:
+        yield from _if(kind, _DROP)
+    last = number == _EXTENSION_HEADERS_MAX
+    for kind, label in ((_HOP_BY_HOP, options), (_DESTINATION_OPTIONS, options), (_FRAGMENT, fragment)):
+        yield from _if(kind, _DROP if last else _to(label))
+    yield _to("other")
+    if last:
+        return
+    yield from (fragment, *_reaching(_IPV6_END + _EXTENSION_UNIT))
+    yield from (Step(_LOAD_NUMBER, 1), Step(_KEEP, _FRAGMENTED))
+    yield from (Step(_INDEXED_LOADS[2], _IPV6_END + 2), Step(_AND, _FRAGMENT_OFFSET6))
+    # Later fragments pass unread: without the first one, which must hold the upper header, they come to nothing.
+    yield from _unless(0, _to("other"))
+    yield from (Step(_INDEXED_LOADS[1], _IPV6_END), Step(_KEEP, _NEXT), Step(_LOAD_NUMBER, 0), _to(behind))
+    yield from (options, *_reaching(_IPV6_END + _EXTENSION_UNIT))
+    yield from (Step(_INDEXED_LOADS[1], _IPV6_END), Step(_KEEP, _NEXT), Step(_INDEXED_LOADS[1], _IPV6_END + 1))
+    # What is loaded is the header's length in units, beyond the first one.
+    yield from (behind, Step(_ADD, 1), Step(_SHIFT_LEFT, 3), Step(_ADD_INDEX), Step(_INDEX_LOADED))
+    yield from (Step(_LOAD_KEPT, _NEXT), _to(f"next header {number + 1}"), f"next header {number + 1}")
+
+
+def _icmpv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
+    """Yield what lets pass ICMPv6 but that of routers, and of neighbours what they say of themselves."""
+    yield from _reaching(_IPV6_END + 4)
+    yield Step(_INDEXED_LOADS[1], _IPV6_END)
+    for kind in _OF_ROUTERS:
+        yield from _if(kind, _DROP)
+    yield from _if(_ADVERTISEMENT, _to("advertisement"))
+    yield from _if(_SOLICITATION, _to("solicitation"))
+    for kind in _FROM_NO_ADDRESS:
+        yield from _if(kind, _PASS)
+    yield from (_to("other"), "solicitation", Step(_LOAD_KEPT, _UNSPECIFIED))
+    # From `::` it asks whether its target is taken (RFC 4862); a host that is about to use that address gives it up.
+    yield from _if(0, _PASS)
+    # No neighbour message may be a fragment (RFC 6980).
+    yield from ("advertisement", Step(_LOAD_KEPT, _FRAGMENTED), *_unless(0, _DROP))
+    yield from _reaching(_TARGET_END)
+    for address in own:
+        yield from _if_address(address, _INDEXED_LOADS, _TARGET, _PASS)
+    yield _DROP
 
 
 def assembled(lines: Iterable[Line]) -> bytes:
@@ -147,43 +279,54 @@ def assembled(lines: Iterable[Line]) -> bytes:
             steps.append(line)
     code = bytearray()
     for number, step in enumerate(steps, 1):
-        then, otherwise = (places[label] - number if label else 0 for label in (step.then, step.otherwise))
-        if step.code == _JUMP:
-            code += _INSTRUCTION.pack(_JUMP, 0, 0, then)
-        else:
-            code += _INSTRUCTION.pack(step.code, then, otherwise, step.value)
+        value = places[step.label] - number if step.label else step.value
+        code += _INSTRUCTION.pack(step.code, step.then, step.otherwise, value)
     return bytes(code)
 
 
-def _unless(value: int, otherwise: str) -> Step:
-    """Return a jump for when what was loaded is not this value."""
-    return Step(_JUMP_IF_EQUAL, value, otherwise=otherwise)
+def _to(label: str) -> Step:
+    return Step(_JUMP, label=label)
 
 
-def _unless_mac(offset: int, mac: bytes) -> Iterator[Line]:
+def _if(value: int, step: Step) -> Iterator[Line]:
+    """Yield a step for when what was loaded is this value."""
+    yield from (Step(_JUMP_IF_EQUAL, value, otherwise=1), step)
+
+
+def _unless(value: int, step: Step) -> Iterator[Line]:
+    """Yield a step for when what was loaded is not this value."""
+    yield from (Step(_JUMP_IF_EQUAL, value, then=1), step)
+
+
+def _as_long_as(end: int) -> Iterator[Line]:
+    """Yield what drops a frame that ends before this offset."""
+    yield from (Step(_LOAD_LENGTH), Step(_JUMP_IF_AT_LEAST, end, then=1), _DROP)
+
+
+def _reaching(end: int) -> Iterator[Line]:
+    """Yield what drops a frame that ends before this offset from the index."""
+    yield from (Step(_LOAD_LENGTH), Step(_JUMP_IF_AT_LEAST_INDEX, then=1), _DROP)
+    yield from (Step(_SUBTRACT_INDEX), Step(_JUMP_IF_AT_LEAST, end, then=1), _DROP)
+
+
+def _from_no_server(offset: int, port: int) -> Iterator[Line]:
+    """Yield what drops a datagram, whose header is at this offset from the index, from this port."""
+    yield from (*_reaching(offset + 2), Step(_INDEXED_LOADS[2], offset), *_if(port, _DROP))
+
+
+def _only_mac(offset: int, mac: bytes) -> Iterator[Line]:
     for start, size in ((0, 4), (4, 2)):
         yield Step(_LOADS[size], offset + start)
-        yield _unless(int.from_bytes(mac[start : start + size]), "drop")
+        yield from _unless(int.from_bytes(mac[start : start + size]), _DROP)
 
 
-def _only(offset: int, values: Iterable[int]) -> Iterator[Line]:
-    yield Step(_LOADS[4], offset)
-    yield from (Step(_JUMP_IF_EQUAL, value, "pass") for value in values)
-    yield Step(_JUMP, then="drop")
-
-
-def _only_ipv6(offset: int, addresses: Sequence[IPv6Address], then: str) -> Iterator[Line]:
-    """Yield what goes on at a label for one of these addresses, or any link-local one, and drops what has others."""
-    yield from (Step(_LOADS[4], offset), Step(_AND, _LINK_LOCAL_MASK), Step(_JUMP_IF_EQUAL, _LINK_LOCAL, then))
-    for number, address in enumerate(addresses):
-        following = f"{offset} not {number}"
-        for start in range(0, 16, 4):
-            yield Step(_LOADS[4], offset + start)
-            yield _unless(int.from_bytes(address.packed[start : start + 4]), following)
-        yield from (Step(_JUMP, then=then), following)
-    yield Step(_JUMP, then="drop")
-    if then != "pass":
-        yield then
+def _if_address(address: IPv6Address, loads: dict[int, int], offset: int, step: Step) -> Iterator[Line]:
+    """Yield a step for when an address is at this offset."""
+    for start in range(0, 16, 4):
+        yield Step(loads[4], offset + start)
+        remaining = 2 * (12 - start) // 4 + 1
+        yield Step(_JUMP_IF_EQUAL, int.from_bytes(address.packed[start : start + 4]), otherwise=remaining)
+    yield step
 
 
 def _message(kind: int, flags: int, body: bytes) -> bytes:

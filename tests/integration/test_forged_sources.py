@@ -2,11 +2,43 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from ipaddress import IPv6Address, ip_address
 
 import pytest
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6MLDMultAddrRec,
+    ICMPv6MLReport2,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6ND_RA,
+    ICMPv6ND_Redirect,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptPrefixInfo,
+    IPv6,
+)
+from scapy.layers.l2 import ARP, LLC, SNAP, STP, Dot1AD, Dot1Q, Dot3, Ether
+from scapy.packet import Packet, Raw
+from scapy.utils6 import in6_mactoifaceid
 
+from overlayd.model.address import IpAddress
 from tests.integration.conftest import NewNetwork
-from tests.support.lab import Container, Lab
+from tests.support.extension_headers import (
+    FIRST,
+    HOP_BY_HOP,
+    ICMPV6,
+    LATER,
+    OPTIONS,
+    READ_OVER,
+    UDP_KIND,
+    UNREADABLE,
+    WHOLE,
+    stacked,
+)
+from tests.support.frame_socket import FrameSocket
+from tests.support.lab import Container, Lab, LabHost
 from tests.support.processes import eventually
 
 SEND = """
@@ -21,21 +53,8 @@ packet = Ether(src=source_mac, dst=gateway_mac) / network(src=source, dst=destin
 sendp([packet] * int(count), iface=device, verbose=False)
 """
 COUNT = 5
-GATEWAY_MAC = "02:6f:76:00:00:00"
-LIE = """
-import sys
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6NDOptDstLLAddr, IPv6
-from scapy.layers.l2 import ARP, Ether
-from scapy.sendrecv import sendp
-mac, address, address6 = sys.argv[1:]
-everybody, all_nodes = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
-for operation in (1, 2):
-    lie = ARP(op=operation, hwsrc=mac, psrc=address, hwdst=everybody, pdst=address)
-    sendp(Ether(src=mac, dst=everybody) / lie, iface="eth0", verbose=False)
-for source in (address6, "fe80::66"):
-    lie = ICMPv6ND_NA(tgt=address6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=mac)
-    sendp(Ether(src=mac, dst=all_nodes) / IPv6(src=source, dst="ff02::1", hlim=255) / lie, iface="eth0", verbose=False)
-"""
+GATEWAY_MAC, HOST_2_MAC = "02:6f:76:00:00:00", "02:6f:76:00:00:02"
+EVERYBODY, ALL_NODES = "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01"
 
 
 def mac(container: Container) -> str:
@@ -126,17 +145,132 @@ def test_a_forged_source_is_not_forwarded_on_a_segment(lab: Lab, new_network: Ne
     assert [arrived(receiver, source) for source in theirs] == [0, 0]
 
 
-def test_a_container_does_not_answer_for_another_on_a_segment(lab: Lab, new_network: NewNetwork) -> None:
+def test_a_container_speaks_for_itself_only_on_a_segment(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--range", "fd00:79::/48", "--topology", "switched")
     liar, beside, victim = (lab.hosts[0].attach(f"{network}-{name}", network) for name in ("liar", "beside", "victim"))
-    lab.in_force(liar, beside, victim)
-    for address in victim.addresses:
-        assert beside.ping(address) is not None
-    known = neighbours(beside)
-    liar.run(sys.executable, "-W", "ignore", "-c", LIE, mac(liar), *map(str, victim.addresses))
-    assert beside.ping(liar.address) is not None, "what is sent last arrives last"
-    assert {address: mac for address, mac in neighbours(beside).items() if address in known} == known
-    assert known[str(victim.addresses[0])] == mac(victim)
+    far = lab.hosts[1].attach(f"{network}-far", network)
+    lab.in_force(liar, beside, victim, far)
+    for other in (beside, far):
+        for address in victim.addresses:
+            assert other.ping(address) is not None
+    known = [(other, neighbours(other)) for other in (beside, far)]
+    source = bytes.fromhex(mac(liar).replace(":", ""))
+    honest = [bytes(frame) for frame in said_for_itself(liar)]
+    lies = [bytes(frame) for frame in lies_about(victim, liar)]
+    with FrameSocket(liar) as sender, FrameSocket(beside) as near_by, FrameSocket(far) as far_away:
+        sender.send(*lies, *honest)
+        heard = [listener.until(honest[-1], source) for listener in (near_by, far_away)]
+    for frames in heard:
+        assert set(honest[:-1]).issubset(frames)
+        # Tags are taken off what arrives.
+        assert not {each for lie in lies for each in (lie, lie[:12] + lie[16:])}.intersection(frames)
+    for other, before in known:
+        assert {address: mac for address, mac in neighbours(other).items() if address in before} == before
+        assert before[str(victim.addresses[0])] == mac(victim)
+        assert before[str(victim.addresses[1])] == mac(victim)
+        assert other.ping(victim.addresses[1]) is not None
+        assert not other.run("ip", "-6", "route", "show", "proto", "ra")
+
+
+def said_for_itself(container: Container) -> list[Packet]:
+    """Return frames that everybody on the segment may hear, of which the last one is a datagram."""
+    own, (address, address6) = mac(container), map(str, container.addresses)
+    link_local = link_local_of(container)
+    to_all = Ether(src=own, dst=ALL_NODES)
+    advertisement = ICMPv6ND_NA(tgt=address6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=own)
+    listener = ICMPv6MLReport2(records=[ICMPv6MLDMultAddrRec(dst="ff02::6f76")])
+    return [
+        to_all / stacked([HOP_BY_HOP], advertisement, ICMPV6, address6, "ff02::1"),
+        to_all / stacked([HOP_BY_HOP], listener, ICMPV6, link_local, "ff02::1"),
+        to_all / stacked([FIRST], UDP(sport=7, dport=9) / Raw(bytes(64)), UDP_KIND, address6, "ff02::1"),
+        to_all / stacked([LATER], Raw(bytes(64)), UDP_KIND, address6, "ff02::1"),
+        Ether(src=own, dst=EVERYBODY) / IP(src=address, dst="255.255.255.255") / UDP(sport=7, dport=9) / b"the end",
+    ]
+
+
+def lies_about(victim: Container, liar: Container) -> Iterator[Packet]:
+    """Yield frames by which a container draws to itself what is meant for another, or for routers."""
+    own, (address, address6) = mac(liar), map(str, victim.addresses)
+    own6, link_local = str(liar.addresses[1]), link_local_of(liar)
+    to_all, to_nodes = Ether(src=own, dst=EVERYBODY), Ether(src=own, dst=ALL_NODES)
+    claims = [ARP(op=operation, hwsrc=own, psrc=address, hwdst=EVERYBODY, pdst=address) for operation in (1, 2)]
+    for claim in claims:
+        yield to_all / claim
+        for vlan in (0, 5):
+            yield to_all / Dot1Q(vlan=vlan) / claim
+        yield to_all / Dot1AD(vlan=5) / Dot1Q(vlan=0) / claim
+        yield Dot3(src=own, dst=EVERYBODY) / LLC() / SNAP() / claim
+    advertisement = ICMPv6ND_NA(tgt=address6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=own)
+    router = ICMPv6ND_RA() / ICMPv6NDOptPrefixInfo(prefix="2001:db8::", prefixlen=64)
+    redirect = ICMPv6ND_Redirect(tgt=link_local, dst=address6) / ICMPv6NDOptDstLLAddr(lladdr=own)
+    hidden = [[], *([header] for header in (*READ_OVER, WHOLE, FIRST, *UNREADABLE)), [HOP_BY_HOP, OPTIONS, WHOLE]]
+    for headers in hidden:
+        for message in (advertisement, router, redirect):
+            for source in (link_local, own6, address6, "fe80::66"):
+                yield to_nodes / stacked(headers, message, ICMPV6, source, "ff02::1")
+        yield to_nodes / Dot1Q(vlan=0) / stacked(headers, advertisement, ICMPV6, link_local, "ff02::1")
+    yield Dot3(src=own, dst="01:80:c2:00:00:00") / LLC() / STP()
+    for kind in (0x88CC, 0x8035, 0x8847, 0x8863):
+        yield Ether(src=own, dst=EVERYBODY, type=kind) / Raw(bytes(46))
+    yield to_all / IP(src=str(liar.address), dst="255.255.255.255") / UDP(sport=67, dport=68) / BOOTP() / DHCP()
+    yield to_nodes / IPv6(src=link_local, dst="ff02::1", hlim=255) / UDP(sport=547, dport=546) / Raw(bytes(8))
+
+
+def test_link_local_addresses_work_on_a_segment_wherever_the_sandbox_makes_them(
+    lab: Lab, new_network: NewNetwork
+) -> None:
+    network = new_network("--range", "fd00:7a::/48", "--topology", "switched")
+    names = [f"{network}-plain", f"{network}-private"]
+    for host, name in zip(lab.hosts, names, strict=True):
+        host.add_sandbox(name)
+    # As a sandbox of a system whose link-local addresses are random (RFC 7217).
+    sandbox = f"--net=/run/netns/{names[1]}"
+    lab.hosts[1].run("nsenter", sandbox, "sysctl", "-qw", "net.ipv6.conf.default.addr_gen_mode=3")
+    plain, private = (host.attach(name, network) for host, name in zip(lab.hosts, names, strict=True))
+    lab.in_force(plain, private)
+    for one, other in ((plain, private), (private, plain)):
+        to = IPv6Address(f"{link_local_of(other)}%eth0")
+        # Until both have found out that nobody else has their link-local address.
+        eventually(lambda: one.ping(to), f"{to} answers")  # noqa: B023 - used at once
+        assert one.run("ping", "-6", "-c1", "-s3000", str(other.addresses[1])), "in fragments"
+        assert one.run("ping", "-c1", "-s3000", str(other.addresses[0])), "in fragments"
+
+
+def test_a_container_does_not_fill_the_neighbour_table_of_its_host(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network("--range", "fd00:7b::/48", "--topology", "switched")
+    sender, receiver = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
+    lab.in_force(sender, receiver)
+    own, (address, address6) = mac(sender), map(str, sender.addresses)
+    before = [bridge_neighbours(host, network) for host in lab.hosts]
+    frames: list[bytes] = []
+    for number in range(1, 101):
+        strangers = IPv6(src=f"fe80::66:{number}", dst="ff02::1", hlim=255)
+        frames.append(bytes(Ether(src=own, dst=ALL_NODES) / strangers / ICMPv6ND_NS(tgt="fe80::1")))
+        nobody, nobody6 = sender.addresses[0] + 300 + number, sender.addresses[1] + 300 + number
+        for gateway in (GATEWAY_MAC, HOST_2_MAC):
+            to_gateway = Ether(src=own, dst=gateway)
+            frames += [bytes(to_gateway / IP(src=address, dst=str(nobody)) / UDP())]
+            frames += [bytes(to_gateway / IPv6(src=address6, dst=str(nobody6)) / UDP())]
+    with FrameSocket(sender) as socket:
+        socket.send(*frames)
+    for answering in (*receiver.addresses, gateway_of(sender)):
+        assert sender.ping(answering) is not None, "what is sent last arrives last"
+    assert [bridge_neighbours(host, network) for host in lab.hosts] == before
+
+
+def bridge_neighbours(host: LabHost, network: str) -> list[str]:
+    """Return what the kernel knows, or wants to know, of a segment's addresses."""
+    listed = json.loads(host.run("ip", "-j", "-n", f"ov-{network}", "neighbour", "show", "dev", "br0", "nud", "all"))
+    return sorted(each["dst"] for each in listed)
+
+
+def gateway_of(container: Container) -> IpAddress:
+    (route,) = json.loads(container.run("ip", "-j", "route", "show", "default"))
+    return ip_address(route["gateway"])
+
+
+def link_local_of(container: Container) -> str:
+    return f"fe80::{in6_mactoifaceid(mac(container))}"
 
 
 def neighbours(container: Container) -> dict[str, str]:
