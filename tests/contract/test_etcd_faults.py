@@ -365,17 +365,15 @@ async def test_a_login_that_is_refused_ends_no_controller(tmp_path: Path, one: E
     async with store_of(where) as store, controller_on(store) as overlay:
         await make_network(overlay)
         lease = await store.grant(60)
-        one.kill(0)  # its simple tokens are in memory
-        password.write_text("wrong")
-        one.launch(0)
-        await asyncio.to_thread(one.await_health)
+        ticket = one.post("/v3/auth/authenticate", {"name": "root", "password": "sesame"})["token"]
+        one.post("/v3/auth/user/changepw", {"name": "root", "password": "changed"}, str(ticket))
         with pytest.raises(Unavailable, match="user root cannot log in"):
             await store.grant(60)
         with pytest.raises(Unavailable, match="user root cannot log in"):
             await store.keep_alive(lease)
         with pytest.raises(Unavailable, match="user root cannot log in"):
             await overlay.mirror.verify()
-        password.write_text("sesame")
+        password.write_text("changed")
         async with asyncio.timeout(30):
             while True:
                 with suppress(Unavailable):

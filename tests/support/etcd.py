@@ -147,10 +147,15 @@ class EtcdCluster:
             context.load_cert_chain(self._client.certificate, self._client.key)
         return context
 
-    def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
-        """Call a method through etcd's JSON gateway, as ``/v3/auth/enable``, and return the answer."""
+    def post(self, path: str, body: dict[str, object], token: str | None = None) -> dict[str, object]:
+        """Call a method through etcd's JSON gateway, as ``/v3/auth/enable``, and return the answer.
+
+        `token` is what ``/v3/auth/authenticate`` gave, for a cluster that asks for one.
+        """
         url = f"{self._scheme}://{self.nodes[self.running[0]].endpoint}{path}"
-        answer = self._asking.submit(httpx.post, url, json=body, timeout=10, verify=False).result()
+        answer = self._asking.submit(
+            httpx.post, url, json=body, headers={"Authorization": token} if token else {}, timeout=10, verify=False
+        ).result()
         answer.raise_for_status()
         found: dict[str, object] = answer.json()
         return found
