@@ -35,7 +35,7 @@ from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unavailable
-from overlayd.model.ids import NetworkName
+from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Network, Topology
 from overlayd.wire.cni import Request
 from overlayd.wire.cni_error import CniError, Code
@@ -88,7 +88,7 @@ class Attachments:
             sandbox_id = await self._sandbox_id(request.sandbox)
             async with self._blocks.attaching(request.network) as network:
                 _check_masquerade(network, request)
-                await self._check_neighbours_in_sandbox(network, sandbox_id)
+                await self._check_neighbours_in_sandbox(network, sandbox_id, request.interface)
                 async with self._addressing.chosen(network, request, key) as endpoint:
                     moves = bool(request.wishes.reservation or request.wishes.addresses)
                     wishes = request.wishes.ports, request.wishes.bandwidth
@@ -201,11 +201,18 @@ class Attachments:
             raise InvalidValue(f"{path!r} is the host's own network namespace", field="CNI_NETNS")
         return found
 
-    async def _check_neighbours_in_sandbox(self, network: Network, sandbox_id: tuple[int, int]) -> None:
-        """Refuse a second interface with the same ranges in one sandbox: routes could only lead to one of them."""
+    async def _check_neighbours_in_sandbox(
+        self, network: Network, sandbox_id: tuple[int, int], interface: InterfaceName
+    ) -> None:
+        """Refuse a second interface with the same ranges in one sandbox: routes could only lead to one of them.
+
+        Of the same interface a second time the kernel tells.
+        """
         for attachment in list(self._records.attachments.values()):
             endpoint = attachment.endpoint
-            if attachment.sandbox_id != sandbox_id or not self._share_ranges(network, endpoint.network):
+            if endpoint.interface == interface or attachment.sandbox_id != sandbox_id:
+                continue
+            if not self._share_ranges(network, endpoint.network):
                 continue
             # The kernel gives the number of a namespace that is gone to another one.
             if await self._is_taken_by(attachment):
