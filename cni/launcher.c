@@ -1,12 +1,13 @@
 /* The CNI plugin that container runtimes execute: forwards one request to the agent and relays its answer.
  *
- * Does what shim.py does, in the time that an interpreter needs to find its own name. The protocol is described in
- * overlayd/wire/cni.py. Built static; of the C library it uses system calls, memory and snprintf only.
+ * Does what shim.py does, to the byte, in the time that an interpreter needs to find its own name. The protocol is
+ * described in overlayd/wire/cni.py. Built static; of the C library it uses system calls, memory and snprintf only.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,20 +20,20 @@
 
 #define SOCKET "/run/overlayd/cni.sock"
 #define QUEUE "/run/overlayd/del-queue"
-#define DEFAULT_VERSION "\"0.1.0\""
 #define SUPPORTED "\"0.1.0\", \"0.2.0\", \"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
 
 enum { SEND_PATIENCE = 15, ANSWER_PATIENCE = 35 }; /* seconds; a runtime gives up after 60 */
 enum { DEL_SEND_PATIENCE = 3, DEL_ANSWER_PATIENCE = 7 }; /* for a DEL, which is queued then */
-enum { IO_FAILURE = 5, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 }; /* codes of the CNI SPEC, section "Error" */
-enum { DEPTH_MAX = 1000 };                         /* of nested JSON */
+/* Codes of the CNI SPEC, section "Error". */
+enum { IO_FAILURE = 5, INVALID_CONFIG = 7, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 };
+enum { STDIN_MAX = 1 << 22 };                      /* bytes: a GC that lists 10,000 containers needs half of it */
+enum { DEPTH_MAX = 200 };                          /* of nested JSON */
 
 static const char *const VARIABLES[] = {
     "CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH",
 };
-static const char *const SUPPORTED_VERSIONS[] = {
-    "\"0.1.0\"", "\"0.2.0\"", "\"0.3.0\"", "\"0.3.1\"", "\"0.4.0\"", "\"1.0.0\"", "\"1.1.0\"",
-};
+static const char *const SUPPORTED_VERSIONS[] = {"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
+enum { VERSIONS = sizeof SUPPORTED_VERSIONS / sizeof *SUPPORTED_VERSIONS };
 
 struct bytes {
     char *at;
@@ -50,11 +51,13 @@ static void append(struct bytes *to, const void *from, size_t length)
     to->length += length;
 }
 
-/* Append all that comes; return -1, with errno set, when reading fails. */
-static int read_all(int fd, struct bytes *to)
+/* Append what comes until its end, or until there are more bytes than a limit; return -1, with errno set, when reading
+ * fails. */
+static int read_all(int fd, struct bytes *to, size_t limit)
 {
     char piece[65536];
     for (;;) {
+        if (to->length > limit) return 0;
         ssize_t got = read(fd, piece, sizeof piece);
         if (got == 0) return 0;
         if (got > 0) append(to, piece, got);
@@ -76,9 +79,49 @@ static int write_all(int fd, const char *from, size_t length)
 }
 
 /* JSON (RFC 8259), read only to find one member of the outermost object. Each function returns where the value ends, or
- * NULL when it is none. The text ends with a NUL, which no value contains. */
+ * NULL when it is none. The text ends with a NUL, which no value contains. What else it may be is checked before. */
 
-static const char *value(const char *at, int depth);
+static const char *value(const char *at);
+
+/* Tell whether a text is UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. */
+static int is_utf8(const unsigned char *at)
+{
+    while (*at) {
+        int more = *at < 0x80 ? 0 : *at < 0xc2 ? -1 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : *at < 0xf5 ? 3 : -1;
+        unsigned char first = *at == 0xe0 ? 0xa0 : *at == 0xf0 ? 0x90 : 0x80;
+        unsigned char last = *at == 0xed ? 0x9f : *at == 0xf4 ? 0x8f : 0xbf;
+        if (more < 0) return 0;
+        for (at++; more; more--, at++, first = 0x80, last = 0xbf)
+            if (*at < first || *at > last) return 0;
+    }
+    return 1;
+}
+
+/* Tell whether brackets are nested too deeply to be read, those in strings included. */
+static int is_deep(const char *at)
+{
+    for (int depth = 0; *at; at++) {
+        depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+        if (depth > DEPTH_MAX) return 1;
+    }
+    return 0;
+}
+
+/* Tell whether a JSON string, which has been read, stands for a text of letters, digits and dots. */
+static int stands_for(const char *at, const char *text)
+{
+    for (at++; *at != '"'; at++, text++) {
+        unsigned character = (unsigned char)*at;
+        if (*at == '\\') {
+            if (*++at != 'u') return 0;
+            char digits[5] = {at[1], at[2], at[3], at[4], 0};
+            character = strtoul(digits, NULL, 16);
+            at += 4;
+        }
+        if (character != (unsigned char)*text || !*text) return 0;
+    }
+    return !*text;
+}
 
 static const char *space(const char *at)
 {
@@ -129,19 +172,19 @@ static const char *word(const char *at)
 }
 
 /* Read an object; where `version` is given, let it point to the value of its last "cniVersion". */
-static const char *object(const char *at, int depth, const char **version)
+static const char *object(const char *at, const char **version)
 {
     at = space(at + 1);
     if (*at == '}') return at + 1;
     for (;;) {
         const char *name = at;
         if (!(at = string(at))) return NULL;
-        int is_version = at - name == 12 && !memcmp(name, "\"cniVersion\"", 12);
+        int is_version = version && stands_for(name, "cniVersion");
         at = space(at);
         if (*at++ != ':') return NULL;
         at = space(at);
-        if (version && is_version) *version = at;
-        if (!(at = value(at, depth))) return NULL;
+        if (is_version) *version = at;
+        if (!(at = value(at))) return NULL;
         at = space(at);
         if (*at == '}') return at + 1;
         if (*at++ != ',') return NULL;
@@ -149,12 +192,12 @@ static const char *object(const char *at, int depth, const char **version)
     }
 }
 
-static const char *array(const char *at, int depth)
+static const char *array(const char *at)
 {
     at = space(at + 1);
     if (*at == ']') return at + 1;
     for (;;) {
-        if (!(at = value(at, depth))) return NULL;
+        if (!(at = value(at))) return NULL;
         at = space(at);
         if (*at == ']') return at + 1;
         if (*at++ != ',') return NULL;
@@ -162,58 +205,56 @@ static const char *array(const char *at, int depth)
     }
 }
 
-static const char *value(const char *at, int depth)
+static const char *value(const char *at)
 {
-    if (depth > DEPTH_MAX) return NULL;
-    if (*at == '{') return object(at, depth + 1, NULL);
-    if (*at == '[') return array(at, depth + 1);
+    if (*at == '{') return object(at, NULL);
+    if (*at == '[') return array(at);
     return *at == '"' ? string(at) : word(at);
 }
 
-/* Return the version of the config, as a JSON string, or the one that a config without any has. */
-static const char *version_of(struct bytes *config, size_t *length)
+/* Return the version of the config if it is a supported one, or else the one that a config without any has. */
+static const char *version_of(struct bytes *config)
 {
     const char *found = NULL, *end;
     append(config, "", 1);
     config->length--;
+    if (strlen(config->at) != config->length || is_deep(config->at) || !is_utf8((unsigned char *)config->at))
+        return SUPPORTED_VERSIONS[0];
     const char *at = space(config->at);
-    *length = strlen(DEFAULT_VERSION);
-    if (*at != '{' || !(end = object(at, 0, &found)) || *space(end) || strlen(config->at) != config->length)
-        return DEFAULT_VERSION;
-    if (!found || *found != '"') return DEFAULT_VERSION;
-    size_t size = string(found) - found;
-    for (size_t i = 0; i < size; i++)
-        if (found[i] & 0x80) return DEFAULT_VERSION; /* it may not even be UTF-8 */
-    *length = size;
-    return found;
+    if (*at != '{' || !(end = object(at, &found)) || *space(end) || !found || *found != '"')
+        return SUPPORTED_VERSIONS[0];
+    for (size_t i = 0; i < VERSIONS; i++)
+        if (stands_for(found, SUPPORTED_VERSIONS[i])) return SUPPORTED_VERSIONS[i];
+    return SUPPORTED_VERSIONS[0];
 }
 
 static int answer_version(struct bytes *config)
 {
-    size_t length, known = sizeof SUPPORTED_VERSIONS / sizeof *SUPPORTED_VERSIONS;
-    const char *asked = version_of(config, &length), *version = SUPPORTED_VERSIONS[known - 1];
+    const char *version = version_of(config);
     char answer[256];
-    for (size_t i = 1; i < known; i++) /* 0.1.0 has no such operation: it stands for no version at all */
-        if (length == strlen(SUPPORTED_VERSIONS[i]) && !memcmp(asked, SUPPORTED_VERSIONS[i], length))
-            version = SUPPORTED_VERSIONS[i];
-    int size = snprintf(answer, sizeof answer, "{\"cniVersion\": %s, \"supportedVersions\": [" SUPPORTED "]}\n", version);
+    /* 0.1.0 has no such operation: it stands for no version at all. */
+    if (version == SUPPORTED_VERSIONS[0]) version = SUPPORTED_VERSIONS[VERSIONS - 1];
+    int size =
+        snprintf(answer, sizeof answer, "{\"cniVersion\": \"%s\", \"supportedVersions\": [" SUPPORTED "]}\n", version);
     return write_all(STDOUT_FILENO, answer, size) ? 1 : 0;
 }
 
 /* Print a CNI error object; return the exit status. `why` is an errno, 0 for none. */
 static int fail(struct bytes *config, int code, const char *message, int why)
 {
-    size_t length;
-    const char *version = version_of(config, &length);
-    char rest[512];
-    struct bytes answer = {0};
-    int size = snprintf(rest, sizeof rest, ", \"code\": %d, \"msg\": \"%s%s%s\"}\n", code, message, why ? ": " : "",
-                        why ? strerrordesc_np(why) : "");
-    append(&answer, "{\"cniVersion\": ", 15);
-    append(&answer, version, length);
-    append(&answer, rest, size);
-    write_all(STDOUT_FILENO, answer.at, answer.length);
+    char answer[512];
+    int size = snprintf(answer, sizeof answer, "{\"cniVersion\": \"%s\", \"code\": %d, \"msg\": \"%s%s%s\"}\n",
+                        version_of(config), code, message, why ? ": " : "", why ? strerrordesc_np(why) : "");
+    write_all(STDOUT_FILENO, answer, size);
     return 1;
+}
+
+/* Let no other file get the number of a standard stream that is closed: then writing to that one still fails. */
+static void hold_standard_streams(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd > STDERR_FILENO) close(fd);
 }
 
 /* Leave a request to be executed later; return an errno. The file gets its name when it is whole. */
@@ -258,14 +299,16 @@ static int exchange(const struct bytes *frame, struct bytes *answer, int send_pa
     if (fd < 0) return errno;
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &sending, sizeof sending); /* which connect() minds too */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answering, sizeof answering);
-    int why = connect(fd, (struct sockaddr *)&there, sizeof there) ? errno : 0;
+    int why;
+    do why = connect(fd, (struct sockaddr *)&there, sizeof there) ? errno : 0;
+    while (why == EINTR); /* a process that was stopped and goes on (signal(7)) */
     for (size_t sent = 0; !why && sent < frame->length;) {
         ssize_t put = send(fd, frame->at + sent, frame->length - sent, MSG_NOSIGNAL);
         if (put < 0 && errno != EINTR) why = errno;
         if (put > 0) sent += put;
     }
     if (!why) shutdown(fd, SHUT_WR);
-    if (!why && read_all(fd, answer)) why = errno;
+    if (!why && read_all(fd, answer, SIZE_MAX)) why = errno;
     close(fd);
     return why || answer->length ? why : ECONNRESET;
 }
@@ -286,8 +329,15 @@ int main(void)
     if (command == NULL) command = "";
     signal(SIGXFSZ, SIG_IGN); /* a full disk is an errno */
     signal(SIGPIPE, SIG_IGN);
-    if (!isatty(STDIN_FILENO) && read_all(STDIN_FILENO, &config) && errno != EBADF)
+    hold_standard_streams();
+    if (!isatty(STDIN_FILENO) && read_all(STDIN_FILENO, &config, STDIN_MAX)) {
+        config.length = 0;
         return fail(&config, IO_FAILURE, "cannot read the network config on stdin", errno);
+    }
+    if (config.length > STDIN_MAX) {
+        config.length = 0;
+        return fail(&config, INVALID_CONFIG, "the network config on stdin is longer than 4194304 bytes", 0);
+    }
     if (!strcmp(command, "VERSION")) return answer_version(&config);
     for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++) {
         const char *found = getenv(VARIABLES[i]);

@@ -5,7 +5,10 @@ Standard library only, and as little of it as possible: what an execution costs 
 The protocol is described in overlayd/wire/cni.py.
 """
 
-import _socket  # what `socket` is made of, which imports enough to double the start
+# What `signal` and `socket` are made of, which import enough to double the start.
+import _signal  # type: ignore[import-not-found]
+import _socket
+import errno
 import os
 import sys
 
@@ -18,7 +21,14 @@ SEND_PATIENCE, ANSWER_PATIENCE = 15, 35
 DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE = 3, 7
 """Seconds for a DEL, which is queued then."""
 
+STDIN_MAX = 1 << 22
+"""Bytes: a GC that lists 10,000 containers needs half of it."""
+
+DEPTH_MAX = 200
+"""Of nested JSON."""
+
 IO_FAILURE = 5
+INVALID_CONFIG = 7
 TRY_AGAIN_LATER = 11
 NOT_AVAILABLE = 50
 
@@ -26,9 +36,20 @@ NOT_AVAILABLE = 50
 def main() -> int:
     """Execute one operation; return the exit status."""
     command = os.environ.get("CNI_COMMAND", "")
-    stdin = b"" if sys.stdin is None or sys.stdin.buffer.isatty() else sys.stdin.buffer.read()
-    if command == "VERSION":
-        return answer_version(stdin)
+    if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # it ends without a traceback
+    hold_standard_streams()
+    try:
+        stdin = read_stdin()
+    except OSError as error:
+        return fail(b"", IO_FAILURE, f"cannot read the network config on stdin: {error.strerror}")
+    if len(stdin) > STDIN_MAX:
+        return fail(b"", INVALID_CONFIG, f"the network config on stdin is longer than {STDIN_MAX} bytes")
+    return answer_version(stdin) if command == "VERSION" else forward(command, stdin)
+
+
+def forward(command: str, stdin: bytes) -> int:
+    """Have the agent execute an operation; return the exit status."""
     variables = (b"%b=%b\0" % (name, os.environb[name]) for name in VARIABLES if name in os.environb)
     frame = b"".join(variables) + b"\0" + stdin
     try:
@@ -38,9 +59,35 @@ def main() -> int:
     except OSError as error:
         if command == "DEL":
             return agent_is_away(command, frame, stdin)
-        return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent did not answer on {SOCKET}: {error}")
-    sys.stdout.buffer.write(answer[1:])
-    return 0 if answer[:1] == b"0" else 1
+        return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent did not answer on {SOCKET}: {error.strerror}")
+    return 0 if write(answer[1:]) and answer[:1] == b"0" else 1
+
+
+def hold_standard_streams() -> None:
+    """Let no other file get the number of a standard stream that is closed: then writing to that one still fails."""
+    descriptor = 0
+    while descriptor <= 2:  # noqa: PLR2004 - standard error
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+    os.close(descriptor)
+
+
+def read_stdin() -> bytes:
+    """Return stdin, or more of it than a config may have. A terminal has none. Raises OSError."""
+    found = bytearray()
+    while len(found) <= STDIN_MAX and not os.isatty(0) and (chunk := os.read(0, 65536)):
+        found += chunk
+    return bytes(found)
+
+
+def write(answer: bytes) -> bool:
+    """Write to stdout; tell whether that was possible."""
+    left = memoryview(answer)
+    try:
+        while left:
+            left = left[os.write(1, left) :]
+    except OSError:
+        return False
+    return True
 
 
 def exchange_del(frame: bytes) -> bytes:
@@ -61,7 +108,7 @@ def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
         # Not settimeout(): a connect() that does not block fails at once where many others wait to be accepted.
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(send_patience))
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval(answer_patience))
-        channel.connect(SOCKET)
+        connect(channel)
         channel.sendall(frame)
         channel.shutdown(_socket.SHUT_WR)
         answer = bytearray()
@@ -70,8 +117,21 @@ def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
     finally:
         channel.close()
     if not answer:
-        raise ConnectionResetError("it closed the connection")
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
     return bytes(answer)
+
+
+def connect(channel: _socket.socket) -> None:
+    """Connect. Of a process that is stopped meanwhile and goes on (signal(7)), the interpreter believes too early."""
+    while True:
+        channel.connect(SOCKET)
+        try:
+            channel.getpeername()
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+        else:
+            return
 
 
 def timeval(seconds: int) -> bytes:
@@ -87,7 +147,8 @@ def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
     try:
         queue(frame)
     except OSError as error:
-        return fail(stdin, IO_FAILURE, f"the overlayd agent does not answer, and {QUEUE} cannot be written: {error}")
+        message = f"the overlayd agent does not answer, and {QUEUE} cannot be written: {error.strerror}"
+        return fail(stdin, IO_FAILURE, message)
     return 0
 
 
@@ -95,7 +156,11 @@ def queue(frame: bytes) -> None:
     """Leave a request to be executed later. The file gets its name when it is whole."""
     import time  # noqa: PLC0415 - costs a start in which the agent runs nothing
 
-    os.makedirs(QUEUE, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib doubles the start
+    for directory in (os.path.dirname(QUEUE), QUEUE):  # noqa: PTH120 - pathlib doubles the start
+        try:  # noqa: SIM105 - contextlib is an import
+            os.mkdir(directory, 0o700)  # noqa: PTH102 - as above
+        except OSError:
+            pass  # what keeps the file from being made tells why
     path = f"{QUEUE}/{time.time_ns()}-{os.getpid()}"
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -111,31 +176,36 @@ def answer_version(stdin: bytes) -> int:
     """Answer VERSION without the agent (CNI SPEC, section "VERSION")."""
     import json  # noqa: PLC0415 - as above
 
-    asked = version_of(stdin)
+    version = version_of(stdin)
     # 0.1.0 has no such operation: it stands for no version at all.
-    version = asked if asked in SUPPORTED_VERSIONS[1:] else SUPPORTED_VERSIONS[-1]
-    sys.stdout.write(json.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS}) + "\n")
-    return 0
+    version = version if version in SUPPORTED_VERSIONS[1:] else SUPPORTED_VERSIONS[-1]
+    answer = json.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS}) + "\n"
+    return 0 if write(answer.encode()) else 1
 
 
 def fail(stdin: bytes, code: int, message: str) -> int:
     """Print a CNI error object; return the exit status."""
     import json  # noqa: PLC0415 - as above
 
-    sys.stdout.write(json.dumps({"cniVersion": version_of(stdin), "code": code, "msg": message}) + "\n")
+    write((json.dumps({"cniVersion": version_of(stdin), "code": code, "msg": message}) + "\n").encode())
     return 1
 
 
 def version_of(stdin: bytes) -> str:
-    """Return the version of the config on stdin, if it can be read."""
+    """Return the version of the config if it is a supported one, or else the one that a config without any has."""
     import json  # noqa: PLC0415 - as above
 
+    depth = 0
+    for bracket in stdin.translate(None, bytes(set(range(256)) - set(b"{[]}"))):
+        depth += 1 if bracket in b"{[" else -1
+        if depth > DEPTH_MAX:  # those in strings included
+            return SUPPORTED_VERSIONS[0]
     try:
-        config = json.loads(stdin)
-    except (ValueError, RecursionError):
-        return "0.1.0"
+        config = json.loads(stdin.decode(), parse_int=float)  # an int has a limit to its digits
+    except ValueError:
+        return SUPPORTED_VERSIONS[0]
     version = config.get("cniVersion") if isinstance(config, dict) else None
-    return version if isinstance(version, str) else "0.1.0"
+    return version if version in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[0]
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ BACKLOG = 1024
 CONNECTIONS_MAX = 1024
 """Connections that are served at the same time; further ones wait in the backlog."""
 
-REQUEST_MAX = 1 << 20
-"""Bytes."""
+REQUEST_MAX = 6 << 20
+"""Bytes: more than what a launcher sends at most, its environment included."""
 
 _READ_TIMEOUT = 10.0
 _WRITE_TIMEOUT = 10.0

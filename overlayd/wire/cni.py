@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 
 from overlayd.model import ids
 from overlayd.model.errors import InvalidValue
@@ -40,6 +41,11 @@ _REQUIRED = {
     Command.STATUS: (),
     Command.VERSION: (),
 }
+_DEPTH_MAX = 200
+"""Of nested JSON that the version is looked for in: interpreters bound recursion differently."""
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
 _SINCE = {
     Command.CHECK: cni_version.CHECK,
     Command.GC: cni_version.GC,
@@ -105,13 +111,21 @@ def unpack(frame: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def version_of(stdin: bytes) -> str:
-    """Return the version in which to answer a request whose config may be unreadable."""
+    """Return the version in which to answer a request: the config's if that can be read and is supported."""
+    if _depth(stdin) > _DEPTH_MAX:
+        return cni_version.SUPPORTED[0]
     try:
-        config = json.loads(stdin)
-    except (ValueError, RecursionError):
+        config = json.loads(stdin.decode(), parse_int=float)  # an int has a limit to its digits
+    except ValueError:
         return cni_version.SUPPORTED[0]
     version = config.get("cniVersion") if isinstance(config, dict) else None
-    return version if isinstance(version, str) else cni_version.SUPPORTED[0]
+    return version if version in cni_version.SUPPORTED else cni_version.SUPPORTED[0]
+
+
+def _depth(text: bytes) -> int:
+    """Return how deeply brackets are nested, those in strings included."""
+    brackets = text.translate(None, _NO_BRACKETS)
+    return max(accumulate(1 if each in b"[{" else -1 for each in brackets), default=0)
 
 
 def render_version(requested: str) -> bytes:
@@ -188,7 +202,7 @@ def _command(environment: Mapping[str, str]) -> Command:
 
 def _config(stdin: bytes) -> Fields:
     try:
-        return Fields(json.loads(stdin))
+        return Fields(json.loads(stdin.decode()))
     except ValueError as error:
         raise CniError(Code.DECODING_FAILURE, f"the network config on stdin is not JSON: {error}") from None
     except RecursionError:

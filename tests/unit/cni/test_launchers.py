@@ -103,18 +103,16 @@ class Machine:
     def execute(
         self, stdin: bytes = CONFIG, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str, **changes: str
     ) -> subprocess.CompletedProcess[bytes]:
+        command = self.command({**environment, **changes}, *wrapper)
+        return subprocess.run(command, input=stdin, capture_output=True, timeout=30, check=False)
+
+    def command(self, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str) -> list[str | bytes]:
+        """Return what becomes the launcher, or what is wrapped around it, as one and the same process."""
         enter = ["unshare", "--mount", "--propagation=private", "--"]
         replace_run = ["sh", "-c", 'mount --bind "$0" /run && exec "$@"', str(self.run)]
-        command = [*enter, *replace_run, "env", "-i"]
-        values = {os.fsencode(name): os.fsencode(value) for name, value in {**environment, **changes}.items()}
+        values = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
         variables = [b"%b=%b" % pair for pair in values.items()]
-        return subprocess.run(
-            [*command, *variables, *(wrapper or [str(self.launcher)])],
-            input=stdin,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
+        return [*enter, *replace_run, "env", "-i", *variables, *(wrapper or [str(self.launcher)])]
 
 
 @pytest.fixture(scope="module")
