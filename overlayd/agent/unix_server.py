@@ -80,7 +80,9 @@ class UnixServer:
         has_room = True
         while True:
             try:
-                channel, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+                channel, _ = self._listener.accept()
+            except BlockingIOError:
+                await _readable(self._listener)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
@@ -89,6 +91,7 @@ class UnixServer:
                 has_room = False
                 await asyncio.sleep(_WAIT)
             else:
+                channel.setblocking(False)  # noqa: FBT003 - its only parameter
                 return channel
 
     async def _serve(self, channel: socket.socket) -> None:
@@ -117,6 +120,19 @@ def _listen(path: Path) -> socket.socket:
     path.chmod(0o600)  # before it listens, so that no other user ever connects
     listener.listen(BACKLOG)
     return listener
+
+
+async def _readable(listener: socket.socket) -> None:
+    """Return when a connection waits to be accepted.
+
+    The loop's own sock_accept() fails, and loses the connection, when one comes in the moment in which it is cancelled.
+    """
+    loop, waits = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(listener, waits.set)
+    try:
+        await waits.wait()
+    finally:
+        loop.remove_reader(listener)
 
 
 async def _read_all(channel: socket.socket) -> bytes | None:

@@ -128,6 +128,22 @@ async def test_a_stop_lets_what_is_under_way_end_and_takes_no_more(tmp_path: Pat
     assert answering.requests == [b"abc"]
 
 
+async def test_a_connection_that_comes_as_the_server_stops_is_reset_without_a_traceback(tmp_path: Path) -> None:
+    failures: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    server = await stopping(tmp_path / "s", length_and_end, PATIENT)
+    await asyncio.sleep(0)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)  # noqa: FBT003 - its only parameter
+        client.connect(str(tmp_path / "s"))
+        loop.call_soon(server.cancel)
+        await asyncio.wait([server])
+        with pytest.raises(ConnectionError):
+            await loop.sock_recv(client, 1)
+    assert failures == []
+
+
 async def test_a_stop_cancels_what_takes_too_long_and_waits_until_it_has_cleaned_up(tmp_path: Path) -> None:
     answering = Waiting()
     server = await stopping(tmp_path / "s", answering, IMPATIENT)
