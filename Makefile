@@ -4,11 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv system system-test machines demo demo-down test test-thorough test-vm lint soak bench deb deb-tools lock proto clean
+.PHONY: help root venv system system-test machines demo demo-down test test-thorough test-vm lint soak bench deb deb-tools lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
-PIP := $(VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+PROGRESS := packaging/progress.sh
 PACKAGES := python3-venv iproute2 iputils-ping nftables systemd
 TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc groff-base iptables libc6-dev mmdebstrap podman ruby runc \
 	systemd-container vagrant
@@ -18,7 +19,7 @@ VM_PACKAGES := e2fsprogs mmdebstrap openssh-client qemu-system-x86
 missing = comm -23 <(printf '%s\n' $(1) | sort) \
 	<(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(1) 2>/dev/null | sed -n 's/^installed //p' | sort)
 
-# Installs those of the Debian packages $(1) that are missing; apt-get's output is shown only when it fails. It starts no
+# Installs those of the Debian packages $(1) that are missing; all of apt-get's output is shown only when it fails. It starts no
 # service of theirs, unless the machine has a rule of its own for that, and removes no package that is in their way.
 define install_missing
 packages=$$($(call missing,$(1)) | xargs); \
@@ -29,13 +30,12 @@ elif [ "$$(id -u)" != 0 ]; then \
 	echo "Debian packages are missing, and only root can install them: apt-get install $$packages" >&2; exit 1; \
 fi; \
 echo "installing Debian packages: $$packages"; \
-log=$$(mktemp); rules=/usr/sbin/policy-rc.d; [ -e "$$rules" ] && rule= || rule=$$rules; \
-trap 'rm -f "$$log" $$rule' EXIT; \
+rules=/usr/sbin/policy-rc.d; [ -e "$$rules" ] && rule= || rule=$$rules; \
+trap '[ -z "$$rule" ] || rm -f "$$rule"' EXIT; \
 [ -z "$$rule" ] || install -m 755 /dev/stdin "$$rule" <<<$$'#!/bin/sh\nexit 101'; \
 export DEBIAN_FRONTEND=noninteractive; \
-{ apt-get -q -o DPkg::Lock::Timeout=120 update && \
-	apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends --no-remove $$packages; \
-} </dev/null >"$$log" 2>&1 || { cat "$$log" >&2; exit 1; }
+$(PROGRESS) apt-get -q -o DPkg::Lock::Timeout=120 update; \
+$(PROGRESS) apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends --no-remove $$packages
 endef
 
 help: ## list the targets
@@ -44,13 +44,16 @@ help: ## list the targets
 cni/launcher: cni/launcher.c
 	@$(PYTHON) -c 'import pathlib, sys; from cni.install import compile_launcher; sys.exit(not compile_launcher(pathlib.Path("$@")))'
 
+root: # what needs root says so before anything else is done
+	@[ "$$(id -u)" = 0 ] || { echo "make $(MAKECMDGOALS): this needs root, for network namespaces: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
 system: ## install the missing Debian packages (root)
 	@$(call install_missing,$(PACKAGES))
 
 system-test: ## install the Debian packages that the tests and benchmarks want besides (root)
 	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
-machines: system-test venv ## make the Debian that the tests boot, unless it is there (root)
+machines: root system-test venv ## make the Debian that the tests boot, unless it is there (root)
 	@$(VENV)/bin/python -m tests.support.rootfs machine
 
 venv: $(VENV)/.installed ## make .venv: the pinned packages, and this tree in editable mode
@@ -67,29 +70,29 @@ $(VENV)/.created:
 
 $(VENV)/.locked: requirements-dev.lock $(VENV)/.created
 	@echo "installing $$(grep -c '^[a-z0-9].*==' $<) pinned packages"
-	@$(PIP) install --require-hashes -r $<
+	@$(PROGRESS) $(PIP) install --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.locked
 	@echo "installing overlayd in editable mode"
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PROGRESS) $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: system venv ## start a demonstration on this machine; KEEP=1 leaves it running (root)
+demo: root system venv ## start a demonstration on this machine; KEEP=1 leaves it running (root)
 	@KEEP='$(KEEP)' $(VENV)/bin/python -m tests.demo
 
-demo-down: venv ## remove a demonstration that was kept (root)
+demo-down: root venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),3) --dist=loadfile --no-loadscope-reorder --durations=10
 
-test: system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=3 files at once; ARGS=... goes to pytest (root)
+test: root system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=3 files at once; ARGS=... goes to pytest (root)
 	$(PYTEST) -m 'not thorough' $(ARGS)
 
-test-thorough: system-test venv lint cni/launcher machines ## the same, with every variant (root)
+test-thorough: root system-test venv lint cni/launcher machines ## the same, with every variant (root)
 	$(PYTEST) $(ARGS)
 
-test-vm: system venv cni/launcher ## the tests of the services once more, on Debian's kernel in qemu: half an hour (root)
+test-vm: root system venv cni/launcher ## the tests of the services once more, on Debian's kernel in qemu: half an hour (root)
 	@$(call install_missing,$(VM_PACKAGES))
 	@$(VENV)/bin/python -m tests.support.rootfs virtual-machine
 	$(VENV)/bin/python -m pytest tests/machines/test_services.py --machines=qemu --durations=0 $(ARGS)
@@ -100,12 +103,12 @@ lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-soak: system-test venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
+soak: root system-test venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
 	@mkdir -p build
 	$(VENV)/bin/python -m tests.soak --minutes $(or $(MINUTES),10) --hosts $(or $(HOSTS),200) --seed $(or $(SEED),1) \
 		--json build/soak.json
 
-bench: system-test venv ## measure; NAME=... picks one budget (root)
+bench: root system-test venv ## measure; NAME=... picks one budget (root)
 	@$(VENV)/bin/python -m bench $(NAME)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

@@ -201,8 +201,8 @@ def _free_or(port: int) -> int:
     return port if f"127.0.0.1:{port}" not in run(["ss", "-ltnH"]) else 0
 
 
-def _keep(lab: Lab, console: Console) -> None:
-    """Leave a way in for each host, remember what runs, and say how to look round."""
+def _keep(lab: Lab, there: str, console: Console) -> None:
+    """Leave a way in for each host, remember what runs, and say how to look round; `there` is an address to ping."""
     for host in lab.hosts:
         way_in = PLACE / host.name
         enter = " ".join(host.enter([]))
@@ -223,12 +223,17 @@ def _keep(lab: Lab, console: Console) -> None:
             f"{here}/on-host1 overlayctl plan\n"
             f"{here}/on-host1 ip -n ov-blue route\n"
             f"{here}/on-host1 bridge -n ov-green fdb show dev vx0\n"
-            f"{here}/on-host1 nsenter --net=/run/netns/blue-host1 ping -c3 ADDRESS\n"
+            f"{here}/on-host1 nsenter --net=/run/netns/blue-host1 ping -c3 {there}\n"
             "make demo-down",
             title="It is running: look round with these",
             expand=False,
         )
     )
+
+
+def is_kept() -> bool:
+    """Tell whether a demo that was kept still runs."""
+    return STATE.exists() and any(Pid(number, started).alive for number, started in json.loads(STATE.read_text()))
 
 
 def down() -> bool:
@@ -253,7 +258,25 @@ def main(arguments: Sequence[str]) -> int:
     if arguments == ["down"]:
         console.print("removed the demo" if down() else "no demo is running")
         return 0
-    down()
+    if os.geteuid() != 0:
+        console.print("the demo needs root, for network namespaces: sudo make demo")
+        return 1
+    if is_kept():
+        console.print("a demo that was kept still runs, and so it stays: remove it first, with `make demo-down`")
+        return 1
+    try:
+        return show(console)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted: the demo is removed")
+        return 130
+    finally:
+        if not is_kept():
+            down()
+
+
+def show(console: Console) -> int:
+    """Run the demo; return the exit status."""
+    down()  # what a demo left that was killed
     keep = os.environ.get("KEEP", "") not in {"", "0"}
     columns = (
         SpinnerColumn(),
@@ -270,11 +293,9 @@ def main(arguments: Sequence[str]) -> int:
         demo.show()
         console.print(f"API documentation: [link]{lab.api_url}/docs[/]" + ("" if keep else " (while it runs: KEEP=1)"))
         if keep:
-            _keep(lab, console)
+            _keep(lab, next(str(c.address) for c in demo.containers if c.name == "blue-host2"), console)
         else:
             demo.finish()
-    if not keep:
-        _remove(PLACE)
     console.print(
         "[bold green]every ping was answered, nothing crossed[/]" if demo.succeeded else "[bold red]FAILED[/]"
     )

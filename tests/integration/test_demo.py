@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.lab import ROOT
+from tests.support.processes import eventually
 
 DEMO = [sys.executable, "-m", "tests.demo"]
 
@@ -50,12 +52,11 @@ def test_a_kept_demo_can_be_looked_at_with_the_printed_commands() -> None:
     url = re.search(r"OVERLAY_CONTROLLER_URL=(\S+)", shown)
     assert url
     assert "openapi.json" in httpx.get(f"{url[1]}/docs", trust_env=False).text
-    address = re.findall(r"10\.32\.0\.\d+", shown)[1]
     commands = [line.strip("│ ") for line in shown.splitlines() if "build/demo/on-" in line or ".venv/bin/" in line]
     assert len(commands) == 6
     for command in commands:
         ran = subprocess.run(
-            ["sh", "-ec", command.replace("ADDRESS", address)],
+            ["sh", "-ec", command],
             cwd=ROOT,
             env={**os.environ, "OVERLAY_CONTROLLER_URL": url[1]},
             capture_output=True,
@@ -70,6 +71,9 @@ def test_a_kept_demo_can_be_looked_at_with_the_printed_commands() -> None:
             ["build/demo/on-host1", "overlayctl", "plan"], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
     )
+    again = subprocess.run(DEMO, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 1
+    assert again.stdout.split()[:8] == ["a", "demo", "that", "was", "kept", "still", "runs,", "and"]
     for block in printed_commands("docs/architecture.md"):
         done = subprocess.run(["sh", "-ec", block], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, block + done.stderr
@@ -79,6 +83,35 @@ def printed_commands(page: str) -> list[str]:
     """Return the commands for the demo's hosts that a page prints."""
     lines = (ROOT / page).read_text().splitlines()
     return [line for line in lines if line.startswith("build/demo/on-")]
+
+
+def test_an_interrupted_demo_is_removed_and_says_so_in_one_line() -> None:
+    running = subprocess.Popen(
+        DEMO,
+        cwd=ROOT,
+        env={**os.environ, "KEEP": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    eventually((ROOT / "build/demo/host1/agent.log").exists, "the demo has come to its first agent", timeout=60)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+    shown, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert shown.splitlines()[-1] == "interrupted: the demo is removed"
+    assert "Traceback" not in shown
+    assert not (ROOT / "build/demo").exists()
+
+
+def test_what_needs_root_says_so_before_anything_else() -> None:
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for command in (DEMO, ["make", "demo"], ["make", "test"]):
+        done = subprocess.run([*as_nobody, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        said = (done.stdout + done.stderr).strip().splitlines()
+        assert done.returncode
+        assert "needs root, for network namespaces" in said[0]
+        assert len(said) <= 2, said  # make names its target
 
 
 def test_a_second_down_is_harmless() -> None:
