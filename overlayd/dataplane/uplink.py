@@ -15,7 +15,6 @@ from overlayd.dataplane.items import (
     Address,
     Item,
     Link,
-    NamespaceRef,
     Neighbour,
     Route,
     State,
@@ -114,7 +113,7 @@ def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu:
         yield Route(ns, DEFAULTS[family], ownership.UPLINK, HOST_SIDES[family], METRICS[family])
         yield from _to_host(network, family, dev) if kind is Uplink.HOST else _hidden(network, family, dev)
     for address in own:
-        yield from _own_address(ns, address, dev, kind)
+        yield from _own_address(network, address, dev, kind)
     if network.topology is Topology.SWITCHED:
         yield from _bridge_addresses(network, {Family.of(address) for address in own})
 
@@ -135,10 +134,16 @@ def _hidden(network: Network, family: Family, dev: InterfaceName) -> Iterator[It
     yield Route(HOST, alone(address), dev, None, METRICS[family])
 
 
-def _own_address(ns: NamespaceRef, address: IpAddress, dev: InterfaceName, kind: Uplink) -> Iterator[Item]:
-    """Yield the place of the host's own address of a block: on the host itself, or in the network's namespace."""
+def _own_address(network: Network, address: IpAddress, dev: InterfaceName, kind: Uplink) -> Iterator[Item]:
+    """Yield the place of the host's own address of a block: on the host itself, or in the network's namespace.
+
+    There a segment has it on its bridge: neighbour discovery leaves an address of any device of the namespace to that
+    device (net/bridge/br_arp_nd_proxy.c: br_do_suppress_nd), and only the one that is asked answers.
+    """
+    ns = network_namespace(network.name)
     if kind is Uplink.ISOLATED:
-        yield Address(ns, ownership.UPLINK, interface(address))
+        place = ownership.UPLINK if network.topology is Topology.ROUTED else ownership.BRIDGE
+        yield Address(ns, place, interface(address))
         return
     yield Address(HOST, dev, interface(address))
     yield Neighbour(ns, ownership.UPLINK, address, ownership.HOST_MAC)

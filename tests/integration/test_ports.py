@@ -74,9 +74,10 @@ def test_a_port_is_reached_from_everywhere(
         assert ask(lab.enter_underlay, here, 8080, protocol) is None
 
 
+@BOTH
 @KINDS
-def test_a_port_is_published_over_ipv6(lab: Lab, new_network: NewNetwork, kind: str) -> None:
-    network = new_network("--uplink", kind, "--range", "fd00:88::/48")
+def test_a_port_is_published_over_ipv6(lab: Lab, new_network: NewNetwork, topology: str, kind: str) -> None:
+    network = new_network("--topology", topology, "--uplink", kind, "--range", "fd00:88::/48")
     host = lab.hosts[0]
     host.run("ip", "address", "add", "fd99::11/64", "dev", "eth0", "nodad")
     lab.underlay_run("ip", "address", "add", "fd99::1/64", "dev", "under0", "nodad")
