@@ -38,6 +38,7 @@ from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
 from overlayd.agent.unix_server import UnixServer
+from overlayd.agent.vxlan_ports import remember_vxlan_port
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.wire.supervisor import Supervisor
 
@@ -113,7 +114,9 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
     closing.callback(turn.close)
 
     checksums = Checksums(settings.run_dir / "software-checksums")
-    reconciler = Reconciler(turn, feed, records, checksums, Local(identity.id, settings.vxlan_port, settings.resync))
+    former_ports = remember_vxlan_port(settings.state_dir / "vxlan-ports", settings.vxlan_port)
+    local = Local(identity.id, settings.vxlan_port, settings.resync, former_ports)
+    reconciler = Reconciler(turn, feed, records, checksums, local)
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)

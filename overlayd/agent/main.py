@@ -18,7 +18,6 @@ from overlayd.agent.settings import (
     DEFAULT_RESYNC,
     DEFAULT_STATE_DIR,
     SCHEMA,
-    VXLAN_PORT,
     LogLevel,
     NotJoined,
     choose,
@@ -26,6 +25,7 @@ from overlayd.agent.settings import (
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.configuration.credentials import is_encrypted
+from overlayd.dataplane.firewall import VXLAN_PORT
 from overlayd.wire.supervisor import Supervisor
 
 app = typer.Typer(

@@ -69,11 +69,12 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """What the settings say of this host. `vxlan_port` is in host byte order, `resync` in seconds."""
+    """What the settings say of this host. VXLAN's ports are in host byte order, `resync` is in seconds."""
 
     host: HostId
     vxlan_port: int
     resync: float
+    former_vxlan_ports: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +252,7 @@ class Reconciler:
                 kernel.foreign_routes(),
                 forgotten,
                 kept_uplinks,
+                former_vxlan_ports=self._local.former_vxlan_ports,
             )
         if self._site:
             self._site = replace(

@@ -10,14 +10,12 @@ from urllib.parse import urlsplit
 
 from overlayd.agent.credential import Credential
 from overlayd.configuration.schema import Kind, Schema, Setting
+from overlayd.dataplane.firewall import VXLAN_PORT
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import quoted
 from overlayd.wire.fields import parse_address
-
-VXLAN_PORT = 4789
-"""IANA's port for VXLAN (RFC 7348 section 5), in host byte order."""
 
 DEFAULT_STATE_DIR = Path("/var/lib/overlayd")
 DEFAULT_RESYNC = 30.0

@@ -4,7 +4,7 @@ Chains are named for the hook that they sit on and the job that they do there. T
 VNI: it begins 96 bits behind the start of the UDP header, which has 64; 32 are flags (RFC 7348 section 5).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from overlayd.dataplane import ownership
@@ -21,8 +21,22 @@ _SETS = {Family.V4: "vteps", Family.V6: "vteps6"}
 
 
 _PROTOCOLS = {Family.V4: "ipv4", Family.V6: "ipv6"}
-_NOT_TO_LOOPBACK = "iifname @uplinks ip daddr 127.0.0.0/8 drop"
-"""A device by which answers to the loopback address come in must not let in anything else to it."""
+
+VXLAN_PORT = 4789
+"""IANA's UDP port for VXLAN (RFC 7348 section 5), in host byte order."""
+
+_NOT_TO_LOOPBACK = 'iifname != "lo" ip daddr 127.0.0.0/8 counter name to_loopback drop'
+"""No host sends this (RFC 1122 section 3.2.1.3). The kernel drops it as martian, but only after the translation of a
+port that is published at 127.0.0.1, and not on devices by which answers to that address come in (`route_localnet`)."""
+
+_INVALID = "ct state invalid counter name invalid drop"
+"""What connection tracking cannot place is never translated: it would leave with the container's own address."""
+
+_SEGMENT_PROBES = ("iifname @uplinks tcp dport 1 accept", "iifname @uplinks tcp sport 1 accept")
+"""Hosts of a network send each other a TCP segment of no connection, and look at how it is refused."""
+
+
+_HOST_COUNTERS = ("between_networks", "without_egress", "forged_tunnel", "to_loopback", "invalid")
 
 
 def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int) -> NftTable:
@@ -54,37 +68,54 @@ class Way:
     published: tuple[Published, ...] = ()
 
 
-def host_table(ways: Iterable[Way], others: Iterable[InterfaceName] = ()) -> NftTable:
+def host_table(ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports: Collection[int]) -> NftTable:
     """Return the host's table for these uplinks, and `others` of which only the device is known.
 
     What the host sends into a network is masqueraded, unless it comes from there, so that the answer finds the host
     again. So is what came in by the same uplink: a rule of the host (kube-proxy's, Docker's) has redirected it, and
     the answer must pass there too.
+
+    Other hosts let VXLAN packets in by their source, which is this host's for what containers send. So nothing that
+    comes by an uplink goes on to any of `vxlan_ports` (UDP, in host byte order). It is looked at when it arrives, and
+    once more where it would pass: a rule of the host, or connection tracking, may have led it to that port meanwhile.
+    That happens before anything lets replies and published ports through. Fragments do not get past: where masquerade
+    is, the kernel puts datagrams together before (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW).
     """
     known = sorted(ways, key=lambda way: way.network.vni)
+    not_into_tunnels = _not_into_tunnels(vxlan_ports)
     closed = [way.device for way in known if not way.network.egress]
     sealed = [way.device for way in known if not way.network.egress and way.kind is Uplink.ISOLATED]
     passing = [
         "iifname != @uplinks oifname != @uplinks accept",
+        not_into_tunnels,
+        _INVALID,
         "ct direction reply accept",
         "ct status dnat accept",
         "oifname @uplinks counter name between_networks drop",
         "iifname @closed counter name without_egress reject with icmpx admin-prohibited",
     ]
-    arriving = ["ct direction original iifname @sealed counter name without_egress reject with icmpx admin-prohibited"]
+    arriving = [
+        not_into_tunnels,
+        "ct direction original iifname @sealed counter name without_egress reject with icmpx admin-prohibited",
+        *_SEGMENT_PROBES,
+        f"iifname @uplinks {_INVALID}",
+    ]
     ports = sorted(((way, each) for way in known for each in way.published), key=lambda pair: pair[1].order)
     redirections = [rule for way, each in ports for rule in _redirections(way, each)]
     leaving = [rule for way in known for rule in _masquerades(way)]
     leaving.append("iifname @uplinks oifname != @uplinks masquerade")
     parts = [
-        "counter between_networks { }",
-        "counter without_egress { }",
+        *(f"counter {name} {{ }}" for name in _HOST_COUNTERS),
         _name_set("uplinks", sorted({way.device for way in known} | set(others))),
         _name_set("closed", closed),
         _name_set("sealed", sealed),
         chain("passing", "type filter hook forward priority filter; policy accept;", passing),
         chain("arriving", "type filter hook input priority filter; policy accept;", arriving),
-        chain("loopback", "type filter hook prerouting priority raw; policy accept;", [_NOT_TO_LOOPBACK]),
+        chain(
+            "entering",
+            "type filter hook prerouting priority raw; policy accept;",
+            [_NOT_TO_LOOPBACK, not_into_tunnels],
+        ),
         chain("leaving", "type nat hook postrouting priority srcnat; policy accept;", leaving),
     ]
     if redirections:
@@ -93,6 +124,11 @@ def host_table(ways: Iterable[Way], others: Iterable[InterfaceName] = ()) -> Nft
         parts.append(chain("from_others", "type nat hook prerouting priority dstnat; policy accept;", to_published))
         parts.append(chain("from_this_host", "type nat hook output priority -100; policy accept;", to_published))
     return table(HOST, NftFamily.INET, ownership.TABLE, parts)
+
+
+def _not_into_tunnels(ports: Collection[int]) -> str:
+    listed = ", ".join(str(port) for port in sorted(ports))
+    return f"iifname @uplinks udp dport {{ {listed} }} counter name forged_tunnel drop"
 
 
 def _redirections(way: Way, published: Published) -> Iterator[str]:
@@ -165,8 +201,11 @@ def _behind_one_address(network: Network, own: Iterable[IpAddress], published: I
         untracked.append(f'iifname != "up0" {word} daddr {ranges} {word} daddr != {{ {hidden} }} notrack')
         leaving.append(f'oifname "up0" snat {word} to {disguise(network.vni, family)}')
         leaving.append(f'iifname "up0" snat {word} to {address}')
+    passing = [f'iifname "up0" {_INVALID}', f'oifname "up0" {_INVALID}']
     parts = [
+        "counter invalid { }",
         chain("untracked", "type filter hook prerouting priority raw; policy accept;", untracked),
+        chain("passing", "type filter hook forward priority filter; policy accept;", passing),
         chain("leaving", "type nat hook postrouting priority srcnat; policy accept;", leaving),
     ]
     if arriving := [rule for each in published for rule in _inner_redirections(network, each)]:

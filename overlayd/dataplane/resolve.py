@@ -80,7 +80,8 @@ class Site:
     `kept_uplinks` are the host's ends of uplinks of those of which nothing else is known; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
     limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
-    path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel.
+    path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel; `former_vxlan_ports`
+    are what the port was before, which other hosts may still have.
     """
 
     host: HostId
@@ -95,6 +96,12 @@ class Site:
     unguarded: frozenset[EndpointKey] = frozenset()
     out_of_reach: frozenset[EndpointKey] = frozenset()
     software_checksums: bool = False
+    former_vxlan_ports: frozenset[int] = frozenset()
+
+    @property
+    def vxlan_ports(self) -> frozenset[int]:
+        """Where hosts of this cluster, or of another overlay, may take in VXLAN packets: UDP, in host byte order."""
+        return self.former_vxlan_ports | {self.vxlan_port, firewall.VXLAN_PORT}
 
     @property
     def mtu(self) -> int:
@@ -192,7 +199,7 @@ def _host_tables(
         if kinds[network.name] is not Uplink.NONE
     ]
     if ways or site.kept_uplinks:
-        yield firewall.host_table(ways, site.kept_uplinks)
+        yield firewall.host_table(ways, site.kept_uplinks, site.vxlan_ports)
 
 
 def _published(network: Network, site: Site) -> tuple[Published, ...]:

@@ -1,12 +1,13 @@
 """A cluster with TLS and tokens, as it is installed: hosts join, containers talk, and a refused host goes on."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.lab import COMMANDS, CommandFailed, Lab, LabHost
+from tests.support.lab import COMMANDS, CONTROLLER, CommandFailed, Lab, LabHost
 from tests.support.processes import eventually
 
 
@@ -26,6 +27,26 @@ def credential_of(host: LabHost) -> str:
 def problems_of(host: LabHost) -> str:
     status = host.agent_status()
     return json.dumps(status["problems"]) if status else ""
+
+
+ASK = """
+import http.client, ssl, sys
+api = http.client.HTTPSConnection(sys.argv[1], 7471, context=ssl._create_unverified_context())
+for path in ("/v1/networks", "/v1/hosts", "/v1/tokens", "/metrics"):
+    api.request("GET", path)
+    answer = api.getresponse()
+    print(answer.status, answer.read().decode())
+"""
+
+
+def test_a_container_without_a_token_learns_nothing_from_the_controllers(secure_lab: Lab) -> None:
+    secure_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
+    container = secure_lab.hosts[0].attach("curious", "blue")
+    secure_lab.in_force(container)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    answers = container.run(*nobody, sys.executable, "-c", ASK, CONTROLLER).splitlines()
+    assert [answer.partition(" ")[0] for answer in answers] == ["401"] * 4
+    assert "blue" not in "".join(answers)
 
 
 def test_hosts_join_and_containers_talk(secure_lab: Lab) -> None:

@@ -30,6 +30,16 @@ def test_the_open_paths_are_named() -> None:
     assert set(re.findall(r"`(.*?)`", sentence)) == permissions.open_paths()
 
 
+def test_every_row_of_what_a_container_can_reach_names_its_tests() -> None:
+    _, _, section = PAGE.partition("## What a container can reach\n")
+    rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
+    tests = "".join(path.read_text() for path in (ROOT / "tests/integration").glob("test_*.py"))
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, row
+        assert [name for name in named if f"def {name}(" not in tests] == []
+
+
 def typed(running: SecureController, home: Path, commands: str) -> str:
     """Type commands as an administrator at this controller; return what they print."""
     environment = {

@@ -42,7 +42,7 @@ class Agent:
         self.records = MortalRecords(directory / "attachments", self.life)
         self.records.load()
         reconciler = Reconciler(
-            self._turn, feed, self.records, Checksums(directory / "checksums"), Local(HERE, 4789, 3600)
+            self._turn, feed, self.records, Checksums(directory / "checksums"), Local(HERE, 4789, 3600, frozenset())
         )
         self._reconciler = reconciler
         blocks = HeldBlocks(HERE, client, feed, self.records)

@@ -43,11 +43,15 @@ class Server:
         self._process.stdout.close()
 
 
-def ask(enter: Enter, address: str, port: int, protocol: str = "tcp") -> str | None:
-    """Ask a server; return the address that it saw, or None when no answer came."""
-    done = subprocess.run(
-        enter(_command("ask", protocol, address, str(port))), capture_output=True, text=True, check=False
-    )
+def ask(  # noqa: PLR0913 - who asks whom, and how
+    enter: Enter, address: str, port: int, protocol: str = "tcp", *, source_port: int = 0, size: int = 1
+) -> str | None:
+    """Ask a server with so many bytes, from a port or from any; return the address that it saw, or None without answer.
+
+    A TCP server answers questions of one byte.
+    """
+    words = _command("ask", protocol, address, str(port), str(source_port), str(size))
+    done = subprocess.run(enter(words), capture_output=True, text=True, check=False)
     assert done.returncode in {0, 1}, done.stderr
     return done.stdout.strip() or None
 
@@ -85,13 +89,14 @@ def _answer(listener: socket.socket, kind: int) -> None:
             pass
 
 
-def _ask(kind: int, address: str, port: int) -> int:
+def _ask(kind: int, address: str, port: int, source_port: int, size: int) -> int:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as channel:
         channel.settimeout(_PATIENCE)
+        channel.bind(("", source_port))
         try:
             channel.connect((address, port))
-            channel.sendall(b"?")
+            channel.sendall(b"?" * size)
             sys.stdout.write(channel.recv(100).decode())
         except OSError:
             return 1
@@ -115,5 +120,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "send":
         sys.exit(_send(_address, _port))
     if sys.argv[1] == "ask":
-        sys.exit(_ask(_kind, _address, _port))
+        sys.exit(_ask(_kind, _address, _port, int(sys.argv[5]), int(sys.argv[6])))
     _serve(_kind, _address, _port)

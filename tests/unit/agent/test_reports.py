@@ -49,7 +49,7 @@ class Host:
     def __init__(self, feed: ClusterFeed, kernel: FakeKernel, directory: Path) -> None:
         self.feed = feed
         self._turn = KernelTurn(kernel)
-        local = Local(clusters.HERE, 4789, 3600)
+        local = Local(clusters.HERE, 4789, 3600, frozenset())
         checksums = Checksums(directory / "software-checksums")
         self.reconciler = Reconciler(self._turn, feed, AttachmentRecords(directory), checksums, local)
 

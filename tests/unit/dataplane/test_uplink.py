@@ -105,6 +105,19 @@ def test_a_forgotten_network_keeps_its_rules_on_the_host() -> None:
     assert rules(lost, replace(site, forgotten=(blue,), kept_uplinks=frozenset({host_device(blue.vni)}))) == before
 
 
+def test_every_port_at_which_hosts_may_take_in_vxlan_is_closed_to_networks() -> None:
+    known = clusters.example(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.HOST)
+    site = replace(clusters.site(), vxlan_port=8472, former_vxlan_ports=frozenset({8473}))
+    state = resolve(known.changed(Revision(2), [blue]), site, [])
+    (table,) = (item for item in state if isinstance(item, NftTable) and item.name == ownership.TABLE)
+    rule = "iifname @uplinks udp dport { 4789, 8472, 8473 } counter name forged_tunnel drop"
+    chains = {part.split()[0]: part for part in table.text.split("chain ")[1:]}
+    assert {name for name, chain in chains.items() if rule in chain} == {"entering", "passing", "arriving"}
+    for name in ("passing", "arriving"):
+        assert rule not in chains[name].partition(" ct ")[2], "nothing lets replies through before"
+
+
 @pytest.mark.parametrize("egress", [True, False])
 def test_a_container_has_a_default_route_while_its_network_has_egress(egress: bool) -> None:  # noqa: FBT001 - a case
     known = clusters.dual(Topology.ROUTED)
