@@ -45,6 +45,7 @@ from controller.options import (
     TlsKeyOption,
     TlsNameOption,
 )
+from controller.places import served
 from controller.services.founding import ADMIN
 from controller.services.keys import Unreadable
 from controller.services.overlay import Overlay
@@ -244,7 +245,7 @@ async def _made_admin(choice: StoreChoice, clock: Clock) -> str:
 async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> None:
     """Serve on these sockets until a signal comes; raises `StoreRefused`."""
     store = open_store(chosen.store, clock)
-    overlay = Overlay(store, clock, secrets.token_hex(4), chosen.quarantine)
+    overlay = Overlay(store, clock, secrets.token_hex(4), chosen.quarantine, addresses=served(sockets))
     async with asyncio.TaskGroup() as tasks:
         background = [tasks.create_task(store.run(), name="store")]
         await _load(overlay, clock, chosen.supervisor)

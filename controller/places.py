@@ -3,7 +3,7 @@
 import errno
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -22,6 +22,7 @@ _ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8::1"}
 """Addresses that nobody has (RFC 5737, RFC 3849): only the default route leads there."""
 
 _DISCARD_PORT = 9
+_INTERNET = {socket.AF_INET, socket.AF_INET6}
 _LOOPBACK = {4: ip_address("127.0.0.1"), 6: ip_address("::1")}
 
 
@@ -53,7 +54,7 @@ class Place:
             return self
         version = self.address.version
         others = (each for each in local_addresses() if each.version == version and not each.is_loopback)
-        return Place(_towards_all(version) or next(others, _LOOPBACK[version]), self.port)
+        return Place(towards_all(version) or next(others, _LOOPBACK[version]), self.port)
 
     def check(self, field: str) -> None:
         """Raise `InvalidValue` when it is no address of this machine, or `InUse` when somebody else listens there."""
@@ -72,7 +73,19 @@ class Place:
             raise
 
 
-def _towards_all(version: int) -> IpAddress | None:
+def served(sockets: Iterable[socket.socket]) -> frozenset[IpAddress]:
+    """Return the addresses at which others reach who listens at these sockets, as far as this machine can tell.
+
+    Of one that listens everywhere it is where the default routes start: not all that this machine has is for others.
+    """
+    bound = {ip_address(str(each.getsockname()[0]).partition("%")[0]) for each in sockets if each.family in _INTERNET}
+    found = {address for address in bound if not (address.is_unspecified or address.is_loopback)}
+    if any(address.is_unspecified for address in bound):
+        found |= {address for version in _ELSEWHERE if (address := towards_all(version))}
+    return frozenset(found)
+
+
+def towards_all(version: int) -> IpAddress | None:
     """Return the address from which the default route starts: others are bridges of its own, as likely as not."""
     family = socket.AF_INET6 if version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
     with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):

@@ -43,6 +43,12 @@ class NetworkAnswer(NetworkRecord):
     revision: AtRevision
 
 
+class WrittenNetworkAnswer(NetworkAnswer):
+    """A network as it was written."""
+
+    warnings: Annotated[list[str], Field(description="What hosts will report of it, one sentence each.")]
+
+
 class NetworksAnswer(BaseModel):
     """Networks as of a revision."""
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from controller.api import answers, etags
-from controller.api.answers import NetworkAnswer, NetworksAnswer
+from controller.api.answers import NetworkAnswer, NetworksAnswer, WrittenNetworkAnswer
 from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, pools_of, reserved_of
 from controller.api.etags import Expected, Known, MustBeNew
 from controller.api.paging import AskedPage
@@ -19,6 +19,7 @@ from overlayd.model.errors import AlreadyExists
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.wire import records
+from overlayd.wire.fields import Json
 
 router = APIRouter(prefix="/v1/networks", tags=["networks"])
 
@@ -43,13 +44,12 @@ async def list_networks(
     "",
     summary="Make a network",
     status_code=201,
-    response_model=NetworkAnswer,
+    response_model=WrittenNetworkAnswer,
     responses=answers.refusals(409, 413, 422, 503),
 )
 async def create_network(body: NetworkBody, overlay: Services) -> JSONResponse:
     """Give a network its name, its VNI and its range. Hosts join it when a container does."""
-    written = await _create(overlay, ids.network_name(body.name), body)
-    return etags.answer(overlay, written.result, written.revision, 201)
+    return _answer(overlay, await _create(overlay, ids.network_name(body.name), body), 201)
 
 
 @router.get(
@@ -65,9 +65,9 @@ async def get_network(name: str, overlay: Services, known: Known) -> Response:
 @router.put(
     "/{name}",
     summary="Make a network, or replace its definition",
-    response_model=NetworkAnswer,
+    response_model=WrittenNetworkAnswer,
     responses={
-        201: {"model": NetworkAnswer, "description": "It has been made."},
+        201: {"model": WrittenNetworkAnswer, "description": "It has been made."},
         **answers.refusals(409, 412, 413, 422, 503),
     },
 )
@@ -87,7 +87,7 @@ async def put_network(
                 raise
             # Another client made it in this moment: it is replaced.
         else:
-            return etags.answer(overlay, made.result, made.revision, 201)
+            return _answer(overlay, made, 201)
     if must_be_new:
         raise etags.refuse_replacing()
 
@@ -102,14 +102,13 @@ async def put_network(
             egress=body.egress,
         )
 
-    written = await overlay.networks.update(wanted, change, expected)
-    return etags.answer(overlay, written.result, written.revision)
+    return _answer(overlay, await overlay.networks.update(wanted, change, expected))
 
 
 @router.patch(
     "/{name}",
     summary="Change a network's ranges, or its way to the rest of the world",
-    response_model=NetworkAnswer,
+    response_model=WrittenNetworkAnswer,
     responses=answers.refusals(404, 409, 412, 413, 422, 503),
     openapi_extra=answers.MERGE_PATCH,
 )
@@ -130,8 +129,7 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services, expect
             egress=body.egress if "egress" in given else found.egress,
         )
 
-    written = await overlay.networks.update(NetworkName(name), change, expected)
-    return etags.answer(overlay, written.result, written.revision)
+    return _answer(overlay, await overlay.networks.update(NetworkName(name), change, expected))
 
 
 @router.delete(
@@ -151,6 +149,12 @@ async def delete_network(name: str, overlay: Services, expected: Expected) -> Re
     if written.result is None:
         return Response(status_code=204)
     return etags.answer(overlay, written.result, written.revision, 202)
+
+
+def _answer(overlay: Overlay, written: Written[Network], status: int = 200) -> JSONResponse:
+    """Answer what was written, and what hosts will report of it."""
+    warnings = list[Json](overlay.networks.warnings(written.result))
+    return etags.answer(overlay, written.result, written.revision, status, {"warnings": warnings})
 
 
 async def _create(overlay: Overlay, name: NetworkName, body: NetworkDefinition) -> Written[Network]:

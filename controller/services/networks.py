@@ -10,19 +10,22 @@ from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
 from controller.store.port import Delete, Put, Unmodified
 from overlayd.model import ids
-from overlayd.model.address import IpNetwork
+from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
 from overlayd.model.ids import NetworkName, Revision, Vni
+from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 
 
 class Networks:
     """The networks of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, chance: Random) -> None:
+    def __init__(self, mirror: Mirror, journal: Journal, chance: Random, controller: Collection[IpAddress]) -> None:
+        """`controller` are the addresses at which hosts reach this controller."""
         self._mirror = mirror
         self._journal = journal
         self._chance = chance
+        self._controller = controller
 
     def all(self) -> Collection[Network]:
         return self._mirror.intent.networks.values()
@@ -47,7 +50,8 @@ class Networks:
     ) -> Written[Network]:
         """Make a network with this VNI, or with the lowest free one.
 
-        Raises `InvalidValue`, `AlreadyExists` (fields `name`, `vni`) or `Exhausted`.
+        Raises `InvalidValue`, `AlreadyExists` (fields `name`, `vni`), `InUse` when hosts are to be members of a range
+        that holds the address of a host or of this controller, or `Exhausted`.
         """
         choice = Choice(self._chance)
 
@@ -57,6 +61,7 @@ class Networks:
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
             number = self._free_vni(choice) if vni is None else self._wanted_vni(vni)
             network = Network(name, number, topology, pools, reserved=reserved, uplink=uplink, egress=egress)
+            self._check_members(network, network.pools)
             key, claim = keys.network(name), keys.vni(network.vni)
             return Draft(
                 network,
@@ -75,7 +80,8 @@ class Networks:
 
         `change` returns the amended network, and is called again after a conflict; `expected` is the modification
         revision of the network that the caller saw. Raises `NotFound`, `Stale`, `InvalidValue` for what never changes,
-        or `InUse` when the network is being deleted, or when a host has something in what would go.
+        or `InUse` when the network is being deleted, when a host has something in what would go, or when hosts would
+        become members of a range that holds the address of a host or of this controller.
         """
 
         def draft() -> Draft[Network]:
@@ -87,6 +93,8 @@ class Networks:
                 return Draft(found)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {name} is being deleted", field="name")
+            kept = found.pools if amended.uplink is found.uplink else ()
+            self._check_members(amended, tuple(pool for pool in amended.pools if pool not in kept))
             amendments.check_holdings(self._mirror.intent, self._mirror.occupancy.space(name), found, amended)
             return Draft(
                 amended,
@@ -96,6 +104,32 @@ class Networks:
 
         await self._journal.reach(expected)
         return await self._journal.write(draft)
+
+    def warnings(self, network: Network) -> tuple[str, ...]:
+        """Return what hosts will report of a network, as far as this controller knows it."""
+        if network.uplink not in {Uplink.AUTO, Uplink.HOST}:
+            return ()
+        found = self._lifelines().conflicts(network)
+        return tuple(f"hosts keep network {network.name} isolated, as {conflict}" for conflict in found)
+
+    def _check_members(self, network: Network, pools: Collection[Pool]) -> None:
+        """Raise `InUse` when hosts are to be members of one of these ranges of a network and cannot be.
+
+        A network with the uplink `auto` they isolate by themselves, as they do when such an address appears later.
+        """
+        if network.uplink is not Uplink.HOST or not pools:
+            return
+        for conflict in self._lifelines().conflicts(replace(network, pools=tuple(pools))):
+            place = next(index for index, pool in enumerate(network.pools) if pool.range == conflict.range)
+            raise InUse(
+                f"hosts cannot be members of network {network.name}, as {conflict}: choose another range, or the uplink"
+                " isolated",
+                field=f"pools[{place}].range",
+            )
+
+    def _lifelines(self) -> Lifelines:
+        own = (Lifeline(address, "this controller's address") for address in self._controller)
+        return Lifelines([*of_hosts(self._mirror.intent.hosts.values()), *own])
 
     def _no_new_holdings(self, before: Network, after: Network) -> tuple[Unmodified, ...]:
         """Return the compares that hold while nobody got anything of what an amendment takes away.

@@ -1,7 +1,7 @@
 """All services of one controller on one store."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from random import Random, SystemRandom
 
@@ -28,6 +28,7 @@ from controller.services.tokens import Tokens
 from controller.services.watches import Watches
 from controller.services.writability import Writability
 from controller.store.port import Store
+from overlayd.model.address import IpAddress
 
 _LOG_MAX = 10_000
 """How many changes of intent are kept for agents that resume or are slow."""
@@ -38,9 +39,17 @@ _CHANCE = SystemRandom()
 class Overlay:
     """The overlay as a controller offers it, to itself or to another actor: what that one changes bears its name."""
 
-    def __init__(
-        self, store: Store, clock: Clock, controller: str, quarantine: float = QUARANTINE, chance: Random = _CHANCE
+    def __init__(  # noqa: PLR0913, PLR0917 - what a controller is made of
+        self,
+        store: Store,
+        clock: Clock,
+        controller: str,
+        quarantine: float = QUARANTINE,
+        chance: Random = _CHANCE,
+        addresses: Collection[IpAddress] = (),
     ) -> None:
+        """`addresses` are those at which hosts reach this controller, none for one that serves nobody."""
+        self._addresses = addresses
         self.mirror = Mirror(store, clock, _LOG_MAX)
         self.connections = Connections(store, clock, controller)
         self.watches = Watches(self.mirror, clock)
@@ -72,7 +81,7 @@ class Overlay:
         quarantine = Quarantine(self._store, journal, self._quarantine)
         self.tokens = Tokens(self.mirror, journal, self.clock, self._joining)
         self.departures = Departures(self.mirror, journal, quarantine, self.tokens)
-        self.networks = Networks(self.mirror, journal, self._chance)
+        self.networks = Networks(self.mirror, journal, self._chance, self._addresses)
         self.hosts = Hosts(self.mirror, journal, self.departures, self._chance)
         self.blocks = Blocks(self.mirror, journal, quarantine, self.networks, self.hosts, self._chance)
         self.reservations = Reservations(

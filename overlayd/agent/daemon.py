@@ -20,6 +20,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
 from overlayd.agent.collection import Collector
 from overlayd.agent.control import Control
+from overlayd.agent.controller_addresses import ControllerAddresses
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.del_queue import DelQueue
 from overlayd.agent.feed import ClusterFeed
@@ -115,7 +116,8 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
 
     checksums = Checksums(settings.run_dir / "software-checksums")
     former_ports = remember_vxlan_port(settings.state_dir / "vxlan-ports", settings.vxlan_port)
-    local = Local(identity.id, settings.vxlan_port, settings.resync, former_ports)
+    addresses = ControllerAddresses(settings.controllers, settings.state_dir / "controllers.json")
+    local = Local(identity.id, settings.vxlan_port, settings.resync, former_ports, addresses)
     reconciler = Reconciler(turn, feed, records, checksums, local)
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
@@ -140,6 +142,7 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
     actors = {
         "feed": feed.run(settings.name, own_address.current),
         "own address": own_address.follow(reconciler.drift.changes, settings.resync, feed, (feed_client, client)),
+        "controller addresses": addresses.follow(settings.resync, reconciler.drift),
         "reconcile": reconciler.run(),
         "drift": reconciler.drift.run(),
         "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),

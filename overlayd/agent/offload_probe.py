@@ -18,7 +18,7 @@ from overlayd.agent.reconcile import Reconciler
 from overlayd.agent.remote_kernel import Way
 from overlayd.agent.segment_probe import Path, loses_segments
 from overlayd.dataplane import uplink
-from overlayd.dataplane.resolve import Site, joined
+from overlayd.dataplane.resolve import Site, joined, uplink_kinds
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import HostId, NetworkName
@@ -61,7 +61,7 @@ class Verdict:
 def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
     """Yield each host with which this one shares a network that both have access to. Pure."""
     networks = [cluster.networks[name] for name in sorted(joined(cluster, site.host))]
-    kinds = uplink.choose(networks, site.foreign_routes)
+    kinds = uplink_kinds(cluster, site, networks)
     blocks: dict[NetworkName, dict[HostId, list[Block]]] = {}
     for block in cluster.blocks.values():
         blocks.setdefault(block.network, {}).setdefault(block.host, []).append(block)

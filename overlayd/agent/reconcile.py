@@ -12,6 +12,7 @@ from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.checksums import Checksums
+from overlayd.agent.controller_addresses import ControllerAddresses
 from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
@@ -33,13 +34,14 @@ from overlayd.dataplane.items import (
 )
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, joined, resolve
-from overlayd.kernel.port import KernelError, Outcome
-from overlayd.model.address import Family
+from overlayd.kernel.port import KernelError, Outcome, Surroundings
+from overlayd.model.address import Family, alone
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network
 from overlayd.model.port import Published
 from overlayd.model.reservation import lost_addresses
@@ -75,6 +77,7 @@ class Local:
     vxlan_port: int
     resync: float
     former_vxlan_ports: frozenset[int]
+    controllers: ControllerAddresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,12 @@ class Reconciler:
     """
 
     def __init__(
-        self, turn: KernelTurn, feed: ClusterFeed, records: AttachmentRecords, checksums: Checksums, local: Local
+        self,
+        turn: KernelTurn,
+        feed: ClusterFeed,
+        records: AttachmentRecords,
+        checksums: Checksums,
+        local: Local,
     ) -> None:
         self.status = Status()
         self.keeps_rules = False
@@ -142,6 +150,7 @@ class Reconciler:
 
     async def cycle(self, suspects: Scope = None) -> Status:
         """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
+        await self._local.controllers.known()  # before a network of the cached cluster takes their addresses
         async with self._turn.taken():
             cluster, in_sync = self._feed.cluster, self._feed.in_sync
             # The underlay, in the host's own namespace, is everybody's; with news of the cluster there is more to do.
@@ -242,14 +251,17 @@ class Reconciler:
         kept_uplinks = uplink.host_devices(kernel.observe(kept))
         self._remember_used(cluster)
         forgotten = tuple(self._used[name] for name in sorted(unknown) if name in self._used)
+        surroundings = kernel.surroundings()
+        vital = _lifelines(surroundings) | self._local.controllers.lifelines
         if me:
-            mtu = kernel.underlay(me.address).mtu
             self._site = Site(
                 self._local.host,
                 Family.of(me.address),
-                mtu,
+                kernel.underlay(me.address).mtu,
                 self._local.vxlan_port,
-                kernel.foreign_routes(),
+                # What this host asks its nameservers is lost as what follows its routes is.
+                surroundings.routes | {alone(address) for address in self._local.controllers.nameservers},
+                vital,
                 forgotten,
                 kept_uplinks,
                 former_vxlan_ports=self._local.former_vxlan_ports,
@@ -278,12 +290,15 @@ class Reconciler:
         if scope is not None:
             looked_at &= scope
             desired = frozenset(item for item in desired if item.ns in looked_at or not ownership.is_observed(item.ns))
-        observed = uplink.without(kernel.observe(looked_at), kept_uplinks)
+        found = kernel.observe(looked_at)
+        # An older agent may have cut this host off, so that no controller ever says what is to be deleted.
+        severing = uplink.severing(found, Lifelines([*of_hosts(cluster.hosts.values()), *vital]))
+        observed = uplink.without(found, kept_uplinks) | severing
         self.keeps_rules = not may_delete and len(forgotten) < len(unknown)
         if not may_delete:
             # Of a network that nobody here knows, nobody knows the rules either.
             tables = (ownership.VXLAN_TABLE, ownership.TABLE) if self.keeps_rules else (ownership.VXLAN_TABLE,)
-            desired = retain(desired, observed, tables)
+            desired = retain(desired, observed - severing, tables)
         return Draft(diff(desired, observed), names, tuple(problems))
 
     def _remember_used(self, cluster: Cluster) -> None:
@@ -348,6 +363,11 @@ class Reconciler:
             self.status = status
             self.reports.set()
         return status
+
+
+def _lifelines(surroundings: Surroundings) -> frozenset[Lifeline]:
+    own = {Lifeline(address, "an address of this host") for address in surroundings.addresses}
+    return frozenset(own | {Lifeline(address, "a gateway of this host") for address in surroundings.next_hops})
 
 
 def _still_refused(before: Mapping[Key, Outcome], outcomes: Iterable[Outcome], scope: Scope) -> dict[Key, Outcome]:

@@ -4,12 +4,15 @@ from collections.abc import Iterable, Iterator
 
 from overlayd.agent.holdings import Holdings
 from overlayd.agent.problem import Problem
+from overlayd.dataplane import uplink
 from overlayd.dataplane.items import Neighbour, State
-from overlayd.dataplane.resolve import IPV6_MTU_MIN, Site
+from overlayd.dataplane.resolve import IPV6_MTU_MIN, Site, lifelines
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.lifelines import Lifelines
+from overlayd.model.network import Uplink
 
 _CROWDED = 0.8
 """The part of the kernel's limit from which on it is a problem: other programs have neighbours too."""
@@ -24,6 +27,7 @@ def shortcomings(
         if Family.V6 in cluster.networks[name].families and site.mtu < IPV6_MTU_MIN:
             message = f"IPv6 needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
             yield Problem(f"network {name}", message, name)
+    yield from _isolated(cluster, site, taking_part)
     yield from _hosts_out_of_reach(cluster, site, taking_part)
     yield from _lost_addresses(cluster, site.host, endpoints)
 
@@ -39,6 +43,17 @@ def crowding(desired: State, limit: int | None) -> Iterator[Problem]:
             " and 3, and those of net.ipv6 where there is IPv6 (or run Linux 5.0 or newer)"
         )
         yield Problem("host", message)
+
+
+def _isolated(cluster: Cluster, site: Site, names: frozenset[NetworkName]) -> Iterator[Problem]:
+    """Yield the networks that this host would be a member of but for an address in their range that it needs."""
+    networks = [*(cluster.networks[name] for name in sorted(names)), *site.forgotten]
+    otherwise = uplink.choose(networks, site.foreign_routes, Lifelines())
+    found = lifelines(cluster, site)
+    for network in networks:
+        if otherwise[network.name] is Uplink.HOST:
+            for conflict in found.conflicts(network):
+                yield Problem(f"network {network.name}", f"isolated on this host, as {conflict}", network.name)
 
 
 def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[NetworkName]) -> Iterator[Problem]:

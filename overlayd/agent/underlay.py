@@ -11,9 +11,18 @@ from overlayd.model.host import check_vtep_address
 _DISCARD_PORT = 9
 """Connecting a UDP socket sends nothing; any port will do."""
 
-
 _LOOKUP_MAX = 10.0
 """Seconds for the name of a destination: a resolver that is silent takes longer than anybody wants to wait."""
+
+
+async def addresses_of(name: str) -> tuple[IpAddress, ...]:
+    """Return the addresses of a controller by its name; raise `Unavailable` when nobody resolves it."""
+    try:
+        async with asyncio.timeout(_LOOKUP_MAX):
+            found = await asyncio.get_running_loop().getaddrinfo(name, _DISCARD_PORT, type=socket.SOCK_DGRAM)
+    except (TimeoutError, OSError) as error:
+        raise Unavailable(f"nobody resolves {name}: {error}") from error
+    return tuple(ip_address(str(target[0]).partition("%")[0]) for *_, target in found)
 
 
 async def source_address(destination: str) -> IpAddress:

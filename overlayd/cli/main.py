@@ -109,6 +109,7 @@ def network_create(
     if vni is not None:
         body["vni"] = vni
     network = _api(context).post("/v1/networks", body)
+    tables.warn(network)
     if as_json:
         tables.show_json(network)
     else:

@@ -106,6 +106,7 @@ def block_lengths(network: Document) -> str:
 def _amend(context: typer.Context, name: str, change: Callable[[Fields], Document], *, as_json: bool) -> None:
     controller, path = api(context), f"/v1/networks/{name}"
     network = controller.amend(path, change)
+    tables.warn(network)
     if as_json:
         tables.show_json(network)
     else:

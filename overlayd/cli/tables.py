@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from overlayd.wire.fields import Json
+from overlayd.wire.fields import Fields, Json
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -34,6 +34,12 @@ def show(made: Table) -> None:
 def show_json(document: Json) -> None:
     """Print a document as JSON on stdout."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def warn(document: dict[str, Json]) -> None:
+    """Print the warnings in an answer on stderr."""
+    for warning in Fields(document).texts("warnings") if "warnings" in document else ():
+        sys.stderr.write(f"warning: {warning}\n")
 
 
 def moment(seconds: Json) -> str:

@@ -34,6 +34,7 @@ def change(
     if not wanted:
         raise typer.BadParameter("give --uplink, --egress or --no-egress")
     network = api(context).patch(f"/v1/networks/{name}", wanted)
+    tables.warn(network)
     if as_json:
         tables.show_json(network)
     else:

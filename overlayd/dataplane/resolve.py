@@ -34,6 +34,7 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host, Vtep
 from overlayd.model.ids import HostId, InterfaceName, NetworkName
+from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
 from overlayd.model.reservation import Reservation, lost_addresses
@@ -75,8 +76,9 @@ _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False
 class Site:
     """What holds on this host alone: its id, the underlay's family and MTU in bytes, the VXLAN port, foreign routes.
 
-    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours; `forgotten`
-    are networks that containers here still use, and the cluster does not know any more, or not on this host;
+    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours, and `lifelines`
+    what it must go on to reach or to have besides the other hosts; `forgotten` are networks that containers here still
+    use, and the cluster does not know any more, or not on this host;
     `kept_uplinks` are the host's ends of uplinks of those of which nothing else is known; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
     limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
@@ -89,6 +91,7 @@ class Site:
     underlay_mtu: int
     vxlan_port: int
     foreign_routes: frozenset[IpNetwork] = frozenset()
+    lifelines: frozenset[Lifeline] = frozenset()
     forgotten: tuple[Network, ...] = ()
     kept_uplinks: frozenset[InterfaceName] = frozenset()
     published: tuple[Published, ...] = ()
@@ -116,6 +119,16 @@ def joined(cluster: Cluster, host: HostId) -> frozenset[NetworkName]:
     return frozenset(block.network for block in cluster.blocks.values() if block.host == host) & set(cluster.networks)
 
 
+def lifelines(cluster: Cluster, site: Site) -> Lifelines:
+    """Return what no network's range may lead elsewhere on this host."""
+    return Lifelines([*of_hosts(cluster.hosts.values()), *site.lifelines])
+
+
+def uplink_kinds(cluster: Cluster, site: Site, networks: Iterable[Network]) -> Mapping[NetworkName, Uplink]:
+    """Return the kinds of uplinks of these networks on this host, and of those that the cluster forgot."""
+    return uplink.choose([*networks, *site.forgotten], site.foreign_routes, lifelines(cluster, site))
+
+
 def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> State:
     """Return what this host's kernel should hold: its networks, the way to their other hosts, and its endpoints.
 
@@ -131,7 +144,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         blocks.setdefault(block.network, []).append(block)
     names = joined(cluster, site.host)
     networks = [network for network in cluster.networks.values() if network.name in names]
-    kinds = uplink.choose([*networks, *site.forgotten], site.foreign_routes)
+    kinds = uplink_kinds(cluster, site, networks)
     items: list[Item] = []
     for network in networks:
         kind = kinds[network.name]

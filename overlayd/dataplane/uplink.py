@@ -27,6 +27,7 @@ from overlayd.dataplane.items import (
 from overlayd.model.address import Family, IpAddress, IpNetwork, alone, interface, overlap
 from overlayd.model.block import Block
 from overlayd.model.ids import InterfaceName, NetworkName, Vni
+from overlayd.model.lifelines import Lifelines
 from overlayd.model.network import Network, Topology, Uplink
 
 HOST_SIDES: Mapping[Family, IpAddress] = MappingProxyType(
@@ -64,8 +65,12 @@ def disguise(vni: Vni, family: Family) -> IpAddress:
     return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
 
 
-def choose(networks: Iterable[Network], foreign: Iterable[IpNetwork]) -> Mapping[NetworkName, Uplink]:
+def choose(
+    networks: Iterable[Network], foreign: Iterable[IpNetwork], lifelines: Lifelines
+) -> Mapping[NetworkName, Uplink]:
     """Return the kind of each network's uplink on a host with these `foreign` routes, all but default routes.
+
+    A range that holds one of the host's lifelines never gets host access, whatever the network says.
 
     Where ranges overlap the host can only be a member of one network. Of those that may all have host access, that is
     the one with the lowest VNI: mostly the oldest, so that a new network takes nothing from one in use.
@@ -77,6 +82,8 @@ def choose(networks: Iterable[Network], foreign: Iterable[IpNetwork]) -> Mapping
         kind = network.uplink
         if kind is Uplink.AUTO:
             kind = Uplink.ISOLATED if _is_among(network, routes) else Uplink.HOST
+        if kind is Uplink.HOST and any(lifelines.conflicts(network)):
+            kind = Uplink.ISOLATED
         if kind is Uplink.HOST and _is_among(network, (pool.range for other in members for pool in other.pools)):
             kind = Uplink.ISOLATED
         if kind is Uplink.HOST:
@@ -162,6 +169,23 @@ def host_devices(state: State) -> frozenset[InterfaceName]:
     """Return the names of the host's ends of uplinks, of the networks of which a state has the namespaces."""
     tunnels = (item.kind for item in state if isinstance(item, Link))
     return frozenset(host_device(kind.vni) for kind in tunnels if isinstance(kind, Vxlan))
+
+
+def severing(state: State, lifelines: Lifelines) -> State:
+    """Return what leads a lifeline into a network by the host's end of an uplink, or takes its address."""
+    on_host = (item for item in state if item.ns == HOST)
+    return frozenset(item for item in on_host if (cidr := _claimed(item)) and lifelines.within(cidr))
+
+
+def _claimed(item: Item) -> IpNetwork | None:
+    """Return the addresses that an item of the host's own namespace takes away from the underlay."""
+    match item:
+        case Route(dst=dst):
+            return dst
+        case Address(address=address):
+            return alone(address.ip)
+        case _:
+            return None
 
 
 def without(state: State, devices: frozenset[InterfaceName]) -> State:

@@ -43,12 +43,14 @@ _IFLA_PROTINFO = 12
 _NETCONFA_IFINDEX = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 9, 18
+_RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 
 _IFINFOMSG = struct.Struct("=BBHiII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _NDMSG = struct.Struct("=BBHiHBB")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_RTNEXTHOP = struct.Struct("=HBBi")
 _ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct("=I")
 _PORT = struct.Struct("!H")
@@ -210,6 +212,14 @@ def _local(payload: bytes) -> bytes:
     return found[_IFA_LOCAL] if _IFA_LOCAL in found else found[_IFA_ADDRESS]
 
 
+def foreign_addresses(payloads: Iterable[bytes], ours: Container[int]) -> Iterator[IpAddress]:
+    """Yield the addresses of devices that are not ours, but for those that no network has; `ours` are indexes."""
+    for payload in payloads:
+        found = local_address(payload)
+        if address_device(payload) not in ours and not (found.is_link_local or found.is_loopback):
+            yield found
+
+
 def address_device(payload: bytes) -> int:
     """Return the index of the device that has the address of an RTM_NEWADDR message."""
     return int(_IFADDRMSG.unpack_from(payload)[4])
@@ -250,18 +260,44 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
     return BridgeEntry(ns, bridge, mac, names[index]) if bridge else None
 
 
-def foreign_destinations(payloads: Iterable[bytes], ours: Container[int]) -> Iterator[IpNetwork]:
-    """Yield where routes lead that are not of our protocol, but for default routes and what every device has.
+def is_foreign_route(payload: bytes, ours: Container[int]) -> bool:
+    """Tell whether a route is somebody else's; `ours` are the indexes of our devices.
 
-    `ours` are the indexes of our devices: the kernel itself makes a route to each IPv6 address.
+    The kernel itself makes a route to each IPv6 address of a device.
     """
-    for payload in payloads:
-        family, length, _, _, _, protocol, *_ = _RTMSG.unpack_from(payload)
-        if protocol != ownership.PROTOCOL and length:
-            found = _attributes(payload, _RTMSG.size)
-            dst = _network(found.get(_RTA_DST, _ANY[family]), length)
-            if not dst.is_link_local and not dst.is_multicast and _number(found.get(_RTA_OIF)) not in ours:
-                yield dst
+    _, _, _, _, table, protocol, *_ = _RTMSG.unpack_from(payload)
+    if protocol == ownership.PROTOCOL or table == _RT_TABLE_LOCAL:
+        return False
+    return _number(_attributes(payload, _RTMSG.size).get(_RTA_OIF)) not in ours
+
+
+def destination(payload: bytes) -> IpNetwork | None:
+    """Return where a route of the main table leads, None for default routes and what every device has."""
+    family, length, _, _, table, *_ = _RTMSG.unpack_from(payload)
+    if table != _RT_TABLE_MAIN or not length:
+        return None
+    dst = _network(_attributes(payload, _RTMSG.size).get(_RTA_DST, _ANY[family]), length)
+    return None if dst.is_link_local or dst.is_multicast else dst
+
+
+def next_hops(payload: bytes) -> Iterator[IpAddress]:
+    """Yield the gateways of a route: of one way, or of each of several (struct rtnexthop, linux/rtnetlink.h)."""
+    found = _attributes(payload, _RTMSG.size)
+    yield from _gateway(found)
+    several, offset = found.get(_RTA_MULTIPATH, b""), 0
+    while len(several) - offset >= _RTNEXTHOP.size:
+        length, *_ = _RTNEXTHOP.unpack_from(several, offset)
+        if length < _RTNEXTHOP.size:
+            return
+        yield from _gateway(_attributes(several[offset : offset + length], _RTNEXTHOP.size))
+        offset += (length + 3) & ~3
+
+
+def _gateway(found: Mapping[int, bytes]) -> Iterator[IpAddress]:
+    if _RTA_GATEWAY in found:
+        yield _address(found[_RTA_GATEWAY])
+    if _RTA_VIA in found:  # a gateway of the other family: struct rtvia, the address behind two bytes
+        yield _address(found[_RTA_VIA][2:])
 
 
 def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:

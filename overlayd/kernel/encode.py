@@ -216,11 +216,10 @@ NEIGHBOURS = tuple(
     _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, family, 0, 0, 0, 0, 0, 0)) for family in _FAMILIES
 )
 FDB_ENTRIES = _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, socket.AF_BRIDGE, 0, 0, 0, 0, 0, 0))
-FOREIGN_ROUTES = tuple(
-    _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_MAIN, 0, 0, 0, 0))
-    for family in _FAMILIES
+ALL_ROUTES = tuple(
+    _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, 0, 0, 0, 0, 0)) for family in _FAMILIES
 )
-"""Those of every protocol, ours among them."""
+"""Those of every table and protocol, ours among them."""
 
 ROUTES_OF_ALL_TABLES = tuple(
     _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_UNSPEC, PROTOCOL, 0, 0, 0))

@@ -37,13 +37,20 @@ class HostWatch:
     """Knows the underlay's device, and the host's ends of uplinks."""
 
     def __init__(self) -> None:
-        self._address: IpAddress | None = None
         self._underlay: int | None = None
         self._known: dict[int, _Facts] = {}
+        self._addresses: frozenset[IpAddress] = frozenset()
 
-    def saw_underlay(self, address: IpAddress, device: decode.Device | None) -> None:
+    def saw_addresses(self, addresses: frozenset[IpAddress]) -> None:
+        """Take in the host's addresses that are not ours and not link-local: no network's range may hold one."""
+        self._addresses = addresses
+
+    def saw_uplinks(self, devices: Iterable[decode.Device]) -> None:
+        """Take in the host's ends of uplinks as they are."""
+        self._known.update((device.index, _Facts.of(device)) for device in devices)
+
+    def saw_underlay(self, device: decode.Device | None) -> None:
         """Take in which device holds the VTEP's address; None when none does."""
-        self._address = address
         if self._underlay is not None:
             self._known.pop(self._underlay, None)
         self._underlay = device.index if device else None
@@ -60,7 +67,7 @@ class HostWatch:
             case _ if kind in {RTM_NEWLINK, RTM_DELLINK}:
                 return self._link_matters(decode.device(payload), gone=kind == RTM_DELLINK)
             case _ if kind in {RTM_NEWADDR, RTM_DELADDR}:
-                return self._address_matters(payload)
+                return self._address_matters(payload, gone=kind == RTM_DELADDR)
             case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
                 return decode.link_index(payload) in self._known
             case _:
@@ -76,7 +83,9 @@ class HostWatch:
         self._known[device.index] = _Facts.of(device)
         return before != self._known[device.index]
 
-    def _address_matters(self, payload: bytes) -> bool:
+    def _address_matters(self, payload: bytes, *, gone: bool) -> bool:
         if self._underlay is None or decode.address_device(payload) in self._known:
             return True
-        return decode.local_address(payload) == self._address
+        address = decode.local_address(payload)
+        # A router's advertisements renew addresses every few seconds, and containers' devices get link-local ones.
+        return not (address.is_link_local or address.is_loopback) and (address in self._addresses) == gone

@@ -22,7 +22,7 @@ from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, 
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
-from overlayd.kernel.port import KernelError, Outcome, Underlay
+from overlayd.kernel.port import KernelError, Outcome, Surroundings, Underlay
 from overlayd.kernel.readings import Readings
 from overlayd.kernel.sockets import Sockets, reap
 from overlayd.model.address import IpAddress, IpNetwork
@@ -113,6 +113,7 @@ class LinuxKernel:
         netlink, devices = self._sockets.host, self._devices(HOST)
         ours = [device for device in devices if ownership.owns_host_device(device.name)]
         names = {device.index: device.name for device in ours}
+        self._sockets.monitor.host.saw_uplinks(ours)
         with descriptor(HOST) as fd:
             yield from (Sysctl(HOST, name, value) for name, value in sysctls.observe_host(fd, names.values()))
         if ours:
@@ -189,16 +190,26 @@ class LinuxKernel:
             if decode.local_address(payload) == address:
                 index = decode.address_device(payload)
                 device = decode.device(netlink.get(encode_link.link_request_by_index(index)))
-                self._sockets.monitor.host.saw_underlay(address, device)
+                if ownership.owns_host_device(device.name):
+                    continue  # an address of a network, which may be the same
+                self._sockets.monitor.host.saw_underlay(device)
                 return Underlay(device.name, device.mtu)
-        self._sockets.monitor.host.saw_underlay(address, None)
+        self._sockets.monitor.host.saw_underlay(None)
         raise NotFound(f"no device of this host has the address {address}")
 
-    def foreign_routes(self) -> frozenset[IpNetwork]:
-        """Return where the routes of the host's own namespace lead that are not ours, but for default routes."""
+    def surroundings(self) -> Surroundings:
+        """Return what the host's own namespace has besides what is ours."""
         netlink = self._sockets.host
         ours = {device.index for device in self._devices(HOST) if ownership.owns_host_device(device.name)}
-        return frozenset(decode.foreign_destinations(_tables(netlink, encode.FOREIGN_ROUTES), ours))
+        addresses = frozenset(decode.foreign_addresses(_tables(netlink, encode.ADDRESSES), ours))
+        self._sockets.monitor.host.saw_addresses(addresses)
+        routes, next_hops = set[IpNetwork](), set[IpAddress]()
+        for payload in _tables(netlink, encode.ALL_ROUTES):
+            if decode.is_foreign_route(payload, ours):
+                next_hops.update(decode.next_hops(payload))
+                if destination := decode.destination(payload):
+                    routes.add(destination)
+        return Surroundings(frozenset(routes), frozenset(next_hops), addresses)
 
     def neighbour_limit(self) -> int | None:
         """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""

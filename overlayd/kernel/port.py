@@ -44,6 +44,19 @@ class Underlay:
     mtu: int
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the host's own namespace has besides what is ours.
+
+    `routes` are where its main table leads, but for default routes; `next_hops` are the gateways of the routes of every
+    table, default routes among them; `addresses` are those of its devices, but for link-local and loopback ones.
+    """
+
+    routes: frozenset[IpNetwork]
+    next_hops: frozenset[IpAddress]
+    addresses: frozenset[IpAddress]
+
+
 class Kernel(Protocol):
     """A kernel with network namespaces. Every method blocks; one thread calls them all but `reap`."""
 
@@ -102,8 +115,8 @@ class Kernel(Protocol):
     def underlay(self, address: IpAddress) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
 
-    def foreign_routes(self) -> frozenset[IpNetwork]:
-        """Return where the routes of the host's own namespace lead that are not ours, but for default routes."""
+    def surroundings(self) -> Surroundings:
+        """Return what the host's own namespace has besides what is ours; raise `KernelError`."""
 
     def neighbour_limit(self) -> int | None:
         """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""

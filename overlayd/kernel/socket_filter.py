@@ -62,7 +62,7 @@ class Verdict:
 Step = Load | If | Label | Verdict
 
 _KIND, _PORT = Load(4, 2), Load(12, 4)
-_FAMILY, _ROUTE_PROTOCOL = Load(16, 1), Load(21, 1)
+_FAMILY, _ROUTE_LENGTH, _ROUTE_PROTOCOL = Load(16, 1), Load(17, 1), Load(21, 1)
 _KEEP, _DROP = Verdict(keep=True), Verdict(keep=False)
 _LOAD_CODES = {4: 0x20, 2: 0x28, 1: 0x30}
 _ENDINGS = (Label("keep"), _KEEP, Label("drop"), _DROP)
@@ -93,7 +93,8 @@ def of_host(port: int) -> tuple[Step, ...]:
         *(_KIND, If((RTM_NEWLINK, RTM_DELLINK), "keep")),
         *(_PORT, If((port,), "drop"), _KIND, If((RTM_NEWROUTE, RTM_DELROUTE), "route")),
         *(If((RTM_NEWNEIGH, RTM_DELNEIGH), "neighbour"), If(TRAFFIC_CONTROL, "drop"), _KEEP),
-        *(Label("route"), _ROUTE_PROTOCOL, If((PROTOCOL,), "keep"), _DROP),
+        # A default route, whoever's it is, tells of a gateway.
+        *(Label("route"), _ROUTE_PROTOCOL, If((PROTOCOL,), "keep"), _ROUTE_LENGTH, If((0,), "keep"), _DROP),
         *(Label("neighbour"), _PORT, If((0,), "drop"), _KEEP),
         *_ENDINGS,
     )

@@ -31,7 +31,7 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
 from overlayd.model.port import PortMapping, Published, Transport
-from tests.contract.kernels import UNDERLAY, World, enforce, observed
+from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
 from tests.support.clusters import HERE, dual, endpoint, site
 
 BLUE = NetworkName("blue")
@@ -139,22 +139,43 @@ def test_a_device_of_somebody_else_with_our_name_stays_and_costs_the_uplink_only
     enforce(world, desired(Topology.ROUTED, Uplink.HOST))
 
 
-def test_routes_of_others_are_told_and_ours_are_not(world: World) -> None:
+def test_routes_gateways_and_addresses_of_others_are_told_and_ours_are_not(world: World) -> None:
     world.add_sandbox(LOCAL.sandbox)
-    before = world.kernel.foreign_routes()
+    before = world.kernel.surroundings()
+    assert before.addresses == {UNDERLAY.ip}
     enforce(world, desired(Topology.ROUTED, Uplink.HOST))
-    assert world.kernel.foreign_routes() == before
-    device = InterfaceName("foreign0")
-    for item in foreign_items(device):
+    assert world.kernel.surroundings() == before
+    for item in foreign_items(InterfaceName("foreign0")):
         world.add_by_hand(item)
-    assert world.kernel.foreign_routes() - before == {ip_network("198.51.100.0/24"), ip_network("2001:db8:7::/48")}
+    after = world.kernel.surroundings()
+    assert after.routes - before.routes == {ip_network("198.51.100.0/24"), ip_network("2001:db8:7::/48")}
+    assert after.next_hops - before.next_hops == {ip_address("203.0.113.9"), ip_address("203.0.113.8")}
+    assert after.addresses - before.addresses == {ip_address("203.0.113.1")}
+
+
+def test_another_address_and_gateway_of_the_host_are_news(world: World) -> None:
+    world.add_sandbox(LOCAL.sandbox)
+    enforce(world, desired(Topology.ROUTED, Uplink.HOST))
+    world.kernel.underlay(UNDERLAY.ip)
+    world.kernel.surroundings()
+    world.kernel.changed()
+    device, address, default, *_ = foreign_items(InterfaceName("foreign0"))
+    world.add_by_hand(device)
+    for item in (address, default):
+        world.add_by_hand(item)
+        assert told(world, HOST), str(item)
+        world.kernel.surroundings()
+        world.kernel.changed()
+    assert world.remove_by_hand(address)
+    assert told(world, HOST)
 
 
 def foreign_items(device: InterfaceName) -> list[Item]:
     return [
         Link(HOST, device, Bridge(), LOCAL.mac, 1450),
         Address(HOST, device, ip_interface("203.0.113.1/32")),
-        Route(HOST, ip_network("198.51.100.0/24"), device, None, 0),
+        Route(HOST, ip_network("0.0.0.0/0"), device, ip_address("203.0.113.9"), 4000),
+        Route(HOST, ip_network("198.51.100.0/24"), device, ip_address("203.0.113.8"), 0),
         Route(HOST, ip_network("2001:db8:7::/48"), device, None, 1024),
     ]
 

@@ -79,7 +79,7 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
             "uplink": "auto",
             "egress": True,
         }
-        assert (made.status_code, made.json()) == (201, {**expected, "revision": 1})
+        assert (made.status_code, made.json()) == (201, {**expected, "warnings": [], "revision": 1})
         assert (await api.get("/v1/networks/blue")).json() == {**expected, "revision": 1}
         assert (await api.get("/v1/networks")).json() == {"items": [expected], "next": None, "revision": 1}
         assert (await api.delete("/v1/networks/blue")).status_code == 204

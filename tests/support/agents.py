@@ -12,11 +12,13 @@ from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
 from overlayd.agent.collection import Collector
+from overlayd.agent.controller_addresses import ControllerAddresses
 from overlayd.agent.del_queue import DelQueue
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.held_blocks import HeldBlocks
 from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.problem import Problem
 from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
@@ -41,9 +43,10 @@ class Agent:
         self._turn = KernelTurn(self._kernel)
         self.records = MortalRecords(directory / "attachments", self.life)
         self.records.load()
-        reconciler = Reconciler(
-            self._turn, feed, self.records, Checksums(directory / "checksums"), Local(HERE, 4789, 3600, frozenset())
-        )
+        checksums = Checksums(directory / "checksums")
+        controllers = ControllerAddresses(["http://192.0.2.250:7471"], directory / "controllers.json")
+        local = Local(HERE, 4789, 3600, frozenset(), controllers)
+        reconciler = Reconciler(self._turn, feed, self.records, checksums, local)
         self._reconciler = reconciler
         blocks = HeldBlocks(HERE, client, feed, self.records)
         reservations = HeldReservations(client, feed, self.records, Publication(client, feed, self.records))
@@ -60,6 +63,10 @@ class Agent:
 
     async def cycle(self) -> None:
         await self._reconciler.cycle()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return self._reconciler.status.problems
 
     async def collect(self) -> None:
         """Execute a GC that lists nothing."""

@@ -35,8 +35,8 @@ from overlayd.dataplane.items import (
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
 from overlayd.kernel.dependants import Failures
-from overlayd.kernel.port import KernelError, Outcome, Underlay
-from overlayd.model.address import IpAddress, IpNetwork
+from overlayd.kernel.port import KernelError, Outcome, Surroundings, Underlay
+from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
 
@@ -217,10 +217,13 @@ class FakeKernel:
         found, self._suspect = frozenset(self._suspect), set()
         return found
 
-    def foreign_routes(self) -> frozenset[IpNetwork]:
-        entries = self._spaces[HOST].entries
-        return frozenset(
-            entry.dst for key, entry in entries.items() if isinstance(entry, Route) and key in self._foreign
+    def surroundings(self) -> Surroundings:
+        foreign = [entry for key, entry in self._spaces[HOST].entries.items() if key in self._foreign]
+        routes = [entry for entry in foreign if isinstance(entry, Route)]
+        return Surroundings(
+            frozenset(route.dst for route in routes if route.dst.prefixlen),
+            frozenset(route.via for route in routes if route.via),
+            frozenset(entry.address.ip for entry in foreign if isinstance(entry, Address)) | self._underlays.keys(),
         )
 
     def neighbour_limit(self) -> int | None:

@@ -367,7 +367,8 @@ class Lab:
         with ExitStack() as failure:
             failure.callback(self.down)
             self.underlay = self.hold("underlay", "")
-            self.underlay_run("ip", "link", "add", "under0", "type", "bridge")
+            # A bridge without a MAC of its own takes one of its ports', and another one when a host reboots.
+            self.underlay_run("ip", "link", "add", "under0", "address", "02:99:00:00:00:00", "type", "bridge")
             self.underlay_run("ip", "address", "add", f"{CONTROLLER}/24", "dev", "under0")
             self.underlay_run("ip", "link", "set", "under0", "up")
             for _ in range(self._wanted):

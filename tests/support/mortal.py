@@ -7,8 +7,8 @@ from pathlib import Path
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel.port import Kernel, Outcome, Underlay
-from overlayd.model.address import IpAddress, IpNetwork
+from overlayd.kernel.port import Kernel, Outcome, Surroundings, Underlay
+from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.ids import InterfaceName, MacAddress
 
@@ -88,8 +88,8 @@ class MortalKernel:
     def underlay(self, address: IpAddress) -> Underlay:
         return self._reached().underlay(address)
 
-    def foreign_routes(self) -> frozenset[IpNetwork]:
-        return self._reached().foreign_routes()
+    def surroundings(self) -> Surroundings:
+        return self._reached().surroundings()
 
     def neighbour_limit(self) -> int | None:
         return self._reached().neighbour_limit()

@@ -15,8 +15,8 @@ from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.linux import LinuxKernel
-from overlayd.kernel.port import Outcome, Underlay
-from overlayd.model.address import IpAddress, IpNetwork
+from overlayd.kernel.port import Outcome, Surroundings, Underlay
+from overlayd.model.address import IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
 
 UNDERLAY_DEVICE = "eth0"
@@ -111,8 +111,8 @@ class HostedKernel:
     def changed(self) -> frozenset[NamespaceRef]:
         return self._host.run(self._kernel.changed)
 
-    def foreign_routes(self) -> frozenset[IpNetwork]:
-        return self._host.run(self._kernel.foreign_routes)
+    def surroundings(self) -> Surroundings:
+        return self._host.run(self._kernel.surroundings)
 
     def neighbour_limit(self) -> int | None:
         return self._host.run(self._kernel.neighbour_limit)

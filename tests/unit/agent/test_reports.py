@@ -11,6 +11,7 @@ import pytest
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.checksums import Checksums
 from overlayd.agent.client import ControllerClient
+from overlayd.agent.controller_addresses import ControllerAddresses
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.publication import report
@@ -49,7 +50,8 @@ class Host:
     def __init__(self, feed: ClusterFeed, kernel: FakeKernel, directory: Path) -> None:
         self.feed = feed
         self._turn = KernelTurn(kernel)
-        local = Local(clusters.HERE, 4789, 3600, frozenset())
+        controllers = ControllerAddresses(["http://192.0.2.250:7471"], directory / "controllers.json")
+        local = Local(clusters.HERE, 4789, 3600, frozenset(), controllers)
         checksums = Checksums(directory / "software-checksums")
         self.reconciler = Reconciler(self._turn, feed, AttachmentRecords(directory), checksums, local)
 

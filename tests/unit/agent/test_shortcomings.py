@@ -1,7 +1,7 @@
 """What a host reports although its kernel is as desired."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_network
 
 from overlayd.agent.holdings import Holdings
 from overlayd.agent.shortcomings import crowding, shortcomings
@@ -10,7 +10,7 @@ from overlayd.dataplane.resolve import resolve
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import NetworkName, Revision
-from overlayd.model.network import Topology
+from overlayd.model.network import Topology, Uplink
 from tests.support import clusters
 
 BLUE = NetworkName("blue")
@@ -73,3 +73,23 @@ def test_a_kernel_that_may_soon_refuse_neighbours_is_a_problem() -> None:
     assert list(crowding(desired, 2 * wanted)) == []
     (problem,) = crowding(desired, wanted)
     assert f"{wanted} neighbours are needed" in problem.message
+
+
+def test_a_network_that_is_isolated_for_a_lifeline_in_its_range_is_named_with_both() -> None:
+    known = clusters.example(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.AUTO)
+    (problem,) = found(known, blue, clusters.host(9, "10.32.7.7"))
+    assert problem == (
+        "network blue: isolated on this host, as its range 10.32.0.0/16 holds 10.32.7.7, the VTEP of host node-9"
+    )
+    assert found(known, replace(blue, uplink=Uplink.ISOLATED), clusters.host(9, "10.32.7.7")) == []
+
+
+def test_a_network_that_is_isolated_anyway_as_it_says_is_no_problem() -> None:
+    known = clusters.example(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.AUTO)
+    flat = replace(clusters.site(), foreign_routes=frozenset({ip_network("10.32.7.0/24")}))
+    changed = known.changed(Revision(2), [blue, clusters.host(9, "10.32.7.7")])
+    assert list(shortcomings(changed, flat, [BLUE], [WEB])) == []
+    asked = changed.changed(Revision(3), [replace(blue, uplink=Uplink.HOST)])
+    assert len(list(shortcomings(asked, flat, [BLUE], [WEB]))) == 1

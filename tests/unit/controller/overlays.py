@@ -2,7 +2,7 @@
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -15,6 +15,7 @@ from controller.services.presence import Presence
 from controller.services.quarantine import QUARANTINE
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import KeyValue, Store
+from overlayd.model.address import IpAddress
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
@@ -53,10 +54,14 @@ def files_at_most(size: int) -> Iterator[None]:
 
 @asynccontextmanager
 async def controller_on(
-    store: Store, name: str = "c1", quarantine: float = QUARANTINE, clock: Clock | None = None
+    store: Store,
+    name: str = "c1",
+    quarantine: float = QUARANTINE,
+    clock: Clock | None = None,
+    addresses: Collection[IpAddress] = (),
 ) -> AsyncIterator[Overlay]:
     """Run a controller that dies when the context ends: it withdraws nothing."""
-    overlay = Overlay(store, clock or SystemClock(), name, quarantine, Random(name))
+    overlay = Overlay(store, clock or SystemClock(), name, quarantine, Random(name), addresses)
     await overlay.load()
     running = asyncio.create_task(overlay.run(), name=name)
     try:

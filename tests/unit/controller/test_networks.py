@@ -1,21 +1,29 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.services import keys
+from controller.services.overlay import Overlay
 from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound
 from overlayd.model.ids import NetworkName, Vni
-from overlayd.model.network import NetworkState, Topology
+from overlayd.model.network import NetworkState, Pool, Topology, Uplink
 from tests.unit.controller.overlays import (
     BLUE,
     H1,
     H2,
+    controller_on,
     controllers,
     make_endpoint,
     make_host,
     make_network,
     pool,
+    store_at,
     stored,
     whole_cluster,
 )
@@ -143,3 +151,67 @@ async def test_a_network_deleted_while_hosts_join_and_leave_ends_gone_or_with_a_
         assert {type(outcome) for outcome in outcomes if isinstance(outcome, Exception)} <= {InUse, NotFound}
         cluster = await whole_cluster(store)
         assert bool(cluster.networks) == bool(cluster.blocks)
+
+
+@asynccontextmanager
+async def reached_at(path: Path, *addresses: str) -> AsyncIterator[Overlay]:
+    """Run a controller that hosts reach at these addresses, with host h1 at 192.0.2.1."""
+    listening = [ip_address(each) for each in addresses]
+    async with (
+        store_at(path / "store.db", SystemClock()) as store,
+        controller_on(store, addresses=listening) as overlay,
+    ):
+        await make_host(overlay, 1)
+        yield overlay
+
+
+def wide(*cidrs: str) -> tuple[Pool, ...]:
+    return tuple(Pool(ip_network(cidr), 64 if ":" in cidr else 26) for cidr in cidrs)
+
+
+async def test_hosts_are_not_made_members_of_a_range_that_holds_a_host_or_the_controller(tmp_path: Path) -> None:
+    async with reached_at(tmp_path, "198.51.100.1", "2001:db8::1") as overlay:
+        for cidr, what in (
+            ("192.0.2.0/24", "192.0.2.1, the VTEP of host"),
+            ("198.51.0.0/16", "198.51.100.1, this controller's address"),
+            ("2001:db8::/48", "2001:db8::1, this controller's address"),
+        ):
+            before = overlay.mirror.revision
+            with pytest.raises(InUse, match=what) as refused:
+                await overlay.networks.create(
+                    BLUE, wide("10.32.0.0/16", cidr), Topology.ROUTED, None, uplink=Uplink.HOST
+                )
+            assert refused.value.field == "pools[1].range"
+            assert overlay.mirror.revision == before
+
+
+@pytest.mark.parametrize("kind", [Uplink.AUTO, Uplink.ISOLATED, Uplink.NONE])
+async def test_where_hosts_isolate_such_a_network_by_themselves_it_is_a_warning(tmp_path: Path, kind: Uplink) -> None:
+    async with reached_at(tmp_path) as overlay:
+        made = await overlay.networks.create(BLUE, wide("192.0.2.0/24"), Topology.ROUTED, None, uplink=kind)
+        warnings = overlay.networks.warnings(made.result)
+        if kind is Uplink.AUTO:
+            assert warnings == (
+                "hosts keep network blue isolated, as its range 192.0.2.0/24 holds 192.0.2.1, the VTEP of host host 1",
+            )
+        else:
+            assert warnings == ()
+        with pytest.raises(InUse, match=r"members of network blue") as refused:
+            await overlay.networks.update(BLUE, lambda found: replace(found, uplink=Uplink.HOST))
+        assert refused.value.field == "pools[0].range"
+
+
+async def test_a_network_into_whose_range_a_host_came_later_can_be_amended_but_not_widened_so(tmp_path: Path) -> None:
+    async with reached_at(tmp_path) as overlay:
+        await overlay.networks.create(BLUE, wide("198.51.100.0/24"), Topology.ROUTED, None, uplink=Uplink.HOST)
+        await overlay.hosts.register(H2, "h2", ip_address("198.51.100.2"), "i2")
+        amended = await overlay.networks.update(BLUE, lambda found: replace(found, egress=False))
+        assert len(overlay.networks.warnings(amended.result)) == 1
+        with pytest.raises(InUse) as refused:
+            await overlay.networks.update(
+                BLUE, lambda found: replace(found, pools=(*found.pools, *wide("192.0.2.0/24")))
+            )
+        assert refused.value.field == "pools[1].range"
+        await overlay.networks.update(BLUE, lambda found: replace(found, pools=(*found.pools, *wide("10.32.0.0/16"))))
+        await overlay.networks.update(BLUE, lambda found: replace(found, uplink=Uplink.ISOLATED))
+        await overlay.networks.delete(BLUE)

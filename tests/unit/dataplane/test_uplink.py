@@ -6,12 +6,13 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import HOST, Link, NftTable, Route
+from overlayd.dataplane.items import HOST, Item, Link, NftTable, Route, State
 from overlayd.dataplane.resolve import Site, resolve
-from overlayd.dataplane.uplink import choose, disguise, host_device
+from overlayd.dataplane.uplink import choose, disguise, host_device, severing
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
+from overlayd.model.lifelines import Lifeline, Lifelines
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import PortMapping, Published, Transport
 from tests.support import clusters
@@ -38,7 +39,7 @@ def network(name: str, kind: Uplink, cidr: str = "10.32.0.0/16") -> Network:
 def test_a_network_gets_what_it_says_or_what_the_hosts_routes_allow(
     kind: Uplink, routes: list[str], chosen: Uplink
 ) -> None:
-    assert choose([network("blue", kind)], [ip_network(route) for route in routes]) == {BLUE: chosen}
+    assert choose([network("blue", kind)], [ip_network(route) for route in routes], Lifelines()) == {BLUE: chosen}
 
 
 @pytest.mark.parametrize(
@@ -54,14 +55,65 @@ def test_of_two_networks_with_one_range_one_at_most_has_host_access(
     blue: Uplink, green: Uplink, chosen: tuple[Uplink, Uplink]
 ) -> None:
     both = [network("green", green), network("blue", blue)]
-    found = choose(both, [])
+    found = choose(both, [], Lifelines())
     assert (found[BLUE], found[GREEN]) == chosen
-    assert choose(reversed(both), []) == found
+    assert choose(reversed(both), [], Lifelines()) == found
 
 
 def test_networks_with_ranges_of_their_own_all_have_host_access() -> None:
     both = [network("blue", Uplink.AUTO), network("green", Uplink.AUTO, "10.33.0.0/16")]
-    assert set(choose(both, []).values()) == {Uplink.HOST}
+    assert set(choose(both, [], Lifelines()).values()) == {Uplink.HOST}
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "chosen"),
+    [
+        (Uplink.AUTO, "10.32.0.0", Uplink.ISOLATED),
+        (Uplink.HOST, "10.32.255.255", Uplink.ISOLATED),
+        (Uplink.HOST, "10.31.255.255", Uplink.HOST),
+        (Uplink.HOST, "10.33.0.0", Uplink.HOST),
+        (Uplink.HOST, "fd00::1", Uplink.HOST),
+        (Uplink.NONE, "10.32.7.7", Uplink.NONE),
+    ],
+)
+def test_a_range_with_a_lifeline_in_it_gets_no_host_access_whatever_the_network_says(
+    kind: Uplink, address: str, chosen: Uplink
+) -> None:
+    lifelines = Lifelines([Lifeline(ip_address(address), "a gateway"), Lifeline(ip_address("192.0.2.1"), "another")])
+    assert choose([network("blue", kind)], [], lifelines) == {BLUE: chosen}
+
+
+def test_an_ipv6_range_and_a_second_one_are_looked_at_too() -> None:
+    both = replace(clusters.dual(Topology.ROUTED).networks[BLUE], uplink=Uplink.HOST)
+    assert choose([both], [], Lifelines([Lifeline(ip_address("fd00:32::99"), "a gateway")])) == {BLUE: Uplink.ISOLATED}
+
+
+def test_a_network_that_lost_host_access_to_a_lifeline_leaves_it_to_the_next_one() -> None:
+    wide, narrow = network("blue", Uplink.HOST), network("green", Uplink.AUTO, "10.32.0.0/24")
+    found = choose([wide, narrow], [], Lifelines([Lifeline(ip_address("10.32.7.7"), "a gateway")]))
+    assert found == {BLUE: Uplink.ISOLATED, GREEN: Uplink.HOST}
+
+
+@pytest.mark.parametrize("what", ["the VTEP of another host", "of this host alone"])
+def test_a_tunnel_end_in_a_range_takes_the_hosts_way_to_it_away(what: str) -> None:
+    known, site = clusters.dual(Topology.ROUTED), clusters.site()
+    blue = replace(known.networks[BLUE], uplink=Uplink.HOST)
+    known = known.changed(Revision(2), [blue])
+    before = resolve(known, site, [])
+    inside = ip_address("10.32.7.7")
+    if what == "of this host alone":
+        site = replace(site, lifelines=frozenset({Lifeline(inside, "a gateway")}))
+    else:
+        known = known.changed(Revision(3), [clusters.host(9, str(inside))])
+    assert route_to(before, "10.32.0.0/16")
+    assert not route_to(resolve(known, site, []), "10.32.0.0/16")
+    lifelines = Lifelines([Lifeline(inside, "a gateway")])
+    assert {item.dst for item in severing(before, lifelines) if isinstance(item, Route)} == {ip_network("10.32.0.0/16")}
+    assert not severing(resolve(known, site, []), lifelines)
+
+
+def route_to(state: State, cidr: str) -> list[Item]:
+    return [item for item in state if isinstance(item, Route) and item.ns == HOST and item.dst == ip_network(cidr)]
 
 
 def test_every_vni_has_a_device_and_addresses_of_its_own() -> None:
