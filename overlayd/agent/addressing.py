@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncIterator, Container, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.held_blocks import HeldBlocks
@@ -108,27 +108,28 @@ class Addressing:
         return named
 
     async def _new_address(self, request: Request, family: Family) -> IpAddress:
-        """Choose an address; get a further block when those of this host are full, or all that is free rests.
+        """Choose an address; get further blocks while those of this host are full, or all that is free rests.
 
-        While no controller answers, attaching goes on: then an address is used again that rests.
+        What a further block has may all be given to others that wait for it too: then the choice is repeated. While no
+        controller answers, attaching goes on: then an address is used again that rests.
         """
-        try:
-            return self._choose(request, family, self._resting.of(request.network))
-        except Exhausted:
-            if _ranges(self._blocks.network(request.network), request.wishes, family):
-                raise  # whatever block comes next need not lie in them
-            resting = self._resting_of(request.network, family)
-        try:
-            await self._blocks.grow(request.network, family)
-        except Unavailable:
-            if not resting:
+        while True:
+            try:
+                return self._choose(request, family, self._resting.of(request.network))
+            except Exhausted:
+                if _ranges(self._blocks.network(request.network), request.wishes, family):
+                    raise  # whatever block comes next need not lie in them
+            try:
+                await self._blocks.grow(request.network, family)
+            except Unavailable:
+                with suppress(Exhausted):
+                    return self._choose(request, family, frozenset())
                 raise
-            return self._choose(request, family, frozenset())
-        except Exhausted as full:
-            if not resting:
+            except Exhausted as full:
+                if resting := self._resting_of(request.network, family):
+                    why = f"{full.detail}; of this host's own addresses {len(resting)} rest, just freed"
+                    raise Exhausted(why) from full
                 raise
-            raise Exhausted(f"{full.detail}; of this host's own addresses {len(resting)} rest, just freed") from full
-        return self._choose(request, family, self._resting.of(request.network))
 
     def _resting_of(self, network: NetworkName, family: Family) -> list[IpAddress]:
         return [address for address in self._resting.of(network) if Family.of(address) is family]

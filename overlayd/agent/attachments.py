@@ -252,7 +252,7 @@ class Attachments:
             await self._is_taken_by(other)
         if moves:
             # Whatever led to the addresses so far must be gone.
-            await self._reconciler.cycle()
+            await self._reconciler.refresh()
         async with self._turn.taken(), AsyncExitStack() as failure:
             check_ports(network, attachment, self._records.attachments.values())
             if attachment.ports and self._reconciler.keeps_rules:

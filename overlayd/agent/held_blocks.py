@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -12,6 +13,7 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.shared_attempt import SharedAttempt
 from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
@@ -37,6 +39,7 @@ class HeldBlocks:
         self._feed = feed
         self._records = records
         self._attaching: Counter[NetworkName] = Counter()
+        self._growths: WeakValueDictionary[tuple[NetworkName, Family], SharedAttempt] = WeakValueDictionary()
 
     def network_or_none(self, name: NetworkName) -> Network | None:
         """Return a network in which this host takes part, or None."""
@@ -112,7 +115,14 @@ class HeldBlocks:
             await self.grow(name, Family.V6)
 
     async def grow(self, name: NetworkName, family: Family) -> None:
-        """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does."""
+        """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does.
+
+        Those who ask at the same time get one block for all of them, which may not be enough for all.
+        """
+        growth = self._growths.setdefault((name, family), SharedAttempt())
+        await growth.make(lambda: self._grow(name, family))
+
+    async def _grow(self, name: NetworkName, family: Family) -> None:
         seen = self._feed.changes.count
         block = await self._client.acquire_block(name, [held.cidr for held in self.held(name, family)], family)
         try:

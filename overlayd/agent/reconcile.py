@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -120,6 +120,9 @@ class Reconciler:
         self._noticed: tuple[Problem, ...] = ()
         self._applied = Cluster()
         self._used = dict[NetworkName, Network]()
+        self._sharing = asyncio.Lock()
+        self._begun = self._ended = 0
+        """The number of the cycle that began last, and of the one everywhere that ended last."""
         self._resolved: tuple[Cluster, Site, list[Endpoint], State, tuple[Problem, ...]] | None = None
 
     async def run(self) -> None:
@@ -152,6 +155,7 @@ class Reconciler:
         """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
         await self._local.controllers.known()  # before a network of the cached cluster takes their addresses
         async with self._turn.taken():
+            self._begun = number = self._begun + 1
             cluster, in_sync = self._feed.cluster, self._feed.in_sync
             # The underlay, in the host's own namespace, is everybody's; with news of the cluster there is more to do.
             is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
@@ -163,8 +167,12 @@ class Reconciler:
                 outcomes = await self._turn.call(self._turn.kernel.apply, draft.plan)
             except OverlayError as error:
                 self._applied = Cluster()
+                if scope is None:
+                    self._ended = number
                 return self._keep(replace(self.status, problems=(Problem("host", str(error)),)))
             self._applied = cluster
+            if scope is None:
+                self._ended = number
             self._refused = _still_refused(self._refused, outcomes, scope)
             failed = {outcome.op.item.ns for outcome in self._refused.values() if _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
@@ -212,11 +220,23 @@ class Reconciler:
 
     async def ensure(self, network: NetworkName) -> None:
         """Return when the network's devices are in force on this host; raise `Unavailable` when they cannot be."""
-        if network not in self._ready:
-            await self.cycle()
+        await self._shared_cycle(lambda: network in self._ready)
         if network not in self._ready:
             reasons = "; ".join(map(str, self.status.problems)) or "it has no block on this host"
             raise Unavailable(f"network {network} is not in force on this host: {reasons}")
+
+    async def refresh(self) -> None:
+        """Return when a cycle is over that began after this call."""
+        await self._shared_cycle(lambda: False)
+
+    async def _shared_cycle(self, is_enough: Callable[[], bool]) -> None:
+        """Return at once if that is enough, else after a cycle that began later; many at once need one or two."""
+        asked = self._begun
+        if is_enough():
+            return
+        async with self._sharing:
+            if self._ended <= asked and not is_enough():
+                await self.cycle()
 
     @property
     def site(self) -> Site | None:
