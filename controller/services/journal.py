@@ -1,9 +1,11 @@
 """How services change the intent: a draft made of the mirror, committed by compare-and-swap, redrafted on conflict."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from random import Random
 from typing import Generic, TypeVar
 
 from controller.clock import Clock
@@ -22,8 +24,14 @@ T = TypeVar("T")
 _FAMILY_PARTS = 5
 """Of a key such as /overlayd/v1/blocks/blue/10.32.0.0/26: up to the network's name."""
 
-_ATTEMPTS = 16
-"""How often a draft is made before the caller is told to come again. Each attempt knows what the one before met."""
+_ATTEMPTS = 64
+"""How often a draft is committed before the caller has to come again. Each attempt knows what the one before met."""
+
+_AT_ONCE_ATTEMPTS = 4
+"""How many of them follow each other at once."""
+
+_PAUSE_SHORTEST, _PAUSE_LONGEST = 0.005, 0.1
+"""Seconds at most before one of the others; the time doubles from the first to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,16 @@ class Journal:
     Every transaction takes its entry of the history along, under the name of the actor.
     """
 
-    def __init__(self, store: Store, mirror: Mirror, clock: Clock, recorder: Recorder, by: Actor) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what it takes to write
+        self, store: Store, mirror: Mirror, clock: Clock, recorder: Recorder, by: Actor, chance: Random
+    ) -> None:
         self._grouping = Grouping(store)
         self._mirror = mirror
         self._clock = clock
         self._recorder = recorder
         self._by = by
-        self._underway: defaultdict[str, set[str]] = defaultdict(set)
+        self._chance = chance
+        self._underway: defaultdict[str, dict[str, asyncio.Future[None]]] = defaultdict(dict)
         self._is_waiting: Callable[[], bool] = lambda: True
         self.commits = CommitMeter()
 
@@ -115,14 +126,31 @@ class Journal:
         return await self._write(make, lambda _: ())
 
     async def _write(self, make: Callable[[], Draft[T]], more: Callable[[Draft[T]], tuple[Put, ...]]) -> Written[T]:
-        for _ in range(_ATTEMPTS):
-            draft = await self._made(make)
+        for attempt in range(_ATTEMPTS):
+            if attempt >= _AT_ONCE_ATTEMPTS:
+                longest = min(_PAUSE_SHORTEST * 2 ** (attempt - _AT_ONCE_ATTEMPTS), _PAUSE_LONGEST)
+                await self._clock.sleep(self._chance.uniform(0.0, longest))
+            draft = await self._undisturbed(make)
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
             outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more(draft))))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")
+
+    async def _undisturbed(self, make: Callable[[], Draft[T]]) -> Draft[T]:
+        """Return a draft that compares no key which this controller is about to write: it would meet a conflict.
+
+        So all that is about the blocks of one host, and compares its holdings, goes to the store one after another.
+        """
+        while True:
+            draft = await self._made(make)
+            compared = [each.key for each in draft.compares if isinstance(each, Compare)]
+            if not any(map(self._is_underway, compared)):
+                return draft
+            for key in compared:
+                while under_way := self._underway.get(_family(key), {}).get(key):
+                    await asyncio.wait([under_way])
 
     async def _made(self, make: Callable[[], Draft[T]]) -> Draft[T]:
         """Return a draft that changes something, or one that does not though the mirror shows what the store holds."""
@@ -143,8 +171,9 @@ class Journal:
 
     async def _commit(self, transaction: Transaction) -> Committed | Conflict:
         taken = [op.key for op in transaction.ops if isinstance(op, Put) and not self._is_underway(op.key)]
+        ended = asyncio.get_running_loop().create_future()
         for key in taken:
-            self._underway[_family(key)].add(key)
+            self._underway[_family(key)][key] = ended
         try:
             with self.commits.timing() as timed:
                 outcome = await self._grouping.commit(transaction, self._is_waiting)
@@ -156,6 +185,7 @@ class Journal:
         finally:
             for key in taken:
                 self._forget(key)
+            ended.set_result(None)
         return outcome
 
     def _is_underway(self, key: str) -> bool:
@@ -163,7 +193,7 @@ class Journal:
 
     def _forget(self, key: str) -> None:
         family = _family(key)
-        self._underway[family].discard(key)
+        del self._underway[family][key]
         if not self._underway[family]:
             del self._underway[family]
 

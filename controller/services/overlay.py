@@ -62,7 +62,7 @@ class Overlay:
         self._chance = chance
         self._withholding = asyncio.Lock()
         self._joining = asyncio.Lock()
-        self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER))
+        self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER, chance))
         self.sessions = Sessions(self.tokens, clock)
 
     @property

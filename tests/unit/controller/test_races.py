@@ -32,6 +32,7 @@ from tests.unit.controller.overlays import (
     controllers,
     make_endpoint,
     make_host,
+    make_network,
     pool,
     stored,
     told,
@@ -212,3 +213,15 @@ async def test_two_controllers_keep_the_store_sound(tmp_path: Path, seed: int) -
         for overlay in both:
             await overlay.mirror.reached(await store.current_revision())
             assert told(await whole_cluster(store), HostId("h1")).hosts == overlay.mirror.intent.hosts
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_one_host_gets_blocks_of_many_networks_at_once(tmp_path: Path, number: int) -> None:
+    async with controllers(tmp_path, number) as (_, made):
+        host = (await make_host(made[0], 1)).id
+        names = [NetworkName(f"net{each}") for each in range(100)]
+        for name in names:
+            await make_network(made[0], name)
+        asked = [made[each % number].blocks.acquire(name, host, []) for each, name in enumerate(names)]
+        got = await asyncio.gather(*asked, return_exceptions=True)
+        assert [each for each in got if isinstance(each, BaseException)] == []
