@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef, NftFamily, NftTable, network_namespace
-from overlayd.dataplane.uplink import disguise
+from overlayd.dataplane.uplink import disguise, host_side
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 from overlayd.model.network import Network, Topology, Uplink
@@ -156,9 +156,12 @@ def _masquerades(way: Way) -> Iterator[str]:
         for family in sorted(way.network.families):
             ranges = _ranges(way.network, family)
             yield f'oifname "{way.device}" {_WORDS[family]} saddr != {ranges} masquerade'
+        yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
     else:
-        yield f'oifname "{way.device}" ip saddr 127.0.0.0/8 masquerade'
-    yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
+        # The sender's own address may be one of the network's range, and the way back would lead there.
+        for family in sorted(way.network.families):
+            own = host_side(way.network.vni, family)
+            yield f'oifname "{way.device}" snat {_WORDS[family]} to {own}'
 
 
 def inner_table(

@@ -53,6 +53,9 @@ Link-local IPv4 has 16, and cloud providers use some of them. 240.0.0.0/4 is res
 4): the kernel forwards it, nobody routes it, and these addresses never leave the host.
 """
 
+_HOST_SIDE = 1 << 32
+"""How far behind the address of an isolated network its host's own is, of IPv6: link-local ones are not forwarded."""
+
 
 def host_device(vni: Vni) -> InterfaceName:
     """Return the name of the uplink's end in the host's namespace."""
@@ -63,6 +66,13 @@ def disguise(vni: Vni, family: Family) -> IpAddress:
     """Return the address behind which an isolated network hides from its host; no other network has it."""
     number = _DISGUISES[family] + vni
     return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
+
+
+def host_side(vni: Vni, family: Family) -> IpAddress:
+    """Return the address that the host has on the uplink of an isolated network, and speaks with to it."""
+    if family is Family.V4:
+        return HOST_SIDES[Family.V4]
+    return IPv6Address(_DISGUISES[Family.V6] + _HOST_SIDE + vni)
 
 
 def choose(
@@ -136,6 +146,8 @@ def _to_host(network: Network, family: Family, dev: InterfaceName) -> Iterator[I
 def _hidden(network: Network, family: Family, dev: InterfaceName) -> Iterator[Item]:
     """Yield the host's way to the one address of a network that it knows."""
     address = disguise(network.vni, family)
+    if family is Family.V6:
+        yield Address(HOST, dev, interface(host_side(network.vni, family)))
     yield Address(network_namespace(network.name), ownership.UPLINK, interface(address))
     yield Neighbour(HOST, dev, address, ownership.GATEWAY_MAC)
     yield Route(HOST, alone(address), dev, None, METRICS[family])

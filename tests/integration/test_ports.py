@@ -93,6 +93,29 @@ def test_a_port_is_published_over_ipv6(lab: Lab, new_network: NewNetwork, topolo
     lab.underlay_run("ip", "address", "del", "fd99::1/64", "dev", "under0")
 
 
+@BOTH
+def test_a_port_leads_from_the_lan_into_a_network_that_has_the_lans_range(
+    lab: Lab, new_network: NewNetwork, topology: str
+) -> None:
+    """Such a network is isolated. Its containers would look for the client among themselves."""
+    host = lab.hosts[0]
+    lan = ["10.88.0.{}/24", "fd00:88::{}/64"]
+    for address in lan:
+        host.run("ip", "address", "add", address.format(11), "dev", "eth0")
+        lab.underlay_run("ip", "address", "add", address.format(1), "dev", "under0")
+    network = new_network("--topology", topology, "--range", "fd00:88::/48", cidr="10.88.0.0/16")
+    web = publish(host, f"{network}-web", network, mapping(8080))
+    for address, own in zip(lan, web.addresses, strict=True):
+        at = address.format(11).partition("/")[0]
+        with serve(web, address=str(own)):
+            for enter in (lab.enter_underlay, host.enter):
+                eventually(lambda: ask(enter, at, 8080), f"the port answers at {at}")  # noqa: B023 - used at once
+    remove(web)
+    for address in lan:
+        host.run("ip", "address", "del", address.format(11), "dev", "eth0")
+        lab.underlay_run("ip", "address", "del", address.format(1), "dev", "under0")
+
+
 @KINDS
 def test_a_port_at_one_address_of_the_host_is_not_at_the_others(lab: Lab, new_network: NewNetwork, kind: str) -> None:
     one, other = (new_network("--uplink", kind) for _ in range(2))

@@ -8,7 +8,7 @@ import pytest
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, Item, Link, NftTable, Route, State
 from overlayd.dataplane.resolve import Site, resolve
-from overlayd.dataplane.uplink import choose, disguise, host_device, severing
+from overlayd.dataplane.uplink import choose, disguise, host_device, host_side, severing
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
@@ -124,6 +124,7 @@ def test_every_vni_has_a_device_and_addresses_of_its_own() -> None:
         ip_address("241.255.255.255"),
     )
     assert disguise(last, Family.V6) == ip_address("fd6f:7665:726c:6179::ff:ffff")
+    assert host_side(last, Family.V6) == ip_address("fd6f:7665:726c:6179:0:1:ff:ffff")
 
 
 def test_a_network_without_uplink_leaves_nothing_on_the_host_but_the_list_of_vteps() -> None:
