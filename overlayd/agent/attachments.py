@@ -77,8 +77,10 @@ class Attachments:
             InUse: the network is being deleted, or this host is to get nothing new.
             Exhausted: neither this host's blocks nor the network have an address left.
             KernelError: the kernel refused.
-            Unavailable: it takes a controller to go on, and none answers.
+            Unavailable: it takes a controller to go on, and none answers; or this agent is short of descriptors.
         """
+        if shortage := await self._turn.call(self._kernel.shortage):
+            raise Unavailable(f"nothing new is attached on this host: {shortage}")
         key = self._key(request)
         async with self._alone(key):
             if key in self._records.attachments:

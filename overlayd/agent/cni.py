@@ -43,7 +43,6 @@ _CODES: dict[type[OverlayError], Code] = {
     Unauthenticated: Code.TRY_AGAIN_LATER,
     Forbidden: Code.TRY_AGAIN_LATER,
     Exhausted: Code.EXHAUSTED,
-    KernelError: Code.KERNEL,
 }
 """By who is at fault. What names a variable is told from this by its field."""
 
@@ -132,4 +131,6 @@ def _named_as_in(request: Request) -> Iterator[None]:
 def _translated(error: OverlayError) -> CniError:
     if error.field and error.field.startswith("CNI_"):
         return CniError(_VARIABLE_CODES.get(error.field, Code.INVALID_ENVIRONMENT), str(error))
+    if isinstance(error, KernelError):
+        return CniError(Code.TRY_AGAIN_LATER if error.is_shortage else Code.KERNEL, str(error))
     return CniError(_CODES[type(error)], str(error))

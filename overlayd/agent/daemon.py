@@ -40,6 +40,7 @@ from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
 from overlayd.agent.unix_server import UnixServer
 from overlayd.agent.vxlan_ports import remember_vxlan_port
+from overlayd.kernel.limits import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.wire.supervisor import Supervisor
 
@@ -75,6 +76,7 @@ async def run(settings: Settings, supervisor: Supervisor) -> None:
         ExceptionGroup: something unexpected happened; the process ends, and whoever supervises it starts it again.
     """
     collect_seldom()
+    raise_descriptor_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -2,10 +2,15 @@
 
 import asyncio
 
+import structlog
+
 from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
 from overlayd.agent.kernel_turn import KernelTurn
-from overlayd.dataplane.items import NamespaceRef
+from overlayd.dataplane.items import HOST, NamespaceRef
+from overlayd.kernel.port import KernelError
+
+_log = structlog.get_logger(__name__)
 
 _SHORTEST, _LONGEST = 0.05, 1.0
 """Seconds between the first sign and the look: one command makes many events, and somebody may fight with us."""
@@ -40,8 +45,16 @@ class Drift:
             last = loop.time()
             await asyncio.sleep(waits.failed())
             # Between observing and applying it is as good as at any other time: what it finds is looked at later.
-            if found := await self._turn.call(self._turn.kernel.changed):
+            if found := await self._turn.call(self._changed):
                 self.suspect(found)
+
+    def _changed(self) -> frozenset[NamespaceRef]:
+        """Return where something may have changed; anywhere, when the kernel's news cannot be read."""
+        try:
+            return self._turn.kernel.changed()
+        except KernelError as error:
+            _log.warning("cannot read what changed in the kernel: looking everywhere", reason=str(error))
+            return frozenset({HOST})
 
     def suspect(self, namespaces: frozenset[NamespaceRef]) -> None:
         """Have these looked at."""

@@ -7,6 +7,7 @@ A probe goes through a network to which both hosts have access, and asks what th
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from overlayd.agent.remote_kernel import Way
 from overlayd.agent.segment_probe import Path, loses_segments
 from overlayd.dataplane import uplink
 from overlayd.dataplane.resolve import Site, joined, uplink_kinds
+from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import HostId, NetworkName
@@ -97,7 +99,9 @@ class OffloadProbe:
         while True:
             await asyncio.sleep(PACE)
             if target := self._next():
-                await self._examine(target)
+                # A host that this one cannot ask now is asked again: nothing is known of it.
+                with suppress(KernelError):
+                    await self._examine(target)
 
     def _next(self) -> Target | None:
         """Return who is to be probed: somebody who never was on this way, or else who waits longest."""
@@ -135,7 +139,13 @@ class OffloadProbe:
             return
         self._tried.add(target.host)
         await self._let_kernel(make_them=True)
-        if not await _is_spoilt(target):
+        try:
+            spoilt = await _is_spoilt(target)
+        except KernelError:
+            self._tried.discard(target.host)
+            await self._let_kernel(make_them=False)
+            raise
+        if not spoilt:
             _log.warning(
                 "the underlay's device makes bad checksums or segments of what is in the tunnel; the kernel makes them "
                 "from now on",

@@ -6,6 +6,7 @@ stand still with the first large answer.
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import socket
 from collections.abc import Container
@@ -64,12 +65,18 @@ class Tunnel:
     site: Site
 
     def send(self, kind: Kind, nonce: bytes, size: int) -> None:
-        """Send a probe in an IP packet of this size in bytes. Raises `KernelError` when this host's address is gone."""
+        """Send a probe in an IP packet of this size in bytes; one that the device itself does not take is lost.
+
+        Raises `KernelError` when this host's address is gone, there is no route, or descriptors or memory are short.
+        """
         probe = Probe(kind, nonce, self.own.vtep.mac, self.remote.vtep.mac)
         payload = encode(probe, self.network.vni, self.site.underlay, size)
-        # EMSGSIZE: the device itself takes less. Whatever the reason is, the packet is as good as lost.
-        with contextlib.closing(probe_socket.sending(self.own.address)) as sock, contextlib.suppress(OSError):
-            sock.sendto(payload, (str(self.remote.address), self.site.vxlan_port))
+        with contextlib.closing(probe_socket.sending(self.own.address)) as sock:
+            try:
+                sock.sendto(payload, (str(self.remote.address), self.site.vxlan_port))
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise KernelError.of(error, f"probe to {self.remote.address}") from error
 
 
 class Surroundings:
@@ -118,7 +125,8 @@ class PathProbe:
                 for start in range(0, len(due), _AT_ONCE):
                     part = due[start : start + _AT_ONCE]
                     paths = await asyncio.gather(*(self._path(way, site) for way in part))
-                    self._known |= {way: (path, now() + path.value) for way, path in zip(part, paths, strict=True)}
+                    tried = ((way, path) for way, path in zip(part, paths, strict=True) if path)
+                    self._known |= {way: (path, now() + path.value) for way, path in tried}
                     self._tell(ways)
         finally:
             for ns in list(self._ears):
@@ -136,14 +144,16 @@ class PathProbe:
             known = self._last = Surroundings(cluster, site, networks)
         return known
 
-    async def _path(self, way: Way, site: Site) -> Path:
+    async def _path(self, way: Way, site: Site) -> Path | None:
+        """Return what a way is like; None when this host itself could not try it."""
         tunnel = Tunnel(self._feed.cluster.hosts[self._host], way.remote, way.network, site)
         try:
             if not await self._is_answered(tunnel, SMALLEST):
                 return Path.SILENT
             return Path.WIDE if await self._is_answered(tunnel, way.size) else Path.NARROW
-        except KernelError:
-            return Path.SILENT  # the address is gone, which is reported where it matters
+        except KernelError as error:
+            # Otherwise the address or the route is gone, which is reported where it matters.
+            return None if error.is_shortage else Path.SILENT
 
     async def _is_answered(self, tunnel: Tunnel, size: int) -> bool:
         for _ in range(_TRIES):
@@ -163,17 +173,18 @@ class PathProbe:
     async def _listen(self) -> None:
         """Listen in every network that is in force, and in no namespace that is gone."""
         wanted = {network_namespace(name): name for name in self._reconciler.networks}
-        for ns, (known, _) in list(self._ears.items()):
-            if ns not in wanted or identity(ns) != known:
-                self._stop_listening(ns)
+        for ns in self._ears.keys() - wanted.keys():
+            self._stop_listening(ns)
         for ns, name in wanted.items():
-            found = identity(ns)
-            if ns in self._ears or found is None:
-                continue
-            with contextlib.suppress(KernelError):  # it went in between
-                sock = await self._turn.call(probe_socket.receiving, ns)
-                self._ears[ns] = (found, sock)
-                asyncio.get_running_loop().add_reader(sock, self._receive, sock, name)
+            # What cannot be looked at stays as it is until the next time; the reconciler reports why.
+            with contextlib.suppress(KernelError):
+                found = identity(ns)
+                if ns in self._ears and self._ears[ns][0] != found:
+                    self._stop_listening(ns)
+                if found and ns not in self._ears:
+                    sock = await self._turn.call(probe_socket.receiving, ns)
+                    self._ears[ns] = (found, sock)
+                    asyncio.get_running_loop().add_reader(sock, self._receive, sock, name)
 
     def _stop_listening(self, ns: NamespaceRef) -> None:
         _, sock = self._ears.pop(ns)

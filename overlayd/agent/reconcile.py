@@ -264,6 +264,8 @@ class Reconciler:
         """Resolve, observe and diff."""
         kernel, me = self._turn.kernel, cluster.hosts.get(self._local.host)
         present, out_of_reach, problems = self._present_endpoints()
+        if shortage := kernel.shortage():
+            problems.append(Problem("host", f"nothing new is attached: {shortage}"))
         names = joined(cluster, self._local.host)
         networks = {network_namespace(name) for name in names}
         unknown = Counter(e.network for e in self._records.endpoints if e.network not in names)

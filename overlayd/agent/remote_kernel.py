@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from secrets import token_bytes
 
 from overlayd.kernel.checksum import internet_checksum
+from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
 
 PATIENCE = 0.5
@@ -56,12 +57,18 @@ async def refuses(way: Way) -> bool:
 
 
 async def repeated(ask: Callable[[], Awaitable[bool]]) -> bool:
-    """Ask until there is an answer, a few times."""
+    """Ask until there is an answer, a few times; raise `KernelError` when this host itself cannot ask."""
     for _ in range(ATTEMPTS):
-        # OSError: there is no way there.
-        with suppress(TimeoutError, OSError):
+        try:
             async with asyncio.timeout(PATIENCE):
                 return await ask()
+        except TimeoutError:
+            continue
+        except OSError as error:
+            refusal = KernelError.of(error, "probe of another host's kernel")
+            if refusal.is_shortage:
+                raise refusal from error
+            # Otherwise there is no way there.
     return False
 
 

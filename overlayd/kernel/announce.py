@@ -1,13 +1,12 @@
 """Telling a segment where an address is now: gratuitous ARP (RFC 5227 section 3) and neighbour advertisements."""
 
-import errno
 import socket
 import struct
 
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.checksum import internet_checksum
 from overlayd.kernel.namespaces import descriptor, entered
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import translated
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
 
@@ -43,10 +42,12 @@ def announcement(address: IpAddress, mac: MacAddress) -> bytes:
 
 def send(ns: NamespaceRef, dev: InterfaceName, frames: list[bytes]) -> None:
     """Send frames out of a device; raise `KernelError` when they cannot be."""
-    try:
-        with descriptor(ns) as fd, entered(fd), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as channel:
-            channel.bind((dev, 0))
-            for frame in frames:
-                channel.send(frame)
-    except OSError as error:
-        raise KernelError(error.errno or errno.EIO, f"{dev} in {ns}: {error.strerror}") from error
+    with (
+        translated(f"{dev} in {ns}"),
+        descriptor(ns) as fd,
+        entered(fd),
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as channel,
+    ):
+        channel.bind((dev, 0))
+        for frame in frames:
+            channel.send(frame)

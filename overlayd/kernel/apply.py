@@ -7,14 +7,18 @@ from itertools import groupby
 
 from overlayd.dataplane.items import (
     HOST,
+    Address,
     BridgeEntry,
     DeviceSysctls,
+    FdbEntry,
     Item,
     Link,
     Namespace,
     NamespaceRef,
+    Neighbour,
     NftTable,
     RateLimit,
+    Route,
     SoftwareChecksums,
     SourceGuard,
     Sysctl,
@@ -27,11 +31,22 @@ from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.links import Links, comes_along
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.nft import Tables
-from overlayd.kernel.port import KernelError, Outcome
+from overlayd.kernel.port import KernelError, NoNamespace, Outcome
 from overlayd.kernel.sockets import Sockets, free_devices
 
-_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
-"""What the kernel answers to the deletion of a neighbour or FDB entry, a route, a link, or an address that is gone."""
+_ABSENCES: Mapping[type[Item], frozenset[int]] = {
+    Link: frozenset({errno.ENODEV}),
+    SoftwareChecksums: frozenset({errno.ENODEV}),
+    Address: frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO}),  # ENXIO: a device without IPv6
+    Neighbour: frozenset({errno.ENODEV, errno.ENOENT}),
+    FdbEntry: frozenset({errno.ENODEV, errno.ENOENT}),
+    BridgeEntry: frozenset({errno.ENODEV, errno.ENOENT, errno.EOPNOTSUPP}),  # EOPNOTSUPP: a device without its bridge
+    Route: frozenset({errno.ENODEV, errno.ESRCH}),
+    # A device always has some qdisc: EINVAL says that it is not ours.
+    RateLimit: frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL}),
+    SourceGuard: frozenset({errno.ENODEV, errno.ENOENT, errno.EINVAL}),
+}
+"""What the kernel answers to the deletion of what is gone. Any other reason, and any other item, is a failure."""
 
 _Errors = Mapping[int, KernelError]
 _Execute = Callable[["Application", NamespaceRef, Sequence[Op]], _Errors]
@@ -82,7 +97,7 @@ class Application:
             return dict.fromkeys(range(len(ops)), error)
 
     def _judged(self, op: Op, error: KernelError | None) -> Outcome:
-        if error is None or (isinstance(op, Delete | Retire) and _is_gone(op.item, error.errno)):
+        if error is None or (isinstance(op, Delete | Retire) and _is_gone(op.item, error)):
             self._failures.record_success(op)
             return Outcome(op)
         self._failures.record(op)
@@ -178,12 +193,9 @@ class Application:
         namespaces.delete(ns)
 
 
-def _is_gone(item: Item, code: int) -> bool:
+def _is_gone(item: Item, error: KernelError) -> bool:
     """Tell whether a deletion failed only because there was nothing to delete."""
-    # A device that has left its bridge answers so for the entries that it had there.
-    if isinstance(item, RateLimit | SourceGuard) and code == errno.EINVAL:
-        return True  # a device always has some qdisc, and this one is not ours
-    return code in _GONE or (isinstance(item, BridgeEntry) and code == errno.EOPNOTSUPP)
+    return isinstance(error, NoNamespace) or error.errno in _ABSENCES.get(type(item), frozenset())
 
 
 def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]]:

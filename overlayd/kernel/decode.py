@@ -31,6 +31,7 @@ from overlayd.dataplane.items import (
 )
 from overlayd.kernel.encode import NTF_EXT_LEARNED, NTF_SELF, NUD_PERMANENT, RTN_UNICAST, RTN_UNREACHABLE
 from overlayd.kernel.encode_link import IFF_UP
+from overlayd.kernel.netlink import attributes
 from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 
@@ -51,10 +52,8 @@ _IFADDRMSG = struct.Struct("=BBBBI")
 _NDMSG = struct.Struct("=BBHiHBB")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTNEXTHOP = struct.Struct("=HBBi")
-_ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct("=I")
 _PORT = struct.Struct("!H")
-_NLA_TYPE_MASK = 0x3FFF
 _OURS = bytes([ownership.PROTOCOL])
 _IFF_LOOPBACK = 0x8
 _IPV4_SIZE = 4
@@ -80,17 +79,6 @@ class Device:
     def far_index(self) -> int:
         """The index of the other end of a veth pair, in whatever namespace that is."""
         return _number(self.attributes.get(_IFLA_LINK))
-
-
-def _attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    found = {}
-    end = len(data)
-    unpack = _ATTRIBUTE.unpack_from
-    while offset < end:
-        length, kind = unpack(data, offset)
-        found[kind & _NLA_TYPE_MASK] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
 
 
 def _number(value: bytes | None) -> int:
@@ -125,8 +113,8 @@ def _network(packed: bytes, length: int) -> IpNetwork:
 def device(payload: bytes) -> Device:
     """Return one link."""
     _, _, _, index, flags, _ = _IFINFOMSG.unpack_from(payload)
-    found = _attributes(payload, _IFINFOMSG.size)
-    info = _attributes(found.get(_IFLA_LINKINFO, b""))
+    found = attributes(payload, _IFINFOMSG.size)
+    info = attributes(found.get(_IFLA_LINKINFO, b""))
     name = InterfaceName(_text(found[_IFLA_IFNAME]))
     return Device(index, name, _number(found.get(_IFLA_MTU)), flags, _text(info.get(_IFLA_INFO_KIND, b"")), found)
 
@@ -141,7 +129,7 @@ def _link(ns: NamespaceRef, one: Device, names: Names) -> Link:
     up = bool(one.flags & IFF_UP)
     if one.flags & _IFF_LOOPBACK:
         return Link(ns, one.name, Loopback(), None, None, up)
-    info = _attributes(one.attributes.get(_IFLA_LINKINFO, b""))
+    info = attributes(one.attributes.get(_IFLA_LINKINFO, b""))
     master = names.get(_number(one.attributes.get(_IFLA_MASTER)))
     mac = _mac(one.attributes.get(_IFLA_ADDRESS, b""))
     return Link(ns, one.name, _kind(one, info), mac, one.mtu, up, _port(master, info))
@@ -150,7 +138,7 @@ def _link(ns: NamespaceRef, one: Device, names: Names) -> Link:
 def _kind(one: Device, info: Mapping[int, bytes]) -> LinkKind:
     match one.kind:
         case "vxlan":
-            return _vxlan(one, _attributes(info.get(_IFLA_INFO_DATA, b"")))
+            return _vxlan(one, attributes(info.get(_IFLA_INFO_DATA, b"")))
         case "bridge":
             return Bridge()
         case "veth":
@@ -175,8 +163,8 @@ def vxlan_place(one: Device) -> tuple[int, int] | None:
     """Return VNI and UDP port of a VXLAN device, whosever it is; None for any other device."""
     if one.kind != "vxlan":
         return None
-    info = _attributes(one.attributes.get(_IFLA_LINKINFO, b""))
-    data = _attributes(info.get(_IFLA_INFO_DATA, b""))
+    info = attributes(one.attributes.get(_IFLA_LINKINFO, b""))
+    data = attributes(info.get(_IFLA_INFO_DATA, b""))
     (port,) = _PORT.unpack(data.get(_IFLA_VXLAN_PORT, bytes(2)))
     return _number(data.get(_IFLA_VXLAN_ID)), port
 
@@ -184,7 +172,7 @@ def vxlan_place(one: Device) -> tuple[int, int] | None:
 def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort | None:
     if master is None or info.get(_IFLA_INFO_SLAVE_KIND) != b"bridge\0":
         return None
-    data = _attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
+    data = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
     return BridgePort(
         master,
         learning=_flag(data.get(_IFLA_BRPORT_LEARNING)),
@@ -208,7 +196,7 @@ def local_address(payload: bytes) -> IpAddress:
 
 def _local(payload: bytes) -> bytes:
     # IFA_ADDRESS is the far end's where there is an IFA_LOCAL too, which IPv6 has for such devices only.
-    found = _attributes(payload, _IFADDRMSG.size)
+    found = attributes(payload, _IFADDRMSG.size)
     return found[_IFA_LOCAL] if _IFA_LOCAL in found else found[_IFA_ADDRESS]
 
 
@@ -235,7 +223,7 @@ def neighbour(ns: NamespaceRef, payload: bytes, names: Names) -> Neighbour | Non
     _, _, _, index, state, _, _ = _NDMSG.unpack_from(payload)
     if not state & NUD_PERMANENT or index not in names:
         return None
-    found = _attributes(payload, _NDMSG.size)
+    found = attributes(payload, _NDMSG.size)
     if found.get(_NDA_PROTOCOL) != _OURS:
         return None
     return Neighbour(ns, names[index], _address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
@@ -250,7 +238,7 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
     _, _, _, index, _, flags, _ = _NDMSG.unpack_from(payload)
     if index not in names:
         return None
-    found = _attributes(payload, _NDMSG.size)
+    found = attributes(payload, _NDMSG.size)
     mac = _mac(found[_NDA_LLADDR])
     if not flags & NTF_EXT_LEARNED and mac != FLOOD:
         return None
@@ -268,7 +256,7 @@ def is_foreign_route(payload: bytes, ours: Container[int]) -> bool:
     _, _, _, _, table, protocol, *_ = _RTMSG.unpack_from(payload)
     if protocol == ownership.PROTOCOL or table == _RT_TABLE_LOCAL:
         return False
-    return _number(_attributes(payload, _RTMSG.size).get(_RTA_OIF)) not in ours
+    return _number(attributes(payload, _RTMSG.size).get(_RTA_OIF)) not in ours
 
 
 def destination(payload: bytes) -> IpNetwork | None:
@@ -276,20 +264,20 @@ def destination(payload: bytes) -> IpNetwork | None:
     family, length, _, _, table, *_ = _RTMSG.unpack_from(payload)
     if table != _RT_TABLE_MAIN or not length:
         return None
-    dst = _network(_attributes(payload, _RTMSG.size).get(_RTA_DST, _ANY[family]), length)
+    dst = _network(attributes(payload, _RTMSG.size).get(_RTA_DST, _ANY[family]), length)
     return None if dst.is_link_local or dst.is_multicast else dst
 
 
 def next_hops(payload: bytes) -> Iterator[IpAddress]:
     """Yield the gateways of a route: of one way, or of each of several (struct rtnexthop, linux/rtnetlink.h)."""
-    found = _attributes(payload, _RTMSG.size)
+    found = attributes(payload, _RTMSG.size)
     yield from _gateway(found)
     several, offset = found.get(_RTA_MULTIPATH, b""), 0
     while len(several) - offset >= _RTNEXTHOP.size:
         length, *_ = _RTNEXTHOP.unpack_from(several, offset)
         if length < _RTNEXTHOP.size:
             return
-        yield from _gateway(_attributes(several[offset : offset + length], _RTNEXTHOP.size))
+        yield from _gateway(attributes(several[offset : offset + length], _RTNEXTHOP.size))
         offset += (length + 3) & ~3
 
 
@@ -305,7 +293,7 @@ def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
     family, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
     if protocol != ownership.PROTOCOL or tos:
         return None
-    found = _attributes(payload, _RTMSG.size)
+    found = attributes(payload, _RTMSG.size)
     dst = _network(found.get(_RTA_DST, _ANY[family]), length)
     metric = _number(found.get(_RTA_PRIORITY))
     dev = names.get(_number(found.get(_RTA_OIF)))
@@ -335,7 +323,7 @@ def link_index(payload: bytes) -> int:
 
 def port_flags(payload: bytes) -> tuple[bool, bool, bool] | None:
     """Return learning, unicast flood and neighbour suppression of an AF_BRIDGE link message, if it tells of them."""
-    data = _attributes(_attributes(payload, _IFINFOMSG.size).get(_IFLA_PROTINFO, b""))
+    data = attributes(attributes(payload, _IFINFOMSG.size).get(_IFLA_PROTINFO, b""))
     flags = (_IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS)
     learning, flood, suppress = (data.get(flag) for flag in flags)
     return None if learning is None else (_flag(learning), _flag(flood), _flag(suppress))
@@ -343,16 +331,16 @@ def port_flags(payload: bytes) -> tuple[bool, bool, bool] | None:
 
 def forwarding_mac(payload: bytes) -> MacAddress:
     """Return the MAC of a forwarding entry."""
-    return _mac(_attributes(payload, _NDMSG.size)[_NDA_LLADDR])
+    return _mac(attributes(payload, _NDMSG.size)[_NDA_LLADDR])
 
 
 def forwarding_key(payload: bytes) -> tuple[object, ...]:
     """Return what tells forwarding entries of one namespace apart."""
-    found = _attributes(payload, _NDMSG.size)
+    found = attributes(payload, _NDMSG.size)
     return (link_index(payload), found[_NDA_LLADDR], found.get(_NDA_DST))
 
 
 def netconf_index(payload: bytes) -> int:
     """Return the device that an RTM_NEWNETCONF message is about; below 0 for `all` and `default` (linux/netconf.h)."""
-    value = _attributes(payload, 4).get(_NETCONFA_IFINDEX, bytes(4))
+    value = attributes(payload, 4).get(_NETCONFA_IFINDEX, bytes(4))
     return int.from_bytes(value, sys.byteorder, signed=True)

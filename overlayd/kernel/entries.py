@@ -29,8 +29,8 @@ def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[in
     )
     refusals = netlink.stream(chunks) if len(positions) > CHUNK else netlink.batch(next(chunks, []))
     for number, refusal in refusals.items():
-        if not _taken_over(netlink, indexes, ops[positions[number]], refusal):
-            errors[positions[number]] = refusal
+        if unsolved := _unsolved(netlink, indexes, ops[positions[number]], refusal):
+            errors[positions[number]] = unsolved
     return errors
 
 
@@ -50,18 +50,31 @@ def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceNa
     return missing
 
 
-def _taken_over(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> bool:
-    """Replace what the kernel itself found about a neighbour that is to be ours; tell whether this was it.
+def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> KernelError | None:
+    """Replace what the kernel itself found about a neighbour that is to be ours; return what still stands against it.
 
     Traffic to a neighbour that is not there makes the kernel enter it, unresolved or even resolved, and the entry may
-    outlive the traffic by hours. One that somebody set is permanent, and stays.
+    outlive the traffic by hours, or be gone a moment later. One that somebody set is permanent, and stays.
     """
     if error.errno != errno.EEXIST or not isinstance(op, Add) or not isinstance(op.item, Neighbour):
+        return error
+    try:
+        if _is_permanent(netlink, indexes, op.item):
+            return error
+        netlink.execute(encode.entry(Verb.REPLACE, op.item, indexes))
+    except KernelError as other:
+        return other
+    return None
+
+
+def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
+    """Tell whether somebody set a neighbour; one that is gone by now was none of those. Raises `KernelError`."""
+    try:
+        return decode.is_permanent(netlink.get(encode.neighbour_request(item, indexes)))
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
         return False
-    if decode.is_permanent(netlink.get(encode.neighbour_request(op.item, indexes))):
-        return False
-    netlink.execute(encode.entry(Verb.REPLACE, op.item, indexes))
-    return True
 
 
 def guard(netlink: Netlink, indexes: Indexes, op: Op, item: SourceGuard) -> None:

@@ -16,8 +16,9 @@ class NamespaceIndexes(dict[InterfaceName, int]):
         self._ns = ns
 
     def __missing__(self, name: InterfaceName) -> int:
+        netlink = self._sockets.into(self._ns)
         try:
-            answer = self._sockets.into(self._ns).get(encode_link.link_request(name))
+            answer = netlink.get(encode_link.link_request(name))
         except KernelError as error:
             raise KernelError(error.errno, f"{name}: {error.detail}") from error
         self[name] = decode.device(answer).index

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, translated
 
 IN_MODIFY = 0x2
 IN_MOVED_FROM = 0x40
@@ -44,8 +44,12 @@ class Inotify:
         return self._fd
 
     def watch(self, path: Path, mask: int) -> int:
-        """Watch a file or a directory; return what its events bear. Raises `KernelError`."""
-        return _checked(_LIBC.inotify_add_watch(self._fd, os.fsencode(path), mask), f"watch {path}")
+        """Watch a file or a directory; return what its events bear.
+
+        Raises `KernelError`, ENOSPC when this user may have no more watches.
+        """
+        what = f"watch {path} (fs.inotify.max_user_watches limits how many there are)"
+        return _checked(_LIBC.inotify_add_watch(self._fd, os.fsencode(path), mask), what)
 
     def unwatch(self, watch: int) -> None:
         """Stop watching; what is queued may still come."""
@@ -66,10 +70,11 @@ class Inotify:
         os.close(self._fd)
 
     def _read(self) -> bytes:
-        try:
-            return os.read(self._fd, _BUFFER)
-        except BlockingIOError:
-            return b""
+        with translated("inotify"):
+            try:
+                return os.read(self._fd, _BUFFER)
+            except BlockingIOError:
+                return b""
 
 
 def _checked(result: int, what: str) -> int:

@@ -1,8 +1,11 @@
-"""Limits that old kernels set to what we put into them."""
+"""Limits to what we put into the kernel: those that old kernels set, and this process's own of descriptors."""
 
 import os
 import re
+import resource
 from pathlib import Path
+
+from overlayd.kernel.port import KernelError, translated
 
 _COUNTED_BEFORE = (5, 0)
 """Up to Linux 4.20 permanent neighbours count against gc_thresh3 (commit 58956317c8de)."""
@@ -14,8 +17,49 @@ def neighbour_limit(release: str | None = None, setting: Path = _GC_THRESH3) -> 
     """Return how many neighbours this machine may have in all namespaces; None when permanent ones do not count.
 
     `release` is that of the kernel, by default this one's. A limit of IPv6 is of its own, and as low by default.
+    Raises `KernelError`.
     """
     major, minor = re.findall(r"\d+", release or os.uname().release)[:2]
     if (int(major), int(minor)) >= _COUNTED_BEFORE:
         return None
-    return int(setting.read_text())
+    with translated(str(setting)):
+        return int(setting.read_text())
+
+
+DESCRIPTOR_RESERVE = 64
+"""Descriptors that stay free when nothing new is let in: for looking at what exists, repairing and detaching it.
+
+A new network needs 11, an attachment 6 at the same time, `nft` as many again, and each request one (docs/dataplane.md).
+"""
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many descriptors as its administrator allows (getrlimit(2): the hard limit).
+
+    The soft limit is low for the sake of programs that use select(2), of which this is none.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptor_shortage() -> str | None:
+    """Return in one sentence that this process has hardly any descriptor left; None while it has enough."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        used = _used_descriptors()
+    except KernelError as error:
+        if not error.is_shortage:
+            raise
+        used = limit
+    if limit - used >= DESCRIPTOR_RESERVE:
+        return None
+    return f"{used} of {limit} file descriptors are in use: raise LimitNOFILE of the service, and restart it"
+
+
+def _used_descriptors() -> int:
+    """Return how many descriptors this process has open; raise `KernelError`."""
+    with translated(str(_DESCRIPTORS)):
+        # Their number since Linux 6.2 (fs/proc/fd.c: proc_fd_getattr); before, it is 0.
+        return _DESCRIPTORS.stat().st_size or sum(1 for _ in _DESCRIPTORS.iterdir()) - 1

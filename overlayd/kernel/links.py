@@ -9,13 +9,10 @@ from overlayd.kernel import decode, encode_link
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.netlink import Netlink
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.removal import delete_links
 from overlayd.kernel.sockets import Sockets
 from overlayd.model.ids import InterfaceName
-
-_WITHOUT_SANDBOX = frozenset({errno.ENOENT, errno.EINVAL, errno.ENODEV})
-"""What opening a sandbox, or asking for a device there, answers when its workload is gone."""
 
 
 class Links:
@@ -79,8 +76,10 @@ class Links:
         if isinstance(link.kind, Veth) and link.kind.peer:
             try:
                 _execute(self._sockets.into(link.kind.peer.ns), encode_link.retired(device.far_index))
+            except NoNamespace:
+                return  # the workload is gone
             except KernelError as error:
-                if error.errno not in _WITHOUT_SANDBOX:
+                if error.errno != errno.ENODEV:  # and its device with it
                     raise
 
     def _settings(self, link: Link) -> list[bytes]:

@@ -22,7 +22,7 @@ from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, 
 from overlayd.kernel.apply import Application
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
-from overlayd.kernel.port import KernelError, Outcome, Surroundings, Underlay
+from overlayd.kernel.port import KernelError, NoNamespace, Outcome, Surroundings, Underlay
 from overlayd.kernel.readings import Readings
 from overlayd.kernel.sockets import Sockets, reap
 from overlayd.model.address import IpAddress, IpNetwork
@@ -56,8 +56,10 @@ class LinuxKernel:
         self._sockets.discard_stale()
         try:
             self._sockets.into(ns).get(encode_link.link_request(name))
+        except NoNamespace:
+            return False
         except KernelError as error:
-            if error.errno not in {errno.ENODEV, errno.ENOENT}:
+            if error.errno != errno.ENODEV:
                 raise
             return False
         return True
@@ -170,6 +172,10 @@ class LinuxKernel:
         """Delete what was taken out of use in these namespaces of ours, all that is in one of them at one stroke."""
         for ns in namespaces:
             reap(ns)
+
+    def shortage(self) -> str | None:
+        """Return what this process has too little of for anything new, in one sentence; None when there is room."""
+        return limits.descriptor_shortage()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while `changed` may have something to say."""

@@ -4,11 +4,12 @@ A notification is only a reason to look: what there is to do follows from observ
 is observed is in what is observed, and is thrown away then.
 """
 
+import errno
 import os
 import select
 from collections import deque
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from overlayd.kernel import decode, inotify, socket_filter, sysctls
 from overlayd.kernel.beliefs import Beliefs
 from overlayd.kernel.host_watch import HostWatch
 from overlayd.kernel.inotify import LOST, Inotify
-from overlayd.kernel.namespaces import descriptor, identity
+from overlayd.kernel.namespaces import descriptor, identity, share
 from overlayd.kernel.notifications import Notifications
-from overlayd.kernel.port import KernelError, Outcome
+from overlayd.kernel.port import KernelError, Outcome, translated
 from overlayd.kernel.rtnetlink import RTM_NEWNETCONF
 from overlayd.kernel.table_watch import TableWatch
 
@@ -29,16 +30,24 @@ _NAMES_CHANGE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | 
 
 
 class _Watched:
-    """One namespace: its sockets, and its sysctls, which are held open as a watch ends with what nobody holds."""
+    """One namespace: its sockets, and the directories of its sysctls.
+
+    A watch on a directory tells of writes to the files in it. Each directory is held open: a watch ends with what
+    nobody holds, and a directory needs one descriptor for all of its files.
+    """
 
     def __init__(self, ns: NamespaceRef, port: int) -> None:
-        """Listen in the namespace in which the calling thread is; `port` is the port id of the socket that writes."""
+        """Listen in the namespace in which the calling thread is; `port` is the port id of the socket that writes.
+
+        Raises `KernelError`.
+        """
         self.identity = identity(HOST)
         steps = socket_filter.of_host(port) if ns == HOST else socket_filter.of_namespace(port)
         self.rtnetlink = Notifications.of_rtnetlink(steps)
-        self.nftables: Notifications | None = None
-        with suppress(KernelError):  # a kernel without nf_tables has no tables that could change
+        with ExitStack() as failure:
+            failure.callback(self.rtnetlink.close)
             self.nftables = Notifications.of_nftables()
+            failure.pop_all()
         self.tables = TableWatch()
         self.sysctls: dict[int, int] = {}
         """Descriptors by watch."""
@@ -68,7 +77,8 @@ class Monitor:
         self._epoll = select.epoll()
         self._inotify = Inotify()
         self._epoll.register(self._inotify.fileno(), select.EPOLLIN)
-        _DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with translated(str(_DIRECTORY)):
+            share()
         self._directory = self._inotify.watch(_DIRECTORY, _NAMES_CHANGE)
         self._watched: dict[NamespaceRef, _Watched] = {}
         self._beliefs: dict[NamespaceRef, Beliefs] = {}
@@ -82,18 +92,35 @@ class Monitor:
         return self._epoll.fileno()
 
     def enter(self, ns: NamespaceRef, port: int) -> None:
-        """Listen in one more namespace, in which the calling thread is and writes from a socket of this port id."""
+        """Listen in one more namespace, in which the calling thread is and writes from a socket of this port id.
+
+        Raises `KernelError`, and then listens in it not at all.
+        """
         watched = self._watched[ns] = _Watched(ns, port)
-        for fd in watched.descriptors:
-            self._epoll.register(fd, select.EPOLLIN)
-        if ns == HOST:
-            return
-        self._beliefs[ns] = Beliefs(ns)
-        for path in filter(Path.exists, sysctls.files()):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with ExitStack() as failure:
+            failure.callback(self.leave, ns)
+            with translated(f"watch {ns}"):
+                for fd in watched.descriptors:
+                    self._epoll.register(fd, select.EPOLLIN)
+            if ns != HOST:
+                self._beliefs[ns] = Beliefs(ns)
+                for path in sysctls.directories():
+                    self._watch_sysctls(ns, path)
+            failure.pop_all()
+
+    def _watch_sysctls(self, ns: NamespaceRef, directory: Path) -> None:
+        with translated(f"watch {directory}"):
+            try:
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:  # those of IPv6 or of br_netfilter, where the kernel has none
+                return
+        try:
             watch = self._inotify.watch(Path(f"/proc/self/fd/{fd}"), inotify.IN_MODIFY)
-            watched.sysctls[watch] = fd
-            self._places[watch] = ns
+        except KernelError:
+            os.close(fd)
+            raise
+        self._watched[ns].sysctls[watch] = fd
+        self._places[watch] = ns
 
     def leave(self, ns: NamespaceRef) -> None:
         """Listen no longer in a namespace."""
@@ -112,8 +139,7 @@ class Monitor:
         for sock in watched.sockets:
             # Of the host's own namespace the underlay is not part of what is observed.
             if ns != HOST or sock is watched.nftables:
-                with suppress(KernelError):  # what was lost need not be thrown away
-                    deque(sock.queued(), maxlen=0)
+                _drain(sock)
 
     def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Iterable[decode.Device]) -> None:
         """Take in everything of ours in a namespace, and all its devices."""
@@ -169,9 +195,12 @@ class Monitor:
         return {ns for ns in names if self._is_another(ns)}, touched
 
     def _is_another(self, ns: NamespaceRef) -> bool:
-        """Tell whether a name means something else than at the time when this began to listen there."""
+        """Tell whether a name may mean something else than at the time when this began to listen there."""
         watched = self._watched.get(ns)
-        return identity(ns) != (watched.identity if watched else None)
+        try:
+            return identity(ns) != (watched.identity if watched else None)
+        except KernelError:
+            return True  # whoever looks is told why it cannot be known
 
     def _told(self, ns: NamespaceRef) -> tuple[bool, bool]:
         """Tell whether there is news from the sockets of a namespace, and whether its sysctls must be looked at."""
@@ -192,4 +221,13 @@ class Monitor:
             with descriptor(ns) as fd:
                 return self._beliefs[ns].sysctls != sysctls.observe(fd)
         except KernelError:
-            return True  # it is gone
+            return True  # it is gone, or it cannot be seen: a look will tell
+
+
+def _drain(sock: Notifications) -> None:
+    """Throw away what is queued; raise `KernelError`."""
+    try:
+        deque(sock.queued(), maxlen=0)
+    except KernelError as error:
+        if error.errno != errno.ENOBUFS:  # what was lost need not be thrown away
+            raise

@@ -4,13 +4,14 @@ import ctypes
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from overlayd.dataplane.items import NETWORK_NAMESPACES, NamespaceRef
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, NoNamespace, translated
 
 CLONE_NEWNET = 0x40000000
 
@@ -19,7 +20,21 @@ _MS_REC = 0x4000
 _MS_SHARED = 0x100000
 _MNT_DETACH = 0x2
 _NS_GET_NSTYPE = 0xB703
-"""linux/nsfs.h: the CLONE_NEW* value of a namespace file; ENOTTY on any other file."""
+"""linux/nsfs.h: the CLONE_NEW* value of a namespace file."""
+
+_NO_NAMESPACE_FILE = frozenset({errno.ENOTTY, errno.EINVAL})
+"""What the kernel answers to `_NS_GET_NSTYPE` on a file of another kind: most drivers ENOTTY, some EINVAL."""
+
+_LEADS_NOWHERE = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV}
+)
+"""What open(2) answers of a path that leads to no file of a namespace: there is no such name, or its process is gone
+(ESRCH, procfs), or no name can be like that, or it is a socket or a device without a driver (ENXIO, ENODEV)."""
+
+_LOCK_PATIENCE = 0.5
+"""Seconds that a mount waits for the lock of ``ip netns``, which any local user can hold for as long as he likes."""
+
+_LOCK_POLL = 0.02
 
 _HERE = "/proc/thread-self/ns/net"
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -51,43 +66,59 @@ def mount(source: str, target: str, kind: str, flags: int) -> None:
 
 
 def open_namespace(ns: NamespaceRef) -> int:
-    """Return a descriptor of a network namespace; the caller closes it. Raises `KernelError` when it is none."""
+    """Return a descriptor of a network namespace; the caller closes it.
+
+    Raises `NoNamespace` when the kernel says that there is none, any other `KernelError` when it does not say.
+    """
     try:
         # The path may come from a container runtime: a FIFO there must not block.
         fd = os.open(ns, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise KernelError(error.errno or errno.EIO, f"{ns}: {error.strerror}") from error
-    if not _is_network_namespace(fd):
+        if error.errno in _LEADS_NOWHERE:
+            raise NoNamespace(f"{ns}: {error.strerror}") from error
+        raise KernelError.of(error, ns) from error
+    try:
+        _check_kind(fd, ns)
+    except KernelError:
         os.close(fd)
-        raise KernelError(errno.EINVAL, f"{ns}: no network namespace")
+        raise
     return fd
 
 
-def _is_network_namespace(fd: int) -> bool:
+def _check_kind(fd: int, ns: NamespaceRef) -> None:
+    """Raise `NoNamespace` unless a descriptor is that of a network namespace."""
     try:
-        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET
-    except OSError:
-        return False
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError as error:
+        if error.errno not in _NO_NAMESPACE_FILE:
+            raise KernelError.of(error, ns) from error
+        kind = 0
+    if kind != CLONE_NEWNET:
+        raise NoNamespace(f"{ns}: no network namespace")
 
 
 def identity(ns: NamespaceRef) -> Identity | None:
-    """Return device and inode of the namespace at this path, or None when there is no network namespace."""
+    """Return device and inode of the namespace at this path, or None when the kernel says that there is none.
+
+    Raises `KernelError` when it does not say.
+    """
     try:
-        fd = open_namespace(ns)
-    except KernelError:
+        with descriptor(ns) as fd:
+            status = os.fstat(fd)
+    except NoNamespace:
         return None
-    status = os.fstat(fd)
-    os.close(fd)
     return (status.st_dev, status.st_ino)
 
 
 def listed() -> frozenset[NamespaceRef]:
-    """Return the network namespaces that are ours by name."""
+    """Return the network namespaces that are ours by name; raise `KernelError`."""
     prefix = Path(NETWORK_NAMESPACES)
     try:
         paths = list(prefix.parent.iterdir())
     except FileNotFoundError:
         return frozenset()
+    except OSError as error:
+        raise KernelError.of(error, str(prefix.parent)) from error
     ours = (NamespaceRef(str(path)) for path in paths if path.name.startswith(prefix.name))
     return frozenset(ns for ns in ours if identity(ns))
 
@@ -104,8 +135,9 @@ def descriptor(ns: NamespaceRef) -> Iterator[int]:
 
 @contextmanager
 def entered(fd: int) -> Iterator[None]:
-    """Run a block of the calling thread inside a network namespace."""
-    home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
+    """Run a block of the calling thread inside a network namespace; raise `KernelError` when it cannot get there."""
+    with translated("the namespace of this thread"):
+        home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(fd, CLONE_NEWNET)
         try:
@@ -127,34 +159,61 @@ def _return_to(home: int) -> None:
 def create(ns: NamespaceRef) -> None:
     """Create a namespace that outlives this process, as ``ip netns add`` does. Raises EEXIST when it is there."""
     path = Path(ns)
-    try:
-        _share(path.parent)
+    with translated(ns):
+        share()
         _place(path, ns)
-    except OSError as error:
-        raise KernelError(error.errno or errno.EIO, f"{ns}: {error.strerror}") from error
-    try:
-        # A thread of its own, as unshare(2) changes the thread that calls it.
-        with ThreadPoolExecutor(max_workers=1) as executor:
-            executor.submit(_bind_new_namespace, ns).result()
-    except KernelError:
-        path.unlink()
-        raise
+    with ExitStack() as failure:
+        failure.callback(path.unlink, missing_ok=True)
+        _bind_in_thread(ns)
+        failure.pop_all()
 
 
-def _share(directory: Path) -> None:
-    """Make the directory a shared mount, so that a deletion reaches the mount namespaces made in the meantime."""
+def share() -> None:
+    """Make the directory of namespaces a shared mount, if it is none.
+
+    So a deletion reaches the mount namespaces made in the meantime. Raises `OSError` or `KernelError`.
+    """
+    directory = Path(NETWORK_NAMESPACES).parent
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # ip-netns holds this lock too: two bind mounts at once would hide each other's namespaces.
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        try:
-            mount("", str(directory), "none", _MS_SHARED | _MS_REC)
-        except KernelError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: not a mount point yet
-                raise
+    if _is_shared(directory):
+        return
+    with _locked(directory):
+        # Another program may have been faster: a second bind mount would hide the namespaces below the first one.
+        if not _is_shared(directory):
             mount(str(directory), str(directory), "none", _MS_BIND | _MS_REC)
             mount("", str(directory), "none", _MS_SHARED | _MS_REC)
+
+
+def _is_shared(directory: Path) -> bool:
+    """Let a mount point be shared; tell whether the directory is one."""
+    try:
+        mount("", str(directory), "none", _MS_SHARED | _MS_REC)
+    except KernelError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock that ``ip netns`` holds while it makes the directory a mount point, if it is to be had in time.
+
+    Whoever may read the directory may lock it: this goes on without the lock rather than wait for a stranger.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    try:
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(_LOCK_POLL)
+            else:
+                break
+        yield
     finally:
         os.close(fd)
 
@@ -170,6 +229,16 @@ def _place(path: Path, ns: NamespaceRef) -> None:
         path.touch(mode=0o444, exist_ok=False)
 
 
+def _bind_in_thread(ns: NamespaceRef) -> None:
+    """Make the namespace in a thread of its own, as unshare(2) changes the thread that calls it."""
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        try:
+            made = executor.submit(_bind_new_namespace, ns)
+        except RuntimeError as error:  # threading: the system has no room for one more thread
+            raise KernelError(errno.EAGAIN, f"{ns}: {error}") from error
+        made.result()
+
+
 def _bind_new_namespace(ns: NamespaceRef) -> None:
     unshare(CLONE_NEWNET)
     mount(_HERE, ns, "none", _MS_BIND)
@@ -182,5 +251,5 @@ def delete(ns: NamespaceRef) -> None:
     except KernelError as error:
         if error.errno not in {errno.EINVAL, errno.ENOENT}:  # not mounted, or no such file
             raise
-    with suppress(FileNotFoundError):
-        Path(ns).unlink()
+    with translated(ns):
+        Path(ns).unlink(missing_ok=True)

@@ -9,11 +9,12 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Protocol
 
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, translated
 
 HEADER = struct.Struct("=IHHII")
 """struct nlmsghdr (linux/netlink.h): length, type, flags, sequence number, port id."""
@@ -55,6 +56,10 @@ _ERROR = struct.Struct("=i")
 _SEQUENCE = struct.Struct("=I")
 _SEQUENCE_OFFSET = 8
 _ATTRIBUTE = struct.Struct("=HH")
+_ATTRIBUTE_SIZE = _ATTRIBUTE.size
+_NLA_TYPE_MASK = 0x3FFF
+"""Without NLA_F_NESTED and NLA_F_NET_BYTEORDER (linux/netlink.h)."""
+
 _BARRIER = HEADER.pack(HEADER.size, _NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, 0, 0)
 
 Message = tuple[int, int, int, bytes]
@@ -75,18 +80,17 @@ class Transport(Protocol):
 
 
 def open_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
-    """Return a netlink socket of the network namespace in which the calling thread is now."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-    try:
+    """Return a netlink socket of the network namespace in which the calling thread is now; raise `KernelError`."""
+    with translated("netlink socket"), ExitStack() as failure:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        failure.callback(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             sock.setsockopt(_SOL_NETLINK, option, 1)
         sock.bind((0, 0))
-    except OSError as error:
-        sock.close()
-        raise KernelError(error.errno or errno.EIO, f"netlink socket: {error.strerror}") from error
+        failure.pop_all()
     return sock
 
 
@@ -179,8 +183,13 @@ class Netlink:
         sequence = self._next_sequence(1)
         numbered = bytearray(message)
         _SEQUENCE.pack_into(numbered, _SEQUENCE_OFFSET, sequence)
-        self._transport.send(numbered)
+        self._transmit(numbered)
         return sequence
+
+    def _transmit(self, data: bytearray) -> None:
+        """Send one datagram, which the kernel takes whole or not at all; raise `KernelError`."""
+        with translated("netlink request not taken"):
+            self._transport.send(data)
 
     def _chunk(self, start: int, messages: Sequence[bytes], errors: dict[int, KernelError]) -> None:
         first = self._next_sequence(len(messages) + 1)
@@ -188,8 +197,8 @@ class Netlink:
         _number(data, messages, first)
         barrier = first + len(messages)
         _SEQUENCE.pack_into(data, len(data) - len(_BARRIER) + _SEQUENCE_OFFSET, barrier)
-        self._transport.send(data)
         try:
+            self._transmit(data)
             self._answers(first, barrier, start, errors)
         except KernelError as lost:
             for position in range(start, start + len(messages)):
@@ -226,17 +235,43 @@ class Netlink:
             size = self._transport.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         except OSError as error:
             # ENOBUFS: the receive buffer overran. EAGAIN: the answer did not come.
-            raise KernelError(error.errno or errno.EIO, f"netlink answer lost: {error.strerror}") from error
+            raise KernelError.of(error, "netlink answer lost") from error
         if size > len(self._buffer):
             raise KernelError(errno.EMSGSIZE, f"netlink answer of {size} bytes")
-        data = bytes(memoryview(self._buffer)[:size])
-        messages: list[Message] = []
-        offset = 0
-        while offset < size:
-            length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-            messages.append((kind, flags, sequence, data[offset + HEADER.size : offset + length]))
+        return list(messages(bytes(memoryview(self._buffer)[:size])))
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """Yield the messages of one datagram; raise `KernelError` (EBADMSG) when it is damaged."""
+    offset, end = 0, len(data)
+    while offset < end:
+        if end - offset < HEADER.size:
+            raise KernelError(errno.EBADMSG, f"{end - offset} bytes behind the last netlink message")
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
+        if not HEADER.size <= length <= end - offset:
+            raise KernelError(errno.EBADMSG, f"a netlink message of {length} bytes, in {end - offset}")
+        yield kind, flags, sequence, data[offset + HEADER.size : offset + length]
+        offset += (length + 3) & ~3
+
+
+def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """Return the attributes that begin at an offset, by their types; raise `KernelError` (EBADMSG) for damaged ones.
+
+    As in the kernel (include/net/netlink.h: nla_ok) each must hold its own header, and end where the data does.
+    """
+    found: dict[int, bytes] = {}
+    end = len(data)
+    unpack = _ATTRIBUTE.unpack_from
+    try:
+        while offset < end:
+            length, kind = unpack(data, offset)
+            if length < _ATTRIBUTE_SIZE or offset + length > end:
+                raise KernelError(errno.EBADMSG, f"a netlink attribute of {length} bytes, in {end - offset}")
+            found[kind & _NLA_TYPE_MASK] = data[offset + _ATTRIBUTE_SIZE : offset + length]
             offset += (length + 3) & ~3
-        return messages
+    except struct.error as error:
+        raise KernelError(errno.EBADMSG, f"{end - offset} bytes behind the last netlink attribute") from error
+    return found
 
 
 def _number(data: bytearray, messages: Sequence[bytes], first: int) -> None:

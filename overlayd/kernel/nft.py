@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Self
 
+from overlayd.configuration.files import read_regular
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
 from overlayd.kernel import namespaces
-from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, open_socket
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
+from overlayd.kernel.port import KernelError, NoNamespace, translated
+from overlayd.model.errors import InvalidValue
 
 DIRECTORY = Path("/run/overlayd/tables")
 
@@ -33,16 +35,17 @@ _NFT_MSG_GETTABLE = _NFNL_SUBSYS_NFTABLES | 1
 _NFT_MSG_GETGEN = _NFNL_SUBSYS_NFTABLES | 16
 _NFTA_TABLE_NAME, _NFTA_GEN_ID = 1, 1
 _NFGENMSG = struct.Struct("=BBH")
-_ATTRIBUTE = struct.Struct("=HH")
-_NLA_TYPE_MASK = 0x3FFF
 _FAMILIES = {1: NftFamily.INET, 7: NftFamily.BRIDGE}
 """Numbers of linux/netfilter.h: NFPROTO_INET, NFPROTO_BRIDGE."""
 
 _NO_NFTABLES = frozenset({errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL})
-"""What a kernel answers that was built without nfnetlink or nf_tables: then there is nothing to see."""
+"""What a kernel that was built without nfnetlink answers to the socket, and without nf_tables to the first request."""
 
 _SO_NETNS_COOKIE = 71
 _TIMEOUT = 30.0
+_REMEMBERED_MAX = 64 << 20
+"""Bytes of what is remembered of one namespace: ten thousand published ports are a tenth of it."""
+
 _COUNTER = re.compile(r"\bcounter (?P<name>\w+) \{\s*packets (?P<packets>\d+) bytes (?P<bytes>\d+)")
 
 _TableKey = tuple[NftFamily, str]
@@ -77,16 +80,20 @@ class Tables:
 
     def observe(self, ns: NamespaceRef) -> Iterator[NftTable]:
         """Yield our tables of a namespace; one that is not as we made it has the kernel's listing for its text."""
-        try:
-            with _Inside(ns) as inside:
-                seen = self._seen_in(ns)
-                if seen is None or (seen.cookie, seen.generation) != (inside.cookie, inside.generation()):
-                    seen = _look(inside, seen)
-                    self._keep(ns, seen)
-        except KernelError as error:
-            if error.errno not in _NO_NFTABLES:
+        with contextlib.ExitStack() as stack:
+            try:
+                inside = stack.enter_context(_Inside(ns))
+                generation = inside.generation()
+            except NoNamespace:
                 raise
-            return
+            except KernelError as error:
+                if error.errno not in _NO_NFTABLES:
+                    raise
+                return
+            seen = self._seen_in(ns)
+            if seen is None or (seen.cookie, seen.generation) != (inside.cookie, generation):
+                seen = _look(inside, seen)
+                self._keep(ns, seen)
         for (family, name), known in seen.tables.items():
             yield NftTable(ns, family, name, known.text)
 
@@ -124,7 +131,8 @@ class Tables:
         if seen.tables:
             _write(path, seen)
         else:
-            path.unlink(missing_ok=True)
+            with translated(f"what is remembered of nft tables in {path}"):
+                path.unlink(missing_ok=True)
 
     def _path(self, ns: NamespaceRef) -> Path:
         name = PurePath(ns).name if ownership.is_network_namespace(ns) else "host"
@@ -180,7 +188,9 @@ class _Inside:
                 timeout=_TIMEOUT,
             )
         except FileNotFoundError:
-            raise KernelError(errno.ENOENT, "there is no program nft (Debian package nftables)") from None
+            raise KernelError(errno.ENOPKG, "there is no program nft (Debian package nftables)") from None
+        except OSError as error:
+            raise KernelError.of(error, "the program nft cannot be started") from error
         except subprocess.TimeoutExpired:
             raise KernelError(errno.ETIMEDOUT, f"nft took more than {_TIMEOUT:.0f} s") from None
         if done.returncode:
@@ -215,10 +225,13 @@ def _counted(table: NftTable, inside: _Inside) -> str:
 
 def _cookie(channel: socket.socket) -> int:
     """Return the cookie of a socket's namespace (since Linux 5.14), else something that no other socket has."""
-    try:
-        return int.from_bytes(channel.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
-    except OSError:
-        return int.from_bytes(os.urandom(8))
+    with translated("cookie of the namespace"):
+        try:
+            return int.from_bytes(channel.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+            return int.from_bytes(os.urandom(8))
 
 
 def _request(kind: int, flags: int = 0) -> bytes:
@@ -227,25 +240,24 @@ def _request(kind: int, flags: int = 0) -> bytes:
 
 
 def _attribute(payload: bytes, wanted: int) -> bytes:
-    offset = _NFGENMSG.size
-    while offset < len(payload):
-        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
-        if kind & _NLA_TYPE_MASK == wanted:
-            return payload[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
-    return b""
+    return attributes(payload, _NFGENMSG.size).get(wanted, b"")
 
 
 def _read(path: Path) -> _Seen | None:
-    """Return what an agent before this one remembered; None when there is nothing of use."""
+    """Return what an agent before this one remembered, None when there is nothing of use; raise `KernelError`."""
     try:
-        stored = json.loads(path.read_bytes())
+        with translated(f"what is remembered of nft tables in {path}"):
+            stored = json.loads(read_regular(path, _REMEMBERED_MAX))
         tables = {
             (NftFamily(each["family"]), str(each["name"])): _Known(str(each["text"]), str(each["listing"]))
             for each in stored["tables"]
         }
         return _Seen(int(stored["cookie"]), int(stored["generation"]), tables)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InvalidValue, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    except KernelError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+            raise
         return None
 
 

@@ -3,12 +3,13 @@
 import errno
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Self
 
 from overlayd.kernel import socket_filter
 from overlayd.kernel.beliefs import Notification
-from overlayd.kernel.netlink import HEADER
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.netlink import messages
+from overlayd.kernel.port import KernelError, translated
 from overlayd.kernel.rtnetlink import GROUPS, NFNLGRP_NFTABLES
 
 _SOL_NETLINK = 270
@@ -23,18 +24,18 @@ class Notifications:
     """What the kernel tells of the namespace in which the calling thread was. Reading never blocks."""
 
     def __init__(self, protocol: int, groups: Sequence[int], filter_steps: Sequence[socket_filter.Step]) -> None:
-        """Raise `KernelError` when the kernel has no such thing."""
-        try:
+        """Raise `KernelError`, EPROTONOSUPPORT when the kernel was built without this protocol."""
+        with translated("netlink socket for notifications"), ExitStack() as failure:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        except OSError as error:
-            raise KernelError(error.errno or errno.EIO, f"netlink socket: {error.strerror}") from error
-        self._socket.settimeout(0)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        if filter_steps:
-            socket_filter.attach(self._socket, filter_steps)
-        self._socket.bind((0, 0))
-        for group in groups:
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            failure.callback(self._socket.close)
+            self._socket.settimeout(0)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            if filter_steps:
+                socket_filter.attach(self._socket, filter_steps)
+            self._socket.bind((0, 0))
+            for group in groups:
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            failure.pop_all()
 
     @classmethod
     def of_rtnetlink(cls, filter_steps: Sequence[socket_filter.Step]) -> Self:
@@ -42,9 +43,14 @@ class Notifications:
         return cls(socket.NETLINK_ROUTE, GROUPS, filter_steps)
 
     @classmethod
-    def of_nftables(cls) -> Self:
-        """Follow nft tables."""
-        return cls(_NETLINK_NETFILTER, [NFNLGRP_NFTABLES], ())
+    def of_nftables(cls) -> Self | None:
+        """Follow nft tables; None when this kernel was built without them."""
+        try:
+            return cls(_NETLINK_NETFILTER, [NFNLGRP_NFTABLES], ())
+        except KernelError as error:
+            if error.errno != errno.EPROTONOSUPPORT:
+                raise
+            return None
 
     def fileno(self) -> int:
         """Return the descriptor, readable while something is queued."""
@@ -53,11 +59,8 @@ class Notifications:
     def queued(self) -> Iterator[Notification]:
         """Yield what is queued; raises `KernelError` (ENOBUFS) when something was lost."""
         while data := self._receive():
-            offset = 0
-            while offset < len(data):
-                length, kind, *_ = HEADER.unpack_from(data, offset)
-                yield kind, data[offset + HEADER.size : offset + length]
-                offset += (length + 3) & ~3
+            for kind, _, _, payload in messages(data):
+                yield kind, payload
 
     def close(self) -> None:
         """Stop listening."""
@@ -69,4 +72,4 @@ class Notifications:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise KernelError(error.errno or errno.EIO, f"netlink notifications: {error.strerror}") from error
+            raise KernelError.of(error, "netlink notifications") from error

@@ -1,13 +1,12 @@
 """Whether a device leaves checksums and segments to what is below it (linux/ethtool.h: ETHTOOL_GTXCSUM, _STXCSUM)."""
 
 import ctypes
-import errno
 import fcntl
 import socket
 import struct
 
 from overlayd.kernel.namespaces import entered
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import translated
 from overlayd.model.ids import InterfaceName
 
 _SIOCETHTOOL = 0x8946
@@ -30,9 +29,7 @@ def set_offloaded(fd: int, device: InterfaceName, *, offloaded: bool) -> None:
 def _ethtool(fd: int, device: InterfaceName, command: int, value: int) -> int:
     data = ctypes.create_string_buffer(_VALUE.pack(command, value), _VALUE.size)
     request = bytearray(_REQUEST.pack(device.encode(), ctypes.addressof(data)))
-    try:
-        with entered(fd), socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
-            fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
-    except OSError as error:
-        raise KernelError(error.errno or errno.EIO, f"offload of {device}: {error.strerror}") from error
+    datagrams = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    with translated(f"offload of {device}"), entered(fd), socket.socket(socket.AF_INET, datagrams) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
     return int(_VALUE.unpack(data.raw)[1])

@@ -1,8 +1,10 @@
 """What the rest of the agent needs of a kernel. Two implementations pass one contract suite: Linux and FakeKernel."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from errno import EAGAIN, EIO, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM
+from typing import Protocol, Self
 
 from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
@@ -10,9 +12,16 @@ from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import OverlayError
 from overlayd.model.ids import InterfaceName, MacAddress
 
+_SHORTAGES = frozenset({EAGAIN, EMFILE, ENFILE, ENOBUFS, ENOMEM})
+"""What the kernel answers while it, or this process, has too little of something (errno(3))."""
+
 
 class KernelError(OverlayError):
-    """The kernel refused a request; `errno` is its reason (a positive value of the errno module)."""
+    """The kernel refused a request; `errno` is its reason (a positive value of the errno module).
+
+    It says nothing about what is there: only `NoNamespace`, and a reason that the kernel has for one kind of object
+    alone (ENODEV for a device), mean that an object is absent.
+    """
 
     code = "kernel"
     status = 500
@@ -20,6 +29,32 @@ class KernelError(OverlayError):
     def __init__(self, errno: int, detail: str) -> None:
         super().__init__(detail)
         self.errno = errno
+
+    @classmethod
+    def of(cls, error: OSError, what: str) -> Self:
+        """Return the error of what was being done when the library raised `error`."""
+        return cls(error.errno or EIO, f"{what}: {error.strerror or error}")
+
+    @property
+    def is_shortage(self) -> bool:
+        """Tell whether the same request may succeed once descriptors or memory are free again."""
+        return self.errno in _SHORTAGES
+
+
+class NoNamespace(KernelError):
+    """The kernel says that a path leads to no network namespace: to nothing at all, or to a file of another kind."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(ENOENT, detail)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise `KernelError` for an `OSError` of the block; `what` names what the block does, and with which object."""
+    try:
+        yield
+    except OSError as error:
+        raise KernelError.of(error, what) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +96,13 @@ class Kernel(Protocol):
     """A kernel with network namespaces. Every method blocks; one thread calls them all but `reap`."""
 
     def namespaces(self) -> frozenset[NamespaceRef]:
-        """Return the network namespaces on this host that are ours by name."""
+        """Return the network namespaces on this host that are ours by name; raise `KernelError`."""
 
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
-        """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
+        """Return device and inode of the namespace at this path, or None when the path is no network namespace.
+
+        Raises `KernelError` when the kernel does not say which of both is so.
+        """
 
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         """Tell whether there is a device of this name in a namespace of ours; raise `KernelError`."""
@@ -90,7 +128,8 @@ class Kernel(Protocol):
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each.
 
-        A failed operation fails those that need its item, and no other.
+        A failed operation fails those that need its item, and no other. Raises `KernelError`, and has done nothing,
+        when the kernel does not say which of our namespaces are still those that they were.
         """
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
@@ -99,6 +138,9 @@ class Kernel(Protocol):
         This takes long, and any thread may do it beside the one that calls the other methods. Raises `KernelError`.
         """
 
+    def shortage(self) -> str | None:
+        """Return what this process has too little of for anything new, in one sentence; None when there is room."""
+
     def fileno(self) -> int:
         """Return a descriptor that is readable while `changed` may have something to say; any thread may ask."""
 
@@ -106,7 +148,7 @@ class Kernel(Protocol):
         """Return where somebody else may have changed what is ours since it was observed.
 
         `HOST` is among them when the underlay may be another one, or something else in the host's own namespace. What
-        `apply` did is no reason; still, a namespace may be named though nothing in it differs.
+        `apply` did is no reason; still, a namespace may be named though nothing in it differs. Raises `KernelError`.
         """
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from overlayd.dataplane.items import NamespaceRef, RateLimit
-from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST
+from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, attributes
 from overlayd.kernel.rtnetlink import RTM_DELQDISC, RTM_NEWQDISC
 from overlayd.model.ids import InterfaceName
 
@@ -33,7 +33,6 @@ _PARAMETERS = struct.Struct("=" + 2 * _RATESPEC + "III")  # rate, peak rate, lim
 _RATE64 = struct.Struct("=Q")
 _NO_PEAK = (0, 0, 0, 0, 0, 0)
 _NUMBER_MAX = (1 << 32) - 1
-_NLA_TYPE_MASK = 0x3FFF
 
 QDISCS = HEADER.pack(HEADER.size + TCMSG.size, _RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + bytes(TCMSG.size)
 
@@ -78,13 +77,3 @@ def attribute(kind: int, payload: bytes) -> bytes:
     """Return a netlink attribute."""
     length = _ATTRIBUTE.size + len(payload)
     return _ATTRIBUTE.pack(length, kind) + payload + bytes(-length % 4)
-
-
-def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Return the netlink attributes that begin at an offset, by their types."""
-    found = {}
-    while offset < len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        found[kind & _NLA_TYPE_MASK] = data[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
-    return found

@@ -4,11 +4,13 @@ Almost all of it is the same each time. Raw messages are compared, but for the t
 about neighbours and forwarding entries (NDA_CACHEINFO, linux/neighbour.h), and items are made of new ones only.
 """
 
+import errno
 import struct
 from collections.abc import Callable, Iterable, Mapping
 
 from overlayd.dataplane.items import Item, NamespaceRef, State
 from overlayd.kernel.decode import Names
+from overlayd.kernel.port import KernelError
 
 Decoder = Callable[[NamespaceRef, bytes, Names], Item | None]
 """Makes an item of a message, or nothing when it is about what is not ours."""
@@ -70,5 +72,7 @@ def _place_of_times(payload: bytes) -> int:
     place = _BODY
     while place < len(payload) and payload[place : place + 4] != _TIMES:
         (length, _) = _ATTRIBUTE.unpack_from(payload, place)
+        if length < _ATTRIBUTE.size:
+            raise KernelError(errno.EBADMSG, f"a netlink attribute of {length} bytes")
         place += (length + 3) & ~3
-    return place
+    return min(place, len(payload))

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef
@@ -10,12 +10,12 @@ from overlayd.kernel import decode, encode_link, namespaces
 from overlayd.kernel.monitor import Monitor
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.netlink import Netlink, open_socket, port_id
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.removal import delete_links
 
 
 def open_in(ns: NamespaceRef) -> Netlink:
-    """Return a socket of a namespace; the caller closes it."""
+    """Return a socket of a namespace; the caller closes it. Raises `KernelError`."""
     with descriptor(ns) as fd, namespaces.entered(fd):
         return Netlink(open_socket())
 
@@ -34,8 +34,10 @@ def reap(ns: NamespaceRef) -> None:
     try:
         with closing(open_in(ns)) as netlink:
             netlink.execute(encode_link.group_deleted())
+    except NoNamespace:
+        return  # all of them are gone with it
     except KernelError as error:
-        if error.errno not in {errno.ENODEV, errno.ENOENT}:  # there is none, or the namespace is gone with all of them
+        if error.errno != errno.ENODEV:  # there is none
             raise
 
 
@@ -63,11 +65,13 @@ class Sockets:
     def _into_ours(self, ns: NamespaceRef) -> Netlink:
         if kept := self._ours.get(ns):
             return kept[1]
-        with descriptor(ns) as fd, namespaces.entered(fd):
+        with descriptor(ns) as fd, namespaces.entered(fd), ExitStack() as failure:
             status = os.fstat(fd)
             sock = open_socket()
+            failure.callback(sock.close)
             netlink = Netlink(sock)
             self.monitor.enter(ns, port_id(sock))
+            failure.pop_all()
         self._ours[ns] = ((status.st_dev, status.st_ino), netlink)
         return netlink
 
@@ -81,6 +85,7 @@ class Sockets:
         """Let go of namespaces that somebody has deleted or replaced under the same name.
 
         Our socket keeps such a namespace alive, and with it the VNI of its VXLAN device and the far ends of its veths.
+        Raises `KernelError` when the kernel does not say what a name means now, and then leaves that namespace alone.
         """
         for ns, (identity, netlink) in list(self._ours.items()):
             if namespaces.identity(ns) != identity:

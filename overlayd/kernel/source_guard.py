@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from overlayd.dataplane.items import NamespaceRef, SourceGuard
-from overlayd.kernel.netlink import HEADER, NLM_F_REQUEST
-from overlayd.kernel.qdisc import INGRESS_HANDLE, TCMSG, attribute, attributes
+from overlayd.kernel.netlink import HEADER, NLM_F_REQUEST, attributes
+from overlayd.kernel.qdisc import INGRESS_HANDLE, TCMSG, attribute
 from overlayd.kernel.rtnetlink import RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTFILTER
 from overlayd.model.address import IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress

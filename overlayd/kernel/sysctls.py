@@ -9,7 +9,7 @@ from pathlib import Path
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import DeviceSysctls
 from overlayd.kernel.namespaces import entered
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import KernelError, translated
 from overlayd.model.address import Family
 from overlayd.model.ids import InterfaceName
 
@@ -44,8 +44,8 @@ def observe(fd: int) -> Values:
     with entered(fd):
         # /proc/sys/net shows the namespace of the thread that opens it.
         for name in ownership.SYSCTLS:
-            with suppress(FileNotFoundError):
-                values[name] = _file(name).read_text().strip()
+            if (value := _read(_file(name))) is not None:
+                values[name] = value
     return frozenset((name, value) for name, value in values.items() if value != DEFAULTS[name])
 
 
@@ -56,9 +56,9 @@ def enforce(fd: int, wanted: Values) -> None:
             _write(name, value)
 
 
-def files() -> tuple[Path, ...]:
-    """Return the files of the sysctls, of which the thread that opens them sees those of its namespace."""
-    return tuple(map(_file, ownership.SYSCTLS))
+def directories() -> tuple[Path, ...]:
+    """Return where the files of the sysctls are: the thread that opens a directory sees that of its namespace."""
+    return tuple(sorted({_file(name).parent for name in ownership.SYSCTLS}))
 
 
 def observe_device(fd: int, item: DeviceSysctls) -> DeviceSysctls:
@@ -66,8 +66,8 @@ def observe_device(fd: int, item: DeviceSysctls) -> DeviceSysctls:
     found = []
     with entered(fd):
         for name, _ in item.sysctls:
-            with suppress(FileNotFoundError):
-                found.append((name, _device_file(item, name).read_text().strip()))
+            if (value := _read(_device_file(item, name))) is not None:
+                found.append((name, value))
     return replace(item, sysctls=frozenset(found))
 
 
@@ -75,12 +75,9 @@ def enforce_device(fd: int, item: DeviceSysctls) -> None:
     """Set the sysctls of a device."""
     with entered(fd):
         for name, value in sorted(item.sysctls):
-            try:
+            # A device without IPv6 has no such file: its MTU is below 1280, or the kernel's IPv6 is disabled.
+            with translated(f"sysctl net.ipv6.conf.{item.dev}.{name}"):
                 _device_file(item, name).write_text(value)
-            except OSError as error:
-                # A device without IPv6 has no such file: its MTU is below 1280, or the kernel's IPv6 is disabled.
-                detail = f"sysctl net.ipv6.conf.{item.dev}.{name}: {error.strerror}"
-                raise KernelError(error.errno or errno.EIO, detail) from error
 
 
 def _device_file(item: DeviceSysctls, name: str) -> Path:
@@ -92,8 +89,8 @@ def observe_host(fd: int, devices: Iterable[InterfaceName]) -> Iterator[tuple[st
     """Yield name and value of the settings of the host's own namespace, and of these devices there, that matter."""
     with entered(fd):
         for name in (*ownership.HOST_SYSCTLS, *map(ownership.loopback_sysctl, devices)):
-            with suppress(FileNotFoundError):
-                yield name, _file(name).read_text().strip()
+            if (value := _read(_file(name))) is not None:
+                yield name, value
 
 
 def put(fd: int, name: str, value: str) -> None:
@@ -101,17 +98,20 @@ def put(fd: int, name: str, value: str) -> None:
     with entered(fd):
         if name == ownership.FORWARDING[Family.V6]:
             _keep_listening_to_routers()
-        try:
+        with translated(f"sysctl {name}"):
             _file(name).write_text(value)
-        except OSError as error:
-            raise KernelError(error.errno or errno.EIO, f"sysctl {name}: {error.strerror}") from error
 
 
 def _keep_listening_to_routers() -> None:
     """Let devices go on to take routes from routers when the host begins to forward (ip-sysctl, accept_ra: 1 and 2)."""
-    for file in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra"):
-        if file.read_text().strip() == _ACCEPT_UNLESS_FORWARDING:
-            file.write_text(_ACCEPT_ALWAYS)
+    conf = Path("/proc/sys/net/ipv6/conf")
+    with translated(f"sysctls of devices in {conf}"):
+        devices = list(conf.iterdir())
+    for device in devices:
+        file = device / "accept_ra"
+        if _read(file) == _ACCEPT_UNLESS_FORWARDING:
+            with translated(str(file)), suppress(FileNotFoundError):  # the device has just gone
+                file.write_text(_ACCEPT_ALWAYS)
 
 
 _ACCEPT_UNLESS_FORWARDING, _ACCEPT_ALWAYS = "1", "2"
@@ -124,7 +124,16 @@ def _write(name: str, value: str) -> None:
         if value not in {_ABSENT.get(name), DEFAULTS[name]}:
             raise KernelError(errno.ENOENT, f"sysctl {name}: {error.strerror}") from error
     except OSError as error:
-        raise KernelError(error.errno or errno.EIO, f"sysctl {name}: {error.strerror}") from error
+        raise KernelError.of(error, f"sysctl {name}") from error
+
+
+def _read(file: Path) -> str | None:
+    """Return the value in a file, None when the kernel has no such sysctl or no such device; raise `KernelError`."""
+    with translated(str(file)):
+        try:
+            return file.read_text().strip()
+        except FileNotFoundError:
+            return None
 
 
 def _file(sysctl: str) -> Path:

@@ -16,6 +16,7 @@ from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.port import Kernel, Underlay
 from tests.support.fake_kernel import FakeKernel
+from tests.support.faults import Fault
 from tests.support.namespaces import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
 
 UNDERLAY = IPv4Interface("192.0.2.1/24")
@@ -54,6 +55,9 @@ class World(Protocol):
 
     def change_underlay_mtu(self, mtu: int) -> None:
         """Let somebody else change the MTU of the underlay's device, in bytes."""
+
+    def suffer(self, fault: Fault | None) -> None:
+        """Let a system call fail in each call to the kernel from now on; with None, no longer."""
 
 
 def observed(world: World) -> State:
@@ -101,6 +105,9 @@ class FakeWorld:
     def devices(self, ns: NamespaceRef) -> set[str]:
         return self._fake.devices(ns)
 
+    def suffer(self, fault: Fault | None) -> None:
+        self._fake.failing = fault.code if fault else None
+
     def change_underlay_mtu(self, mtu: int) -> None:
         self._fake.set_underlay(UNDERLAY.ip, Underlay("eth0", mtu))
 
@@ -111,11 +118,14 @@ class LinuxWorld:
     def __init__(self, host: SimulatedHost) -> None:
         self._host = host
         self._hidden: list[int] = []
-        self.kernel: Kernel = HostedKernel(host)
+        self.kernel = HostedKernel(host)
 
     def restart_agent(self) -> None:
         self.kernel.close()
         self.kernel = HostedKernel(self._host)
+
+    def suffer(self, fault: Fault | None) -> None:
+        self.kernel.fault = fault
 
     def add_sandbox(self, path: str) -> None:
         self._host.run(namespaces.create, NamespaceRef(path))

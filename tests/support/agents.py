@@ -21,7 +21,7 @@ from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
 from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
-from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.agent.reconcile import Local, Reconciler, Status
 from overlayd.agent.resting import RestingAddresses
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
 from overlayd.wire.cni import Command, GcRequest, Request
@@ -61,8 +61,8 @@ class Agent:
         await self._turn.call(self._kernel.reap, self._kernel.namespaces())
         await self._reconciler.cycle()
 
-    async def cycle(self) -> None:
-        await self._reconciler.cycle()
+    async def cycle(self) -> Status:
+        return await self._reconciler.cycle()
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -102,6 +102,8 @@ class FakeKernel:
         """What those behind devices were told, in order."""
         self.executed = 0
         """Operations that were executed so far."""
+        self.failing: int | None = None
+        """The errno with which every look at the kernel fails, if any."""
 
     # What tests arrange.
 
@@ -167,57 +169,72 @@ class FakeKernel:
     # The port.
 
     def namespaces(self) -> frozenset[NamespaceRef]:
+        self._check_health()
         return frozenset(ns for ns in self._spaces if ownership.is_network_namespace(ns))
 
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
+        self._check_health()
         space = self._spaces.get(NamespaceRef(sandbox))
         return (0, space.number) if space else None
 
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
+        self._check_health()
         return ns in self._spaces and name in self._spaces[ns].links
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
+        self._check_health()
         asked = frozenset(namespaces)
         self._suspect -= asked
         return frozenset(item for ns in asked if ns in self._spaces for item in self._ours(ns))
 
     def missing(self, items: State) -> State:
+        self._check_health()
         return frozenset(item for item in items if self._find(item) != item)
 
     def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
+        self._check_health()
         space = self._spaces.get(ns)
         return space.links.get(name) if space else None
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
+        self._check_health()
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
+        self._check_health()
         for ns in namespaces:
             links = self._spaces[ns].links if ns in self._spaces else {}
             for name in [name for name in links if name.startswith(ownership.RETIRED_PREFIX)]:
                 self._remove_link((ns, name))
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
+        self._check_health()
         if not self._link(ns, dev).up:
             raise _refusal(errno.ENETDOWN)
         self.announced += [(dev, mac, address) for address in addresses]
 
     def underlay(self, address: IpAddress) -> Underlay:
+        self._check_health()
         if address not in self._underlays:
             raise NotFound(f"no device of this host has the address {address}")
         return self._underlays[address]
+
+    def shortage(self) -> str | None:
+        return None
 
     def fileno(self) -> int:
         return self._alarm
 
     def changed(self) -> frozenset[NamespaceRef]:
+        self._check_health()
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._alarm)
         found, self._suspect = frozenset(self._suspect), set()
         return found
 
     def surroundings(self) -> Surroundings:
+        self._check_health()
         foreign = [entry for key, entry in self._spaces[HOST].entries.items() if key in self._foreign]
         routes = [entry for entry in foreign if isinstance(entry, Route)]
         return Surroundings(
@@ -234,6 +251,10 @@ class FakeKernel:
 
     def __del__(self) -> None:
         os.close(self._alarm)
+
+    def _check_health(self) -> None:
+        if self.failing is not None:
+            raise _refusal(self.failing)
 
     def _touched(self, ns: NamespaceRef) -> None:
         if ns == HOST or ownership.is_network_namespace(ns):

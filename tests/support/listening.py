@@ -45,4 +45,4 @@ def _by_itself(kind: int, payload: bytes) -> bool:
 
 def _open(path: str) -> list[Notifications]:
     with namespaces.descriptor(NamespaceRef(path)) as fd, namespaces.entered(fd):
-        return [Notifications.of_rtnetlink(()), Notifications.of_nftables()]
+        return [each for each in (Notifications.of_rtnetlink(()), Notifications.of_nftables()) if each]

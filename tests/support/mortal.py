@@ -76,6 +76,9 @@ class MortalKernel:
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         self._reached().reap(namespaces)
 
+    def shortage(self) -> str | None:
+        return self._reached().shortage()
+
     def fileno(self) -> int:
         return self._reached().fileno()
 

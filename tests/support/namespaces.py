@@ -18,6 +18,7 @@ from overlayd.kernel.linux import LinuxKernel
 from overlayd.kernel.port import Outcome, Surroundings, Underlay
 from overlayd.model.address import IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
+from tests.support.faults import Fault, under
 
 UNDERLAY_DEVICE = "eth0"
 
@@ -54,6 +55,10 @@ class SimulatedHost:
         """Call a function on this host."""
         return self._executor.submit(function, *args, **kwargs).result()
 
+    def run_under(self, fault: Fault, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function on this host, where a system call fails."""
+        return self.run(under, fault, lambda: function(*args, **kwargs))
+
     def command(self, words: list[str], text: str = "") -> str:
         """Run a command on this host and return its output; one that fails is an AssertionError."""
         done = self.run(subprocess.run, words, input=text, text=True, capture_output=True, check=False)
@@ -74,48 +79,58 @@ class HostedKernel:
     def __init__(self, host: SimulatedHost) -> None:
         self._host = host
         self._kernel = host.run(LinuxKernel)
+        self.fault: Fault | None = None
+        """What fails in each call, if anything does."""
+
+    def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self.fault:
+            return self._host.run_under(self.fault, function, *args, **kwargs)
+        return self._host.run(function, *args, **kwargs)
 
     def namespaces(self) -> frozenset[NamespaceRef]:
-        return self._host.run(self._kernel.namespaces)
+        return self._call(self._kernel.namespaces)
 
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
-        return self._host.run(self._kernel.sandbox_id, sandbox)
+        return self._call(self._kernel.sandbox_id, sandbox)
 
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
-        return self._host.run(self._kernel.has_device, ns, name)
+        return self._call(self._kernel.has_device, ns, name)
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
-        return self._host.run(self._kernel.observe, namespaces)
+        return self._call(self._kernel.observe, namespaces)
 
     def missing(self, items: State) -> State:
-        return self._host.run(self._kernel.missing, items)
+        return self._call(self._kernel.missing, items)
 
     def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
-        return self._host.run(self._kernel.link, ns, name)
+        return self._call(self._kernel.link, ns, name)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
-        return self._host.run(self._kernel.apply, plan)
+        return self._call(self._kernel.apply, plan)
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
-        self._host.run(self._kernel.reap, namespaces)
+        self._call(self._kernel.reap, namespaces)
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
-        self._host.run(self._kernel.announce, ns, dev, mac, addresses)
+        self._call(self._kernel.announce, ns, dev, mac, addresses)
 
     def underlay(self, address: IpAddress) -> Underlay:
-        return self._host.run(self._kernel.underlay, address)
+        return self._call(self._kernel.underlay, address)
+
+    def shortage(self) -> str | None:
+        return self._call(self._kernel.shortage)
 
     def fileno(self) -> int:
         return self._kernel.fileno()
 
     def changed(self) -> frozenset[NamespaceRef]:
-        return self._host.run(self._kernel.changed)
+        return self._call(self._kernel.changed)
 
     def surroundings(self) -> Surroundings:
-        return self._host.run(self._kernel.surroundings)
+        return self._call(self._kernel.surroundings)
 
     def neighbour_limit(self) -> int | None:
-        return self._host.run(self._kernel.neighbour_limit)
+        return self._call(self._kernel.neighbour_limit)
 
     def close(self) -> None:
-        self._host.run(self._kernel.close)
+        self._call(self._kernel.close)
