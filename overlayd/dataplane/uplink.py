@@ -28,7 +28,7 @@ from overlayd.model.address import Family, IpAddress, IpNetwork, alone, interfac
 from overlayd.model.block import Block
 from overlayd.model.ids import InterfaceName, NetworkName, Vni
 from overlayd.model.lifelines import Lifelines
-from overlayd.model.network import Network, Topology, Uplink
+from overlayd.model.network import HIDING, Network, Topology, Uplink
 
 HOST_SIDES: Mapping[Family, IpAddress] = MappingProxyType(
     {Family.V4: IPv4Address("169.254.1.2"), Family.V6: IPv6Address("fe80::2")}
@@ -46,13 +46,6 @@ One to another host has the host's number added. Without a metric of its own per
 costs the kernel N² comparisons; and a local route comes before any other one to the same address.
 """
 
-_DISGUISES = {Family.V4: int(IPv4Address("241.0.0.0")), Family.V6: int(IPv6Address("fd6f:7665:726c:6179::"))}
-"""Where the addresses begin behind which isolated networks hide from their host; a VNI has 24 bits.
-
-Link-local IPv4 has 16, and cloud providers use some of them. 240.0.0.0/4 is reserved for future use (RFC 1112 section
-4): the kernel forwards it, nobody routes it, and these addresses never leave the host.
-"""
-
 _HOST_SIDE = 1 << 32
 """How far behind the address of an isolated network its host's own is, of IPv6: link-local ones are not forwarded."""
 
@@ -64,7 +57,7 @@ def host_device(vni: Vni) -> InterfaceName:
 
 def disguise(vni: Vni, family: Family) -> IpAddress:
     """Return the address behind which an isolated network hides from its host; no other network has it."""
-    number = _DISGUISES[family] + vni
+    number = int(HIDING[family].network_address) + vni
     return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
 
 
@@ -72,7 +65,7 @@ def host_side(vni: Vni, family: Family) -> IpAddress:
     """Return the address that the host has on the uplink of an isolated network, and speaks with to it."""
     if family is Family.V4:
         return HOST_SIDES[Family.V4]
-    return IPv6Address(_DISGUISES[Family.V6] + _HOST_SIDE + vni)
+    return IPv6Address(int(HIDING[Family.V6].network_address) + _HOST_SIDE + vni)
 
 
 def choose(

@@ -8,6 +8,7 @@ from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import HostId, HostNumber, MacAddress
+from overlayd.model.network import HIDING
 
 _NEXT_HOP_BASES = {Family.V4: int(IPv4Address("169.254.2.0")), Family.V6: int(IPv6Address("fe80::6f76:0"))}
 _EXPERIMENTAL = int(IPv4Address("240.0.0.0"))
@@ -87,5 +88,5 @@ def check_vtep_address(value: IpAddress, field: str = "address") -> IpAddress:
 def _is_global(value: IpAddress) -> bool:
     if isinstance(value, IPv4Address):
         return int(value) < _EXPERIMENTAL
-    # An IPv4-mapped address would be sent to as an IPv4 one.
-    return not value.is_link_local and value.ipv4_mapped is None
+    # An IPv4-mapped address would be sent to as an IPv4 one, and those of isolated networks never leave a host.
+    return not value.is_link_local and value.ipv4_mapped is None and value not in HIDING[Family.V6]

@@ -1,9 +1,11 @@
 """A network: an isolated address space that containers on any host can join."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from itertools import combinations
+from types import MappingProxyType
 
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, IpNetwork, contains, overlap
@@ -17,10 +19,22 @@ BLOCK_LENGTH_MAX = {Family.V4: 29, Family.V6: 125}
 POOLS_MAX = 16
 RESERVED_MAX = 256
 
+HIDING: Mapping[Family, IpNetwork] = MappingProxyType(
+    {Family.V4: IPv4Network("241.0.0.0/8"), Family.V6: IPv6Network("fd6f:7665:726c:6179::/64")}
+)
+"""Where the addresses are behind which isolated networks hide from their host; a VNI has 24 bits.
+
+Link-local IPv4 has 16, and cloud providers use some of them. 240.0.0.0/4 is reserved for future use (RFC 1112 section
+4): the kernel forwards it, nobody routes it, and these addresses never leave the host.
+"""
+
 _UNUSABLE: tuple[IpNetwork, ...] = (
     *(IPv4Network(cidr) for cidr in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
     *(IPv6Network(cidr) for cidr in ("::/8", "fe80::/10", "ff00::/8")),
+    HIDING[Family.V6],
 )
+"""The first one of IPv6 has the unspecified and the loopback address, IPv4-mapped ones (RFC 4291 section 2.5) and those
+that translators make of IPv4 (RFC 6052, RFC 8215)."""
 
 
 class Topology(StrEnum):

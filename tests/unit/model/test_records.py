@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 
 import pytest
 
@@ -28,6 +28,16 @@ ENDPOINT = clusters.endpoint(7, "web", "10.32.0.5")
         ("169.0.0.0/8", 24, "range", "overlaps 169.254.0.0/16"),
         ("224.0.0.0/24", 24, "range", "overlaps 224.0.0.0/3"),
         ("255.255.255.0/24", 24, "range", "overlaps 224.0.0.0/3"),
+        ("241.0.0.0/24", 24, "range", "overlaps 224.0.0.0/3"),
+        ("::/16", 112, "range", "overlaps ::/8"),
+        ("::ffff:10.0.0.0/112", 120, "range", "overlaps ::/8"),
+        ("64:ff9b::/96", 112, "range", "overlaps ::/8"),
+        ("64:ff9b:1::/48", 112, "range", "overlaps ::/8"),
+        ("fe80::/64", 112, "range", "overlaps fe80::/10"),
+        ("ff02::/64", 112, "range", "overlaps ff00::/8"),
+        ("fd6f:7665:726c:6179::/64", 112, "range", "overlaps fd6f:7665:726c:6179::/64"),
+        ("fd6f:7665:726c:6179:1::/80", 112, "range", "overlaps fd6f:7665:726c:6179::/64"),
+        ("fd6f:7665:726c::/48", 112, "range", "overlaps fd6f:7665:726c:6179::/64"),
         ("10.32.0.0/16", 15, "block_length", "larger than the range"),
         ("10.32.0.0/16", 0, "block_length", "larger than the range"),
         ("10.32.0.0/16", -1, "block_length", "larger than the range"),
@@ -40,7 +50,7 @@ def test_a_pool_that_cannot_be_divided_into_blocks_is_refused(
     cidr: str, block_length: int, field: str, reason: str
 ) -> None:
     with pytest.raises(InvalidValue, match=reason) as caught:
-        Pool(IPv4Network(cidr), block_length)
+        Pool(ip_network(cidr), block_length)
     assert caught.value.field == field
 
 
@@ -144,7 +154,18 @@ def test_a_vtep_follows_from_the_host_number(number: int, mac: str, next_hops: l
 
 @pytest.mark.parametrize(
     "address",
-    ["fe80::1", "::1", "::", "ff02::1", "::ffff:192.0.2.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255"],
+    [
+        "fe80::1",
+        "::1",
+        "::",
+        "ff02::1",
+        "::ffff:192.0.2.1",
+        "fd6f:7665:726c:6179::1",
+        "127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+    ],
 )
 def test_an_underlay_address_is_one_that_other_hosts_reach(address: str) -> None:
     with pytest.raises(InvalidValue, match="not a unicast address that other hosts can reach"):
