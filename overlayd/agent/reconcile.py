@@ -18,7 +18,7 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.presence import Presence, presence
 from overlayd.agent.problem import Problem
-from overlayd.agent.shortcomings import crowding, shortcomings
+from overlayd.agent.shortcomings import crowding, shortcomings, without_ipv6
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, retain
 from overlayd.dataplane.items import (
@@ -224,6 +224,9 @@ class Reconciler:
         if network not in self._ready:
             reasons = "; ".join(map(str, self.status.problems)) or "it has no block on this host"
             raise Unavailable(f"network {network} is not in force on this host: {reasons}")
+        known = self._feed.cluster.networks.get(network)
+        if known and self._site and known.families == {Family.V6} and (reason := without_ipv6(self._site)):
+            raise Unavailable(f"network {network}: {reason}")
 
     async def refresh(self) -> None:
         """Return when a cycle is over that began after this call."""

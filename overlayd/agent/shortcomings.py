@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from overlayd.agent.holdings import Holdings
 from overlayd.agent.problem import Problem
 from overlayd.dataplane import uplink
+from overlayd.dataplane.endpoint import IPV6_MTU_MIN
 from overlayd.dataplane.items import Neighbour, State
-from overlayd.dataplane.resolve import IPV6_MTU_MIN, Site, lifelines
+from overlayd.dataplane.resolve import Site, lifelines
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
@@ -24,12 +25,18 @@ def shortcomings(
     """Yield a problem for each; `networks` are those in which this host takes part, `endpoints` its own."""
     taking_part = frozenset(networks)
     for name in sorted(taking_part):
-        if Family.V6 in cluster.networks[name].families and site.mtu < IPV6_MTU_MIN:
-            message = f"IPv6 needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
-            yield Problem(f"network {name}", message, name)
+        if Family.V6 in cluster.networks[name].families and (reason := without_ipv6(site)):
+            yield Problem(f"network {name}", reason, name)
     yield from _isolated(cluster, site, taking_part)
     yield from _hosts_out_of_reach(cluster, site, taking_part)
     yield from _lost_addresses(cluster, site.host, endpoints)
+
+
+def without_ipv6(site: Site) -> str | None:
+    """Return why networks have no IPv6 on this host for now, None when they have."""
+    if site.mtu >= IPV6_MTU_MIN:
+        return None
+    return f"no IPv6 on this host: it needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
 
 
 def crowding(desired: State, limit: int | None) -> Iterator[Problem]:

@@ -131,7 +131,9 @@ def _towards(item: Item, observed: Item | None, sandboxes: Mapping[Sandbox, list
     down = replace(item, up=False)
     if observed is None:
         return [Add(down), *(Add(inner) for inner in _inside(peer, sandboxes)), Change(item, down)]
-    return [*(Change(inner, inner) for inner in _inside(peer, sandboxes)), Change(item, observed)]
+    # The device is up; but with another MTU it may have no IPv6 yet, and so no sysctls of that.
+    links_first = sorted(_inside(peer, sandboxes), key=lambda inner: not isinstance(inner, Link))
+    return [*(Change(inner, inner) for inner in links_first), Change(item, observed)]
 
 
 def _inside(peer: VethPeer, sandboxes: Mapping[Sandbox, list[Item]]) -> list[Item]:

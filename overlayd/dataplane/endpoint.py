@@ -31,6 +31,12 @@ from overlayd.model.network import Network, Topology
 
 _FIRST_INTERFACE = InterfaceName("eth0")
 
+IPV6_MTU_MIN = 1280
+"""Bytes; a device with less has no IPv6, and takes no address, neighbour or route of it (RFC 8200 section 5)."""
+
+_LOOPBACK_SYSCTLS = frozenset({("disable_ipv6", "0")})
+"""What a container says to an IPv6 address of its own goes by its loopback."""
+
 _SANDBOX_SYSCTLS = frozenset({("accept_ra", "0"), ("disable_ipv6", "0")})
 """A runtime may have disabled IPv6 in a sandbox; and no neighbour on a segment is to become its router."""
 
@@ -58,7 +64,27 @@ def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Colle
     if lost:
         items = _without(items, lost, cut_off=frozenset(lost).issuperset(endpoint.addresses))
     settings = _SANDBOX_SYSCTLS if routed else _SANDBOX_SYSCTLS | _SEGMENT_SYSCTLS
-    return frozenset([*_sandbox(endpoint, mtu, settings), *items])
+    return frozenset(as_mtu_allows([*_sandbox(endpoint, mtu, settings), *items], mtu))
+
+
+def as_mtu_allows(items: Iterable[Item], mtu: int) -> Iterator[Item]:
+    """Yield items without what their devices cannot have with this MTU, in bytes: IPv6, when it is too small."""
+    return (item for item in items if mtu >= IPV6_MTU_MIN or not _needs_ipv6(item))
+
+
+def _needs_ipv6(item: Item) -> bool:
+    """Tell whether an item asks for IPv6 on a device other than the loopback, which has an MTU of its own."""
+    match item:
+        case DeviceSysctls(dev=dev):
+            return dev != ownership.LOOPBACK
+        case Address(dev=dev, address=address):
+            return dev != ownership.LOOPBACK and Family.of(address.ip) is Family.V6
+        case Neighbour(dev=dev, address=address):
+            return dev != ownership.LOOPBACK and Family.of(address) is Family.V6
+        case Route(dev=dev, dst=dst):
+            return dev is not None and Family.of(dst) is Family.V6
+        case _:
+            return False
 
 
 def resolve_limits(endpoint: Endpoint, mtu: int, bandwidth: Bandwidth) -> State:
@@ -94,6 +120,7 @@ def _sandbox(endpoint: Endpoint, mtu: int, settings: frozenset[tuple[str, str]])
     yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
     yield Link(ns, dev, Veth(), endpoint.mac, mtu)
     if any(Family.of(address) is Family.V6 for address in endpoint.addresses):
+        yield DeviceSysctls(ns, ownership.LOOPBACK, _LOOPBACK_SYSCTLS)
         yield DeviceSysctls(ns, dev, settings)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from overlayd.dataplane import firewall, ownership, uplink
-from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits, without_guard, without_sandbox
+from overlayd.dataplane.endpoint import as_mtu_allows, resolve_endpoint, resolve_limits, without_guard, without_sandbox
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -42,9 +42,6 @@ from overlayd.model.reservation import Reservation, lost_addresses
 VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
 """Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
 section 5)."""
-
-IPV6_MTU_MIN = 1280
-"""Bytes; a device with less has no IPv6 (RFC 8200 section 5)."""
 
 UNREACHABLE_METRIC = 1 << 31
 """Above every host number, so that a block's route always comes before the network's unreachable route."""
@@ -166,7 +163,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         if kind is not Uplink.NONE and network.topology is Topology.SWITCHED:
             items.append(firewall.segment_table(network, host.vtep.mac, own))
     items.extend(_host_tables(networks, kinds, cluster, site))
-    return _one_for_each_key(items)
+    return _one_for_each_key(as_mtu_allows(items, site.mtu))
 
 
 def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, site: Site) -> Iterator[Item]:

@@ -174,7 +174,7 @@ def enforce(world: World, desired: State) -> Plan:
     """Apply what is missing, expect that it is in force then, and return what was done."""
     plan = diff(desired, observed(world))
     refused = [outcome for outcome in world.kernel.apply(plan) if not outcome.done]
-    assert refused == []
+    assert not refused, [f"{each.op}: {each.error or 'skipped'}" for each in refused]
     # A sysctl of the host that nobody needs stays as it is.
     there = {item for item in observed(world) if item in desired or not isinstance(item, Sysctl)}
     assert there ^ owned(desired) == frozenset()

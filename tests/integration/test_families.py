@@ -147,6 +147,16 @@ def test_a_sandbox_in_which_ipv6_was_disabled_gets_its_address_and_believes_no_r
     assert checked(source) == 0
 
 
+@BOTH
+def test_a_container_reaches_its_own_address_where_ipv6_was_disabled_everywhere(underlay: Lab, topology: str) -> None:
+    network = new_network(underlay, "dual", topology)
+    host = underlay.hosts[0]
+    host.add_sandbox(f"{network}-c")
+    host.run("ip", "netns", "exec", f"{network}-c", "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+    container = host.attach(f"{network}-c", network)
+    assert container.ping(container.addresses[1]) is not None
+
+
 def sysctl(container: Container, name: str) -> str:
     return container.run("sysctl", "-n", f"net.ipv6.conf.{container.interface}.{name}").strip()
 

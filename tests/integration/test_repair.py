@@ -348,6 +348,33 @@ def test_the_underlays_mtu_is_followed_into_the_containers(
 
 
 @pytest.mark.parametrize("topology", ["routed", pytest.param("switched", marks=pytest.mark.thorough)])
+def test_an_underlay_too_narrow_for_ipv6_leaves_ipv4_and_gives_ipv6_back(lab: Lab, topology: str) -> None:
+    name = f"narrow-{topology}"
+    lab.overlayctl(
+        "network", "create", name, "--range", "10.51.0.0/16", "--range", "fd00:51::/64", "--topology", topology
+    )
+    lab.overlayctl("network", "create", f"{name}6", "--range", "fd00:52::/64", "--topology", topology)
+    here, there = lab.hosts
+    before = here.attach(f"{name}-before", name)
+
+    def is_told() -> bool:
+        found = (here.agent_status() or {})["problems"]
+        return f"network {name}" in {problem["object"] for problem in found}  # type: ignore[attr-defined]
+
+    try:
+        lab.set_mtu(1300)
+        eventually(is_told, "the problem is named")
+        during = there.attach(f"{name}-during", name)
+        eventually(lambda: before.ping(during.addresses[0], wait=0.2) is not None, "IPv4 works")
+        with pytest.raises(CommandFailed, match="no IPv6 on this host"):
+            here.attach(f"{name}-only6", f"{name}6")
+    finally:
+        lab.set_mtu(1500)
+    eventually(lambda: before.ping(during.addresses[1], wait=0.2) is not None, "IPv6 is back")
+    assert not is_told()
+
+
+@pytest.mark.parametrize("topology", ["routed", pytest.param("switched", marks=pytest.mark.thorough)])
 def test_a_way_that_is_narrower_than_the_device_is_a_problem_until_it_is_wide_enough(
     own_lab: Lab, topology: str
 ) -> None:

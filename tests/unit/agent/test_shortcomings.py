@@ -41,7 +41,7 @@ def test_a_host_that_has_given_up_the_address_of_this_one_is_named() -> None:
 def test_an_mtu_that_is_too_small_for_ipv6_matters_where_there_is_ipv6() -> None:
     assert found(clusters.example(Topology.ROUTED), mtu=1300) == []
     (problem,) = found(clusters.dual(Topology.ROUTED), mtu=1300)
-    assert problem == "network blue: IPv6 needs an MTU of 1280 bytes, and the underlay leaves 1250"
+    assert problem == "network blue: no IPv6 on this host: it needs an MTU of 1280 bytes, and the underlay leaves 1250"
 
 
 def test_an_endpoint_that_lost_its_reservation_is_named_with_who_has_it() -> None:
