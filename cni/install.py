@@ -62,10 +62,11 @@ def native_launcher() -> bytes | None:
     """
     with tempfile.TemporaryDirectory(prefix="overlayd-launcher-") as directory:
         program = Path(directory) / PLUGIN
-        if (HERE / "launcher").exists():
+        try:
             shutil.copy(HERE / "launcher", program)
-        elif not compile_launcher(program):
-            return None
+        except FileNotFoundError:
+            if not compile_launcher(program):
+                return None
         return program.read_bytes() if _runs(program) else None
 
 
@@ -141,8 +142,18 @@ def conf_path(name: str, conf_dir: Path = CONF_DIR) -> Path:
 
 
 def installed(bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> list[Path]:
-    """Return the launcher and every configuration list that is in place."""
-    return sorted([*bin_dir.glob(PLUGIN), *conf_dir.glob(f"{_PREFIX}*{_SUFFIX}")])
+    """Return the launcher and every configuration list that is in place. Raises OSError."""
+    plugin = [path for path in _entries(bin_dir) if path.name == PLUGIN]
+    confs = [path for path in _entries(conf_dir) if path.name.startswith(_PREFIX) and path.name.endswith(_SUFFIX)]
+    return sorted([*plugin, *confs])
+
+
+def _entries(directory: Path) -> list[Path]:
+    """Return what is in a directory, nothing when there is none; raise OSError. Path.glob() hides errors."""
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def remove(paths: Iterable[Path]) -> list[Path]:

@@ -36,7 +36,7 @@ from controller.settings import DEFAULT_STORE, SCHEMA
 from controller.store.etcd.cluster import Certificates, is_url
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import StoreUnavailable
-from overlayd.configuration import sources
+from overlayd.configuration import files, sources
 from overlayd.configuration.changes import Changes, check_environment_file, check_service_file, given
 from overlayd.configuration.service import Service, check_systemd
 from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
@@ -139,7 +139,7 @@ def _check_store(context: typer.Context, store: str) -> None:
     setting = SCHEMA.find("store")
     before = told.values.get(setting) if setting else None
     place = str(told.places[setting]) if setting and before else ""
-    if before is None and Path(DEFAULT_STORE).exists():
+    if before is None and files.exists(Path(DEFAULT_STORE)):
         before, place = DEFAULT_STORE, "by default"
     if given(context, "store") and before not in {None, store}:
         raise InvalidValue(
@@ -248,7 +248,7 @@ def _offer(
         _say("now start it: overlay-controller run. Then run this again: it logs in, and prints how hosts join")
         return None
     administrator = Overlayctl(here.url)
-    if not administrator.is_admin() or (left.is_file() and not administrator.is_usual()):
+    if not administrator.is_admin() or (files.is_file(left) and not administrator.is_usual()):
         _say(administrator.login(left.with_name("ca.pem"), _admin_token(choice, left, config)))
     token = administrator.make_join_token(hosts, ttl)
     outside = next((each for each in listens if not each.address.is_loopback), listens[0])

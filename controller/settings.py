@@ -13,6 +13,7 @@ from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.services.pruning import HistoryLimits
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
+from overlayd.configuration import files
 from overlayd.configuration.credentials import is_encrypted
 from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.model.errors import InvalidValue
@@ -283,7 +284,7 @@ def _store_file(text: str) -> Path:
     path = Path(text)
     _check_no_directory(path, "--store")
     with suppress(PermissionError):
-        if not path.parent.is_dir() and path.parent != Path(DEFAULT_STORE).parent:  # systemd makes that one
+        if not files.is_directory(path.parent) and path.parent != Path(DEFAULT_STORE).parent:  # systemd makes that one
             raise InvalidValue(f"there is no directory {path.parent}", field="--store")
     return path
 
@@ -291,14 +292,14 @@ def _store_file(text: str) -> Path:
 def _check_no_directory(path: Path, field: str) -> None:
     """Raise `InvalidValue` when this is a directory; who checks the service's settings may not see what it may."""
     with suppress(PermissionError):
-        if path.is_dir():
+        if files.is_directory(path):
             raise InvalidValue(f"{path} is a directory", field=field)
 
 
 def _check_file(path: Path, field: str) -> None:
     """Raise `InvalidValue` unless this is a file that can be read."""
     try:
-        if not path.is_file():
+        if not files.is_file(path):
             raise InvalidValue(f"there is no file {path}", field=field)
         path.open("rb").close()
     except OSError as error:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayd.agent.trust import Trust
-from overlayd.configuration.files import write_atomically
+from overlayd.configuration.files import read_regular, write_atomically
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, fingerprint, parse_access_token
 from overlayd.wire.fields import Fields, Json
 
 _NAME = "credential.json"
+_SIZE_MAX = 1 << 20
+"""Bytes; a certificate takes two thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ def load(state_dir: Path) -> Credential | None:
 def read(path: Path) -> Credential | None:
     """Return the credential in a file, otherwise as `load`."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _SIZE_MAX)
     except FileNotFoundError:
         return None
     try:

@@ -11,8 +11,9 @@ from pathlib import Path
 import structlog
 
 from overlayd.agent.changes import Changes
-from overlayd.configuration.files import write_atomically
-from overlayd.model.errors import OverlayError
+from overlayd.agent.unix_server import REQUEST_MAX
+from overlayd.configuration.files import names, read_regular, write_atomically
+from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.wire import cni
 from overlayd.wire.cni import Command, Request
 from overlayd.wire.cni_error import CniError
@@ -75,7 +76,10 @@ class DelQueue:
         """Drain now, after each `put`, and again after so many seconds: a launcher may have queued one meanwhile."""
         while True:
             seen = self._puts.count
-            await self.drain()
+            try:
+                await self.drain()
+            except OSError as error:
+                _log.warning("the queue of DELs cannot be read now", queue=str(self._directory), reason=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(interval):
                     await self._puts.wait(seen)
@@ -96,8 +100,8 @@ class DelQueue:
                 queued.is_done = True
 
     def _queued(self) -> list[_Queued]:
-        """Return what is in the queue, the oldest first."""
-        found = {path.name: path for path in self._directory.glob("*.del")}
+        """Return what is in the queue, the oldest first; raise `OSError`."""
+        found = {name: self._directory / name for name in names(self._directory) if name.endswith(".del")}
         self._known = {name: queued for name, queued in self._known.items() if name in found}
         for name in sorted(found.keys() - self._known.keys()):
             if request := _read(found[name]):
@@ -106,16 +110,21 @@ class DelQueue:
 
 
 def _read(path: Path) -> Request | None:
-    """Return the request in a file; remove the file when there is none that could ever be executed."""
+    """Return the request in a file; set the file aside when there is none that could ever be executed.
+
+    Raises `OSError`.
+    """
     try:
-        request = cni.parse(*cni.unpack(path.read_bytes()))
+        request = cni.parse(*cni.unpack(read_regular(path, REQUEST_MAX)))
         if isinstance(request, Request) and request.command is Command.DEL:
             return request
         reason = "it is no DEL"
     except FileNotFoundError:
         return None
+    except InvalidValue as error:
+        reason = error.detail
     except CniError as error:
         reason = error.msg
-    _log.warning("dropped a queued request that cannot be executed", file=path.name, reason=reason)
-    path.unlink(missing_ok=True)
+    _log.warning("set a queued request aside that cannot be executed", file=path.name, reason=reason)
+    path.replace(path.with_suffix(".refused"))
     return None

@@ -5,9 +5,12 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from overlayd.configuration.files import write_atomically
+from overlayd.configuration.files import read_regular, write_atomically
 from overlayd.model import ids
 from overlayd.model.ids import HostId
+
+_SIZE_MAX = 1 << 10
+"""Bytes; an id is a UUID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ def load_identity(state_dir: Path) -> Identity:
     """Read the host's id, or make it at the first start; raise `InvalidValue` when the file is damaged."""
     path = state_dir / "host-id"
     try:
-        text = path.read_bytes().decode(errors="replace").strip()
+        text = read_regular(path, _SIZE_MAX).decode(errors="replace").strip()
     except FileNotFoundError:
         text = str(uuid.uuid4())
         write_atomically(path, f"{text}\n".encode())

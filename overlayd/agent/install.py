@@ -11,6 +11,7 @@ import typer
 
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.cleanup import check_unused
+from overlayd.configuration.files import exists, is_directory
 from overlayd.configuration.service import Service, is_systemd_here, reload_units
 from overlayd.installation.files import UNITS, files, put, take_away, under
 from overlayd.installation.layout import Layout, beside, packages_unit
@@ -132,13 +133,13 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> list[Path]:
 
 def _make_settings(directory: Path) -> None:
     """Make the directory for settings, which the controller reads as a user of its own."""
-    if not directory.exists():
+    if not exists(directory):
         directory.mkdir(parents=True)
         directory.chmod(0o755)  # whatever the umask is
 
 
 def _remove_settings(directory: Path) -> None:
-    if directory.exists() and not any(directory.iterdir()):
+    if exists(directory) and not any(directory.iterdir()):
         directory.rmdir()
 
 
@@ -148,7 +149,7 @@ def _is_this_machine(root: Path) -> bool:
 
 def _installed(places: Layout, root: Path) -> frozenset[Role]:
     """Return the roles that this machine has, by their units."""
-    return frozenset(role for role, unit in UNITS.items() if (under(root, places.units) / unit).exists())
+    return frozenset(role for role, unit in UNITS.items() if exists(under(root, places.units) / unit))
 
 
 def _programs() -> Path:
@@ -162,6 +163,6 @@ def _programs() -> Path:
 def _shipped() -> Path:
     """Return where the wheel has left units and drop-ins; raises `InvalidValue` where no wheel was installed."""
     shipped = Path(sys.prefix) / SHIPPED
-    if not shipped.is_dir():
+    if not is_directory(shipped):
         raise InvalidValue(f"{shipped} is not there: install overlayd with pip. A Debian package needs no such step")
     return shipped

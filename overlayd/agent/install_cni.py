@@ -10,6 +10,7 @@ import typer
 
 from cni import install
 from cni.install import Conf
+from overlayd.configuration import files
 from overlayd.installation.layout import PACKAGE, packages_unit
 
 
@@ -60,7 +61,7 @@ def install_cni(
 def ensure_plugin() -> Path:
     """Install the CNI plugin where the runtimes look, unless it is there; return its path. Raises OSError."""
     path = install.BIN_DIR / install.PLUGIN
-    return path if path.exists() else install.install_plugin()
+    return path if files.exists(path) else install.install_plugin()
 
 
 def _installed(bin_dir: Path, conf_dir: Path) -> list[Path]:

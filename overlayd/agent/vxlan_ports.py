@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from overlayd.configuration.files import write_atomically
+from overlayd.configuration.files import read_regular, write_atomically
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.model.port import PORT_MAX
 
 _REMEMBERED_MAX = 16
+_SIZE_MAX = 1 << 12
+"""Bytes of the file."""
+
 _DIGITS_MAX = len(str(PORT_MAX))
 
 
@@ -30,7 +33,7 @@ def remember_vxlan_port(path: Path, port: int) -> frozenset[int]:
 
 def _read(path: Path) -> list[int]:
     try:
-        lines = path.read_bytes().decode(errors="replace").split()
+        lines = read_regular(path, _SIZE_MAX).decode(errors="replace").split()
     except FileNotFoundError:
         return []
     for line in lines:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from overlayd.configuration import environment_file, sources, toml_file
+from overlayd.configuration import environment_file, files, sources, toml_file
 from overlayd.configuration.files import write_atomically
 from overlayd.configuration.schema import Schema
 from overlayd.model.errors import InvalidValue
@@ -25,7 +25,7 @@ class Changes:
 
     def write(self) -> bool:
         """Change the file if it is not so already, and return whether it was changed; raise `OSError`."""
-        before = self.path.read_text() if self.path.exists() else ""
+        before = self.path.read_text() if files.exists(self.path) else ""
         said = toml_file.parse(self.path, before)
         missing = {
             key: value for key, value in self.values.items() if not ((found := said.find(key)) and found.value == value)
@@ -37,7 +37,7 @@ class Changes:
     @contextmanager
     def on_trial(self) -> Iterator[bool]:
         """Do as `write`, and put the file back as it was when what is done with it fails; raise `OSError`."""
-        before = self.path.read_bytes() if self.path.exists() else None
+        before = self.path.read_bytes() if files.exists(self.path) else None
         with ExitStack() as failing:
             changed = self.write()
             if changed and before is None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from overlayd.configuration import files
+
 _ENCRYPTED = tuple(Path(directory) / "credstore.encrypted" for directory in ("/etc", "/run", "/usr/lib"))
 """For `LoadCredentialEncrypted=`. What is there can be seen, but only systemd can decrypt it."""
 
@@ -14,8 +16,8 @@ STORES = (
 
 
 def kept(name: str, stores: Sequence[Path] = STORES) -> Path | None:
-    """Return the file that is or becomes a service's credential, None if there is none; raise `PermissionError`."""
-    return next((path for path in (store / name for store in stores) if path.is_file()), None)
+    """Return the file that is or becomes a service's credential, None if there is none; raise `OSError`."""
+    return next((path for path in (store / name for store in stores) if files.is_file(path)), None)
 
 
 def is_encrypted(path: Path) -> bool:

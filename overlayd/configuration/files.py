@@ -54,9 +54,10 @@ def read_regular(path: Path, size_max: int) -> bytes:
     Raises `InvalidValue` that names the file when it is larger, or a FIFO or a device, and `OSError`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidValue("is no regular file", field=str(path))
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InvalidValue("is no regular file", field=str(path))
         content = file.read(size_max + 1)
     if len(content) > size_max:
         raise InvalidValue(f"is larger than {size_max} bytes", field=str(path))

@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from overlayd.configuration import files
 from overlayd.model.errors import InvalidValue, Unavailable
 
 _BOOTED = Path("/run/systemd/system")
@@ -88,7 +89,7 @@ class Service:
 
 def is_systemd_here() -> bool:
     """Tell whether systemd runs this machine."""
-    return _BOOTED.is_dir()
+    return files.is_directory(_BOOTED)
 
 
 def reload_units() -> None:

@@ -10,7 +10,7 @@ from typing import IO, Any
 import typer
 from typer.core import TyperCommand
 
-from overlayd.configuration import credentials, toml_file
+from overlayd.configuration import credentials, files, toml_file
 from overlayd.configuration.schema import Schema, Setting, Value
 from overlayd.configuration.toml_file import Fault
 from overlayd.model.errors import InvalidValue
@@ -83,10 +83,10 @@ def read(
 
 
 def credential(name: str) -> Path | None:
-    """Return the file of a credential that systemd has handed over (systemd.exec(5)), if it has."""
+    """Return the file of a credential that systemd has handed over (systemd.exec(5)), if it has; raise `OSError`."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     path = Path(directory) / name if directory else None
-    return path if path and path.is_file() else None
+    return path if path and files.is_file(path) else None
 
 
 def credential_by_hand(name: str) -> Path | None:

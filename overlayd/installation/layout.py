@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from overlayd.configuration import files
+
 CNI_PLUGIN_DIRS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
 """Where container runtimes look for CNI plugins: by the convention of the CNI project, and by Debian's."""
 
@@ -62,4 +64,4 @@ PACKAGE = Layout(
 def packages_unit(root: Path) -> Path | None:
     """Return the unit of the Debian package if that is on the machine whose files begin at `root`."""
     unit = root / PACKAGE.units.relative_to("/") / "overlayd.service"
-    return unit if unit.exists() else None
+    return unit if files.exists(unit) else None

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,16 +130,22 @@ async def test_one_that_fails_stays_and_keeps_an_add_from_its_place(tmp_path: Pa
     assert queued_in(tmp_path) == []
 
 
-async def test_what_makes_no_sense_is_dropped(tmp_path: Path) -> None:
+async def test_what_makes_no_sense_is_set_aside(tmp_path: Path) -> None:
     queue(tmp_path, 1, "../etc")
     queue(tmp_path, 2, "web", command="ADD")
     (tmp_path / "3-1.del").write_bytes(b"junk")
     (tmp_path / "4-1.new").write_bytes(b"half a request")
+    os.mkfifo(tmp_path / "4-2.del")
+    (tmp_path / "4-3.del").mkdir()
+    with (tmp_path / "4-4.del").open("wb") as file:
+        file.truncate(1 << 40)
     queue(tmp_path, 5, "web")
     detaching = Detaching()
     await DelQueue(tmp_path, detaching).drain()
     assert detaching.done == ["web"]
-    assert queued_in(tmp_path) == ["4-1.new"]
+    assert queued_in(tmp_path) == sorted(
+        ["4-1.new", *(f"{name}.refused" for name in ("1-1", "2-1", "3-1", "4-2", "4-3", "4-4"))]
+    )
 
 
 async def test_what_comes_later_is_found_with_the_next_look(tmp_path: Path) -> None:
