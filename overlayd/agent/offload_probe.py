@@ -6,8 +6,7 @@ A probe goes through a network to which both hosts have access, and asks what th
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from overlayd.agent import remote_kernel
 from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.reconcile import Reconciler
 from overlayd.agent.remote_kernel import Way
+from overlayd.agent.schedule import Schedule
 from overlayd.agent.segment_probe import Path, loses_segments
 from overlayd.dataplane import uplink
 from overlayd.dataplane.resolve import Site, joined, uplink_kinds
@@ -52,14 +52,6 @@ class Target:
         return self.path.way
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """When a host is to be probed again, and on which way it was."""
-
-    due: float
-    way: Way
-
-
 def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
     """Yield each host with which this one shares a network that both have access to. Pure."""
     networks = [cluster.networks[name] for name in sorted(joined(cluster, site.host))]
@@ -90,40 +82,33 @@ class OffloadProbe:
         self._reconciler = reconciler
         self._checksums = reconciler.checksums
         self._interval = interval
-        self._verdicts: dict[HostId, Verdict] = {}
+        self._schedule = Schedule[HostId, Target]()
         self._tried: set[HostId] = set()
-        self._known: tuple[Cluster, Site, Mapping[HostId, Target]] | None = None
+        self._known: tuple[Cluster, Site] | None = None
 
     async def run(self) -> None:
         """Probe for ever."""
         while True:
             await asyncio.sleep(PACE)
             if target := self._next():
-                # A host that this one cannot ask now is asked again: nothing is known of it.
-                with suppress(KernelError):
+                try:
                     await self._examine(target)
+                except KernelError:  # this host cannot ask now: nothing is known of the other one
+                    self._schedule.again(target.host, target, asyncio.get_running_loop().time() + self._interval)
 
     def _next(self) -> Target | None:
-        """Return who is to be probed: somebody who never was on this way, or else who waits longest."""
-        now = asyncio.get_running_loop().time()
-        due: list[tuple[float, Target]] = []
-        for host, target in self._targets().items():
-            verdict = self._verdicts.get(host)
-            if verdict is None or verdict.way != target.way:
-                return target
-            if verdict.due <= now:
-                due.append((verdict.due, target))
-        return min(due, key=lambda each: each[0])[1] if due else None
+        """Return who is to be probed: a host that never was on this way, or else the one that waits longest."""
+        self._look()
+        due = self._schedule.take(asyncio.get_running_loop().time(), 1)
+        return self._schedule.values[due[0]] if due else None
 
-    def _targets(self) -> Mapping[HostId, Target]:
-        cluster, site = self._feed.cluster, self._reconciler.site
-        if site is None:
-            return {}
-        if self._known is None or self._known[0] is not cluster or self._known[1] != site:
-            self._known = (cluster, site, {target.host: target for target in targets(cluster, site)})
-            for host in self._verdicts.keys() - self._known[2].keys():
-                del self._verdicts[host]
-        return self._known[2]
+    def _look(self) -> None:
+        """Look for targets, if what they come of has changed; endpoints and reservations do not matter."""
+        cluster, site = self._feed.cluster, self._reconciler.site and self._reconciler.site.without_endpoints
+        if site is None or (self._known and self._known[0].has_hosts_of(cluster) and self._known[1] == site):
+            return
+        self._known = (cluster, site)
+        self._schedule.keep({target.host: target for target in targets(cluster, site)})
 
     async def _examine(self, target: Target) -> None:
         answers = await remote_kernel.echoes(target.way)
@@ -131,7 +116,7 @@ class OffloadProbe:
             await self._try_software(target)
         self._checksums.was_probed(target.host)
         patience = self._interval * (_CONTENT if answers else 1)
-        self._verdicts[target.host] = Verdict(asyncio.get_running_loop().time() + patience, target.way)
+        self._schedule.again(target.host, target, asyncio.get_running_loop().time() + patience)
 
     async def _try_software(self, target: Target) -> None:
         """Find out whether the other host gets what it lacked when this kernel does the work; else do not."""

@@ -9,7 +9,7 @@ import contextlib
 import errno
 import secrets
 import socket
-from collections.abc import Container
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +17,7 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.problem import Problem
 from overlayd.agent.reconcile import Reconciler
+from overlayd.agent.schedule import Schedule
 from overlayd.dataplane.items import NamespaceRef, network_namespace
 from overlayd.dataplane.probe import SMALLEST, Kind, Probe, decode, encode
 from overlayd.dataplane.resolve import Site
@@ -93,8 +94,13 @@ class Surroundings:
                 continue
             if Family.of(remote.address) is site.underlay:
                 found[remote.id] = Way(remote, cluster.networks[block.network], site.underlay_mtu)
-        self.ways = dict.fromkeys(found.values())
-        self.by_mac = {way.remote.vtep.mac: way.remote for way in self.ways}
+        self.ways = found
+        self.by_mac = {way.remote.vtep.mac: way.remote for way in found.values()}
+
+    def are_of(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> bool:
+        """Tell whether these are the surroundings in a cluster too; endpoints and reservations do not matter."""
+        is_same = self.networks == networks and self.site.without_endpoints == site.without_endpoints
+        return is_same and self.cluster.has_hosts_of(cluster)
 
 
 class PathProbe:
@@ -106,7 +112,8 @@ class PathProbe:
         self._reconciler = reconciler
         self._host = host
         self._ears: dict[NamespaceRef, tuple[Identity, socket.socket]] = {}
-        self._known: dict[Way, tuple[Path, float]] = {}
+        self._schedule = Schedule[HostId, Way]()
+        self._narrow: dict[HostId, Way] = {}
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
         self._last: Surroundings | None = None
 
@@ -121,13 +128,15 @@ class PathProbe:
                     continue
                 await self._listen()
                 ways = self._surroundings(site).ways
-                due = [way for way in ways if way not in self._known or self._known[way][1] <= now()]
-                for start in range(0, len(due), _AT_ONCE):
-                    part = due[start : start + _AT_ONCE]
-                    paths = await asyncio.gather(*(self._path(way, site) for way in part))
-                    tried = ((way, path) for way, path in zip(part, paths, strict=True) if path)
-                    self._known |= {way: (path, now() + path.value) for way, path in tried}
-                    self._tell(ways)
+                if ways is not self._schedule.values:
+                    self._schedule.keep(ways)
+                    self._tell({host: way for host, way in self._narrow.items() if ways.get(host) == way})
+                while self._surroundings(self._reconciler.site or site).ways is ways:
+                    if not (due := self._schedule.take(now(), _AT_ONCE)):
+                        break
+                    part = [(host, ways[host]) for host in due]
+                    paths = await asyncio.gather(*(self._path(way, site) for _, way in part))
+                    self._note(part, paths, now())
         finally:
             for ns in list(self._ears):
                 self._stop_listening(ns)
@@ -135,14 +144,20 @@ class PathProbe:
     def _surroundings(self, site: Site) -> Surroundings:
         """Return the other hosts of this host's networks, looked for anew when something of it has changed."""
         cluster, networks = self._feed.cluster, self._reconciler.networks
-        known = self._last
-        if (
-            known is None
-            or not known.cluster.has_records_of(cluster)
-            or (known.site, known.networks) != (site, networks)
-        ):
-            known = self._last = Surroundings(cluster, site, networks)
-        return known
+        if self._last is None or not self._last.are_of(cluster, site, networks):
+            self._last = Surroundings(cluster, site, networks)
+        return self._last
+
+    def _note(self, probed: Iterable[tuple[HostId, Way]], paths: Iterable[Path | None], now: float) -> None:
+        """Keep what was found of some ways, and when each is to be probed again; None: it could not be."""
+        narrow = dict(self._narrow)
+        for (host, way), path in zip(probed, paths, strict=True):
+            self._schedule.again(host, way, now + (path.value if path else INTERVAL))
+            if path is Path.NARROW:
+                narrow[host] = way
+            elif path:
+                narrow.pop(host, None)
+        self._tell(narrow)
 
     async def _path(self, way: Way, site: Site) -> Path | None:
         """Return what a way is like; None when this host itself could not try it."""
@@ -208,9 +223,11 @@ class PathProbe:
             with contextlib.suppress(KernelError):  # without an address there is nothing to answer from
                 Tunnel(own, remote, network, site).send(Kind.REPLY, probe.nonce, SMALLEST)
 
-    def _tell(self, ways: Container[Way]) -> None:
-        """Report the ways on which packets of full size get lost."""
-        self._known = {way: known for way, known in self._known.items() if way in ways}
+    def _tell(self, narrow: dict[HostId, Way]) -> None:
+        """Report the ways on which packets of full size get lost, if they are others than before."""
+        if narrow == self._narrow:
+            return
+        self._narrow = narrow
         self._reconciler.notice(
             tuple(
                 Problem(
@@ -219,7 +236,6 @@ class PathProbe:
                     " between is narrower than this host's device; raise its MTU, or lower the device's",
                     way.network.name,
                 )
-                for way, (path, _) in self._known.items()
-                if path is Path.NARROW
+                for way in narrow.values()
             )
         )

@@ -1,7 +1,7 @@
 """From what the cluster says and the workloads of this host to the desired state. Pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from overlayd.dataplane import firewall, ownership, uplink
@@ -97,6 +97,13 @@ class Site:
     out_of_reach: frozenset[EndpointKey] = frozenset()
     software_checksums: bool = False
     former_vxlan_ports: frozenset[int] = frozenset()
+
+    @property
+    def without_endpoints(self) -> "Site":
+        """The same without what comes and goes with this host's endpoints: what matters for the ways to other hosts."""
+        return replace(
+            self, published=(), bandwidths=(), unguarded=frozenset(), out_of_reach=frozenset(), kept_uplinks=frozenset()
+        )
 
     @property
     def vxlan_ports(self) -> frozenset[int]:

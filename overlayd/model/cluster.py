@@ -54,26 +54,29 @@ class Cluster:
         puts, deletes = tuple(puts), tuple(deletes)
         if not puts and not deletes:
             return replace(self, revision=revision)
-        tables: dict[type[Record], dict[object, Record]] = {
-            Network: dict(self.networks.items()),
-            Host: dict(self.hosts.items()),
-            Block: dict(self.blocks.items()),
-            Endpoint: dict(self.endpoints.items()),
-            Reservation: dict(self.reservations.items()),
+        before: dict[type[Record], Mapping[object, Record]] = {
+            Network: self.networks,  # type: ignore[dict-item]
+            Host: self.hosts,  # type: ignore[dict-item]
+            Block: self.blocks,  # type: ignore[dict-item]
+            Endpoint: self.endpoints,  # type: ignore[dict-item]
+            Reservation: self.reservations,  # type: ignore[dict-item]
         }
-        gone = set()
+        # What does not change stays the same table: readers tell by that that nothing of theirs has changed.
+        touched = {deleted.kind for deleted in deletes} | {type(record) for record in puts}
+        gone = {deleted.key for deleted in deletes if deleted.kind is Network}
+        if gone:
+            touched |= {Block, Endpoint, Reservation}
+        after = {kind: dict(before[kind].items()) for kind in touched}
         for deleted in deletes:
-            tables[deleted.kind].pop(deleted.key, None)
-            if deleted.kind is Network:
-                gone.add(deleted.key)
+            after[deleted.kind].pop(deleted.key, None)
         if gone:
             for kind in (Block, Endpoint, Reservation):
-                tables[kind] = {k: r for k, r in tables[kind].items() if getattr(r, "network", None) not in gone}
+                after[kind] = {k: r for k, r in after[kind].items() if getattr(r, "network", None) not in gone}
         for record in puts:
-            tables[type(record)][RecordKey.of(record).key] = record
+            after[type(record)][RecordKey.of(record).key] = record
         return Cluster(
             revision,
-            *(MappingProxyType(table) for table in tables.values()),  # type: ignore[arg-type]
+            *(MappingProxyType(after[kind]) if kind in touched else before[kind] for kind in before),  # type: ignore[arg-type]
         )
 
     def has_records_of(self, other: "Cluster") -> bool:
@@ -88,6 +91,10 @@ class Cluster:
                 (self.reservations, other.reservations),
             )
         )
+
+    def has_hosts_of(self, other: "Cluster") -> bool:
+        """Tell whether networks, hosts and blocks came of one another unchanged, as `has_records_of`."""
+        return self.networks is other.networks and self.hosts is other.hosts and self.blocks is other.blocks
 
     @property
     def records(self) -> tuple[Record, ...]:

@@ -89,3 +89,11 @@ def test_a_clusters_tables_cannot_be_changed() -> None:
     networks = clusters.cluster(EVERYTHING).networks
     with pytest.raises(TypeError):
         networks[GREEN.name] = GREEN  # type: ignore[index]
+
+
+def test_a_change_leaves_the_tables_alone_that_it_does_not_touch() -> None:
+    before = clusters.example(Topology.SWITCHED)
+    after = before.changed(Revision(2), [clusters.endpoint(1, "web", "10.32.0.5")])
+    assert after.has_hosts_of(before)
+    assert not after.has_records_of(before)
+    assert not before.changed(Revision(2), [clusters.host(9)]).has_hosts_of(before)
