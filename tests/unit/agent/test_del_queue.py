@@ -143,7 +143,7 @@ async def test_what_makes_no_sense_is_set_aside(tmp_path: Path) -> None:
     detaching = Detaching()
     await DelQueue(tmp_path, detaching).drain()
     assert detaching.done == ["web"]
-    assert queued_in(tmp_path) == sorted(
+    assert sorted(queued_in(tmp_path)) == sorted(
         ["4-1.new", *(f"{name}.refused" for name in ("1-1", "2-1", "3-1", "4-2", "4-3", "4-4"))]
     )
 
