@@ -31,6 +31,8 @@ disabled_plugins = [
 [plugins."io.containerd.grpc.v1.cri"]
 restrict_oom_score_adj = true # a machine may lack the right to make it smaller
 sandbox_image = {image}
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/opt/cni/bin" # Debian's 1.7 has another default
 """
 
 

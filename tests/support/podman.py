@@ -1,4 +1,4 @@
-"""podman on a host of the lab, with everything of its own: storage, configuration and control group."""
+"""podman 4, the last with CNI, on a host of the lab with everything of its own: storage, settings, control group."""
 
 import json
 from contextlib import ExitStack
@@ -7,8 +7,10 @@ from typing import Self
 
 from tests.support import workloads
 from tests.support.cgroups import ControlGroup
+from tests.support.foreign_root import ForeignRoot
 from tests.support.images import PAUSE
 from tests.support.lab import Container, LabHost, run
+from tests.support.rootfs import PODMAN_4
 
 _CONFIG = """\
 [containers]
@@ -34,6 +36,7 @@ class Podman:
     def __enter__(self) -> Self:
         self.host.run("sh", "-ec", 'mkdir -p /etc/containers; echo "$1" >/etc/containers/containers.conf', "", _CONFIG)
         self.group = self._ending.enter_context(ControlGroup())
+        self._program = ForeignRoot(self.host, PODMAN_4, [str(self._root)])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +45,7 @@ class Podman:
     def podman(self, *arguments: str) -> str:
         """Run the command on this host; return its output or fail with all of it."""
         places = ["--root", str(self.host.directory / "podman"), "--runroot", "/run/podman", "--storage-driver", "vfs"]
-        return run(self.host.enter(self.group.start(["podman", *places, *arguments])))
+        return run(self.host.enter(self.group.start(self._program.enter(["podman", *places, *arguments]))))
 
     def run(self, name: str, network: str, *options: str) -> Container:
         """Start a container in a network."""

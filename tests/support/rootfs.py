@@ -1,10 +1,14 @@
-"""Debian root file systems for machines that boot, made once of this machine's own package sources and kept in build/.
+"""Debian root file systems, made once of this machine's own package sources and kept in build/.
+
+Machines that boot are of this machine's release, as the package is built for it; what a test needs of another release
+is in a root of that release.
 
 `python -m tests.support.rootfs [NAME...]` makes those that are missing, all that `make test` needs if none is named.
 """
 
 import fcntl
 import hashlib
+import platform
 import shutil
 import subprocess
 import sys
@@ -14,9 +18,6 @@ from pathlib import Path
 
 from tests.support.nursery import ROOT
 
-SUITE = "bookworm"
-"""The release that the package is made for."""
-
 _CACHE = ROOT / "build/machines"
 _SOURCES = ["apt-get", "indextargets", "--format", "deb $(REPO_URI) $(CODENAME) $(COMPONENT)"]
 _OF_DEBIAN = ["Created-By: Packages", "Origin: Debian"]
@@ -24,16 +25,20 @@ _OF_DEBIAN = ["Created-By: Packages", "Origin: Debian"]
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
-    """What a root file system consists of: Debian packages, and shell commands at the end, for which $1 is its root."""
+    """What a root file system consists of: Debian packages, and shell commands at the end, for which $1 is its root.
+
+    `release` is a code name of Debian, None for that of this machine.
+    """
 
     name: str
     packages: tuple[str, ...]
-    finish: tuple[str, ...]
+    finish: tuple[str, ...] = ()
+    release: str | None = None
 
     @property
     def path(self) -> Path:
         """Where it is kept: another recipe is another directory."""
-        digest = hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(repr((astuple(self), release())).encode()).hexdigest()[:12]
         return _CACHE / f"{self.name}-{digest}"
 
     def made(self) -> Path:
@@ -48,28 +53,38 @@ class Rootfs:
         return self.path
 
     def _make(self) -> None:
-        _say(f"making {self.path.relative_to(ROOT)} of Debian packages, once; about a minute")
+        suite = self.release or release()
+        _say(f"making {self.path.relative_to(ROOT)} of packages of Debian {suite}, once; about a minute")
         started, partial = time.monotonic(), _CACHE / f"{self.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         command = ["mmdebstrap", "--mode=root", "--variant=apt", "--skip=check/empty", "--quiet"]
         command += ["--aptopt=APT::Install-Recommends false", f"--include={','.join(self.packages)}"]
         command += [f"--customize-hook={each}" for each in self.finish]
-        command += [SUITE, str(partial), "-"]
-        done = subprocess.run(command, input=_sources(), capture_output=True, text=True, check=False)
+        command += [suite, str(partial), "-"]
+        done = subprocess.run(command, input=_sources(suite), capture_output=True, text=True, check=False)
         if done.returncode:
             raise ChildProcessError(f"mmdebstrap ended with {done.returncode}:\n{done.stdout}{done.stderr}")
         partial.rename(self.path)
         _say(f"made in {time.monotonic() - started:.0f} s")
 
 
-def _sources() -> str:
-    """Return where this machine gets Debian's packages from, as lines of sources.list."""
+def release() -> str:
+    """Return the code name of this machine's release of Debian (os-release(5))."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def _sources(suite: str) -> str:
+    """Return where this machine gets Debian's packages from, as lines of sources.list for a release."""
     found = _of_debian()
     if not found:  # nobody has asked them for what they have
         subprocess.run(["apt-get", "-qq", "update"], check=True)
         found = _of_debian()
     assert found, "this machine's apt has no sources of Debian: give it some"
-    return found
+    if suite == release():
+        return found
+    # The archive itself has every release; updates and security have names of their own for each.
+    own = (line.split() for line in found.splitlines() if line.split()[2] == release())
+    return "".join(f"{kind} {uri} {suite} {part}\n" for kind, uri, _, part in own)
 
 
 def _of_debian() -> str:
@@ -107,8 +122,13 @@ VIRTUAL_MACHINE = Rootfs(
 )
 """The same with Debian's kernel, for qemu; it is entered by SSH."""
 
-_ALL = {each.name: each for each in (MACHINE, VIRTUAL_MACHINE)}
+PODMAN_4 = Rootfs(
+    "podman-4", ("containernetworking-plugins", "iproute2", "iptables", "podman", "runc"), release="bookworm"
+)
+"""The last podman with CNI, and the plugins that it ran with."""
+
+_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE)}
 
 if __name__ == "__main__":
-    for _name in sys.argv[1:] or [MACHINE.name]:
+    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name]:
         _ALL[_name].made()

@@ -1,0 +1,14 @@
+"""What README says that the two commands install is what the Makefile installs."""
+
+import re
+
+import pytest
+
+from tests.support.lab import ROOT
+
+
+@pytest.mark.parametrize(("variable", "row"), [("PACKAGES", "both"), ("TEST_PACKAGES", "`make test`")])
+def test_every_package_of_debian_that_is_installed_is_named(variable: str, row: str) -> None:
+    (listed,) = re.findall(rf"^{variable} := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(rf"^\| {row} \| (`.*), by apt,", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [sorted(re.findall(r"`([^`]+)`", text)) for text in named] == [sorted(listed.replace("\\", " ").split())]
