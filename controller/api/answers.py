@@ -165,6 +165,29 @@ class RevisionAnswer(BaseModel):
     revision: AtRevision
 
 
+class RefusedEndpoint(BaseModel):
+    """An endpoint that is not published, and why."""
+
+    network: Annotated[str, Field(examples=["blue"])]
+    container_id: Annotated[str, Field(examples=["8f2c"])]
+    interface: Annotated[str, Field(examples=["eth0"])]
+    code: Annotated[str, Field(description="As in a problem.", examples=["already-exists"])]
+    detail: Annotated[str, Field(description="One sentence.", examples=["there is no network 'blue'"])]
+    field: Annotated[str | None, Field(description="The part of the request at fault.", examples=["puts[3].mac"])]
+
+
+class PublishedAnswer(RevisionAnswer):
+    """What became of endpoints that a host published."""
+
+    refused: Annotated[list[RefusedEndpoint], Field(description="Those that are not published; all others are.")]
+
+
+class EndpointSetAnswer(BaseModel):
+    """A set of endpoints that has begun."""
+
+    set: Annotated[str, Field(description="Its name at this controller.", examples=["5b7e0c1d00f3a911"])]
+
+
 class HealthAnswer(RevisionAnswer):
     """A controller that can do its work."""
 

@@ -247,6 +247,12 @@ class EndpointsBody(AgentBody):
     endpoints: Annotated[list[EndpointBody], Field(max_length=ENDPOINTS_MAX, description="The only ones it has.")]
 
 
+class EndpointSetBody(AgentBody):
+    """A set of all endpoints of a host that comes in parts."""
+
+    count: Annotated[int, Field(ge=0, description="How many endpoints all parts have.", examples=[12000])]
+
+
 class ProblemBody(AgentBody):
     """An object that a host cannot make true."""
 

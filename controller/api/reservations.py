@@ -118,14 +118,15 @@ async def list_reservations(name: str, overlay: Services, page: AskedPage) -> JS
 async def create_reservation(name: str, body: ReservationBody, overlay: Services) -> JSONResponse:
     """Hold addresses for a name: those that are asked for, or the lowest free ones.
 
-    Refused (`in-use`) when a host owns the block around an address: reserve the range in the network before hosts come.
+    Refused (`already-exists`) when another one has the name, an address or the MAC in the network, or (`in-use`) when
+    a host owns the block around an address: reserve the range in the network before hosts come.
     """
     written = await overlay.reservations.create(
         NetworkName(name),
         ids.reservation_name(body.name),
         [parse_address(text, f"addresses[{index}]") for index, text in enumerate(body.addresses)],
         [Family(family) for family in body.families],
-        None if body.mac is None else ids.mac_address(body.mac),
+        None if body.mac is None else ids.workload_mac(body.mac),
     )
     return etags.answer(overlay, written.result, written.revision, 201)
 
@@ -151,8 +152,8 @@ async def get_reservation(name: str, reservation: str, overlay: Services, known:
 async def patch_reservation(
     name: str, reservation: str, body: ReservationPatch, overlay: Services, expected: Expected
 ) -> JSONResponse:
-    """Change the MAC, which counts from the next attachment on."""
-    mac = None if body.mac is None else ids.mac_address(body.mac)
+    """Change the MAC, which counts from the next attachment on; refused (`already-exists`) when another one has it."""
+    mac = None if body.mac is None else ids.workload_mac(body.mac)
 
     def change(found: Reservation) -> Reservation:
         return replace(found, mac=mac) if "mac" in body.model_fields_set else found

@@ -21,7 +21,7 @@ from overlayd.model.errors import OverlayError
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId
 
-_STEP = 30
+_STEP = 25
 """How many endpoints or claims one transaction takes away: with all that goes along, less than a store takes."""
 
 _INTERVAL = 10.0

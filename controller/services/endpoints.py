@@ -1,26 +1,61 @@
 """Endpoints: what the hosts attached, as they publish it."""
 
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from itertools import chain, islice
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from controller.services import amendments, keys
 from controller.services.hosts import Hosts
 from controller.services.journal import Draft, Journal, Written
+from controller.services.macs import Macs
 from controller.services.mirror import Mirror
 from controller.services.removals import Removal, Removals
 from controller.store.port import Compare, Delete, Put, Unmodified
+from overlayd.model import ids
+from overlayd.model.address import IpAddress
+from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, InUse, InvalidValue
+from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName
 
-_STEP = 100
-"""How many endpoints one step looks at."""
+T = TypeVar("T")
+
+_LOOK = 1000
+"""How many items one step looks at, at most: looking at them holds up the controller's other work."""
 
 _ROOM = 110
-"""How many compares, and how many operations, a step may have; a store takes 128, and some are for its guards."""
+"""How many compares, and how many operations, a step may have; a store takes 120, and some are for its guards."""
+
+_PASSES = 16
+"""How often a set is gone through until nothing is left to write: another controller may write the same host's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An endpoint that is not published, and why."""
+
+    endpoint: EndpointKey
+    error: OverlayError
+
+
+@dataclass(slots=True)
+class _Request:
+    """What a host wants published, and what was refused of it so far.
+
+    `holders` are the endpoints of the host, stored or wanted, that have each address, and `leaving` those of them that
+    are to have another MAC.
+    """
+
+    host: HostId
+    fields: dict[EndpointKey, str]
+    wanted: dict[EndpointKey, Endpoint]
+    refused: dict[EndpointKey, OverlayError] = field(default_factory=dict)
+    holders: dict[tuple[NetworkName, IpAddress], EndpointKey] = field(default_factory=dict)
+    leaving: frozenset[EndpointKey] = frozenset()
 
 
 class Endpoints:
@@ -31,6 +66,7 @@ class Endpoints:
         self._journal = journal
         self._hosts = hosts
         self._removals = Removals(mirror, journal)
+        self._macs = Macs(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Endpoint]:
         """Return the endpoints in a network, of a host, of a host in a network, or all."""
@@ -39,68 +75,112 @@ class Endpoints:
             return [endpoint for endpoint in intent.endpoints_of(host) if network in (None, endpoint.network)]
         return list(intent.endpoints_in(network)) if network is not None else intent.endpoints()
 
-    async def publish(self, host: HostId, puts: Sequence[Endpoint], deletes: Collection[EndpointKey]) -> Written[None]:
+    async def publish(
+        self, host: HostId, puts: Sequence[Endpoint], deletes: Collection[EndpointKey]
+    ) -> Written[tuple[Refusal, ...]]:
         """Add, replace and remove endpoints of a host; one that is not the host's is removed already.
 
-        Raises `NotFound`, `InvalidValue` (``puts[3].addresses`` lie in no block of the host and in no reservation that
-        the endpoint holds), `AlreadyExists`, or `InUse` when the host is being forgotten; then nothing has changed.
-        """
-        return await self._converge(host, "puts", puts, lambda: deletes)
+        Removals come first. An endpoint that cannot be is refused by itself, and what was known under its name is
+        withdrawn: of a network that does not exist (`NotFound`), with an address in no block of the host and in no
+        reservation that it holds (`InvalidValue`), or with an address or a MAC that another one has (`AlreadyExists`).
 
-    async def replace(self, host: HostId, endpoints: Sequence[Endpoint]) -> Written[None]:
-        """Make these the only endpoints of a host; raises as `publish` does."""
-        kept = {endpoint.key for endpoint in endpoints}
+        Raises `NotFound` for an unknown host, `InUse` for one that is being forgotten, and `InvalidValue` when the
+        request contradicts itself (``puts[3].host`` is another one, ``puts[3]`` stands there twice): then nothing has
+        changed.
+        """
+        for index, endpoint in enumerate(puts):
+            if endpoint.key in deletes:
+                raise InvalidValue("names an endpoint that stands here twice", field=f"puts[{index}]")
+        return await self._converge(_request(host, "puts", puts), lambda: deletes)
+
+    async def replace(self, host: HostId, endpoints: Sequence[Endpoint]) -> Written[tuple[Refusal, ...]]:
+        """Make these the only endpoints of a host; otherwise as `publish`."""
+        request = _request(host, "endpoints", endpoints)
 
         def deletes() -> list[EndpointKey]:
-            return [found.key for found in self._mirror.intent.endpoints_of(host) if found.key not in kept]
+            return [found.key for found in self._mirror.intent.endpoints_of(host) if found.key not in request.wanted]
 
-        return await self._converge(host, "endpoints", endpoints, deletes)
+        return await self._converge(request, deletes)
 
     async def _converge(
-        self, host: HostId, field: str, puts: Sequence[Endpoint], deletes: Callable[[], Collection[EndpointKey]]
-    ) -> Written[None]:
-        """Write step by step what the mirror does not show yet. Deletions come first: they free addresses."""
-        fields = {endpoint.key: f"{field}[{index}]" for index, endpoint in enumerate(puts)}
-
-        def draft() -> Draft[bool]:
-            gone = (key for key in deletes() if self._is_own(host, key))
-            changed = (endpoint for endpoint in puts if self._find(endpoint.key) != endpoint)
-            step: list[Endpoint | EndpointKey] = list(islice(chain[Endpoint | EndpointKey](gone, changed), _STEP))
-            for item in step:
-                if isinstance(item, Endpoint):
-                    self._check(host, item, fields[item.key])
-            return self._draft(host, step)
-
+        self, request: _Request, deletes: Callable[[], Collection[EndpointKey]]
+    ) -> Written[tuple[Refusal, ...]]:
+        """Write step by step what the mirror does not show yet, until a pass over all of it has nothing to write."""
         # Another controller may have given the host a block, or taken its endpoints, and this one not heard of it yet.
         await self._mirror.verify()
-        self._hosts.get(host)
-        for endpoint in puts:
-            self._check(host, endpoint, fields[endpoint.key])
-        self._refuse_doubles(host, field, puts, frozenset(deletes()))
-        while (written := await self._journal.write(draft)).result:
-            pass
-        return Written(None, written.revision)
+        self._hosts.get(request.host)
+        for _ in range(_PASSES):
+            first = await self._in_steps(request.host, deletes(), partial(self._without, request.host))
+            second = await self._in_steps(request.host, self._puts(request), partial(self._with, request))
+            if not first.result and not second.result:
+                refused = tuple(Refusal(key, error) for key, error in request.refused.items())
+                return Written(refused, max(first.revision, second.revision))
+        raise Unavailable("another controller is changing the same endpoints; try again")
 
-    def _draft(self, host: HostId, step: Sequence[Endpoint | EndpointKey]) -> Draft[bool]:
-        """Return the draft of one step, as many of these as have room; its result tells whether there may be more."""
+    def _puts(self, request: _Request) -> list[Endpoint]:
+        """Return what is wanted; what is stored already comes first, as its claims are the older ones."""
+        stored = {found.key: found for found in self._mirror.intent.endpoints_of(request.host)}
+        puts = sorted(request.wanted.values(), key=lambda endpoint: stored.get(endpoint.key) != endpoint)
+        request.leaving = frozenset(
+            endpoint.key for endpoint in puts if (found := stored.get(endpoint.key)) and found.mac != endpoint.mac
+        )
+        request.holders = {}
+        for endpoint in (*(found for key, found in stored.items() if key not in request.wanted), *puts):
+            for address in endpoint.addresses:
+                request.holders.setdefault((endpoint.network, address), endpoint.key)
+        return puts
+
+    async def _in_steps(self, host: HostId, items: Collection[T], change: Callable[[T], Removal]) -> Written[bool]:
+        """Write the changes for these items, as many of them at once as have room; tell whether there were any."""
+        left, has_written = deque(items), False
+        revision = self._mirror.intent_revision
+        while left:
+            written = await self._journal.write(partial(self._step, host, left, change))
+            done, wrote = written.result
+            has_written |= wrote
+            revision = written.revision
+            for _ in range(done):
+                left.popleft()
+        return Written(has_written, revision)
+
+    def _step(self, host: HostId, items: Collection[T], change: Callable[[T], Removal]) -> Draft[tuple[int, bool]]:
+        """Return the draft for the first of these items; its result tells for how many, and whether it writes."""
         if self._hosts.get(host).state is HostState.FORGETTING:
             raise InUse(f"host {host} is being forgotten", field="host")
-        if not step:
-            return Draft(result=False)
         holdings = keys.holdings(host)
-        compares: list[Compare | Unmodified] = [self._journal.unchanged(key) for key in (holdings, keys.host(host))]
-        ops: list[Put | Delete] = [Put(holdings, keys.EMPTY)]
-        more = len(step) == _STEP
-        for item in step:
-            change = self._put(item) if isinstance(item, Endpoint) else self._removals.endpoint(item)
-            if max(len(compares) + len(change.compares), len(ops) + len(change.ops)) > _ROOM:
-                more = True
+        guards = tuple(self._journal.unchanged(key) for key in (holdings, keys.host(host)))
+        compares: dict[Compare | Unmodified, None] = dict.fromkeys(guards)
+        ops: dict[str, Put | Delete] = {}
+        done = 0
+        for item in items:
+            made = change(item)
+            if done == _LOOK or max(len(compares) + len(made.compares), len(ops) + len(made.ops)) > _ROOM:
                 break
-            compares += change.compares
-            ops += change.ops
-        return Draft(more, tuple(compares), tuple(ops))
+            compares.update(dict.fromkeys(made.compares))
+            # A MAC that one endpoint gives up and another one gets stays a key.
+            ops |= {op.key: op for op in made.ops if isinstance(op, Put) or not isinstance(ops.get(op.key), Put)}
+            done += 1
+        if not ops:
+            return Draft((done, False))
+        return Draft((done, True), tuple(compares), (Put(holdings, keys.EMPTY), *ops.values()))
 
-    def _put(self, endpoint: Endpoint) -> Removal:
+    def _without(self, host: HostId, key: EndpointKey) -> Removal:
+        """Return the removal of an endpoint, if it is there and the host's."""
+        found = self._find(key)
+        return self._removals.endpoint(key) if found and found.host == host else Removal((), ())
+
+    def _with(self, request: _Request, endpoint: Endpoint) -> Removal:
+        """Return the write of an endpoint, or the withdrawal of one that is refused; nothing when it is done."""
+        request.refused.pop(endpoint.key, None)
+        stored = self._find(endpoint.key)
+        try:
+            self._check(request, endpoint)
+        except OverlayError as error:
+            request.refused[endpoint.key] = error
+            return self._removals.withdrawn(endpoint.key) if stored else Removal((), ())
+        return self._put(endpoint, stored) if stored != endpoint else Removal((), ())
+
+    def _put(self, endpoint: Endpoint, stored: Endpoint | None) -> Removal:
         """Return the write of an endpoint, which holds while it holds the reservations of its addresses."""
         reservations = [
             reservation
@@ -108,51 +188,66 @@ class Endpoints:
             if (reservation := self._mirror.intent.reservation_at(endpoint.network, address))
         ]
         compared = (keys.of(endpoint), *(keys.of(reservation) for reservation in reservations))
-        return Removal(tuple(self._journal.unchanged(key) for key in compared), (self._mirror.put(endpoint),))
+        claimed = self._macs.claim(endpoint)
+        compares = (*(self._journal.unchanged(key) for key in compared), *claimed.compares)
+        ops = (self._mirror.put(endpoint), *claimed.ops)
+        if stored is None or stored.mac == endpoint.mac:
+            return Removal(compares, ops)
+        released = self._macs.release(stored)
+        return Removal((*compares, *released.compares), (*ops, *released.ops))
 
-    def _check(self, host: HostId, endpoint: Endpoint, field: str) -> None:
-        if endpoint.host != host:
-            raise InvalidValue(f"host {host} cannot publish for {endpoint.host}", field=f"{field}.host")
-        intent = self._mirror.intent
-        owned = [block.cidr for block in intent.blocks_of(host) if block.network == endpoint.network]
+    def _check(self, request: _Request, endpoint: Endpoint) -> None:
+        """Raise why an endpoint cannot be published."""
+        place = request.fields[endpoint.key]
+        network = self._mirror.intent.networks.get(endpoint.network)
+        if network is None:
+            raise NotFound(f"there is no network {ids.quoted(endpoint.network)}", field=f"{place}.network")
         for address in endpoint.addresses:
-            reservation = intent.reservation_at(endpoint.network, address)
-            if reservation and reservation not in intent.held_by(endpoint.key):
-                raise AlreadyExists(
-                    f"{address} is held by reservation {reservation.name} of network {endpoint.network}, which the"
-                    " container has not claimed, or which another one has claimed since",
-                    field=f"{field}.addresses",
-                )
-            if not reservation and not any(address in cidr for cidr in owned):
-                raise InvalidValue(
-                    f"{address} is in no block of network {endpoint.network} that host {host} owns",
-                    field=f"{field}.addresses",
-                )
-            if not reservation and amendments.is_reserved(intent.networks[endpoint.network], address):
-                raise InvalidValue(f"{address} is reserved in {endpoint.network}", field=f"{field}.addresses")
+            self._check_address(request, endpoint, address, f"{place}.addresses")
+            if not self._mirror.intent.reservation_at(network.name, address) and amendments.is_reserved(
+                network, address
+            ):
+                raise InvalidValue(f"{address} is reserved in {network.name}", field=f"{place}.addresses")
+        self._macs.check(endpoint, request.leaving, f"{place}.mac")
 
-    def _refuse_doubles(
-        self, host: HostId, field: str, puts: Sequence[Endpoint], deleted: frozenset[EndpointKey]
-    ) -> None:
-        names = Counter(endpoint.key for endpoint in puts)
-        replaced = deleted | names.keys()
-        kept = [found for found in self._mirror.intent.endpoints_of(host) if found.key not in replaced]
-        addresses = Counter(
-            (endpoint.network, address) for endpoint in chain(kept, puts) for address in endpoint.addresses
-        )
-        for index, endpoint in enumerate(puts):
-            if names[endpoint.key] > 1 or endpoint.key in deleted:
-                raise InvalidValue("names an endpoint that stands here twice", field=f"{field}[{index}]")
-            doubled = next((each for each in endpoint.addresses if addresses[endpoint.network, each] > 1), None)
-            if doubled:
-                raise AlreadyExists(
-                    f"{doubled} belongs to two endpoints of {endpoint.network}", field=f"{field}[{index}].addresses"
-                )
+    def _check_address(self, request: _Request, endpoint: Endpoint, address: IpAddress, place: str) -> None:
+        intent, network = self._mirror.intent, endpoint.network
+        reservation = intent.reservation_at(network, address)
+        if reservation and reservation not in intent.held_by(endpoint.key):
+            raise AlreadyExists(
+                f"{address} is held by reservation {reservation.name} of network {network}, which the container has not"
+                " claimed, or which another one has claimed since",
+                field=place,
+            )
+        if not reservation and not self._owns(request.host, network, address):
+            raise InvalidValue(
+                f"{address} is in no block of network {network} that host {request.host} owns", field=place
+            )
+        if request.holders[network, address] != endpoint.key:
+            raise AlreadyExists(f"{address} belongs to two endpoints of {network}", field=place)
 
-    def _is_own(self, host: HostId, key: EndpointKey) -> bool:
-        found = self._find(key)
-        return found is not None and found.host == host
+    def _owns(self, host: HostId, network: NetworkName, address: IpAddress) -> bool:
+        """Tell whether an address is in a block of a host."""
+        intent = self._mirror.intent
+        unit = self._mirror.occupancy.space(network).unit(address)
+        block = intent.find(RecordKey(Block, (network, unit))) if unit else None
+        if isinstance(block, Block):
+            return block.host == host
+        # A network of the same name may have left blocks of another size.
+        return any(block.network == network and address in block.cidr for block in intent.blocks_of(host))
 
     def _find(self, key: EndpointKey) -> Endpoint | None:
         found = self._mirror.intent.find(RecordKey(Endpoint, key))
         return found if isinstance(found, Endpoint) else None
+
+
+def _request(host: HostId, name: str, endpoints: Sequence[Endpoint]) -> _Request:
+    """Return what a host wants, from the part of its request with this name; raise `InvalidValue`."""
+    wanted: dict[EndpointKey, Endpoint] = {}
+    for index, endpoint in enumerate(endpoints):
+        if endpoint.host != host:
+            raise InvalidValue(f"host {host} cannot publish for {endpoint.host}", field=f"{name}[{index}].host")
+        if endpoint.key in wanted:
+            raise InvalidValue("names an endpoint that stands here twice", field=f"{name}[{index}]")
+        wanted[endpoint.key] = endpoint
+    return _Request(host, {endpoint.key: f"{name}[{index}]" for index, endpoint in enumerate(endpoints)}, wanted)

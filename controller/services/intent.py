@@ -9,7 +9,7 @@ from overlayd.model.block import Block, BlockKey
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
-from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.ids import HostId, MacAddress, NetworkName, Revision
 from overlayd.model.network import Network, Topology
 from overlayd.model.reservation import Reservation, ReservationKey
 
@@ -45,6 +45,7 @@ class Intent:
         self._endpoints_by_host: defaultdict[HostId, dict[EndpointKey, Endpoint]] = defaultdict(dict)
         self._reservations_by_address: dict[tuple[NetworkName, IpAddress], Reservation] = {}
         self._reservations_by_holder: defaultdict[EndpointKey, dict[ReservationKey, Reservation]] = defaultdict(dict)
+        self._holders_of_macs: dict[tuple[NetworkName, MacAddress], tuple[RecordKey, ...]] = {}
 
     @property
     def networks(self) -> Mapping[NetworkName, Network]:
@@ -91,6 +92,13 @@ class Intent:
         """Return the reservations that an interface holds."""
         return self._reservations_by_holder[endpoint].values() if endpoint in self._reservations_by_holder else ()
 
+    def holders_of(self, network: NetworkName, mac: MacAddress) -> tuple[RecordKey, ...]:
+        """Return the endpoints and reservations of a network that have a MAC.
+
+        These are a reservation and the endpoint that holds it, or one at most; an earlier release may have stored more.
+        """
+        return self._holders_of_macs.get((network, mac), ())
+
     def reservations(self) -> list[Reservation]:
         return [reservation for table in self._reservations.values() for reservation in table.values()]
 
@@ -127,7 +135,10 @@ class Intent:
             case Endpoint():
                 self._endpoints[record.network][record.key] = record
                 self._endpoints_by_host[record.host][record.key] = record
+                self._hold_mac(record.network, record.mac, change.key)
             case Reservation():
+                if record.mac:
+                    self._hold_mac(record.network, record.mac, change.key)
                 self._reservations[record.network][record.key] = record
                 for address in record.addresses:
                     self._reservations_by_address[record.network, address] = record
@@ -150,7 +161,10 @@ class Intent:
             case Endpoint():
                 del self._endpoints[before.network][before.key]
                 del self._endpoints_by_host[before.host][before.key]
+                self._leave_mac(before.network, before.mac, key)
             case Reservation():
+                if before.mac:
+                    self._leave_mac(before.network, before.mac, key)
                 del self._reservations[before.network][before.key]
                 for address in before.addresses:
                     del self._reservations_by_address[before.network, address]
@@ -165,6 +179,14 @@ class Intent:
         members[host] -= 1
         if not members[host]:
             del members[host]
+
+    def _hold_mac(self, network: NetworkName, mac: MacAddress, key: RecordKey) -> None:
+        self._holders_of_macs[network, mac] = (*self.holders_of(network, mac), key)
+
+    def _leave_mac(self, network: NetworkName, mac: MacAddress, key: RecordKey) -> None:
+        left = tuple(holder for holder in self._holders_of_macs.pop((network, mac)) if holder != key)
+        if left:
+            self._holders_of_macs[network, mac] = left
 
     def _blocks_in(self, network: NetworkName) -> dict[IpNetwork, Block]:
         return self._blocks.get(network, {})

@@ -1,10 +1,10 @@
 """Where everything stands in the store, and how a value is written there.
 
-Records stand under their kind. Beside them stand *claims*, which make a VNI, a host number and a VTEP address unique by
-being keys, and `holdings/<host>`, which every transaction about the blocks and endpoints of a host compares and
-writes, so that two controllers never change them at once. `intent` is written by every transaction that changes a
-record: its modification revision is the *intent revision*, the same for every controller, deletions included. Presence
-is no intent, and neither is `instances/<host>`, which says which start of its agent registered last.
+Records stand under their kind. Beside them stand *claims*, which make a VNI, a host number, a VTEP address and a MAC
+in a network unique by being keys, and `holdings/<host>`, which every transaction about the blocks and endpoints of a
+host compares and writes, so that two controllers never change them at once. `intent` is written by every transaction
+that changes a record: its modification revision is the *intent revision*, the same for every controller, deletions
+included. Presence is no intent, and neither is `instances/<host>`, which says which start of its agent registered last.
 
 A unit of a network, which is a range as large as a block, is a host's by `blocks/`, or withheld from all of them by
 `withheld/`, never both: whoever makes the one compares that the other is not there. What hangs on a lease is in
@@ -15,10 +15,10 @@ import json
 
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
-from overlayd.model.cluster import Record
+from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
-from overlayd.model.ids import HostId, HostNumber, NetworkName, ReservationName, Vni
+from overlayd.model.ids import HostId, HostNumber, MacAddress, NetworkName, ReservationName, Vni
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
 from overlayd.wire import records
@@ -44,6 +44,7 @@ PRESENCE = f"{PREFIX}presence/"
 INSTANCES = f"{PREFIX}instances/"
 TOKENS = f"{PREFIX}tokens/"
 
+MACS = f"{PREFIX}macs/"
 VNIS = f"{PREFIX}vnis/"
 NUMBERS = f"{PREFIX}numbers/"
 
@@ -151,6 +152,14 @@ def vtep(address: IpAddress) -> str:
     return f"{PREFIX}vteps/{address}"
 
 
+def mac(name: NetworkName, owned: MacAddress) -> str:
+    """Return the key that every transaction compares and writes which gives a MAC of a network to a record.
+
+    Who has it stand in the records: the key is missing for what an earlier release stored, and may be left over.
+    """
+    return f"{MACS}{name}/{owned}"
+
+
 def holdings(host_id: HostId) -> str:
     """Return the key that guards the blocks and endpoints of a host."""
     return f"{PREFIX}holdings/{host_id}"
@@ -249,6 +258,11 @@ def decode_record(key: str, value: bytes) -> tuple[Record, Unknown]:
 def withholding(reason: str) -> bytes:
     """Return the value of a key that withholds something: why, for whoever reads the store."""
     return encode({"reason": reason})
+
+
+def mac_claim(holder: RecordKey) -> bytes:
+    """Return the value of the key of a MAC: which record got it last, for whoever reads the store."""
+    return encode({"holder": records.encode_key(holder)})
 
 
 def given_up(holder: HostId) -> bytes:

@@ -13,6 +13,7 @@ from controller.services.blocks import Blocks
 from controller.services.connections import Connections
 from controller.services.convergence import Statuses
 from controller.services.departures import Departures
+from controller.services.endpoint_sets import EndpointSets
 from controller.services.endpoints import Endpoints
 from controller.services.feed import Feeds
 from controller.services.history import Recorder
@@ -54,6 +55,7 @@ class Overlay:
         self.connections = Connections(store, clock, controller)
         self.watches = Watches(self.mirror, clock)
         self.feeds = Feeds(self.mirror, self.connections, clock)
+        self.endpoint_sets = EndpointSets(clock)
         self.archive = Archive(store, self.mirror, clock)
         self.writability = Writability(store, clock)
         self.clock = clock
@@ -103,5 +105,6 @@ class Overlay:
             tasks.create_task(self.connections.run(), name="connections")
             tasks.create_task(self.sessions.run(), name="sessions")
             tasks.create_task(self.writability.run(), name="writability")
+            tasks.create_task(self.endpoint_sets.run(), name="endpoint sets")
             tasks.create_task(self.departures.run(self.clock), name="departures")
             tasks.create_task(AlarmLog(self.mirror).run(self.clock), name="alarms")

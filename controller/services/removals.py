@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 
 from controller.services import amendments, keys
 from controller.services.journal import Journal
+from controller.services.macs import MacChange, Macs
 from controller.services.mirror import Mirror
 from controller.services.space import Withholding
 from controller.store.port import Compare, Delete, LeaseId, Put, Unmodified
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
-from overlayd.model.endpoint import EndpointKey
+from overlayd.model.cluster import RecordKey
+from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.network import Network, NetworkState
 from overlayd.model.reservation import Reservation
 
@@ -28,17 +30,25 @@ class Removals:
     def __init__(self, mirror: Mirror, journal: Journal) -> None:
         self._mirror = mirror
         self._journal = journal
+        self._macs = Macs(mirror, journal)
 
     def endpoint(self, endpoint: EndpointKey, *, but: Reservation | None = None) -> Removal:
         """Remove an endpoint and release the reservations that it holds, `but` one that the caller writes itself."""
         held = [reservation for reservation in self._mirror.intent.held_by(endpoint) if reservation != but]
+        withdrawn = self.withdrawn(endpoint)
         return Removal(
-            tuple(self._journal.unchanged(keys.of(reservation)) for reservation in held),
+            (*withdrawn.compares, *(self._journal.unchanged(keys.of(reservation)) for reservation in held)),
             (
-                Delete(keys.endpoint(endpoint)),
+                *withdrawn.ops,
                 *(self._mirror.put(replace(reservation, holder=None)) for reservation in held),
             ),
         )
+
+    def withdrawn(self, endpoint: EndpointKey) -> Removal:
+        """Remove the record of an endpoint that is still there; it keeps the reservations that it holds."""
+        found = self._mirror.intent.find(RecordKey(Endpoint, endpoint))
+        released = self._macs.release(found) if isinstance(found, Endpoint) else MacChange()
+        return Removal(released.compares, (Delete(keys.endpoint(endpoint)), *released.ops))
 
     def block(self, network: Network, block: Block, lease: LeaseId) -> Removal:
         """Remove a block: its addresses go into quarantine. The last block of a DELETING network takes it along."""
@@ -59,11 +69,13 @@ class Removals:
         """Remove a reservation: its addresses go into quarantine, and with them a unit that has no other one."""
         name, gone = network.name, frozenset(reservation.addresses)
         key = keys.of(reservation)
+        released = self._macs.release(reservation)
         compares: list[Compare | Unmodified] = [
             self._journal.unchanged(key),
             self._journal.unchanged(keys.network(name)),
+            *released.compares,
         ]
-        ops: list[Put | Delete] = [Delete(key)]
+        ops: list[Put | Delete] = [Delete(key), *released.ops]
         for address in reservation.addresses:
             ops += [Delete(keys.address(name, address)), Put(keys.resting(name, address), keys.EMPTY, lease)]
             unit = self._mirror.occupancy.space(name).unit(address)

@@ -11,6 +11,7 @@ from controller.services import amendments, keys, units
 from controller.services.choice import Choice
 from controller.services.hosts import Hosts
 from controller.services.journal import Draft, Journal, Written
+from controller.services.macs import Macs
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
 from controller.services.quarantine import Quarantine
@@ -68,6 +69,7 @@ class Reservations:
         self._chance = chance
         self._withholding = withholding
         self._removals = Removals(mirror, journal)
+        self._macs = Macs(mirror, journal)
 
     def select(self, network: NetworkName | None) -> list[Reservation]:
         """Return the reservations of a network, or all."""
@@ -91,8 +93,8 @@ class Reservations:
     ) -> Written[Reservation]:
         """Reserve these addresses, and a free one of each further family; of each that the network has, by default.
 
-        Raises `NotFound`, `InvalidValue`, `AlreadyExists` (fields `name`, `addresses[0]`), `InUse` when a host owns the
-        block around an address or it is in quarantine, or `Exhausted`.
+        Raises `NotFound`, `InvalidValue`, `AlreadyExists` (fields `name`, `addresses[0]`, `mac`), `InUse` when a host
+        owns the block around an address or it is in quarantine, or `Exhausted`.
         """
 
         def draft(choice: Choice, *, new_units: bool) -> Draft[Reservation]:
@@ -101,12 +103,15 @@ class Reservations:
                 raise InUse(f"network {network} is being deleted", field="network")
             if self._mirror.mod_revision(keys.reservation(network, name)):
                 raise AlreadyExists(f"network {network} has a reservation {name}", field="name")
+            if mac is not None:
+                self._macs.check_reservation(network, mac, None)
             choice.attempt()
             given = {Family.of(address) for address in addresses}
             claims = [self._wanted(found, address, f"addresses[{index}]") for index, address in enumerate(addresses)]
             missing = sorted({*(families or (() if addresses else found.families))} - given)
             claims += [self._free(found, family, choice, new_units=new_units) for family in missing]
             reservation = Reservation(network, name, tuple(claim.address for claim in claims), mac)
+            owned = self._macs.claim(reservation)
             compared = (keys.of(reservation), keys.network(network))
             holder = keys.claim(name)
             return Draft(
@@ -114,11 +119,13 @@ class Reservations:
                 (
                     *(self._journal.unchanged(key) for key in compared),
                     *(compare for claim in claims for compare in claim.compares),
+                    *owned.compares,
                 ),
                 (
                     self._mirror.put(reservation),
                     *(Put(keys.address(network, claim.address), holder) for claim in claims),
                     *(op for claim in claims for op in claim.ops),
+                    *owned.ops,
                 ),
             )
 
@@ -138,8 +145,8 @@ class Reservations:
     ) -> Written[Reservation]:
         """Amend a reservation, of which only the MAC can change; it counts from the next attachment on.
 
-        `expected` is the modification revision of the reservation that the caller saw. Raises `NotFound`, `Stale` or
-        `InvalidValue`.
+        `expected` is the modification revision of the reservation that the caller saw. Raises `NotFound`, `Stale`,
+        `InvalidValue`, or `AlreadyExists` when another one has the MAC.
         """
 
         def draft() -> Draft[Reservation]:
@@ -152,7 +159,14 @@ class Reservations:
                     raise InvalidValue(f"the {field} of a reservation cannot be set", field=field)
             if amended == found:
                 return Draft(found)
-            return Draft(amended, (self._journal.unchanged(key),), (self._mirror.put(amended),))
+            if amended.mac is not None:
+                self._macs.check_reservation(network, amended.mac, found)
+            owned, released = self._macs.claim(amended), self._macs.release(found)
+            return Draft(
+                amended,
+                (self._journal.unchanged(key), *owned.compares, *released.compares),
+                (self._mirror.put(amended), *owned.ops, *released.ops),
+            )
 
         await self._journal.reach(expected)
         return await self._journal.write(draft)

@@ -11,8 +11,8 @@ from overlayd.agent.resting import RestingAddresses
 from overlayd.ipam import addresses
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import Exhausted, InvalidValue, Unavailable
-from overlayd.model.ids import MacAddress, NetworkName
+from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, Unavailable
+from overlayd.model.ids import MacAddress, NetworkName, is_own_mac
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
 from overlayd.wire.cni import Request
@@ -36,6 +36,7 @@ class Addressing:
         self._reservations = reservations
         self._resting = resting
         self._busy: dict[EndpointKey, list[IpAddress]] = {}
+        self._macs: dict[EndpointKey, MacAddress] = {}
         self._last: dict[tuple[NetworkName, Family], IpAddress] = {}
 
     @asynccontextmanager
@@ -47,7 +48,7 @@ class Addressing:
         Raises:
             InvalidValue: an address that is asked for is none that this host could give out.
             NotFound: there is no such reservation.
-            AlreadyExists: an address that is asked for is taken.
+            AlreadyExists: an address or a MAC that is asked for is taken.
             InUse: this host is to get nothing new, or somebody else claimed the reservation a moment later.
             Exhausted: neither this host's blocks nor the network have an address left.
             Unavailable: it takes a controller to go on, and none answers.
@@ -62,18 +63,20 @@ class Addressing:
                 busy += (address for reservation in claimed for address in reservation.addresses)
                 for family in sorted(network.families - {Family.of(address) for address in busy}):
                     busy.append(await self._new_address(request, family))
+                self._macs[key] = self._mac(key, request.wishes.mac or _first_mac(claimed))
                 yield Endpoint(
                     network=request.network,
                     container_id=request.container_id,
                     interface=request.interface,
                     host=self._blocks.host,
                     addresses=tuple(sorted(busy, key=Family.of)),
-                    mac=request.wishes.mac or _first_mac(claimed) or _random_mac(),
+                    mac=self._macs[key],
                     sandbox=request.sandbox,
                     workload=request.wishes.workload,
                 )
         finally:
             del self._busy[key]
+            self._macs.pop(key, None)
 
     def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
@@ -106,6 +109,21 @@ class Addressing:
             if reservation and reservation not in named:
                 named.append(reservation)
         return named
+
+    def _mac(self, key: EndpointKey, wanted: MacAddress | None) -> MacAddress:
+        """Return the MAC of an endpoint; raise `AlreadyExists` when another one in its network has it already."""
+        if wanted is None:
+            return _random_mac()
+        known = {each.key: each.mac for each in self._records.endpoints if not self._reservations.lost(each)}
+        others = (
+            f"container {other[2]} on this host"
+            for other, mac in (known | self._macs).items()
+            if mac == wanted and other[0] == key[0] and other != key
+        )
+        holder = next(others, None) or self._reservations.holder_of_mac(wanted, key)
+        if holder:
+            raise AlreadyExists(f"{wanted} is the MAC of {holder} in network {key[0]}", field="mac")
+        return wanted
 
     async def _new_address(self, request: Request, family: Family) -> IpAddress:
         """Choose an address; get further blocks while those of this host are full, or all that is free rests.
@@ -186,6 +204,9 @@ def _first_mac(reservations: Iterable[Reservation]) -> MacAddress | None:
 
 def _random_mac() -> MacAddress:
     """Return a random, locally administered, unicast MAC (IEEE 802 U/L and I/G bits: 1 and 0)."""
-    octets = bytearray(os.urandom(6))
-    octets[0] = (octets[0] & 0xFC) | 0x02
-    return MacAddress(octets.hex(":"))
+    while True:
+        octets = bytearray(os.urandom(6))
+        octets[0] = (octets[0] & 0xFC) | 0x02
+        mac = MacAddress(octets.hex(":"))
+        if not is_own_mac(mac):
+            return mac

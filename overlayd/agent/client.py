@@ -3,24 +3,27 @@
 import json
 import socket
 import struct
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import httpx
 
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.credential import Credential
+from overlayd.agent.endpoint_parts import in_parts
 from overlayd.agent.identity import Identity
 from overlayd.agent.problem import Problem
 from overlayd.agent.trust import Trust
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import Unavailable
+from overlayd.model.errors import NotFound, OverlayError, Unavailable
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Network
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.wire import problem, records
+from overlayd.wire import problem, records, refusals
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
 from overlayd.wire.report import foremost
@@ -35,7 +38,19 @@ _SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
 """What is given up is gone: otherwise the kernel would go on sending a request for minutes, and one that arrives after
 another controller has done the same may do it again (socket(7): SO_LINGER)."""
 
-_TIMEOUT = httpx.Timeout(10.0, connect=2.0)
+_CONNECT = 2.0
+"""Seconds that a controller has to take a connection."""
+
+_PATIENCE, _SET_PATIENCE = 10.0, 60.0
+"""Seconds that a controller has to answer; it writes a set of ten thousand endpoints in two hundred transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressees:
+    """The controllers that one request goes to in turn, by their URLs, and how many seconds each has to answer."""
+
+    urls: Sequence[str]
+    patience: float = _PATIENCE
 
 
 class ControllerClient:
@@ -128,8 +143,10 @@ class ControllerClient:
         """Release a reservation; nothing happens when this holder does not have it (any more)."""
         await self._call("POST", f"{_path_of(reservation)}/release", _encode_holder(holder))
 
-    async def publish(self, puts: Iterable[Endpoint], deletes: Iterable[EndpointKey]) -> None:
-        """Tell about endpoints that came and went."""
+    async def publish(
+        self, puts: Iterable[Endpoint], deletes: Iterable[EndpointKey]
+    ) -> dict[EndpointKey, OverlayError]:
+        """Tell about endpoints that came and went, no more than a part; return those that are refused, and why."""
         body: Json = {
             "puts": [records.encode(endpoint) for endpoint in puts],
             "deletes": [
@@ -137,12 +154,42 @@ class ControllerClient:
                 for network, _, container, interface in deletes
             ],
         }
-        await self._call("POST", f"/v1/hosts/{self._identity.id}/endpoints", body)
+        return self._refused(await self._call("POST", f"{self._place}/endpoints", body))
 
-    async def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> None:
-        """Tell about all endpoints of this host; any other that the controllers know of it is gone."""
-        body: Json = {"endpoints": [records.encode(endpoint) for endpoint in endpoints]}
-        await self._call("PUT", f"/v1/hosts/{self._identity.id}/endpoints", body)
+    async def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> dict[EndpointKey, OverlayError]:
+        """Tell about all endpoints of this host; any other that the controllers know of it is gone.
+
+        Returns those that are refused, and why. They are replaced when all have come, in however many parts.
+        """
+        parts = list(in_parts(endpoints))
+        if len(parts) <= 1:
+            return await self._replace_at_once(parts)
+        count: Json = {"count": sum(map(len, parts))}
+        try:
+            begun = await self._call("POST", f"{self._place}/endpoint-sets", count)
+        except NotFound as error:
+            if error.field is not None:
+                raise
+            return await self._replace_at_once(parts)  # a controller of an earlier release has no such path
+        # The set is at the controller that answered alone.
+        at = (self._controllers.current,)
+        place = f"{self._place}/endpoint-sets/{begun.text('set')}"
+        try:
+            for number, part in enumerate(parts):
+                await self._call("PUT", f"{place}/parts/{number}", _encode_part(part), at=_Addressees(at))
+            return self._refused(await self._call("POST", f"{place}/publish", at=_Addressees(at, _SET_PATIENCE)))
+        except NotFound as error:
+            raise Unavailable(f"the controller at {at[0]} has lost the endpoints that came so far: {error}") from None
+
+    async def _replace_at_once(self, parts: Iterable[Iterable[Endpoint]]) -> dict[EndpointKey, OverlayError]:
+        return self._refused(await self._call("PUT", f"{self._place}/endpoints", _encode_part(chain(*parts))))
+
+    @property
+    def _place(self) -> str:
+        return f"/v1/hosts/{self._identity.id}"
+
+    def _refused(self, answer: Fields) -> dict[EndpointKey, OverlayError]:
+        return refusals.decode(answer, self._identity.id)
 
     async def report(self, revision: Revision, problems: Iterable[Problem]) -> None:
         """Say to who sends the feed which revision the kernel matches but for these problems."""
@@ -155,7 +202,7 @@ class ControllerClient:
             ],
         }
         path = f"/v1/hosts/{self._identity.id}/report"
-        await self._call("POST", path, body, urls=(self._followed,))
+        await self._call("POST", path, body, at=_Addressees((self._followed,)))
 
     async def feed(self, after: Revision | None) -> AsyncGenerator[FeedMessage, None]:
         """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks."""
@@ -163,7 +210,7 @@ class ControllerClient:
         if after is not None:
             params["after"] = str(after)
         url = self._followed = self._controllers.current
-        timeout = httpx.Timeout(10.0, connect=2.0, read=FEED_SILENCE)
+        timeout = httpx.Timeout(_PATIENCE, connect=_CONNECT, read=FEED_SILENCE)
         try:
             async with self._http.stream(
                 "GET",
@@ -187,11 +234,12 @@ class ControllerClient:
         path: str,
         body: Json = None,
         params: dict[str, str] | None = None,
-        urls: tuple[str, ...] | None = None,
+        at: "_Addressees | None" = None,
     ) -> Fields:
-        """Return the first answer, asking the controllers at these URLs (default: all) in turn."""
+        """Return the first answer, asking these controllers (default: all) in turn."""
         failures = []
-        for url in urls or self._controllers.order:
+        asked = at or _Addressees(self._controllers.order)
+        for url in asked.urls:
             try:
                 response = await self._http.request(
                     method,
@@ -200,6 +248,7 @@ class ControllerClient:
                     params=params,
                     headers=self._headers(url),
                     extensions=self._extensions,
+                    timeout=httpx.Timeout(asked.patience, connect=_CONNECT),
                 )
             except httpx.RequestError as error:
                 failures.append(f"{url}: {error!r}")
@@ -223,7 +272,9 @@ class ControllerClient:
     def _without_connections(self) -> httpx.AsyncClient:
         # Underlay traffic never goes through a proxy of the environment.
         transport = httpx.AsyncHTTPTransport(verify=self._context, trust_env=False, socket_options=_SOCKET_OPTIONS)
-        return httpx.AsyncClient(transport=transport, timeout=_TIMEOUT, trust_env=False)
+        return httpx.AsyncClient(
+            transport=transport, timeout=httpx.Timeout(_PATIENCE, connect=_CONNECT), trust_env=False
+        )
 
     def _headers(self, url: str) -> dict[str, str]:
         """Return what shows who we are; a token never travels without TLS."""
@@ -234,6 +285,10 @@ class ControllerClient:
 
 def _path_of(reservation: Reservation) -> str:
     return f"/v1/networks/{reservation.network}/reservations/{reservation.name}"
+
+
+def _encode_part(endpoints: Iterable[Endpoint]) -> Json:
+    return {"endpoints": [records.encode(endpoint) for endpoint in endpoints]}
 
 
 def _encode_holder(holder: Holder) -> Json:

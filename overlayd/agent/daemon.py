@@ -6,6 +6,7 @@ import gc
 import signal
 import time
 from collections.abc import Collection, Coroutine
+from functools import partial
 
 import structlog
 
@@ -124,7 +125,7 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)
     blocks = HeldBlocks(identity.id, client, feed, records)
-    published = Publication(client, feed, records)
+    published = Publication(client, feed, records, partial(reconciler.notice, "publication"))
     reservations = HeldReservations(client, feed, records, published)
     addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
     attachments = Attachments(turn, records, blocks, addressing, reconciler)

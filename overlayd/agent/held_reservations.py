@@ -12,11 +12,12 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.holdings import others_with_mac
 from overlayd.agent.publication import Publication
 from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
-from overlayd.model.ids import NetworkName, ReservationName, Revision
+from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.reservation import Holder, Reservation, ReservationKey, lost_addresses
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +55,13 @@ class HeldReservations:
     def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
         return lost_addresses(endpoint, self._reserved(endpoint.network))
+
+    def holder_of_mac(self, mac: MacAddress, endpoint: EndpointKey) -> str | None:
+        """Return who else has a MAC in the network of an endpoint of this host, as the feed says; None: nobody.
+
+        The feed tells of endpoints on segments, where MACs matter, and of reservations in every network.
+        """
+        return others_with_mac(self._feed.cluster, mac, endpoint)
 
     def _reserved(self, network: NetworkName) -> Mapping[IpAddress, Reservation]:
         """Return the reservations of a network by address, collected once for each state of the cluster."""

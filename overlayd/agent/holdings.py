@@ -2,9 +2,9 @@
 
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.cluster import Cluster
-from overlayd.model.endpoint import Endpoint
-from overlayd.model.ids import HostId, NetworkName
-from overlayd.model.reservation import Reservation, lost_addresses
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.ids import HostId, MacAddress, NetworkName
+from overlayd.model.reservation import Holder, Reservation, lost_addresses
 
 
 class Holdings:
@@ -38,3 +38,16 @@ class Holdings:
     def reservation_at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
         """Return the reservation that holds an address, None when there is none."""
         return self._reserved.get(network, {}).get(address)
+
+
+def others_with_mac(cluster: Cluster, mac: MacAddress, endpoint: EndpointKey) -> str | None:
+    """Return who else has a MAC in the network of an endpoint: a reservation, or an endpoint of another host."""
+    network, host, *_ = endpoint
+    for reservation in cluster.reservations.values():
+        if (reservation.network, reservation.mac) == (network, mac) and reservation.holder != Holder.of(endpoint):
+            return f"reservation {reservation.name}"
+    for other in cluster.endpoints.values():
+        if (other.network, other.mac) == (network, mac) and other.host != host:
+            where = cluster.hosts.get(other.host)
+            return f"container {other.container_id} on host {where.name if where else other.host}"
+    return None

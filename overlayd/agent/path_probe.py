@@ -229,6 +229,7 @@ class PathProbe:
             return
         self._narrow = narrow
         self._reconciler.notice(
+            "path",
             tuple(
                 Problem(
                     f"host {way.remote.name}",
@@ -237,5 +238,5 @@ class PathProbe:
                     way.network.name,
                 )
                 for way in narrow.values()
-            )
+            ),
         )

@@ -117,7 +117,7 @@ class Reconciler:
         self._site: Site | None = None
         self._ready: frozenset[NetworkName] = frozenset()
         self._refused: dict[Key, Outcome] = {}
-        self._noticed: tuple[Problem, ...] = ()
+        self._noticed_by: dict[str, tuple[Problem, ...]] = {}
         self._applied = Cluster()
         self._used = dict[NetworkName, Network]()
         self._sharing = asyncio.Lock()
@@ -179,7 +179,8 @@ class Reconciler:
         if suspects and draft.plan and not is_news:
             _log.info("repaired what somebody changed", namespaces=sorted(suspects), operations=len(draft.plan))
         refused = _problems(self._refused.values(), self._places(cluster))
-        problems = (*draft.problems, *refused, *self._noticed)
+        noticed = (problem for problems in self._noticed_by.values() for problem in problems)
+        problems = (*draft.problems, *refused, *noticed)
         return self._keep(Status(cluster.revision, problems, in_sync))
 
     async def redirect(self, network: NetworkName) -> None:
@@ -251,11 +252,12 @@ class Reconciler:
         """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
         return self._site.mtu if self._site else 0
 
-    def notice(self, problems: tuple[Problem, ...]) -> None:
-        """Report these too from now on: what others found out about the way that packets take."""
-        if problems != self._noticed:
-            kept = tuple(problem for problem in self.status.problems if problem not in self._noticed)
-            self._noticed = problems
+    def notice(self, by: str, problems: tuple[Problem, ...]) -> None:
+        """Report these too from now on, in place of what the same one noticed before: what other actors found out."""
+        before = self._noticed_by.get(by, ())
+        if problems != before:
+            kept = tuple(problem for problem in self.status.problems if problem not in before)
+            self._noticed_by[by] = problems
             self._keep(replace(self.status, problems=(*kept, *problems)))
 
     @property
@@ -307,7 +309,7 @@ class Reconciler:
         problems += lacking
         problems += [
             Problem(
-                f"network {name}", f"not known to the controllers; its {count} endpoints are left as they are", name
+                f"network {name}", f"this host has no block of it; its {count} endpoints are left as they are", name
             )
             for name, count in unknown.items()
         ]

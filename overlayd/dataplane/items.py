@@ -196,7 +196,10 @@ class FdbEntry:
 
 @dataclass(frozen=True, slots=True)
 class BridgeEntry:
-    """A static entry of a bridge's table: MAC → port (``bridge fdb … master static``)."""
+    """A static entry of a bridge's table: MAC → port (``bridge fdb … master static``).
+
+    With the bridge itself as the device the bridge takes such frames up: the MAC is its own (``… self permanent``).
+    """
 
     ns: NamespaceRef
     bridge: InterfaceName

@@ -209,14 +209,19 @@ def _entry(item: Item, verb: str) -> str:
             what = f"{item.address} lladdr {item.mac} dev {item.dev} nud permanent"
             return f"{_ip(item.ns)} neighbour {verb} {what}"
         case FdbEntry() | BridgeEntry():
-            where = f"dst {item.dst} self permanent" if isinstance(item, FdbEntry) else "master static"
-            return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} {where} extern_learn"
+            return f"{_bridge(item.ns)} fdb {verb} {item.mac} dev {item.dev} {_forwarding(item)} extern_learn"
         case RateLimit() | SourceGuard():
             return _traffic_control(item, verb)
         case Route():
             return f"{_ip(item.ns)} route {verb} {_route(item)} proto {PROTOCOL}"
         case Namespace() | Link() | DeviceSysctls() | SoftwareChecksums() | NftTable() | Sysctl():
             return ""
+
+
+def _forwarding(entry: FdbEntry | BridgeEntry) -> str:
+    if isinstance(entry, FdbEntry):
+        return f"dst {entry.dst} self permanent"
+    return "self permanent" if entry.dev == entry.bridge else "master static"
 
 
 def _route(route: Route) -> str:

@@ -27,13 +27,14 @@ from overlayd.dataplane.items import (
     Vxlan,
     network_namespace,
 )
+from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, IpNetwork, alone, interface
 from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host, Vtep
-from overlayd.model.ids import HostId, InterfaceName, NetworkName
+from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
 from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
@@ -176,13 +177,16 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
 def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, site: Site) -> Iterator[Item]:
     """Yield where the network's endpoints are, those of this host first.
 
-    What lost an address to another endpoint comes last, as the other one may have its MAC too.
+    What lost an address to another endpoint comes last, as the other one may have its MAC too, and so does what has the
+    MAC of another host's endpoint, whose claim is the older one.
     """
     reserved = cluster.reserved(network.name)
+    elsewhere = _macs_of_others(network, cluster, site)
     displaced = []
     for endpoint in local:
         if endpoint.network == network.name:
-            if lost := lost_addresses(endpoint, reserved):
+            lost = lost_addresses(endpoint, reserved)
+            if lost or (endpoint.mac in elsewhere and endpoint.key not in cluster.endpoints):
                 displaced.append((endpoint, lost))
             else:
                 yield from _local(network, endpoint, site)
@@ -192,6 +196,12 @@ def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, si
         yield from _remote_endpoints(network, cluster, site)
     for endpoint, lost in displaced:
         yield from _local(network, endpoint, site, lost)
+
+
+def _macs_of_others(network: Network, cluster: Cluster, site: Site) -> frozenset[MacAddress]:
+    """Return the MACs that endpoints of other hosts have in a network; the feed tells of those on segments."""
+    others = (endpoint for endpoint in cluster.endpoints.values() if endpoint.host != site.host)
+    return frozenset(endpoint.mac for endpoint in others if endpoint.network == network.name)
 
 
 def _local(network: Network, endpoint: Endpoint, site: Site, lost: Collection[IpAddress] = ()) -> State:
@@ -254,9 +264,20 @@ def _network(network: Network, host: Host, site: Site, kind: Uplink) -> Iterator
         yield Namespace(ns, sysctls if kind is Uplink.NONE else sysctls | _ROUTED_SYSCTLS)
         yield Link(ns, ownership.BRIDGE, Bridge(), ownership.GATEWAY_MAC, site.mtu)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu, port=_OVERLAY_PORT)
+        yield from _own_macs(ns, host, kind)
         if Family.V4 in network.families:
             # Without any, the kernel would take all neighbours off the bridge when its gateway's address goes.
             yield Address(ns, ownership.BRIDGE, interface(ownership.GATEWAYS[Family.V4]))
+
+
+def _own_macs(ns: NamespaceRef, host: Host, kind: Uplink) -> Iterator[Item]:
+    """Yield the MACs at which a segment reaches this host: that of the gateway, and that of the host itself.
+
+    The kernel makes such entries with the devices, but nothing brings them back when they are gone.
+    """
+    yield BridgeEntry(ns, ownership.BRIDGE, ownership.GATEWAY_MAC, ownership.BRIDGE)
+    if kind is not Uplink.NONE:
+        yield BridgeEntry(ns, ownership.BRIDGE, host.vtep.mac, ownership.BRIDGE)
 
 
 def _remote_hosts(network: Network, blocks: Iterable[Block], cluster: Cluster, site: Site) -> Iterator[Item]:
@@ -308,7 +329,8 @@ def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterato
         remote = cluster.hosts.get(endpoint.host)
         if endpoint.network != network.name or remote is None or remote.id == site.host:
             continue
-        if not _is_reachable(remote, cluster, site):
+        # Controllers of earlier releases let containers have the MAC of a gateway or a tunnel end.
+        if not _is_reachable(remote, cluster, site) or ids.is_own_mac(endpoint.mac):
             continue
         yield FdbEntry(ns, ownership.VXLAN, endpoint.mac, remote.address)
         yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, ownership.VXLAN)

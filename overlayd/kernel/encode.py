@@ -141,9 +141,12 @@ def _fdb_entry(verb: Verb, item: FdbEntry, indexes: Indexes) -> bytes:
 
 
 def _bridge_entry(verb: Verb, item: BridgeEntry, indexes: Indexes) -> bytes:
+    # One that leads to the bridge itself is put at the bridge, and the kernel takes it as permanent only
+    # (net/bridge/br_fdb.c: __br_fdb_add).
+    state, at = (NUD_PERMANENT, NTF_SELF) if item.dev == item.bridge else (NUD_NOARP, NTF_MASTER)
     return _BRIDGE_ENTRY.pack(
         *(_BRIDGE_ENTRY.size, _RTM_DELNEIGH if verb is Verb.DELETE else _RTM_NEWNEIGH, verb.value, 0, 0),
-        *(socket.AF_BRIDGE, 0, 0, indexes[item.dev], NUD_NOARP, NTF_MASTER | NTF_EXT_LEARNED, 0),
+        *(socket.AF_BRIDGE, 0, 0, indexes[item.dev], state, at | NTF_EXT_LEARNED, 0),
         *(10, _NDA_LLADDR, _mac(item.mac)),
     )
 

@@ -30,6 +30,9 @@ CONTAINER_ID_MAX = 128
 INTERFACE_NAME_MAX = 15
 """IFNAMSIZ less the final NUL (linux/if.h)."""
 
+OWN_MACS = "02:6f:76:"
+"""What the MACs of overlayd's own devices begin with: those of tunnel ends, gateways and uplinks."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _INTERFACE_FORBIDDEN = re.compile(r"[/:\s\x00-\x1f\x7f\ud800-\udfff]")
@@ -104,3 +107,19 @@ def mac_address(value: str, field: str = "mac") -> MacAddress:
     if int(lowered[:2], 16) & 1 or lowered == "00:00:00:00:00:00":
         raise InvalidValue(f"{quoted(value)} is not a unicast address", field=field)
     return MacAddress(lowered)
+
+
+def workload_mac(value: str, field: str = "mac") -> MacAddress:
+    """Check a MAC that a container or a reservation is to get: unicast, and none of overlayd's own devices.
+
+    What earlier releases stored is read by `mac_address`, which lets those pass.
+    """
+    checked = mac_address(value, field)
+    if is_own_mac(checked):
+        raise InvalidValue(f"{quoted(value)}: {OWN_MACS}* is for the devices of overlayd itself", field=field)
+    return checked
+
+
+def is_own_mac(mac: MacAddress) -> bool:
+    """Tell whether a MAC is one that the devices of overlayd itself may have, on this host or on another."""
+    return mac.startswith(OWN_MACS)

@@ -214,10 +214,10 @@ def _reservation(
 def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) -> tuple[MacAddress | None, str]:
     """Return the MAC that is asked for, and where; an empty one in the config is none."""
     if runtime and runtime.has("mac") and runtime.text("mac"):
-        return ids.mac_address(runtime.text("mac"), runtime.at("mac")), runtime.at("mac")
+        return ids.workload_mac(runtime.text("mac"), runtime.at("mac")), runtime.at("mac")
     for place, name in ((requested, "MAC"), (annotations, f"{_OURS}mac")):
         if place and place.has(name):
-            return ids.mac_address(place.text(name), place.at(name)), place.at(name)
+            return ids.workload_mac(place.text(name), place.at(name)), place.at(name)
     return None, ""
 
 

@@ -65,6 +65,12 @@ NEIGHBOUR = Neighbour(NS, VX, IPv4Address("169.254.2.2"), mac(5))
 FDB_ENTRY = FdbEntry(NS, VX, mac(5), IPv4Address("192.0.2.2"))
 FLOOD_ENTRY = FdbEntry(NS, VX, FLOOD, IPv4Address("192.0.2.2"))
 BRIDGE_ENTRY = BridgeEntry(NS, BR, mac(6), VX)
+OWN_MAC = BridgeEntry(NS, BR, mac(2), BR)
+"""The kernel has made one for the bridge's MAC, which only becomes ours."""
+
+OTHER_OWN_MAC = BridgeEntry(NS, BR, mac(7), BR)
+OWN_MAC_OF_PORT = BridgeEntry(NS, BR, mac(1), BR)
+"""The kernel has made one at the port with this MAC, which then is at the bridge."""
 ADDRESS = Address(NS, LO, IPv4Interface("169.254.1.1/32"))
 VIA = Route(NS, IPv4Network("10.32.1.0/24"), VX, NEIGHBOUR.address, 2)
 DIRECT = Route(NS, IPv4Network("10.32.0.2/32"), VX, None, 0)
@@ -116,6 +122,9 @@ ITEMS: list[tuple[list[Item], Item]] = [
     (BASE, ADDRESS),
     (BASE, NEIGHBOUR),
     (BASE, replace(NEIGHBOUR, dev=BR)),
+    (PORTED, OWN_MAC),
+    (PORTED, OTHER_OWN_MAC),
+    (PORTED, OWN_MAC_OF_PORT),
     (BASE, FDB_ENTRY),
     (BASE, FLOOD_ENTRY),
     (PORTED, BRIDGE_ENTRY),
@@ -162,7 +171,7 @@ def test_an_item_that_was_added_is_observed_and_one_that_was_deleted_is_not(
 
 LOOPBACK_DOWN = replace(LOOPBACK, up=False)
 REPEATABLE = (
-    *(BRIDGE_ENTRY, FLOOD_ENTRY, replace(FDB_ENTRY6, mac=FLOOD)),
+    *(BRIDGE_ENTRY, OWN_MAC, OTHER_OWN_MAC, OWN_MAC_OF_PORT, FLOOD_ENTRY, replace(FDB_ENTRY6, mac=FLOOD)),
     *(TABLE, BRIDGE_TABLE, HOST_TABLE, SoftwareChecksums(NS, VX)),
 )
 """What the bridge learns from us, what is appended, and what is a table or a setting, the kernel takes twice."""

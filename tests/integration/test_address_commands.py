@@ -60,10 +60,17 @@ def test_a_network_of_both_families(terminal: Terminal) -> None:
 def test_the_endpoints_of_a_pod_are_found(terminal: Terminal) -> None:
     (block,) = terminal.api.get("/v1/blocks", params={"host": "h3"}).json()["items"]
     first = ip_network(block["cidr"])
-    shared = {"network": "blue", "interface": "eth0", "mac": "02:00:00:00:00:05", "sandbox": "/run/netns/c"}
+    shared = {"network": "blue", "interface": "eth0", "sandbox": "/run/netns/c"}
     pods = [{"namespace": "shop", "name": "web-0"}, {"namespace": "test", "name": "web-0"}]
     puts = [
-        {**shared, "container_id": f"c{number}", "addresses": [str(first[number])], "pod": pod, "labels": {"app": "x"}}
+        {
+            **shared,
+            "container_id": f"c{number}",
+            "addresses": [str(first[number])],
+            "mac": f"02:00:00:00:00:{number:02x}",
+            "pod": pod,
+            "labels": {"app": "x"},
+        }
         for number, pod in enumerate(pods, 5)
     ]
     assert terminal.api.put("/v1/hosts/h3/endpoints", json={"endpoints": puts}).status_code == 200

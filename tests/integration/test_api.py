@@ -34,7 +34,7 @@ def endpoint(last: int = 5, **changes: Json) -> dict[str, Json]:
         "container_id": f"c{last}",
         "interface": "eth0",
         "addresses": [f"10.32.0.{last}"],
-        "mac": "02:00:00:00:00:05",
+        "mac": f"02:00:00:00:00:{last:02x}",
         "sandbox": "/run/netns/c",
     }
     return {**whole, **changes}
@@ -246,14 +246,15 @@ MALFORMED: list[tuple[str, str, object, int, str, str | None]] = [
     ("POST", "/v1/networks/blue/blocks", {"host": "h1", "held": ["10.0.0.1/8"]}, 422, "invalid-value", "held[0]"),
     ("DELETE", "/v1/networks/blue/blocks/10.32.0.1/26?host=h1", None, 422, "invalid-value", "cidr"),
     ("DELETE", "/v1/networks/blue/blocks/10.32.0.0/26", None, 422, "invalid-value", "host"),
-    (
-        "POST",
-        "/v1/hosts/h1/endpoints",
-        {"puts": [endpoint(address="10.99.0.1")]},
-        422,
-        "invalid-value",
-        "puts[0].addresses",
-    ),
+    ("POST", "/v1/hosts/none/endpoint-sets", {"count": 1}, 404, "not-found", "host"),
+    ("POST", "/v1/hosts/h1/endpoint-sets", {"count": 50_001}, 422, "invalid-value", "count"),
+    ("POST", "/v1/hosts/h1/endpoint-sets", {"count": -1}, 422, "invalid-value", "count"),
+    ("PUT", "/v1/hosts/h1/endpoint-sets/none/parts/0", {"endpoints": []}, 404, "not-found", "set"),
+    ("PUT", "/v1/hosts/h1/endpoint-sets/none/parts/x", {"endpoints": []}, 422, "invalid-value", "part"),
+    ("POST", "/v1/hosts/h1/endpoint-sets/none/publish", None, 404, "not-found", "set"),
+    ("POST", "/v1/networks/blue/reservations", {"name": "w", "mac": "02:6f:76:00:00:02"}, 422, "invalid-value", "mac"),
+    ("POST", "/v1/networks/blue/reservations", {"name": "w", "mac": "ff:ff:ff:ff:ff:ff"}, 422, "invalid-value", "mac"),
+    ("POST", "/v1/networks/blue/reservations", {"name": "w", "mac": "01:00:5e:00:00:01"}, 422, "invalid-value", "mac"),
     (
         "POST",
         "/v1/hosts/h1/endpoints",
@@ -372,6 +373,20 @@ async def test_everything_is_documented_and_the_page_needs_nothing_from_elsewher
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "/openapi.json" in page.text
         assert "://" not in page.text
+
+
+async def test_an_endpoint_that_cannot_be_is_refused_by_itself_and_all_others_are_there(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path) as (api, _):
+        outside, unknown = endpoint(9, addresses=["10.99.0.1"]), endpoint(8, network="nowhere")
+        answer = await api.post("/v1/hosts/h1/endpoints", json={"puts": [endpoint(5), outside, unknown, endpoint(6)]})
+        assert answer.status_code == 200
+        body = answers.PublishedAnswer.model_validate(answer.json(), strict=True, extra="forbid")
+        assert [(each.container_id, each.code, each.field) for each in body.refused] == [
+            ("c9", "invalid-value", "puts[1].addresses"),
+            ("c8", "not-found", "puts[2].network"),
+        ]
+        items = (await api.get("/v1/endpoints")).json()["items"]
+        assert [each["container_id"] for each in items] == ["c5", "c6"]
 
 
 async def test_clients_read_the_errors_that_were_raised(tmp_path: Path) -> None:

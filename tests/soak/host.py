@@ -22,7 +22,7 @@ from overlayd.model.errors import OverlayError
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
-from overlayd.wire import records
+from overlayd.wire import records, refusals
 from tests.soak.calls import Answer, Calls
 from tests.soak.verdict import Acknowledged
 
@@ -185,7 +185,8 @@ class SimulatedHost:
         body: Json = {"puts": [records.encode(endpoint) for endpoint in puts]}
         answer = await self._calls.ask(what, "POST", f"/v1/hosts/{self.id}/endpoints", body)
         if answer.is_done:
-            self.notes.told(answer, *puts, mine=mine)
+            refused = refusals.decode(answer.body, self.id)
+            self.notes.told(answer, *(endpoint for endpoint in puts if endpoint.key not in refused), mine=mine)
 
     async def _unpublish(self) -> None:
         endpoints = self._own(Endpoint)
@@ -202,7 +203,9 @@ class SimulatedHost:
         body: Json = {"endpoints": [records.encode(endpoint) for endpoint in whole]}
         answer = await self._calls.ask("replace endpoints", "PUT", f"/v1/hosts/{self.id}/endpoints", body)
         if answer.is_done:
-            self.notes.told(answer, *whole)
+            refused = refusals.decode(answer.body, self.id)
+            self.notes.told(answer, *(endpoint for endpoint in whole if endpoint.key not in refused))
+            self.notes.gone(*(RecordKey.of(endpoint) for endpoint in whole if endpoint.key in refused))
 
     async def _create_network(self) -> None:
         if len(self._own(Network)) >= _NETWORKS_MAX:

@@ -143,7 +143,8 @@ def claims(record: Record) -> Iterator[Claim]:
             yield "VTEP address", address
         case Network(vni=vni):
             yield "VNI", vni
-        case Endpoint(network=network, addresses=addresses):
+        case Endpoint(network=network, addresses=addresses, mac=mac):
+            yield "MAC", (network, mac)
             for each in addresses:
                 yield "address", (network, each)
         case Reservation(network=network, addresses=addresses):

@@ -49,7 +49,9 @@ class Agent:
         reconciler = Reconciler(self._turn, feed, self.records, checksums, local)
         self._reconciler = reconciler
         blocks = HeldBlocks(HERE, client, feed, self.records)
-        reservations = HeldReservations(client, feed, self.records, Publication(client, feed, self.records))
+        reservations = HeldReservations(
+            client, feed, self.records, Publication(client, feed, self.records, lambda _: None)
+        )
         addressing = Addressing(self.records, blocks, reservations, RestingAddresses(lambda: 0.0))
         self.attachments = Attachments(self._turn, self.records, blocks, addressing, reconciler)
         self._collector = Collector(self.attachments.detach, self.records)

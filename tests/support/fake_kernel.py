@@ -476,7 +476,7 @@ class FakeKernel:
             link = self._link(entry.ns, dev)
             if isinstance(entry, Route) and not link.up:
                 raise _refusal(errno.ENETDOWN)
-            if isinstance(entry, BridgeEntry) and link.port is None:
+            if isinstance(entry, BridgeEntry) and link.port is None and entry.dev != entry.bridge:
                 raise _refusal(errno.EOPNOTSUPP)
             if isinstance(entry, FdbEntry) and isinstance(link.kind, Vxlan):
                 _check_family(entry, link.kind)

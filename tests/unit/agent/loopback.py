@@ -45,8 +45,8 @@ def answer(body: Json, status: int = 200) -> Answer:
     return Answer(status, json.dumps(body).encode())
 
 
-def problem(status: int, code: str, detail: str) -> Answer:
-    return answer({"code": code, "detail": detail, "status": status}, status)
+def problem(status: int, code: str, detail: str, field_at_fault: str | None = None) -> Answer:
+    return answer({"code": code, "detail": detail, "status": status, "field": field_at_fault}, status)
 
 
 class Feed:

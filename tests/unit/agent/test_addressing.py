@@ -18,7 +18,15 @@ from overlayd.agent.resting import QUARANTINE_SECONDS, RestingAddresses
 from overlayd.model.cluster import Record
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
-from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName, Revision
+from overlayd.model.ids import (
+    ContainerId,
+    InterfaceName,
+    MacAddress,
+    NetworkName,
+    ReservationName,
+    Revision,
+    is_own_mac,
+)
 from overlayd.model.network import Topology
 from overlayd.wire.cni import Command, Request
 from overlayd.wire.cni_wishes import AddressRange, Wishes
@@ -92,7 +100,7 @@ async def host(directory: Path, *more: Record) -> AsyncIterator[Host]:
     async with controller() as server:
         serving(server)
         async with following(server) as feed, client_of(server) as client:
-            publication = Publication(client, feed, records)
+            publication = Publication(client, feed, records, lambda _: None)
             async with running(publication.run(Changes())):
                 stream = await server.feeds.get()
                 await stream.send(Snapshot(Revision(1), known.records), InSync(Revision(1)))
@@ -116,6 +124,24 @@ async def test_what_one_attachment_has_chosen_no_other_gets(tmp_path: Path) -> N
         assert len({address for endpoint in chosen for address in endpoint.addresses}) == 40
         with pytest.raises(AlreadyExists):
             await here.addresses("late", str(chosen[7].addresses[1]))
+
+
+async def test_a_mac_that_another_one_has_in_the_network_is_refused(tmp_path: Path) -> None:
+    there = clusters.endpoint(2, "db", "10.32.1.9")
+    reserved = replace(clusters.reservation("web", "10.32.9.9", there), mac=MacAddress("02:00:00:00:00:51"))
+    async with host(tmp_path, there, reserved) as here, here.attaching("first", mac=MAC):
+        for mac, holder in (
+            (MAC, "container first on this host"),
+            (there.mac, "container db on host node-2"),
+            (reserved.mac, "reservation web"),
+        ):
+            with pytest.raises(AlreadyExists, match=f"is the MAC of {holder}") as refused:
+                await here.addresses("second", mac=mac)
+            assert refused.value.field == "mac"
+        async with here.attaching("second") as endpoint:
+            assert not is_own_mac(endpoint.mac)
+    async with host(tmp_path / "other", there) as here, here.attaching("first", mac=MAC) as endpoint:
+        assert endpoint.mac == MAC, "it is free when nobody has it"
 
 
 async def test_a_wish_for_one_family_leaves_the_other_to_the_host(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ async def reservations_of(
     server: Server | str, feed: ClusterFeed, records: AttachmentRecords
 ) -> AsyncIterator[HeldReservations]:
     async with client_of(server) as client:
-        publication = Publication(client, feed, records)
+        publication = Publication(client, feed, records, lambda _: None)
         async with running(publication.run(Changes())):
             yield HeldReservations(client, feed, records, publication)
 

@@ -104,7 +104,7 @@ async def host(
             await stream.send(Snapshot(Revision(1), cluster.records), InSync(Revision(1)))
             await in_sync(feed)
             blocks = HeldBlocks(clusters.HERE, client, feed, attached)
-            published = Publication(client, feed, attached)
+            published = Publication(client, feed, attached, lambda _: None)
             reservations = HeldReservations(client, feed, attached, published)
             addressing = Addressing(attached, blocks, reservations, RestingAddresses(lambda: 0.0))
             yield Host(Readiness(blocks, addressing, ensure, client), addressing)

@@ -106,7 +106,7 @@ def make_endpoint(block: Block, offset: int, container: str | None = None) -> En
         interface=InterfaceName("eth0"),
         host=block.host,
         addresses=(block.cidr[offset],),
-        mac=MacAddress(f"02:00:00:00:{offset >> 8:02x}:{offset & 255:02x}"),
+        mac=MacAddress("02:00:" + block.cidr[offset].packed[-4:].hex(":")),
         sandbox=f"/run/netns/{offset}",
     )
 

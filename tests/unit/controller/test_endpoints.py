@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -12,7 +12,7 @@ from controller.store.port import Store
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, OverlayError
-from overlayd.model.ids import HostId
+from overlayd.model.ids import HostId, MacAddress, NetworkName
 from tests.unit.controller.overlays import (
     BLUE,
     H1,
@@ -74,8 +74,8 @@ async def test_an_address_passes_to_another_container_in_one_request(tmp_path: P
         assert set((await whole_cluster(store)).endpoints.values()) == {heir}
 
 
-def _of_other_host(endpoint: Endpoint) -> Endpoint:
-    return replace(endpoint, host=H2)
+def _of_unknown_network(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, network=NetworkName("forgotten"))
 
 
 def _outside(endpoint: Endpoint) -> Endpoint:
@@ -90,25 +90,70 @@ def _with_address_of_another(endpoint: Endpoint) -> Endpoint:
     return replace(endpoint, addresses=(endpoint.addresses[0] - 1,))
 
 
-@pytest.mark.parametrize(
+def _with_mac_of_another(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, mac=MacAddress("02:00:0a:20:04:02"))
+
+
+def _with_mac_of_a_host(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, mac=MacAddress("02:6f:76:00:00:02"))
+
+
+REFUSED = pytest.mark.parametrize(
     ("spoil", "error", "field"),
     [
-        (_of_other_host, InvalidValue, "puts[1].host"),
-        (_outside, InvalidValue, "puts[1].addresses"),
-        (_in_block_of_other_host, InvalidValue, "puts[1].addresses"),
-        (_with_address_of_another, AlreadyExists, "puts[0].addresses"),
+        (_of_unknown_network, NotFound, "network"),
+        (_outside, InvalidValue, "addresses"),
+        (_in_block_of_other_host, InvalidValue, "addresses"),
+        (_with_address_of_another, AlreadyExists, "addresses"),
+        (_with_mac_of_another, AlreadyExists, "mac"),
+        (_with_mac_of_a_host, InvalidValue, "mac"),
     ],
 )
-async def test_one_wrong_endpoint_refuses_the_request(
-    tmp_path: Path, spoil: object, error: type[OverlayError], field: str
+Spoil = Callable[[Endpoint], Endpoint]
+
+
+@REFUSED
+async def test_one_wrong_endpoint_is_refused_by_itself(
+    tmp_path: Path, spoil: Spoil, error: type[OverlayError], field: str
 ) -> None:
-    assert callable(spoil)
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
-        await overlay.endpoints.publish(H2, [make_endpoint(other, 2)], [])
+        theirs = make_endpoint(other, 2)
+        await overlay.endpoints.publish(H2, [theirs], [])
+        good = [make_endpoint(block, 5), make_endpoint(block, 9)]
+        wrong = spoil(make_endpoint(block, 6))
+        for number in range(2):
+            if number == 0:
+                done = await overlay.endpoints.publish(H1, [good[0], wrong, good[1]], [])
+            else:
+                done = await overlay.endpoints.replace(H1, [good[0], wrong, good[1]])
+            (refusal,) = done.result
+            assert (refusal.endpoint, type(refusal.error)) == (wrong.key, error)
+            assert refusal.error.field == f"{('puts', 'endpoints')[number]}[1].{field}"
+            assert set((await whole_cluster(store)).endpoints.values()) == {theirs, *good}
+
+
+@REFUSED
+async def test_what_was_known_of_an_endpoint_that_is_refused_is_withdrawn(
+    tmp_path: Path, spoil: Spoil, error: type[OverlayError], field: str
+) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+        theirs = make_endpoint(other, 2)
+        await overlay.endpoints.publish(H2, [theirs], [])
+        good, changed = make_endpoint(block, 5), make_endpoint(block, 6)
+        await overlay.endpoints.publish(H1, [good, changed], [])
+        done = await overlay.endpoints.publish(H1, [spoil(changed)], [])
+        assert [(type(refusal.error), refusal.error.field) for refusal in done.result] == [(error, f"puts[0].{field}")]
+        kept = {theirs, good, changed} if spoil is _of_unknown_network else {theirs, good}
+        assert set((await whole_cluster(store)).endpoints.values()) == kept
+
+
+async def test_a_request_that_speaks_for_another_host_changes_nothing(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         before = await stored(store)
-        with pytest.raises(error) as refused:
-            await overlay.endpoints.publish(H1, [make_endpoint(block, 5), spoil(make_endpoint(block, 6))], [])
-        assert refused.value.field == field
+        foreign = replace(make_endpoint(block, 6), host=H2)
+        with pytest.raises(InvalidValue) as refused:
+            await overlay.endpoints.publish(H1, [make_endpoint(block, 5), foreign], [])
+        assert refused.value.field == "puts[1].host"
         assert await stored(store) == before
 
 
@@ -123,11 +168,28 @@ async def test_an_endpoint_named_twice_is_refused(tmp_path: Path) -> None:
         assert await stored(store) == before
 
 
-async def test_an_address_that_another_container_has_is_refused(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (_, [overlay, _], block, _):
-        await overlay.endpoints.publish(H1, [make_endpoint(block, 2, "a")], [])
-        with pytest.raises(AlreadyExists, match=r"10\.32\.0\.2"):
-            await overlay.endpoints.publish(H1, [make_endpoint(block, 2, "b")], [])
+async def test_of_two_containers_with_one_address_the_first_stands(tmp_path: Path) -> None:
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+        first, second = make_endpoint(block, 2, "b"), make_endpoint(block, 2, "a")
+        second = replace(second, mac=MacAddress("02:00:00:00:00:01"))
+        await overlay.endpoints.publish(H1, [first], [])
+        for refused in (
+            (await overlay.endpoints.publish(H1, [second], [])).result,
+            (await overlay.endpoints.replace(H1, [second, first])).result,
+        ):
+            assert [refusal.endpoint for refusal in refused] == [second.key]
+            assert "10.32.0.2" in str(refused[0].error)
+            assert set((await whole_cluster(store)).endpoints.values()) == {first}
+
+
+async def test_a_thousand_changes_remove_before_they_add(tmp_path: Path) -> None:
+    """Each container has the address of one that goes, in another order."""
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+        old = [make_endpoint(block, 2 + n, f"old{n}") for n in range(500)]
+        new = [make_endpoint(block, 501 - n, f"new{n}") for n in range(500)]
+        assert (await overlay.endpoints.publish(H1, old, [])).result == ()
+        assert (await overlay.endpoints.publish(H1, new, [endpoint.key for endpoint in old])).result == ()
+        assert set((await whole_cluster(store)).endpoints.values()) == set(new)
 
 
 async def test_two_hosts_may_have_containers_of_one_id(tmp_path: Path) -> None:

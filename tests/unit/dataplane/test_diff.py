@@ -170,7 +170,7 @@ def test_flood_entries_stand_beside_each_other() -> None:
 
 def test_an_entry_that_points_elsewhere_is_changed() -> None:
     before = observed(desired(SWITCHED))
-    entry = one(before, BridgeEntry)
+    entry = one(before, BridgeEntry, dev=ownership.VXLAN)
     assert isinstance(entry, BridgeEntry)
     wrong = replace(entry, dev=ownership.BRIDGE)
     assert diff(desired(SWITCHED), before - {entry} | {wrong}) == Plan((Change(entry, wrong),))

@@ -67,6 +67,28 @@ def test_nothing_leads_to_a_host_that_is_still_known_at_this_hosts_address(topol
     assert ways(resolve(stale, SITE, [WEB])) == ways(resolve(gone, SITE, [WEB]))
 
 
+def test_a_mac_that_another_host_was_first_with_leads_there() -> None:
+    """A container of this host got it at the same time, and the controllers refused it."""
+    double = replace(WEB, mac=DATABASE.mac)
+    known = clusters.example(Topology.SWITCHED, DATABASE)
+    state = resolve(known, SITE, [double])
+    (port,) = (item.dev for item in state if isinstance(item, BridgeEntry) and item.mac == DATABASE.mac)
+    assert port == "vx0"
+    # Otherwise it is the other one that was refused, or what it was has not been heard of yet.
+    published = resolve(known.changed(Revision(2), [double]), SITE, [double])
+    (port,) = (item.dev for item in published if isinstance(item, BridgeEntry) and item.mac == DATABASE.mac)
+    assert port == host_end(double.key)
+
+
+def test_a_remote_endpoint_with_the_mac_of_a_gateway_or_a_tunnel_end_gets_no_entry() -> None:
+    """Controllers of earlier releases let containers have it."""
+    for mac in ("02:6f:76:00:00:00", "02:6f:76:00:00:01", "02:6f:76:00:00:03"):
+        thief = replace(DATABASE, mac=MacAddress(mac))
+        assert ways(resolve(clusters.example(Topology.SWITCHED, thief), SITE, [])) == ways(
+            resolve(clusters.example(Topology.SWITCHED), SITE, [])
+        )
+
+
 def ways(state: State) -> State:
     return frozenset(item for item in state if isinstance(item, FdbEntry | BridgeEntry | Neighbour | Route))
 
@@ -254,7 +276,7 @@ def test_two_endpoints_that_claim_one_mac_or_address_make_one_item_each() -> Non
         replace(clusters.endpoint(number, "moving", "10.32.0.9"), mac=MacAddress("02:00:00:00:00:09"))
         for number in (1, 2, 3)
     )
-    known = clusters.example(Topology.SWITCHED, elsewhere, there)
+    known = clusters.example(Topology.SWITCHED, here, elsewhere, there)
     states = [resolve(known, clusters.site(), local) for local in ((), (here,))]
     for state in states:
         assert len({item.key for item in state}) == len(state)

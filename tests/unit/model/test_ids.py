@@ -1,11 +1,14 @@
 """Names and numbers: what is taken, what is refused, and that the refusal names the field."""
 
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 import pytest
 
+from overlayd.dataplane import ownership
 from overlayd.model import ids
 from overlayd.model.errors import InvalidValue
+from overlayd.model.host import Vtep
 
 Check = Callable[[str, str], str]
 
@@ -103,3 +106,17 @@ def test_hostile_input_stays_short_in_an_error() -> None:
     with pytest.raises(InvalidValue) as caught:
         ids.network_name("\n" * 1_000_000)
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("value", ["02:6f:76:00:00:00", "02:6F:76:00:00:01", "02:6f:76:01:00:00", "02:6f:76:ff:ff:ff"])
+def test_no_workload_gets_a_mac_of_overlayds_own_devices(value: str) -> None:
+    assert ids.mac_address(value) == value.lower(), "an earlier release may have stored it"
+    with pytest.raises(InvalidValue, match="for the devices of overlayd itself"):
+        ids.workload_mac(value)
+    assert ids.workload_mac("02:6f:77:00:00:00") == "02:6f:77:00:00:00"
+
+
+def test_every_mac_of_a_host_is_ours() -> None:
+    numbers = (1, 255, ids.HOST_NUMBER_MAX)
+    macs = [Vtep(IPv4Address("192.0.2.1"), ids.host_number(number)).mac for number in numbers]
+    assert all(ids.is_own_mac(mac) for mac in (*macs, ownership.GATEWAY_MAC, ownership.HOST_MAC))
