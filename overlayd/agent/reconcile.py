@@ -221,8 +221,9 @@ class Reconciler:
 
     async def ensure(self, network: NetworkName) -> None:
         """Return when the network's devices are in force on this host; raise `Unavailable` when they cannot be."""
-        await self._shared_cycle(lambda: network in self._ready)
-        if network not in self._ready:
+        is_in_place = await self._is_in_place(network)
+        await self._shared_cycle(lambda: is_in_place and network in self._ready)
+        if network not in self._ready or not await self._is_in_place(network):
             reasons = "; ".join(map(str, self.status.problems)) or "it has no block on this host"
             raise Unavailable(f"network {network} is not in force on this host: {reasons}")
         known = self._feed.cluster.networks.get(network)
@@ -241,6 +242,9 @@ class Reconciler:
         async with self._sharing:
             if self._ended <= asked and not is_enough():
                 await self.cycle()
+
+    async def _is_in_place(self, network: NetworkName) -> bool:
+        return await self._turn.call(self._turn.kernel.is_in_place, network_namespace(network))
 
     @property
     def site(self) -> Site | None:

@@ -130,7 +130,7 @@ class Application:
             case [Delete()]:
                 self._delete_namespace(ns)
             case [Add(item=Namespace(sysctls=values))]:
-                namespaces.create(ns)
+                self._sockets.make(ns)
                 self._enforce(ns, values)
             case [Change(item=Namespace(sysctls=values))]:
                 self._enforce(ns, values)

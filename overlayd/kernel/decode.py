@@ -40,7 +40,7 @@ _IFLA_LINK, _IFLA_EVENT, _IFLA_EVENT_FEATURES = 5, 44, 2
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
-_IFLA_PROTINFO = 12
+_IFLA_PROTINFO, _IFLA_IFALIAS = 12, 20
 _NETCONFA_IFINDEX = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
@@ -79,6 +79,11 @@ class Device:
     def far_index(self) -> int:
         """The index of the other end of a veth pair, in whatever namespace that is."""
         return _number(self.attributes.get(_IFLA_LINK))
+
+
+def alias(device: Device) -> str:
+    """Return the alias of a link, empty when it has none."""
+    return _text(device.attributes.get(_IFLA_IFALIAS, b""))
 
 
 def _number(value: bytes | None) -> int:

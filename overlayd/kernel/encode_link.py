@@ -22,6 +22,7 @@ _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
+_IFLA_IFALIAS = 20
 _IFLA_AF_SPEC = 26
 _IFLA_GROUP = 27
 _IFLA_NET_NS_FD = 28
@@ -189,6 +190,11 @@ def port_changed(name: InterfaceName, port: BridgePort) -> bytes:
 def deleted(name: InterfaceName) -> bytes:
     """Return the message that deletes one link."""
     return _message(_RTM_DELLINK, 0, _text(_IFLA_IFNAME, name))
+
+
+def aliased(name: InterfaceName, alias: str) -> bytes:
+    """Return the message that gives a link an alias, a text for people which the kernel only keeps."""
+    return _message(_RTM_SETLINK, 0, _text(_IFLA_IFNAME, name), _text(_IFLA_IFALIAS, alias))
 
 
 def doomed(name: InterfaceName) -> bytes:

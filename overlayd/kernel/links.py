@@ -117,7 +117,10 @@ class Links:
             if not isinstance(link.kind, Vxlan):
                 raise
             vni, port = link.kind.vni, link.kind.port
-            if error.errno == errno.EEXIST:
+            if error.errno == errno.EEXIST and self._sockets.found_again(link.ns):
+                self._indexes.pop(link.ns, None)
+                detail = f"VNI {vni} is in the namespace that had the name {link.ns} before; it has it again"
+            elif error.errno == errno.EEXIST:
                 holder = self._holder(link.kind) or "one in another namespace"
                 detail = f"VNI {vni} on UDP port {port} is taken by a VXLAN device that is not ours: {holder}"
             elif error.errno == errno.EADDRINUSE:

@@ -43,6 +43,7 @@ class LinuxKernel:
 
     def namespaces(self) -> frozenset[NamespaceRef]:
         """Return the network namespaces on this host that are ours by name."""
+        self._sockets.put_names_back()
         found = listed()
         self._readings = {ns: readings for ns, readings in self._readings.items() if ns in found}
         return found
@@ -51,9 +52,14 @@ class LinuxKernel:
         """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
         return identity(NamespaceRef(sandbox))
 
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        """Tell whether the name of a namespace of ours leads to it."""
+        self._sockets.put_names_back()
+        return self._sockets.is_in_place(ns)
+
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         """Tell whether there is a device of this name in a namespace of ours."""
-        self._sockets.discard_stale()
+        self._sockets.put_names_back()
         try:
             self._sockets.into(ns).get(encode_link.link_request(name))
         except NoNamespace:
@@ -66,7 +72,7 @@ class LinuxKernel:
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
-        self._sockets.discard_stale()
+        self._sockets.put_names_back()
         return frozenset().union(*(self._observed(ns) for ns in namespaces if identity(ns)))
 
     def _observed(self, ns: NamespaceRef) -> State:
@@ -85,7 +91,7 @@ class LinuxKernel:
 
     def missing(self, items: State) -> State:
         """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given."""
-        self._sockets.discard_stale()
+        self._sockets.put_names_back()
         names = {ns: {_device(item) for item in items if item.ns == ns} for ns in {item.ns for item in items}}
         try:
             lacking = items.difference(
@@ -99,7 +105,7 @@ class LinuxKernel:
         """Return a device of one of our namespaces or of a sandbox, whoever made it; None when it is not there."""
         if identity(ns) is None:
             return None
-        self._sockets.discard_stale()
+        self._sockets.put_names_back()
         try:
             devices = self._devices(ns)
         finally:
@@ -163,7 +169,7 @@ class LinuxKernel:
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
-        self._sockets.discard_stale()
+        self._sockets.put_names_back()
         outcomes = Application(self._sockets, self._tables).run(plan)
         self._sockets.monitor.did(outcomes)
         return outcomes

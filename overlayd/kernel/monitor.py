@@ -18,6 +18,7 @@ from overlayd.kernel import decode, inotify, socket_filter, sysctls
 from overlayd.kernel.beliefs import Beliefs
 from overlayd.kernel.host_watch import HostWatch
 from overlayd.kernel.inotify import LOST, Inotify
+from overlayd.kernel.namespace_names import MountWatch
 from overlayd.kernel.namespaces import descriptor, identity, share
 from overlayd.kernel.notifications import Notifications
 from overlayd.kernel.port import KernelError, Outcome, translated
@@ -77,6 +78,8 @@ class Monitor:
         self._epoll = select.epoll()
         self._inotify = Inotify()
         self._epoll.register(self._inotify.fileno(), select.EPOLLIN)
+        self._mounts = MountWatch()
+        self._epoll.register(self._mounts.fileno(), select.EPOLLPRI)
         with translated(str(_DIRECTORY)):
             share()
         self._directory = self._inotify.watch(_DIRECTORY, _NAMES_CHANGE)
@@ -179,6 +182,7 @@ class Monitor:
         for ns in list(self._watched):
             self.leave(ns)
         self._inotify.close()
+        self._mounts.close()
         self._epoll.close()
 
     def _file_news(self) -> tuple[set[NamespaceRef], set[NamespaceRef]]:
@@ -192,6 +196,8 @@ class Monitor:
             elif event.watch == LOST:
                 names |= self._watched.keys() - {HOST}
                 touched |= self._watched.keys() - {HOST}
+        if self._mounts.is_news():
+            names |= self._watched.keys() - {HOST}
         return {ns for ns in names if self._is_another(ns)}, touched
 
     def _is_another(self, ns: NamespaceRef) -> bool:

@@ -19,6 +19,7 @@ _MS_BIND = 0x1000
 _MS_REC = 0x4000
 _MS_SHARED = 0x100000
 _MNT_DETACH = 0x2
+_UMOUNT_NOFOLLOW = 0x8
 _NS_GET_NSTYPE = 0xB703
 """linux/nsfs.h: the CLONE_NEW* value of a namespace file."""
 
@@ -242,6 +243,17 @@ def _bind_in_thread(ns: NamespaceRef) -> None:
 def _bind_new_namespace(ns: NamespaceRef) -> None:
     unshare(CLONE_NEWNET)
     mount(_HERE, ns, "none", _MS_BIND)
+
+
+def unmount(ns: NamespaceRef) -> bool:
+    """Take away the topmost mount at a path itself, and not where it leads to; tell whether there was one."""
+    try:
+        _check(_LIBC.umount2(ns.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW), f"umount {ns}")
+    except KernelError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOENT}:  # not mounted, or no such file
+            raise
+        return False
+    return True
 
 
 def delete(ns: NamespaceRef) -> None:

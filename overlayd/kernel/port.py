@@ -104,6 +104,9 @@ class Kernel(Protocol):
         Raises `KernelError` when the kernel does not say which of both is so.
         """
 
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        """Tell whether a network namespace of ours is there, and its name leads to it; raise `KernelError`."""
+
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         """Tell whether there is a device of this name in a namespace of ours; raise `KernelError`."""
 

@@ -2,16 +2,22 @@
 
 import errno
 import os
-from contextlib import ExitStack, closing
+import socket
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+
+import structlog
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef
-from overlayd.kernel import decode, encode_link, namespaces
+from overlayd.kernel import decode, encode_link, namespace_names, namespaces
 from overlayd.kernel.monitor import Monitor
 from overlayd.kernel.namespaces import descriptor
 from overlayd.kernel.netlink import Netlink, open_socket, port_id
 from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.removal import delete_links
+
+_log = structlog.get_logger(__name__)
 
 
 def open_in(ns: NamespaceRef) -> Netlink:
@@ -41,6 +47,15 @@ def reap(ns: NamespaceRef) -> None:
             raise
 
 
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A socket of a network namespace of ours, which keeps that alive. `identity` is the namespace's."""
+
+    identity: namespaces.Identity
+    socket: socket.socket
+    netlink: Netlink
+
+
 class Sockets:
     """The sockets that one kernel works with. `host` belongs to the namespace of the thread that makes this."""
 
@@ -48,7 +63,7 @@ class Sockets:
         sock = open_socket()
         self.host = Netlink(sock)
         self.monitor = Monitor(port_id(sock))
-        self._ours: dict[NamespaceRef, tuple[namespaces.Identity, Netlink]] = {}
+        self._ours: dict[NamespaceRef, _Member] = {}
         self._sandbox: tuple[NamespaceRef, Netlink] | None = None
 
     def into(self, ns: NamespaceRef) -> Netlink:
@@ -64,16 +79,50 @@ class Sockets:
 
     def _into_ours(self, ns: NamespaceRef) -> Netlink:
         if kept := self._ours.get(ns):
-            return kept[1]
+            return kept.netlink
         with descriptor(ns) as fd, namespaces.entered(fd), ExitStack() as failure:
             status = os.fstat(fd)
             sock = open_socket()
             failure.callback(sock.close)
             netlink = Netlink(sock)
-            self.monitor.enter(ns, port_id(sock))
-            failure.pop_all()
-        self._ours[ns] = ((status.st_dev, status.st_ino), netlink)
+            is_ours = namespace_names.is_ours(ns, netlink)
+            if is_ours:
+                self.monitor.enter(ns, port_id(sock))
+                failure.pop_all()
+        if not is_ours:
+            namespace_names.clear(ns)
+            raise KernelError(errno.EAGAIN, f"{ns}: led to a namespace that was not made for it, and is free now")
+        self._ours[ns] = _Member((status.st_dev, status.st_ino), sock, netlink)
         return netlink
+
+    def make(self, ns: NamespaceRef) -> None:
+        """Create a namespace of ours; one that has lost its name gets that back instead. Raises `KernelError`."""
+        if kept := self._ours.get(ns):
+            self._put_back(ns, kept)
+            return
+        namespaces.create(ns)
+        with closing(open_in(ns)) as netlink:
+            namespace_names.mark(ns, netlink)
+
+    def found_again(self, ns: NamespaceRef) -> bool:
+        """Give a name back to the namespace that had it, and that others hold; tell whether there is one.
+
+        What was made under the name meanwhile goes. Raises `KernelError`.
+        """
+        fd = namespace_names.nameless(ns, namespaces.identity(ns))
+        if fd is None:
+            return False
+        try:
+            self.forget(ns)
+            namespace_names.put_back(ns, fd)
+        finally:
+            os.close(fd)
+        return True
+
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        """Tell whether the name of a namespace of ours leads to it."""
+        found, kept = namespaces.identity(ns), self._ours.get(ns)
+        return found is not None and (kept is None or found == kept.identity)
 
     def leave_sandbox(self) -> None:
         """Close the socket of the sandbox: a namespace lives as long as a socket in it."""
@@ -81,22 +130,32 @@ class Sockets:
             self._sandbox[1].close()
             self._sandbox = None
 
-    def discard_stale(self) -> None:
-        """Let go of namespaces that somebody has deleted or replaced under the same name.
+    def put_names_back(self) -> None:
+        """Put back the names that others deleted, unmounted or gave to something else.
 
-        Our socket keeps such a namespace alive, and with it the VNI of its VXLAN device and the far ends of its veths.
-        Raises `KernelError` when the kernel does not say what a name means now, and then leaves that namespace alone.
+        Our socket keeps such a namespace alive with all that is in it, so that traffic goes on meanwhile. A name that
+        cannot be put back stays as it is: what needs it fails, and says why. Raises `KernelError` when the kernel does
+        not say what a name means now.
         """
-        for ns, (identity, netlink) in list(self._ours.items()):
-            if namespaces.identity(ns) != identity:
-                free_devices(netlink)
-                self.forget(ns)
+        for ns, kept in self._ours.items():
+            if not self.is_in_place(ns):
+                with suppress(KernelError):
+                    self._put_back(ns, kept)
+                    _log.info("repaired what somebody changed", namespaces=[ns], what="where the name leads")
+
+    @staticmethod
+    def _put_back(ns: NamespaceRef, member: _Member) -> None:
+        fd = namespace_names.namespace_of(member.socket)
+        try:
+            namespace_names.put_back(ns, fd)
+        finally:
+            os.close(fd)
 
     def forget(self, ns: NamespaceRef) -> None:
         """Close the socket of one of our namespaces."""
         if kept := self._ours.pop(ns, None):
             self.monitor.leave(ns)
-            kept[1].close()
+            kept.netlink.close()
 
     def close(self) -> None:
         """Close every socket."""

@@ -74,7 +74,8 @@ def test_whatever_is_removed_by_hand_comes_back(world: World, topology: Topology
     wanted = desired(started(world, topology), LOCAL)
     for item in sorted((item for item in wanted if ownership.owns(item)), key=lambda item: repr(item.key)):
         assert world.remove_by_hand(item)
-        assert enforce(world, wanted), f"nothing was planned when this was gone: {item}"
+        # The name of a namespace that lives on is put back before anything is planned.
+        assert enforce(world, wanted) or isinstance(item, Namespace), f"nothing was planned when this was gone: {item}"
 
 
 @TOPOLOGIES

@@ -177,6 +177,9 @@ class FakeKernel:
         space = self._spaces.get(NamespaceRef(sandbox))
         return (0, space.number) if space else None
 
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        return ns in self._spaces
+
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         self._check_health()
         return ns in self._spaces and name in self._spaces[ns].links

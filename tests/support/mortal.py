@@ -61,6 +61,9 @@ class MortalKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         return self._reached().sandbox_id(sandbox)
 
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        return self._reached().is_in_place(ns)
+
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         return self._reached().has_device(ns, name)
 

@@ -93,6 +93,9 @@ class HostedKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         return self._call(self._kernel.sandbox_id, sandbox)
 
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        return self._host.run(self._kernel.is_in_place, ns)
+
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         return self._call(self._kernel.has_device, ns, name)
 

@@ -1,0 +1,149 @@
+"""The names of our network namespaces: which namespace a name should lead to, and putting a name back that was lost.
+
+A namespace is mounted on a file of its name. Others can unmount it, remove or replace the file, or mount another
+namespace there; the namespace itself lives on as long as a socket, a process or another mount holds it.
+"""
+
+import fcntl
+import os
+import re
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import NETWORK_NAMESPACES, NamespaceRef
+from overlayd.kernel import decode, encode_link, namespaces
+from overlayd.kernel.netlink import Netlink, open_socket
+from overlayd.kernel.port import KernelError, translated
+
+_SIOCGSKNS = 0x894C
+"""linux/sockios.h: return a descriptor of the network namespace of a socket."""
+
+_MS_BIND = 0x1000
+
+_MOUNTS = Path("/proc/thread-self/mountinfo")
+
+
+class MountWatch:
+    """Hears when anything is mounted or unmounted in the mount namespace of this process (proc(5), mountinfo)."""
+
+    def __init__(self) -> None:
+        # The kernel tells each open file once, so whoever waits and whoever asks need one each.
+        self._waiting, self._asking = _MOUNTS.open("rb"), _MOUNTS.open("rb")
+        self._poll = select.poll()
+        self._poll.register(self._asking, select.POLLPRI)
+
+    def fileno(self) -> int:
+        """Return a descriptor that has an exceptional condition (EPOLLPRI) when there is news."""
+        return self._waiting.fileno()
+
+    def is_news(self) -> bool:
+        """Tell whether mounts have changed since this was asked before."""
+        return bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        self._waiting.close()
+        self._asking.close()
+
+
+def namespace_of(member: socket.socket) -> int:
+    """Return a descriptor of the namespace of a socket; the caller closes it. Raises `KernelError`."""
+    with translated("the namespace of a socket"):
+        return fcntl.ioctl(member, _SIOCGSKNS)
+
+
+def put_back(ns: NamespaceRef, fd: int) -> None:
+    """Let the name lead to the namespace of a descriptor, whatever is there now. Raises `KernelError`."""
+    clear(ns)
+    with translated(ns):
+        Path(ns).touch(mode=0o444)
+    namespaces.mount(f"/proc/self/fd/{fd}", ns, "none", _MS_BIND)
+
+
+def clear(ns: NamespaceRef) -> None:
+    """Take away whatever bears the name: the mounts, and the file below them. Raises `KernelError`."""
+    while namespaces.unmount(ns):
+        pass
+    with translated(ns):
+        Path(ns).unlink(missing_ok=True)
+
+
+def is_ours(ns: NamespaceRef, netlink: Netlink) -> bool:
+    """Tell whether a namespace is the one that was made for the name, by the mark that it has. Raises `KernelError`.
+
+    Older releases made no mark, so their tunnel counts as one, and the namespace gets the mark now.
+    """
+    devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
+    marks = {decode.alias(device) for device in devices if device.name == ownership.LOOPBACK}
+    if marks == {""} and any(device.name == ownership.VXLAN and device.kind == "vxlan" for device in devices):
+        mark(ns, netlink)
+        return True
+    return marks == {_mark(ns)}
+
+
+def mark(ns: NamespaceRef, netlink: Netlink) -> None:
+    """Write into a namespace which one it is: as the alias of its loopback device. Raises `KernelError`."""
+    netlink.execute(encode_link.aliased(ownership.LOOPBACK, _mark(ns)))
+
+
+def nameless(ns: NamespaceRef, other: namespaces.Identity | None) -> int | None:
+    """Return a descriptor of a namespace that was made for a name, is not the `other` one, and has the tunnel.
+
+    It may be mounted elsewhere, or a process is in it or holds it open, as far as this process may look at others. The
+    caller closes the descriptor. None when there is none.
+    """
+    seen = {other}
+    for path in _places():
+        try:
+            fd = namespaces.open_namespace(NamespaceRef(path))
+        except KernelError:
+            continue  # it went while we looked, or is of another kind
+        status = os.fstat(fd)
+        identity = (status.st_dev, status.st_ino)
+        if identity not in seen and _has_tunnel_of(ns, fd):
+            return fd
+        os.close(fd)
+        seen.add(identity)
+    return None
+
+
+def _has_tunnel_of(ns: NamespaceRef, fd: int) -> bool:
+    with namespaces.entered(fd), closing(Netlink(open_socket())) as netlink:
+        try:
+            loopback, _ = (
+                decode.device(netlink.get(encode_link.link_request(name)))
+                for name in (ownership.LOOPBACK, ownership.VXLAN)
+            )
+        except KernelError:
+            return False  # without one of them it is none of ours
+    return decode.alias(loopback) == _mark(ns)
+
+
+def _places() -> Iterator[str]:
+    """Yield where namespaces are held: by the processes of this machine, and mounted on files that they see."""
+    seen = set[int]()
+    for process in filter(lambda path: path.name.isdecimal(), Path("/proc").iterdir()):
+        with suppress(OSError):  # it has ended, or is more privileged than this one
+            yield f"{process}/ns/net"
+            if (mounts := (process / "ns/mnt").stat().st_ino) not in seen:
+                seen.add(mounts)
+                yield from (f"{process}/root{path}" for path in _mounted((process / "mountinfo").read_text()))
+            for held in (process / "fd").iterdir():
+                if held.readlink().name.startswith("net:["):
+                    yield str(held)
+
+
+def _mounted(mountinfo: str) -> Iterator[str]:
+    """Yield where namespaces are mounted, as proc(5) says it: field 5, after an optional part the type of the mount."""
+    for line in mountinfo.splitlines():
+        place, _, kind = line.partition(" - ")
+        if kind.startswith("nsfs "):
+            yield re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place.split(" ")[4])
+
+
+def _mark(ns: NamespaceRef) -> str:
+    return f"overlayd {ns.removeprefix(NETWORK_NAMESPACES)}"
