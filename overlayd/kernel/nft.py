@@ -22,7 +22,9 @@ from typing import Self
 from overlayd.configuration.files import read_regular
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
+from overlayd.dataplane.redirection import Redirection, redirections
 from overlayd.kernel import namespaces
+from overlayd.kernel.conntrack import forget_misled
 from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
 from overlayd.kernel.port import KernelError, NoNamespace, translated
 from overlayd.model.errors import InvalidValue
@@ -53,10 +55,14 @@ _TableKey = tuple[NftFamily, str]
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A table as of some generation: the text that it stands for, and a digest of the kernel's own listing."""
+    """A table as of some generation: the text that it stands for, and a digest of the kernel's own listing.
+
+    `made` is the text of which it was last made, whatever became of it; empty when that is not known.
+    """
 
     text: str
     listing: str
+    made: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,10 @@ class Tables:
             yield NftTable(ns, family, name, known.text)
 
     def put(self, table: NftTable) -> None:
-        """Make a table, or replace the one that is there. Its counters go on counting."""
+        """Make a table, or replace the one that is there. Its counters go on counting.
+
+        Flows to ports whose redirections come or go are translated once more. Only then the table counts as made.
+        """
         key = (table.family, table.name)
         with _Inside(table.ns) as inside:
             seen = self._seen_in(table.ns)
@@ -108,7 +117,10 @@ class Tables:
             known = _look(inside, seen).tables
             # With another writer in between nobody can tell whose rules are there: it is made again.
             listing = known[key].listing if key in known and after == before + 1 else ""
-            self._keep(table.ns, _Seen(inside.cookie, after, {**known, key: _Known(table.text, listing)}))
+            rules = redirections(table.text)
+            forget_misled(inside.netlink, _changed(seen, key, rules), rules)
+            made = _Known(table.text, listing, table.text)
+            self._keep(table.ns, _Seen(inside.cookie, after, {**known, key: made}))
 
     def delete(self, table: NftTable) -> None:
         """Remove a table; one that is gone already is no failure."""
@@ -116,6 +128,7 @@ class Tables:
         with _Inside(table.ns) as inside:
             seen = self._seen_in(table.ns)
             inside.run("-f", "-", stdin=f"table {name}\ndelete table {name}\n")
+            forget_misled(inside.netlink, _changed(seen, (table.family, table.name), frozenset()), frozenset())
             self._keep(table.ns, _look(inside, seen))
 
     def _seen_in(self, ns: NamespaceRef) -> _Seen | None:
@@ -154,7 +167,7 @@ class _Inside:
             channel = open_socket(_NETLINK_NETFILTER)
             failure.callback(channel.close)
             self.cookie = _cookie(channel)
-            self._netlink = Netlink(channel)
+            self.netlink = Netlink(channel)
             self._leaving = failure.pop_all()
         return self
 
@@ -163,13 +176,13 @@ class _Inside:
 
     def generation(self) -> int:
         """Return how many transactions this namespace has seen."""
-        answer = self._netlink.get(_request(_NFT_MSG_GETGEN))
+        answer = self.netlink.get(_request(_NFT_MSG_GETGEN))
         return int.from_bytes(_attribute(answer, _NFTA_GEN_ID))
 
     def names(self) -> list[_TableKey]:
         """Return the family and the name of each table that is ours."""
         found = []
-        for payload in self._netlink.dump(_request(_NFT_MSG_GETTABLE, NLM_F_DUMP)):
+        for payload in self.netlink.dump(_request(_NFT_MSG_GETTABLE, NLM_F_DUMP)):
             family = _FAMILIES.get(payload[0])
             name = _attribute(payload, _NFTA_TABLE_NAME).rstrip(b"\0").decode()
             if family and name in {ownership.TABLE, ownership.VXLAN_TABLE}:
@@ -207,8 +220,22 @@ def _look(inside: _Inside, before: _Seen | None) -> _Seen:
         listing = inside.run("-s", "list", "table", family, name)
         digest = hashlib.blake2s(listing.encode()).hexdigest()
         known = before.tables.get((family, name)) if before and before.cookie == inside.cookie else None
-        tables[(family, name)] = known if known and known.listing == digest else _Known(listing, digest)
+        if known is None or known.listing != digest:
+            known = _Known(listing, digest, known.made if known else "")
+        tables[(family, name)] = known
     return _Seen(inside.cookie, generation, tables)
+
+
+def _changed(seen: _Seen | None, key: _TableKey, rules: frozenset[Redirection]) -> frozenset[Redirection]:
+    """Return the redirections of a table that come or go when it gets these `rules`.
+
+    When it is not as it was made, any may have been in force in the meantime, or an agent ended before it was done.
+    """
+    known = seen.tables.get(key) if seen else None
+    if known is None:
+        return rules
+    made = redirections(known.made)
+    return rules ^ made if known.text == known.made else rules | made | redirections(known.text)
 
 
 def _counted(table: NftTable, inside: _Inside) -> str:
@@ -249,7 +276,9 @@ def _read(path: Path) -> _Seen | None:
         with translated(f"what is remembered of nft tables in {path}"):
             stored = json.loads(read_regular(path, _REMEMBERED_MAX))
         tables = {
-            (NftFamily(each["family"]), str(each["name"])): _Known(str(each["text"]), str(each["listing"]))
+            (NftFamily(each["family"]), str(each["name"])): _Known(
+                str(each["text"]), str(each["listing"]), str(each["made"])
+            )
             for each in stored["tables"]
         }
         return _Seen(int(stored["cookie"]), int(stored["generation"]), tables)
@@ -263,7 +292,7 @@ def _read(path: Path) -> _Seen | None:
 
 def _write(path: Path, seen: _Seen) -> None:
     tables = [
-        {"family": family, "name": name, "text": known.text, "listing": known.listing}
+        {"family": family, "name": name, "text": known.text, "listing": known.listing, "made": known.made}
         for (family, name), known in seen.tables.items()
     ]
     content = json.dumps({"cookie": seen.cookie, "generation": seen.generation, "tables": tables})

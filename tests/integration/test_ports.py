@@ -132,6 +132,38 @@ def test_a_port_at_one_address_of_the_host_is_not_at_the_others(lab: Lab, new_ne
     host.run("ip", "address", "del", "10.99.0.111/24", "dev", "eth0")
 
 
+@KINDS
+def test_a_flow_is_led_by_the_ports_that_are_published_now(lab: Lab, new_network: NewNetwork, kind: str) -> None:
+    """The client keeps its own port, and asks before the host's is published and after its container was replaced."""
+    network = new_network("--uplink", kind, "--range", "fd00:88::/48")
+    host = lab.hosts[0]
+    lab.underlay_run("ip", "address", "add", "fd00:99::1/64", "dev", "under0", "nodad")
+    asked = [(str(host.address), 0), (str(host.address6), 1)]
+
+    def answered(address: str, enter: Enter = lab.enter_underlay) -> str | None:
+        return ask(enter, address, 8053, "udp", source_port=5353)
+
+    lab.in_force(host.attach(f"{network}-early", network))  # from then on the host tracks its connections
+    assert not any(answered(address) for address, _ in asked)
+    with Server(lab.enter_underlay, OUTSIDE, 8053, "udp"):
+        assert answered(OUTSIDE, host.enter) is not None
+    for name in ("first", "second"):
+        web = publish(host, f"{network}-{name}", network, mapping(8053, "udp"))
+        for address, position in asked:
+            with serve(web, "udp", str(web.addresses[position])):
+                eventually(lambda: answered(address), f"{name} answers at {address}")  # noqa: B023 - used at once
+        remove(web)
+        left = [line for line in tracked(host, network) if "dport=8053" in line]
+        assert ["dst=10.99.0.1 sport=5353 dport=8053" in line for line in left] == [True], "the host's own flow"
+    lab.underlay_run("ip", "address", "del", "fd00:99::1/64", "dev", "under0")
+
+
+def tracked(host: LabHost, network: str) -> list[str]:
+    """Return what connection tracking knows on the host and in a network's namespace."""
+    inside = ["nsenter", f"--net=/run/netns/ov-{network}", "cat", "/proc/net/nf_conntrack"]
+    return host.run("cat", "/proc/net/nf_conntrack").splitlines() + host.run(*inside).splitlines()
+
+
 def test_sctp_is_redirected_where_the_kernel_has_it(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
     web = publish(lab.hosts[0], f"{network}-web", network, mapping(8080, "sctp"))

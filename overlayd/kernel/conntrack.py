@@ -1,0 +1,158 @@
+"""Connection tracking: flows that go on where a published port led, or did not lead, before it came or went.
+
+The translation of a flow is chosen with its first packet, and UDP and SCTP clients may send for ever from one port. So
+entries are deleted that no longer are what the rules say; the flow's next packet is translated as a new one's is.
+Names are those of linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from overlayd.dataplane.redirection import Redirection
+from overlayd.kernel import decode, encode
+from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
+from overlayd.kernel.port import KernelError
+from overlayd.model.address import Family, IpAddress
+from overlayd.model.port import Transport
+
+_IPCTNL_MSG_CT_GET, _IPCTNL_MSG_CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
+"""With NFNL_SUBSYS_CTNETLINK (linux/netfilter/nfnetlink.h) in the upper byte."""
+
+_CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _CTA_FILTER = 1, 2, 12, 18, 25
+_CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
+_CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
+_CTA_FILTER_ORIG_FLAGS = 1
+_F_PROTO_NUM, _F_PROTO_DST_PORT = 1 << 3, 1 << 5
+"""CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (net/netfilter/nf_internals.h), since Linux 5.8; older kernels dump all."""
+
+_NLA_F_NESTED = 0x8000
+_NFGENMSG = struct.Struct("=BBH")
+_ATTRIBUTE = struct.Struct("=HH")
+_PORT = struct.Struct("!H")
+_FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
+_SOURCES, _DESTINATIONS = {Family.V4: 1, Family.V6: 3}, {Family.V4: 2, Family.V6: 4}
+"""CTA_IP_V4_SRC, CTA_IP_V6_SRC and CTA_IP_V4_DST, CTA_IP_V6_DST."""
+
+_NUMBERS = {Transport.UDP: socket.IPPROTO_UDP, Transport.SCTP: socket.IPPROTO_SCTP}
+
+_DUMPS_MAX = 16
+"""Ports that are asked for one by one: the kernel goes through its whole table each time, which takes milliseconds."""
+
+Place = tuple[IpAddress, int]
+_Flow = tuple[Family, Transport]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a flow's first packet was sent, where its answers come from, and what names the entry in a deletion."""
+
+    to: Place
+    answered_from: Place
+    key: bytes
+
+
+def forget_misled(netlink: Netlink, changed: Collection[Redirection], rules: Collection[Redirection]) -> None:
+    """Delete the entries of flows to the ports of `changed` that go elsewhere than the `rules` that are in force say.
+
+    The caller's thread is in the namespace of the socket, which is of the protocol NETLINK_NETFILTER. A kernel that
+    tells nobody of its connections (CONFIG_NF_CT_NETLINK) keeps the entries until they expire. Raises `KernelError`.
+    """
+    if not changed:
+        return
+    local = _local_addresses()
+    deletions = []
+    for flow in sorted({(each.family, each.transport) for each in changed}):
+        of_flow = [each for each in changed if (each.family, each.transport) == flow]
+        leading = [each for each in rules if (each.family, each.transport) == flow]
+        deletions += [
+            _message(_IPCTNL_MSG_CT_DELETE, flow[0], entry.key)
+            for entry in _entries(netlink, flow, {each.port for each in of_flow})
+            if any(_concerns(each, entry.to, local) for each in of_flow)
+            and entry.answered_from not in _right_places(entry.to, leading, local)
+        ]
+    for error in netlink.batch(deletions).values():
+        if error.errno != errno.ENOENT:
+            raise error
+
+
+def _right_places(to: Place, rules: Collection[Redirection], local: Callable[[IpAddress], bool]) -> set[Place]:
+    """Return where answers come from when rules are followed: those for one address come before those for all."""
+    found = [each for each in rules if _concerns(each, to, local)]
+    first = [each for each in found if each.at] or found
+    return {(each.target, each.target_port) for each in first} or {to}
+
+
+def _concerns(rule: Redirection, to: Place, local: Callable[[IpAddress], bool]) -> bool:
+    address, port = to
+    return port == rule.port and (address == rule.at if rule.at else local(address))
+
+
+def _local_addresses() -> Callable[[IpAddress], bool]:
+    """Return what tells whether an address is one of the namespace in which the calling thread is now."""
+    with closing(open_socket()) as channel:
+        netlink = Netlink(channel)
+        found = {decode.local_address(payload) for each in encode.ADDRESSES for payload in netlink.dump(each)}
+    return lambda address: address.is_loopback or address in found
+
+
+def _entries(netlink: Netlink, flow: _Flow, ports: Collection[int]) -> Iterator[_Entry]:
+    """Yield the entries of a family and a transport whose first packet was sent to one of these ports."""
+    wanted = {_PORT.pack(port) for port in ports}
+    for port in wanted if len(wanted) <= _DUMPS_MAX else (None,):
+        try:
+            payloads = netlink.dump(_dump_request(flow, port))
+        except KernelError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return  # there is no such subsystem (net/netfilter/nfnetlink.c: nfnetlink_rcv_msg)
+        for payload in payloads:
+            if entry := _entry(payload, flow, wanted if port is None else {port}):
+                yield entry
+
+
+def _entry(payload: bytes, flow: _Flow, ports: Collection[bytes]) -> _Entry | None:
+    """Return an entry, None when it is of another flow or port, or of a zone, which rules of others assign."""
+    family, transport = flow
+    found = attributes(payload, _NFGENMSG.size)
+    original = attributes(found[_CTA_TUPLE_ORIG])
+    protocol = attributes(original[_CTA_TUPLE_PROTO])
+    port, number = protocol.get(_CTA_PROTO_DST_PORT, b""), protocol[_CTA_PROTO_NUM][0]
+    if port not in ports or number != _NUMBERS[transport] or payload[0] != _FAMILIES[family] or _CTA_ZONE in found:
+        return None
+    reply = attributes(found[_CTA_TUPLE_REPLY])
+    answering = attributes(reply[_CTA_TUPLE_PROTO])[_CTA_PROTO_SRC_PORT]
+    to = attributes(original[_CTA_TUPLE_IP])[_DESTINATIONS[family]]
+    source = attributes(reply[_CTA_TUPLE_IP])[_SOURCES[family]]
+    key = _attribute(_CTA_TUPLE_ORIG | _NLA_F_NESTED, found[_CTA_TUPLE_ORIG]) + _attribute(_CTA_ID, found[_CTA_ID])
+    return _Entry(_place(family, to, port), _place(family, source, answering), key)
+
+
+def _place(family: Family, address: bytes, port: bytes) -> Place:
+    (number,) = _PORT.unpack(port)
+    return family.address(int.from_bytes(address)), number
+
+
+def _dump_request(flow: _Flow, port: bytes | None) -> bytes:
+    family, transport = flow
+    protocol = _attribute(_CTA_PROTO_NUM, bytes([_NUMBERS[transport]]))
+    flags = _F_PROTO_NUM
+    if port:
+        protocol += _attribute(_CTA_PROTO_DST_PORT, port)
+        flags |= _F_PROTO_DST_PORT
+    original = _attribute(_CTA_TUPLE_PROTO | _NLA_F_NESTED, protocol)
+    wanted = _attribute(_CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
+    body = _attribute(_CTA_TUPLE_ORIG | _NLA_F_NESTED, original) + _attribute(_CTA_FILTER | _NLA_F_NESTED, wanted)
+    return _message(_IPCTNL_MSG_CT_GET, family, body, NLM_F_DUMP)
+
+
+def _message(kind: int, family: Family, body: bytes, flags: int = 0) -> bytes:
+    payload = _NFGENMSG.pack(_FAMILIES[family], 0, 0) + body
+    return HEADER.pack(HEADER.size + len(payload), kind, NLM_F_REQUEST | flags, 0, 0) + payload
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
