@@ -9,6 +9,7 @@ from overlayd.agent.changes import Changes
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.dataplane.items import HOST, NamespaceRef
 from overlayd.kernel.port import KernelError
+from overlayd.model.ids import InterfaceName
 
 _log = structlog.get_logger(__name__)
 
@@ -20,10 +21,15 @@ _PEACE = 5.0
 
 
 class Drift:
-    """`suspects` are the namespaces in which something may have changed since they were last looked at."""
+    """`suspects` are the namespaces in which something may have changed since they were last looked at.
+
+    `revived` are the host's ends of veth pairs whose other ends were down, so that what a sandbox had there went: only
+    the kernel's thread changes it.
+    """
 
     def __init__(self, turn: KernelTurn) -> None:
         self.suspects: frozenset[NamespaceRef] = frozenset()
+        self.revived = frozenset[tuple[NamespaceRef, InterfaceName]]()
         self.changes = Changes()
         self._turn = turn
 
@@ -45,16 +51,23 @@ class Drift:
             last = loop.time()
             await asyncio.sleep(waits.failed())
             # Between observing and applying it is as good as at any other time: what it finds is looked at later.
-            if found := await self._turn.call(self._changed):
+            found = await self._turn.call(self._changed)
+            if found or self.revived:
                 self.suspect(found)
 
     def _changed(self) -> frozenset[NamespaceRef]:
         """Return where something may have changed; anywhere, when the kernel's news cannot be read."""
         try:
-            return self._turn.kernel.changed()
+            found = self._turn.kernel.changed()
         except KernelError as error:
             _log.warning("cannot read what changed in the kernel: looking everywhere", reason=str(error))
             return frozenset({HOST})
+        self.saw_revived()
+        return found
+
+    def saw_revived(self) -> None:
+        """Take in which devices came up again, in the kernel's thread."""
+        self.revived |= self._turn.kernel.revived()
 
     def suspect(self, namespaces: frozenset[NamespaceRef]) -> None:
         """Have these looked at."""

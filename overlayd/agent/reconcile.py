@@ -20,7 +20,8 @@ from overlayd.agent.presence import Presence, presence
 from overlayd.agent.problem import Problem
 from overlayd.agent.shortcomings import crowding, shortcomings, without_ipv6
 from overlayd.dataplane import ownership, uplink
-from overlayd.dataplane.diff import diff, retain
+from overlayd.dataplane.diff import diff, restoration, retain
+from overlayd.dataplane.endpoint import host_end, in_sandbox, without_way_out
 from overlayd.dataplane.items import (
     HOST,
     Item,
@@ -40,7 +41,7 @@ from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import OverlayError, Unavailable
-from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.ids import HostId, InterfaceName, NetworkName, Revision
 from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network
 from overlayd.model.port import Published
@@ -82,11 +83,15 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan, the networks that it brings into force, and what was wrong already before it."""
+    """A plan, the networks that it brings into force, and what was wrong already before it.
+
+    `revived` are the host's ends of veth pairs to whose sandboxes it gives back what they lost.
+    """
 
     plan: Plan
     networks: frozenset[NetworkName]
     problems: tuple[Problem, ...]
+    revived: frozenset[tuple[NamespaceRef, InterfaceName]]
 
 
 class Reconciler:
@@ -160,11 +165,11 @@ class Reconciler:
             # The underlay, in the host's own namespace, is everybody's; with news of the cluster there is more to do.
             is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
             scope = None if suspects is None or HOST in suspects or is_news else suspects
-            if scope is not None and not scope:
+            if scope is not None and not scope and not self.drift.revived:
                 return self._keep(replace(self.status, applied=cluster.revision))
             try:
                 draft = await self._turn.call(self._draft, cluster, scope, may_delete=in_sync)
-                outcomes = await self._turn.call(self._turn.kernel.apply, draft.plan)
+                outcomes = await self._turn.call(self._apply, draft)
             except OverlayError as error:
                 self._applied = Cluster()
                 if scope is None:
@@ -176,6 +181,8 @@ class Reconciler:
             self._refused = _still_refused(self._refused, outcomes, scope)
             failed = {outcome.op.item.ns for outcome in self._refused.values() if _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
+        if draft.revived and any(not ownership.is_observed(op.item.ns) for op in draft.plan):
+            _log.info("restored what went as containers' devices were down", devices=sorted(draft.revived))
         if suspects and draft.plan and not is_news:
             _log.info("repaired what somebody changed", namespaces=sorted(suspects), operations=len(draft.plan))
         refused = _problems(self._refused.values(), self._places(cluster))
@@ -318,6 +325,7 @@ class Reconciler:
             for name, count in unknown.items()
         ]
         looked_at = (kernel.namespaces() | networks | {HOST}) - kept
+        whole = desired
         if scope is not None:
             looked_at &= scope
             desired = frozenset(item for item in desired if item.ns in looked_at or not ownership.is_observed(item.ns))
@@ -330,7 +338,24 @@ class Reconciler:
             # Of a network that nobody here knows, nobody knows the rules either.
             tables = (ownership.VXLAN_TABLE, ownership.TABLE) if self.keeps_rules else (ownership.VXLAN_TABLE,)
             desired = retain(desired, observed - severing, tables)
-        return Draft(diff(desired, observed), names, tuple(problems))
+        plan = Plan((*diff(desired, observed), *self._restoration(whole, present)))
+        return Draft(plan, names, tuple(problems), self.drift.revived)
+
+    def _apply(self, draft: Draft) -> tuple[Outcome, ...]:
+        outcomes = self._turn.kernel.apply(draft.plan)
+        self.drift.revived -= draft.revived
+        return outcomes
+
+    def _restoration(self, desired: State, present: Iterable[Endpoint]) -> Plan:
+        """Return what gives those sandboxes back what they lost whose devices were down and came up again."""
+        self.drift.saw_revived()
+        items = set[Item]()
+        for endpoint in present if self.drift.revived else ():
+            if (network_namespace(endpoint.network), host_end(endpoint.key)) in self.drift.revived:
+                inside = in_sandbox(desired, endpoint)
+                has_way_out = self._records.attachments[endpoint.key].has_way_out
+                items |= inside if has_way_out else without_way_out(inside)
+        return restoration(self._turn.kernel.missing(frozenset(items))) if items else Plan(())
 
     def _remember_used(self, cluster: Cluster) -> None:
         """Keep in mind what the networks are that endpoints here use: rules must outlive a store that was lost."""

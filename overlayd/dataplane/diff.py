@@ -104,6 +104,20 @@ def retain(desired: State, observed: State, tables: Collection[str] = (ownership
     return frozenset(wanted | {item for item in observed if item.key not in keys})
 
 
+def restoration(lacking: State) -> Plan:
+    """Return the operations that give sandboxes back what they lack, of what goes when a device goes down.
+
+    The rest is the workload's to change: a smaller MTU, another MAC, settings.
+    """
+    goes = (Address, Neighbour, Route)
+    items = [item for item in lacking if isinstance(item, goes) or (isinstance(item, Link) and _is_loopback(item))]
+    return Plan(tuple(Add(item) for item in sorted(items, key=_rank)))
+
+
+def _is_loopback(link: Link) -> bool:
+    return isinstance(link.kind, Loopback)
+
+
 def retirement(items: State) -> Plan:
     """Return the operations that take an endpoint's device out of use, and what does not go down with it."""
     devices = [item for item in items if isinstance(item, Link)]

@@ -156,6 +156,17 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterat
         yield Neighbour(ns, ownership.BRIDGE, address, endpoint.mac)
 
 
+def in_sandbox(state: State, endpoint: Endpoint) -> State:
+    """Return what an endpoint has inside its sandbox, of a state that says what everybody has."""
+    mine = {ownership.LOOPBACK, endpoint.interface}
+    inside = (item for item in state if item.ns == endpoint.sandbox)
+    return frozenset(item for item in inside if (item.name if isinstance(item, Link) else _device(item)) in mine)
+
+
+def _device(item: Item) -> InterfaceName | None:
+    return getattr(item, "dev", None)
+
+
 def without_way_out(items: State) -> State:
     """Return an endpoint's items without default routes: a network may have got its egress later than the endpoint."""
     return frozenset(item for item in items if not (isinstance(item, Route) and not item.dst.prefixlen))

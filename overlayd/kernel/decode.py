@@ -41,6 +41,7 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA =
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 _IFLA_PROTINFO, _IFLA_IFALIAS = 12, 20
+_IFLA_CARRIER_DOWN_COUNT = 48
 _NETCONFA_IFINDEX = 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
@@ -55,7 +56,7 @@ _RTNEXTHOP = struct.Struct("=HBBi")
 _NUMBER = struct.Struct("=I")
 _PORT = struct.Struct("!H")
 _OURS = bytes([ownership.PROTOCOL])
-_IFF_LOOPBACK = 0x8
+_IFF_LOOPBACK, _IFF_LOWER_UP = 0x8, 0x10000
 _IPV4_SIZE = 4
 _ANY = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
 """The destination of a default route, which has no RTA_DST."""
@@ -79,6 +80,16 @@ class Device:
     def far_index(self) -> int:
         """The index of the other end of a veth pair, in whatever namespace that is."""
         return _number(self.attributes.get(_IFLA_LINK))
+
+    @property
+    def has_carrier(self) -> bool:
+        """Whether it is up, and what is on the other side too."""
+        return bool(self.flags & _IFF_LOWER_UP)
+
+    @property
+    def carrier_losses(self) -> int:
+        """How often its carrier went, since it was made."""
+        return _number(self.attributes.get(_IFLA_CARRIER_DOWN_COUNT))
 
 
 def alias(device: Device) -> str:

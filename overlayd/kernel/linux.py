@@ -191,6 +191,10 @@ class LinuxKernel:
         """Return where somebody else may have changed what is ours, and `HOST` when the underlay may be another."""
         return self._sockets.monitor.changed()
 
+    def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
+        """Return the host's ends of veth pairs whose other ends were down and came up again since this was asked."""
+        return self._sockets.monitor.revived()
+
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         """Tell whoever is behind a device that these addresses are at this MAC now."""
         announce.send(ns, dev, [announce.announcement(address, mac) for address in addresses])

@@ -7,6 +7,7 @@ is observed is in what is observed, and is thrown away then.
 import errno
 import os
 import select
+import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -22,8 +23,10 @@ from overlayd.kernel.namespace_names import MountWatch
 from overlayd.kernel.namespaces import descriptor, identity, share
 from overlayd.kernel.notifications import Notifications
 from overlayd.kernel.port import KernelError, Outcome, translated
-from overlayd.kernel.rtnetlink import RTM_NEWNETCONF
+from overlayd.kernel.revivals import Revivals
+from overlayd.kernel.rtnetlink import RTM_NEWLINK, RTM_NEWNETCONF
 from overlayd.kernel.table_watch import TableWatch
+from overlayd.model.ids import InterfaceName
 
 _DIRECTORY = Path(NETWORK_NAMESPACES).parent
 _PREFIX = Path(NETWORK_NAMESPACES).name
@@ -85,6 +88,7 @@ class Monitor:
         self._directory = self._inotify.watch(_DIRECTORY, _NAMES_CHANGE)
         self._watched: dict[NamespaceRef, _Watched] = {}
         self._beliefs: dict[NamespaceRef, Beliefs] = {}
+        self._revivals: dict[NamespaceRef, Revivals] = {}
         self._outcomes: list[Sequence[Outcome]] = []
         self._places: dict[int, NamespaceRef] = {}
         """Namespaces by the inotify watches on their sysctls."""
@@ -107,6 +111,7 @@ class Monitor:
                     self._epoll.register(fd, select.EPOLLIN)
             if ns != HOST:
                 self._beliefs[ns] = Beliefs(ns)
+                self._revivals[ns] = Revivals()
                 for path in sysctls.directories():
                     self._watch_sysctls(ns, path)
             failure.pop_all()
@@ -133,6 +138,7 @@ class Monitor:
             del self._places[watch]
         watched.close()  # which takes the sockets out of epoll
         self._beliefs.pop(ns, None)
+        self._revivals.pop(ns, None)
 
     def settle(self, ns: NamespaceRef) -> None:
         """Throw away what is queued of a namespace, which is about to be observed."""
@@ -144,9 +150,10 @@ class Monitor:
             if ns != HOST or sock is watched.nftables:
                 _drain(sock)
 
-    def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Iterable[decode.Device]) -> None:
+    def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Sequence[decode.Device]) -> None:
         """Take in everything of ours in a namespace, and all its devices."""
         if ns in self._beliefs:
+            self._revivals[ns].saw_all(devices)
             self._beliefs[ns].saw(items, {device.index: device.name for device in devices})
 
     def did(self, outcomes: Sequence[Outcome]) -> None:
@@ -176,6 +183,10 @@ class Monitor:
             if told:
                 found.add(ns)
         return frozenset(found | {ns for ns in sysctls_touched - found if self._sysctls_differ(ns)})
+
+    def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
+        """Return the host's ends of veth pairs whose other ends were down and came up again since this was asked."""
+        return frozenset((ns, name) for ns, revivals in self._revivals.items() for name in revivals.take())
 
     def close(self) -> None:
         """Stop listening."""
@@ -219,6 +230,9 @@ class Monitor:
         tables_differ = watched.tables.is_news(tables)
         if ns == HOST:
             return self.host.is_news(queued) or tables_differ, False
+        for kind, payload in queued:
+            if kind == RTM_NEWLINK and decode.family(payload) != socket.AF_BRIDGE:
+                self._revivals[ns].saw(decode.device(payload))
         touched = any(kind == RTM_NEWNETCONF and decode.netconf_index(payload) < 0 for kind, payload in queued)
         return self._beliefs[ns].is_news(queued) or tables_differ, touched
 

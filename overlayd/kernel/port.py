@@ -154,6 +154,12 @@ class Kernel(Protocol):
         `apply` did is no reason; still, a namespace may be named though nothing in it differs. Raises `KernelError`.
         """
 
+    def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
+        """Return the host's ends of veth pairs whose other ends were down and came up again since this was asked.
+
+        It is known as soon as `changed` or `observe` has returned. What hung on the other end went with that.
+        """
+
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         """Tell whoever is behind a device that these addresses are at this MAC now; raise `KernelError`."""
 

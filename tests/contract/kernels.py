@@ -15,6 +15,7 @@ from overlayd.dataplane.items import HOST, Item, Link, Loopback, NamespaceRef, S
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import namespaces
 from overlayd.kernel.port import Kernel, Underlay
+from overlayd.model.ids import InterfaceName
 from tests.support.fake_kernel import FakeKernel
 from tests.support.faults import Fault
 from tests.support.namespaces import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
@@ -40,6 +41,9 @@ class World(Protocol):
 
     def hide_sandbox(self, path: str) -> None:
         """Take the path of a sandbox away, which lives on."""
+
+    def flap(self, path: str, name: InterfaceName) -> None:
+        """Let a workload set its device down and up again."""
 
     def add_by_hand(self, item: Item) -> None:
         """Let somebody else make an item, without our marks."""
@@ -93,6 +97,9 @@ class FakeWorld:
     def hide_sandbox(self, path: str) -> None:
         self._fake.hide_sandbox(path)
 
+    def flap(self, path: str, name: InterfaceName) -> None:
+        self._fake.flap(path, name)
+
     def add_by_hand(self, item: Item) -> None:
         self._fake.add_foreign(item)
 
@@ -141,6 +148,10 @@ class LinuxWorld:
         self.kernel.close()
         for fd in self._hidden:
             os.close(fd)
+
+    def flap(self, path: str, name: InterfaceName) -> None:
+        for state in ("down", "up"):
+            self._host.command(["nsenter", f"--net={path}", "ip", "link", "set", name, state])
 
     def add_by_hand(self, item: Item) -> None:
         self._host.command(["sh", "-c", _without_marks(render.added(item))])

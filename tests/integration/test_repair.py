@@ -325,6 +325,37 @@ def test_an_address_that_changes_while_the_agent_runs_is_announced_and_the_block
     assert there.ping(here.address) is not None
 
 
+def tables_of(container: Container) -> list[list[str]]:
+    """Return the addresses, routes and permanent neighbours of a sandbox."""
+    commands = ("ip -o address show dev eth0", "ip route", "ip -6 route", "ip neighbour show nud permanent")
+    return [sorted(container.run(*command.split()).splitlines()) for command in commands]
+
+
+@pytest.mark.parametrize("topology", ["routed", "switched"])
+def test_what_a_container_loses_as_its_device_is_down_comes_back(own_lab: Lab, topology: str) -> None:
+    ranges = ("--range", "10.53.0.0/16", "--range", "fd00:53::/64")
+    own_lab.overlayctl("network", "create", "flap", *ranges, "--topology", topology)
+    here, there = (host.attach(f"flap-{host.name}", "flap") for host in own_lab.hosts)
+    own_lab.in_force(here, there)
+    host = here.host
+
+    def is_whole() -> bool:
+        return tables_of(here) == before and all(here.ping(each, wait=0.2) is not None for each in there.addresses)
+
+    before = tables_of(here)
+    here.run("sh", "-c", "ip link set lo down; ip link set eth0 down; ip link set eth0 up")
+    eventually(is_whole, "all of it is back", timeout=4)
+    assert here.ping(here.address) is not None
+    here.run("ip", "link", "set", "eth0", "down")
+    host.stop_agent()
+    here.run("ip", "link", "set", "eth0", "up")
+    assert not is_whole()
+    host.start_agent("--resync", "3600")
+    eventually(is_whole, "an agent that starts finds it out", timeout=4)
+    repairs = host.control("plan")
+    assert repairs == {"operations": []}
+
+
 @pytest.mark.parametrize("topology", ["routed", "switched"])
 @pytest.mark.parametrize("mtu", [1400, 9000])
 def test_the_underlays_mtu_is_followed_into_the_containers(

@@ -97,6 +97,7 @@ class FakeKernel:
         self._refuse_next: int | None = None
         self._crash_after: int | None = None
         self._suspect: set[NamespaceRef] = set()
+        self._revived: set[Device] = set()
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.announced: list[tuple[InterfaceName, MacAddress, IpAddress]] = []
         """What those behind devices were told, in order."""
@@ -122,6 +123,15 @@ class FakeKernel:
         for name in space.links:
             if far := self._peers.pop((ns, name), None):
                 self._peers |= {(hidden, name): far, far: (hidden, name)}
+
+    def flap(self, path: str, name: InterfaceName) -> None:
+        """Let a workload set its device down and up again: what hung on it is gone, but for IPv4 addresses."""
+        ns = NamespaceRef(path)
+        up = self._spaces[ns].links[name]
+        self._set_link(replace(up, up=False))
+        self._set_link(up)
+        self._revived.add(self._peers[ns, name])
+        os.eventfd_write(self._alarm, 1)
 
     def set_underlay(self, address: IpAddress, underlay: Underlay | None) -> None:
         """Give the host an underlay address on a device, or take the address away."""
@@ -210,6 +220,10 @@ class FakeKernel:
             links = self._spaces[ns].links if ns in self._spaces else {}
             for name in [name for name in links if name.startswith(ownership.RETIRED_PREFIX)]:
                 self._remove_link((ns, name))
+
+    def revived(self) -> frozenset[Device]:
+        found, self._revived = frozenset(self._revived), set()
+        return found
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         self._check_health()

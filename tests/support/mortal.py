@@ -88,6 +88,9 @@ class MortalKernel:
     def changed(self) -> frozenset[NamespaceRef]:
         return self._reached().changed()
 
+    def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
+        return self._reached().revived()
+
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         self._reached().announce(ns, dev, mac, addresses)
 

@@ -129,6 +129,9 @@ class HostedKernel:
     def changed(self) -> frozenset[NamespaceRef]:
         return self._call(self._kernel.changed)
 
+    def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
+        return self._call(self._kernel.revived)
+
     def surroundings(self) -> Surroundings:
         return self._call(self._kernel.surroundings)
 
