@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from weakref import WeakValueDictionary
 
 from overlayd.agent.addressing import Addressing
+from overlayd.agent.admission import BOUNDS, Admission
 from overlayd.agent.announcements import Announcements
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
@@ -65,6 +66,7 @@ class Attachments:
         self._blocks = blocks
         self._addressing = addressing
         self._reconciler = reconciler
+        self._admission = Admission(BOUNDS)
         self._locks: WeakValueDictionary[EndpointKey, asyncio.Lock] = WeakValueDictionary()
 
     async def attach(self, request: Request) -> Result:
@@ -77,7 +79,8 @@ class Attachments:
             InUse: the network is being deleted, or this host is to get nothing new.
             Exhausted: neither this host's blocks nor the network have an address left.
             KernelError: the kernel refused.
-            Unavailable: it takes a controller to go on, and none answers; or this agent is short of descriptors.
+            Unavailable: it takes a controller to go on, and none answers; too many are attached at the same time; or
+                this agent is short of descriptors.
         """
         if shortage := await self._turn.call(self._kernel.shortage):
             raise Unavailable(f"nothing new is attached on this host: {shortage}")
@@ -87,31 +90,34 @@ class Attachments:
                 raise AlreadyExists(
                     f"{request.interface} of this container is attached to {request.network}", field="CNI_IFNAME"
                 )
-            sandbox_id = await self._sandbox_id(request.sandbox)
-            async with self._blocks.attaching(request.network) as network:
-                _check_masquerade(network, request)
-                await self._check_neighbours_in_sandbox(network, sandbox_id, request.interface)
-                async with self._addressing.chosen(network, request, key) as endpoint:
-                    moves = bool(request.wishes.reservation or request.wishes.addresses)
-                    wishes = request.wishes.ports, request.wishes.bandwidth
-                    made = Attachment(endpoint, sandbox_id, *wishes, has_way_out=network.has_egress, conf=request.conf)
-                    await self._bring_up(network, made, moves=moves)
+            async with self._admission.admitted(key):
+                sandbox_id = await self._sandbox_id(request.sandbox)
+                async with self._blocks.attaching(request.network) as network:
+                    _check_masquerade(network, request)
+                    await self._check_neighbours_in_sandbox(network, sandbox_id, request.interface)
+                    async with self._addressing.chosen(network, request, key) as endpoint:
+                        moves = bool(request.wishes.reservation or request.wishes.addresses)
+                        wishes = request.wishes.ports, request.wishes.bandwidth
+                        made = Attachment(
+                            endpoint, sandbox_id, *wishes, has_way_out=network.has_egress, conf=request.conf
+                        )
+                        await self._bring_up(network, made, moves=moves)
         self.changes.set()
         return self._result(network, endpoint, request)
 
     async def detach(self, request: Request) -> None:
         """Detach a sandbox and free its address; does nothing when there is no such attachment.
 
-        An attachment that is still being made is waited for: its runtime gave up on it.
+        An attachment that is still being made is waited for, as its runtime gave up on it; one that is not begun is
+        refused.
         """
         for key in (self._key(request), *self._attached_elsewhere(request)):
+            self._admission.withdraw(key)
             async with self._alone(key):
                 attachment = self._records.attachments.get(key)
                 if attachment is None:
                     continue
-                async with self._turn.taken_to_remove():
-                    await self._undo(attachment)
-                self._detached(attachment.endpoint)
+                await self._remove(attachment)
 
     def _attached_elsewhere(self, request: Request) -> list[EndpointKey]:
         """Return what the request's config attached as this interface to other networks than it names now.
@@ -146,16 +152,25 @@ class Attachments:
             async with self._turn.taken():
                 if await self._turn.call(presence, self._kernel, attachment) is not Presence.GONE:
                     return False
-                await self._undo(attachment)
-            self._detached(attachment.endpoint)
+                await self._retire(attachment)
+            await self._removed(attachment)
         return True
 
-    def _detached(self, endpoint: Endpoint) -> None:
+    async def _remove(self, attachment: Attachment) -> None:
+        async with self._turn.taken_to_remove():
+            await self._retire(attachment)
+        await self._removed(attachment)
+
+    async def _removed(self, attachment: Attachment) -> None:
+        """Let others know that an attachment has no record any more, and no port lead to it."""
+        endpoint = attachment.endpoint
         if self._addressing.lost(endpoint):
             # The controllers forgot it long ago, so no news of its end will come.
             self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
         self._addressing.freed(endpoint)
         self.changes.set()
+        if attachment.ports:
+            await self._reconciler.redirect(endpoint.network, self._turn.taken_to_remove)
 
     async def check(self, request: Request) -> tuple[str, ...]:
         """Return what of an attachment is not as it was made, one sentence each; empty when all is well.
@@ -255,37 +270,49 @@ class Attachments:
         if moves:
             # Whatever led to the addresses so far must be gone.
             await self._reconciler.refresh()
-        async with self._turn.taken(), AsyncExitStack() as failure:
-            check_ports(network, attachment, self._records.attachments.values())
-            if attachment.ports and self._reconciler.keeps_rules:
-                raise Unavailable("ports cannot be published before a controller says what other networks here are")
-            failure.push_async_callback(self._undo, attachment)
-            # The record comes first: whatever a crash leaves in the kernel then has an owner.
-            self._records.put(attachment)
-            plan = diff(self._items(network, attachment), frozenset())
-            _raise_first(await self._turn.call(self._kernel.apply, plan))
+        async with AsyncExitStack() as failure:
+            async with self._turn.taken():
+                check_ports(network, attachment, self._records.attachments.values())
+                if attachment.ports and self._reconciler.keeps_rules:
+                    raise Unavailable("ports cannot be published before a controller says what other networks here are")
+                failure.push_async_callback(self._undo, attachment)
+                # The record comes first: whatever a crash leaves in the kernel then has an owner.
+                self._records.put(attachment)
+                plan = diff(self._items(network, attachment), frozenset())
+                _raise_first(await self._turn.call(self._kernel.apply, plan))
+                if moves and network.topology is Topology.SWITCHED:
+                    await self.announcements.announce(attachment.endpoint)
             if attachment.ports:
-                await self._reconciler.redirect(network.name)
-            if moves and network.topology is Topology.SWITCHED:
-                await self.announcements.announce(attachment.endpoint)
+                await self._reconciler.redirect(network.name, self._turn.taken)
             failure.pop_all()
 
     async def _undo(self, attachment: Attachment) -> None:
-        """Remove what an attachment made, also when cancelled meanwhile. The caller holds the kernel's turn."""
-        await to_the_end(self._remove(attachment))
+        """Remove what an attachment made that failed. A cancellation comes after that."""
+        await to_the_end(self._remove_failed(attachment))
 
-    async def _remove(self, attachment: Attachment) -> None:
+    async def _remove_failed(self, attachment: Attachment) -> None:
+        async with self._turn.taken_to_remove():
+            await self._retire(attachment)
+        if attachment.ports:
+            await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
+
+    async def _retire(self, attachment: Attachment) -> None:
+        """Take what an attachment made out of use, and forget it; once begun, it goes on to its end.
+
+        The caller holds the kernel's turn.
+        """
+        await to_the_end(self._retire_and_forget(attachment))
+
+    async def _retire_and_forget(self, attachment: Attachment) -> None:
         endpoint = attachment.endpoint
         network = self._blocks.network_or_none(endpoint.network)
         if network is not None:
             owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
-            _raise_first(await self._turn.call(self._retire, attachment, owned))
+            _raise_first(await self._turn.call(self._take_out_of_use, attachment, owned))
             self.reaper.retired(endpoint)
         self._records.remove(endpoint.key)
-        if attachment.ports:
-            await self._reconciler.redirect(endpoint.network)
 
-    def _retire(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:
+    def _take_out_of_use(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:
         """Take the endpoint's devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
         is_there = self._kernel.sandbox_id(attachment.endpoint.sandbox) == attachment.sandbox_id
         return self._kernel.apply(retirement(owned if is_there else without_sandbox(owned)))

@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from overlayd.agent.uninterrupted import ended
@@ -13,6 +13,9 @@ from overlayd.kernel.port import Kernel
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Turn = Callable[[], AbstractAsyncContextManager[None]]
+"""One of the queues in which to wait for the turn: `taken` or `taken_to_remove`."""
 
 
 class KernelTurn:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -15,9 +15,10 @@ from overlayd.agent.checksums import Checksums
 from overlayd.agent.controller_addresses import ControllerAddresses
 from overlayd.agent.drift import Drift
 from overlayd.agent.feed import ClusterFeed
-from overlayd.agent.kernel_turn import KernelTurn
+from overlayd.agent.kernel_turn import KernelTurn, Turn
 from overlayd.agent.presence import Presence, presence
 from overlayd.agent.problem import Problem
+from overlayd.agent.shared_run import SharedRun
 from overlayd.agent.shortcomings import crowding, shortcomings, without_ipv6
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, restoration, retain
@@ -125,9 +126,10 @@ class Reconciler:
         self._noticed_by: dict[str, tuple[Problem, ...]] = {}
         self._applied = Cluster()
         self._used = dict[NetworkName, Network]()
-        self._sharing = asyncio.Lock()
-        self._begun = self._ended = 0
-        """The number of the cycle that began last, and of the one everywhere that ended last."""
+        self._cycles = SharedRun()
+        self._redirections = SharedRun()
+        self._to_redirect: set[NamespaceRef] = set()
+        self._not_redirected: dict[NamespaceRef, KernelError] = {}
         self._resolved: tuple[Cluster, Site, list[Endpoint], State, tuple[Problem, ...]] | None = None
 
     async def run(self) -> None:
@@ -160,7 +162,6 @@ class Reconciler:
         """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
         await self._local.controllers.known()  # before a network of the cached cluster takes their addresses
         async with self._turn.taken():
-            self._begun = number = self._begun + 1
             cluster, in_sync = self._feed.cluster, self._feed.in_sync
             # The underlay, in the host's own namespace, is everybody's; with news of the cluster there is more to do.
             is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
@@ -172,45 +173,60 @@ class Reconciler:
                 outcomes = await self._turn.call(self._apply, draft)
             except OverlayError as error:
                 self._applied = Cluster()
-                if scope is None:
-                    self._ended = number
                 return self._keep(replace(self.status, problems=(Problem("host", str(error)),)))
             self._applied = cluster
-            if scope is None:
-                self._ended = number
+            is_asked_for, self._to_redirect = bool(self._to_redirect), self._to_redirect - (scope or self._to_redirect)
             self._refused = _still_refused(self._refused, outcomes, scope)
             failed = {outcome.op.item.ns for outcome in self._refused.values() if _is_device(outcome)}
             self._ready = frozenset(name for name in draft.networks if network_namespace(name) not in failed)
         if draft.revived and any(not ownership.is_observed(op.item.ns) for op in draft.plan):
             _log.info("restored what went as containers' devices were down", devices=sorted(draft.revived))
-        if suspects and draft.plan and not is_news:
+        if suspects and draft.plan and not (is_news or is_asked_for):
             _log.info("repaired what somebody changed", namespaces=sorted(suspects), operations=len(draft.plan))
         refused = _problems(self._refused.values(), self._places(cluster))
         noticed = (problem for problems in self._noticed_by.values() for problem in problems)
         problems = (*draft.problems, *refused, *noticed)
         return self._keep(Status(cluster.revision, problems, in_sync))
 
-    async def redirect(self, network: NetworkName) -> None:
+    async def redirect(self, network: NetworkName, turn: Turn) -> None:
         """Let the ports lead to this network's containers that the records say; raise what the kernel refused.
 
-        Whoever calls has the kernel's turn.
+        Those who ask at the same time share one look at the kernel and one change of it. It waits for the kernel's
+        turn, which the caller must not have, in the queue of the caller: behind others that may need the same.
         """
-        for outcome in await self._turn.call(self._turn.kernel.apply, await self._plan_around(network)):
-            if outcome.error and isinstance(outcome.op.item, NftTable | Sysctl):
-                raise KernelError(outcome.error.errno, f"cannot publish ports: {outcome.error.detail}")
+        ns = network_namespace(network)
+        self._to_redirect.add(ns)
+        try:
+            await self._redirections.after_now(lambda: self._redirect(ns, turn))
+        except (asyncio.CancelledError, OverlayError):
+            self.drift.suspect(frozenset({HOST, ns}))
+            raise
+        if refused := self._not_redirected.get(HOST) or self._not_redirected.get(ns):
+            raise refused
+
+    async def _redirect(self, ns: NamespaceRef, turn: Turn) -> None:
+        async with turn():
+            scope, self._to_redirect = self._to_redirect | {HOST, ns}, set()
+            outcomes = await self._turn.call(self._turn.kernel.apply, await self._plan_within(frozenset(scope)))
+        self._not_redirected = {
+            outcome.op.item.ns: KernelError(outcome.error.errno, f"cannot publish ports: {outcome.error.detail}")
+            for outcome in outcomes
+            if outcome.error and isinstance(outcome.op.item, NftTable | Sysctl)
+        }
 
     async def misdirected(self, network: NetworkName) -> frozenset[Item]:
         """Return what of the tables by which ports lead to this network's containers is not as the records say.
 
-        Whoever calls has the kernel's turn.
+        Nothing while they are about to be written. The caller holds the kernel's turn.
         """
-        plan = await self._plan_around(network)
+        if self._to_redirect:
+            return frozenset()
+        plan = await self._plan_within(frozenset({HOST, network_namespace(network)}))
         self._mend_soon(plan)
         return frozenset(op.item for op in plan if isinstance(op.item, NftTable | Sysctl))
 
-    async def _plan_around(self, network: NetworkName) -> Plan:
-        """Return what is to be done in the host's own namespace and in the network's."""
-        scope = frozenset({HOST, network_namespace(network)})
+    async def _plan_within(self, scope: frozenset[NamespaceRef]) -> Plan:
+        """Return what is to be done in these namespaces."""
         draft = await self._turn.call(self._draft, self._feed.cluster, scope, may_delete=self._feed.in_sync)
         return draft.plan
 
@@ -228,9 +244,12 @@ class Reconciler:
 
     async def ensure(self, network: NetworkName) -> None:
         """Return when the network's devices are in force on this host; raise `Unavailable` when they cannot be."""
-        is_in_place = await self._is_in_place(network)
-        await self._shared_cycle(lambda: is_in_place and network in self._ready)
-        if network not in self._ready or not await self._is_in_place(network):
+        was_ready = network in self._ready
+        is_in_place = was_ready and await self._is_in_place(network)
+        if not is_in_place:
+            await self._cycles.unless(lambda: not was_ready and network in self._ready, self.cycle)
+            is_in_place = network in self._ready and await self._is_in_place(network)
+        if not is_in_place:
             reasons = "; ".join(map(str, self.status.problems)) or "it has no block on this host"
             raise Unavailable(f"network {network} is not in force on this host: {reasons}")
         known = self._feed.cluster.networks.get(network)
@@ -238,17 +257,8 @@ class Reconciler:
             raise Unavailable(f"network {network}: {reason}")
 
     async def refresh(self) -> None:
-        """Return when a cycle is over that began after this call."""
-        await self._shared_cycle(lambda: False)
-
-    async def _shared_cycle(self, is_enough: Callable[[], bool]) -> None:
-        """Return at once if that is enough, else after a cycle that began later; many at once need one or two."""
-        asked = self._begun
-        if is_enough():
-            return
-        async with self._sharing:
-            if self._ended <= asked and not is_enough():
-                await self.cycle()
+        """Return when a cycle is over that began after this call; those who ask at the same time share it."""
+        await self._cycles.after_now(self.cycle)
 
     async def _is_in_place(self, network: NetworkName) -> bool:
         return await self._turn.call(self._turn.kernel.is_in_place, network_namespace(network))

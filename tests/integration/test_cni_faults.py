@@ -30,15 +30,23 @@ def add_sandboxes(host: LabHost, names: Sequence[str]) -> None:
     host.run("sh", "-ec", f"for name in {' '.join(names)}; do ip netns add $name; done")
 
 
-def all_at_once(host: LabHost, command: str, network: str, names: Sequence[str]) -> list[Executed]:
-    """Execute the plugin for all of these containers at the same time, each in a sandbox of its name."""
+def all_at_once(
+    host: LabHost, command: str, network: str, names: Sequence[str], first_port: int | None = None
+) -> list[Executed]:
+    """Execute the plugin for all of these containers at the same time, each in a sandbox of its name.
+
+    With a first port each publishes one of its own.
+    """
     with ThreadPoolExecutor(len(names)) as threads:
-        return list(threads.map(lambda name: execute(host, command, network, name), names))
+        ports = [None] * len(names) if first_port is None else range(first_port, first_port + len(names))
+        return list(threads.map(lambda name, port: execute(host, command, network, name, port), names, ports))
 
 
-def execute(host: LabHost, command: str, network: str, name: str) -> Executed:
+def execute(host: LabHost, command: str, network: str, name: str, port: int | None = None) -> Executed:
     sandbox = f"/run/netns/{name}"
-    return host.cni(command, plugin_config(network), CONTAINERID=name, NETNS=sandbox, IFNAME="eth0")
+    mappings = [{"hostPort": port, "containerPort": 80, "protocol": "tcp"}] if port else []
+    config = plugin_config(network, runtimeConfig={"portMappings": mappings})
+    return host.cni(command, config, CONTAINERID=name, NETNS=sandbox, IFNAME="eth0")
 
 
 def queued(host: LabHost) -> int:
@@ -69,6 +77,23 @@ def test_sixty_four_requests_at_once_are_all_answered(host: LabHost, new_network
     assert len({json.loads(done.stdout)["ips"][0]["address"] for done in added}) == 64
     assert [done for done in all_at_once(host, "DEL", network, names) if done.status] == []
     eventually(lambda: is_bare(host, network, names), "the reaper is done")
+
+
+def test_a_hundred_with_ports_at_once_are_attached_and_their_deletions_keep_nobody_waiting(
+    lab: Lab, host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    names = [f"{network}-{number}" for number in range(100)]
+    add_sandboxes(host, names)
+    added = all_at_once(host, "ADD", network, names, 20_000)
+    assert [done for done in added if done.status] == []
+    assert len({json.loads(done.stdout)["ips"][0]["address"] for done in added}) == 100
+    rules = host.run("nft", "list", "table", "inet", "overlayd")
+    assert [port for port in range(20_000, 20_100) if f" {port} " not in rules] == []
+    assert [done for done in all_at_once(host, "DEL", network, names, 20_000) if done.status] == []
+    assert " 20000 " not in host.run("nft", "list", "table", "inet", "overlayd")
+    eventually(lambda: is_bare(host, network, names), "the reaper is done")
+    eventually(lambda: lab.published(network) == set(), "the controllers know")
 
 
 def test_five_hundred_queued_deletions_are_done_and_keep_nobody_waiting(
