@@ -149,6 +149,7 @@ class EndpointRecord(BaseModel):
     pod: Annotated[PodAnswer | None, Field(description="The pod of a Kubernetes cluster; null: it is none.")]
     labels: Annotated[dict[str, str], Field(description="What its runtime said.", examples=[{"app": "web"}])]
     aliases: Annotated[list[str], Field(description="Further names of the container.", examples=[["web"]])]
+    shares: Annotated[list[str], Field(description="The shared reservations for whose addresses it may speak.")]
 
 
 class EndpointsAnswer(BaseModel):

@@ -9,7 +9,7 @@ from controller.services.presence import Problem
 from overlayd.ipam.blocks import default_block_length
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork
-from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.endpoint import SHARES_MAX, Endpoint, EndpointKey
 from overlayd.model.ids import HostId
 from overlayd.model.network import POOLS_MAX, RESERVED_MAX, Pool
 from overlayd.model.workload import COUNT_MAX
@@ -202,6 +202,16 @@ class PodBody(AgentBody):
     infra_container_id: Annotated[str, Field(examples=["8f2c"])] = ""
 
 
+Shares = Annotated[
+    list[str],
+    Field(
+        max_length=SHARES_MAX,
+        description="The shared reservations for whose addresses it may speak.",
+        examples=[["gateway"]],
+    ),
+]
+
+
 class EndpointBody(EndpointKeyBody):
     """An endpoint."""
 
@@ -226,6 +236,7 @@ class EndpointBody(EndpointKeyBody):
     aliases: Annotated[
         list[str], Field(max_length=COUNT_MAX, description="Further names of the container.", examples=[["web"]])
     ] = []
+    shares: Shares = []
 
     def endpoint(self, host: HostId, path: str) -> Endpoint:
         """Return the endpoint that stands at `path` of the body; raise `InvalidValue`."""

@@ -29,6 +29,15 @@ Mac = Annotated[
 ]
 
 
+Shared = Annotated[
+    bool,
+    Field(
+        description="Whether the addresses float among several containers of a switched network, each with addresses of"
+        " its own (VRRP): whichever announces them by gratuitous ARP or a neighbour advertisement is the holder."
+    ),
+]
+
+
 class ReservationBody(AdminBody):
     """A reservation to be made."""
 
@@ -47,6 +56,7 @@ class ReservationBody(AdminBody):
         ),
     ]
     mac: Mac = None
+    shared: Shared = False
 
 
 class ReservationPatch(AdminBody):
@@ -85,6 +95,7 @@ class ReservationRecord(BaseModel):
     addresses: Annotated[list[str], Field(examples=[["10.32.0.5"]])]
     mac: Annotated[str | None, Field(examples=["02:5e:10:00:00:05"])]
     holder: HolderAnswer | None
+    shared: Shared
 
 
 class ReservationAnswer(ReservationRecord):
@@ -127,6 +138,7 @@ async def create_reservation(name: str, body: ReservationBody, overlay: Services
         [parse_address(text, f"addresses[{index}]") for index, text in enumerate(body.addresses)],
         [Family(family) for family in body.families],
         None if body.mac is None else ids.workload_mac(body.mac),
+        shared=body.shared,
     )
     return etags.answer(overlay, written.result, written.revision, 201)
 
@@ -185,7 +197,10 @@ async def delete_reservation(name: str, reservation: str, overlay: Services, exp
 async def claim_reservation(
     name: str, reservation: str, body: HolderBody, overlay: Services, caller: CurrentCaller
 ) -> JSONResponse:
-    """Give a reservation to an interface of a host, wherever it was: the endpoint that had it goes at once."""
+    """Give a reservation to an interface of a host, wherever it was: the endpoint that had it goes at once.
+
+    A shared one goes to one of its members, and the endpoint that had it stays.
+    """
     caller.must_be(body.host)
     written = await overlay.reservations.claim(NetworkName(name), ReservationName(reservation), body.holder())
     return etags.answer(overlay, written.result, written.revision)

@@ -213,7 +213,7 @@ class Endpoints:
     def _check_address(self, request: _Request, endpoint: Endpoint, address: IpAddress, place: str) -> None:
         intent, network = self._mirror.intent, endpoint.network
         reservation = intent.reservation_at(network, address)
-        if reservation and reservation not in intent.held_by(endpoint.key):
+        if reservation and (reservation.shared or reservation not in intent.held_by(endpoint.key)):
             raise AlreadyExists(
                 f"{address} is held by reservation {reservation.name} of network {network}, which the container has not"
                 " claimed, or which another one has claimed since",

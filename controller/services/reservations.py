@@ -27,7 +27,7 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound
 from overlayd.model.host import HostState
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
-from overlayd.model.network import Network, NetworkState
+from overlayd.model.network import Network, NetworkState, Topology
 from overlayd.model.reservation import Holder, Reservation
 
 
@@ -83,18 +83,21 @@ class Reservations:
             raise NotFound(f"there is no reservation {ids.quoted(name)} in network {network}", field="reservation")
         return found
 
-    async def create(
+    async def create(  # noqa: PLR0913 - what there is to know of a reservation
         self,
         network: NetworkName,
         name: ReservationName,
         addresses: Sequence[IpAddress] = (),
         families: Sequence[Family] = (),
         mac: MacAddress | None = None,
+        *,
+        shared: bool = False,
     ) -> Written[Reservation]:
         """Reserve these addresses, and a free one of each further family; of each that the network has, by default.
 
-        Raises `NotFound`, `InvalidValue`, `AlreadyExists` (fields `name`, `addresses[0]`, `mac`), `InUse` when a host
-        owns the block around an address or it is in quarantine, or `Exhausted`.
+        Raises `NotFound`, `InvalidValue` (`shared` in a routed network, where nobody hears announcements),
+        `AlreadyExists` (fields `name`, `addresses[0]`, `mac`), `InUse` when a host owns the block around an address or
+        it is in quarantine, or `Exhausted`.
         """
 
         def draft(choice: Choice, *, new_units: bool) -> Draft[Reservation]:
@@ -105,12 +108,16 @@ class Reservations:
                 raise AlreadyExists(f"network {network} has a reservation {name}", field="name")
             if mac is not None:
                 self._macs.check_reservation(network, mac, None)
+            if shared and found.topology is Topology.ROUTED:
+                raise InvalidValue(
+                    f"network {network} is routed; only a switched one can share addresses", field="shared"
+                )
             choice.attempt()
             given = {Family.of(address) for address in addresses}
             claims = [self._wanted(found, address, f"addresses[{index}]") for index, address in enumerate(addresses)]
             missing = sorted({*(families or (() if addresses else found.families))} - given)
             claims += [self._free(found, family, choice, new_units=new_units) for family in missing]
-            reservation = Reservation(network, name, tuple(claim.address for claim in claims), mac)
+            reservation = Reservation(network, name, tuple(claim.address for claim in claims), mac, shared=shared)
             owned = self._macs.claim(reservation)
             compared = (keys.of(reservation), keys.network(network))
             holder = keys.claim(name)
@@ -154,7 +161,7 @@ class Reservations:
             key = keys.of(found)
             self._journal.expect(key, expected)
             amended = change(found)
-            for field in ("network", "name", "addresses", "holder"):
+            for field in ("network", "name", "addresses", "holder", "shared"):
                 if getattr(amended, field) != getattr(found, field):
                     raise InvalidValue(f"the {field} of a reservation cannot be set", field=field)
             if amended == found:
@@ -196,16 +203,20 @@ class Reservations:
     async def claim(self, network: NetworkName, name: ReservationName, holder: Holder) -> Written[Reservation]:
         """Give a reservation to an interface, wherever it was: the last claim wins.
 
-        The endpoint that had its addresses so far goes at once. Raises `NotFound`, `InUse` when the host is to get
-        nothing new, or `AlreadyExists` when the interface holds another reservation of the same family.
+        The endpoint that had its addresses so far goes at once. Of a shared one it stays, and so does its right to
+        claim them back. Raises `NotFound`, `InUse` when the host is to get nothing new, `AlreadyExists` when the
+        interface holds another reservation of the same family, or `InvalidValue` when it is no member of a shared one.
         """
 
         def draft() -> Draft[Reservation]:
             found, host = self.get(network, name), self._hosts.get(holder.host)
-            if host.state is not HostState.ACTIVE:
+            # What floats among containers that are there is nothing new to a host that drains.
+            if host.state is HostState.FORGETTING or (host.state is HostState.DRAINING and not found.shared):
                 raise InUse(f"host {host.name} is {host.state} and gets no reservation", field="host")
             if found.holder == holder:
                 return Draft(found)
+            if found.shared:
+                return self._floated(found, holder)
             self._refuse_second(found, holder)
             return self._handed_over(found, holder, keys.host(host.id))
 
@@ -282,11 +293,26 @@ class Reservations:
         for other in self._mirror.intent.held_by(
             (reservation.network, holder.host, holder.container_id, holder.interface)
         ):
-            if families & {Family.of(address) for address in other.addresses}:
+            if not other.shared and families & {Family.of(address) for address in other.addresses}:
                 raise AlreadyExists(
                     f"{holder.interface} of container {holder.container_id} holds reservation {other.name} already",
                     field="holder",
                 )
+
+    def _floated(self, reservation: Reservation, holder: Holder) -> Draft[Reservation]:
+        """Return the draft of another holder of a shared reservation; raise `InvalidValue` if that is no member."""
+        key = (reservation.network, holder.host, holder.container_id, holder.interface)
+        member = self._mirror.intent.find(RecordKey(Endpoint, key))
+        if not isinstance(member, Endpoint) or reservation.name not in member.shares:
+            raise InvalidValue(
+                f"{holder.interface} of container {holder.container_id} is no member of reservation {reservation.name}",
+                field="holder",
+            )
+        held = replace(reservation, holder=holder)
+        compared = (keys.of(reservation), keys.endpoint(key), keys.holdings(holder.host), keys.host(holder.host))
+        # The endpoint takes the reservation along when it goes: that must not miss this claim.
+        ops = (self._mirror.put(held), Put(keys.holdings(holder.host), keys.EMPTY))
+        return Draft(held, tuple(self._journal.unchanged(each) for each in compared), ops)
 
     def _handed_over(self, reservation: Reservation, holder: Holder | None, *guards: str) -> Draft[Reservation]:
         """Return the draft of another holder, without the endpoint that had the addresses until now."""

@@ -56,9 +56,11 @@ class Addressing:
         busy = self._busy[key] = []
         try:
             async with AsyncExitStack() as claims:
+                named = self._reserved(network, request.wishes)
                 claimed = [
                     await claims.enter_async_context(self._reservations.claimed(reservation, key))
-                    for reservation in self._reserved(network, request.wishes)
+                    for reservation in named
+                    if not reservation.shared
                 ]
                 busy += (address for reservation in claimed for address in reservation.addresses)
                 for family in sorted(network.families - {Family.of(address) for address in busy}):
@@ -73,6 +75,7 @@ class Addressing:
                     mac=self._macs[key],
                     sandbox=request.sandbox,
                     workload=request.wishes.workload,
+                    shares=tuple(sorted(reservation.name for reservation in named if reservation.shared)),
                 )
         finally:
             del self._busy[key]
@@ -81,6 +84,10 @@ class Addressing:
     def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
         return self._reservations.lost(endpoint)
+
+    def shared(self, endpoint: Endpoint) -> frozenset[IpAddress]:
+        """Return the addresses of shared reservations for which an endpoint may speak."""
+        return self._reservations.shared(endpoint)
 
     def has_free(self, network: Network, family: Family, *, resting: bool = False) -> bool:
         """Tell whether a block of this host has a free address; one that rests counts only with `resting`."""
@@ -97,15 +104,21 @@ class Addressing:
 
     def _reserved(self, network: Network, wishes: Wishes) -> list[Reservation]:
         """Return the reservations that are asked for, by name or by address."""
-        named = [self._reservations.get(network.name, wishes.reservation)] if wishes.reservation else []
+        named = [self._reservations.get(network.name, name) for name in wishes.reservations]
+        own = [reservation for reservation in named if not reservation.shared]
         for address in wishes.addresses:
             family = Family.of(address)
             if family not in network.families:
                 raise InvalidValue(f"{address}: network {network.name} has no IPv{family} range", field="address")
-            other = next((each for one in named for each in one.addresses if Family.of(each) is family), address)
+            other = next((each for one in own for each in one.addresses if Family.of(each) is family), address)
             if other != address:
                 raise InvalidValue(f"{address} is not {other}, which the reservation holds", field="address")
             reservation = self._reservations.at(network.name, address)
+            if reservation and reservation.shared:
+                raise InvalidValue(
+                    f"{address} is shared by members of reservation {reservation.name}: ask for that by its name",
+                    field="address",
+                )
             if reservation and reservation not in named:
                 named.append(reservation)
         return named

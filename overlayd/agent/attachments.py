@@ -96,7 +96,7 @@ class Attachments:
                     _check_masquerade(network, request)
                     await self._check_neighbours_in_sandbox(network, sandbox_id, request.interface)
                     async with self._addressing.chosen(network, request, key) as endpoint:
-                        moves = bool(request.wishes.reservation or request.wishes.addresses)
+                        moves = bool(request.wishes.reservations or request.wishes.addresses)
                         wishes = request.wishes.ports, request.wishes.bandwidth
                         made = Attachment(
                             endpoint, sandbox_id, *wishes, has_way_out=network.has_egress, conf=request.conf
@@ -320,7 +320,9 @@ class Attachments:
     def _items(self, network: Network, attachment: Attachment) -> State:
         endpoint, mtu = attachment.endpoint, self._reconciler.mtu
         limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
-        items = resolve_endpoint(network, endpoint, mtu, self._addressing.lost(endpoint))
+        items = resolve_endpoint(
+            network, endpoint, mtu, self._addressing.lost(endpoint), self._addressing.shared(endpoint)
+        )
         return (items if attachment.is_guarded else without_guard(items)) | limits
 
     def _is_current(self, endpoint: Endpoint) -> bool:

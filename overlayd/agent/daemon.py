@@ -39,6 +39,7 @@ from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.settings import Settings
+from overlayd.agent.shared_addresses import SharedAddresses
 from overlayd.agent.unix_server import UnixServer
 from overlayd.agent.vxlan_ports import remember_vxlan_port
 from overlayd.kernel.limits import raise_descriptor_limit
@@ -152,6 +153,7 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
         "offload probe": OffloadProbe(feed, reconciler, settings.resync).run(),
         "blocks": blocks.run(attachments.changes),
         "reservations": reservations.run(attachments.changes),
+        "shared addresses": SharedAddresses(turn, client, feed, records, reconciler).run(attachments.changes),
         "announcements": attachments.announcements.run(),
         "reaper": attachments.reaper.run(),
         "publication": published.run(attachments.changes),

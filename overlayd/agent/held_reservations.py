@@ -18,7 +18,7 @@ from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
-from overlayd.model.reservation import Holder, Reservation, ReservationKey, lost_addresses
+from overlayd.model.reservation import Holder, Reservation, ReservationKey, lost_addresses, shared_addresses
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +62,10 @@ class HeldReservations:
         The feed tells of endpoints on segments, where MACs matter, and of reservations in every network.
         """
         return others_with_mac(self._feed.cluster, mac, endpoint)
+
+    def shared(self, endpoint: Endpoint) -> frozenset[IpAddress]:
+        """Return the addresses of shared reservations for which an endpoint may speak."""
+        return frozenset(shared_addresses(endpoint, self._feed.cluster.reservations))
 
     def _reserved(self, network: NetworkName) -> Mapping[IpAddress, Reservation]:
         """Return the reservations of a network by address, collected once for each state of the cluster."""

@@ -30,10 +30,15 @@ def create(
         typer.Option("--family", metavar="4|6", help="A free address of this family; of each one if unset."),
     ] = None,
     mac: Annotated[str | None, typer.Option(help="The interface's MAC wherever it is; drawn anew if unset.")] = None,
+    shared: Annotated[
+        bool,
+        typer.Option("--shared", help="Let the address float among containers of a switched network (VRRP)."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Hold an address of a network for a name."""
     body: Document = {"name": name, "addresses": [*(addresses or ())], "families": [*(families or ())], "mac": mac}
+    body |= {"shared": True} if shared else {}
     made = api(context).post(f"/v1/networks/{network}/reservations", body)
     if as_json:
         tables.show_json(made)
@@ -71,7 +76,8 @@ def show(context: typer.Context, network: Network, name: Name, as_json: AsJson =
     if as_json:
         tables.show_json(found)
         return
-    typer.echo(f"reservation {name} of network {network} has {_addresses(found)}, MAC {found['mac'] or 'drawn anew'}")
+    mac = "each member's" if found.get("shared") else found["mac"] or "drawn anew"
+    typer.echo(f"reservation {name} of network {network} has {_addresses(found)}, MAC {mac}")
     if not found["holder"]:
         typer.echo("nobody holds it")
         return

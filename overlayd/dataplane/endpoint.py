@@ -53,14 +53,20 @@ def host_end(endpoint: EndpointKey) -> InterfaceName:
     return InterfaceName(ownership.VETH_PREFIX + digest)
 
 
-def resolve_endpoint(network: Network, endpoint: Endpoint, mtu: int, lost: Collection[IpAddress] = ()) -> State:
+def resolve_endpoint(
+    network: Network,
+    endpoint: Endpoint,
+    mtu: int,
+    lost: Collection[IpAddress] = (),
+    shared: Collection[IpAddress] = (),
+) -> State:
     """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes).
 
     Nothing leads to the addresses that it lost to another endpoint, and on a segment nothing that it says of them gets
-    through. One that has no other is cut off.
+    through. One that has no other is cut off. On a segment it may speak for the `shared` ones too.
     """
     routed = network.topology is Topology.ROUTED
-    items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu)
+    items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu, shared)
     if lost:
         items = _without(items, lost, cut_off=frozenset(lost).issuperset(endpoint.addresses))
     settings = _SANDBOX_SYSCTLS if routed else _SANDBOX_SYSCTLS | _SEGMENT_SYSCTLS
@@ -140,12 +146,12 @@ def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator
         yield Route(ns, alone(address), dev, None, uplink.METRICS[family])
 
 
-def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
+def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int, shared: Collection[IpAddress]) -> Iterator[Item]:
     ns, dev = network_namespace(network.name), host_end(endpoint.key)
     sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
     kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
     yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
-    yield SourceGuard(ns, dev, endpoint.mac, frozenset(endpoint.addresses))
+    yield SourceGuard(ns, dev, endpoint.mac, frozenset([*endpoint.addresses, *shared]))
     yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
     for address in endpoint.addresses:
         yield Address(sandbox, inside, endpoint_address(network, address))

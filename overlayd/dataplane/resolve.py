@@ -38,7 +38,7 @@ from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
 from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
-from overlayd.model.reservation import Reservation, lost_addresses
+from overlayd.model.reservation import Reservation, lost_addresses, shared_addresses
 
 VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
 """Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
@@ -189,13 +189,14 @@ def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, si
             if lost or (endpoint.mac in elsewhere and endpoint.key not in cluster.endpoints):
                 displaced.append((endpoint, lost))
             else:
-                yield from _local(network, endpoint, site)
+                yield from _local(network, endpoint, cluster, site)
     if network.topology is Topology.ROUTED:
         yield from _remote_reservations(network, reserved, cluster, site)
     else:
         yield from _remote_endpoints(network, cluster, site)
+        yield from _floating(network, reserved, local, cluster, site)
     for endpoint, lost in displaced:
-        yield from _local(network, endpoint, site, lost)
+        yield from _local(network, endpoint, cluster, site, lost)
 
 
 def _macs_of_others(network: Network, cluster: Cluster, site: Site) -> frozenset[MacAddress]:
@@ -204,8 +205,11 @@ def _macs_of_others(network: Network, cluster: Cluster, site: Site) -> frozenset
     return frozenset(endpoint.mac for endpoint in others if endpoint.network == network.name)
 
 
-def _local(network: Network, endpoint: Endpoint, site: Site, lost: Collection[IpAddress] = ()) -> State:
-    items = resolve_endpoint(network, endpoint, site.mtu, lost)
+def _local(
+    network: Network, endpoint: Endpoint, cluster: Cluster, site: Site, lost: Collection[IpAddress] = ()
+) -> State:
+    shared = shared_addresses(endpoint, cluster.reservations)
+    items = resolve_endpoint(network, endpoint, site.mtu, lost, shared)
     return _within_reach(without_guard(items) if endpoint.key in site.unguarded else items, endpoint, site)
 
 
@@ -311,6 +315,25 @@ def _remote_reservations(
         remote = cluster.hosts.get(reservation.holder.host) if reservation.holder else None
         if remote and remote.id != site.host and _is_reachable(remote, cluster, site):
             yield from _remote_part(ns, alone(address), remote.vtep)
+
+
+def _floating(
+    network: Network,
+    reserved: Mapping[IpAddress, Reservation],
+    local: Iterable[Endpoint],
+    cluster: Cluster,
+    site: Site,
+) -> Iterator[Item]:
+    """Yield at which MAC each shared address is: that of the member which announced it last."""
+    for address, reservation in reserved.items():
+        if reservation.holder is None or not reservation.shared:
+            continue
+        member, host = reservation.holder, cluster.hosts.get(reservation.holder.host)
+        key = (network.name, member.host, member.container_id, member.interface)
+        own = next((endpoint for endpoint in local if endpoint.key == key), None)
+        endpoint = own if member.host == site.host else cluster.endpoints.get(key)
+        if endpoint and host and (host.id == site.host or _is_reachable(host, cluster, site)):
+            yield Neighbour(network_namespace(network.name), ownership.BRIDGE, address, endpoint.mac)
 
 
 def _is_reachable(remote: Host, cluster: Cluster, site: Site) -> bool:

@@ -129,7 +129,11 @@ def assembled(steps: Sequence[Step]) -> bytes:
 
 def attach(sock: socket.socket, steps: Sequence[Step]) -> None:
     """Let a socket queue only what the filter keeps."""
-    code = assembled(steps)
+    attach_code(sock, assembled(steps))
+
+
+def attach_code(sock: socket.socket, code: bytes) -> None:
+    """Let a socket queue only what a program, an array of struct sock_filter, keeps; raise `OSError`."""
     kept = ctypes.create_string_buffer(code, len(code))  # until the kernel has copied it
     program = struct.pack("@HP", len(code) // _INSTRUCTION.size, ctypes.addressof(kept))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

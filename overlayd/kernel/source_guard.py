@@ -1,18 +1,46 @@
 """A classic BPF program at the host's end of a veth pair: what a container may not say on a segment is dropped.
 
-Offsets are those of an Ethernet frame, without its VLAN tag, which the kernel takes off before; loads are in network
-byte order (linux/filter.h, linux/bpf_common.h). A load behind the frame's end would end the program with 0, which
-lets the frame pass: every load but those of the Ethernet header follows a check of the length.
+Offsets are those of an Ethernet frame, without its VLAN tag, which the kernel takes off before. A load behind the end
+of a frame would end the program with 0, which lets the frame pass: every load but those of the Ethernet header follows
+a check of the length.
 """
 
 import functools
 import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from overlayd.dataplane.items import NamespaceRef, SourceGuard
+from overlayd.kernel.classic_bpf import (
+    ADD,
+    ADD_INDEX,
+    AND,
+    INDEX_IPV4_HEADER,
+    INDEX_LOADED,
+    INDEX_NUMBER,
+    INDEXED_LOADS,
+    INSTRUCTION,
+    JUMP,
+    JUMP_IF_AT_LEAST,
+    JUMP_IF_AT_LEAST_INDEX,
+    JUMP_IF_EQUAL,
+    KEEP,
+    LOAD_KEPT,
+    LOAD_LENGTH,
+    LOAD_NUMBER,
+    LOADS,
+    RETURN,
+    SHIFT_LEFT,
+    SUBTRACT_INDEX,
+    Line,
+    Step,
+    assembled,
+    to,
+    unless,
+    when,
+    when_words,
+)
 from overlayd.kernel.netlink import HEADER, NLM_F_REQUEST, attributes
 from overlayd.kernel.qdisc import INGRESS_HANDLE, TCMSG, attribute
 from overlayd.kernel.rtnetlink import RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTFILTER
@@ -28,13 +56,6 @@ _TCA_BPF_FLAG_ACT_DIRECT = 1
 _TC_ACT_OK, _TC_ACT_SHOT = 0, 2
 _ETH_P_ALL = 3
 
-_INSTRUCTION = struct.Struct("=HBBI")
-_LOADS = {4: 0x20, 2: 0x28, 1: 0x30}
-_INDEXED_LOADS = {4: 0x40, 2: 0x48, 1: 0x50}
-_LOAD_LENGTH, _LOAD_NUMBER, _LOAD_KEPT, _KEEP = 0x80, 0x00, 0x60, 0x02
-_INDEX_NUMBER, _INDEX_IPV4_HEADER, _INDEX_LOADED = 0x01, 0xB1, 0x07
-_ADD, _ADD_INDEX, _SUBTRACT_INDEX, _SHIFT_LEFT, _AND = 0x04, 0x0C, 0x1C, 0x64, 0x54
-_JUMP, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _JUMP_IF_AT_LEAST_INDEX, _RETURN = 0x05, 0x15, 0x35, 0x3D, 0x06
 _VLAN_TAG_PRESENT = (-0x1000 + 48) % (1 << 32)
 """SKF_AD_OFF and SKF_AD_VLAN_TAG_PRESENT."""
 
@@ -70,21 +91,7 @@ _NEXT, _FRAGMENTED, _UNSPECIFIED = range(3)
 """Where the program keeps the type of the next header, whether it is a fragment's, and whether the source is `::`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One instruction; a conditional jump skips `then` or `otherwise` instructions, another goes on behind a label."""
-
-    code: int
-    value: int = 0
-    then: int = 0
-    otherwise: int = 0
-    label: str = ""
-
-
-Line = Step | str
-"""An instruction, or a label before the next one."""
-
-_PASS, _DROP = Step(_RETURN, _TC_ACT_OK), Step(_RETURN, _TC_ACT_SHOT)
+_PASS, _DROP = Step(RETURN, _TC_ACT_OK), Step(RETURN, _TC_ACT_SHOT)
 
 
 def messages(item: SourceGuard, index: int) -> tuple[bytes, bytes]:
@@ -92,7 +99,7 @@ def messages(item: SourceGuard, index: int) -> tuple[bytes, bytes]:
     head = TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, INGRESS_HANDLE, _TC_H_INGRESS, 0)
     hook = _message(RTM_NEWQDISC, _NLM_F_CREATE | _NLM_F_EXCL, head + attribute(_TCA_KIND, b"ingress\0"))
     code = assembled(program(item.mac, item.addresses))
-    options = attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(code) // _INSTRUCTION.size))
+    options = attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(code) // INSTRUCTION.size))
     options += attribute(_TCA_BPF_OPS, code)
     options += attribute(_TCA_BPF_FLAGS, struct.pack("=I", _TCA_BPF_FLAG_ACT_DIRECT))
     body = _program_of(index)
@@ -128,16 +135,16 @@ def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress]]:
     """Return the MAC and the addresses that a program looks for, an empty one and none if it is no program of ours."""
     looked_for: dict[tuple[int, int], list[int]] = {}
     load = (0, 0)
-    for kind, _, _, value in _INSTRUCTION.iter_unpack(code):
-        if kind == _JUMP_IF_EQUAL:
+    for kind, _, _, value in INSTRUCTION.iter_unpack(code):
+        if kind == JUMP_IF_EQUAL:
             looked_for.setdefault(load, []).append(value)
-        elif kind not in (_JUMP, _RETURN):
+        elif kind not in (JUMP, RETURN):
             load = (kind, value)
     mac = b"".join(
-        looked_for.get((_LOADS[size], _MAC + at), [0])[0].to_bytes(4)[-size:] for at, size in ((0, 4), (4, 2))
+        looked_for.get((LOADS[size], _MAC + at), [0])[0].to_bytes(4)[-size:] for at, size in ((0, 4), (4, 2))
     )
-    own4 = (IPv4Address(value) for value in looked_for.get((_LOADS[4], _ARP_ADDRESS), []) if value)
-    quarters = (looked_for.get((_INDEXED_LOADS[4], _TARGET + at), []) for at in range(0, 16, 4))
+    own4 = (IPv4Address(value) for value in looked_for.get((LOADS[4], _ARP_ADDRESS), []) if value)
+    quarters = (looked_for.get((INDEXED_LOADS[4], _TARGET + at), []) for at in range(0, 16, 4))
     own6 = (IPv6Address(struct.pack(">4I", *four)) for four in zip(*quarters, strict=False))
     given = frozenset[IpAddress]((*own4, *own6)) - {link_local(mac)}
     found = MacAddress(mac.hex(":")), given
@@ -155,12 +162,12 @@ def program(mac: MacAddress, addresses: Collection[IpAddress]) -> Iterator[Line]
     sender = bytes.fromhex(mac.replace(":", ""))
     own4 = sorted(int(address) for address in addresses if isinstance(address, IPv4Address))
     own6 = sorted(address for address in addresses if isinstance(address, IPv6Address))
-    yield Step(_LOADS[4], _VLAN_TAG_PRESENT)
-    yield from _unless(0, _DROP)
+    yield Step(LOADS[4], _VLAN_TAG_PRESENT)
+    yield from unless(0, _DROP)
     yield from _only_mac(_MAC, sender)
-    yield Step(_LOADS[2], _KIND)
+    yield Step(LOADS[2], _KIND)
     for kind, label in ((_IPV4, "IPv4"), (_IPV6, "IPv6"), (_ARP, "ARP")):
-        yield from _if(kind, _to(label))
+        yield from when(kind, to(label))
     yield _DROP
     yield from ("ARP", *_arp(sender, own4))
     yield from ("IPv4", *_ipv4(own4))
@@ -171,29 +178,29 @@ def _arp(sender: bytes, own: Iterable[int]) -> Iterator[Line]:
     """Yield what lets pass ARP for IPv4 on Ethernet in the container's own name."""
     yield from _as_long_as(_ARP_END)
     for size, offset, value in ((4, _ARP_TYPES, _ARP_OF_ETHERNET_AND_IPV4), (2, _ARP_LENGTHS, _SIX_AND_FOUR)):
-        yield Step(_LOADS[size], offset)
-        yield from _unless(value, _DROP)
+        yield Step(LOADS[size], offset)
+        yield from unless(value, _DROP)
     yield from _only_mac(_ARP_MAC, sender)
-    yield Step(_LOADS[4], _ARP_ADDRESS)
+    yield Step(LOADS[4], _ARP_ADDRESS)
     # 0.0.0.0 asks whether an address is taken (RFC 5227).
     for address in (*own, 0):
-        yield from _if(address, _PASS)
+        yield from when(address, _PASS)
     yield _DROP
 
 
 def _ipv4(own: Iterable[int]) -> Iterator[Line]:
     """Yield what lets pass IPv4 from the container's own addresses, but no answer of a DHCP server."""
     yield from _as_long_as(_IPV4_END)
-    yield Step(_LOADS[4], _IPV4_SOURCE)
+    yield Step(LOADS[4], _IPV4_SOURCE)
     for address in own:
-        yield from _if(address, _to("IPv4 of its own"))
+        yield from when(address, to("IPv4 of its own"))
     yield _DROP
     yield "IPv4 of its own"
-    yield Step(_LOADS[1], _IPV4_PROTOCOL)
-    yield from _unless(_UDP, _PASS)
-    yield from (Step(_LOADS[2], _IPV4_FRAGMENT), Step(_AND, _FRAGMENT_OFFSET))
-    yield from _unless(0, _PASS)
-    yield Step(_INDEX_IPV4_HEADER, _IPV4_HEADER)
+    yield Step(LOADS[1], _IPV4_PROTOCOL)
+    yield from unless(_UDP, _PASS)
+    yield from (Step(LOADS[2], _IPV4_FRAGMENT), Step(AND, _FRAGMENT_OFFSET))
+    yield from unless(0, _PASS)
+    yield Step(INDEX_IPV4_HEADER, _IPV4_HEADER)
     yield from _from_no_server(_IPV4_HEADER, _DHCP_SERVER)
     yield _PASS
 
@@ -205,128 +212,89 @@ def _ipv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
     """
     own = tuple(own)
     yield from _as_long_as(_IPV6_END)
-    yield Step(_INDEX_NUMBER, 0)
+    yield Step(INDEX_NUMBER, 0)
     for flag in (_FRAGMENTED, _UNSPECIFIED):
-        yield from (Step(_LOAD_NUMBER, 0), Step(_KEEP, flag))
+        yield from (Step(LOAD_NUMBER, 0), Step(KEEP, flag))
     for address in own:
-        yield from _if_address(address, _LOADS, _IPV6_SOURCE, _to("next header 0"))
-    yield from _if_address(IPv6Address(0), _LOADS, _IPV6_SOURCE, _to("unspecified"))
-    yield from (_DROP, "unspecified", Step(_LOAD_NUMBER, 1), Step(_KEEP, _UNSPECIFIED))
-    yield from ("next header 0", Step(_LOADS[1], _IPV6_NEXT_HEADER))
+        yield from when_words(address.packed, LOADS, _IPV6_SOURCE, to("next header 0"))
+    yield from when_words(IPv6Address(0).packed, LOADS, _IPV6_SOURCE, to("unspecified"))
+    yield from (_DROP, "unspecified", Step(LOAD_NUMBER, 1), Step(KEEP, _UNSPECIFIED))
+    yield from ("next header 0", Step(LOADS[1], _IPV6_NEXT_HEADER))
     for number in range(_EXTENSION_HEADERS_MAX + 1):
         yield from _header(number)
     yield from ("ICMPv6", *_icmpv6(own))
     yield from ("UDP", *_from_no_server(_IPV6_END, _DHCPV6_SERVER))
-    yield from ("other", Step(_LOAD_KEPT, _UNSPECIFIED), *_unless(0, _DROP), _PASS)
+    yield from ("other", Step(LOAD_KEPT, _UNSPECIFIED), *unless(0, _DROP), _PASS)
 
 
 def _header(number: int) -> Iterator[Line]:
     """Yield what looks at the header whose type is loaded, before which so many extension headers were read over."""
     behind, options, fragment = (f"{what} {number}" for what in ("behind", "options", "fragment"))
-    yield from _if(_TCP, _to("other"))
-    yield from _if(_UDP, _to("UDP"))
-    yield from _if(_ICMPV6, _to("ICMPv6"))
+    yield from when(_TCP, to("other"))
+    yield from when(_UDP, to("UDP"))
+    yield from when(_ICMPV6, to("ICMPv6"))
     for kind in _UNREADABLE:
-        yield from _if(kind, _DROP)
+        yield from when(kind, _DROP)
     last = number == _EXTENSION_HEADERS_MAX
     for kind, label in ((_HOP_BY_HOP, options), (_DESTINATION_OPTIONS, options), (_FRAGMENT, fragment)):
-        yield from _if(kind, _DROP if last else _to(label))
-    yield _to("other")
+        yield from when(kind, _DROP if last else to(label))
+    yield to("other")
     if last:
         return
     yield from (fragment, *_reaching(_IPV6_END + _EXTENSION_UNIT))
-    yield from (Step(_LOAD_NUMBER, 1), Step(_KEEP, _FRAGMENTED))
-    yield from (Step(_INDEXED_LOADS[2], _IPV6_END + 2), Step(_AND, _FRAGMENT_OFFSET6))
+    yield from (Step(LOAD_NUMBER, 1), Step(KEEP, _FRAGMENTED))
+    yield from (Step(INDEXED_LOADS[2], _IPV6_END + 2), Step(AND, _FRAGMENT_OFFSET6))
     # Later fragments pass unread: without the first one, which must hold the upper header, they come to nothing.
-    yield from _unless(0, _to("other"))
-    yield from (Step(_INDEXED_LOADS[1], _IPV6_END), Step(_KEEP, _NEXT), Step(_LOAD_NUMBER, 0), _to(behind))
+    yield from unless(0, to("other"))
+    yield from (Step(INDEXED_LOADS[1], _IPV6_END), Step(KEEP, _NEXT), Step(LOAD_NUMBER, 0), to(behind))
     yield from (options, *_reaching(_IPV6_END + _EXTENSION_UNIT))
-    yield from (Step(_INDEXED_LOADS[1], _IPV6_END), Step(_KEEP, _NEXT), Step(_INDEXED_LOADS[1], _IPV6_END + 1))
+    yield from (Step(INDEXED_LOADS[1], _IPV6_END), Step(KEEP, _NEXT), Step(INDEXED_LOADS[1], _IPV6_END + 1))
     # What is loaded is the header's length in units, beyond the first one.
-    yield from (behind, Step(_ADD, 1), Step(_SHIFT_LEFT, 3), Step(_ADD_INDEX), Step(_INDEX_LOADED))
-    yield from (Step(_LOAD_KEPT, _NEXT), _to(f"next header {number + 1}"), f"next header {number + 1}")
+    yield from (behind, Step(ADD, 1), Step(SHIFT_LEFT, 3), Step(ADD_INDEX), Step(INDEX_LOADED))
+    yield from (Step(LOAD_KEPT, _NEXT), to(f"next header {number + 1}"), f"next header {number + 1}")
 
 
 def _icmpv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
     """Yield what lets pass ICMPv6 but that of routers, and of neighbours what they say of themselves."""
     yield from _reaching(_IPV6_END + 4)
-    yield Step(_INDEXED_LOADS[1], _IPV6_END)
+    yield Step(INDEXED_LOADS[1], _IPV6_END)
     for kind in _OF_ROUTERS:
-        yield from _if(kind, _DROP)
-    yield from _if(_ADVERTISEMENT, _to("advertisement"))
-    yield from _if(_SOLICITATION, _to("solicitation"))
+        yield from when(kind, _DROP)
+    yield from when(_ADVERTISEMENT, to("advertisement"))
+    yield from when(_SOLICITATION, to("solicitation"))
     for kind in _FROM_NO_ADDRESS:
-        yield from _if(kind, _PASS)
-    yield from (_to("other"), "solicitation", Step(_LOAD_KEPT, _UNSPECIFIED))
+        yield from when(kind, _PASS)
+    yield from (to("other"), "solicitation", Step(LOAD_KEPT, _UNSPECIFIED))
     # From `::` it asks whether its target is taken (RFC 4862); a host that is about to use that address gives it up.
-    yield from _if(0, _PASS)
+    yield from when(0, _PASS)
     # No neighbour message may be a fragment (RFC 6980).
-    yield from ("advertisement", Step(_LOAD_KEPT, _FRAGMENTED), *_unless(0, _DROP))
+    yield from ("advertisement", Step(LOAD_KEPT, _FRAGMENTED), *unless(0, _DROP))
     yield from _reaching(_TARGET_END)
     for address in own:
-        yield from _if_address(address, _INDEXED_LOADS, _TARGET, _PASS)
+        yield from when_words(address.packed, INDEXED_LOADS, _TARGET, _PASS)
     yield _DROP
-
-
-def assembled(lines: Iterable[Line]) -> bytes:
-    """Return the program as an array of struct sock_filter."""
-    places: dict[str, int] = {}
-    steps: list[Step] = []
-    for line in lines:
-        if isinstance(line, str):
-            places[line] = len(steps)
-        else:
-            steps.append(line)
-    code = bytearray()
-    for number, step in enumerate(steps, 1):
-        value = places[step.label] - number if step.label else step.value
-        code += _INSTRUCTION.pack(step.code, step.then, step.otherwise, value)
-    return bytes(code)
-
-
-def _to(label: str) -> Step:
-    return Step(_JUMP, label=label)
-
-
-def _if(value: int, step: Step) -> Iterator[Line]:
-    """Yield a step for when what was loaded is this value."""
-    yield from (Step(_JUMP_IF_EQUAL, value, otherwise=1), step)
-
-
-def _unless(value: int, step: Step) -> Iterator[Line]:
-    """Yield a step for when what was loaded is not this value."""
-    yield from (Step(_JUMP_IF_EQUAL, value, then=1), step)
 
 
 def _as_long_as(end: int) -> Iterator[Line]:
     """Yield what drops a frame that ends before this offset."""
-    yield from (Step(_LOAD_LENGTH), Step(_JUMP_IF_AT_LEAST, end, then=1), _DROP)
+    yield from (Step(LOAD_LENGTH), Step(JUMP_IF_AT_LEAST, end, then=1), _DROP)
 
 
 def _reaching(end: int) -> Iterator[Line]:
     """Yield what drops a frame that ends before this offset from the index."""
-    yield from (Step(_LOAD_LENGTH), Step(_JUMP_IF_AT_LEAST_INDEX, then=1), _DROP)
-    yield from (Step(_SUBTRACT_INDEX), Step(_JUMP_IF_AT_LEAST, end, then=1), _DROP)
+    yield from (Step(LOAD_LENGTH), Step(JUMP_IF_AT_LEAST_INDEX, then=1), _DROP)
+    yield from (Step(SUBTRACT_INDEX), Step(JUMP_IF_AT_LEAST, end, then=1), _DROP)
 
 
 def _from_no_server(offset: int, port: int) -> Iterator[Line]:
     """Yield what drops a datagram, whose header is at this offset from the index, from this port."""
-    yield from (*_reaching(offset + 2), Step(_INDEXED_LOADS[2], offset), *_if(port, _DROP))
+    yield from (*_reaching(offset + 2), Step(INDEXED_LOADS[2], offset), *when(port, _DROP))
 
 
 def _only_mac(offset: int, mac: bytes) -> Iterator[Line]:
     for start, size in ((0, 4), (4, 2)):
-        yield Step(_LOADS[size], offset + start)
-        yield from _unless(int.from_bytes(mac[start : start + size]), _DROP)
-
-
-def _if_address(address: IPv6Address, loads: dict[int, int], offset: int, step: Step) -> Iterator[Line]:
-    """Yield a step for when an address is at this offset."""
-    for start in range(0, 16, 4):
-        yield Step(loads[4], offset + start)
-        remaining = 2 * (12 - start) // 4 + 1
-        yield Step(_JUMP_IF_EQUAL, int.from_bytes(address.packed[start : start + 4]), otherwise=remaining)
-    yield step
+        yield Step(LOADS[size], offset + start)
+        yield from unless(int.from_bytes(mac[start : start + size]), _DROP)
 
 
 def _message(kind: int, flags: int, body: bytes) -> bytes:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName
+from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.workload import UNKNOWN, Workload
+
+SHARES_MAX = 16
+"""How many floating addresses one interface may speak for, in reservations."""
 
 EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
 """With the host, as two hosts may have containers of one id: runtimes make ids unique on their own host only."""
@@ -16,7 +19,8 @@ EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
 class Endpoint:
     """One interface of one container in one network, with one address of each family at most.
 
-    `sandbox` is the path of its network namespace on `host`, `workload` what the runtime told of it.
+    `sandbox` is the path of its network namespace on `host`, `workload` what the runtime told of it. `shares` names the
+    shared reservations for whose addresses it may speak beside its own.
     """
 
     network: NetworkName
@@ -27,6 +31,7 @@ class Endpoint:
     mac: MacAddress
     sandbox: str
     workload: Workload = UNKNOWN
+    shares: tuple[ReservationName, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -36,6 +41,10 @@ class Endpoint:
         ids.host_id(self.host, "host")
         ids.mac_address(self.mac)
         check_addresses(self.addresses)
+        if len(self.shares) > SHARES_MAX:
+            raise InvalidValue(f"an interface has at most {SHARES_MAX} shared reservations", field="shares")
+        for index, name in enumerate(self.shares):
+            ids.reservation_name(name, f"shares[{index}]")
 
     @property
     def key(self) -> EndpointKey:

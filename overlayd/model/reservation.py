@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey, check_addresses
+from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 
 ReservationKey = tuple[NetworkName, ReservationName]
@@ -36,7 +37,8 @@ class Holder:
 class Reservation:
     """Addresses of a network, one of each family at most, that only who names the reservation gets.
 
-    `mac` is the interface's wherever it is, None for one that is drawn at each attachment.
+    `mac` is the interface's wherever it is, None for one that is drawn at each attachment. The addresses of a `shared`
+    one float among its members, interfaces with addresses of their own: `holder` is the one that announced them last.
     """
 
     network: NetworkName
@@ -44,6 +46,7 @@ class Reservation:
     addresses: tuple[IpAddress, ...]
     mac: MacAddress | None = None
     holder: Holder | None = None
+    shared: bool = False
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -52,6 +55,8 @@ class Reservation:
         check_addresses(self.addresses)
         if self.mac is not None:
             ids.mac_address(self.mac)
+            if self.shared:
+                raise InvalidValue("the members of a shared reservation have a MAC each", field="mac")
 
     @property
     def key(self) -> ReservationKey:
@@ -63,3 +68,11 @@ def lost_addresses(endpoint: Endpoint, reserved: Mapping[IpAddress, Reservation]
     """Return those addresses of an endpoint that reservations of its network hold which it does not (any more)."""
     found = ((address, reserved.get(address)) for address in endpoint.addresses)
     return frozenset(address for address, held in found if held and held.holder != Holder.of(endpoint.key))
+
+
+def shared_addresses(
+    endpoint: Endpoint, reservations: Mapping[ReservationKey, Reservation]
+) -> dict[IpAddress, Reservation]:
+    """Return the addresses of shared reservations for which an endpoint may speak, and of which one each is."""
+    found = (reservations.get((endpoint.network, name)) for name in endpoint.shares)
+    return {address: each for each in found if each and each.shared for address in each.addresses}

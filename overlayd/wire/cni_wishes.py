@@ -70,7 +70,7 @@ class Wishes:
 
     addresses: tuple[IpAddress, ...] = ()
     ranges: tuple[AddressRange, ...] = ()
-    reservation: ReservationName | None = None
+    reservations: tuple[ReservationName, ...] = ()
     mac: MacAddress | None = None
     dns: Json = None
     ports: tuple[PortMapping, ...] = ()
@@ -89,13 +89,13 @@ def parse(arguments: str, config: Fields) -> Wishes:
     args = _inside(config, "args")
     conventional, ours = (_inside(args, "cni") if args else None), (_inside(args, "overlayd") if args else None)
     addresses, addresses_at = _addresses(runtime, conventional, requested, annotations)
-    reservation, reservation_at = _reservation(ours, requested, annotations)
+    reservations, reservations_at = _reservations(ours, requested, annotations)
     mac, mac_at = _mac(runtime, requested, annotations)
-    places = {"address": addresses_at, "reservation": reservation_at, "mac": mac_at}
+    places = {"address": addresses_at, "reservation": reservations_at, "mac": mac_at}
     return Wishes(
         addresses=addresses,
         ranges=_ranges(runtime) if runtime else (),
-        reservation=reservation,
+        reservations=reservations,
         mac=mac,
         dns=_dns(config, runtime),
         ports=port_mappings(config),
@@ -201,14 +201,15 @@ def _range(fields: Fields) -> AddressRange:
     return AddressRange(first, last)
 
 
-def _reservation(
+def _reservations(
     ours: Fields | None, requested: Fields, annotations: Fields | None
-) -> tuple[ReservationName | None, str]:
-    """Return the name of the reservation that is asked for, and where."""
+) -> tuple[tuple[ReservationName, ...], str]:
+    """Return the names of the reservations that are asked for, with commas between them, and where."""
     for place, name in ((ours, "reservation"), (requested, "RESERVATION"), (annotations, f"{_OURS}reservation")):
         if place and place.has(name):
-            return ids.reservation_name(place.text(name), place.at(name)), place.at(name)
-    return None, ""
+            named = dict.fromkeys(place.text(name).split(","))
+            return tuple(ids.reservation_name(each, place.at(name)) for each in named), place.at(name)
+    return (), ""
 
 
 def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) -> tuple[MacAddress | None, str]:

@@ -23,6 +23,8 @@ KINDS: dict[str, type[Record]] = {
 }
 """The name of each kind of record on the wire."""
 
+_UNTOLD = frozenset({*workload.FIELDS, "shares"})
+
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
@@ -65,6 +67,7 @@ def encode(record: Record) -> dict[str, Json]:
                 "mac": record.mac,
                 "sandbox": record.sandbox,
                 **workload.encode(record.workload),
+                "shares": list(record.shares),
             }
         case Reservation():
             return {
@@ -73,6 +76,7 @@ def encode(record: Record) -> dict[str, Json]:
                 "addresses": [str(address) for address in record.addresses],
                 "mac": record.mac,
                 "holder": _encode_holder(record.holder),
+                "shared": record.shared,
             }
 
 
@@ -110,10 +114,11 @@ def decode_block(fields: Fields) -> Block:
 
 
 def decode_endpoint(fields: Fields) -> Endpoint:
-    """Read an endpoint; one of schema 1 has `address`, and no `addresses`."""
+    """Read an endpoint; one of schema 1 has `address`, and no `addresses`. `shares` may be missing."""
     texts = {name: fields.text(name) for name in ("network", "container_id", "interface", "host", "mac", "sandbox")}
     addresses = (fields.ipv4("address"),) if fields.has("address") else fields.addresses("addresses")
     known_as = workload.decode(fields)
+    shares = fields.texts("shares") if fields.has("shares") else []
     return fields.build(
         lambda: Endpoint(
             network=ids.network_name(texts["network"], "network"),
@@ -124,15 +129,17 @@ def decode_endpoint(fields: Fields) -> Endpoint:
             mac=ids.mac_address(texts["mac"]),
             sandbox=texts["sandbox"],
             workload=known_as,
+            shares=tuple(ids.reservation_name(name, f"shares[{index}]") for index, name in enumerate(shares)),
         )
     )
 
 
 def decode_reservation(fields: Fields) -> Reservation:
-    """Read a reservation; `mac` and `holder` may be missing."""
+    """Read a reservation; `mac`, `holder` and `shared` may be missing."""
     network, name, addresses = fields.text("network"), fields.text("name"), fields.addresses("addresses")
     mac = fields.text("mac") if fields.has("mac") else None
     holder = _decode_holder(fields.object("holder")) if fields.has("holder") else None
+    shared = fields.flag("shared")
     return fields.build(
         lambda: Reservation(
             network=ids.network_name(network, "network"),
@@ -140,6 +147,7 @@ def decode_reservation(fields: Fields) -> Reservation:
             addresses=addresses,
             mac=None if mac is None else ids.mac_address(mac),
             holder=holder,
+            shared=shared,
         )
     )
 
@@ -160,10 +168,10 @@ def _decode_holder(fields: Fields) -> Holder:
 def encode_tagged(record: Record) -> dict[str, Json]:
     """Return the JSON object of a record inside a message that mixes kinds, as hosts are told and remember it.
 
-    What stands behind an endpoint is for people: no host needs it of all others.
+    What stands behind an endpoint is for people: no host needs it of all others. What it shares its own host knows.
     """
     form = {"kind": _NAMES[type(record)], **encode(record)}
-    return {name: value for name, value in form.items() if name not in workload.FIELDS}
+    return {name: value for name, value in form.items() if name not in _UNTOLD}
 
 
 def decode_tagged(fields: Fields) -> Record:

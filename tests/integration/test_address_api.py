@@ -24,6 +24,7 @@ WEB = {
     "addresses": ["10.32.0.18"],
     "mac": None,
     "holder": None,
+    "shared": False,
 }
 HOLDER = {"host": "h1", "container_id": "c1", "interface": "eth0"}
 
@@ -163,6 +164,8 @@ async def test_capacity_counts_every_block_once_and_alarms_tell_what_to_do(tmp_p
         ("POST", PLACE, {"name": "x", "families": [5]}, 422, "invalid-value", "families[0]"),
         ("POST", PLACE, {"name": "x", "families": [6]}, 422, "invalid-value", "family"),
         ("POST", PLACE, {"name": "x", "mac": "01:00:00:00:00:01"}, 422, "invalid-value", "mac"),
+        ("POST", PLACE, {"name": "x", "shared": True}, 422, "invalid-value", "shared"),
+        ("POST", PLACE, {"name": "x", "shared": "yes"}, 422, "invalid-value", "shared"),
         ("POST", PLACE, {"name": "x", "holder": None}, 422, "invalid-value", "holder"),
         ("POST", "/v1/networks/red/reservations", {"name": "x"}, 404, "not-found", "network"),
         ("GET", "/v1/networks/red/reservations", None, 404, "not-found", "network"),

@@ -105,7 +105,7 @@ async def test_blocks_and_endpoints_of_a_host(tmp_path: Path) -> None:
         assert published.status_code == 200
         found = (await api.get("/v1/endpoints", params={"network": "blue"})).json()
         assert found == {
-            "items": [endpoint(n, host="h1", pod=None, labels={}, aliases=[]) for n in (5, 6)],
+            "items": [endpoint(n, host="h1", pod=None, labels={}, aliases=[], shares=[]) for n in (5, 6)],
             "next": None,
             "revision": published.json()["revision"],
         }
@@ -153,7 +153,7 @@ async def test_endpoints_are_found_by_what_their_runtimes_told(
         items = (await api.get("/v1/endpoints", params=query)).json()["items"]
         assert [each["container_id"] for each in items] == found
         (first, *_) = (await api.get("/v1/endpoints")).json()["items"]
-        assert first == endpoint(5, host="h1", pod=POD, labels={}, aliases=[])
+        assert first == endpoint(5, host="h1", pod=POD, labels={}, aliases=[], shares=[])
 
 
 @pytest.mark.parametrize("labels", ["app", "=web", "app=web,"])
@@ -264,6 +264,7 @@ MALFORMED: list[tuple[str, str, object, int, str, str | None]] = [
         "puts[1].mac",
     ),
     ("POST", "/v1/hosts/h1/endpoints", {"puts": [endpoint(host="h2")]}, 422, "invalid-value", "puts[0].host"),
+    ("POST", "/v1/hosts/h1/endpoints", {"puts": [endpoint(shares=[".."])]}, 422, "invalid-value", "puts[0].shares[0]"),
     ("POST", "/v1/hosts/h1/endpoints", {"puts": [endpoint(aliases=["\n"])]}, 422, "invalid-value", "puts[0].aliases"),
     (
         "POST",

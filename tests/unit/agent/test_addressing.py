@@ -165,11 +165,11 @@ async def test_a_reservation_of_one_family_brings_its_address_and_mac(tmp_path: 
     holder = clusters.endpoint(1, "web", "10.32.9.9")
     held = replace(clusters.reservation("db", "10.32.9.9", holder), mac=MAC)
     async with host(tmp_path, held) as here:
-        async with here.attaching("web", reservation=ReservationName("db")) as endpoint:
+        async with here.attaching("web", reservations=(ReservationName("db"),)) as endpoint:
             assert [str(address) for address in endpoint.addresses] == ["10.32.9.9", "fd00:32::2"]
             assert endpoint.mac == MAC
         assert await here.addresses("web", "10.32.9.9") == ["10.32.9.9", "fd00:32::3"], "it is claimed by its address"
-        async with here.attaching("web", reservation=ReservationName("db"), mac=holder.mac) as endpoint:
+        async with here.attaching("web", reservations=(ReservationName("db"),), mac=holder.mac) as endpoint:
             assert endpoint.mac == holder.mac, "a MAC that is asked for comes first"
 
 
@@ -228,4 +228,19 @@ async def test_an_address_beside_a_reservation_of_its_family_is_refused(tmp_path
     held = clusters.reservation("db", "10.32.9.9", clusters.endpoint(1, "web", "10.32.9.9"))
     async with host(tmp_path, held) as here:
         with pytest.raises(InvalidValue, match=r"10\.32\.0\.5 is not 10\.32\.9\.9"):
-            await here.addresses("web", "10.32.0.5", reservation=ReservationName("db"))
+            await here.addresses("web", "10.32.0.5", reservations=(ReservationName("db"),))
+
+
+async def test_a_shared_reservation_leaves_the_address_to_the_host(tmp_path: Path) -> None:
+    shared = replace(clusters.reservation("vip", "10.32.9.9"), shared=True)
+    async with host(tmp_path, shared) as here:
+        async with here.attaching("web", reservations=(ReservationName("vip"),)) as endpoint:
+            assert [str(address) for address in endpoint.addresses] == ["10.32.0.2", "fd00:32::2"]
+            assert endpoint.shares == ("vip",)
+            assert here.addressing.shared(endpoint) == frozenset(shared.addresses)
+        assert await here.addresses("db", "10.32.0.5", reservations=(ReservationName("vip"),)) == [
+            "10.32.0.5",
+            "fd00:32::3",
+        ]
+        with pytest.raises(InvalidValue, match="ask for that by its name"):
+            await here.addresses("late", "10.32.9.9")

@@ -47,6 +47,7 @@ WEB_FORM: Json = {
     "pod": None,
     "labels": {},
     "aliases": [],
+    "shares": [],
 }
 BLOCK_FORM: Json = {"network": "blue", "cidr": "10.32.0.0/24", "host": "host-1"}
 

@@ -18,6 +18,7 @@ from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, OverlayError, Stale
+from overlayd.model.host import HostState
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, ReservationName
 from overlayd.model.network import Pool, Topology
 from overlayd.model.reservation import Holder, Reservation
@@ -279,6 +280,65 @@ async def test_an_interface_holds_one_reservation_of_a_family(tmp_path: Path) ->
         with pytest.raises(AlreadyExists, match="holds reservation web already"):
             await overlay.reservations.claim(BLUE, DB, one)
         await overlay.reservations.claim(BLUE, DB, replace(one, interface=InterfaceName("eth1")))
+
+
+async def test_a_shared_address_floats_among_its_members_and_their_endpoints_stay(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 2) as (store, [here, there]):
+        await here.networks.create(BLUE, (pool("10.32.0.0/24", 28),), Topology.SWITCHED, None)
+        for number in (1, 2):
+            await make_host(here, number)
+        made = (await here.reservations.create(BLUE, WEB, shared=True)).result
+        blocks = [(await here.blocks.acquire(BLUE, host, [])).result for host in (H1, H2)]
+        first, second = (replace(make_endpoint(blocks[n], 2 + n), shares=(WEB,)) for n in (0, 1))
+        stranger = make_endpoint(blocks[0], 5)
+        (refusal,) = (await here.endpoints.publish(H1, [with_address(first, made)], [])).result
+        assert isinstance(refusal.error, AlreadyExists)
+        with pytest.raises(InvalidValue, match="is no member of reservation web"):
+            await here.reservations.claim(BLUE, WEB, holder(first))
+        await here.endpoints.publish(H1, [first, stranger], [])
+        await here.endpoints.publish(H2, [second], [])
+        await here.hosts.update(H1, HostState.DRAINING)
+        with pytest.raises(InvalidValue, match="is no member"):
+            await here.reservations.claim(BLUE, WEB, holder(stranger))
+        for overlay, member in ((here, first), (there, second), (here, first)):
+            await overlay.mirror.reached(max(here.mirror.revision, there.mirror.revision))
+            await overlay.reservations.claim(BLUE, WEB, holder(member))
+            cluster = await whole_cluster(store)
+            assert cluster.reservations[BLUE, WEB].holder == holder(member)
+            assert set(cluster.endpoints.values()) == {first, second, stranger}
+        await here.endpoints.publish(H1, [], [first.key])
+        assert (await whole_cluster(store)).reservations[BLUE, WEB] == made
+
+
+async def test_a_shared_reservation_needs_a_segment_and_has_no_mac(tmp_path: Path) -> None:
+    async with a_network(tmp_path) as (_, [overlay]):
+        with pytest.raises(InvalidValue) as caught:
+            await overlay.reservations.create(BLUE, WEB, shared=True)
+        assert caught.value.field == "shared"
+    with pytest.raises(InvalidValue) as caught:
+        Reservation(BLUE, WEB, (ip("10.32.0.5"),), MacAddress("02:00:00:00:00:05"), shared=True)
+    assert caught.value.field == "mac"
+
+
+@pytest.mark.parametrize("attempt", range(5))
+async def test_who_goes_at_the_moment_of_its_claim_does_not_keep_a_shared_address(tmp_path: Path, attempt: int) -> None:
+    async with controllers(tmp_path, 2) as (store, [here, there]):
+        await here.networks.create(BLUE, (pool("10.32.0.0/24", 28),), Topology.SWITCHED, None)
+        await make_host(here, 1)
+        await here.reservations.create(BLUE, WEB, shared=True)
+        block = (await here.blocks.acquire(BLUE, H1, [])).result
+        member = replace(make_endpoint(block, 2), shares=(WEB,))
+        await here.endpoints.publish(H1, [member], [])
+        await there.mirror.reached(here.mirror.revision)
+        one, other = (here, there) if attempt % 2 else (there, here)
+        await asyncio.gather(
+            one.reservations.claim(BLUE, WEB, holder(member)),
+            other.endpoints.publish(H1, [], [member.key]),
+            return_exceptions=True,
+        )
+        cluster = await whole_cluster(store)
+        assert cluster.endpoints == {}
+        assert cluster.reservations[BLUE, WEB].holder is None
 
 
 async def test_a_host_that_never_registered_claims_nothing(tmp_path: Path) -> None:

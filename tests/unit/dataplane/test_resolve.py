@@ -17,15 +17,17 @@ from overlayd.dataplane.items import (
     Neighbour,
     NftTable,
     Route,
+    SourceGuard,
     State,
     network_namespace,
 )
+from overlayd.dataplane.ownership import BRIDGE
 from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, resolve
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.ids import MacAddress, NetworkName, Revision
+from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import NetworkState, Topology
 from tests.support import clusters
 
@@ -208,6 +210,25 @@ def test_a_reserved_address_is_routed_to_its_holders_host_wherever_the_blocks_ar
         Route(ns, IPv4Network("10.32.9.9/32"), vx0, IPv4Address("169.254.2.2"), 2),
         Route(ns, IPv6Network("fd00:32:0:9::9/128"), vx0, IPv6Address("fe80::6f76:2"), 1024 + 2),
     }
+
+
+@pytest.mark.parametrize("holder", [WEB, DATABASE])
+def test_a_shared_address_is_at_the_member_that_holds_it_and_members_may_speak_for_it(holder: Endpoint) -> None:
+    known = clusters.dual(Topology.SWITCHED)
+    member = replace(WEB, shares=(ReservationName("vip"),))
+    free = replace(clusters.reservation("vip", "10.32.9.9"), shared=True)
+    held = replace(clusters.reservation("vip", "10.32.9.9", holder), shared=True)
+    before, after = (resolve(known.changed(Revision(2), [each, DATABASE]), SITE, [member]) for each in (free, held))
+    ns = network_namespace(NetworkName("blue"))
+    assert after - before == {Neighbour(ns, BRIDGE, IPv4Address("10.32.9.9"), holder.mac)}
+    assert not before - after
+    (guard,) = (item for item in before if isinstance(item, SourceGuard))
+    assert guard.addresses == {*WEB.addresses, IPv4Address("10.32.9.9")}
+    own = replace(free, shared=False)
+    (guard,) = (
+        item for item in resolve(known.changed(Revision(2), [own]), SITE, [member]) if isinstance(item, SourceGuard)
+    )
+    assert guard.addresses == {*WEB.addresses}
 
 
 @BOTH

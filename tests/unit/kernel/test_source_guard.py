@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlayd.dataplane.items import HOST, SourceGuard
+from overlayd.kernel.classic_bpf import Step, assembled
 from overlayd.kernel.qdisc import TCMSG, attribute
-from overlayd.kernel.source_guard import Step, assembled, observed, program
+from overlayd.kernel.source_guard import observed, program
 from overlayd.model.ids import InterfaceName, MacAddress
 
 DEVICE = InterfaceName("ve1")

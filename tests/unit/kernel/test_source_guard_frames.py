@@ -1,11 +1,5 @@
-"""What the kernel makes of frames that scapy builds, by the program of a container on a segment.
+"""What the kernel makes of frames that scapy builds, by the program of a container on a segment."""
 
-The program is attached to a socket, where 0 (let a frame pass) drops what is sent, and anything else keeps some of it.
-"""
-
-import ctypes
-import socket
-import struct
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
@@ -29,7 +23,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, LLC, SNAP, STP, Dot1AD, Dot1Q, Dot3, Ether
 from scapy.packet import Packet, Raw
 
-from overlayd.kernel.source_guard import assembled, program
+from overlayd.kernel.classic_bpf import assembled
+from overlayd.kernel.source_guard import program
 from overlayd.model.ids import MacAddress
 from tests.support.extension_headers import (
     FIRST,
@@ -45,45 +40,31 @@ from tests.support.extension_headers import (
     Header,
     stacked,
 )
+from tests.support.filtered_socket import FilteredSocket
 
 MAC, OTHER_MAC, EVERYBODY = "02:00:00:00:00:07", "02:00:00:00:00:08", "ff:ff:ff:ff:ff:ff"
 OWN, OTHER = "10.32.0.7", "10.32.0.8"
 OWN6, OTHER6, ALL_NODES = "fd00:32::7", "fd00:32::8", "ff02::1"
 LINK_LOCAL, OTHER_LINK_LOCAL = "fe80::ff:fe00:7", "fe80::ff:fe00:8"
 PROGRAM = assembled(program(MacAddress(MAC), [IPv4Address(OWN), IPv6Address(OWN6)]))
-SO_ATTACH_FILTER = 26
 ETHERNET_SIZE = 14
 
 
 class Guard:
-    """A pair of sockets, the program between them."""
+    """The program, attached to a socket: 0, which lets a frame pass, keeps nothing, and anything else some of it."""
 
-    def __init__(self, code: bytes) -> None:
-        self._sender, self._receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        kept = ctypes.create_string_buffer(code, len(code))
-        argument = struct.pack("@HP", len(code) // 8, ctypes.addressof(kept))
-        self._receiver.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, argument)
-        self._receiver.setblocking(False)  # noqa: FBT003 - of the standard library
+    def __init__(self, filtered: FilteredSocket) -> None:
+        self._filtered = filtered
 
     def passes(self, frame: Packet | bytes) -> bool:
         """Tell whether the guard lets a frame pass."""
-        self._sender.send(bytes(frame))
-        try:
-            self._receiver.recv(1)
-        except BlockingIOError:
-            return True
-        return False
-
-    def close(self) -> None:
-        self._sender.close()
-        self._receiver.close()
+        return self._filtered.keeps(frame) is None
 
 
 @pytest.fixture(scope="module")
 def guard() -> Iterator[Guard]:
-    made = Guard(PROGRAM)
-    yield made
-    made.close()
+    with FilteredSocket(PROGRAM) as filtered:
+        yield Guard(filtered)
 
 
 def ethernet(source: str = MAC) -> Packet:

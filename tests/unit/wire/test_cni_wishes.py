@@ -109,7 +109,13 @@ def test_a_mac_may_be_asked_for_and_the_config_comes_first(arguments: str, more:
     ],
 )
 def test_a_reservation_may_be_asked_for_by_name(arguments: str, more: dict[str, Json]) -> None:
-    assert asked(arguments, **more).reservation == "web"
+    assert asked(arguments, **more).reservations == ("web",)
+
+
+def test_several_reservations_have_commas_between_them() -> None:
+    assert asked("RESERVATION=web,vip,web").reservations == ("web", "vip")
+    with pytest.raises(CniError, match=r"CNI_ARGS\.RESERVATION"):
+        asked("RESERVATION=web,,vip")
 
 
 def test_annotations_of_others_mean_nothing() -> None:

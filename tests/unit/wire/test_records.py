@@ -58,6 +58,7 @@ RESERVATION: dict[str, Json] = {
     "addresses": ["10.32.0.7", "fd00::7"],
     "mac": "02:00:0a:20:00:07",
     "holder": {"host": "host-7", "container_id": "web", "interface": "eth0"},
+    "shared": False,
 }
 RESERVED = (IPv4Network("10.32.0.0/28"), IPv4Network("10.32.1.1/32"))
 RESERVED_ADDRESS = Reservation(
@@ -92,7 +93,7 @@ def test_a_record_has_this_form(record: Record, form: dict[str, Json]) -> None:
 
 def workload_of(record: Record) -> dict[str, Json]:
     """Return what is told of a record to people only, where nothing is known."""
-    return {"pod": None, "labels": {}, "aliases": []} if isinstance(record, Endpoint) else {}
+    return {"pod": None, "labels": {}, "aliases": [], "shares": []} if isinstance(record, Endpoint) else {}
 
 
 WORKLOAD: dict[str, Json] = {
@@ -107,7 +108,26 @@ def test_an_endpoint_has_what_its_runtime_told_of_it() -> None:
     assert endpoint.workload == Workload(
         Pod("shop", "web-0", "a1-b2", "8f2c"), (("app", "web"), ("tier", "front")), ("www",)
     )
-    assert records.encode(endpoint) == without({**ENDPOINT, **WORKLOAD}, "kind")
+    assert records.encode(endpoint) == without({**ENDPOINT, **WORKLOAD, "shares": []}, "kind")
+
+
+def test_a_shared_reservation_says_so_and_an_older_one_is_none() -> None:
+    shared = replace(RESERVED_ADDRESS, mac=None, shared=True)
+    form: dict[str, Json] = {**RESERVATION, "mac": None, "shared": True}
+    assert records.encode_tagged(shared) == form
+    assert records.decode_tagged(Fields(form)) == shared
+    assert records.decode_tagged(Fields(without(RESERVATION, "shared"))) == RESERVED_ADDRESS
+
+
+def test_an_endpoint_has_the_names_of_what_it_shares() -> None:
+    form: dict[str, Json] = {**ENDPOINT, **WORKLOAD, "shares": ["vip", "vip6"]}
+    endpoint = records.decode_endpoint(Fields(form))
+    assert endpoint.shares == ("vip", "vip6")
+    assert records.encode(endpoint) == without(form, "kind")
+    for wrong, field in ((["vip", ".."], "shares[1]"), ([f"vip{number}" for number in range(17)], "shares")):
+        with pytest.raises(InvalidValue) as caught:
+            records.decode_endpoint(Fields({**form, "shares": [*wrong]}))
+        assert caught.value.field == field
     assert records.encode_tagged(endpoint) == ENDPOINT, "other hosts are not told"
 
 
@@ -183,6 +203,8 @@ def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
                 )
             elif field == "sandbox":
                 yield from ((form, field, value) for value in wrong if value != "")
+            elif field == "shared":
+                yield from ((form, field, value) for value in wrong if value is not True)
             else:
                 yield from ((form, field, value) for value in wrong)
 
