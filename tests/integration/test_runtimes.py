@@ -125,6 +125,38 @@ def test_what_ends_while_the_agent_is_away_is_freed_with_a_word_or_without(
     assert beside.ping(there.address) is not None
 
 
+def test_a_pod_does_not_stop_without_a_list_and_does_with_the_next_one(lab: Lab, kubelet: Kubelet) -> None:
+    host = lab.hosts[0]
+    stuck, other = kubelet.run("stuck"), kubelet.run("other")
+    host.run("sh", "-ec", "cp -r /etc/cni/net.d /run/lists; rm /etc/cni/net.d/*")
+    eventually(lambda: not kubelet.has_network, "the lists are gone")
+    for attempt in (kubelet.stop, kubelet.remove, kubelet.run):
+        with pytest.raises(grpc.RpcError, match="cni plugin not initialized"):
+            attempt(stuck)
+    host.run("sh", "-ec", "cp /run/lists/*blue* /etc/cni/net.d/00-blue.conflist; rm /run/lists/*blue*")
+    eventually(lambda: kubelet.has_network, "containerd has seen it")
+    kubelet.stop(stuck)
+    # The list of the same name is for another network now.
+    host.run(
+        "sed", "-i", 's/"type": "overlayd",/"type": "overlayd", "network": "green",/', "/etc/cni/net.d/00-blue.conflist"
+    )
+    eventually(lambda: "green" in kubelet.network, "containerd has seen that, too")
+    kubelet.stop(other)
+    eventually(lambda: not {stuck, other} & lab.published("blue"), "what they had is free")
+    host.run("sh", "-ec", "rm /etc/cni/net.d/00-blue.conflist; cp /run/lists/* /etc/cni/net.d")
+    host.install("blue", "green")
+    eventually(lambda: "green" not in kubelet.network and kubelet.has_network, "all is as before")
+
+
+def test_a_pod_wants_the_loopback_plugin(lab: Lab, kubelet: Kubelet) -> None:
+    host = lab.hosts[0]
+    host.run("mv", "/opt/cni/bin/loopback", "/run")
+    with pytest.raises(grpc.RpcError, match='failed to find plugin "loopback"'):
+        kubelet.run("without")
+    host.run("mv", "/run/loopback", "/opt/cni/bin")
+    kubelet.run("with")
+
+
 def test_an_address_a_mac_and_a_port_are_what_was_asked_for(lab: Lab, podman: Podman) -> None:
     wishes = ["--ip", "10.32.0.9", "--mac-address", "02:00:00:00:00:09", "--publish", "8080:80"]
     container = podman.run("named", "blue", *wishes)

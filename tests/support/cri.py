@@ -45,6 +45,11 @@ class Kubelet:
         status = self._call("Status", cri.StatusRequest(), cri.StatusResponse)
         return any(each.type == "NetworkReady" and each.status for each in status.status.conditions)
 
+    @property
+    def network(self) -> str:
+        """What the runtime tells of its networks and their configuration, as JSON."""
+        return self._call("Status", cri.StatusRequest(verbose=True), cri.StatusResponse).info["cniconfig"]
+
     def run(self, name: str, ports: tuple[cri.PortMapping, ...] = (), annotations: dict[str, str] | None = None) -> str:
         """Start the sandbox of a pod; return its id."""
         config = cri.PodSandboxConfig(
