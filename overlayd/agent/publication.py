@@ -28,7 +28,7 @@ LINGER, PACE = 0.02, 0.1
 What is attached at the same time goes together, and takes no time from those whose runtime still waits for the answer.
 """
 
-_ASK_AGAIN, _ASK_AGAIN_LONGEST = 1.0, 30.0
+_ASK_AGAIN, _ASK_AGAIN_LONGEST = 1.0, 10.0
 """Seconds until an endpoint that was refused is published again: what stood in its way may be gone."""
 
 Notice = Callable[[tuple[Problem, ...]], None]

@@ -65,6 +65,24 @@ def test_a_controller_that_lost_its_store_takes_nothing_away(own_lab: Lab, tmp_p
     eventually(lambda: "ov-blue" not in source.host.run("ip", "netns"), "what nothing uses goes")
 
 
+def test_a_container_of_a_network_that_was_lost_holds_no_other_one_back(own_lab: Lab) -> None:
+    pair(own_lab)
+    own_lab.stop_controller(signal.SIGKILL)
+    for file in own_lab.directory.glob("store.db*"):
+        file.unlink()
+    own_lab.start_controller()
+    own_lab.overlayctl("network", "create", "red", "--range", "10.41.0.0/16", "--vni", "77")
+    late = [host.attach(f"red-{host.name}", "red") for host in own_lab.hosts]
+    eventually(lambda: own_lab.published("red") == {each.name for each in late}, "what is attached since is published")
+
+    def listed() -> str:
+        return own_lab.overlayctl("host", "list", "--json")
+
+    eventually(lambda: listed().count("refuse it: there is no network 'blue'") == len(late), "what is refused is listed")
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.40.0.0/16")
+    eventually(lambda: "there is no network" not in listed(), "the network is known again", timeout=20)
+
+
 def test_a_container_whose_sandbox_is_gone_holds_nobody_up(own_lab: Lab) -> None:
     source, destination = pair(own_lab)
     source.host.remove_sandbox(source.name)
