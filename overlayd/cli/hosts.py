@@ -1,4 +1,4 @@
-"""Listing, draining and forgetting hosts."""
+"""Listing, showing, draining and forgetting hosts."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -39,6 +39,19 @@ def list_hosts(context: typer.Context, as_json: AsJson = False) -> None:
     ]
     columns = ("name", "number", "VTEP", "state", "revision", "problems", "id")
     tables.show(tables.table("Hosts", columns, rows))
+
+
+@app.command("show")
+def show_host(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Show a host, and what is wrong with it, one problem a line."""
+    found = _find(api(context), host)
+    if as_json:
+        tables.show_json(found)
+        return
+    typer.echo(f"host {found['name']} ({found['id']}) is {_state(found)}")
+    applied = "no revision is reported" if found["applied"] is None else f"revision {found['applied']} is in force"
+    typer.echo(f"number {found['number']}, VTEP {found['address']}, {applied}")
+    typer.echo(_problems(found) or "no problems")
 
 
 @app.command("drain")

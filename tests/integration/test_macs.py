@@ -119,6 +119,7 @@ def test_of_two_that_get_one_mac_without_controllers_the_first_published_stands(
         f"endpoint red/{lost.name}/eth0: the controllers refuse it: {MAC} is the MAC of container {kept.name} on host"
         f" {host_id(lab, kept.host)} in network red"
     )
+    assert problem in lab.overlayctl("host", "show", lost.host.name)
     status = lost.host.agent_status()
     assert status is not None
     assert problem in [f"{each['object']}: {each['message']}" for each in status["problems"]]  # type: ignore[attr-defined]

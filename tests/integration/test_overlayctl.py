@@ -23,6 +23,7 @@ def test_every_command_speaks_json(lab: Lab, new_network: NewNetwork) -> None:
     assert network in {item["name"] for item in json.loads(lab.overlayctl("network", "list", "--json"))}
     hosts = json.loads(lab.overlayctl("host", "list", "--json"))
     assert [(host["name"], host["connected"]) for host in hosts] == [("host1", True), ("host2", True)]
+    assert json.loads(lab.overlayctl("host", "show", "host2", "--json"))["number"] == hosts[1]["number"]
     (endpoint,) = json.loads(lab.overlayctl("endpoint", "list", "--network", network, "--json"))
     assert endpoint["addresses"] == [str(container.address)]
     assert json.loads(lab.overlayctl("wait", "--json"))["in_force"] == 2
@@ -41,6 +42,10 @@ def test_tables_show_what_people_look_for(lab: Lab, new_network: NewNetwork) -> 
     assert network in lab.overlayctl("network", "list")
     assert "host1" in lab.overlayctl("network", "show", network)
     assert "connected" in lab.overlayctl("host", "list")
+    shown = lab.overlayctl("host", "show", "host1")
+    assert shown.startswith("host host1 (")
+    assert f"VTEP {lab.hosts[0].address}" in shown
+    assert shown.endswith("no problems\n")
     assert str(container.address) in lab.overlayctl("endpoint", "list")
     assert "in force on 2 of 2 hosts" in lab.overlayctl("wait")
     on_host = lab.hosts[0].run

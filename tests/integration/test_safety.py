@@ -78,7 +78,9 @@ def test_a_container_of_a_network_that_was_lost_holds_no_other_one_back(own_lab:
     def listed() -> str:
         return own_lab.overlayctl("host", "list", "--json")
 
-    eventually(lambda: listed().count("refuse it: there is no network 'blue'") == len(late), "what is refused is listed")
+    eventually(
+        lambda: listed().count("refuse it: there is no network 'blue'") == len(late), "what is refused is listed"
+    )
     own_lab.overlayctl("network", "create", "blue", "--range", "10.40.0.0/16")
     eventually(lambda: "there is no network" not in listed(), "the network is known again", timeout=20)
 
