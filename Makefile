@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help root venv system system-test machines demo demo-down test test-thorough test-vm lint soak bench deb deb-tools lock proto clean
+.PHONY: help root venv system system-test machines demo demo-down test test-thorough test-vm lint soak chaos bench deb deb-tools lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -107,6 +107,9 @@ soak: root system-test venv ## kill controllers and etcd nodes under load; MINUT
 	@mkdir -p build
 	$(VENV)/bin/python -m tests.soak --minutes $(or $(MINUTES),10) --hosts $(or $(HOSTS),200) --seed $(or $(SEED),1) \
 		--json build/soak.json
+
+chaos: root system-test venv cni/launcher ## let all sorts of things go wrong in the lab; MINUTES=5 SEED=... (another one each time)
+	@$(VENV)/bin/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
 bench: root system-test venv ## measure; NAME=... picks one budget (root)
 	@$(VENV)/bin/python -m bench $(NAME)
