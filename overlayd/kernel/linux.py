@@ -73,7 +73,7 @@ class LinuxKernel:
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
         self._sockets.put_names_back()
-        return frozenset().union(*(self._observed(ns) for ns in namespaces if identity(ns)))
+        return frozenset().union(*(self._observed(ns) for ns in namespaces if self._sockets.is_in_place(ns)))
 
     def _observed(self, ns: NamespaceRef) -> State:
         inside = ownership.is_network_namespace(ns)
@@ -92,10 +92,13 @@ class LinuxKernel:
     def missing(self, items: State) -> State:
         """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given."""
         self._sockets.put_names_back()
-        names = {ns: {_device(item) for item in items if item.ns == ns} for ns in {item.ns for item in items}}
+        places = {item.ns for item in items}
+        names = {
+            ns: {_device(item) for item in items if item.ns == ns} for ns in places if self._sockets.is_in_place(ns)
+        }
         try:
             lacking = items.difference(
-                *(each for ns, known in names.items() if identity(ns) for each in self._read(ns, known.__contains__))
+                *(each for ns, known in names.items() for each in self._read(ns, known.__contains__))
             )
             return lacking.difference(*(_device_sysctls(item) for item in lacking if isinstance(item, DeviceSysctls)))
         finally:

@@ -202,6 +202,17 @@ def test_a_collection_takes_what_its_config_attached_and_the_runtime_no_longer_k
     assert host.cni("CHECK", {**config, "prevResult": added.json}, **other).status == 0
 
 
+def test_a_collection_may_list_ten_thousand_containers(lab: Lab, new_network: NewNetwork) -> None:
+    network, host = new_network(), lab.hosts[0]
+    kept, gone = (host.attach(f"{network}-{name}", network) for name in ("kept", "gone"))
+    names = [kept.name, *(f"{number:064x}" for number in range(10_000))]
+    valid = [{"containerID": name, "ifname": "eth0"} for name in names]
+    assert host.cni("GC", plugin_config(network, "1.1.0", **{"cni.dev/valid-attachments": valid})) == Executed(
+        0, "", ""
+    )
+    assert (check(kept).status, check(gone).json["code"]) == (0, 3)
+
+
 def test_a_status_tells_whether_an_attachment_could_succeed(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
     host = lab.hosts[0]

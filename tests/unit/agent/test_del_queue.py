@@ -19,7 +19,7 @@ from tests.unit.agent.loopback import running
 pytestmark = pytest.mark.anyio
 
 
-def queue(directory: Path, number: int, container: str, command: str = "DEL") -> None:
+def queue(directory: Path, number: int, container: str, command: str = "DEL", **config: str) -> None:
     """Queue as the launcher does."""
     variables = {
         "CNI_COMMAND": command,
@@ -29,9 +29,9 @@ def queue(directory: Path, number: int, container: str, command: str = "DEL") ->
         "CNI_NETNS": "/run/netns/x",
     }
     head = "".join(f"{name}={value}\0" for name, value in variables.items())
-    config = {"cniVersion": "1.0.0", "name": "blue", "type": "overlayd"}
+    whole = {"cniVersion": "1.0.0", "name": "blue", "type": "overlayd", **config}
     directory.mkdir(exist_ok=True)
-    (directory / f"{number}-1.del").write_bytes(f"{head}\0{json.dumps(config)}".encode())
+    (directory / f"{number}-1.del").write_bytes(f"{head}\0{json.dumps(whole)}".encode())
 
 
 def queued_in(directory: Path) -> list[str]:
@@ -66,6 +66,16 @@ class Detaching:
             raise KernelError(errno.EBUSY, "not now")
         self.done.append(request.container_id)
         self._changes.set()
+
+
+async def test_an_addition_waits_for_what_its_config_has_queued_for_another_network(tmp_path: Path) -> None:
+    queue(tmp_path, 1, "c1", network="green")
+    queue(tmp_path, 2, "c1", name="theirs", network="green")
+    queue(tmp_path, 3, "c2", network="green")
+    detaching = Detaching()
+    await DelQueue(tmp_path, detaching).precede(added("c1"))
+    assert detaching.done == ["c1"]
+    assert sorted(queued_in(tmp_path)) == ["2-1.del", "3-1.del"]
 
 
 async def test_five_hundred_are_done_though_some_have_to_wait(tmp_path: Path) -> None:
