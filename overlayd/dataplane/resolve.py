@@ -268,20 +268,13 @@ def _network(network: Network, host: Host, site: Site, kind: Uplink) -> Iterator
         yield Namespace(ns, sysctls if kind is Uplink.NONE else sysctls | _ROUTED_SYSCTLS)
         yield Link(ns, ownership.BRIDGE, Bridge(), ownership.GATEWAY_MAC, site.mtu)
         yield Link(ns, ownership.VXLAN, vxlan, host.vtep.mac, site.mtu, port=_OVERLAY_PORT)
-        yield from _own_macs(ns, host, kind)
+        # The kernel makes this one with the bridge, but nothing brings it back when it is gone. That of the host's own
+        # MAC stays the kernel's: it must lead to `vx0`, or the bridge does not answer for the host's addresses
+        # (net/bridge/br_arp_nd_proxy.c: of ports with neigh_suppress only), and one by hand would not be taken up.
+        yield BridgeEntry(ns, ownership.BRIDGE, ownership.GATEWAY_MAC, ownership.BRIDGE)
         if Family.V4 in network.families:
             # Without any, the kernel would take all neighbours off the bridge when its gateway's address goes.
             yield Address(ns, ownership.BRIDGE, interface(ownership.GATEWAYS[Family.V4]))
-
-
-def _own_macs(ns: NamespaceRef, host: Host, kind: Uplink) -> Iterator[Item]:
-    """Yield the MACs at which a segment reaches this host: that of the gateway, and that of the host itself.
-
-    The kernel makes such entries with the devices, but nothing brings them back when they are gone.
-    """
-    yield BridgeEntry(ns, ownership.BRIDGE, ownership.GATEWAY_MAC, ownership.BRIDGE)
-    if kind is not Uplink.NONE:
-        yield BridgeEntry(ns, ownership.BRIDGE, host.vtep.mac, ownership.BRIDGE)
 
 
 def _remote_hosts(network: Network, blocks: Iterable[Block], cluster: Cluster, site: Site) -> Iterator[Item]:
