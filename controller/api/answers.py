@@ -35,6 +35,9 @@ class NetworkRecord(BaseModel):
         Field(description="The way to the rest of the world, on each host."),
     ]
     egress: Annotated[bool, Field(description="Whether containers may begin connections to the world outside.")]
+    ethertypes: Annotated[
+        list[str], Field(description="What passes on a segment beside ARP, IPv4 and IPv6.", examples=[["0x88b5"]])
+    ]
 
 
 class NetworkAnswer(NetworkRecord):

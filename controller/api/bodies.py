@@ -11,10 +11,10 @@ from overlayd.model import ids
 from overlayd.model.address import IpNetwork
 from overlayd.model.endpoint import SHARES_MAX, Endpoint, EndpointKey
 from overlayd.model.ids import HostId
-from overlayd.model.network import POOLS_MAX, RESERVED_MAX, Pool
+from overlayd.model.network import ETHERTYPES_MAX, POOLS_MAX, RESERVED_MAX, Pool
 from overlayd.model.workload import COUNT_MAX
 from overlayd.wire import records
-from overlayd.wire.fields import Fields, parse_cidr, parse_part
+from overlayd.wire.fields import Fields, parse_cidr, parse_ethertype, parse_part
 from overlayd.wire.report import foremost
 
 ENDPOINTS_MAX = 10_000
@@ -92,6 +92,21 @@ def reserved_of(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
     return tuple(parse_part(text, f"reserved[{index}]") for index, text in enumerate(texts))
 
 
+def ethertypes_of(texts: Sequence[str]) -> tuple[int, ...]:
+    """Return the EtherTypes that stand at ``ethertypes`` of a body; raise `InvalidValue`."""
+    return tuple(parse_ethertype(text, f"ethertypes[{index}]") for index, text in enumerate(texts))
+
+
+Ethertypes = Annotated[
+    list[str],
+    Field(
+        max_length=ETHERTYPES_MAX,
+        description="What passes on a switched network beside ARP, IPv4 and IPv6; no VLAN tags.",
+        examples=[["0x88b5"]],
+    ),
+]
+
+
 class NetworkDefinition(AdminBody):
     """What a network is to be."""
 
@@ -111,6 +126,7 @@ class NetworkDefinition(AdminBody):
     ] = "routed"
     uplink: UplinkChoice = "auto"
     egress: Egress = True
+    ethertypes: Ethertypes = []
 
 
 class NetworkBody(NetworkDefinition):
@@ -138,6 +154,7 @@ class NetworkPatch(AdminBody):
     reserved: Reserved = []
     uplink: UplinkChoice = "auto"
     egress: Egress = True
+    ethertypes: Ethertypes = []
 
 
 class HostBody(AgentBody):

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from controller.api import answers, etags
 from controller.api.answers import NetworkAnswer, NetworksAnswer, WrittenNetworkAnswer
-from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, pools_of, reserved_of
+from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, ethertypes_of, pools_of, reserved_of
 from controller.api.etags import Expected, Known, MustBeNew
 from controller.api.paging import AskedPage
 from controller.api.services import Services
@@ -100,6 +100,7 @@ async def put_network(
             vni=found.vni if body.vni is None else ids.vni(body.vni),
             uplink=Uplink(body.uplink),
             egress=body.egress,
+            ethertypes=ethertypes_of(body.ethertypes),
         )
 
     return _answer(overlay, await overlay.networks.update(wanted, change, expected))
@@ -127,6 +128,7 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services, expect
             reserved=reserved_of(body.reserved) if "reserved" in given else found.reserved,
             uplink=Uplink(body.uplink) if "uplink" in given else found.uplink,
             egress=body.egress if "egress" in given else found.egress,
+            ethertypes=ethertypes_of(body.ethertypes) if "ethertypes" in given else found.ethertypes,
         )
 
     return _answer(overlay, await overlay.networks.update(NetworkName(name), change, expected))
@@ -166,4 +168,5 @@ async def _create(overlay: Overlay, name: NetworkName, body: NetworkDefinition) 
         reserved_of(body.reserved),
         uplink=Uplink(body.uplink),
         egress=body.egress,
+        ethertypes=ethertypes_of(body.ethertypes),
     )

@@ -47,6 +47,7 @@ class Networks:
         *,
         uplink: Uplink = Uplink.AUTO,
         egress: bool = True,
+        ethertypes: tuple[int, ...] = (),
     ) -> Written[Network]:
         """Make a network with this VNI, or with the lowest free one.
 
@@ -60,7 +61,16 @@ class Networks:
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
             number = self._free_vni(choice) if vni is None else self._wanted_vni(vni)
-            network = Network(name, number, topology, pools, reserved=reserved, uplink=uplink, egress=egress)
+            network = Network(
+                name,
+                number,
+                topology,
+                pools,
+                reserved=reserved,
+                uplink=uplink,
+                egress=egress,
+                ethertypes=ethertypes,
+            )
             self._check_members(network, network.pools)
             key, claim = keys.network(name), keys.vni(network.vni)
             return Draft(
@@ -76,7 +86,7 @@ class Networks:
     ) -> Written[Network]:
         """Amend a network: pools come while it is in use and go when they are empty, and so do reserved ranges.
 
-        Uplink and egress change at any time.
+        Uplink, egress and EtherTypes change at any time.
 
         `change` returns the amended network, and is called again after a conflict; `expected` is the modification
         revision of the network that the caller saw. Raises `NotFound`, `Stale`, `InvalidValue` for what never changes,

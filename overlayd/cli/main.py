@@ -28,7 +28,7 @@ from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOpti
 from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document
 from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
-from overlayd.cli.uplinks import EgressOption, UplinkOption
+from overlayd.cli.uplinks import EgressOption, EthertypeOption, UplinkOption
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields, Json
@@ -100,12 +100,13 @@ def network_create(
     vni: Annotated[int | None, typer.Option(help="VXLAN network identifier; the lowest free one if unset.")] = None,
     uplink: UplinkOption = None,
     egress: EgressOption = None,
+    ethertypes: EthertypeOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a network."""
     pools: list[Json] = [ranges.pool(cidr, block_length, block_length6) for cidr in cidrs]
     body: Document = {"name": name, "topology": topology.value, "pools": pools, "reserved": [*(reserved or ())]}
-    body |= uplinks.given(uplink, egress)
+    body |= uplinks.given(uplink, egress, ethertypes)
     if vni is not None:
         body["vni"] = vni
     network = _api(context).post("/v1/networks", body)

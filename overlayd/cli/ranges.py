@@ -90,7 +90,9 @@ def line(network: Document) -> str:
     suffix = f", {kept} reserved" if kept else ""
     way = f"uplink {network.get('uplink', 'none')}{'' if network.get('egress') else ' without egress'}"
     blocks = f"{ranges(network)} in blocks of {block_lengths(network)}{suffix}"
-    return f"{network['topology']}, VNI {network['vni']}, {blocks}, {way}"
+    passing = ", ".join(Fields(network).texts("ethertypes")) if network.get("ethertypes") else ""
+    others = f", passes {passing} too" if passing else ""
+    return f"{network['topology']}, VNI {network['vni']}, {blocks}, {way}{others}"
 
 
 def ranges(network: Document) -> str:

@@ -1,5 +1,6 @@
 """The way between a network and the rest of the world."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -22,17 +23,28 @@ EgressOption = Annotated[
 ]
 
 
+EthertypeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ethertype",
+        metavar="0xNNNN|none",
+        help="What passes on a switched network beside ARP, IPv4 and IPv6. May be repeated.",
+    ),
+]
+
+
 def change(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The network's name.")],
     uplink: UplinkOption = None,
     egress: EgressOption = None,
+    ethertypes: EthertypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Change a network's way to the rest of the world, on all its hosts."""
-    wanted = given(uplink, egress)
+    """Change a network's way to the rest of the world, or what passes on it, on all its hosts."""
+    wanted = given(uplink, egress, ethertypes)
     if not wanted:
-        raise typer.BadParameter("give --uplink, --egress or --no-egress")
+        raise typer.BadParameter("give --uplink, --egress, --no-egress or --ethertype")
     network = api(context).patch(f"/v1/networks/{name}", wanted)
     tables.warn(network)
     if as_json:
@@ -41,7 +53,15 @@ def change(
         typer.echo(f"network {name}: {ranges.line(network)}")
 
 
-def given(uplink: Uplink | None, egress: bool | None) -> Document:  # noqa: FBT001 - an option's value
+def given(
+    uplink: Uplink | None,
+    egress: bool | None,  # noqa: FBT001 - an option's value
+    ethertypes: Sequence[str] | None,
+) -> Document:
     """Return what of these options was given, as the API takes it."""
     found: Document = {} if uplink is None else {"uplink": uplink.value}
-    return found if egress is None else {**found, "egress": egress}
+    if egress is not None:
+        found["egress"] = egress
+    if ethertypes is not None:
+        found["ethertypes"] = [] if list(ethertypes) == ["none"] else [*ethertypes]
+    return found

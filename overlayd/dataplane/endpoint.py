@@ -151,7 +151,7 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int, shared: C
     sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
     kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
     yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
-    yield SourceGuard(ns, dev, endpoint.mac, frozenset([*endpoint.addresses, *shared]))
+    yield SourceGuard(ns, dev, endpoint.mac, frozenset([*endpoint.addresses, *shared]), frozenset(network.ethertypes))
     yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
     for address in endpoint.addresses:
         yield Address(sandbox, inside, endpoint_address(network, address))

@@ -254,12 +254,16 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class SourceGuard:
-    """A filter at the host's end of a veth pair that lets in what comes from these addresses only."""
+    """A filter at the host's end of a veth pair that lets in what comes from these addresses only.
+
+    Frames of these `ethertypes` pass as they are.
+    """
 
     ns: NamespaceRef
     dev: InterfaceName
     mac: MacAddress
     addresses: frozenset[IpAddress]
+    ethertypes: frozenset[int] = frozenset()
 
     @property
     def key(self) -> tuple[object, ...]:

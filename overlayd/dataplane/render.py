@@ -130,6 +130,8 @@ def _traffic_control(item: RateLimit | SourceGuard, verb: str) -> str:
     command = f"tc -n {_short(item.ns)}"
     if isinstance(item, SourceGuard):
         sources = ", ".join([item.mac, *sorted(map(str, item.addresses))])
+        if item.ethertypes:
+            sources += f"; EtherTypes {', '.join(f'0x{kind:04x}' for kind in sorted(item.ethertypes))} too"
         return f"{command} qdisc {verb} dev {item.dev} ingress" + (f" # only {sources}" if verb != "del" else "")
     burst = item.depth * BUCKET_TICK * item.rate // 1_000_000_000
     bucket = f"tbf rate {item.rate * 8}bit burst {burst}b limit {item.limit}b"

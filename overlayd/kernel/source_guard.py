@@ -98,7 +98,7 @@ def messages(item: SourceGuard, index: int) -> tuple[bytes, bytes]:
     """Return the messages that make a device's ingress hook, and put the program there or replace it."""
     head = TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, INGRESS_HANDLE, _TC_H_INGRESS, 0)
     hook = _message(RTM_NEWQDISC, _NLM_F_CREATE | _NLM_F_EXCL, head + attribute(_TCA_KIND, b"ingress\0"))
-    code = assembled(program(item.mac, item.addresses))
+    code = assembled(program(item.mac, item.addresses, item.ethertypes))
     options = attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(code) // INSTRUCTION.size))
     options += attribute(_TCA_BPF_OPS, code)
     options += attribute(_TCA_BPF_FLAGS, struct.pack("=I", _TCA_BPF_FLAG_ACT_DIRECT))
@@ -115,8 +115,7 @@ def request(index: int) -> bytes:
 def observed(ns: NamespaceRef, dev: InterfaceName, answer: bytes | None) -> SourceGuard:
     """Return what a device's program lets in; of what is no program of ours, or of none, nothing."""
     options = attributes(attributes(answer, TCMSG.size).get(_TCA_OPTIONS, b"")) if answer else {}
-    mac, addresses = _sources(options.get(_TCA_BPF_OPS, b""))
-    return SourceGuard(ns, dev, mac, addresses)
+    return SourceGuard(ns, dev, *_sources(options.get(_TCA_BPF_OPS, b"")))
 
 
 def removal(index: int) -> bytes:
@@ -131,8 +130,8 @@ def _program_of(index: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress]]:
-    """Return the MAC and the addresses that a program looks for, an empty one and none if it is no program of ours."""
+def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress], frozenset[int]]:
+    """Return MAC, addresses and EtherTypes that a program lets in; none of them if it is no program of ours."""
     looked_for: dict[tuple[int, int], list[int]] = {}
     load = (0, 0)
     for kind, _, _, value in INSTRUCTION.iter_unpack(code):
@@ -147,8 +146,9 @@ def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress]]:
     quarters = (looked_for.get((INDEXED_LOADS[4], _TARGET + at), []) for at in range(0, 16, 4))
     own6 = (IPv6Address(struct.pack(">4I", *four)) for four in zip(*quarters, strict=False))
     given = frozenset[IpAddress]((*own4, *own6)) - {link_local(mac)}
-    found = MacAddress(mac.hex(":")), given
-    return found if assembled(program(*found)) == code else (MacAddress(""), frozenset())
+    kinds = frozenset(looked_for.get((LOADS[2], _KIND), ())) - {_IPV4, _IPV6, _ARP}
+    found = MacAddress(mac.hex(":")), given, kinds
+    return found if assembled(program(*found)) == code else (MacAddress(""), frozenset(), frozenset())
 
 
 def link_local(mac: bytes) -> IPv6Address:
@@ -157,8 +157,10 @@ def link_local(mac: bytes) -> IPv6Address:
     return IPv6Address(b"\xfe\x80" + bytes(6) + interface)
 
 
-def program(mac: MacAddress, addresses: Collection[IpAddress]) -> Iterator[Line]:
-    """Yield the program for a container with this MAC and these addresses."""
+def program(
+    mac: MacAddress, addresses: Collection[IpAddress], ethertypes: Collection[int] = frozenset()
+) -> Iterator[Line]:
+    """Yield the program for a container with this MAC and these addresses, on a segment of these EtherTypes."""
     sender = bytes.fromhex(mac.replace(":", ""))
     own4 = sorted(int(address) for address in addresses if isinstance(address, IPv4Address))
     own6 = sorted(address for address in addresses if isinstance(address, IPv6Address))
@@ -168,6 +170,8 @@ def program(mac: MacAddress, addresses: Collection[IpAddress]) -> Iterator[Line]
     yield Step(LOADS[2], _KIND)
     for kind, label in ((_IPV4, "IPv4"), (_IPV6, "IPv6"), (_ARP, "ARP")):
         yield from when(kind, to(label))
+    for kind in sorted(ethertypes):
+        yield from when(kind, _PASS)
     yield _DROP
     yield from ("ARP", *_arp(sender, own4))
     yield from ("IPv4", *_ipv4(own4))

@@ -18,6 +18,14 @@ BLOCK_LENGTH_MAX = {Family.V4: 29, Family.V6: 125}
 
 POOLS_MAX = 16
 RESERVED_MAX = 256
+ETHERTYPES_MAX = 16
+
+_ETHERTYPE_MIN = 0x0600
+"""Smaller numbers are lengths (IEEE 802.3 clause 3.2.6)."""
+
+_ALWAYS_PASS = frozenset({0x0800, 0x0806, 0x86DD})
+_TAGS = frozenset({0x8100, 0x88A8, 0x9100})
+"""IPv4, ARP and IPv6, which are looked at; and VLAN tags, behind which they could hide."""
 
 HIDING: Mapping[Family, IpNetwork] = MappingProxyType(
     {Family.V4: IPv4Network("241.0.0.0/8"), Family.V6: IPv6Network("fd6f:7665:726c:6179::/64")}
@@ -106,7 +114,7 @@ class Network:
 
     Hosts get blocks of its first pool of a family that has one left. What `reserved` holds, ranges and single
     addresses, is never given out by itself. With `egress`, containers may begin connections to the world outside,
-    through the uplink.
+    through the uplink. On a segment, frames of these `ethertypes` pass beside ARP, IPv4 and IPv6.
     """
 
     name: NetworkName
@@ -117,6 +125,7 @@ class Network:
     reserved: tuple[IpNetwork, ...] = ()
     uplink: Uplink = Uplink.AUTO
     egress: bool = True
+    ethertypes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -132,6 +141,25 @@ class Network:
         for index, kept in enumerate(self.reserved):
             if self.pool_of(kept) is None:
                 raise InvalidValue(f"{kept} lies in no range of the network", field=f"reserved[{index}]")
+        self._check_ethertypes()
+
+    def _check_ethertypes(self) -> None:
+        if self.ethertypes and self.topology is Topology.ROUTED:
+            raise InvalidValue("a routed network carries IPv4 and IPv6 only", field="ethertypes")
+        if len(self.ethertypes) > ETHERTYPES_MAX:
+            raise InvalidValue(f"a network has at most {ETHERTYPES_MAX} EtherTypes", field="ethertypes")
+        for index, kind in enumerate(self.ethertypes):
+            field = f"ethertypes[{index}]"
+            if not _ETHERTYPE_MIN <= kind <= 0xFFFF:  # noqa: PLR2004 - 16 bits
+                raise InvalidValue(
+                    f"0x{kind:04x} is no EtherType; they are 0x{_ETHERTYPE_MIN:04x} to 0xffff", field=field
+                )
+            if kind in _ALWAYS_PASS:
+                raise InvalidValue(f"0x{kind:04x} passes in every network", field=field)
+            if kind in _TAGS:
+                raise InvalidValue(f"0x{kind:04x} is a VLAN tag, which could hide forged sources", field=field)
+            if kind in self.ethertypes[:index]:
+                raise InvalidValue(f"0x{kind:04x} stands there twice", field=field)
 
     @property
     def families(self) -> frozenset[Family]:

@@ -1,5 +1,6 @@
 """Reading untrusted JSON objects field by field, with errors that name the path."""
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv4Address, ip_address, ip_interface
@@ -91,6 +92,10 @@ class Fields:
         """Return an array field of ranges of either family, or of single addresses."""
         return tuple(parse_part(text, f"{self.at(name)}[{index}]") for index, text in enumerate(self.texts(name)))
 
+    def ethertypes(self, name: str) -> tuple[int, ...]:
+        """Return an array field of EtherTypes."""
+        return tuple(parse_ethertype(text, f"{self.at(name)}[{index}]") for index, text in enumerate(self.texts(name)))
+
     def cidr(self, name: str) -> IpNetwork:
         """Return a range field in CIDR form, with no host bits set."""
         return parse_cidr(self.text(name), self.at(name))
@@ -161,3 +166,10 @@ def parse_part(text: str, field: str) -> IpNetwork:
         return parse_cidr(text, field)
     address = parse_address(text, field)
     return parse_cidr(f"{address}/{address.max_prefixlen}", field)
+
+
+def parse_ethertype(text: str, field: str) -> int:
+    """Read an EtherType, as ``0x88b5``; raise `InvalidValue`."""
+    if not re.fullmatch("0x[0-9A-Fa-f]{4}", text):
+        raise InvalidValue(f"{quoted(text)} is no EtherType, such as 0x88b5", field=field)
+    return int(text, 16)

@@ -46,6 +46,7 @@ def encode(record: Record) -> dict[str, Json]:
                 "reserved": [str(kept) for kept in record.reserved],
                 "uplink": record.uplink.value,
                 "egress": record.egress,
+                "ethertypes": [f"0x{kind:04x}" for kind in record.ethertypes],
             }
         case Host():
             return {
@@ -87,15 +88,16 @@ def decode_pool(fields: Fields) -> Pool:
 
 
 def decode_network(fields: Fields) -> Network:
-    """Read a network; `state`, `reserved`, `uplink` and `egress` may be missing."""
+    """Read a network; `state`, `reserved`, `uplink`, `egress` and `ethertypes` may be missing."""
     name, vni, topology = fields.text("name"), fields.number("vni"), fields.choice("topology", Topology)
     pools = tuple(decode_pool(pool) for pool in fields.objects("pools"))
     state = fields.choice("state", NetworkState) if fields.has("state") else NetworkState.ACTIVE
     reserved = fields.cidrs("reserved") if fields.has("reserved") else ()
     uplink = fields.choice("uplink", Uplink) if fields.has("uplink") else Uplink.AUTO
     egress = fields.flag("egress") if fields.has("egress") else True
+    ethertypes = fields.ethertypes("ethertypes") if fields.has("ethertypes") else ()
     return fields.build(
-        lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state, reserved, uplink, egress)
+        lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state, reserved, uplink, egress, ethertypes)
     )
 
 

@@ -78,6 +78,7 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
             "reserved": [],
             "uplink": "auto",
             "egress": True,
+            "ethertypes": [],
         }
         assert (made.status_code, made.json()) == (201, {**expected, "warnings": [], "revision": 1})
         assert (await api.get("/v1/networks/blue")).json() == {**expected, "revision": 1}

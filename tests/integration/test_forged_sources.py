@@ -174,7 +174,7 @@ def test_a_container_speaks_for_itself_only_on_a_segment(lab: Lab, new_network: 
 
 def said_for_itself(container: Container) -> list[Packet]:
     """Return frames that everybody on the segment may hear, of which the last one is a datagram."""
-    own, (address, address6) = mac(container), map(str, container.addresses)
+    own, address6 = mac(container), str(container.addresses[1])
     link_local = link_local_of(container)
     to_all = Ether(src=own, dst=ALL_NODES)
     advertisement = ICMPv6ND_NA(tgt=address6, R=0, S=0, O=1) / ICMPv6NDOptDstLLAddr(lladdr=own)
@@ -184,7 +184,7 @@ def said_for_itself(container: Container) -> list[Packet]:
         to_all / stacked([HOP_BY_HOP], listener, ICMPV6, link_local, "ff02::1"),
         to_all / stacked([FIRST], UDP(sport=7, dport=9) / Raw(bytes(64)), UDP_KIND, address6, "ff02::1"),
         to_all / stacked([LATER], Raw(bytes(64)), UDP_KIND, address6, "ff02::1"),
-        Ether(src=own, dst=EVERYBODY) / IP(src=address, dst="255.255.255.255") / UDP(sport=7, dport=9) / b"the end",
+        said_by(container, "the end"),
     ]
 
 
@@ -214,6 +214,29 @@ def lies_about(victim: Container, liar: Container) -> Iterator[Packet]:
         yield Ether(src=own, dst=EVERYBODY, type=kind) / Raw(bytes(46))
     yield to_all / IP(src=str(liar.address), dst="255.255.255.255") / UDP(sport=67, dport=68) / BOOTP() / DHCP()
     yield to_nodes / IPv6(src=link_local, dst="ff02::1", hlim=255) / UDP(sport=547, dport=546) / Raw(bytes(8))
+
+
+def test_other_ethertypes_pass_where_the_network_says_so(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network("--topology", "switched", "--ethertype", "0x88b5")
+    sender, receiver = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
+    lab.in_force(sender, receiver)
+    own = mac(sender)
+    source = bytes.fromhex(own.replace(":", ""))
+    other, unknown = (bytes(Ether(src=own, dst=EVERYBODY, type=kind) / Raw(bytes(46))) for kind in (0x88B5, 0x88B6))
+    last = bytes(said_by(sender, "the end"))
+    for options, passing in (((), [other]), (("--ethertype", "none"), []), (("--ethertype", "0x88b6"), [unknown])):
+        if options:
+            lab.overlayctl("network", "set", network, *options)
+            lab.in_force(sender, receiver)
+        with FrameSocket(sender) as sending, FrameSocket(receiver) as receiving:
+            sending.send(other, unknown, last)
+            heard = receiving.until(last, source)
+        assert [frame for frame in heard if frame in {other, unknown}] == passing
+
+
+def said_by(container: Container, text: str) -> Packet:
+    to_all = Ether(src=mac(container), dst=EVERYBODY) / IP(src=str(container.address), dst="255.255.255.255")
+    return to_all / UDP(sport=7, dport=9) / text.encode()
 
 
 def test_link_local_addresses_work_on_a_segment_wherever_the_sandbox_makes_them(

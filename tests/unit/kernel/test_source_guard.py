@@ -24,10 +24,12 @@ def answer(code: bytes) -> bytes:
     return bytes(TCMSG.size) + attribute(2, attribute(5, code))
 
 
-@given(macs, addresses)
-def test_what_a_program_lets_in_is_read_back(mac: MacAddress, lets_in: frozenset[IPv4Address | IPv6Address]) -> None:
-    code = assembled(program(mac, lets_in))
-    assert observed(HOST, DEVICE, answer(code)) == SourceGuard(HOST, DEVICE, mac, lets_in)
+@given(macs, addresses, st.frozensets(st.sampled_from([0x88B5, 0x88CC, 0x8863]), max_size=3))
+def test_what_a_program_lets_in_is_read_back(
+    mac: MacAddress, lets_in: frozenset[IPv4Address | IPv6Address], ethertypes: frozenset[int]
+) -> None:
+    code = assembled(program(mac, lets_in, ethertypes))
+    assert observed(HOST, DEVICE, answer(code)) == SourceGuard(HOST, DEVICE, mac, lets_in, ethertypes)
 
 
 def test_what_is_no_program_of_ours_lets_in_nothing_that_we_know_of() -> None:

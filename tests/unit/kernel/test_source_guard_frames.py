@@ -202,6 +202,15 @@ def test_what_it_has_no_right_to_say_is_dropped(guard: Guard, frame: Packet) -> 
     assert not guard.passes(frame)
 
 
+def test_only_the_ethertypes_of_the_network_pass_beside(guard: Guard) -> None:
+    frames = [Ether(src=MAC, dst=EVERYBODY, type=kind) / Raw(bytes(46)) for kind in (0x88B5, 0x88B6)]
+    frames.append(Ether(src=OTHER_MAC, dst=EVERYBODY, type=0x88B5) / Raw(bytes(46)))
+    code = assembled(program(MacAddress(MAC), [IPv4Address(OWN)], frozenset({0x88B5})))
+    with FilteredSocket(code) as filtered:
+        assert [Guard(filtered).passes(frame) for frame in frames] == [True, False, False]
+    assert [guard.passes(frame) for frame in frames] == [False, False, False]
+
+
 @pytest.mark.parametrize(("source", "lie"), LIES.values(), ids=LIES)
 def test_no_stack_of_headers_hides_a_lie(guard: Guard, source: str, lie: Packet) -> None:
     assert [stack for stack in STACKS if guard.passes(behind(stack, lie, source=source))] == []

@@ -31,6 +31,7 @@ NETWORK: dict[str, Json] = {
     "reserved": ["10.32.0.0/28", "10.32.1.1/32"],
     "uplink": "isolated",
     "egress": False,
+    "ethertypes": [],
 }
 HOST: dict[str, Json] = {
     "kind": "host",
@@ -119,6 +120,42 @@ def test_a_shared_reservation_says_so_and_an_older_one_is_none() -> None:
     assert records.decode_tagged(Fields(without(RESERVATION, "shared"))) == RESERVED_ADDRESS
 
 
+def test_a_segment_has_the_ethertypes_that_pass() -> None:
+    form: dict[str, Json] = {**NETWORK, "topology": "switched", "ethertypes": ["0x88b5", "0x88CC"]}
+    network = records.decode_network(Fields(form))
+    assert network.ethertypes == (0x88B5, 0x88CC)
+    assert records.encode(network)["ethertypes"] == ["0x88b5", "0x88cc"]
+
+
+@pytest.mark.parametrize(
+    ("topology", "ethertypes", "field"),
+    [
+        ("routed", ["0x88b5"], "ethertypes"),
+        ("switched", [f"0x88{number:02x}" for number in range(17)], "ethertypes"),
+        ("switched", ["0x88b5", "0x88b5"], "ethertypes[1]"),
+        *(
+            ("switched", [kind], "ethertypes[0]")
+            for kind in (
+                "0x0800",
+                "0x0806",
+                "0x86dd",
+                "0x8100",
+                "0x88a8",
+                "0x9100",
+                "0x05ff",
+                "88b5",
+                "0x188b5",
+                "",
+            )
+        ),
+    ],
+)
+def test_ethertypes_that_cannot_pass_are_refused(topology: str, ethertypes: list[Json], field: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        records.decode_network(Fields({**NETWORK, "topology": topology, "ethertypes": ethertypes}, "puts[0]"))
+    assert caught.value.field == f"puts[0].{field}"
+
+
 def test_an_endpoint_has_the_names_of_what_it_shares() -> None:
     form: dict[str, Json] = {**ENDPOINT, **WORKLOAD, "shares": ["vip", "vip6"]}
     endpoint = records.decode_endpoint(Fields(form))
@@ -195,11 +232,14 @@ def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
     wrong: list[Json] = [None, {}, [], "", -1, 1.5, True]
     for _, form in FORMS:
         for field in form:
-            if field in {"state", "reserved", "holder", "uplink", "egress"} or (form is RESERVATION and field == "mac"):
+            if field in {"state", "reserved", "holder", "uplink", "egress", "ethertypes"} or (
+                form is RESERVATION and field == "mac"
+            ):
                 yield from (
                     (form, field, value)
                     for value in wrong
-                    if value is not None and [field, value] not in (["reserved", []], ["egress", True])
+                    if value is not None
+                    and [field, value] not in (["reserved", []], ["ethertypes", []], ["egress", True])
                 )
             elif field == "sandbox":
                 yield from ((form, field, value) for value in wrong if value != "")
