@@ -25,7 +25,7 @@ from overlayd.dataplane.items import (
     Veth,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
-from overlayd.kernel import entries, namespaces, offload, sysctls
+from overlayd.kernel import carrier, entries, namespaces, offload, sysctls
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.indexes import Indexes
 from overlayd.kernel.links import Links, comes_along
@@ -68,6 +68,7 @@ class Application:
         for execute, ns, ops in _batches(plan):
             outcomes += self._execute(execute, ns, ops) if self._failures else self._execute_all(execute, ns, ops)
         self._sockets.leave_sandbox()
+        carrier.settle(outcomes)
         return tuple(outcomes)
 
     def _execute_all(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> Iterable[Outcome]:
