@@ -117,7 +117,10 @@ class Attachments:
                 attachment = self._records.attachments.get(key)
                 if attachment is None:
                     continue
-                await self._remove(attachment)
+                async with self._turn.taken_to_remove():
+                    await self._release(attachment)
+                if attachment.ports:
+                    await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
     def _attached_elsewhere(self, request: Request) -> list[EndpointKey]:
         """Return what the request's config attached as this interface to other networks than it names now.
@@ -152,25 +155,31 @@ class Attachments:
             async with self._turn.taken():
                 if await self._turn.call(presence, self._kernel, attachment) is not Presence.GONE:
                     return False
-                await self._retire(attachment)
-            await self._removed(attachment)
+                await self._release(attachment)
+            if attachment.ports:
+                await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
         return True
 
-    async def _remove(self, attachment: Attachment) -> None:
-        async with self._turn.taken_to_remove():
-            await self._retire(attachment)
-        await self._removed(attachment)
+    async def _release(self, attachment: Attachment) -> None:
+        """Take what an attachment made out of use, and free its addresses; the caller takes its ports away after that.
 
-    async def _removed(self, attachment: Attachment) -> None:
-        """Let others know that an attachment has no record any more, and no port lead to it."""
+        Once begun, it goes on to its end: without a record none would repeat it. The caller holds the kernel's turn.
+        """
+        try:
+            await to_the_end(self._retire_and_free(attachment))
+        except asyncio.CancelledError:
+            if attachment.ports:
+                self._reconciler.redirect_soon(attachment.endpoint.network)
+            raise
+
+    async def _retire_and_free(self, attachment: Attachment) -> None:
+        await self._retire(attachment)
         endpoint = attachment.endpoint
         if self._addressing.lost(endpoint):
             # The controllers forgot it long ago, so no news of its end will come.
             self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
         self._addressing.freed(endpoint)
         self.changes.set()
-        if attachment.ports:
-            await self._reconciler.redirect(endpoint.network, self._turn.taken_to_remove)
 
     async def check(self, request: Request) -> tuple[str, ...]:
         """Return what of an attachment is not as it was made, one sentence each; empty when all is well.
@@ -297,13 +306,7 @@ class Attachments:
             await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
     async def _retire(self, attachment: Attachment) -> None:
-        """Take what an attachment made out of use, and forget it; once begun, it goes on to its end.
-
-        The caller holds the kernel's turn.
-        """
-        await to_the_end(self._retire_and_forget(attachment))
-
-    async def _retire_and_forget(self, attachment: Attachment) -> None:
+        """Take what an attachment made out of use, and forget it. The caller holds the kernel's turn."""
         endpoint = attachment.endpoint
         network = self._blocks.network_or_none(endpoint.network)
         if network is not None:

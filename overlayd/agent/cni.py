@@ -133,4 +133,4 @@ def _translated(error: OverlayError) -> CniError:
         return CniError(_VARIABLE_CODES.get(error.field, Code.INVALID_ENVIRONMENT), str(error))
     if isinstance(error, KernelError):
         return CniError(Code.TRY_AGAIN_LATER if error.is_shortage else Code.KERNEL, str(error))
-    return CniError(_CODES[type(error)], str(error))
+    return CniError(_CODES.get(type(error), Code.TRY_AGAIN_LATER), str(error))

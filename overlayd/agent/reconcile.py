@@ -199,10 +199,14 @@ class Reconciler:
         try:
             await self._redirections.after_now(lambda: self._redirect(ns, turn))
         except (asyncio.CancelledError, OverlayError):
-            self.drift.suspect(frozenset({HOST, ns}))
+            self.redirect_soon(network)
             raise
         if refused := self._not_redirected.get(HOST) or self._not_redirected.get(ns):
             raise refused
+
+    def redirect_soon(self, network: NetworkName) -> None:
+        """Do the same with the next cycle, which is woken."""
+        self.drift.suspect(frozenset({HOST, network_namespace(network)}))
 
     async def _redirect(self, ns: NamespaceRef, turn: Turn) -> None:
         async with turn():
