@@ -326,6 +326,7 @@ class Reconciler:
                 out_of_reach=out_of_reach,
                 unguarded=frozenset(e.key for e in present if not self._records.attachments[e.key].is_guarded),
                 software_checksums=self.checksums.in_software,
+                ways_out=surroundings.ways_out,
             )
         desired, lacking = frozenset[Item](), tuple[Problem, ...]()
         if self._site:

@@ -42,18 +42,18 @@ _ITEM_RANK: dict[type, int] = {
     DeviceSysctls: 0,
     Link: 1,
     Sysctl: 2,
-    RateLimit: 2,
-    SoftwareChecksums: 2,
-    SourceGuard: 2,
-    Address: 2,
-    Neighbour: 3,
-    FdbEntry: 3,
-    BridgeEntry: 3,
-    Route: 4,
-    NftTable: 5,
+    RateLimit: 3,
+    SoftwareChecksums: 3,
+    SourceGuard: 3,
+    Address: 3,
+    Neighbour: 4,
+    FdbEntry: 4,
+    BridgeEntry: 4,
+    Route: 5,
+    NftTable: 6,
 }
 """A sandbox's device is there with the other end of its pair, and what its sysctls prevent must not happen when it is
-set up."""
+set up. A device takes no IPv6 address while a sysctl forbids it."""
 
 Sandbox = tuple[NamespaceRef, InterfaceName]
 """A device in a workload's namespace: where the far end of a veth pair is."""
@@ -173,7 +173,7 @@ def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
             return False
         case Sysctl(ns=ns, name=name):
             devices = {key[2] for key in gone if key[:2] == (Link, ns)}
-            return any(name == ownership.loopback_sysctl(InterfaceName(str(device))) for device in devices)
+            return any(name in ownership.uplink_sysctls(InterfaceName(str(device))) for device in devices)
         case BridgeEntry(bridge=bridge, dev=dev):
             return (Link, item.ns, dev) in gone or (Link, item.ns, bridge) in gone
         case _:

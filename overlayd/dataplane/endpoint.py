@@ -19,6 +19,7 @@ from overlayd.dataplane.items import (
     Route,
     SourceGuard,
     State,
+    Sysctl,
     Veth,
     VethPeer,
     network_namespace,
@@ -83,6 +84,8 @@ def _needs_ipv6(item: Item) -> bool:
     match item:
         case DeviceSysctls(dev=dev):
             return dev != ownership.LOOPBACK
+        case Sysctl(name=name):
+            return name.endswith("/disable_ipv6")
         case Address(dev=dev, address=address):
             return dev != ownership.LOOPBACK and Family.of(address.ip) is Family.V6
         case Neighbour(dev=dev, address=address):

@@ -63,6 +63,7 @@ SYSCTLS = (
     "net.bridge.bridge-nf-call-ip6tables",
     "net.bridge.bridge-nf-call-arptables",
     "net.ipv4.ip_forward",
+    "net.ipv4.conf.default.forwarding",
     "net.ipv4.conf.all.rp_filter",
     "net.ipv4.conf.default.rp_filter",
     "net.ipv4.conf.all.send_redirects",
@@ -70,6 +71,7 @@ SYSCTLS = (
     "net.ipv6.conf.all.addr_gen_mode",
     "net.ipv6.conf.default.addr_gen_mode",
     "net.ipv6.conf.all.forwarding",
+    "net.ipv6.conf.default.forwarding",
     "net.ipv6.conf.all.disable_ipv6",
     "net.ipv6.conf.default.disable_ipv6",
 )
@@ -87,9 +89,42 @@ HOST_SYSCTLS = tuple(FORWARDING.values())
 """The sysctls of the host's own namespace that uplinks need."""
 
 
+DEVICE_SYSCTLS: Mapping[str, str] = MappingProxyType(
+    {
+        "net/ipv4/conf/{}/forwarding": "net.ipv4.ip_forward",
+        "net/ipv4/conf/{}/rp_filter": "net.ipv4.conf.all.rp_filter",
+        "net/ipv4/conf/{}/send_redirects": "net.ipv4.conf.all.send_redirects",
+        "net/ipv6/conf/{}/forwarding": "net.ipv6.conf.all.forwarding",
+        "net/ipv6/conf/{}/disable_ipv6": "net.ipv6.conf.all.disable_ipv6",
+    }
+)
+"""The sysctls of single devices in our own namespaces, and which one of the whole namespace each goes by.
+
+They are written with slashes, as the name of a device may have dots in it.
+"""
+
+HIGHER_COUNTS = frozenset({"net/ipv4/conf/{}/rp_filter", "net/ipv4/conf/{}/send_redirects"})
+"""Of a device's value and that of `all` the higher one is in force (linux: ip-sysctl); the others are the device's."""
+
+
 def loopback_sysctl(dev: InterfaceName) -> str:
     """Return the sysctl that lets answers to the host's loopback address in by a device."""
     return f"net.ipv4.conf.{dev}.route_localnet"
+
+
+def forwarding_sysctl(dev: InterfaceName) -> str:
+    """Return the sysctl that lets IPv4 packets that come in by a device go on."""
+    return f"net/ipv4/conf/{dev}/forwarding"
+
+
+def ipv6_sysctl(dev: InterfaceName) -> str:
+    """Return the sysctl that takes IPv6 from a device, or leaves it."""
+    return f"net/ipv6/conf/{dev}/disable_ipv6"
+
+
+def uplink_sysctls(dev: InterfaceName) -> tuple[str, ...]:
+    """Return the sysctls of the host's end of an uplink that matter."""
+    return (loopback_sysctl(dev), forwarding_sysctl(dev), ipv6_sysctl(dev))
 
 
 def is_network_namespace(ns: NamespaceRef) -> bool:

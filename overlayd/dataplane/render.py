@@ -1,5 +1,6 @@
 """Operations as text, in the words of `ip` and `bridge`."""
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Interface
 from pathlib import PurePath
 
@@ -28,7 +29,7 @@ from overlayd.dataplane.items import (
     Veth,
     Vxlan,
 )
-from overlayd.dataplane.ownership import PROTOCOL
+from overlayd.dataplane.ownership import DEVICE_SYSCTLS, PROTOCOL
 
 
 def _ip(ns: NamespaceRef) -> str:
@@ -64,7 +65,7 @@ def changed(item: Item, before: Item) -> str:
     """Return the command that turns `before` into the item."""
     match item, before:
         case Namespace(), Namespace():
-            return "; ".join(_sysctls(item))
+            return "; ".join([*_sysctls(item), *_device_sysctls_of(item, before)])
         case Link(), Link():
             return _link_changed(item, before)
         case ((NftTable() | DeviceSysctls() | SoftwareChecksums() | Sysctl() as setting), _):
@@ -85,7 +86,7 @@ def deleted(item: Item) -> str:
         case NftTable():
             return f"{_inside(item.ns)}nft delete table {item.family} {item.name}"
         case _:
-            return _sysctl(item.ns, item.name, "0") if isinstance(item, Sysctl) else _entry(item, "del")
+            return _sysctl(item.ns, item.name, opposite(item)) if isinstance(item, Sysctl) else _entry(item, "del")
 
 
 def retired(link: Link) -> str:
@@ -140,6 +141,21 @@ def _traffic_control(item: RateLimit | SourceGuard, verb: str) -> str:
 
 def _sysctls(namespace: Namespace) -> list[str]:
     return [_sysctl(namespace.ns, name, value) for name, value in sorted(namespace.sysctls)]
+
+
+def _device_sysctls_of(namespace: Namespace, before: Namespace) -> Iterator[str]:
+    """Yield what lets single devices be as their namespace again."""
+    general = dict(namespace.sysctls)
+    for name, _ in sorted(before.sysctls - namespace.sysctls):
+        if "/" in name:
+            *conf, _, setting = name.split("/")
+            goes_by = DEVICE_SYSCTLS["/".join([*conf, "{}", setting])]
+            yield _sysctl(namespace.ns, name, general.get(goes_by, "0"))
+
+
+def opposite(setting: Sysctl) -> str:
+    """Return the value of a switch that is not as it should be."""
+    return "1" if setting.value == "0" else "0"
 
 
 def _sysctl(ns: NamespaceRef, name: str, value: str) -> str:

@@ -50,6 +50,7 @@ UNREACHABLE_METRIC = 1 << 31
 _ROUTED_SYSCTLS = frozenset(
     {
         ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.default.forwarding", "1"),
         ("net.ipv4.conf.all.rp_filter", "1"),
         ("net.ipv4.conf.default.rp_filter", "1"),
         ("net.ipv4.conf.all.send_redirects", "0"),
@@ -63,6 +64,7 @@ _WITH_IPV6 = frozenset(
         ("net.ipv6.conf.all.addr_gen_mode", "1"),
         ("net.ipv6.conf.default.addr_gen_mode", "1"),
         ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.ipv6.conf.default.forwarding", "1"),
     }
 )
 """No addresses but ours; and whoever forwards believes no router advertisement (linux: ip-sysctl, accept_ra)."""
@@ -81,7 +83,7 @@ class Site:
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
     limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
     path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel; `former_vxlan_ports`
-    are what the port was before, which other hosts may still have.
+    are what the port was before, which other hosts may still have; `ways_out` are the devices of the default routes.
     """
 
     host: HostId
@@ -97,6 +99,7 @@ class Site:
     unguarded: frozenset[EndpointKey] = frozenset()
     out_of_reach: frozenset[EndpointKey] = frozenset()
     software_checksums: bool = False
+    ways_out: frozenset[InterfaceName] = frozenset()
     former_vxlan_ports: frozenset[int] = frozenset()
 
     @property
@@ -170,6 +173,9 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
             items.append(Sysctl(HOST, ownership.loopback_sysctl(uplink.host_device(network.vni)), "1"))
         if kind is not Uplink.NONE and network.topology is Topology.SWITCHED:
             items.append(firewall.segment_table(network, host.vtep.mac, own))
+    if any(kinds[network.name] is not Uplink.NONE and Family.V4 in network.families for network in networks):
+        # What comes back to containers from the world outside comes in there.
+        items.extend(Sysctl(HOST, ownership.forwarding_sysctl(dev), "1") for dev in site.ways_out)
     items.extend(_host_tables(networks, kinds, cluster, site))
     return _one_for_each_key(as_mtu_allows(items, site.mtu))
 

@@ -118,6 +118,9 @@ def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu:
             # The kernel takes IPv4 off a device, with all routes and neighbours, when its last address goes.
             yield Address(HOST, dev, interface(HOST_SIDES[family]))
             yield Address(ns, ownership.UPLINK, interface(ownership.GATEWAYS[family]))
+            yield Sysctl(HOST, ownership.forwarding_sysctl(dev), "1")
+        else:
+            yield Sysctl(HOST, ownership.ipv6_sysctl(dev), "0")
         yield Sysctl(HOST, ownership.FORWARDING[family], "1")
         yield Neighbour(ns, ownership.UPLINK, HOST_SIDES[family], ownership.HOST_MAC)
         yield Route(ns, DEFAULTS[family], ownership.UPLINK, HOST_SIDES[family], METRICS[family])

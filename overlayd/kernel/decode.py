@@ -41,8 +41,35 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA =
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 _IFLA_PROTINFO, _IFLA_IFALIAS = 12, 20
-_IFLA_CARRIER_DOWN_COUNT = 48
-_NETCONFA_IFINDEX = 1
+_IFLA_CARRIER_DOWN_COUNT, _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_CONF = 48, 26, 1, 2
+_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER = 1, 2, 3
+_NETCONF_SYSCTLS: Mapping[int, Mapping[int, str]] = {
+    socket.AF_INET: {
+        _NETCONFA_FORWARDING: "net/ipv4/conf/{}/forwarding",
+        _NETCONFA_RP_FILTER: "net/ipv4/conf/{}/rp_filter",
+    },
+    socket.AF_INET6: {_NETCONFA_FORWARDING: "net/ipv6/conf/{}/forwarding"},
+}
+_DEVICE_SYSCTLS: Mapping[int, tuple[int, Mapping[str, int]]] = {
+    socket.AF_INET: (
+        _IFLA_INET_CONF,
+        {
+            "net/ipv4/conf/{}/forwarding": 0,
+            "net/ipv4/conf/{}/send_redirects": 5,
+            "net/ipv4/conf/{}/rp_filter": 7,
+        },
+    ),
+    socket.AF_INET6: (
+        _IFLA_INET6_CONF,
+        {
+            "net/ipv6/conf/{}/forwarding": 0,
+            "net/ipv6/conf/{}/disable_ipv6": 26,
+        },
+    ),
+}
+"""The attribute that holds a device's sysctls as an array of numbers, and their places in it (linux/ip.h, linux/ipv6.h:
+IPV4_DEVCONF_*, which begin with 1, and DEVCONF_*)."""
+
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 9, 18
@@ -80,6 +107,11 @@ class Device:
     def far_index(self) -> int:
         """The index of the other end of a veth pair, in whatever namespace that is."""
         return _number(self.attributes.get(_IFLA_LINK))
+
+    @property
+    def mac(self) -> str:
+        """Its address, empty when it has none."""
+        return self.attributes.get(_IFLA_ADDRESS, b"").hex(":")
 
     @property
     def has_carrier(self) -> bool:
@@ -284,16 +316,32 @@ def destination(payload: bytes) -> IpNetwork | None:
     return None if dst.is_link_local or dst.is_multicast else dst
 
 
+def default_devices(payload: bytes) -> Iterator[int]:
+    """Yield the indexes of the devices of a route, when it is a default route of the main table."""
+    _, length, _, _, table, *_ = _RTMSG.unpack_from(payload)
+    if table == _RT_TABLE_MAIN and not length:
+        found = attributes(payload, _RTMSG.size)
+        if index := _number(found.get(_RTA_OIF)):
+            yield index
+        yield from (index for index, _ in _ways(found))
+
+
 def next_hops(payload: bytes) -> Iterator[IpAddress]:
     """Yield the gateways of a route: of one way, or of each of several (struct rtnexthop, linux/rtnetlink.h)."""
     found = attributes(payload, _RTMSG.size)
     yield from _gateway(found)
+    for _, way in _ways(found):
+        yield from _gateway(way)
+
+
+def _ways(found: Mapping[int, bytes]) -> Iterator[tuple[int, Mapping[int, bytes]]]:
+    """Yield the device and the attributes of each way of a route that has several."""
     several, offset = found.get(_RTA_MULTIPATH, b""), 0
     while len(several) - offset >= _RTNEXTHOP.size:
-        length, *_ = _RTNEXTHOP.unpack_from(several, offset)
+        length, _, _, index = _RTNEXTHOP.unpack_from(several, offset)
         if length < _RTNEXTHOP.size:
             return
-        yield from _gateway(attributes(several[offset : offset + length], _RTNEXTHOP.size))
+        yield index, attributes(several[offset : offset + length], _RTNEXTHOP.size)
         offset += (length + 3) & ~3
 
 
@@ -360,3 +408,20 @@ def netconf_index(payload: bytes) -> int:
     """Return the device that an RTM_NEWNETCONF message is about; below 0 for `all` and `default` (linux/netconf.h)."""
     value = attributes(payload, 4).get(_NETCONFA_IFINDEX, bytes(4))
     return int.from_bytes(value, sys.byteorder, signed=True)
+
+
+def netconf_sysctls(payload: bytes) -> Mapping[str, str]:
+    """Return what an RTM_NEWNETCONF message tells of the sysctls of one device, by those of DEVICE_SYSCTLS."""
+    found = attributes(payload, 4)
+    known = _NETCONF_SYSCTLS.get(family(payload), {})
+    return {name: str(_number(found[kind])) for kind, name in known.items() if kind in found}
+
+
+def device_sysctls(one: Device) -> Mapping[str, str]:
+    """Return the sysctls of a device, by those of DEVICE_SYSCTLS; what IPv6 has is missing on a device without it."""
+    inet = attributes(one.attributes.get(_IFLA_AF_SPEC, b""))
+    values: dict[str, str] = {}
+    for version, (kind, places) in _DEVICE_SYSCTLS.items():
+        conf = attributes(inet.get(version, b"")).get(kind, b"")
+        values |= {name: str(_number(conf[4 * at : 4 * at + 4])) for name, at in places.items() if len(conf) > 4 * at}
+    return values

@@ -1,7 +1,7 @@
 """Which notifications of the host's own namespace matter: most of what happens there is none of our business."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from overlayd.kernel import decode
@@ -11,9 +11,11 @@ from overlayd.kernel.rtnetlink import (
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELNEIGH,
+    RTM_DELNETCONF,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
+    RTM_NEWNETCONF,
 )
 from overlayd.model.address import IpAddress
 
@@ -27,10 +29,11 @@ class _Facts:
     name: str
     mtu: int
     up: bool
+    mac: str
 
     @classmethod
     def of(cls, device: decode.Device) -> "_Facts":
-        return cls(device.name, device.mtu, bool(device.flags & IFF_UP))
+        return cls(device.name, device.mtu, bool(device.flags & IFF_UP), device.mac)
 
 
 class HostWatch:
@@ -40,10 +43,15 @@ class HostWatch:
         self._underlay: int | None = None
         self._known: dict[int, _Facts] = {}
         self._addresses: frozenset[IpAddress] = frozenset()
+        self._ways_out: frozenset[int] = frozenset()
 
     def saw_addresses(self, addresses: frozenset[IpAddress]) -> None:
         """Take in the host's addresses that are not ours and not link-local: no network's range may hold one."""
         self._addresses = addresses
+
+    def saw_ways_out(self, indexes: Collection[int]) -> None:
+        """Take in which devices have a default route: they must forward."""
+        self._ways_out = frozenset(indexes)
 
     def saw_uplinks(self, devices: Iterable[decode.Device]) -> None:
         """Take in the host's ends of uplinks as they are."""
@@ -70,6 +78,9 @@ class HostWatch:
                 return self._address_matters(payload, gone=kind == RTM_DELADDR)
             case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
                 return decode.link_index(payload) in self._known
+            case _ if kind in {RTM_NEWNETCONF, RTM_DELNETCONF}:
+                index = decode.netconf_index(payload)
+                return kind == RTM_NEWNETCONF and (index < 0 or index in self._known or index in self._ways_out)
             case _:
                 return True
 

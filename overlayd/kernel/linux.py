@@ -39,6 +39,7 @@ class LinuxKernel:
         """Remember below the directory `tables`, which does not outlive the boot, how our nft tables look."""
         self._sockets = Sockets()
         self._readings: dict[NamespaceRef, Readings] = {}
+        self._ways_out: frozenset[InterfaceName] = frozenset()
         self._tables = nft.Tables(tables)
 
     def namespaces(self) -> frozenset[NamespaceRef]:
@@ -126,7 +127,8 @@ class LinuxKernel:
         names = {device.index: device.name for device in ours}
         self._sockets.monitor.host.saw_uplinks(ours)
         with descriptor(HOST) as fd:
-            yield from (Sysctl(HOST, name, value) for name, value in sysctls.observe_host(fd, names.values()))
+            settings = sysctls.observe_host(fd, names.values(), self._ways_out)
+            yield from (Sysctl(HOST, name, value) for name, value in settings)
         if ours:
             yield from decode.links(HOST, ours, {device.index: device.name for device in devices})
             yield from decode.addresses(HOST, _tables(netlink, encode.ADDRESSES), names)
@@ -147,7 +149,9 @@ class LinuxKernel:
         netlink = self._sockets.into(ns)
         ours = [device for device in devices if recognised(device.name)]
         with descriptor(ns) as fd:
-            yield Namespace(ns, sysctls.observe(fd))
+            general = sysctls.observe(fd)
+            of_devices = ((each.name, decode.device_sysctls(each)) for each in ours if each.name != ownership.LOOPBACK)
+            yield Namespace(ns, general | sysctls.deviating(of_devices, general))
             tunnels = [device.name for device in ours if device.kind == "vxlan"]
             yield from (SoftwareChecksums(ns, name) for name in tunnels if not offload.is_offloaded(fd, name))
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
@@ -219,16 +223,20 @@ class LinuxKernel:
     def surroundings(self) -> Surroundings:
         """Return what the host's own namespace has besides what is ours."""
         netlink = self._sockets.host
-        ours = {device.index for device in self._devices(HOST) if ownership.owns_host_device(device.name)}
+        devices = self._devices(HOST)
+        ours = {device.index for device in devices if ownership.owns_host_device(device.name)}
         addresses = frozenset(decode.foreign_addresses(_tables(netlink, encode.ADDRESSES), ours))
         self._sockets.monitor.host.saw_addresses(addresses)
-        routes, next_hops = set[IpNetwork](), set[IpAddress]()
+        routes, next_hops, ways_out = set[IpNetwork](), set[IpAddress](), set[int]()
         for payload in _tables(netlink, encode.ALL_ROUTES):
             if decode.is_foreign_route(payload, ours):
                 next_hops.update(decode.next_hops(payload))
+                ways_out.update(decode.default_devices(payload))
                 if destination := decode.destination(payload):
                     routes.add(destination)
-        return Surroundings(frozenset(routes), frozenset(next_hops), addresses)
+        self._sockets.monitor.host.saw_ways_out(ways_out)
+        self._ways_out = frozenset(device.name for device in devices if device.index in ways_out)
+        return Surroundings(frozenset(routes), frozenset(next_hops), addresses, self._ways_out)
 
     def neighbour_limit(self) -> int | None:
         """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""

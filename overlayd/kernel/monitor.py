@@ -233,8 +233,16 @@ class Monitor:
         for kind, payload in queued:
             if kind == RTM_NEWLINK and decode.family(payload) != socket.AF_BRIDGE:
                 self._revivals[ns].saw(decode.device(payload))
-        touched = any(kind == RTM_NEWNETCONF and decode.netconf_index(payload) < 0 for kind, payload in queued)
-        return self._beliefs[ns].is_news(queued) or tables_differ, touched
+        confs = [payload for kind, payload in queued if kind == RTM_NEWNETCONF]
+        touched = any(decode.netconf_index(payload) < 0 for payload in confs)
+        deviates = any(self._deviates(ns, payload) for payload in confs if decode.netconf_index(payload) > 0)
+        return self._beliefs[ns].is_news(queued) or tables_differ or deviates, touched
+
+    def _deviates(self, ns: NamespaceRef, payload: bytes) -> bool:
+        """Tell whether a device's sysctls came to be other ones than those of its namespace."""
+        known = self._beliefs[ns].sysctls
+        named = InterfaceName(str(decode.netconf_index(payload)))
+        return known is None or bool(sysctls.deviating([(named, decode.netconf_sysctls(payload))], known))
 
     def _sysctls_differ(self, ns: NamespaceRef) -> bool:
         try:

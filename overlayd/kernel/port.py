@@ -84,12 +84,14 @@ class Surroundings:
     """What the host's own namespace has besides what is ours.
 
     `routes` are where its main table leads, but for default routes; `next_hops` are the gateways of the routes of every
-    table, default routes among them; `addresses` are those of its devices, but for link-local and loopback ones.
+    table, default routes among them; `addresses` are those of its devices, but for link-local and loopback ones;
+    `ways_out` are the devices of default routes. From then on it is news when one of those ceases to forward.
     """
 
     routes: frozenset[IpNetwork]
     next_hops: frozenset[IpAddress]
     addresses: frozenset[IpAddress]
+    ways_out: frozenset[InterfaceName]
 
 
 class Kernel(Protocol):

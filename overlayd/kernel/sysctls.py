@@ -1,7 +1,7 @@
 """The sysctls of our own namespaces, in canonical form: those of `ownership.SYSCTLS` that differ from the defaults."""
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ DEFAULTS = {
     "net.bridge.bridge-nf-call-ip6tables": "0",
     "net.bridge.bridge-nf-call-arptables": "0",
     "net.ipv4.ip_forward": "0",
+    "net.ipv4.conf.default.forwarding": "0",
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.conf.default.rp_filter": "0",
     "net.ipv4.conf.all.send_redirects": "1",
@@ -25,6 +26,7 @@ DEFAULTS = {
     "net.ipv6.conf.all.addr_gen_mode": "0",
     "net.ipv6.conf.default.addr_gen_mode": "0",
     "net.ipv6.conf.all.forwarding": "0",
+    "net.ipv6.conf.default.forwarding": "0",
     "net.ipv6.conf.all.disable_ipv6": "0",
     "net.ipv6.conf.default.disable_ipv6": "0",
 }
@@ -51,9 +53,49 @@ def observe(fd: int) -> Values:
 
 def enforce(fd: int, wanted: Values) -> None:
     """Set these sysctls of a namespace, and the others that are ours to their defaults."""
+    values = {**DEFAULTS, **dict(wanted)}
     with entered(fd):
-        for name, value in {**DEFAULTS, **dict(wanted)}.items():
+        for name, value in values.items():
             _write(name, value)
+        for name in ownership.DEVICE_SYSCTLS:
+            for device in _devices(name):
+                _enforce_on(device, name, values)
+
+
+def _enforce_on(device: str, name: str, values: Mapping[str, str]) -> None:
+    """Let one of DEVICE_SYSCTLS go by the namespace's own on one device."""
+    file = _file(name.format(device))
+    found = _read(file)
+    if found is not None and deviates(name, found, values):
+        with translated(str(file)), suppress(FileNotFoundError):  # the device has just gone
+            file.write_text(values[ownership.DEVICE_SYSCTLS[name]])
+
+
+def deviating(devices: Iterable[tuple[InterfaceName, Mapping[str, str]]], known: Values) -> Values:
+    """Return the sysctls of single devices that are not as those of their namespace, of which these are known."""
+    values = {**DEFAULTS, **dict(known)}
+    return frozenset(
+        (name.format(device), value)
+        for device, settings in devices
+        for name, value in settings.items()
+        if deviates(name, value, values)
+    )
+
+
+def deviates(name: str, value: str, values: Mapping[str, str]) -> bool:
+    """Tell whether one of DEVICE_SYSCTLS has another effect than the namespace's own: `values` has all of those."""
+    general = values[ownership.DEVICE_SYSCTLS[name]]
+    return int(value) > int(general) if name in ownership.HIGHER_COUNTS else value != general
+
+
+def _devices(name: str) -> list[str]:
+    """Return the devices that have one of DEVICE_SYSCTLS, but for the loopback, which is as the host has it."""
+    conf = _file(name).parent.parent
+    with translated(str(conf)):
+        try:
+            return [each.name for each in conf.iterdir() if each.name not in {"all", "default", ownership.LOOPBACK}]
+        except FileNotFoundError:  # of IPv6, where the kernel has none
+            return []
 
 
 def directories() -> tuple[Path, ...]:
@@ -85,10 +127,13 @@ def _device_file(item: DeviceSysctls, name: str) -> Path:
     return Path("/proc/sys/net/ipv6/conf") / item.dev / name
 
 
-def observe_host(fd: int, devices: Iterable[InterfaceName]) -> Iterator[tuple[str, str]]:
+def observe_host(
+    fd: int, uplinks: Iterable[InterfaceName], ways_out: Iterable[InterfaceName]
+) -> Iterator[tuple[str, str]]:
     """Yield name and value of the settings of the host's own namespace, and of these devices there, that matter."""
+    of_uplinks = (name for device in uplinks for name in ownership.uplink_sysctls(device))
     with entered(fd):
-        for name in (*ownership.HOST_SYSCTLS, *map(ownership.loopback_sysctl, devices)):
+        for name in (*ownership.HOST_SYSCTLS, *of_uplinks, *map(ownership.forwarding_sysctl, ways_out)):
             if (value := _read(_file(name))) is not None:
                 yield name, value
 
@@ -137,4 +182,4 @@ def _read(file: Path) -> str | None:
 
 
 def _file(sysctl: str) -> Path:
-    return Path("/proc/sys").joinpath(*sysctl.split("."))
+    return Path("/proc/sys") / (sysctl if "/" in sysctl else sysctl.replace(".", "/"))

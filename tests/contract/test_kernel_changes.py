@@ -7,7 +7,7 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.endpoint import resolve_endpoint
+from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -24,9 +24,9 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Add, Delete, Plan
 from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import MacAddress, NetworkName
-from overlayd.model.network import Topology
+from overlayd.model.network import Topology, Uplink
 from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
-from tests.support.clusters import HERE, endpoint, example, site
+from tests.support.clusters import HERE, dual, endpoint, example, site
 
 LOCAL = endpoint(1, "web", "10.32.0.5")
 REMOTE = (endpoint(2, "db", "10.32.1.5"), endpoint(3, "cache", "10.32.2.5"))
@@ -160,6 +160,31 @@ def test_a_changed_sysctl_is_told(world: World) -> None:
         world.change_by_hand(before, changed)
         observed(world)
         world.kernel.changed()
+
+
+@TOPOLOGIES
+def test_a_changed_sysctl_of_a_single_device_is_told_and_taken_back(world: World, topology: Topology) -> None:
+    known = dual(topology)
+    blue = replace(known.networks[NetworkName("blue")], uplink=Uplink.HOST)
+    world.add_sandbox(LOCAL.sandbox)
+    wanted = resolve(known.changed(known.revision, [blue]), site(), [LOCAL])
+    enforce(world, wanted)
+    world.kernel.changed()
+    before = one(wanted, Namespace)
+    assert isinstance(before, Namespace)
+    for device in ("vx0", "up0", host_end(LOCAL.key)):
+        for setting in (
+            (f"net/ipv4/conf/{device}/forwarding", "0"),
+            (f"net/ipv4/conf/{device}/rp_filter", "2"),
+            (f"net/ipv6/conf/{device}/forwarding", "0"),
+        ):
+            world.change_by_hand(replace(before, sysctls=before.sysctls | {setting}), before)
+            assert told(world, BLUE), str(setting)
+            enforce(world, wanted)
+            world.kernel.changed()
+    for setting in (("net/ipv4/conf/up0/send_redirects", "1"), ("net/ipv6/conf/vx0/disable_ipv6", "1")):
+        world.change_by_hand(replace(before, sysctls=before.sysctls | {setting}), before)
+        assert enforce(world, wanted), f"nothing was planned: {setting}"
 
 
 def test_a_namespace_that_is_deleted_or_replaced_is_told(world: World) -> None:

@@ -52,9 +52,9 @@ def mac(number: int) -> MacAddress:
 NO_OWN_ADDRESSES = frozenset((f"net.ipv6.conf.{each}.addr_gen_mode", "1") for each in ("all", "default"))
 """Otherwise the kernel gives every device an address, some seconds after it is set up."""
 
-NAMESPACE = Namespace(
-    NS, frozenset({("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "1")}) | NO_OWN_ADDRESSES
-)
+FORWARDING = frozenset({("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.default.forwarding", "1")})
+FORWARDING6 = frozenset((f"net.ipv6.conf.{each}.forwarding", "1") for each in ("all", "default"))
+NAMESPACE = Namespace(NS, FORWARDING | {("net.ipv4.conf.all.rp_filter", "1")} | NO_OWN_ADDRESSES)
 WITHOUT_IPV6 = frozenset((f"net.ipv6.conf.{each}.disable_ipv6", "1") for each in ("all", "default"))
 LOOPBACK = Link(NS, LO, Loopback(), None, None)
 VXLAN = Link(NS, VX, Vxlan(Vni(100), UNDERLAY.ip, 4789), mac(1), 1450)
@@ -134,7 +134,7 @@ ITEMS: list[tuple[list[Item], Item]] = [
     (BASE, UNREACHABLE),
     (BASE, replace(UNREACHABLE, dst=IPv4Network("0.0.0.0/0"))),
     ([], replace(NAMESPACE, sysctls=WITHOUT_IPV6)),
-    ([], replace(NAMESPACE, sysctls=NO_OWN_ADDRESSES | {("net.ipv6.conf.all.forwarding", "1")})),
+    ([], replace(NAMESPACE, sysctls=NO_OWN_ADDRESSES | FORWARDING6)),
     ([NAMESPACE], VXLAN6),
     (OVER_IPV6, FDB_ENTRY6),
     (OVER_IPV6, replace(FDB_ENTRY6, mac=FLOOD)),
@@ -187,7 +187,7 @@ def test_adding_what_is_there_is_eexist_and_changes_nothing(world: World, needed
 
 
 CHANGES: list[tuple[list[Item], Item, Item]] = [
-    ([], NAMESPACE, replace(NAMESPACE, sysctls=frozenset({("net.ipv4.ip_forward", "1")}) | NO_OWN_ADDRESSES)),
+    ([], NAMESPACE, replace(NAMESPACE, sysctls=FORWARDING | NO_OWN_ADDRESSES)),
     ([NAMESPACE], LOOPBACK, LOOPBACK_DOWN),
     ([NAMESPACE], VXLAN, replace(VXLAN, mac=mac(9))),
     ([NAMESPACE], VXLAN, replace(VXLAN, mtu=1400)),

@@ -170,6 +170,30 @@ def test_another_address_and_gateway_of_the_host_are_news(world: World) -> None:
     assert told(world, HOST)
 
 
+@each_kind
+def test_what_is_changed_of_the_hosts_end_of_an_uplink_is_told_and_taken_back(world: World, kind: Uplink) -> None:
+    world.add_sandbox(LOCAL.sandbox)
+    wanted = desired(Topology.ROUTED, kind)
+    enforce(world, wanted)
+    world.kernel.surroundings()
+    world.kernel.underlay(UNDERLAY.ip)
+    world.kernel.changed()
+    end = next(item for item in wanted if isinstance(item, Link) and item.name == OV100)
+    forwarding = Sysctl(HOST, f"net/ipv4/conf/{OV100}/forwarding", "1")
+    without_ipv6 = Sysctl(HOST, f"net/ipv6/conf/{OV100}/disable_ipv6", "0")
+    for before, changed in (
+        (end, replace(end, mac=LOCAL.mac)),
+        (end, replace(end, up=False)),
+        (forwarding, replace(forwarding, value="0")),
+        (without_ipv6, replace(without_ipv6, value="1")),
+    ):
+        assert before in wanted
+        world.change_by_hand(changed, before)
+        assert told(world, HOST), str(changed)
+        enforce(world, wanted)
+        world.kernel.changed()
+
+
 def foreign_items(device: InterfaceName) -> list[Item]:
     return [
         Link(HOST, device, Bridge(), LOCAL.mac, 1450),

@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from tests.integration.conftest import NewNetwork
-from tests.support.lab import CommandFailed, Container, Lab, LabHost
+from tests.support.lab import CONTROLLER, CommandFailed, Container, Lab, LabHost
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
 
@@ -104,6 +104,28 @@ def delete_the_hosts_routes(host: LabHost, _here: Container, _there: Container) 
     host.run("ip", "route", "flush", "proto", "118")
 
 
+def change_the_uplinks_mac(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("ip", "link", "set", uplink_of(host, here), "address", "02:00:00:00:00:01")
+
+
+def stop_the_uplink_forwarding(host: LabHost, here: Container, _there: Container) -> None:
+    host.run("sysctl", "-qw", f"net/ipv4/conf/{uplink_of(host, here)}/forwarding=0")
+
+
+def stop_the_way_out_forwarding(host: LabHost, _here: Container, _there: Container) -> None:
+    host.run("sysctl", "-qw", "net/ipv4/conf/eth0/forwarding=0")
+
+
+def stop_a_device_forwarding(host: LabHost, here: Container, _there: Container) -> None:
+    inside = ("nsenter", f"--net=/run/netns/ov-{here.network}", "sysctl", "-qw")
+    host.run(*inside, f"net/ipv4/conf/{host_end(host, here)}/forwarding=0")
+
+
+def loosen_the_check_of_sources_at_a_device(host: LabHost, here: Container, _there: Container) -> None:
+    inside = ("nsenter", f"--net=/run/netns/ov-{here.network}", "sysctl", "-qw")
+    host.run(*inside, f"net/ipv4/conf/{host_end(host, here)}/rp_filter=2")
+
+
 def delete_namespace(host: LabHost, here: Container, _there: Container) -> None:
     host.run("ip", "netns", "delete", f"ov-{here.network}")
 
@@ -120,8 +142,23 @@ def kernel_of(host: LabHost, network: str) -> list[object]:
     marked = [entry for entry in forwarding if "extern_learn" in entry]
     links.sort(key=lambda link: str(link["ifname"]))
     rules = [host.run("nft", "-s", "list", "ruleset"), host.run(*inside, "nft", "-s", "list", "ruleset")]
+    switches = ("/ipv4/conf/*/forwarding", "/ipv4/conf/*/rp_filter", "/ipv6/conf/*/forwarding")
+    files = " ".join(f"/proc/sys/net{each}" for each in switches)
+    of_devices = [sorted(host.run(*where, "sh", "-c", f"grep -H . {files}").splitlines()) for where in ((), inside)]
     on_host = [sorted(host.run("ip", *words, "show", "proto", "118").splitlines()) for words in (["route"], ["neigh"])]
-    return [links, routes, neighbours, marked, *rules, *on_host, host.run(*inside, "sysctl", *SYSCTLS)]
+    ends = json.loads(host.run("ip", "-j", "link", "show", "type", "veth"))
+    macs = {end["ifname"]: end["address"] for end in ends}
+    return [
+        links,
+        routes,
+        neighbours,
+        marked,
+        *rules,
+        *on_host,
+        macs,
+        *of_devices,
+        host.run(*inside, "sysctl", *SYSCTLS),
+    ]
 
 
 def repairs_of(host: LabHost) -> int:
@@ -136,6 +173,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab"), hosts=2) as made:
         made.start_controller()
         for host in made.hosts:
+            host.run("ip", "route", "add", "default", "via", CONTROLLER)
             host.start_agent("--resync", "3600")
         yield made
 
@@ -162,6 +200,11 @@ BREAKS = (
     set_uplink_down,
     delete_the_hosts_routes,
     delete_namespace,
+    change_the_uplinks_mac,
+    stop_the_uplink_forwarding,
+    stop_the_way_out_forwarding,
+    stop_a_device_forwarding,
+    loosen_the_check_of_sources_at_a_device,
 )
 CASES = [
     *product(BREAKS, ("routed", "switched")),

@@ -34,6 +34,7 @@ from overlayd.dataplane.items import (
     Vxlan,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
+from overlayd.dataplane.render import opposite
 from overlayd.kernel.dependants import Failures
 from overlayd.kernel.port import KernelError, Outcome, Surroundings, Underlay
 from overlayd.model.address import IpAddress
@@ -153,7 +154,7 @@ class FakeKernel:
         if isinstance(item, Link) and isinstance(item.kind, Loopback):
             self._set_link(replace(item, up=False))
         elif isinstance(item, Sysctl):
-            self._put(replace(item, value="0"), replace_it=True)
+            self._put(replace(item, value=opposite(item)), replace_it=True)
         else:
             self._delete(item)
         self._touched(item.ns)
@@ -258,6 +259,7 @@ class FakeKernel:
             frozenset(route.dst for route in routes if route.dst.prefixlen),
             frozenset(route.via for route in routes if route.via),
             frozenset(entry.address.ip for entry in foreign if isinstance(entry, Address)) | self._underlays.keys(),
+            frozenset(route.dev for route in routes if route.dev and not route.dst.prefixlen),
         )
 
     def neighbour_limit(self) -> int | None:
@@ -439,7 +441,8 @@ class FakeKernel:
         ns, name = device
         space = self._spaces[ns]
         del space.links[name]
-        space.entries.pop(Sysctl(ns, ownership.loopback_sysctl(name), "").key, None)
+        for setting in ownership.uplink_sysctls(name):
+            space.entries.pop(Sysctl(ns, setting, "").key, None)
         space.drop(Hung, name)
         for other in list(space.links.values()):
             if other.port and other.port.master == name:
