@@ -11,7 +11,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 PROGRESS := packaging/progress.sh
 PACKAGES := python3-venv iproute2 iputils-ping mount nftables systemd
-TEST_PACKAGES := containerd containernetworking-plugins etcd-server gcc groff-base iptables libc6-dev mmdebstrap procps ruby runc \
+TEST_PACKAGES := containerd containernetworking-plugins etcd-client etcd-server faketime gcc groff-base iptables libc6-dev mmdebstrap procps ruby runc \
 	systemd-container vagrant
 VM_PACKAGES := e2fsprogs mmdebstrap openssh-client qemu-system-x86
 

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -18,7 +19,7 @@ import structlog
 import typer
 import uvicorn
 
-from controller import http, init, settings
+from controller import backups, http, init, settings
 from controller.api.app import create_app
 from controller.api.auth import INSECURE
 from controller.bounds import BOUNDS
@@ -40,23 +41,27 @@ from controller.options import (
     JsonOption,
     ListenOption,
     QuarantineOption,
+    RecoveryTimeOption,
+    StateDirectoryOption,
     StoreOption,
     TlsCertOption,
     TlsKeyOption,
     TlsNameOption,
 )
 from controller.places import served
-from controller.services.founding import ADMIN
+from controller.services.founding import ADMIN, EmptyStore, former_traces, refuse_empty
 from controller.services.keys import Unreadable
+from controller.services.known_store import KnownStore
 from controller.services.overlay import Overlay
 from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.services.pruning import Pruning
 from controller.services.quarantine import QUARANTINE
+from controller.services.recovery import RECOVERY_TIME
 from controller.settings import InheritedSocket, Listen, Settings
 from controller.store.embedded import StoreRefused
 from controller.store.etcd.cluster import Certificates
 from controller.store.opening import StoreChoice, open_store
-from controller.store.port import Store, StoreUnavailable
+from controller.store.port import Replaced, Store, StoreUnavailable
 from controller.throttle import SeldomFilter
 from controller.tls import Secured, StartRefused, secure
 from overlayd.configuration import sources
@@ -64,13 +69,18 @@ from overlayd.configuration.commands import commands as config_commands
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.wire import log_lines
-from overlayd.wire.supervisor import Supervisor
 
 _HISTORY_KEPT = 100_000
 """Revisions that a compaction leaves."""
 
 _COMPACTION_INTERVAL = 300.0
 """Seconds."""
+
+_REMEMBERING_INTERVAL = 5.0
+"""Seconds between two notes of how far the store is."""
+
+_REOPENING_PAUSE = 1.0
+"""Seconds until a store is opened again that turned out to be another one."""
 
 _LOAD_INTERVAL = 1.0
 """Seconds between attempts to read a store that cannot be reached at the start."""
@@ -154,6 +164,8 @@ def run(
     etcd_key: EtcdKeyOption = None,
     etcd_user: EtcdUserOption = None,
     etcd_password_file: EtcdPasswordOption = None,
+    state_dir: StateDirectoryOption = None,
+    recovery_time: RecoveryTimeOption = RECOVERY_TIME,
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
     _configure_logging()
@@ -179,6 +191,8 @@ def run(
                 etcd_key=etcd_key,
                 etcd_user=etcd_user,
                 etcd_password_file=etcd_password_file,
+                state_dir=state_dir,
+                recovery_time=recovery_time,
             )
             sockets = [_bind(each) for each in chosen.listen]
     except (InvalidValue, OSError) as refused:
@@ -197,6 +211,10 @@ def _check(values: Mapping[str, Any]) -> None:
 
 
 app.command("init", cls=sources.Command)(init.init)
+app.command("backup", cls=sources.Command)(backups.backup)
+app.command("restore", cls=sources.Command)(backups.restore)
+app.command("migrate", cls=sources.Command)(backups.migrate)
+app.command("new-cluster", cls=sources.Command)(backups.new_cluster)
 app.add_typer(config_commands(settings.SCHEMA, _check), name="config")
 
 
@@ -242,17 +260,31 @@ async def _made_admin(choice: StoreChoice, clock: Clock) -> str:
     return made.result.token.text
 
 
-async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> None:
-    """Serve on these sockets until a signal comes; raises `StoreRefused`."""
+async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> str | None:
+    """Serve on these sockets until a signal comes, or until the store is another one than it was: returns how, then.
+
+    Raises `StoreRefused`, `StartRefused` or `Unreadable`.
+    """
+    known = KnownStore(chosen.known_store)
     store = open_store(chosen.store, clock)
-    overlay = Overlay(store, clock, secrets.token_hex(4), chosen.quarantine, addresses=served(sockets))
+    overlay = Overlay(
+        store,
+        clock,
+        secrets.token_hex(4),
+        chosen.quarantine,
+        addresses=served(sockets),
+        recovery_time=chosen.recovery_time,
+    )
+    replaced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as tasks:
-        background = [tasks.create_task(store.run(), name="store")]
-        await _load(overlay, clock, chosen.supervisor)
+        background = [tasks.create_task(_run_store(store, replaced), name="store")]
+        await _load(overlay, store, known, chosen)
         background += [
             tasks.create_task(overlay.run(), name="overlay"),
+            tasks.create_task(_follow_lineage(overlay, replaced), name="lineage"),
+            tasks.create_task(_remember(overlay, known), name="known store"),
             tasks.create_task(chosen.supervisor.watch(lambda _patience: True), name="watchdog"),
-            tasks.create_task(_tidy(store, overlay, Pruning(store, clock, chosen.history)), name="tidying"),
+            tasks.create_task(_tidy(store, overlay, Pruning(store, chosen.history)), name="tidying"),
         ]
         secured = await secure(chosen, overlay, store, sockets) if chosen.tls else None
         if secured:
@@ -266,6 +298,7 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
             overlay.watches.end()
             server.should_exit = True
 
+        replaced.add_done_callback(lambda _: stop())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
@@ -279,23 +312,62 @@ async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) ->
         chosen.supervisor.tell("READY=1", f"STATUS=serving at {addresses}")
         await server.serve(sockets)
         try:
-            await overlay.connections.withdraw()
+            if not replaced.done():
+                await overlay.connections.withdraw()
         except StoreUnavailable as error:
             _log.warning("hosts count as connected until the lease of this controller ends", error=str(error))
+        if found := overlay.known():
+            known.note(found)
         for task in background:
             task.cancel()
     await store.close()
+    return replaced.result() if replaced.done() else None
+
+
+async def _run_store(store: Store, replaced: asyncio.Future[str]) -> None:
+    """Run the store; note in `replaced` when it turns out to be another one than was opened."""
+    try:
+        await store.run()
+    except* Replaced as group:
+        _settle(replaced, "; ".join(str(leaf) for leaf in _leaves(group)))
+
+
+async def _follow_lineage(overlay: Overlay, replaced: asyncio.Future[str]) -> None:
+    _settle(replaced, await overlay.mirror.replaced())
+
+
+def _settle(replaced: asyncio.Future[str], reason: str) -> None:
+    if not replaced.done():
+        replaced.set_result(reason)
+
+
+async def _remember(overlay: Overlay, known: KnownStore) -> None:
+    """Keep on disk how far the store is, for the next start, until cancelled."""
+    while True:
+        if found := overlay.known():
+            await asyncio.to_thread(known.note, found)
+        await overlay.clock.sleep(_REMEMBERING_INTERVAL)
 
 
 def _run(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> list[BaseException]:
-    """Serve until a signal comes; return why that cannot go on, if it cannot."""
-    reasons: list[BaseException] = []
-    # Nothing may be raised inside: some releases of Python 3.11 put that into a group.
-    try:
-        asyncio.run(serve(chosen, sockets, clock))
-    except* (Unreadable, StartRefused, StoreRefused) as group:
-        reasons += _leaves(group)
-    return reasons
+    """Serve until a signal comes; return why that cannot go on, if it cannot.
+
+    When the store turns out to be another one, everything that was made of it goes, and is made of what it is now.
+    """
+    while True:
+        reasons: list[BaseException] = []
+        how: list[str] = []
+        # Nothing may be raised inside: some releases of Python 3.11 put that into a group.
+        try:
+            how += filter(None, [asyncio.run(serve(chosen, [each.dup() for each in sockets], clock))])
+        except* Replaced as group:
+            how += map(str, _leaves(group))
+        except* (Unreadable, StartRefused, StoreRefused, EmptyStore) as group:
+            reasons += _leaves(group)
+        if reasons or not how:
+            return reasons
+        _log.warning("the store is another one than it was; all of it is read again", reason="; ".join(how))
+        time.sleep(_REOPENING_PAUSE)
 
 
 def main() -> None:
@@ -329,19 +401,26 @@ def _config(overlay: Overlay, secured: Secured | None) -> uvicorn.Config:
     )
 
 
-async def _load(overlay: Overlay, clock: Clock, supervisor: Supervisor) -> None:
-    """Read the store, as soon as it can be read."""
+async def _load(overlay: Overlay, store: Store, known: KnownStore, chosen: Settings) -> None:
+    """Read the store, as soon as it can be read; raises `StartRefused` when it is empty and should not be."""
     waiting = False
+    try:
+        before = known.load()
+    except (InvalidValue, OSError) as error:
+        raise StartRefused(str(error)) from None
     while True:
         try:
-            await overlay.load()
+            await refuse_empty(store, chosen.store, former_traces(chosen.known_store, chosen.admin_token))
+            await overlay.load(before)
+        except Replaced:
+            raise
         except StoreUnavailable as error:
             if not waiting:
                 _log.warning("waiting for the store", error=str(error))
             waiting = True
             # A start that waits is no start that hangs (systemd's TimeoutStartSec).
-            supervisor.tell(f"EXTEND_TIMEOUT_USEC={_START_TIME_MORE}", "STATUS=waiting for the store")
-            await clock.sleep(_LOAD_INTERVAL)
+            chosen.supervisor.tell(f"EXTEND_TIMEOUT_USEC={_START_TIME_MORE}", "STATUS=waiting for the store")
+            await overlay.clock.sleep(_LOAD_INTERVAL)
         else:
             return
 
@@ -351,8 +430,10 @@ async def _tidy(store: Store, overlay: Overlay, pruning: Pruning) -> None:
     while True:
         try:
             await store.compact(Revision(await store.current_revision() - _HISTORY_KEPT))
-            await overlay.tokens.purge()
-            await pruning.prune()
+            now = await overlay.time.advance()
+            if now is not None:
+                await overlay.tokens.purge(now)
+                await pruning.prune(now)
         except Unavailable as error:
             _log.warning("not compacted", error=str(error))
         await overlay.clock.sleep(_COMPACTION_INTERVAL)

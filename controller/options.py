@@ -129,4 +129,23 @@ AdminTokenOption = Annotated[
         readable=False,
     ),
 ]
+RecoveryTimeOption = Annotated[
+    int,
+    typer.Option(
+        "--recovery-time",
+        envvar="OVERLAY_CONTROLLER_RECOVERY_TIME",
+        help="Seconds for which nothing new is given out, after the store was restored, to hosts that have not said yet"
+        " what they use.",
+    ),
+]
+StateDirectoryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        envvar="OVERLAY_CONTROLLER_STATE_DIR",
+        help="Where the controller keeps what it knows of its store, to know it again. Beside the store if unset;"
+        " /var/lib/overlay-controller if that is an etcd.",
+        readable=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.services.pruning import HistoryLimits
+from controller.services.recovery import RECOVERY_TIME
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files
@@ -33,8 +34,10 @@ SCHEMA = Schema(
         Setting("tls-key", Kind.PATH, credential="overlay-controller.tls-key"),
         Setting("tls-name", Kind.TEXTS),
         Setting("admin-token-file", Kind.PATH),
+        Setting("state-dir", Kind.PATH),
         Setting("insecure", Kind.SWITCH),
         Setting("quarantine", Kind.INTEGER),
+        Setting("recovery-time", Kind.INTEGER),
         Setting("history-days", Kind.NUMBER),
         Setting("history-count", Kind.INTEGER),
         Setting("etcd-ca", Kind.PATH, credential="overlay-controller.etcd-ca"),
@@ -48,6 +51,9 @@ SCHEMA = Schema(
 
 QUARANTINE_MAX = 24 * 3600
 """Seconds; a longer one hides that addresses are short."""
+
+RECOVERY_TIME_MAX = 24 * 3600
+"""Seconds; nothing can be made meanwhile."""
 
 HISTORY_DAYS_MAX = 36_500
 """A hundred years."""
@@ -118,14 +124,17 @@ Tls = OwnCertificate | GivenCertificate
 class Settings:
     """Settings of one controller process; a change is a restart.
 
-    `tls` None: neither TLS nor tokens. `quarantine` is in seconds.
+    `tls` None: neither TLS nor tokens. `quarantine` and `recovery_time` are in seconds. `known_store` is where the
+    controller keeps what it knows of its store.
     """
 
     store: StoreChoice
     listen: tuple[Listen, ...]
     tls: Tls | None
     admin_token: Path
+    known_store: Path
     quarantine: float
+    recovery_time: float
     history: HistoryLimits
     supervisor: Supervisor
 
@@ -147,6 +156,8 @@ def choose(  # noqa: PLR0913 - each is an option
     etcd_key: Path | None,
     etcd_user: str | None,
     etcd_password_file: Path | None,
+    state_dir: Path | None,
+    recovery_time: int,
 ) -> Settings:
     """Return the settings that the options give; raise `InvalidValue` that names the option."""
     return load(
@@ -156,6 +167,8 @@ def choose(  # noqa: PLR0913 - each is an option
         admin_token_file,
         quarantine,
         load_history(history_days, history_count),
+        state_dir,
+        recovery_time,
     )
 
 
@@ -166,18 +179,24 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
     admin_token: Path | None,
     quarantine: int,
     history: HistoryLimits = DEFAULT_HISTORY,
+    state_dir: Path | None = None,
+    recovery_time: int = RECOVERY_TIME,
 ) -> Settings:
     """Return the settings; raise `InvalidValue` that names the option."""
     if admin_token is not None:
         _check_no_directory(admin_token, "--admin-token-file")
     if not 1 <= quarantine <= QUARANTINE_MAX:
         raise InvalidValue(f"{quarantine} is not in 1..{QUARANTINE_MAX} seconds", field="--quarantine")
+    if not 1 <= recovery_time <= RECOVERY_TIME_MAX:
+        raise InvalidValue(f"{recovery_time} is not in 1..{RECOVERY_TIME_MAX} seconds", field="--recovery-time")
     return Settings(
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
         tls=tls,
         admin_token=admin_token or state_file(store, "admin-token"),
+        known_store=known_file(store, state_dir),
         quarantine=quarantine,
+        recovery_time=recovery_time,
         history=history,
         supervisor=Supervisor.of(os.environ, os.getpid()),
     )
@@ -186,6 +205,12 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
 def state_file(store: StoreChoice, name: str) -> Path:
     """Return where a file of the controller's own stands: beside the store, if that is a file."""
     return (store if isinstance(store, Path) else Path(DEFAULT_STORE)).with_name(name)
+
+
+def known_file(store: StoreChoice, state_dir: Path | None) -> Path:
+    """Return where a controller keeps what it knows of its store: beside it, if that is a file."""
+    name = f"{store.name}.known.json" if isinstance(store, Path) else "etcd.known.json"
+    return state_dir / name if state_dir else state_file(store, name)
 
 
 def load_history(days: float, count: int) -> HistoryLimits:

@@ -56,7 +56,7 @@ class Demo:
         """Start everything and attach the containers through the CNI plugin."""
         for _ in range(HOSTS):
             self._step(f"making {self.lab.add_host().name}")
-        self.lab.start_controller(_free_or(PORT))
+        self.lab.start_controller(port=_free_or(PORT))
         self._step("controller is up")
         for host in self.lab.hosts:
             host.start_agent()

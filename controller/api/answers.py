@@ -72,6 +72,21 @@ class HostRecord(BaseModel):
     ]
 
 
+class RegisteredAnswer(HostRecord):
+    """A host that has registered, as of a revision."""
+
+    revision: AtRevision
+    lineage: Annotated[str | None, Field(description="The lineage of the store, to which revisions belong.")]
+    settled: Annotated[bool, Field(description="Whether the host need say what it uses only if it knew another one.")]
+
+
+class StatementAnswer(BaseModel):
+    """What became of what a host said."""
+
+    disputes: Annotated[list[str], Field(description="What it uses and cannot have, each as a sentence.")]
+    revision: AtRevision
+
+
 class HostAnswer(HostRecord):
     """A host as of a revision."""
 
@@ -196,6 +211,13 @@ class HealthAnswer(RevisionAnswer):
     """A controller that can do its work."""
 
     status: Literal["ok"]
+    awaited: Annotated[
+        list[str] | None,
+        Field(
+            description="The ids of the hosts that have yet to say what they use, since the store was restored: until"
+            " then nothing new is given out. null: nobody waits for any."
+        ),
+    ] = None
 
 
 class LagAnswer(BaseModel):
@@ -247,6 +269,9 @@ def heard(status: HostStatus) -> dict[str, Json]:
         {"object": problem.object, "message": problem.message, "network": problem.network}
         for problem in (presence.problems if presence else ())
     ]
+    if status.is_awaited:
+        message = "the store was restored, and this host has yet to say what it uses"
+        problems.append({"object": "recovery", "message": message, "network": None})
     return {
         "connected": presence is not None,
         "applied": presence.applied if presence else None,

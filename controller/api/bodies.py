@@ -12,8 +12,9 @@ from overlayd.model.address import IpNetwork
 from overlayd.model.endpoint import SHARES_MAX, Endpoint, EndpointKey
 from overlayd.model.ids import HostId
 from overlayd.model.network import ETHERTYPES_MAX, POOLS_MAX, RESERVED_MAX, Pool
+from overlayd.model.statement import Statement
 from overlayd.model.workload import COUNT_MAX
-from overlayd.wire import records
+from overlayd.wire import records, statement
 from overlayd.wire.fields import Fields, parse_cidr, parse_ethertype, parse_part
 from overlayd.wire.report import foremost
 
@@ -163,6 +164,30 @@ class HostBody(AgentBody):
     name: Annotated[str, Field(description="A name for people.", examples=["rack1-07"])]
     address: Annotated[str, Field(description="Its VTEP's underlay address, of either family.", examples=["192.0.2.7"])]
     instance: Instance
+    number: Annotated[
+        int | None, Field(description="The number that it had, to be its own again in a store that was restored.")
+    ] = None
+    lineage: Annotated[str | None, Field(description="The lineage of the store that it knew last.")] = None
+    revision: Annotated[int, Field(ge=0, description="The revision of that lineage that it knew.", examples=[42])] = 0
+
+
+class StatementBody(AgentBody):
+    """What a host uses."""
+
+    knew: Annotated[str | None, Field(description="The lineage of the store that it knew; null: it does not know.")] = (
+        None
+    )
+    revision: Annotated[int, Field(ge=0, description="The revision of that lineage that it knew.", examples=[42])]
+    networks: Annotated[list[dict[str, object]], Field(description="The names and VNIs of networks that it knows.")]
+    blocks: Annotated[list[dict[str, object]], Field(description="The blocks of all hosts in them.")]
+    addresses: Annotated[
+        list[dict[str, object]], Field(description="Addresses of its containers that lie in no block of its own.")
+    ]
+    reservations: Annotated[list[dict[str, object]], Field(description="The reservations that its containers hold.")]
+
+    def statement(self) -> Statement:
+        """Return the statement; raise `InvalidValue`."""
+        return statement.decode(Fields(self.model_dump()))
 
 
 class HostPatch(AdminBody):

@@ -14,6 +14,7 @@ from controller.api.lines import LineResponse
 from controller.api.services import Services
 from controller.services.feed import Feed, Feeds
 from overlayd.model.ids import HostId, Revision
+from overlayd.model.lineage import parse_lineage
 from overlayd.wire import schema1
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, encode_line
 
@@ -59,21 +60,27 @@ def _encoded(message: FeedMessage, version: int) -> bytes:
         **answers.refusals(404, 409, 422, 503),
     },
 )
-async def feed(
+async def feed(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
     overlay: Services,
     host: Annotated[str, Query(description="The host's id.", examples=["h-7f3a"])],
     instance: Annotated[Instance, Query()],
     after: Annotated[int | None, Query(ge=0, description="The revision that the host knows.", examples=[42])] = None,
+    lineage: Annotated[
+        str | None, Query(description="The lineage of that revision, as the last `in-sync` named it.")
+    ] = None,
     version: Annotated[int, Query(ge=1, description="The version of the feed that the host reads.", examples=[2])] = 1,
 ) -> LineResponse:
     """Stream what a host must know: all hosts, and the networks in which it owns a block.
 
-    First comes a snapshot, or what changed after `after`; then `in-sync`; then a `delta` as things change, and
-    `bookmark` messages that say that nothing did. The host counts as connected while the stream is open.
+    First comes a snapshot, or what changed after `after` if that is a revision of the lineage that the store has; then
+    `in-sync`; then a `delta` as things change, and `bookmark` messages that say that nothing did. The host counts as
+    connected while the stream is open.
 
     A host that reads an older version of the feed is told what that one has words for.
     """
-    resumed = None if after is None else Revision(after)
-    await overlay.feeds.admit(HostId(host), instance, resumed)
+    known_lineage = None if lineage is None else parse_lineage(lineage)
+    resumed = await overlay.feeds.admit(
+        HostId(host), instance, None if after is None else Revision(after), known_lineage
+    )
     known = overlay.hosts.welcome(HostId(host))
     return LineResponse(opened_feed(overlay.feeds, known.id, instance, resumed, min(version, FEED_VERSION)))

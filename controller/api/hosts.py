@@ -6,8 +6,15 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from controller.api import answers, etags
-from controller.api.answers import HostAnswer, HostStatusAnswer, HostStatusesAnswer, RevisionAnswer
-from controller.api.bodies import HostBody, HostPatch, ReportBody
+from controller.api.answers import (
+    HostAnswer,
+    HostStatusAnswer,
+    HostStatusesAnswer,
+    RegisteredAnswer,
+    RevisionAnswer,
+    StatementAnswer,
+)
+from controller.api.bodies import HostBody, HostPatch, ReportBody, StatementBody
 from controller.api.etags import Expected
 from controller.api.paging import AskedPage
 from controller.api.services import Services
@@ -15,6 +22,7 @@ from controller.services.convergence import HostStatus
 from overlayd.model import ids
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, Revision
+from overlayd.model.lineage import parse_lineage
 from overlayd.wire import records
 from overlayd.wire.fields import Json, parse_address
 
@@ -59,7 +67,7 @@ async def get_host(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 - 
 @router.put(
     "/{id}",
     summary="Register a host",
-    response_model=HostAnswer,
+    response_model=RegisteredAnswer,
     responses=answers.refusals(409, 413, 422, 503),
 )
 async def register_host(id: str, body: HostBody, overlay: Services) -> JSONResponse:  # noqa: A002
@@ -68,8 +76,32 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
     Refused (`already-exists`) when another host has the address, or another connected host the id.
     """
     address = parse_address(body.address, "address")
-    written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance)
-    return etags.answer(overlay, written.result, written.revision)
+    number = None if body.number is None else ids.host_number(body.number)
+    lineage = None if body.lineage is None else parse_lineage(body.lineage)
+    await overlay.recovery.compare(ids.host_id(id), lineage, Revision(body.revision))
+    written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance, number)
+    record = overlay.mirror.lineage
+    beside: dict[str, Json] = {
+        "lineage": str(record.lineage) if record else None,
+        "settled": not overlay.recovery.is_under_way,
+    }
+    return etags.answer(overlay, written.result, written.revision, beside=beside)
+
+
+@router.put(
+    "/{id}/statement",
+    summary="Say what a host uses, to a store that may have lost it",
+    response_model=StatementAnswer,
+    responses=answers.refusals(404, 413, 422, 503),
+)
+async def state(id: str, body: StatementBody, overlay: Services) -> JSONResponse:  # noqa: A002
+    """Say what a host's containers use, after the store has got another lineage than the host knew.
+
+    It becomes the host's again, or is withheld from others. The statement is the whole: what an earlier one named and
+    this one does not is free.
+    """
+    disputes = await overlay.statements.take(ids.host_id(id), body.statement())
+    return JSONResponse({"disputes": disputes, "revision": overlay.mirror.intent_revision})
 
 
 @router.patch(

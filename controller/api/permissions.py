@@ -69,6 +69,7 @@ NEEDS: dict[str, Need] = {
     # What hosts do.
     "PUT /v1/hosts/{id}": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/report": _HOST_IN_PATH,
+    "PUT /v1/hosts/{id}/statement": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/endpoints": _HOST_IN_PATH,
     "PUT /v1/hosts/{id}/endpoints": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/endpoint-sets": _HOST_IN_PATH,

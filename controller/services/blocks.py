@@ -10,6 +10,7 @@ from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
 from controller.services.quarantine import Quarantine
+from controller.services.recovery import Recovery
 from controller.services.removals import Removals
 from controller.store.port import LeaseId, Put
 from overlayd.model import ids
@@ -34,6 +35,7 @@ class Blocks:
         networks: Networks,
         hosts: Hosts,
         chance: Random,
+        recovery: Recovery,
     ) -> None:
         self._mirror = mirror
         self._journal = journal
@@ -41,6 +43,7 @@ class Blocks:
         self._networks = networks
         self._hosts = hosts
         self._chance = chance
+        self._recovery = recovery
         self._removals = Removals(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Block]:
@@ -58,7 +61,8 @@ class Blocks:
         The new one is of the first pool of that family that has a free one. No family stands for a host of schema 1,
         which gets its blocks of the one IPv4 pool that it is told. Asked again after a lost answer, it returns
         the block of that answer. Raises `NotFound`, `Exhausted`, `InvalidValue` when the network has no such pool, or
-        `InUse` when the network is being deleted or the host is to get nothing new.
+        `InUse` when the network is being deleted or the host is to get nothing new, or `Unavailable` while hosts have
+        yet to say what they use.
         """
         choice = Choice(self._chance)
 
@@ -71,6 +75,7 @@ class Blocks:
             unheld = [block for block in owned if block.cidr not in held]
             if unheld:
                 return Draft(min(unheld, key=lambda block: int(block.cidr.network_address)))
+            self._recovery.refuse()
             choice.attempt()
             offered = found if family else schema1.network(found)
             unit = choice.among(units.free(self._mirror, self._journal, offered, family or Family.V4))

@@ -104,7 +104,7 @@ def of_network(mirror: Mirror, network: Network) -> NetworkCapacity:
                 total=pool.capacity,
                 used=used[pool],
                 quarantined=withheld[pool, Withholding.QUARANTINE],
-                withheld=withheld[pool, Withholding.RESERVATIONS],
+                withheld=withheld[pool, Withholding.RESERVATIONS] + withheld[pool, Withholding.CLAIMED],
                 reserved=pool.capacity - vacancies.usable,
                 free=vacancies.count,
             )

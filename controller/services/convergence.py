@@ -8,6 +8,7 @@ from controller.services.hosts import Hosts
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
 from controller.services.presence import Presence
+from controller.services.recovery import Recovery
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName, Revision
@@ -18,10 +19,14 @@ _LOOK_INTERVAL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """A host and what is heard of it now; no presence means that it is not connected."""
+    """A host and what is heard of it now; no presence means that it is not connected.
+
+    It is awaited while it has yet to say what it uses, to a store that was restored.
+    """
 
     host: Host
     presence: Presence | None
+    is_awaited: bool = False
 
     def lag(self, revision: Revision, network: NetworkName | None) -> str | None:
         """Return why a revision is not in force on the host, None when it is; of one network, or of all."""
@@ -56,17 +61,21 @@ class Convergence:
 class Statuses:
     """What is known of the hosts' own state."""
 
-    def __init__(self, mirror: Mirror, hosts: Hosts, networks: Networks) -> None:
+    def __init__(self, mirror: Mirror, hosts: Hosts, networks: Networks, recovery: Recovery) -> None:
         self._mirror = mirror
         self._hosts = hosts
         self._networks = networks
+        self._recovery = recovery
 
     def get(self, host: HostId) -> HostStatus:
         """Return the status of a host; raise `NotFound`."""
-        return HostStatus(self._hosts.get(host), self._mirror.presence(host))
+        return self._of(self._hosts.get(host))
 
     def all(self) -> list[HostStatus]:
-        return [HostStatus(host, self._mirror.presence(host.id)) for host in self._hosts.all()]
+        return [self._of(host) for host in self._hosts.all()]
+
+    def _of(self, host: Host) -> HostStatus:
+        return HostStatus(host, self._mirror.presence(host.id), self._recovery.is_awaited(host))
 
     async def settled(
         self, revision: Revision | None, network: NetworkName | None, patience: float, clock: Clock

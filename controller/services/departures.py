@@ -16,6 +16,7 @@ from controller.services.mirror import Mirror
 from controller.services.quarantine import Quarantine
 from controller.services.removals import Removal, Removals
 from controller.services.tokens import Tokens
+from controller.services.withheld import Withheld
 from controller.store.port import Delete, LeaseId, Put
 from overlayd.model.errors import OverlayError
 from overlayd.model.host import Host, HostState
@@ -33,11 +34,14 @@ _log = structlog.get_logger()
 class Departures:
     """Completes the departure of hosts that are FORGETTING."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, quarantine: Quarantine, tokens: Tokens) -> None:
+    def __init__(
+        self, mirror: Mirror, journal: Journal, quarantine: Quarantine, tokens: Tokens, withheld: Withheld
+    ) -> None:
         self._mirror = mirror
         self._journal = journal
         self._quarantine = quarantine
         self._tokens = tokens
+        self._withheld = withheld
         self._removals = Removals(mirror, journal)
 
     async def run(self, clock: Clock) -> None:
@@ -51,6 +55,10 @@ class Departures:
                 except OverlayError as error:
                     _log.warning("host not forgotten yet", host=leaving.id, reason=str(error))
 
+    def has_remains(self, host_id: HostId) -> bool:
+        """Tell whether the store knows no such host, and still withholds something for it."""
+        return host_id not in self._mirror.intent.hosts and self._withheld.is_any_for(host_id)
+
     async def complete(self, host_id: HostId) -> Written[None]:
         """Take away everything of a FORGETTING host, and the host itself at last; nothing happens to any other."""
         if self._leaving(host_id):
@@ -59,6 +67,7 @@ class Departures:
             pass
         while (await self._journal.write(lambda: self._without_claims(host_id))).result:
             pass
+        await self._withheld.let_go_of(host_id)
         while (await self._quarantine.write(lambda lease: self._without_block(host_id, lease))).result:
             pass
         return await self._quarantine.write(lambda lease: self._without_host(host_id, lease))
@@ -94,6 +103,7 @@ class Departures:
                 Delete(key),
                 Delete(holdings),
                 Delete(keys.instance(host_id)),
+                Delete(keys.statement(host_id)),
                 Put(keys.number(host.number), claim, lease),
                 *((Put(vtep, claim, lease),) if is_own else ()),
             ),

@@ -13,6 +13,7 @@ from controller.services.intent import Change
 from controller.services.mirror import Forgotten, Mirror
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.lineage import Lineage
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot
 
 SNAPSHOT_MAX = 1000
@@ -119,7 +120,8 @@ class Feed:
             following = self._advance()
             if isinstance(following, Delta):
                 yield following
-        yield InSync(self._position)
+        lineage = self._mirror.lineage
+        yield InSync(self._position, lineage=lineage.lineage if lineage else None)
 
     def _missed(self, after: Revision | None) -> list[Change] | None:
         """Return what came after a revision, None when only a snapshot can tell."""
@@ -161,16 +163,24 @@ class Feeds:
         self._is_stale = False
         mirror.listen(self._on_change)
 
-    async def admit(self, host: HostId, instance: str, after: Revision | None) -> None:
-        """Return when a feed of a host that knows everything up to `after` may be opened here.
+    async def admit(
+        self, host: HostId, instance: str, after: Revision | None, lineage: Lineage | None = None
+    ) -> Revision | None:
+        """Return when a feed of a host that knows everything up to `after` of a lineage may be opened here.
 
-        A controller that is behind the host would take it back in time. Raises `AlreadyExists` when another instance of
+        The result is the revision after which it may go on, None when it must be told everything: revisions of another
+        lineage mean nothing here. A host that names none can only mean the first lineage that a store had. A controller
+        that is behind the host would take it back in time. Raises `AlreadyExists` when another instance of
         the host has registered since, `Unavailable` when this controller does not catch up with its store.
         """
         if after is not None and after > self._mirror.intent_revision:
             await self._mirror.verify()
         if self._mirror.instance(host) not in {None, instance}:
             raise AlreadyExists(f"another instance of host {host} has registered since", field="instance")
+        record = self._mirror.lineage
+        if record is None or lineage == record.lineage or (lineage is None and record.parent is None):
+            return after
+        return None
 
     @property
     def number(self) -> int:
@@ -227,6 +237,7 @@ class Feeds:
             await self._clock.sleep(_KEEP_ALIVE)
             try:
                 await self._mirror.verify()
+                await self._mirror.verify_lineage()
             except Unavailable as error:
                 if not self._is_stale:
                     _log.warning("cannot follow the store; hosts may change over", reason=str(error))

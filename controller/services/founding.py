@@ -1,6 +1,7 @@
 """What the first controller of a store makes: the certificate authority that all share, and a first admin token."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from controller.identity.authority import Authority, utc
@@ -15,6 +16,33 @@ from overlayd.model.ids import Revision
 
 ADMIN = "admin"
 """The name of the first token."""
+
+
+class EmptyStore(Exception):
+    """The store is empty or not whole, and is not to become a new cluster."""
+
+
+def former_traces(known_store: Path, admin_token: Path) -> list[Path]:
+    """Return the files of this machine that tell of a cluster that its controller has served."""
+    return [path for path in (known_store, admin_token.with_name("ca.pem")) if path.exists()]
+
+
+async def refuse_empty(store: Store, place: object, traces: Sequence[Path]) -> None:
+    """Raise `EmptyStore` if the store at a place is empty though this machine has traces of a cluster.
+
+    Otherwise it would become a new cluster, with another authority, of which no host is a part.
+    """
+    if await store.get(keys.RESTORING):
+        raise EmptyStore(
+            f"a backup is being restored into {place}, or that was interrupted:"
+            " overlay-controller restore --replace FILE"
+        )
+    if traces and (await store.count(keys.ROOT)).number == 0:
+        raise EmptyStore(
+            f"{place} is empty, and {traces[0]} tells of a cluster that had its store there. Restore a backup of it"
+            " (overlay-controller restore FILE), or correct --store; to begin a new cluster, of which no host of the"
+            " former one is a part: overlay-controller new-cluster"
+        )
 
 
 async def shared_authority(store: Store, now: float) -> Authority:

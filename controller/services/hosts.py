@@ -1,7 +1,8 @@
 """Hosts: registering and finding them."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from controller.services.choice import Choice
 from controller.services.departures import Departures
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
+from controller.services.recovery import Recovery
 from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
@@ -23,11 +25,14 @@ T = TypeVar("T")
 class Hosts:
     """The hosts of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, departures: Departures, chance: Random) -> None:
+    def __init__(
+        self, mirror: Mirror, journal: Journal, departures: Departures, chance: Random, recovery: Recovery
+    ) -> None:
         self._mirror = mirror
         self._journal = journal
         self._chance = chance
         self._departures = departures
+        self._recovery = recovery
 
     def all(self) -> Collection[Host]:
         return self._mirror.intent.hosts.values()
@@ -45,11 +50,14 @@ class Hosts:
         _refuse_forgetting(host)
         return host
 
-    async def register(self, host_id: HostId, name: str, address: IpAddress, instance: str) -> Written[Host]:
+    async def register(
+        self, host_id: HostId, name: str, address: IpAddress, instance: str, number: HostNumber | None = None
+    ) -> Written[Host]:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
-        A host whose new address is another one's gives up its old one all the same, for it is not there any more: of
-        hosts that exchange their addresses each can take its new one when all have announced theirs.
+        `number` is the one that it had, if it had one: to be its own again where the store has lost it. A host whose
+        new address is another one's gives up its old one all the same, for it is not there any more: of hosts that
+        exchange their addresses each can take its new one when all have announced theirs.
 
         Raises `InvalidValue`; `AlreadyExists` when another host has the address (field `address`), or a second host
         goes by the same id at whichever controller (field `id`); `Exhausted` when no number is left; `Unavailable`
@@ -58,7 +66,7 @@ class Hosts:
         choice = Choice(self._chance)
 
         def draft() -> Draft[Host]:
-            found = self._registered(host_id, name, address, instance, choice)
+            found = self._registered(host_id, name, address, instance, partial(self._number, number, choice))
             return self._claiming_instance(found, host_id, instance) if found.ops else found
 
         try:
@@ -103,10 +111,14 @@ class Hosts:
     async def forget(self, host_id: HostId, expected: Revision | None = None) -> Written[None]:
         """Give back all that a host had which is gone for good; its number and address rest as its blocks do.
 
+        So is what is withheld for a host that the store has lost.
+
         Goes on where an earlier attempt was interrupted. Raises `NotFound`, `Stale`, or `InUse` while it is connected.
         """
 
         def draft() -> Draft[None]:
+            if self._departures.has_remains(host_id):
+                return Draft(None)
             known, key = self.get(host_id), keys.host(host_id)
             self._journal.expect(key, expected)
             if known.state is HostState.FORGETTING:
@@ -121,10 +133,12 @@ class Hosts:
         await self._journal.write(draft)
         return await self._departures.complete(host_id)
 
-    def _registered(self, host_id: HostId, name: str, address: IpAddress, instance: str, choice: Choice) -> Draft[Host]:
+    def _registered(
+        self, host_id: HostId, name: str, address: IpAddress, instance: str, number: Callable[[], HostNumber]
+    ) -> Draft[Host]:
         known = self._mirror.intent.hosts.get(host_id)
         if known is None:
-            return self._first(Host(host_id, self._free_number(choice), name, address))
+            return self._first(Host(host_id, number(), name, address))
         _refuse_forgetting(known)
         if known.address != address:
             self._refuse_double(known, address, instance)
@@ -232,6 +246,13 @@ class Hosts:
             f"host {known.id} is connected from {known.address}; the one at {address} needs an id of its own",
             field="id",
         )
+
+    def _number(self, former: HostNumber | None, choice: Choice) -> HostNumber:
+        """Return the number of a new host: the one that it had, if that is free, else the lowest free one."""
+        if former is not None and not self._journal.is_taken(keys.number(former)):
+            return former
+        self._recovery.refuse()
+        return self._free_number(choice)
 
     def _free_number(self, choice: Choice) -> HostNumber:
         choice.attempt()

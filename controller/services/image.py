@@ -3,7 +3,7 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from controller.services import keys, presence, token_records
+from controller.services import keys, lineages, presence, token_records
 from controller.services.intent import Change, Intent, RecordChange
 from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
@@ -17,6 +17,7 @@ from overlayd.wire.unknown import NOTHING, Unknown
 
 if TYPE_CHECKING:
     from controller.identity.tokens import TokenRecord
+    from controller.services.lineages import LineageRecord
 
 
 class _Entry(NamedTuple):
@@ -34,6 +35,8 @@ class Image:
         self.occupancy = Occupancy()
         self.tokens: dict[TokenId, TokenRecord] = {}
         self.instances: dict[HostId, str] = {}
+        self.lineage: LineageRecord | None = None
+        self.statements: dict[HostId, str] = {}
         self._entries: dict[str, _Entry] = {}
         self._presences: defaultdict[HostId, dict[str, Presence]] = defaultdict(dict)
 
@@ -77,6 +80,10 @@ class Image:
                 del self._presences[host]
         if event.key.startswith(keys.INSTANCES):
             self.instances.pop(HostId(event.key.removeprefix(keys.INSTANCES)), None)
+        if event.key.startswith(keys.STATEMENTS):
+            self.statements.pop(HostId(event.key.removeprefix(keys.STATEMENTS)), None)
+        if event.key == keys.LINEAGE:
+            self.lineage = None
         if event.key.startswith(keys.TOKENS):
             self.tokens.pop(TokenId(event.key.removeprefix(keys.TOKENS)), None)
         self.occupancy.take_in(event.key, None)
@@ -105,6 +112,10 @@ class Image:
             of_host[key] = decoded
         if key.startswith(keys.INSTANCES):
             self.instances[HostId(key.removeprefix(keys.INSTANCES))] = keys.decode(value).text("instance")
+        if key.startswith(keys.STATEMENTS):
+            self.statements[HostId(key.removeprefix(keys.STATEMENTS))] = keys.decode(value).text("lineage")
+        if key == keys.LINEAGE:
+            self.lineage = lineages.decode(value)
         if key.startswith(keys.TOKENS):
             token, unknown = token_records.decode(value)
             self.tokens[token.id] = token

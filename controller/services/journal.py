@@ -15,6 +15,7 @@ from controller.services.grouping import Grouping
 from controller.services.history import Note, Recorder
 from controller.services.meter import CommitMeter
 from controller.services.mirror import Mirror
+from controller.services.store_time import StoreTime
 from controller.store.port import Committed, Compare, Conflict, Delete, Put, Store, Transaction, Unmodified
 from overlayd.model.errors import OverlayError, Stale, Unavailable
 from overlayd.model.ids import Revision
@@ -62,11 +63,19 @@ class Journal:
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it takes to write
-        self, store: Store, mirror: Mirror, clock: Clock, recorder: Recorder, by: Actor, chance: Random
+        self,
+        store: Store,
+        mirror: Mirror,
+        clock: Clock,
+        time: StoreTime,
+        recorder: Recorder,
+        by: Actor,
+        chance: Random,
     ) -> None:
         self._grouping = Grouping(store)
         self._mirror = mirror
         self._clock = clock
+        self._time = time
         self._recorder = recorder
         self._by = by
         self._chance = chance
@@ -133,7 +142,8 @@ class Journal:
             draft = await self._undisturbed(make)
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
-            outcome = await self._commit(Transaction(draft.compares, (*draft.ops, *more(draft))))
+            compares = (*draft.compares, self.unchanged(keys.LINEAGE))
+            outcome = await self._commit(Transaction(tuple(dict.fromkeys(compares)), (*draft.ops, *more(draft))))
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")
@@ -167,7 +177,7 @@ class Journal:
         return make()
 
     def _entry(self, draft: Draft[T]) -> Put:
-        return self._recorder.entry(self._clock.wall(), self._by, self._mirror.form, draft.ops, draft.noted)
+        return self._recorder.entry(self._time.stamp(), self._by, self._mirror.form, draft.ops, draft.noted)
 
     async def _commit(self, transaction: Transaction) -> Committed | Conflict:
         taken = [op.key for op in transaction.ops if isinstance(op, Put) and not self._is_underway(op.key)]

@@ -29,17 +29,30 @@ from overlayd.wire.unknown import NOTHING, Unknown
 VALUE_VERSION = 2
 """Since 2 an endpoint has `addresses` and not one `address`. Values of version 1 are read, and written as 2."""
 
+ROOT = "/overlayd/"
+"""Everything that controllers write."""
+
 PREFIX = "/overlayd/v1/"
 HISTORY_BEGIN = "/overlayd/history-begin"
 """Until when the history has been forgotten."""
 
+TIME = "/overlayd/time"
+"""The time by which the store forgets."""
+
 HISTORY = "/overlayd/history/v1/"
 """Not below `PREFIX`: nobody keeps the past in memory."""
+
+RESTORING = "/overlayd/restoring"
+"""There while a backup is being restored, or after that was interrupted: the store is not whole."""
 
 AUTHORITY = "/overlayd/identity/v1/authority"
 """The certificate authority and its key, which nobody keeps in memory who does not sign."""
 
 INTENT = f"{PREFIX}intent"
+LINEAGE = f"{PREFIX}lineage"
+"""Every transaction of a service compares it: what a controller made of another lineage comes to nothing."""
+
+STATEMENTS = f"{PREFIX}statements/"
 PRESENCE = f"{PREFIX}presence/"
 INSTANCES = f"{PREFIX}instances/"
 TOKENS = f"{PREFIX}tokens/"
@@ -178,6 +191,11 @@ def instance(host_id: HostId) -> str:
     return f"{INSTANCES}{host_id}"
 
 
+def statement(host_id: HostId) -> str:
+    """Return the key that says in which lineage a host has said what it uses."""
+    return f"{STATEMENTS}{host_id}"
+
+
 def presences_of(host_id: HostId) -> str:
     """Return the prefix of the presences of a host."""
     return f"{PRESENCE}{host_id}/"
@@ -268,6 +286,14 @@ def mac_claim(holder: RecordKey) -> bytes:
 def given_up(holder: HostId) -> bytes:
     """Return the value of a claim on a VTEP address that its host does not have any more."""
     return encode({"holder": holder, "given_up": True})
+
+
+def withheld_for(host_id: HostId, number: Vni) -> bytes:
+    """Return the value of a key that withholds a unit for a host that uses it, in a network of this VNI.
+
+    To a controller that does not know of that, it is in quarantine.
+    """
+    return encode({"reason": "quarantine", "host": host_id, "vni": number})
 
 
 EMPTY = encode({})

@@ -14,12 +14,21 @@ import structlog
 
 from controller.clock import Clock
 from controller.identity.tokens import TokenRecord
-from controller.services import keys, token_records
+from controller.services import keys, lineages, token_records
 from controller.services.image import Image
 from controller.services.intent import Change, Intent
+from controller.services.lineages import LineageRecord
 from controller.services.occupancy import Occupancy
 from controller.services.presence import Presence
-from controller.store.port import Compacted, Compare, Put, Store, StoreUnavailable, Unmodified
+from controller.store.port import (
+    Compacted,
+    Compare,
+    Put,
+    Replaced,
+    Store,
+    StoreUnavailable,
+    Unmodified,
+)
 from controller.throttle import Throttle
 from overlayd.model.cluster import Record
 from overlayd.model.errors import Unavailable
@@ -63,6 +72,8 @@ class Mirror:
         self._looked = 0
         self._failure: str | None = None
         self._listeners: list[Callable[[Change], None]] = []
+        self._lineage: LineageRecord | None = None
+        self._replaced = asyncio.Event()
 
     @property
     def intent(self) -> Intent:
@@ -81,6 +92,16 @@ class Mirror:
     def revision(self) -> Revision:
         """The revision of the store that the mirror has come to."""
         return self._image.revision
+
+    @property
+    def lineage(self) -> LineageRecord | None:
+        """The lineage of the store, None when it has none."""
+        return self._image.lineage
+
+    @property
+    def statements(self) -> Mapping[HostId, str]:
+        """In which lineage each host has said what it uses."""
+        return self._image.statements
 
     @property
     def intent_revision(self) -> Revision:
@@ -163,6 +184,19 @@ class Mirror:
         except TimeoutError:
             raise Unavailable("this controller cannot follow its store") from None
 
+    async def replaced(self) -> str:
+        """Return why nothing holds any more that this mirror shows, as soon as the store has another lineage."""
+        await self._replaced.wait()
+        return "the store has another lineage: it was restored, or found to be older than what hosts know"
+
+    async def verify_lineage(self) -> None:
+        """Find out whether the store has another lineage, also where no watch tells: it may have gone back behind it.
+
+        Raises `StoreUnavailable`.
+        """
+        stored = await self._store.get(keys.LINEAGE)
+        self._compare_lineage(lineages.decode(stored.value) if stored else None)
+
     async def stored_intent_revision(self) -> Revision:
         """Return the intent revision as the store has it now."""
         found = await self._store.get(keys.INTENT)
@@ -212,13 +246,15 @@ class Mirror:
             page = await self._store.page(keys.PREFIX, after_key=page.items[-1].key, revision=at)
         image.revision = at
         self._image = image
+        self._lineage = self._lineage or image.lineage
+        self._compare_lineage(image.lineage)
         self._log.clear()
         self._log_records = 0
         self._log_start = self.intent_revision
         self._announce(Change(at, ()))
 
     async def run(self) -> None:
-        """Follow the store after `load`, until cancelled."""
+        """Follow the store after `load`, until cancelled, or until it is another one."""
         is_whole, unavailable = True, Throttle()
         while True:
             try:
@@ -227,13 +263,21 @@ class Mirror:
                     is_whole = True
                 async for changes in self._store.watch(keys.PREFIX, self.revision):
                     self._take(self._image.apply(changes))
+                    self._compare_lineage(self._image.lineage)
             except Compacted:
                 _log.warning("mirror compacted", revision=self.revision)
                 is_whole = False
+            except Replaced:
+                return  # the store itself says so to whoever runs it
             except StoreUnavailable as error:
                 if count := unavailable.count(self._clock.now()):
                     _log.warning("store unavailable", error=str(error), count=count)
                 await self._clock.sleep(_RETRY_INTERVAL)
+
+    def _compare_lineage(self, found: LineageRecord | None) -> None:
+        known = self._lineage
+        if known and (found is None or found.lineage != known.lineage):
+            self._replaced.set()
 
     def _take(self, change: Change) -> None:
         if change.revision == self.intent_revision:

@@ -8,6 +8,7 @@ from controller.services import amendments, keys
 from controller.services.choice import Choice
 from controller.services.journal import Draft, Journal, Written
 from controller.services.mirror import Mirror
+from controller.services.recovery import Recovery
 from controller.store.port import Delete, Put, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress, IpNetwork
@@ -20,12 +21,20 @@ from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 class Networks:
     """The networks of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, chance: Random, controller: Collection[IpAddress]) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        journal: Journal,
+        chance: Random,
+        controller: Collection[IpAddress],
+        recovery: Recovery,
+    ) -> None:
         """`controller` are the addresses at which hosts reach this controller."""
         self._mirror = mirror
         self._journal = journal
         self._chance = chance
         self._controller = controller
+        self._recovery = recovery
 
     def all(self) -> Collection[Network]:
         return self._mirror.intent.networks.values()
@@ -49,10 +58,11 @@ class Networks:
         egress: bool = True,
         ethertypes: tuple[int, ...] = (),
     ) -> Written[Network]:
-        """Make a network with this VNI, or with the lowest free one.
+        """Make a network with this VNI, with that which hosts use it by, or with the lowest free one.
 
         Raises `InvalidValue`, `AlreadyExists` (fields `name`, `vni`), `InUse` when hosts are to be members of a range
-        that holds the address of a host or of this controller, or `Exhausted`.
+        that holds the address of a host or of this controller, `Exhausted`, or `Unavailable` while hosts have yet to
+        say what they use.
         """
         choice = Choice(self._chance)
 
@@ -60,7 +70,8 @@ class Networks:
             if existing := self._mirror.intent.networks.get(name):
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
-            number = self._free_vni(choice) if vni is None else self._wanted_vni(vni)
+            self._recovery.refuse()
+            number = self._own_vni(name) or self._free_vni(choice) if vni is None else self._wanted_vni(name, vni)
             network = Network(
                 name,
                 number,
@@ -200,8 +211,19 @@ class Networks:
             raise Exhausted("no VNI is free", field="vni")
         return Vni(number)
 
-    def _wanted_vni(self, vni: Vni) -> Vni:
+    def _own_vni(self, name: NetworkName) -> Vni | None:
+        """Return the VNI by which hosts use a network of this name, which the store has lost."""
+        claimants = self._mirror.occupancy.space(name).claimants.values()
+        free = (each.vni for each in claimants if all(network.vni != each.vni for network in self.all()))
+        return next(free, None)
+
+    def _wanted_vni(self, name: NetworkName, vni: Vni) -> Vni:
         holder = next((network.name for network in self.all() if network.vni == vni), None)
         if holder:
             raise AlreadyExists(f"VNI {vni} belongs to network {holder}", field="vni")
+        for other, _, claimant in self._mirror.occupancy.claimed:
+            if claimant.vni == vni and other != name:
+                raise AlreadyExists(
+                    f"host {claimant.host} uses VNI {vni} for network {other}, which the store has lost", field="vni"
+                )
         return ids.vni(vni)

@@ -5,8 +5,10 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from controller.services import keys
-from controller.services.space import Space, Withholding
+from controller.services.space import Claimant, Space, Withholding
 from overlayd.ipam.vacancies import FreeNumbers
+from overlayd.model import ids
+from overlayd.model.address import IpNetwork
 from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, HostId, NetworkName
 from overlayd.model.network import Network
 
@@ -34,6 +36,13 @@ class Occupancy:
     def space(self, network: NetworkName) -> Space:
         """Return the space of a network; an empty one if nothing is known of it."""
         return self._spaces.get(network) or Space()
+
+    @property
+    def claimed(self) -> list[tuple[NetworkName, IpNetwork, Claimant]]:
+        """What hosts use of which the store had lost that, network by network."""
+        return [
+            (name, unit, claimant) for name, space in self._spaces.items() for unit, claimant in space.claimants.items()
+        ]
 
     def set_network(self, name: NetworkName, network: Network | None) -> None:
         """Take in a network, or that it is gone."""
@@ -68,8 +77,7 @@ class Occupancy:
             case "blocks":
                 space.set_block(ip_network(part), there=there)
             case "withheld":
-                reason = None if value is None else Withholding(keys.decode(value).text("reason"))
-                space.set_withheld(ip_network(part), reason)
+                space.set_withheld(ip_network(part), *_read_withholding(value))
             case "addresses":
                 space.set_claim(ip_address(part), there=there)
             case "resting":
@@ -79,6 +87,16 @@ class Occupancy:
     def _drop_empty(self, name: NetworkName, space: Space) -> None:
         if space.is_empty:
             del self._spaces[name]
+
+
+def _read_withholding(value: bytes | None) -> tuple[Withholding | None, Claimant | None]:
+    if value is None:
+        return None, None
+    fields = keys.decode(value)
+    if fields.has("host"):
+        host = ids.host_id(fields.text("host"), "host")
+        return Withholding.CLAIMED, Claimant(host, ids.vni(fields.number("vni"), "vni"))
+    return Withholding(fields.text("reason")), None
 
 
 def _set(numbers: FreeNumbers, number: int, *, free: bool) -> None:

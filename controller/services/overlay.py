@@ -19,14 +19,19 @@ from controller.services.feed import Feeds
 from controller.services.history import Recorder
 from controller.services.hosts import Hosts
 from controller.services.journal import Journal
+from controller.services.lineages import Known, ensured
 from controller.services.meter import CommitMeter
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
 from controller.services.quarantine import QUARANTINE, Quarantine
+from controller.services.recovery import RECOVERY_TIME, Recovery
 from controller.services.reservations import Reservations
 from controller.services.sessions import Sessions
+from controller.services.statements import Statements
+from controller.services.store_time import StoreTime
 from controller.services.tokens import Tokens
 from controller.services.watches import Watches
+from controller.services.withheld import Withheld
 from controller.services.writability import Writability
 from controller.store.port import Store
 from overlayd.model.address import IpAddress
@@ -48,6 +53,7 @@ class Overlay:
         quarantine: float = QUARANTINE,
         chance: Random = _CHANCE,
         addresses: Collection[IpAddress] = (),
+        recovery_time: float = RECOVERY_TIME,
     ) -> None:
         """`addresses` are those at which hosts reach this controller, none for one that serves nobody."""
         self._addresses = addresses
@@ -59,12 +65,14 @@ class Overlay:
         self.archive = Archive(store, self.mirror, clock)
         self.writability = Writability(store, clock)
         self.clock = clock
+        self.time = StoreTime(store, clock)
         self._store = store
         self._quarantine = quarantine
+        self._recovery_time = recovery_time
         self._chance = chance
         self._withholding = asyncio.Lock()
         self._joining = asyncio.Lock()
-        self._write_to(Journal(store, self.mirror, clock, Recorder(controller), CONTROLLER, chance))
+        self._write_to(Journal(store, self.mirror, clock, self.time, Recorder(controller), CONTROLLER, chance))
         self.sessions = Sessions(self.tokens, clock)
 
     @property
@@ -82,19 +90,28 @@ class Overlay:
         self._journal = journal
         quarantine = Quarantine(self._store, journal, self._quarantine)
         self.tokens = Tokens(self.mirror, journal, self.clock, self._joining)
-        self.departures = Departures(self.mirror, journal, quarantine, self.tokens)
-        self.networks = Networks(self.mirror, journal, self._chance, self._addresses)
-        self.hosts = Hosts(self.mirror, journal, self.departures, self._chance)
-        self.blocks = Blocks(self.mirror, journal, quarantine, self.networks, self.hosts, self._chance)
+        self.recovery = recovery = Recovery(self.mirror, journal, self.clock, self._recovery_time)
+        withheld = Withheld(self.mirror, journal)
+        self.departures = Departures(self.mirror, journal, quarantine, self.tokens, withheld)
+        self.networks = Networks(self.mirror, journal, self._chance, self._addresses, recovery)
+        self.hosts = Hosts(self.mirror, journal, self.departures, self._chance, recovery)
+        self.blocks = Blocks(self.mirror, journal, quarantine, self.networks, self.hosts, self._chance, recovery)
         self.reservations = Reservations(
-            self.mirror, journal, quarantine, self.networks, self.hosts, self._chance, self._withholding
+            self.mirror, journal, quarantine, self.networks, self.hosts, self._chance, self._withholding, recovery
         )
+        self.statements = Statements(self.mirror, journal, quarantine, self.reservations, withheld)
         self.endpoints = Endpoints(self.mirror, journal, self.hosts)
-        self.statuses = Statuses(self.mirror, self.hosts, self.networks)
+        self.statuses = Statuses(self.mirror, self.hosts, self.networks, recovery)
 
-    async def load(self) -> None:
-        """Read the store; everything else needs this first."""
+    async def load(self, known: Known | None = None) -> None:
+        """Read the store, of which this may be known from before; everything else needs this first."""
+        await ensured(self._store, known)
         await self.mirror.load()
+
+    def known(self) -> Known | None:
+        """Return what is to be known of the store when it is opened again, None when it has no lineage."""
+        record = self.mirror.lineage
+        return Known(record.lineage, self.mirror.revision, self._store.cluster) if record else None
 
     async def run(self) -> None:
         """Follow the store and serve feeds, until cancelled."""
@@ -107,4 +124,6 @@ class Overlay:
             tasks.create_task(self.writability.run(), name="writability")
             tasks.create_task(self.endpoint_sets.run(), name="endpoint sets")
             tasks.create_task(self.departures.run(self.clock), name="departures")
+            tasks.create_task(self.recovery.run(), name="recovery")
+            tasks.create_task(self.statements.run(self.clock), name="statements")
             tasks.create_task(AlarmLog(self.mirror).run(self.clock), name="alarms")

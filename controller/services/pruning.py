@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from controller.clock import Clock
 from controller.services import keys
 from controller.store.port import (
     TRANSACTION_MAX,
@@ -39,16 +38,18 @@ class Pruning:
     Every controller does so. All of them remove the same: what is due in the history as it was at one revision.
     """
 
-    def __init__(self, store: Store, clock: Clock, limits: HistoryLimits) -> None:
+    def __init__(self, store: Store, limits: HistoryLimits) -> None:
         self._store = store
-        self._clock = clock
         self._limits = limits
 
-    async def prune(self) -> int:
-        """Remove what is due and return how many entries that were; raises `StoreUnavailable`."""
+    async def prune(self, now: float) -> int:
+        """Remove what is due at a time (seconds since 1970, UTC) and return how many entries that were.
+
+        Raises `StoreUnavailable`.
+        """
         counted = await self._store.count(keys.HISTORY)
         surplus = counted.number - self._limits.count
-        oldest = keys.history_from(self._clock.wall() - self._limits.age)
+        oldest = keys.history_from(now - self._limits.age)
         removed, last = 0, None
         while True:
             try:

@@ -15,12 +15,13 @@ from controller.services.macs import Macs
 from controller.services.mirror import Mirror
 from controller.services.networks import Networks
 from controller.services.quarantine import Quarantine
+from controller.services.recovery import Recovery
 from controller.services.removals import Removal, Removals
 from controller.services.space import Withholding
 from controller.store.port import Compare, LeaseId, Put
 from overlayd.ipam import addresses as ipam
 from overlayd.model import ids
-from overlayd.model.address import Family, IpAddress, IpNetwork
+from overlayd.model.address import Family, IpAddress, IpNetwork, overlap
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint
@@ -60,6 +61,7 @@ class Reservations:
         hosts: Hosts,
         chance: Random,
         withholding: asyncio.Lock,
+        recovery: Recovery,
     ) -> None:
         self._mirror = mirror
         self._journal = journal
@@ -68,6 +70,7 @@ class Reservations:
         self._hosts = hosts
         self._chance = chance
         self._withholding = withholding
+        self._recovery = recovery
         self._removals = Removals(mirror, journal)
         self._macs = Macs(mirror, journal)
 
@@ -101,6 +104,7 @@ class Reservations:
         """
 
         def draft(choice: Choice, *, new_units: bool) -> Draft[Reservation]:
+            self._recovery.refuse()
             found = self._networks.get(network)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {network} is being deleted", field="network")
@@ -217,6 +221,7 @@ class Reservations:
                 return Draft(found)
             if found.shared:
                 return self._floated(found, holder)
+            self._recovery.refuse()
             self._refuse_second(found, holder)
             return self._handed_over(found, holder, keys.host(host.id))
 
@@ -238,6 +243,36 @@ class Reservations:
 
         return await self._journal.write(draft)
 
+    async def restore(self, said: Reservation) -> None:
+        """Make a reservation that a host's container holds as the host says, in a store that may have lost it.
+
+        Raises `NotFound`, or why it cannot be: `InvalidValue`, `AlreadyExists`, `InUse`.
+        """
+
+        def draft() -> Draft[None]:
+            network = self._networks.get(said.network)
+            found = self._mirror.intent.find(RecordKey(Reservation, said.key))
+            if isinstance(found, Reservation):
+                if found.addresses != said.addresses:
+                    raise AlreadyExists(f"it has {', '.join(map(str, found.addresses))} by now", field="addresses")
+                if found.holder == said.holder:
+                    return Draft(None)
+                handed = self._handed_over(found, said.holder)
+                return Draft(None, handed.compares, handed.ops)
+            claims = [self._wanted(network, each, f"addresses[{n}]") for n, each in enumerate(said.addresses)]
+            if said.mac is not None:
+                self._macs.check_reservation(said.network, said.mac, said)
+            owned = self._macs.claim(said)
+            compares = [self._journal.unchanged(key) for key in (keys.of(said), keys.network(said.network))]
+            claimed = [Put(keys.address(said.network, claim.address), keys.claim(said.name)) for claim in claims]
+            return Draft(
+                None,
+                (*compares, *owned.compares, *(compare for claim in claims for compare in claim.compares)),
+                (self._mirror.put(said), *claimed, *owned.ops, *(op for claim in claims for op in claim.ops)),
+            )
+
+        await self._journal.write(draft)
+
     def _wanted(self, network: Network, address: IpAddress, field: str) -> _Claim:
         """Return the claim of an address that somebody chose."""
         space = self._mirror.occupancy.space(network.name)
@@ -258,6 +293,8 @@ class Reservations:
             raise InUse(f"{address} is in block {block.cidr} of host {block.host}", field=field)
         if space.withheld.get(unit) is Withholding.QUARANTINE:
             raise InUse(f"{address} is in {unit}, which is in quarantine after its release", field=field)
+        if claimant := next((each for part, each in space.claimants.items() if overlap(part, unit)), None):
+            raise InUse(f"{address} is in {unit}, which host {claimant.host} uses", field=field)
         return self._claim_of(network, address, unit)
 
     def _free(self, network: Network, family: Family, choice: Choice, *, new_units: bool) -> _Claim:

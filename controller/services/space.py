@@ -2,22 +2,34 @@
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from enum import StrEnum
 
 from overlayd.ipam import addresses
 from overlayd.ipam.vacancies import FreeNumbers, Vacancies
 from overlayd.model.address import Family, IpAddress, IpNetwork
+from overlayd.model.ids import HostId, Vni
 from overlayd.model.network import Network, Pool
 
 
 class Withholding(StrEnum):
     """Why no host may get a unit, which is a range as large as a block.
 
-    In QUARANTINE are those given back, until their leases end; those of RESERVATIONS have a reserved address at least.
+    In QUARANTINE are those given back, until their leases end; those of RESERVATIONS have a reserved address at least;
+    those that are CLAIMED are used by a host, of which the store had lost that or the network.
     """
 
     QUARANTINE = "quarantine"
     RESERVATIONS = "reservations"
+    CLAIMED = "claimed"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """The host that uses a unit, in a network that it knows by this VNI."""
+
+    host: HostId
+    vni: Vni
 
 
 class Space:
@@ -27,6 +39,7 @@ class Space:
         self._network: Network | None = None
         self._blocks: set[IpNetwork] = set()
         self._withheld: dict[IpNetwork, Withholding] = {}
+        self._claimants: dict[IpNetwork, Claimant] = {}
         self._claims: set[IpAddress] = set()
         self._resting: set[IpAddress] = set()
         self._vacancies: dict[IpNetwork, Vacancies] = {}
@@ -42,6 +55,11 @@ class Space:
     def withheld(self) -> Mapping[IpNetwork, Withholding]:
         """The units that no host may get."""
         return self._withheld
+
+    @property
+    def claimants(self) -> Mapping[IpNetwork, Claimant]:
+        """Who uses the units that are withheld for that: these may be of any size."""
+        return self._claimants
 
     @property
     def resting(self) -> AbstractSet[IpAddress]:
@@ -80,9 +98,12 @@ class Space:
             self._blocks.discard(unit)
             self._give(unit)
 
-    def set_withheld(self, unit: IpNetwork, reason: Withholding | None) -> None:
-        """Take in why a unit is withheld, or that it is not."""
+    def set_withheld(self, unit: IpNetwork, reason: Withholding | None, claimant: Claimant | None = None) -> None:
+        """Take in why a unit is withheld, and for which host if for one, or that it is not."""
         before = self._withheld.pop(unit, None)
+        self._claimants.pop(unit, None)
+        if claimant:
+            self._claimants[unit] = claimant
         if before is Withholding.RESERVATIONS and reason is not before:
             self._close(unit)
         if reason is None:

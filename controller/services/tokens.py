@@ -179,9 +179,9 @@ class Tokens:
 
         return await self._journal.write_aside(draft)
 
-    async def purge(self) -> None:
-        """Remove tokens that expired long ago."""
-        before = self._clock.wall() - _KEPT
+    async def purge(self, now: float) -> None:
+        """Remove tokens that expired long before a time, in seconds since 1970 (UTC)."""
+        before = now - _KEPT
 
         def draft() -> Draft[None]:
             gone = [record for record in self.all() if record.is_expired(before)][:_PURGED_MAX]

@@ -10,9 +10,10 @@ import fcntl
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import NoReturn, Self, TypeVar, cast
 
 from controller.clock import Clock
 from controller.store.history import History
@@ -26,6 +27,7 @@ from controller.store.port import (
     LeaseId,
     LeaseLost,
     Page,
+    Replaced,
     StoreUnavailable,
     Transaction,
     always,
@@ -33,6 +35,9 @@ from controller.store.port import (
 from overlayd.model.ids import Revision
 
 T = TypeVar("T")
+
+_FILE_INTERVAL = 1.0
+"""Seconds between looks whether the file is still the one that was opened."""
 
 _EXPIRY_INTERVAL = 0.5
 """Seconds between looks at the leases: how much longer than its time a lease may last."""
@@ -59,12 +64,17 @@ class _Write:
 class EmbeddedStore:
     """A `Store` in one SQLite file. Made by `EmbeddedStore.open`."""
 
-    def __init__(self, path: Path, clock: Clock, lock: BinaryIO) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, writes: sqlite3.Connection, reads: sqlite3.Connection, files: ExitStack
+    ) -> None:
+        self._path = path
         self._clock = clock
-        self._lock = lock
-        self._write_connection, self._read_connection = _connect(path), _connect(path)
-        self._history, self._reads = History(self._write_connection), History(self._read_connection)
-        self._history.prepare()
+        self._files = files
+        self._opened = path.stat()
+        self._write_connection = writes
+        self._history, self._reads = History(writes), History(reads)
+        self._known = self._history.revision()
+        self._replaced: str | None = None
         # Leases begin anew with the process, as in etcd with a new leader: nobody could keep them alive in between.
         self._ttls = self._history.leases()
         self._deadlines = {lease: clock.now() + ttl for lease, ttl in self._ttls.items()}
@@ -73,35 +83,43 @@ class EmbeddedStore:
         self._waiting: asyncio.Queue[_Write] = asyncio.Queue()
         self._written = asyncio.Event()
 
+    @property
+    def cluster(self) -> str:
+        return ""
+
     @classmethod
-    def open(cls, path: Path, clock: Clock) -> "EmbeddedStore":
+    def open(cls, path: Path, clock: Clock) -> Self:
         """Open the file, or make it; raise `StoreRefused` when it cannot be used."""
         try:
             lock = path.with_name(path.name + ".lock").open("ab")
         except OSError as error:
             raise StoreRefused(f"{path} cannot be opened: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return cls(path, clock, lock)
-        except BlockingIOError:
-            lock.close()
-            raise StoreRefused(f"{path} is in use by another controller") from None
-        except (sqlite3.DatabaseError, ValueError) as error:
-            lock.close()
-            raise StoreRefused(f"{path} cannot be used as a store: {error}") from error
+        with ExitStack() as files:
+            files.enter_context(lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                writes, reads = (files.enter_context(closing(_connect(path))) for _ in range(2))
+                History(writes).prepare()
+                return cls(path, clock, writes, reads, files.pop_all())
+            except BlockingIOError:
+                raise StoreRefused(f"{path} is in use by another controller") from None
+            except (sqlite3.DatabaseError, ValueError) as error:
+                raise StoreRefused(f"{path} cannot be used as a store: {error}") from error
 
     async def run(self) -> None:
-        """Write what waits and expire leases, until cancelled. Nothing is written while this does not run."""
+        """Write what waits and expire leases, until cancelled. Nothing is written while this does not run.
+
+        Raises `Replaced`.
+        """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write_batches(), name="store-writes")
             tasks.create_task(self._expire_leases(), name="store-leases")
+            tasks.create_task(self._watch_file(), name="store-file")
 
     async def close(self) -> None:
         self._writer.shutdown()
         self._reader.shutdown()
-        self._write_connection.close()
-        self._read_connection.close()
-        self._lock.close()
+        self._files.close()
 
     async def current_revision(self) -> Revision:
         return await self._read(History.revision)
@@ -162,13 +180,19 @@ class EmbeddedStore:
 
     async def _read(self, look: Callable[[History], T]) -> T:
         loop = asyncio.get_running_loop()
+        if self._replaced:
+            raise Replaced(self._replaced)
         try:
             return await loop.run_in_executor(self._reader, look, self._reads)
         except sqlite3.OperationalError as error:
             raise StoreUnavailable(f"the store cannot be read: {error} ({error.sqlite_errorname})") from error
+        except sqlite3.DatabaseError as error:
+            self._refuse(f"{self._path} cannot be read any more: {error}")
 
     async def _write(self, make: Callable[[History], T]) -> T:
         """Return what `make` returns, once that is durable."""
+        if self._replaced:
+            raise Replaced(self._replaced)
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(_Write(make, cast("asyncio.Future[object]", result)))
         return await result
@@ -194,13 +218,22 @@ class EmbeddedStore:
         """Return the result of each write, or the exception that ended it. Runs in the writer's thread."""
         try:
             self._write_connection.execute("BEGIN IMMEDIATE")
+            if (found := self._history.revision()) < self._known:
+                self._write_connection.execute("ROLLBACK")
+                self._replaced = f"{self._path} is at revision {found}, and was at {self._known}: it was exchanged"
+                return [Replaced(self._replaced)] * len(batch)
             outcomes = [self._outcome(make) for make in batch]
+            known = self._history.revision()
             self._write_connection.execute("COMMIT")
+            self._known = known
         except sqlite3.OperationalError as error:
             if self._write_connection.in_transaction:
                 self._write_connection.execute("ROLLBACK")
             unavailable = StoreUnavailable(f"the store cannot be written: {error} ({error.sqlite_errorname})")
             return [unavailable] * len(batch)
+        except sqlite3.DatabaseError as error:
+            self._replaced = f"{self._path} cannot be written any more: {error}"
+            return [Replaced(self._replaced)] * len(batch)
         return outcomes
 
     def _outcome(self, make: Callable[[History], object]) -> object:
@@ -208,6 +241,24 @@ class EmbeddedStore:
             return make(self._history)
         except LeaseLost as lost:  # raised before anything is written: the rest of the batch is sound
             return lost
+
+    def _refuse(self, reason: str) -> NoReturn:
+        """Let nothing more be read or written."""
+        self._replaced = reason
+        raise Replaced(reason)
+
+    async def _watch_file(self) -> None:
+        """Find out when the file is not the one any more that was opened; raises `Replaced`."""
+        while True:
+            await self._clock.sleep(_FILE_INTERVAL)
+            if self._replaced:
+                raise Replaced(self._replaced)
+            try:
+                found = self._path.stat()
+            except OSError as error:
+                self._refuse(f"{self._path} is gone: {error.strerror}")
+            if (found.st_dev, found.st_ino) != (self._opened.st_dev, self._opened.st_ino):
+                self._refuse(f"{self._path} is another file than the one that was opened")
 
     async def _expire_leases(self) -> None:
         while True:

@@ -66,14 +66,31 @@ class History:
         self._db = connection
 
     def prepare(self) -> None:
-        """Make the tables in a new file; raise `ValueError` when the file belongs to another version or program."""
+        """Make the tables in a new file.
+
+        Raises `ValueError` when the file belongs to another version or program, or when it is damaged, which is
+        looked for from its first page to its last.
+        """
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == SCHEMA_VERSION:
+            self._check()
             return
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if version or tables:
             raise ValueError(f"its schema is version {version}, and this program reads version {SCHEMA_VERSION}")
         self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    def _check(self) -> None:
+        problems = [text for (text,) in self._db.execute("PRAGMA integrity_check(3)") if text != "ok"]
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        problems += [f"table {name} is missing" for name in sorted({"counters", "history", "leases"} - tables)]
+        if not problems:
+            counted = dict(self._db.execute("SELECT name, value FROM counters").fetchall())
+            (newest,) = self._db.execute("SELECT max(mod_revision) FROM history").fetchone()
+            if not counted.keys() >= {"revision", "compacted"} or counted["revision"] < (newest or 0):
+                problems = ["it has changes beyond its last revision"]
+        if problems:
+            raise ValueError(f"it is damaged: {'; '.join(problems)}. Restore a backup (overlay-controller restore)")
 
     @contextmanager
     def reading(self) -> Iterator[None]:

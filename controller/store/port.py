@@ -29,6 +29,14 @@ class StoreUnavailable(Unavailable):
     """The store cannot be read or written now: no quorum, a full disk, a file that became read-only."""
 
 
+class Replaced(StoreUnavailable):
+    """The store is not the one any more that was opened: it was restored from a backup, or exchanged for another.
+
+    What is known of it holds no more. Nothing is read or written by it again: it is to be opened, and read, from the
+    beginning.
+    """
+
+
 class Abandoned(StoreUnavailable):
     """The transaction was not written and never will be: it was to be tried again, and was not wanted any more."""
 
@@ -155,8 +163,12 @@ def always() -> bool:
 class Store(Protocol):
     """A key-value store. Whoever opens one runs `run` as a task while it is in use, and closes it."""
 
+    @property
+    def cluster(self) -> str:
+        """What tells this store from others, once something was read of it; "" for one that is told by its place."""
+
     async def run(self) -> None:
-        """Do the store's own work, such as the expiry of leases, until cancelled."""
+        """Do the store's own work, such as the expiry of leases, until cancelled; raises `Replaced`."""
 
     async def close(self) -> None:
         """Let go of the store; nothing else may be called after."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import KeysView, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName, Revision
+from overlayd.model.lineage import parse_lineage
 from overlayd.model.port import PortMapping
 from overlayd.wire import bandwidth, ports, records
 from overlayd.wire.feed import FEED_VERSION
@@ -154,7 +155,8 @@ class ClusterCache:
             puts = [records.decode_tagged(record) for record in fields.objects("records")]
             revision = Revision(fields.number("revision"))
             told_in = fields.number("feed") if fields.has("feed") else 1
-            return Cluster().changed(revision if told_in == FEED_VERSION else UNKNOWN, puts)
+            lineage = parse_lineage(fields.text("lineage"), fields.at("lineage")) if fields.has("lineage") else None
+            return replace(Cluster().changed(revision if told_in == FEED_VERSION else UNKNOWN, puts), lineage=lineage)
         except InvalidValue as error:
             _log.warning("the cached cluster cannot be read; waiting for a controller", problem=str(error))
             return Cluster()
@@ -165,6 +167,7 @@ class ClusterCache:
             "v": CHECKPOINT_VERSION,
             "feed": told_in,
             "revision": cluster.revision,
+            "lineage": str(cluster.lineage) if cluster.lineage else None,
             "records": [records.encode_tagged(record) for record in cluster.records],
         }
         write_atomically(self._path, json.dumps(content).encode())

@@ -17,13 +17,16 @@ from overlayd.agent.problem import Problem
 from overlayd.agent.trust import Trust
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block
+from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import NotFound, OverlayError, Unavailable
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.lineage import Lineage, parse_lineage
 from overlayd.model.network import Network
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.wire import problem, records, refusals
+from overlayd.model.statement import Statement
+from overlayd.wire import problem, records, refusals, statement
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
 from overlayd.wire.report import foremost
@@ -51,6 +54,18 @@ class _Addressees:
 
     urls: Sequence[str]
     patience: float = _PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A host as the controllers have it, and the lineage of their store, None where they are older than lineages.
+
+    While it is not settled, every host is to say what it uses.
+    """
+
+    host: Host
+    lineage: Lineage | None
+    settled: bool
 
 
 class ControllerClient:
@@ -108,11 +123,24 @@ class ControllerClient:
                 return True
         return False
 
-    async def register(self, name: str, address: IpAddress) -> Host:
-        """Announce this host and its VTEP address; return it with its number."""
+    async def register(self, name: str, address: IpAddress, known: Cluster) -> Registered:
+        """Announce this host and its VTEP address, and of which lineage and how far it knows the cluster."""
         self._followed = self._controllers.current
-        body: Json = {"name": name, "address": str(address), "instance": self._identity.instance}
-        return records.decode_host(await self._call("PUT", f"/v1/hosts/{self._identity.id}", body))
+        body: dict[str, Json] = {"name": name, "address": str(address), "instance": self._identity.instance}
+        if known.lineage is not None:
+            host = known.hosts.get(self._identity.id)
+            number = host.number if host else None
+            body |= {"lineage": str(known.lineage), "revision": known.revision, "number": number}
+        answer = await self._call("PUT", f"/v1/hosts/{self._identity.id}", body)
+        if not answer.has("lineage"):
+            return Registered(records.decode_host(answer), None, settled=True)
+        lineage = parse_lineage(answer.text("lineage"), answer.at("lineage"))
+        return Registered(records.decode_host(answer), lineage, answer.flag("settled"))
+
+    async def state(self, said: Statement) -> list[str]:
+        """Say what this host uses; return what of it is disputed."""
+        path = f"/v1/hosts/{self._identity.id}/statement"
+        return (await self._call("PUT", path, statement.encode(said))).texts("disputes")
 
     async def acquire_block(self, network: NetworkName, held: Iterable[IpNetwork], family: Family) -> Block:
         """Ask for a block of a family beside those that this host holds; asking twice gives the same one."""
@@ -204,11 +232,16 @@ class ControllerClient:
         path = f"/v1/hosts/{self._identity.id}/report"
         await self._call("POST", path, body, at=_Addressees((self._followed,)))
 
-    async def feed(self, after: Revision | None) -> AsyncGenerator[FeedMessage, None]:
-        """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks."""
+    async def feed(self, after: Revision | None, lineage: Lineage | None = None) -> AsyncGenerator[FeedMessage, None]:
+        """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks.
+
+        `lineage` is what the revision belongs to, for controllers that ask.
+        """
         params = {"host": self._identity.id, "instance": self._identity.instance, "version": str(FEED_VERSION)}
         if after is not None:
             params["after"] = str(after)
+            if lineage is not None:
+                params["lineage"] = str(lineage)
         url = self._followed = self._controllers.current
         timeout = httpx.Timeout(_PATIENCE, connect=_CONNECT, read=FEED_SILENCE)
         try:

@@ -69,6 +69,7 @@ class Control:
         problems = list(self._reconciler.status.problems)
         if self._feed.problem:
             problems.append(Problem(f"controller {self._feed.controller}", str(self._feed.problem)))
+        problems += self._feed.claims.problems
         if self._publication.problem:
             problems.append(Problem("endpoints of this host, as published", str(self._publication.problem)))
         return problems

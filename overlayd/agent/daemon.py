@@ -17,6 +17,7 @@ from overlayd.agent.caching import Caching
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
 from overlayd.agent.checksums import Checksums
+from overlayd.agent.claims import Claims
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.cni import CniServer
 from overlayd.agent.collection import Collector
@@ -44,6 +45,8 @@ from overlayd.agent.unix_server import UnixServer
 from overlayd.agent.vxlan_ports import remember_vxlan_port
 from overlayd.kernel.limits import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
+from overlayd.model.cluster import Cluster
+from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
@@ -112,7 +115,9 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
     controllers = Controllers.for_host(settings.controllers, identity.id)
     feed_client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(feed_client.close)
-    feed = ClusterFeed(feed_client, cache.load())
+    kept = ClusterCache(settings.state_dir / "kept.json")
+    claims = Claims(feed_client, lambda: records.endpoints, kept.load(), partial(_save_kept, kept))
+    feed = ClusterFeed(feed_client, cache.load(), claims)
     caching = Caching(cache, feed)
     closing.callback(caching.finish)
     turn = KernelTurn(LinuxKernel(settings.run_dir / "tables"))
@@ -159,12 +164,20 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": caching.run(),
+        "claims": claims.run(lambda: feed.cluster, feed.changes, attachments.changes),
         "word to the supervisor": _tell(supervisor, control, Changes(feed.changes, reconciler.reports)),
         "watchdog": supervisor.watch(turn.is_free_within),
         "queue": queue.run(settings.resync),
         "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
     return actors, servers
+
+
+def _save_kept(cache: ClusterCache, kept: Cluster) -> None:
+    try:
+        cache.save(kept, FEED_VERSION)
+    except OSError as error:
+        _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
 
 
 async def _tell(supervisor: Supervisor, control: Control, changes: Changes) -> None:

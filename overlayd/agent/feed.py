@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
 from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
-from overlayd.agent.client import ControllerClient
+from overlayd.agent.claims import Claims
+from overlayd.agent.client import ControllerClient, Registered
 from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated
@@ -26,8 +28,9 @@ class ClusterFeed:
     to add by and not to delete by. `syncs` counts the in-sync marks, `changes` everything that may matter to others.
     """
 
-    def __init__(self, client: ControllerClient, cached: Cluster) -> None:
+    def __init__(self, client: ControllerClient, cached: Cluster, claims: Claims) -> None:
         self.cluster = cached
+        self.claims = claims
         self.version = FEED_VERSION
         self.in_sync = False
         self.problem: OverlayError | None = None
@@ -55,9 +58,10 @@ class ClusterFeed:
         while True:
             try:
                 current = await address()
-                await self._client.register(name, current)
+                registered = await self._client.register(name, current, self.cluster)
                 self.announced = current
-                if await self._follow(backoff):
+                await self.claims.compare(registered, self.cluster)
+                if await self._follow(backoff, registered):
                     continue
                 delay = backoff.failed()
             except OverlayError as error:
@@ -73,7 +77,7 @@ class ClusterFeed:
         if self._following:
             self._following.reschedule(asyncio.get_running_loop().time())
 
-    async def _follow(self, backoff: Backoff) -> bool:
+    async def _follow(self, backoff: Backoff, registered: Registered) -> bool:
         """Follow one feed to its end; tell whether to begin another one at once.
 
         So it is when another controller is known to be better, or this host has another address.
@@ -83,10 +87,11 @@ class ClusterFeed:
         """
         now = asyncio.get_running_loop().time
         probing, ask_at = Backoff(shortest=5.0, longest=30.0), now()
+        lineage = self.cluster.lineage if registered.lineage else None
         try:
             async with (
                 asyncio.timeout(None) as self._following,
-                aclosing(self._client.feed(self._resumable)) as messages,
+                aclosing(self._client.feed(self._resumable, lineage)) as messages,
             ):
                 async for message in messages:
                     self._take(message)
@@ -110,9 +115,13 @@ class ClusterFeed:
             case Delta(revision=revision, puts=puts, deletes=deletes):
                 self.cluster = self.cluster.changed(revision, puts, deletes)
                 self.changes.set()
-            case InSync(revision=revision, version=version):
+            case InSync(revision=revision, version=version, lineage=lineage):
                 self.version = version
-                self.cluster = (self._staged or self.cluster).changed(revision)
+                before, cluster = self.cluster, (self._staged or self.cluster).changed(revision)
+                # A controller that is older than lineages knows of none, and not that it has changed.
+                self.cluster = replace(cluster, lineage=lineage or before.lineage)
+                if before.lineage not in (None, self.cluster.lineage):
+                    self.claims.note(before, self.cluster)
                 self._staged = None
                 self.in_sync = True
                 self.syncs.set()

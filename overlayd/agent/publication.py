@@ -183,16 +183,18 @@ def _whole(error: OverlayError) -> tuple[Problem, ...]:
 
 async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconciler) -> None:
     """Report every change of the reconciler's status, and the whole of it after every in-sync mark, for ever."""
-    wake = Changes(reconciler.reports, feed.syncs)
+    wake = Changes(reconciler.reports, feed.syncs, feed.claims.changes)
     backoff = Backoff()
     reported = None
     now = asyncio.get_running_loop().time
     while True:
         seen, due = wake.count, now() + PACE
-        current = (feed.syncs.count, reconciler.status)
-        if current != reported and reconciler.status.is_pruned:
+        current = (feed.syncs.count, reconciler.status, feed.claims.problems)
+        # What was applied of another lineage, which had later revisions, says nothing of this one.
+        is_of_this = reconciler.status.applied <= feed.cluster.revision
+        if current != reported and reconciler.status.is_pruned and is_of_this:
             try:
-                await client.report(reconciler.status.applied, reconciler.status.problems)
+                await client.report(reconciler.status.applied, (*reconciler.status.problems, *feed.claims.problems))
                 reported = current
                 backoff.succeeded()
             except OverlayError as error:

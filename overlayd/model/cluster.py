@@ -9,6 +9,7 @@ from overlayd.model.block import Block, BlockKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.lineage import Lineage
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation, ReservationKey
 
@@ -40,7 +41,10 @@ class RecordKey:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Networks, hosts, blocks, endpoints and reservations by key. A value: `changed` returns another one."""
+    """Networks, hosts, blocks, endpoints and reservations by key. A value: `changed` returns another one.
+
+    `lineage` is what the revision belongs to, None where no controller has said so.
+    """
 
     revision: Revision = UNKNOWN
     networks: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
@@ -48,6 +52,7 @@ class Cluster:
     blocks: Mapping[BlockKey, Block] = field(default_factory=lambda: MappingProxyType({}))
     endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
     reservations: Mapping[ReservationKey, Reservation] = field(default_factory=lambda: MappingProxyType({}))
+    lineage: Lineage | None = None
 
     def changed(self, revision: Revision, puts: Iterable[Record] = (), deletes: Iterable[RecordKey] = ()) -> "Cluster":
         """Return the cluster after these changes. A deleted network takes all that is in it with it."""
@@ -74,10 +79,11 @@ class Cluster:
                 after[kind] = {k: r for k, r in after[kind].items() if getattr(r, "network", None) not in gone}
         for record in puts:
             after[type(record)][RecordKey.of(record).key] = record
-        return Cluster(
+        changed = Cluster(
             revision,
             *(MappingProxyType(after[kind]) if kind in touched else before[kind] for kind in before),  # type: ignore[arg-type]
         )
+        return replace(changed, lineage=self.lineage)
 
     def has_records_of(self, other: "Cluster") -> bool:
         """Tell whether both came of one another by nothing but revisions; comparing them costs nothing."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
+from overlayd.model.lineage import Lineage, parse_lineage
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 
@@ -45,11 +46,13 @@ class Delta:
 class InSync:
     """The agent now knows the whole state as of `revision`; only from here on may it delete anything.
 
-    `version` is what the feed was told in. Who was told in an older version cannot resume in a newer one.
+    `version` is what the feed was told in. Who was told in an older version cannot resume in a newer one. `lineage` is
+    what the revision belongs to, None when the controller is older than lineages.
     """
 
     revision: Revision
     version: int = FEED_VERSION
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,10 @@ def encode_line(message: FeedMessage, encode: Callable[[Record], dict[str, Json]
                 "puts": [encode(record) for record in puts],
                 "deletes": [records.encode_key(key) for key in deletes],
             }
-        case InSync(version=version):
+        case InSync(version=version, lineage=lineage):
             body |= {"type": "in-sync", "version": version}
+            if lineage:
+                body["lineage"] = str(lineage)
         case Bookmark(stale=stale):
             body |= {"type": "bookmark"} | ({"stale": True} if stale else {})
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
@@ -98,7 +103,11 @@ def decode_line(line: bytes) -> FeedMessage:
         case "delta":
             return Delta(revision, _puts(fields), tuple(records.decode_key(key) for key in fields.objects("deletes")))
         case "in-sync":
-            return InSync(revision, fields.number("version") if fields.has("version") else 1)
+            return InSync(
+                revision,
+                fields.number("version") if fields.has("version") else 1,
+                parse_lineage(fields.text("lineage")) if fields.has("lineage") else None,
+            )
         case "bookmark":
             return Bookmark(revision, fields.flag("stale"))
         case other:

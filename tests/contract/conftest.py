@@ -11,7 +11,7 @@ from overlayd.wire.feed import InSync, Snapshot
 from tests.contract.kernels import World, fake_world, linux_world
 from tests.support.agents import Host
 from tests.support.clusters import example
-from tests.unit.agent.loopback import client_of, controller, following, in_sync, unused_url
+from tests.unit.agent.loopback import claims_of, client_of, controller, following, in_sync, unused_url
 
 
 @pytest.fixture(params=["fake", "linux"])
@@ -33,7 +33,7 @@ async def host(request: pytest.FixtureRequest, world: World, tmp_path: Path, top
     known = example(topology)
     if request.param == "controllers away":
         async with client_of(await unused_url()) as client:
-            yield Host(world, tmp_path, ClusterFeed(client, known), client)
+            yield Host(world, tmp_path, ClusterFeed(client, known, claims_of(client)), client)
         return
     async with controller() as server, following(server) as feed, client_of(server) as client:
         await (await server.feeds.get()).send(Snapshot(known.revision, tuple(known.records)), InSync(known.revision))

@@ -18,7 +18,7 @@ from overlayd.model.network import Topology, Uplink
 from tests.contract.kernels import World, enforce, observed
 from tests.support import clusters
 from tests.support.agents import Agent, Host
-from tests.unit.agent.loopback import client_of, unused_url
+from tests.unit.agent.loopback import claims_of, client_of, unused_url
 
 pytestmark = pytest.mark.anyio
 
@@ -63,7 +63,7 @@ async def test_what_an_older_agent_installed_goes_although_no_controller_answers
     enforce(world, resolve(known, clusters.site(), []))
     assert len(claims(world)) == 2
     cached = known.changed(Revision(3), [LATER])
-    async with Host(world, tmp_path, ClusterFeed(client, cached), client).agent() as agent:
+    async with Host(world, tmp_path, ClusterFeed(client, cached, claims_of(client)), client).agent() as agent:
         assert claims(world) == []
         assert reported(agent) == [
             "network blue: isolated on this host, as its range 10.32.0.0/16 holds 10.32.0.1, the VTEP of host node-9"
@@ -74,7 +74,7 @@ async def test_what_an_older_agent_installed_goes_although_no_controller_answers
 async def test_a_start_with_such_a_cluster_in_the_cache_gives_the_range_nothing(
     world: World, tmp_path: Path, client: ControllerClient, known: Cluster
 ) -> None:
-    feed = ClusterFeed(client, known.changed(Revision(3), [LATER]))
+    feed = ClusterFeed(client, known.changed(Revision(3), [LATER]), claims_of(client))
     async with Host(world, tmp_path, feed, client).agent() as agent:
         assert claims(world) == []
         assert len(reported(agent)) == 1
@@ -92,5 +92,5 @@ async def test_a_gateway_is_given_back_also_by_an_agent_that_knows_no_cluster(
     world.add_by_hand(Link(HOST, device, Bridge(), MacAddress("02:00:00:00:00:09"), 1500))
     world.add_by_hand(Address(HOST, device, ip_interface("203.0.113.1/32")))
     world.add_by_hand(Route(HOST, ip_network("0.0.0.0/0"), device, ip_address("10.32.9.9"), 4000))
-    async with Host(world, tmp_path, ClusterFeed(client, Cluster()), client).agent():
+    async with Host(world, tmp_path, ClusterFeed(client, Cluster(), claims_of(client)), client).agent():
         assert [item for item in claims(world) if isinstance(item, Route)] == []

@@ -23,6 +23,7 @@ from controller.store.port import (
     KeyValue,
     LeaseLost,
     Put,
+    Replaced,
     StoreUnavailable,
     Transaction,
 )
@@ -347,6 +348,36 @@ def make_space(cluster: EtcdCluster) -> None:
     assert isinstance(raised, list)
     for alarm in raised:
         cluster.post("/v3/maintenance/alarm", {**alarm, "action": "DEACTIVATE"})
+
+
+@pytest.mark.parametrize("how", ["the same nodes", "other nodes"])
+async def test_an_etcd_that_goes_back_is_another_one(tmp_path: Path, one: EtcdCluster, how: str) -> None:
+    async with store_of(address(one)) as store:
+        await store.commit(Transaction((), (Put("/t/x", b"1"),)))
+        await asyncio.to_thread(one.save, tmp_path / "snapshot")
+        later = await store.commit(Transaction((), (Put("/t/x", b"2"),)))
+        watch = store.watch("/t/", later.revision)
+        one.kill(0)
+        if how == "other nodes":
+            one.renew()
+        one.restore(tmp_path / "snapshot")
+        one.launch(0)
+        await asyncio.to_thread(one.await_health)
+        if how == "other nodes":  # whose revision has passed what was known
+            await write_past(address(one), later.revision)
+        with pytest.raises(Replaced):
+            await store.get("/t/x")
+        # From now on nothing is read, written or watched by what is known of the other one.
+        for refused in (store.commit(Transaction((), (Put("/t/x", b"3"),))), anext(watch)):
+            with pytest.raises(Replaced):
+                await refused
+
+
+async def write_past(where: Address, until: Revision) -> None:
+    """Write until an etcd is past a revision."""
+    async with store_of(where) as store:
+        while (await store.commit(Transaction((), (Put("/t/y", b""),)))).revision <= until:
+            pass
 
 
 def root_of(cluster: EtcdCluster, directory: Path) -> tuple[Address, Path]:

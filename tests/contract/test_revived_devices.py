@@ -17,7 +17,7 @@ from overlayd.wire.cni import Command
 from tests.contract.kernels import World, enforce
 from tests.support.agents import Host, asked
 from tests.support.clusters import dual, endpoint, site
-from tests.unit.agent.loopback import client_of, unused_url
+from tests.unit.agent.loopback import claims_of, client_of, unused_url
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def test_routes_neighbours_and_addresses_come_back(
     network = replace(known.networks[BLUE], uplink=Uplink.AUTO, egress=egress)
     world.add_sandbox(SANDBOX)
     async with client_of(await unused_url()) as client:
-        feed = ClusterFeed(client, known.changed(known.revision, [network]))
+        feed = ClusterFeed(client, known.changed(known.revision, [network]), claims_of(client))
         async with Host(world, tmp_path, feed, client).agent() as agent:
             await agent.attachments.attach(asked(Command.ADD, "c1", SANDBOX))
             (mine,) = agent.records.endpoints

@@ -11,6 +11,7 @@ from overlayd.agent.client import ControllerClient
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.identity import Identity
 from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName
 from overlayd.wire import records
@@ -36,7 +37,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
 async def a_host(running: Controller) -> AsyncIterator[ControllerClient]:
     client = ControllerClient(Controllers([str(running.api.base_url)]), Identity(H1, "i1"), None)
     try:
-        await client.register("rack1-07", IPv4Address("192.0.2.1"))
+        await client.register("rack1-07", IPv4Address("192.0.2.1"), Cluster())
         await client.acquire_block(BLUE, [], Family.V4)
         yield client
     finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, TypeVar
 
+from overlayd.agent.claims import Claims
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
@@ -123,7 +124,11 @@ class SimulatedHost:
         await self.end()
         identity = Identity(self.id, secrets.token_hex(8))
         self._client = ControllerClient(self._controllers, identity, None)
-        self.feed = ClusterFeed(self._client, self.feed.cluster if self.feed else Cluster())
+        self.feed = ClusterFeed(
+            self._client,
+            self.feed.cluster if self.feed else Cluster(),
+            Claims(self._client, tuple, Cluster(), lambda _kept: None),
+        )
         following = self.feed.run(self._name, OwnAddress(self._address, ()).current)
         self._following = asyncio.create_task(following, name=f"feed of {self.id}")
         self._instance = identity.instance

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class EtcdCluster:
         ports = _free_ports(2 * size)
         self.nodes = [Node(f"n{index}", ports[2 * index], ports[2 * index + 1]) for index in range(size)]
         self._running: dict[int, Process] = {}
+        self._token = "one"
         self.directory = Path(tempfile.mkdtemp(prefix="overlay-etcd-", dir=_MEMORY if _MEMORY.is_dir() else None))
 
     def __enter__(self) -> Self:
@@ -102,6 +104,7 @@ class EtcdCluster:
             *("--listen-peer-urls", f"http://127.0.0.1:{node.peer_port}"),
             *("--initial-advertise-peer-urls", f"http://127.0.0.1:{node.peer_port}"),
             *("--initial-cluster", peers),
+            *("--initial-cluster-token", self._token),
             *("--logger", "zap", "--log-level", "error"),
             *self._flags,
         ]
@@ -123,6 +126,31 @@ class EtcdCluster:
     def running(self) -> tuple[int, ...]:
         """The nodes that were started and not killed."""
         return tuple(sorted(self._running))
+
+    def save(self, path: Path) -> None:
+        """Save a snapshot of a node to a file, as administrators do."""
+        self._control("snapshot", "save", str(path), f"--endpoints={self.nodes[self.running[0]].endpoint}")
+
+    def renew(self) -> None:
+        """Be another cluster from the next restoration on, as one on other machines is."""
+        self._token = "another"
+
+    def restore(self, path: Path) -> None:
+        """Replace the data of all nodes, of which none may run, by a snapshot; does not start them."""
+        peers = ",".join(f"{each.name}=http://127.0.0.1:{each.peer_port}" for each in self.nodes)
+        for node in self.nodes:
+            shutil.rmtree(self.directory / node.name)
+            self._control(
+                *("snapshot", "restore", str(path), "--name", node.name, "--initial-cluster", peers),
+                *("--initial-advertise-peer-urls", f"http://127.0.0.1:{node.peer_port}"),
+                *("--initial-cluster-token", self._token),
+                *("--data-dir", str(self.directory / node.name)),
+            )
+
+    def _control(self, *arguments: str) -> None:
+        inside = ("nsenter", f"--net={self._inside}", "--") if self._inside else ()
+        environment = {**_environment(), "ETCDCTL_API": "3"}
+        subprocess.run([*inside, "etcdctl", *arguments], env=environment, capture_output=True, check=True)
 
     def await_health(self) -> None:
         """Return when every running node serves reads, which takes a leader."""

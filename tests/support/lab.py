@@ -476,11 +476,11 @@ class Lab:
             return next(each.api_url for each in self.controllers if each.can_answer)
         return f"{self._scheme}://127.0.0.1:{self._port}"
 
-    def start_controller(self, port: int = 0, release: Path | None = None) -> Process:
+    def start_controller(self, *options: str, port: int = 0, release: Path | None = None) -> Process:
         """Start the controller: on the underlay for the agents, and on this machine's loopback for us."""
         with socket.create_server(("127.0.0.1", port or self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = ["run", "--store", str(self.directory / "store.db")]
+            command = ["run", "--store", str(self.directory / "store.db"), *options]
             command += ["--listen", f"{CONTROLLER}:{PORT}", "--listen", f"fd:{local.fileno()}"]
             command += [] if self.is_secure or release else ["--insecure"]  # which 0.1.0 was always
             log, passed = self.directory / "controller.log", [local.fileno()]
@@ -499,9 +499,9 @@ class Lab:
         eventually(ready, "the controller answers")
         return controller
 
-    def start_controllers(self, *stores: str) -> list[ControllerProcess]:
+    def start_controllers(self, *stores: str, options: Sequence[str] = ()) -> list[ControllerProcess]:
         """Start a controller for each of these stores, and let agents that start from now on know all of them."""
-        self.controllers = start_all(self, stores, UNDERLAY)
+        self.controllers = start_all(self, stores, UNDERLAY, options)
         self.urls = [each.url for each in self.controllers]
         return self.controllers
 

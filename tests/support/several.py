@@ -28,7 +28,7 @@ class LocalController:
         self.name = name
         self.process: Process | None = None
         self._log = directory / f"{name}.log"
-        self._options = options
+        self._options = ("--state-dir", str(directory / f"{name}.state"), *options)
         self._port = 0
         self._is_frozen = False
 
@@ -99,8 +99,9 @@ class LocalController:
 class ControllerProcess(LocalController):
     """One controller of a lab: at an address of its own on the underlay too, for the agents; secure if the lab is."""
 
-    def __init__(self, lab: "Lab", number: int, store: str, address: str) -> None:
-        super().__init__(f"controller{number}", lab.directory, "--store", store, "--listen", f"{address}:{PORT}")
+    def __init__(self, lab: "Lab", number: int, store: str, address: str, options: Sequence[str]) -> None:
+        places = ("--store", store, "--listen", f"{address}:{PORT}")
+        super().__init__(f"controller{number}", lab.directory, *places, *options)
         if lab.is_secure:
             self.scheme, self.security = "https", ("--admin-token-file", str(lab.directory / "admin-token"))
         self.address = address
@@ -125,9 +126,12 @@ class ControllerProcess(LocalController):
         self._lab.underlay_run("ip", "address", "add", f"{self.address}/24", "dev", "under0")
 
 
-def start_all(lab: "Lab", stores: Sequence[str], network: str) -> list[ControllerProcess]:
+def start_all(lab: "Lab", stores: Sequence[str], network: str, options: Sequence[str]) -> list[ControllerProcess]:
     """Start a controller for each of these stores, which may be the same, at the first addresses of a network."""
-    made = [ControllerProcess(lab, index, store, f"{network}.{index}") for index, store in enumerate(stores, start=1)]
+    made = [
+        ControllerProcess(lab, index, store, f"{network}.{index}", options)
+        for index, store in enumerate(stores, start=1)
+    ]
     for controller in made[1:]:
         controller.join_again()
     for controller in made:

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from controller.clock import Clock
 from controller.store.etcd import rpc_pb2 as rpc
 from controller.store.etcd.cluster import Certificates, EtcdCluster, Login
+from controller.store.etcd.timeline import Timeline
 from controller.store.port import StoreUnavailable
 
 R = TypeVar("R", bound=Message)
@@ -161,6 +162,7 @@ class Connection:
         self._login = cluster.login
         self._token: str | None = None
         self._logins = Logins(clock)
+        self.timeline = Timeline()
         self._endpoints = [Endpoint(target, cluster.certificates) for target in cluster.endpoints]
 
     @property
@@ -185,7 +187,8 @@ class Connection:
     async def repeat(self, method: Method[R], request: Message) -> R:
         """Make a call that may be executed twice, wherever it is answered.
 
-        Raises `StoreUnavailable` when no endpoint answers in time, `Refused` when one does not do it.
+        Raises `StoreUnavailable` when no endpoint answers in time, `Replaced` when the cluster is another one than it
+        was, `Refused` when one does not do it.
         """
         deadline = self._clock.now() + CALL_MAX
         failures: dict[str, str] = {}
@@ -202,7 +205,14 @@ class Connection:
             await self._clock.sleep(_PAUSE)
 
     async def once(self, endpoint: Endpoint, method: Method[R], request: Message) -> R:
-        """Make a call at one endpoint, as the user; raises `CallFailed` or `Refused`."""
+        """Make a call at one endpoint, as the user; raises `CallFailed`, `Refused` or `Replaced`."""
+        self.timeline.check()
+        known = self.timeline.revision
+        answer = await self._answered(endpoint, method, request)
+        self.timeline.take(endpoint.target, answer, known)
+        return answer
+
+    async def _answered(self, endpoint: Endpoint, method: Method[R], request: Message) -> R:
         try:
             return await endpoint.call(method, request, await self.metadata(endpoint))
         except Refused as refused:

@@ -65,8 +65,17 @@ class EtcdStore:
         self._connection = Connection(cluster, clock)
         self._slots = Slots()
 
+    @property
+    def cluster(self) -> str:
+        return self._connection.timeline.cluster
+
     async def run(self) -> None:
-        """Clean up behind controllers that died, now and then, until cancelled."""
+        """Clean up behind controllers that died, now and then, until cancelled; raises `Replaced`."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._clean_up(), name="store-slots")
+            tasks.create_task(self._connection.timeline.end(), name="store-timeline")
+
+    async def _clean_up(self) -> None:
         while True:
             await self._clock.sleep(_CLEANING_INTERVAL)
             try:

@@ -37,7 +37,10 @@ class Watch:
         self._position = after
 
     async def changes(self) -> AsyncIterator[Changes]:
-        """Yield every change; raises `Compacted`, or `StoreUnavailable` when no endpoint has answered for seconds."""
+        """Yield every change; raises `Compacted`, or `StoreUnavailable` when no endpoint has answered for seconds.
+
+        Raises `Replaced` when the cluster is another one than it was.
+        """
         failed = 0
         while True:
             endpoint = self._connection.endpoint
@@ -64,11 +67,13 @@ class Watch:
         try:
             await stream.write(self._creation())
             while True:
+                self._connection.timeline.check()
                 # Cancelling a read would cancel the stream: it goes on while the endpoint is asked whether it lives.
                 reading = asyncio.ensure_future(stream.read())
                 if not await _speaks(stream, reading):
                     raise CallFailed(f"{endpoint.target} is silent")
                 response = reading.result()
+                self._connection.timeline.take(endpoint.target, response, 0)
                 self._check(endpoint, response)
                 yield response
         finally:

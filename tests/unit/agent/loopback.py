@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from overlayd.agent.claims import Claims
 from overlayd.agent.client import ControllerClient
 from overlayd.agent.controllers import Controllers
 from overlayd.agent.feed import ClusterFeed
@@ -162,11 +163,16 @@ async def running(actor: Coroutine[None, None, None]) -> AsyncIterator[None]:
     assert task.cancelled()
 
 
+def claims_of(client: ControllerClient) -> Claims:
+    """Return what a host says that has no containers."""
+    return Claims(client, tuple, Cluster(), lambda _kept: None)
+
+
 @asynccontextmanager
 async def following(*servers: Server | str, cached: Cluster | None = None) -> AsyncIterator[ClusterFeed]:
     """Follow the feed of these controllers, until the end of the block."""
     async with client_of(*servers) as client:
-        feed = ClusterFeed(client, cached or Cluster())
+        feed = ClusterFeed(client, cached or Cluster(), claims_of(client))
         async with running(feed.run("node-1", OwnAddress(IPv4Address("192.0.2.1"), ()).current)):
             yield feed
 

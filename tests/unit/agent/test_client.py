@@ -15,6 +15,7 @@ from overlayd.agent.controllers import Controllers
 from overlayd.agent.credential import Credential
 from overlayd.agent.problem import Problem
 from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire.credentials import AccessToken, TokenId
@@ -58,7 +59,7 @@ def always(server: Server, reply: Answer) -> None:
 
 async def test_a_host_is_registered_with_name_address_and_instance() -> None:
     async with controller() as server, client_of(server) as client:
-        assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
+        assert (await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())).host == clusters.host(1)
         body: Json = {"name": "node-1", "address": "192.0.2.1", "instance": "instance-1"}
         assert server.requests.get_nowait() == Request("PUT", "/v1/hosts/host-1", {}, body)
 
@@ -67,7 +68,7 @@ async def test_a_token_never_travels_without_tls() -> None:
     credential = Credential((), AccessToken(TokenId("0" * 12), "0" * 40), None)
     async with controller() as server:
         client = ControllerClient(Controllers([server.url]), IDENTITY, credential)
-        await client.register("node-1", IPv4Address("192.0.2.1"))
+        await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
         await client.close()
         assert server.requests.qsize() == 1
         assert server.shown == []
@@ -87,10 +88,10 @@ async def test_a_server_that_does_not_prove_to_be_a_controller_is_asked_for_noth
         for authority, is_trusted in ((ours, False), (other, True)):
             client = ControllerClient(Controllers([url]), IDENTITY, Credential((), token, authority.certificate))
             if is_trusted:
-                await client.register("node-1", IPv4Address("192.0.2.1"))
+                await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
             else:
                 with pytest.raises(Unavailable, match="certificate verify failed"):
-                    await client.register("node-1", IPv4Address("192.0.2.1"))
+                    await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
                 assert served.shown == []
             await client.close()
         assert served.shown == [f"Bearer {token.text}"]
@@ -159,7 +160,7 @@ async def test_a_controller_that_cannot_be_reached_is_passed_over_from_then_on()
     async with controller() as server:
         controllers = Controllers([*controllers.order, server.url])
         client = ControllerClient(controllers, IDENTITY, None)
-        assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
+        assert (await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())).host == clusters.host(1)
         assert controllers.current == server.url
         await client.close()
 
@@ -168,7 +169,7 @@ async def test_a_controller_that_cannot_be_reached_is_passed_over_from_then_on()
 async def test_a_controller_that_cannot_do_it_now_is_passed_over(reply: Answer) -> None:
     async with controller() as first, controller() as second, client_of(first, second) as client:
         always(first, reply)
-        assert await client.register("node-1", IPv4Address("192.0.2.1")) == clusters.host(1)
+        assert (await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())).host == clusters.host(1)
         assert first.requests.qsize() == second.requests.qsize() == 1
 
 
@@ -176,7 +177,7 @@ async def test_a_refusal_is_the_last_word_of_every_controller() -> None:
     async with controller() as first, controller() as second, client_of(first, second) as client:
         always(first, problem(409, "already-exists", "another host has it"))
         with pytest.raises(AlreadyExists):
-            await client.register("node-1", IPv4Address("192.0.2.1"))
+            await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
         assert second.requests.empty()
 
 
@@ -203,5 +204,5 @@ async def test_when_none_can_do_it_every_one_is_named() -> None:
         urls = [await unused_url(), server.url]
         async with client_of(*urls) as client:
             with pytest.raises(Unavailable, match="no controller can do it now") as caught:
-                await client.register("node-1", IPv4Address("192.0.2.1"))
+                await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
     assert all(text in str(caught.value) for text in (*urls, "no quorum"))

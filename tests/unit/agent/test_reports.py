@@ -86,7 +86,7 @@ async def said_so_far(server: Server) -> list[Request]:
 
 
 async def _call(client: ControllerClient) -> None:
-    await client.register("node-1", IPv4Address("192.0.2.1"))
+    await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
 
 
 def _drained(server: Server) -> list[Request]:

@@ -15,7 +15,7 @@ from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology
 from tests.support import clusters
 from tests.support.fake_kernel import FakeKernel
-from tests.unit.agent.loopback import client_of, unused_url
+from tests.unit.agent.loopback import claims_of, client_of, unused_url
 from tests.unit.agent.test_reports import Host
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ class CountingKernel(FakeKernel):
 @asynccontextmanager
 async def reconciling(directory: Path, kernel: CountingKernel) -> AsyncIterator[Reconciler]:
     async with client_of(await unused_url()) as client:
-        feed = ClusterFeed(client, clusters.example(Topology.ROUTED))
+        feed = ClusterFeed(client, clusters.example(Topology.ROUTED), claims_of(client))
         host = Host(feed, kernel, directory)
         yield host.reconciler
         host.close()

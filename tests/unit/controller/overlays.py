@@ -112,13 +112,13 @@ def make_endpoint(block: Block, offset: int, container: str | None = None) -> En
 
 
 async def stored(store: Store) -> dict[str, KeyValue]:
-    """Return every key of the store."""
+    """Return every key of the store but its lineage, which has it from the start."""
     items: list[KeyValue] = []
     page = await store.page(keys.PREFIX)
     while True:
         items += page.items
         if not page.more:
-            return {item.key: item for item in items}
+            return {item.key: item for item in items if item.key != keys.LINEAGE}
         page = await store.page(keys.PREFIX, after_key=items[-1].key, revision=page.revision)
 
 

@@ -196,7 +196,7 @@ async def test_controllers_that_prune_at_once_keep_what_is_to_be_kept(tmp_path: 
         for number in range(400):
             await write(overlay, store, clock.wall() - 1000 + number, a_host(1, f"then {number}"))
         limits = HistoryLimits(age=1e9, count=50)
-        await asyncio.gather(*(Pruning(store, clock, limits).prune() for _ in range(3)))
+        await asyncio.gather(*(Pruning(store, limits).prune(clock.wall()) for _ in range(3)))
         kept = await all_of(overlay, Search())
         assert [change.after and change.after["name"] for change in kept] == [f"then {n}" for n in range(399, 349, -1)]
         assert await overlay.archive.begins() == clock.wall() - 1000 + 349
@@ -207,9 +207,9 @@ async def test_a_controller_that_prunes_less_does_not_make_the_history_longer(tm
     async with store_at(tmp_path / "s.db", clock) as store, controller_on(store, clock=clock) as overlay:
         for number in range(3):
             await write(overlay, store, clock.wall() - 100 + number, a_host(1, f"then {number}"))
-        await Pruning(store, clock, HistoryLimits(count=1)).prune()
+        await Pruning(store, HistoryLimits(count=1)).prune(clock.wall())
         begins = await overlay.archive.begins()
         assert begins == clock.wall() - 99
         await write(overlay, store, clock.wall() - 1000, a_host(1, "of a clock that is behind"))
-        assert await Pruning(store, clock, HistoryLimits(count=1)).prune() == 1
+        assert await Pruning(store, HistoryLimits(count=1)).prune(clock.wall()) == 1
         assert await overlay.archive.begins() == begins

@@ -1,16 +1,18 @@
 """What only the store in a file has: an owner, a format, a disk that fills up, a process that dies."""
 
+import asyncio
 import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from controller.clock import SystemClock
 from controller.store.embedded import EmbeddedStore, StoreRefused
-from controller.store.port import Committed, Put, StoreUnavailable, Transaction
+from controller.store.port import Committed, Put, Replaced, StoreUnavailable, Transaction
 from tests.unit.controller.overlays import files_at_most, store_at
 
 pytestmark = pytest.mark.anyio
@@ -113,3 +115,100 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
         assert revision >= acknowledged
         pairs = [len((await store.page(prefix, limit=1_000_000)).items) for prefix in ("/a/", "/b/")]
         assert pairs == [revision, revision]
+
+
+async def filled(path: Path) -> None:
+    """Make a store of some hundred pages, all of them in the file itself."""
+    async with store_at(path, SystemClock()) as store:
+        for number in range(60):
+            puts = tuple(Put(f"/a/{number:03}-{part:03}", bytes(200)) for part in range(50))
+            await store.commit(Transaction((), puts))
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def zeroed(content: bytes) -> bytes:
+    """Return a database in whose middle a page holds nothing any more."""
+    middle = len(content) // 2 // 4096 * 4096
+    return content[:middle] + bytes(4096) + content[middle + 4096 :]
+
+
+def cut(content: bytes) -> bytes:
+    """Return the first half of a database."""
+    return content[: len(content) // 2]
+
+
+@pytest.mark.parametrize("damage", [zeroed, cut], ids=["a page of zeros", "cut in half"])
+async def test_a_damaged_file_is_refused_at_the_start(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "store.db"
+    await filled(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StoreRefused, match=r"store\.db cannot be used as a store: .*(damaged|malformed)"):
+        EmbeddedStore.open(path, SystemClock())
+
+
+async def test_a_file_without_its_counters_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    await filled(path)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("DELETE FROM counters")
+    connection.close()
+    with pytest.raises(StoreRefused, match="damaged"):
+        EmbeddedStore.open(path, SystemClock())
+
+
+async def write_and_read(store: EmbeddedStore) -> None:
+    """Write and read until that fails: what a connection has in its cache it need not read until another one wrote."""
+    async with asyncio.timeout(30):
+        while True:
+            await store.commit(Transaction((), (Put("/b", b""),)))
+            await store.page("/a/")
+
+
+async def test_a_file_that_is_damaged_under_a_running_store_ends_it(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    await filled(path)
+    store = EmbeddedStore.open(path, SystemClock())
+    running = asyncio.create_task(store.run())
+    with path.open("r+b") as file:
+        file.write(zeroed(path.read_bytes()))
+        file.seek(0)
+        file.write(bytes(4096))
+    with pytest.raises(Replaced):
+        await write_and_read(store)
+    with pytest.raises(ExceptionGroup) as ended:
+        await running
+    assert ended.group_contains(Replaced)
+    await store.close()
+
+
+@pytest.mark.parametrize("exchange", ["another file", "no file"])
+async def test_a_file_that_is_exchanged_under_a_running_store_ends_it(tmp_path: Path, exchange: str) -> None:
+    path, other = tmp_path / "store.db", tmp_path / "other.db"
+    await filled(other)
+    store = EmbeddedStore.open(path, SystemClock())
+    running = asyncio.create_task(store.run())
+    if exchange == "another file":
+        other.rename(path)
+    else:
+        path.unlink()
+    with pytest.raises(ExceptionGroup) as ended:
+        await running
+    assert ended.group_contains(Replaced)
+    with pytest.raises(Replaced):
+        await store.commit(Transaction((), (Put("/a/late", b""),)))
+    await store.close()
+
+
+async def test_a_store_that_falls_behind_its_own_revision_writes_nothing_more(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with store_at(path, SystemClock()) as store:
+        for number in range(5):
+            await store.commit(Transaction((), (Put(f"/a/{number}", b""),)))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("UPDATE counters SET value = 2 WHERE name = 'revision'")
+        with pytest.raises(Replaced, match="at revision 2, and was at 5"):
+            await store.commit(Transaction((), (Put("/a/late", b""),)))
+        assert other.execute("SELECT count(*) FROM history").fetchall() == [(5,)]
+        other.close()

@@ -78,6 +78,12 @@ async def replay(said: list[FeedMessage]) -> AsyncIterator[FeedMessage]:
         yield message
 
 
+def synced(overlay: Overlay, at: Revision) -> InSync:
+    """Return the in-sync mark of a controller at a revision."""
+    assert overlay.mirror.lineage
+    return InSync(at, lineage=overlay.mirror.lineage.lineage)
+
+
 async def opening(overlay: Overlay, host: HostId, after: Revision | None) -> list[FeedMessage]:
     """Return what a new feed says up to in-sync."""
     said: list[FeedMessage] = []
@@ -95,7 +101,7 @@ async def test_a_host_without_blocks_is_told_the_hosts_only(tmp_path: Path) -> N
         hosts = [await make_host(overlay, number) for number in (1, 2)]
         await overlay.blocks.acquire(BLUE, H2, [])
         at = overlay.mirror.intent_revision
-        assert await opening(overlay, H1, None) == [Snapshot(at, tuple(hosts)), InSync(at)]
+        assert await opening(overlay, H1, None) == [Snapshot(at, tuple(hosts)), synced(overlay, at)]
 
 
 @pytest.mark.parametrize("topology", list(Topology))
@@ -114,7 +120,7 @@ async def test_the_first_block_brings_the_whole_network(tmp_path: Path, topology
         endpoints = {endpoint} if topology is Topology.SWITCHED else set()
         assert set(delta.puts) == {network, theirs, mine.result, *endpoints}
         assert (delta.revision, delta.deletes) == (mine.revision, ())
-        assert in_sync == InSync(mine.revision)
+        assert in_sync == synced(overlay, mine.revision)
 
 
 async def test_the_last_block_takes_the_network(tmp_path: Path) -> None:
@@ -127,7 +133,7 @@ async def test_the_last_block_takes_the_network(tmp_path: Path) -> None:
         before = overlay.mirror.intent_revision
         left = await overlay.blocks.release(BLUE, mine.cidr, H1)
         expected = Delta(left.revision, (), (RecordKey(Network, BLUE),))
-        assert await opening(overlay, H1, before) == [expected, InSync(left.revision)]
+        assert await opening(overlay, H1, before) == [expected, synced(overlay, left.revision)]
 
 
 async def test_a_block_given_back_and_taken_again_is_all_that_changed(tmp_path: Path) -> None:
@@ -139,7 +145,10 @@ async def test_a_block_given_back_and_taken_again_is_all_that_changed(tmp_path: 
         await overlay.blocks.release(BLUE, mine.cidr, H1)
         await until(overlay, lambda: not overlay.mirror.occupancy.space(BLUE).withheld)
         again = await overlay.blocks.acquire(BLUE, H1, [])
-        assert await opening(overlay, H1, before) == [Delta(again.revision, (mine,), ()), InSync(again.revision)]
+        assert await opening(overlay, H1, before) == [
+            Delta(again.revision, (mine,), ()),
+            synced(overlay, again.revision),
+        ]
 
 
 @pytest.mark.parametrize("topology", list(Topology))
@@ -155,8 +164,8 @@ async def test_endpoints_are_told_in_switched_networks_only(tmp_path: Path, topo
         deleted = (await overlay.endpoints.replace(H2, [])).revision
         key = RecordKey(Endpoint, endpoint.key)
         told_of_it: list[FeedMessage] = [Delta(deleted, (), (key,))] if topology is Topology.SWITCHED else []
-        assert await opening(overlay, H1, before) == [*told_of_it, InSync(deleted)]
-        assert await opening(overlay, H1, put) == [*told_of_it, InSync(deleted)]
+        assert await opening(overlay, H1, before) == [*told_of_it, synced(overlay, deleted)]
+        assert await opening(overlay, H1, put) == [*told_of_it, synced(overlay, deleted)]
 
 
 async def test_a_network_made_anew_while_the_host_was_away_stands_in_both_lists(tmp_path: Path) -> None:
@@ -170,7 +179,7 @@ async def test_a_network_made_anew_while_the_host_was_away_stands_in_both_lists(
         again = await make_network(overlay, of=pool("10.33.0.0/16"))
         block = await overlay.blocks.acquire(BLUE, H1, [])
         expected = Delta(block.revision, (again, block.result), (RecordKey(Network, BLUE),))
-        assert await opening(overlay, H1, before) == [expected, InSync(block.revision)]
+        assert await opening(overlay, H1, before) == [expected, synced(overlay, block.revision)]
 
 
 async def test_a_large_snapshot_comes_in_parts_of_one_revision(tmp_path: Path) -> None:
@@ -194,8 +203,8 @@ async def test_a_revision_that_the_log_does_not_know_gets_a_snapshot(tmp_path: P
             host = await make_host(overlay, 1)
         async with controller_on(store) as overlay:  # whose log begins now
             at = overlay.mirror.intent_revision
-            assert await opening(overlay, H1, after) == [Snapshot(at, (host,)), InSync(at)]
-            assert await opening(overlay, H1, at) == [InSync(at)]
+            assert await opening(overlay, H1, after) == [Snapshot(at, (host,)), synced(overlay, at)]
+            assert await opening(overlay, H1, at) == [synced(overlay, at)]
 
 
 async def test_changes_that_do_not_concern_a_host_come_as_bookmarks(tmp_path: Path) -> None:
@@ -216,7 +225,7 @@ async def test_presence_moves_no_revision(tmp_path: Path) -> None:
             await until_heard(overlay, H1, lambda presence: presence is not None)
         await until_heard(overlay, H1, lambda presence: presence is None)
         assert overlay.mirror.intent_revision == before
-        assert await opening(overlay, H1, before) == [InSync(before)]
+        assert await opening(overlay, H1, before) == [synced(overlay, before)]
 
 
 async def test_a_new_feed_of_a_host_ends_its_old_one(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ async def test_an_object_that_has_not_changed_since_the_history_began_was_as_it_
         await make_network(overlay)
         await clock.advance(100)
         await make_host(overlay, 1)
-        assert await Pruning(store, clock, HistoryLimits(age=50)).prune() == 1
+        assert await Pruning(store, HistoryLimits(age=50)).prune(clock.wall()) == 1
         assert [change.kind for change in await changes(overlay)] == ["host"]
         then = await overlay.archive.at(Subject(kind="network"), clock.wall() - 75)
         assert [found.form["name"] for found in then.objects] == ["blue"]
@@ -141,9 +141,9 @@ async def test_the_oldest_of_too_many_entries_go(tmp_path: Path) -> None:
         for number in range(1, 301):
             await make_host(overlay, number)
         before = await entries(store)
-        assert await Pruning(store, VirtualClock(), HistoryLimits(age=1e12, count=20)).prune() == 280
+        assert await Pruning(store, HistoryLimits(age=1e12, count=20)).prune(VirtualClock().wall()) == 280
         assert await entries(store) == before[-20:]
-        assert await Pruning(store, VirtualClock(), HistoryLimits(age=1e12, count=20)).prune() == 0
+        assert await Pruning(store, HistoryLimits(age=1e12, count=20)).prune(VirtualClock().wall()) == 0
 
 
 async def test_the_mirror_is_not_told_of_the_history(tmp_path: Path) -> None:

@@ -406,7 +406,7 @@ class StallingStore(EmbeddedStore):
 @asynccontextmanager
 async def stalled(directory: Path) -> AsyncIterator[tuple[Overlay, str]]:
     """Give a controller and a join token whose exchange for a host is under way, on a store that has stalled since."""
-    store = StallingStore(directory / "store.db", SystemClock(), (directory / "lock").open("ab"))
+    store = StallingStore.open(directory / "store.db", SystemClock())
     running = asyncio.create_task(store.run())
     async with controller_on(store) as overlay:
         text = await joining(overlay)

@@ -45,3 +45,7 @@ class VirtualClock:
             if not woken.cancelled():
                 woken.set_result(None)
         self._now = end
+
+    def pass_without_waking(self, seconds: float) -> None:
+        """Let time pass of which nobody who sleeps notices yet."""
+        self._now += seconds

@@ -1,0 +1,271 @@
+"""`overlay-controller backup`, `restore`, `migrate` and `new-cluster`: what becomes of a store outside a controller."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from controller import settings
+from controller.clock import SystemClock
+from controller.options import (
+    AdminTokenOption,
+    ByHandConfigOption,
+    EtcdCaOption,
+    EtcdCertificateOption,
+    EtcdKeyOption,
+    EtcdPasswordOption,
+    EtcdUserOption,
+    StateDirectoryOption,
+    StoreOption,
+)
+from controller.services import backup as backups
+from controller.services import keys
+from controller.services.backup import Backup
+from controller.services.founding import former_traces
+from controller.services.lineages import LineageRecord
+from controller.settings import DEFAULT_STORE
+from controller.store.embedded import EmbeddedStore, StoreRefused
+from controller.store.etcd.cluster import Certificates, is_url
+from controller.store.opening import StoreChoice, open_store
+from controller.store.port import Store, StoreUnavailable
+from controller.store.reading import everything, reading
+from overlayd.configuration import sources
+from overlayd.configuration.files import sync_directory
+from overlayd.model.errors import AlreadyExists, InUse, OverlayError
+
+_PARTS = ("", "-wal", "-shm")
+"""SQLite's files: the database, what was written last, and what readers share."""
+
+BackupFile = Annotated[Path, typer.Argument(metavar="FILE", help="The file of the backup.", show_default=False)]
+ReplaceOption = Annotated[
+    bool,
+    typer.Option(
+        "--replace",
+        help="Take the place of a store that is there: a file is kept under another name, what etcd holds is deleted.",
+    ),
+]
+
+
+def backup(  # noqa: PLR0913, PLR0917 - each is an option
+    context: typer.Context,
+    file: BackupFile,
+    _config: ByHandConfigOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertificateOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_user: EtcdUserOption = None,
+    etcd_password_file: EtcdPasswordOption = None,
+) -> None:
+    """Write all of the store to a file, as it is at one moment; controllers may run meanwhile.
+
+    The file holds the key of the cluster's authority: whoever reads it owns the cluster.
+    """
+    with _failing("no backup made"):
+        with sources.located(context):
+            choice = _choice(store, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file)
+        made = asyncio.run(_read(choice))
+        backups.write(file, made)
+        _say(f"{file}: {len(made.items)} keys of {choice}, as of revision {made.revision}")
+
+
+def restore(  # noqa: PLR0913, PLR0917 - each is an option
+    context: typer.Context,
+    file: BackupFile,
+    _config: ByHandConfigOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertificateOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_user: EtcdUserOption = None,
+    etcd_password_file: EtcdPasswordOption = None,
+    replace: ReplaceOption = False,  # noqa: FBT002 - typer's flags
+) -> None:
+    """Make the store of a backup; no controller may run meanwhile.
+
+    Controllers that start on it then ask the hosts what they use, and give out nothing new before.
+    """
+    with _failing("not restored"):
+        with sources.located(context):
+            choice = _choice(store, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file)
+        found = backups.read(file)
+        with _Place(choice, replace=replace).prepared() as place:
+            asyncio.run(_fill(place, found, replace=replace))
+        _say(f"{choice}: {len(found.items)} keys, as they were at revision {found.revision}. Now start the controllers")
+
+
+def migrate(  # noqa: PLR0913, PLR0917 - each is an option
+    context: typer.Context,
+    target: Annotated[
+        str, typer.Argument(metavar="FILE|URL", help="The store to move to, which is empty.", show_default=False)
+    ],
+    _config: ByHandConfigOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    etcd_ca: EtcdCaOption = None,
+    etcd_cert: EtcdCertificateOption = None,
+    etcd_key: EtcdKeyOption = None,
+    etcd_user: EtcdUserOption = None,
+    etcd_password_file: EtcdPasswordOption = None,
+) -> None:
+    """Move the cluster to another store, from a file to an etcd or back; no controller may run meanwhile.
+
+    A file that was moved is kept under another name. The options of etcd are for whichever of both is one.
+    """
+    with _failing("not moved"):
+        with sources.located(context):
+            both = [
+                _choice(each, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file) for each in (store, target)
+            ]
+        source, destination = both
+        with _unused(source), _Place(destination, replace=False).prepared() as place:
+            found = asyncio.run(_read(source))
+            asyncio.run(_fill(place, found, replace=False))
+        kept = _set_aside(source, "migrated") if isinstance(source, Path) else None
+        _say(f"{destination}: {len(found.items)} keys of {source}" + (f", which is {kept} now" if kept else ""))
+        _say(f"now write the new store into the settings of every controller (store = {destination}), and start them")
+
+
+def new_cluster(
+    context: typer.Context,
+    _config: ByHandConfigOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    admin_token_file: AdminTokenOption = None,
+    state_dir: StateDirectoryOption = None,
+) -> None:
+    """Let a controller begin a new cluster in its empty store, though this machine had one before.
+
+    No host of the former cluster is part of the new one. What tells of the former one is kept under other names.
+    """
+    with _failing("nothing changed"):
+        with sources.located(context):
+            choice = settings.parse_store(store, Certificates(), None, None)
+        if isinstance(choice, Path) and choice.exists():
+            raise InUse(f"{choice} is there, with what it holds: move it away first")
+        token = admin_token_file or settings.state_file(choice, "admin-token")
+        found = former_traces(settings.known_file(choice, state_dir), token)
+        for path in (*found, *([token] if token.exists() else [])):
+            _say(f"{path} is {_set_aside(path, 'former')} now")
+        _say("the next start of a controller makes a new cluster" if found else "nothing told of a former cluster here")
+
+
+class _Place:
+    """Where a store is to be made."""
+
+    def __init__(self, choice: StoreChoice, *, replace: bool) -> None:
+        self._choice = choice
+        self._replace = replace
+
+    @contextmanager
+    def prepared(self) -> Iterator[StoreChoice]:
+        """Yield where to make it: a file comes to its place when all of it is there, and no controller has it open."""
+        if not isinstance(self._choice, Path):
+            yield self._choice
+            return
+        path = self._choice
+        if path.exists() and not self._replace:
+            raise AlreadyExists(f"{path} is there already; restore --replace keeps it under another name")
+        made = path.with_name(f"{path.name}.restoring")
+        with _unused(path):
+            for part in _PARTS:
+                made.with_name(made.name + part).unlink(missing_ok=True)
+            try:
+                yield made
+                _give_to_owner(made)
+                if path.exists():
+                    _say(f"{path} is {_set_aside(path, 'before')} now")
+                made.rename(path)
+            finally:
+                made.with_name(f"{made.name}.lock").unlink(missing_ok=True)
+                made.unlink(missing_ok=True)
+            sync_directory(path.parent)
+
+
+@contextmanager
+def _unused(choice: StoreChoice) -> Iterator[None]:
+    """Keep controllers from a store in a file; raise `InUse` when one has it. Nothing keeps them from an etcd."""
+    if not isinstance(choice, Path):
+        yield
+        return
+    with choice.with_name(f"{choice.name}.lock").open("ab") as lock:
+        _give_to_owner(Path(lock.name))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{choice} is in use by a controller: stop it first") from None
+        yield
+
+
+def _give_to_owner(path: Path) -> None:
+    """Let a file belong to whom its directory belongs: root acts for the service's user."""
+    owner = path.parent.stat()
+    os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _set_aside(path: Path, suffix: str) -> Path:
+    """Give a file another name, with what SQLite has beside it; return the name."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.{suffix}-{number}")).exists():
+        number += 1
+    for part in _PARTS:
+        found = path.with_name(path.name + part)
+        if found.exists():
+            found.rename(kept.with_name(kept.name + part))
+    return kept
+
+
+async def _read(choice: StoreChoice) -> Backup:
+    async with reading(choice, SystemClock()) as store:
+        return backups.of(*await everything(store, keys.ROOT))
+
+
+async def _fill(choice: StoreChoice, found: Backup, *, replace: bool) -> LineageRecord:
+    async with _opened(choice) as store:
+        if replace:
+            await backups.empty(store)
+        try:
+            return await backups.restore(store, found)
+        except AlreadyExists:
+            raise AlreadyExists(f"{choice} holds a cluster already; restore --replace deletes it") from None
+
+
+@asynccontextmanager
+async def _opened(choice: StoreChoice) -> AsyncIterator[Store]:
+    store = EmbeddedStore.open(choice, SystemClock()) if isinstance(choice, Path) else open_store(choice, SystemClock())
+    running = asyncio.create_task(store.run(), name="store")
+    try:
+        yield store
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await store.close()
+
+
+def _choice(  # noqa: PLR0913, PLR0917 - each is an option
+    store: str, ca: Path | None, cert: Path | None, key: Path | None, user: str | None, password_file: Path | None
+) -> StoreChoice:
+    """Return a store; what is said of etcd is about the other one, when this is a file."""
+    if is_url(store):
+        choice = settings.parse_store(store, Certificates(ca, cert, key), user, password_file)
+    else:
+        choice = settings.parse_store(store, Certificates(), None, None)
+    settings.check_for_everybody(choice)
+    return choice
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Turn what can go wrong into a line on standard error and status 1."""
+    try:
+        yield
+    except (OverlayError, StoreRefused, StoreUnavailable, OSError) as error:
+        typer.echo(f"overlay-controller: {what}: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
