@@ -163,6 +163,31 @@ def test_a_stop_finishes_what_is_under_way_and_cuts_nothing_in_half(
     assert "Traceback" not in host.agent.output
 
 
+def test_a_stop_cuts_an_add_short_that_waits_for_a_frozen_controller(
+    lab: Lab, host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    name = f"{network}-waits"
+    add_sandboxes(host, [name])
+    assert lab.controller is not None
+    assert host.agent is not None
+    log = host.agent.log
+    lab.controller.send(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            added = threads.submit(execute, host, "ADD", network, name)
+            eventually(lambda: "cni.sock" in host.run("ss", "-xH", "state", "established"), "the ADD is under way")
+            host.stop_agent()
+            assert added.result().json["code"] == 11
+    finally:
+        lab.controller.send(signal.SIGCONT)
+    lines = [line for line in log.read_text().splitlines() if name in line]
+    assert ["a request is cut short" in line for line in lines] == [True]
+    host.start_agent("--resync", "1")
+    assert execute(host, "DEL", network, name).status == 0
+    assert "veth" not in host.run("ip", "-n", name, "-o", "link")
+
+
 def test_a_del_succeeds_while_the_agent_is_frozen_and_is_done_afterwards(
     host: LabHost, new_network: NewNetwork
 ) -> None:
