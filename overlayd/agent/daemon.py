@@ -126,7 +126,7 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
     checksums = Checksums(settings.run_dir / "software-checksums")
     former_ports = remember_vxlan_port(settings.state_dir / "vxlan-ports", settings.vxlan_port)
     addresses = ControllerAddresses(settings.controllers, settings.state_dir / "controllers.json")
-    local = Local(identity.id, settings.vxlan_port, settings.resync, former_ports, addresses)
+    local = Local(identity.id, settings.vxlan_port, settings.resync, former_ports, addresses, settings.metadata)
     reconciler = Reconciler(turn, feed, records, checksums, local)
     client = ControllerClient(controllers, identity, settings.credential)
     closing.push_async_callback(client.close)

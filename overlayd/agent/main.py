@@ -25,7 +25,7 @@ from overlayd.agent.settings import (
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.configuration.credentials import is_encrypted
-from overlayd.dataplane.firewall import VXLAN_PORT
+from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
 from overlayd.wire.supervisor import Supervisor
 
 app = typer.Typer(
@@ -68,6 +68,9 @@ def run(
     vxlan_port: Annotated[
         int, typer.Option(envvar="OVERLAYD_VXLAN_PORT", metavar="PORT", help="UDP port of VXLAN.")
     ] = VXLAN_PORT,
+    metadata: Annotated[
+        Metadata, typer.Option(envvar="OVERLAYD_METADATA", help="What containers may ask a cloud about their host.")
+    ] = Metadata.REFUSED,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     resync: Annotated[
         float,
@@ -86,6 +89,7 @@ def run(
             name=name,
             vtep=vtep,
             vxlan_port=vxlan_port,
+            metadata=metadata,
             state_dir=state_dir,
             resync=resync,
             credential=membership.of_host(state_dir, controller or ()),

@@ -23,6 +23,7 @@ from overlayd.agent.shortcomings import crowding, shortcomings, without_ipv6
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, restoration, retain
 from overlayd.dataplane.endpoint import host_end, in_sandbox, without_way_out
+from overlayd.dataplane.firewall import Metadata
 from overlayd.dataplane.items import (
     HOST,
     Item,
@@ -80,6 +81,7 @@ class Local:
     resync: float
     former_vxlan_ports: frozenset[int]
     controllers: ControllerAddresses
+    metadata: Metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +319,7 @@ class Reconciler:
                 forgotten,
                 kept_uplinks,
                 former_vxlan_ports=self._local.former_vxlan_ports,
+                metadata=self._local.metadata,
             )
         if self._site:
             self._site = replace(

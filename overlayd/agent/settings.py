@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from overlayd.agent.credential import Credential
 from overlayd.configuration.schema import Kind, Schema, Setting
-from overlayd.dataplane.firewall import VXLAN_PORT
+from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
@@ -42,6 +42,7 @@ SCHEMA = Schema(
         Setting("name"),
         Setting("vtep"),
         Setting("vxlan-port", Kind.INTEGER),
+        Setting("metadata", choices=tuple(Metadata)),
         Setting("state-dir", Kind.PATH),
         Setting("resync", Kind.NUMBER),
         Setting("log-level", choices=tuple(LogLevel)),
@@ -73,6 +74,7 @@ class Settings:
     state_dir: Path = DEFAULT_STATE_DIR
     run_dir: Path = Path("/run/overlayd")
     resync: float = DEFAULT_RESYNC
+    metadata: Metadata = Metadata.REFUSED
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` that names the option, `NotJoined` when nothing else is wrong."""
@@ -109,6 +111,7 @@ def choose(  # noqa: PLR0913 - each is an option
     name: str,
     vtep: str | None,
     vxlan_port: int,
+    metadata: Metadata,
     state_dir: Path,
     resync: float,
     credential: Credential | None,
@@ -120,6 +123,7 @@ def choose(  # noqa: PLR0913 - each is an option
         credential=credential,
         vtep=None if vtep is None else parse_address(vtep, "--vtep"),
         vxlan_port=vxlan_port,
+        metadata=metadata,
         state_dir=state_dir,
         resync=resync,
     )

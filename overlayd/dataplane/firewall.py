@@ -4,8 +4,10 @@ Chains are named for the hook that they sit on and the job that they do there. T
 VNI: it begins 96 bits behind the start of the UDP header, which has 64; 32 are flags (RFC 7348 section 5).
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef, NftFamily, NftTable, network_namespace
@@ -13,7 +15,7 @@ from overlayd.dataplane.uplink import disguise, host_side
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 from overlayd.model.network import Network, Topology, Uplink
-from overlayd.model.port import Published
+from overlayd.model.port import PORT_MAX, Published
 
 _WORDS = {Family.V4: "ip", Family.V6: "ip6"}
 _TYPES = {Family.V4: "ipv4_addr", Family.V6: "ipv6_addr"}
@@ -32,11 +34,36 @@ port that is published at 127.0.0.1, and not on devices by which answers to that
 _INVALID = "ct state invalid counter name invalid drop"
 """What connection tracking cannot place is never translated: it would leave with the container's own address."""
 
+_METADATA: Mapping[Family, tuple[str, ...]] = MappingProxyType(
+    {
+        Family.V4: ("169.254.0.0/16", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+        Family.V6: ("fd00:ec2::254", "fd20:ce::254"),
+    }
+)
+"""Where clouds tell a machine about itself, and give it credentials.
+
+Most do at a link-local IPv4 address, and no router passes these on (RFC 3927 section 7); Azure, Alibaba and Oracle have
+others. Those of IPv6 are AWS's and Google's.
+"""
+
+_NOT_A_QUESTION = ("meta l4proto { tcp, udp } th dport 53 return", "udp dport 123 return")
+"""Some clouds have their name servers and clocks there, which the resolver of a container may well name."""
+
+_FIRST_FREE_PORT = 32768
+"""The first port that the kernel gives to clients (ip-sysctl, ip_local_port_range); services have lower ones."""
+
+_AS_A_CLIENT = (
+    "iifname @uplinks oifname != @uplinks meta l4proto { tcp, udp, udplite, sctp, dccp }"
+    f" th sport < {_FIRST_FREE_PORT} masquerade to :{_FIRST_FREE_PORT}-{PORT_MAX}"
+)
+"""Masquerade keeps a port that is free. One below 1024 would be a privileged one of the host, by which NFS and others
+know root. What answers from the port of a service of the host passes for that service, or takes what is sent to it."""
+
 _SEGMENT_PROBES = ("iifname @uplinks tcp dport 1 accept", "iifname @uplinks tcp sport 1 accept")
 """Hosts of a network send each other a TCP segment of no connection, and look at how it is refused."""
 
 
-_HOST_COUNTERS = ("between_networks", "without_egress", "forged_tunnel", "to_loopback", "invalid")
+_HOST_COUNTERS = ("between_networks", "without_egress", "forged_tunnel", "to_loopback", "to_metadata", "invalid")
 
 
 def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int) -> NftTable:
@@ -68,7 +95,16 @@ class Way:
     published: tuple[Published, ...] = ()
 
 
-def host_table(ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports: Collection[int]) -> NftTable:
+class Metadata(StrEnum):
+    """Whether containers may ask a cloud what it tells their host about itself."""
+
+    REFUSED = "refused"
+    ALLOWED = "allowed"
+
+
+def host_table(
+    ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports: Collection[int], metadata: Metadata
+) -> NftTable:
     """Return the host's table for these uplinks, and `others` of which only the device is known.
 
     What the host sends into a network is masqueraded, unless it comes from there, so that the answer finds the host
@@ -90,6 +126,7 @@ def host_table(ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports
         not_into_tunnels,
         _INVALID,
         "ct direction reply accept",
+        *(_to_metadata() if metadata is Metadata.REFUSED else ()),
         "ct status dnat accept",
         "oifname @uplinks counter name between_networks drop",
         "iifname @closed counter name without_egress reject with icmpx admin-prohibited",
@@ -103,12 +140,13 @@ def host_table(ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports
     ports = sorted(((way, each) for way in known for each in way.published), key=lambda pair: pair[1].order)
     redirections = [rule for way, each in ports for rule in _redirections(way, each)]
     leaving = [rule for way in known for rule in _masquerades(way)]
-    leaving.append("iifname @uplinks oifname != @uplinks masquerade")
+    leaving += [_AS_A_CLIENT, "iifname @uplinks oifname != @uplinks masquerade"]
     parts = [
         *(f"counter {name} {{ }}" for name in _HOST_COUNTERS),
         _name_set("uplinks", sorted({way.device for way in known} | set(others))),
         _name_set("closed", closed),
         _name_set("sealed", sealed),
+        chain("metadata", "", [*_NOT_A_QUESTION, "counter name to_metadata reject with icmpx admin-prohibited"]),
         chain("passing", "type filter hook forward priority filter; policy accept;", passing),
         chain("arriving", "type filter hook input priority filter; policy accept;", arriving),
         chain(
@@ -129,6 +167,11 @@ def host_table(ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports
 def _not_into_tunnels(ports: Collection[int]) -> str:
     listed = ", ".join(str(port) for port in sorted(ports))
     return f"iifname @uplinks udp dport {{ {listed} }} counter name forged_tunnel drop"
+
+
+def _to_metadata() -> Iterator[str]:
+    for family, addresses in _METADATA.items():
+        yield f"iifname @uplinks oifname != @uplinks {_WORDS[family]} daddr {{ {', '.join(addresses)} }} jump metadata"
 
 
 def _redirections(way: Way, published: Published) -> Iterator[str]:

@@ -83,7 +83,8 @@ class Site:
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
     limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
     path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel; `former_vxlan_ports`
-    are what the port was before, which other hosts may still have; `ways_out` are the devices of the default routes.
+    are what the port was before, which other hosts may still have; `ways_out` are the devices of the default routes;
+    `metadata` is what containers may ask a cloud.
     """
 
     host: HostId
@@ -101,6 +102,7 @@ class Site:
     software_checksums: bool = False
     ways_out: frozenset[InterfaceName] = frozenset()
     former_vxlan_ports: frozenset[int] = frozenset()
+    metadata: firewall.Metadata = firewall.Metadata.REFUSED
 
     @property
     def without_endpoints(self) -> "Site":
@@ -236,7 +238,7 @@ def _host_tables(
         if kinds[network.name] is not Uplink.NONE
     ]
     if ways or site.kept_uplinks:
-        yield firewall.host_table(ways, site.kept_uplinks, site.vxlan_ports)
+        yield firewall.host_table(ways, site.kept_uplinks, site.vxlan_ports, site.metadata)
 
 
 def _published(network: Network, site: Site) -> tuple[Published, ...]:

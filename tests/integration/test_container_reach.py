@@ -6,6 +6,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from itertools import product
 
 import pytest
@@ -259,8 +260,8 @@ def test_what_a_container_reaches_beyond_its_host_sees_the_host(lab: Lab, tenant
 def test_the_host_sees_its_containers_as_themselves(lab: Lab, tenants: list[Tenant], address: str) -> None:
     with Server(lab.hosts[0].enter, address, PORT) as server:
         for tenant in tenants:
-            hidden = f"fd6f:7665:726c:6179::{tenant.vni:x}" if ":" in address else f"241.0.0.{tenant.vni}"
-            expected = hidden if tenant.network.endswith("isolated") else of_family(tenant, address)
+            is_isolated = tenant.network.endswith("isolated")
+            expected = hidden(tenant, address) if is_isolated else of_family(tenant, address)
             assert ask(tenant.enter, address, server.port) == expected, tenant.network
 
 
@@ -282,3 +283,88 @@ def test_an_agent_listens_at_no_port(lab: Lab) -> None:
     for host in lab.hosts:
         listening = {tuple(line.split()[index] for index in (0, 4)) for line in host.run("ss", "-Hlntu").splitlines()}
         assert {(kind, where.rpartition(":")[2]) for kind, where in listening} == {("udp", str(VXLAN_PORT))}
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("outside", [OUTSIDE, OUTSIDE6])
+def test_a_container_does_not_speak_from_a_port_of_the_hosts_services(
+    lab: Lab, tenants: list[Tenant], outside: str, protocol: str
+) -> None:
+    """As root of the container, which may have the lowest ones."""
+    with Server(lab.enter_underlay, outside, PORT, protocol) as server:
+        for number, tenant in enumerate(tenants):
+            for source_port in (1023, VXLAN_PORT, 32767, 40000 + number):
+                answer = ask(tenant.container.enter, outside, server.port, protocol, source_port=source_port)
+                assert answer is not None, (tenant.network, source_port)
+                spoken = port_outside(tenant, outside, source_port)
+                assert spoken == source_port if source_port >= 32768 else spoken >= 32768, (tenant.network, source_port)
+
+
+def port_outside(tenant: Tenant, outside: str, source_port: int) -> int:
+    """Return the host's port that stands for a container's, on the way to `PORT` of an address outside."""
+    here = {hidden(tenant, outside), of_family(tenant, outside)}
+    for line in tenant.host.run("cat", "/proc/net/nf_conntrack").splitlines():
+        source, to, *_, at = re.findall(r"(?:src|dst|dport)=(\S+)", line)
+        if f"sport={source_port} dport={PORT} " in line and str(ip_address(source)) in here:
+            assert ip_address(to) == ip_address(outside)
+            return int(at)
+    raise AssertionError(f"port {source_port} of {tenant.network} is not tracked")
+
+
+def hidden(tenant: Tenant, like: str) -> str:
+    """Return the address, of the family of another one, behind which an isolated network hides from its host."""
+    return f"fd6f:7665:726c:6179::{tenant.vni:x}" if ":" in like else f"241.0.0.{tenant.vni}"
+
+
+METADATA = ["169.254.169.254", "fd00:ec2::254"]
+
+
+@pytest.fixture
+def cloud(lab: Lab, tenants: list[Tenant]) -> Iterator[None]:
+    """Where the underlay's machine stands for a cloud that has its metadata, its name server and a proxy's clients."""
+    host = tenants[0].host
+    for address in METADATA:
+        lab.underlay_run("ip", "address", "add", address, "dev", "under0", *(["nodad"] if ":" in address else []))
+        via = OUTSIDE6 if ":" in address else OUTSIDE
+        host.run("ip", "route", "add", address, "via", via)
+    yield
+    for address in METADATA:
+        lab.underlay_run("ip", "address", "del", address, "dev", "under0")
+        host.run("ip", "route", "del", address)
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize("address", METADATA)
+def test_a_cloud_tells_containers_nothing_about_their_host(lab: Lab, tenants: list[Tenant], address: str) -> None:
+    with (
+        Server(lab.enter_underlay, address, 80),
+        Server(lab.enter_underlay, address, 53, "udp"),
+        Server(lab.enter_underlay, address, 53),
+        Server(lab.enter_underlay, address, 123, "udp"),
+    ):
+        assert ask(tenants[0].host.enter, address, 80) is not None
+        for tenant in tenants:
+            before = counted(tenant.host, "to_metadata")
+            assert ask(tenant.enter, address, 80) is None, tenant.network
+            assert counted(tenant.host, "to_metadata") == before + 1
+            for port, protocol in ((53, "udp"), (53, "tcp"), (123, "udp")):
+                assert ask(tenant.enter, address, port, protocol) is not None, (tenant.network, port)
+            own = of_family(tenant, address)
+            at = str(tenant.host.address6 if ":" in address else tenant.host.address)
+            with Server(tenant.container.enter, own, PORT, "udp"):
+                # As a cloud asks that balances load on published ports.
+                asked = lambda: ask(lab.enter_underlay, at, tenant.host_port, "udp", source=address)  # noqa: B023, E731
+                eventually(asked, f"{tenant.network} answers the cloud")
+
+
+def test_where_the_setting_says_so_a_cloud_tells_containers(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
+    host = own_lab.hosts[0]
+    own_lab.underlay_run("ip", "address", "add", METADATA[0], "dev", "under0")
+    host.run("ip", "route", "add", METADATA[0], "via", OUTSIDE)
+    container = host.attach("curious", "blue")
+    with Server(own_lab.enter_underlay, METADATA[0], 80):
+        assert ask(container.enter, METADATA[0], 80) is None
+        host.stop_agent()
+        host.start_agent("--metadata", "allowed")
+        eventually(lambda: ask(container.enter, METADATA[0], 80), "the cloud answers")

@@ -23,6 +23,7 @@ from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler, Status
 from overlayd.agent.resting import RestingAddresses
+from overlayd.dataplane.firewall import Metadata
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
 from overlayd.wire.cni import Command, GcRequest, Request
 from tests.contract.kernels import World
@@ -45,7 +46,7 @@ class Agent:
         self.records.load()
         checksums = Checksums(directory / "checksums")
         controllers = ControllerAddresses(["http://192.0.2.250:7471"], directory / "controllers.json")
-        local = Local(HERE, 4789, 3600, frozenset(), controllers)
+        local = Local(HERE, 4789, 3600, frozenset(), controllers, Metadata.REFUSED)
         reconciler = Reconciler(self._turn, feed, self.records, checksums, local)
         self._reconciler = reconciler
         blocks = HeldBlocks(HERE, client, feed, self.records)

@@ -44,13 +44,20 @@ class Server:
 
 
 def ask(  # noqa: PLR0913 - who asks whom, and how
-    enter: Enter, address: str, port: int, protocol: str = "tcp", *, source_port: int = 0, size: int = 1
+    enter: Enter,
+    address: str,
+    port: int,
+    protocol: str = "tcp",
+    *,
+    source: str = "",
+    source_port: int = 0,
+    size: int = 1,
 ) -> str | None:
-    """Ask a server with so many bytes, from a port or from any; return the address that it saw, or None without answer.
+    """Ask a server with so many bytes, from an address and a port or from any; return the address that it saw.
 
-    A TCP server answers questions of one byte.
+    None: no answer came. A TCP server answers questions of one byte.
     """
-    words = _command("ask", protocol, address, str(port), str(source_port), str(size))
+    words = _command("ask", protocol, address, str(port), source, str(source_port), str(size))
     done = subprocess.run(enter(words), capture_output=True, text=True, check=False)
     assert done.returncode in {0, 1}, done.stderr
     return done.stdout.strip() or None
@@ -89,11 +96,12 @@ def _answer(listener: socket.socket, kind: int) -> None:
             pass
 
 
-def _ask(kind: int, address: str, port: int, source_port: int, size: int) -> int:
+def _ask(kind: int, address: str, port: int, source: tuple[str, int], size: int) -> int:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, kind) as channel:
         channel.settimeout(_PATIENCE)
-        channel.bind(("", source_port))
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        channel.bind(source)
         try:
             channel.connect((address, port))
             channel.sendall(b"?" * size)
@@ -120,5 +128,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "send":
         sys.exit(_send(_address, _port))
     if sys.argv[1] == "ask":
-        sys.exit(_ask(_kind, _address, _port, int(sys.argv[5]), int(sys.argv[6])))
+        sys.exit(_ask(_kind, _address, _port, (sys.argv[5], int(sys.argv[6])), int(sys.argv[7])))
     _serve(_kind, _address, _port)

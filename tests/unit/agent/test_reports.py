@@ -16,6 +16,7 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.publication import report
 from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.dataplane.firewall import Metadata
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import Revision
@@ -51,7 +52,7 @@ class Host:
         self.feed = feed
         self._turn = KernelTurn(kernel)
         controllers = ControllerAddresses(["http://192.0.2.250:7471"], directory / "controllers.json")
-        local = Local(clusters.HERE, 4789, 3600, frozenset(), controllers)
+        local = Local(clusters.HERE, 4789, 3600, frozenset(), controllers, Metadata.REFUSED)
         checksums = Checksums(directory / "software-checksums")
         self.reconciler = Reconciler(self._turn, feed, AttachmentRecords(directory), checksums, local)
 

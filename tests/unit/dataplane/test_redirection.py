@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from overlayd.dataplane.firewall import Way, host_table, inner_table
+from overlayd.dataplane.firewall import Metadata, Way, host_table, inner_table
 from overlayd.dataplane.redirection import Redirection, redirections
 from overlayd.dataplane.uplink import host_device
 from overlayd.model.address import IpAddress
@@ -39,13 +39,13 @@ def test_what_a_network_with_host_access_publishes_is_read(
 ) -> None:
     way = Way(BLUE, Uplink.HOST, host_device(BLUE.vni), (published(transport, at),))
     expected = {Redirection(transport, 8080, where, target, 80) for where, target in read}
-    assert redirections(host_table([way], (), {4789}).text) == expected
+    assert redirections(host_table([way], (), {4789}, Metadata.ALLOWED).text) == expected
 
 
 def test_what_an_isolated_network_publishes_is_read_on_both_sides() -> None:
     ports = (published(UDP, "192.0.2.1"), published(UDP, "::"))
     way = Way(BLUE, Uplink.ISOLATED, host_device(BLUE.vni), ports)
-    assert redirections(host_table([way], (), {4789}).text) == {
+    assert redirections(host_table([way], (), {4789}, Metadata.ALLOWED).text) == {
         Redirection(UDP, 8080, ip_address("192.0.2.1"), HIDDEN4, 8080),
         Redirection(UDP, 8080, None, HIDDEN6, 8080),
     }
@@ -59,4 +59,4 @@ def test_what_an_isolated_network_publishes_is_read_on_both_sides() -> None:
 
 def test_connections_that_end_by_themselves_are_left_alone() -> None:
     way = Way(BLUE, Uplink.HOST, host_device(BLUE.vni), (published(Transport.TCP, None),))
-    assert redirections(host_table([way], (), {4789}).text) == frozenset()
+    assert redirections(host_table([way], (), {4789}, Metadata.ALLOWED).text) == frozenset()
