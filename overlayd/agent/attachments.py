@@ -25,13 +25,14 @@ from overlayd.dataplane.endpoint import (
     destinations,
     endpoint_address,
     gateway_of,
+    host_end,
     resolve_endpoint,
     resolve_limits,
     without_guard,
     without_sandbox,
     without_way_out,
 )
-from overlayd.dataplane.items import HOST, Link, NamespaceRef, State, Veth, network_namespace
+from overlayd.dataplane.items import HOST, Link, NamespaceRef, State, Veth, VethPeer, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family, overlap
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -116,11 +117,23 @@ class Attachments:
             async with self._alone(key):
                 attachment = self._records.attachments.get(key)
                 if attachment is None:
+                    await self._detach_stray(key)
                     continue
                 async with self._turn.taken_to_remove():
                     await self._release(attachment)
                 if attachment.ports:
                     await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
+
+    async def _detach_stray(self, key: EndpointKey) -> None:
+        """Take out of use the interface of a container that has no record: its name tells whose it is."""
+        found = [each for each in self._records.strays if (each.network, each.device) == (key[0], host_end(key))]
+        for stray in found:
+            device = Link(network_namespace(stray.network), stray.device, Veth(), None, None)
+            async with self._turn.taken_to_remove():
+                _raise_first(await self._turn.call(self._kernel.apply, retirement(frozenset({device}))))
+                await self._turn.call(self._kernel.reap, [device.ns])
+            self._records.release(found)
+            self._reconciler.drift.suspect(frozenset({device.ns}))
 
     def _attached_elsewhere(self, request: Request) -> list[EndpointKey]:
         """Return what the request's config attached as this interface to other networks than it names now.
@@ -311,8 +324,11 @@ class Attachments:
         network = self._blocks.network_or_none(endpoint.network)
         if network is not None:
             owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
-            _raise_first(await self._turn.call(self._take_out_of_use, attachment, owned))
-            self.reaper.retired(endpoint)
+        else:
+            # Nobody knows what else hangs on it; but a device that stays would look like a container without a record.
+            owned = frozenset({_bare_pair(endpoint)})
+        _raise_first(await self._turn.call(self._take_out_of_use, attachment, owned))
+        self.reaper.retired(endpoint)
         self._records.remove(endpoint.key)
 
     def _take_out_of_use(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:
@@ -346,6 +362,12 @@ class Attachments:
             dns=request.wishes.dns,
             previous=request.previous,
         )
+
+
+def _bare_pair(endpoint: Endpoint) -> Link:
+    """Return an endpoint's veth pair without its settings."""
+    peer = VethPeer(NamespaceRef(endpoint.sandbox), endpoint.interface, endpoint.mac)
+    return Link(network_namespace(endpoint.network), host_end(endpoint.key), Veth(peer), None, None)
 
 
 def _check_masquerade(network: Network, request: Request) -> None:

@@ -3,21 +3,22 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import KeysView, Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
-from overlayd.configuration.files import write_atomically
+from overlayd.configuration.files import exists, names, read_regular, write_atomically
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import NetworkName, Revision
+from overlayd.model.ids import InterfaceName, NetworkName, Revision
 from overlayd.model.lineage import parse_lineage
 from overlayd.model.port import PortMapping
 from overlayd.wire import bandwidth, ports, records
@@ -28,6 +29,18 @@ _log = structlog.get_logger(__name__)
 
 CHECKPOINT_VERSION = 2
 """In version 1 an endpoint had one `address`."""
+
+_RECORD_MAX = 1 << 20
+"""Bytes of one attachment's record; a thousand published ports take a tenth of it."""
+
+_CLUSTER_MAX = 1 << 30
+"""Bytes of the cached cluster; ten thousand hosts with their blocks take some ten million."""
+
+_DAMAGED = ".damaged"
+
+
+class NewerVersion(InvalidValue):
+    """A newer agent wrote this, and it may say what this one would lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,34 +62,92 @@ class Attachment:
     conf: NetworkName | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """The host's end of a container's interface of which no record says whose it is, and the addresses that it has."""
+
+    network: NetworkName
+    device: InterfaceName
+    addresses: frozenset[IpAddress]
+
+
 class AttachmentRecords:
     """The attachments of this host, each in a file of its own below `directory`.
 
-    The directory is on a tmpfs: the records end with the boot, as the containers do, so no address outlives it.
+    The directory is on a tmpfs: the records end with the boot, as the containers do, so no address outlives it. An
+    administrator may remove it, or what is in it: `restore` writes again what is in memory, and a start recovers more.
     """
 
     def __init__(self, directory: Path) -> None:
+        self.strays: frozenset[Stray] = frozenset()
+        """Interfaces without a record. Their addresses count as taken."""
         self._directory = directory
         self._attachments: dict[EndpointKey, Attachment] = {}
         self._taken: defaultdict[NetworkName, Counter[IpAddress]] = defaultdict(Counter)
+        self._damaged: list[str] = []
 
     def load(self) -> None:
-        """Read all records; raise `InvalidValue` that names the file when one is damaged."""
-        for path in sorted(self._directory.glob("*.json")):
-            fields = _read(path)
-            endpoint = records.decode_endpoint(fields)
-            sandbox = fields.object("sandbox_id")
-            sandbox_id = (sandbox.number("device"), sandbox.number("inode"))
-            attachment = Attachment(
-                endpoint,
-                sandbox_id,
-                ports.decode(fields, "ports"),
-                bandwidth.decode(fields, "bandwidth"),
-                fields.flag("has_way_out"),
-                fields.flag("is_guarded"),
-                _conf(fields),
-            )
-            self._keep(attachment)
+        """Read all records but for damaged ones, which `set_aside_damaged` renames.
+
+        Raises `InvalidValue` that names the file of a newer agent, and `OSError`.
+        """
+        for name in names(self._directory):
+            if not name.endswith(".json"):
+                continue
+            try:
+                self._keep(self._load(name))
+            except NewerVersion:
+                raise
+            except InvalidValue as error:
+                _log.warning("a record of an attachment is damaged", problem=str(error))
+                self._damaged.append(name)
+
+    def set_aside_damaged(self) -> None:
+        """Give damaged records another name, unless others were written in their place; raise `OSError`."""
+        written = {self._path(key).name for key in self._attachments}
+        for name in self._damaged:
+            if name not in written:
+                (self._directory / name).replace(self._directory / f"{name}{_DAMAGED}")
+        self._damaged.clear()
+
+    @property
+    def set_aside(self) -> tuple[Path, ...]:
+        """The damaged records that were set aside, until they are removed by hand; raises `OSError`."""
+        return tuple(self._directory / name for name in names(self._directory) if name.endswith(_DAMAGED))
+
+    def restore(self) -> int:
+        """Write again what was removed from the directory; return how many records that were. Raises `OSError`."""
+        there = set(names(self._directory))
+        lost = [each for key, each in self._attachments.items() if self._path(key).name not in there]
+        for attachment in lost:
+            self._write(attachment)
+        return len(lost)
+
+    def withhold(self, stray: Stray) -> None:
+        """Let the addresses of an interface without a record count as taken."""
+        self.strays |= {stray}
+
+    def release(self, gone: Iterable[Stray]) -> None:
+        """Let the addresses of interfaces be free again that are no longer there."""
+        self.strays = self.strays.difference(gone)
+
+    def _load(self, name: str) -> Attachment:
+        """Return the attachment in a file; raise `InvalidValue` that names the file, and `OSError`."""
+        path = self._directory / name
+        fields = _read(path, _RECORD_MAX)
+        endpoint = records.decode_endpoint(fields)
+        if self._path(endpoint.key) != path:
+            raise InvalidValue("is the record of what has its record elsewhere", field=str(path))
+        sandbox = fields.object("sandbox_id")
+        return Attachment(
+            endpoint,
+            (sandbox.number("device"), sandbox.number("inode")),
+            ports.decode(fields, "ports"),
+            bandwidth.decode(fields, "bandwidth"),
+            fields.flag("has_way_out"),
+            fields.flag("is_guarded"),
+            _conf(fields),
+        )
 
     @property
     def attachments(self) -> Mapping[EndpointKey, Attachment]:
@@ -88,12 +159,18 @@ class AttachmentRecords:
         """Every endpoint of this host, as of now."""
         return tuple(attachment.endpoint for attachment in self._attachments.values())
 
-    def addresses(self, network: NetworkName) -> KeysView[IpAddress]:
-        """Return the addresses that endpoints of this host have in a network, as of now."""
-        return self._taken[network].keys()
+    def addresses(self, network: NetworkName) -> AbstractSet[IpAddress]:
+        """Return the addresses that endpoints of this host have in a network, and interfaces without a record."""
+        taken = self._taken[network].keys()
+        withheld = [stray.addresses for stray in self.strays if stray.network == network]
+        return taken | frozenset().union(*withheld) if withheld else taken
 
     def put(self, attachment: Attachment) -> None:
         """Keep an attachment; raise `OSError` when it cannot be written, and then keep nothing."""
+        self._write(attachment)
+        self._keep(attachment)
+
+    def _write(self, attachment: Attachment) -> None:
         device, inode = attachment.sandbox_id
         content = {
             "v": CHECKPOINT_VERSION,
@@ -106,7 +183,6 @@ class AttachmentRecords:
             "is_guarded": attachment.is_guarded,
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
-        self._keep(attachment)
 
     def remove(self, key: EndpointKey) -> None:
         """Forget an attachment."""
@@ -148,10 +224,10 @@ class ClusterCache:
 
         A cluster that was told in an older version of the feed has no revision: there may be more to say of it.
         """
-        if not self._path.exists():
+        if not exists(self._path):
             return Cluster()
         try:
-            fields = _read(self._path)
+            fields = _read(self._path, _CLUSTER_MAX)
             puts = [records.decode_tagged(record) for record in fields.objects("records")]
             revision = Revision(fields.number("revision"))
             told_in = fields.number("feed") if fields.has("feed") else 1
@@ -173,11 +249,11 @@ class ClusterCache:
         write_atomically(self._path, json.dumps(content).encode())
 
 
-def _read(path: Path) -> Fields:
+def _read(path: Path, size_max: int) -> Fields:
     try:
-        fields = Fields(json.loads(path.read_bytes()), str(path))
+        fields = Fields(json.loads(read_regular(path, size_max)), str(path))
     except (ValueError, RecursionError) as error:
         raise InvalidValue(f"is not JSON: {error}", field=str(path)) from None
     if fields.number("v") > CHECKPOINT_VERSION:
-        raise InvalidValue("was written by a newer overlayd", field=fields.at("v"))
+        raise NewerVersion("was written by a newer overlayd", field=fields.at("v"))
     return fields

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from overlayd.configuration.files import write_atomically
+from overlayd.configuration.files import exists, write_atomically
 from overlayd.model.ids import HostId
 
 
@@ -13,7 +13,7 @@ class Checksums:
     """
 
     def __init__(self, path: Path) -> None:
-        self.in_software = path.exists()
+        self.in_software = exists(path)
         self._path = path
         self._probed: set[HostId] = set()
 
@@ -25,6 +25,13 @@ class Checksums:
     def was_probed(self, host: HostId) -> None:
         """Take in that a host was asked, whether or not it answered."""
         self._probed.add(host)
+
+    def restore(self) -> bool:
+        """Remember it again if the file was removed; tell whether it was. Raises `OSError`."""
+        is_lost = self.in_software and not exists(self._path)
+        if is_lost:
+            write_atomically(self._path, b"")
+        return is_lost
 
     def let_kernel(self, *, make_them: bool) -> None:
         """Have the kernel make them, or the underlay's device; raises `OSError` when that cannot be remembered."""

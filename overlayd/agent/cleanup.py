@@ -1,18 +1,20 @@
 """Taking everything of ours away from this host."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.recovery import described
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.items import HOST
+from overlayd.dataplane.items import HOST, Link
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel.port import Kernel
 from overlayd.model.errors import InUse
 
 
-def check_unused(records: AttachmentRecords) -> None:
-    """Raise `InUse` when containers would lose their network."""
-    if names := ", ".join(sorted(f"{one.container_id} of {one.network}" for one in records.endpoints)):
+def check_unused(records: AttachmentRecords, unexplained: Iterable[Link]) -> None:
+    """Raise `InUse` when containers would lose their network, with or without a record."""
+    known = [f"{one.container_id} of {one.network}" for one in records.endpoints]
+    if names := ", ".join(sorted([*known, *map(described, unexplained)])):
         raise InUse(f"containers are attached, and would lose their network: {names}")
 
 

@@ -31,14 +31,16 @@ from overlayd.agent.held_reservations import HeldReservations
 from overlayd.agent.identity import load_identity
 from overlayd.agent.kernel_turn import KernelTurn
 from overlayd.agent.leaks import Leaks
-from overlayd.agent.lock import held
+from overlayd.agent.lock import Lock, held
 from overlayd.agent.offload_probe import OffloadProbe
 from overlayd.agent.own_address import OwnAddress
 from overlayd.agent.path_probe import PathProbe
 from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.agent.recovery import recover
 from overlayd.agent.resting import RestingAddresses
+from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.settings import Settings
 from overlayd.agent.shared_addresses import SharedAddresses
 from overlayd.agent.unix_server import UnixServer
@@ -86,8 +88,8 @@ async def run(settings: Settings, supervisor: Supervisor) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as closing:
-        closing.enter_context(held(settings.run_dir))
-        actors, servers = _wire(settings, supervisor, closing)
+        locks = closing.enter_context(held(settings.state_dir, settings.run_dir))
+        actors, servers = _wire(settings, supervisor, locks, closing)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(actor, name=name) for name, actor in actors.items()]
             serving = [tasks.create_task(server.run(), name=name) for name, server in servers.items()]
@@ -106,7 +108,9 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
 
 
-def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncExitStack) -> tuple[Actors, Servers]:
+def _wire(
+    settings: Settings, supervisor: Supervisor, locks: Collection[Lock], closing: contextlib.AsyncExitStack
+) -> tuple[Actors, Servers]:
     """Make every part, open the sockets, and return what is to run: the servers stop first."""
     identity = load_identity(settings.state_dir)
     cache = ClusterCache(settings.state_dir / "cluster.json")
@@ -136,6 +140,7 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
     addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
+    recover(turn.kernel, identity.id, records)
     queue = DelQueue(settings.queue_dir, attachments.detach)
     readiness = Readiness(blocks, addressing, reconciler.ensure, client)
     cni = CniServer(attachments, Collector(attachments.detach, records), readiness, queue)
@@ -168,6 +173,7 @@ def _wire(settings: Settings, supervisor: Supervisor, closing: contextlib.AsyncE
         "word to the supervisor": _tell(supervisor, control, Changes(feed.changes, reconciler.reports)),
         "watchdog": supervisor.watch(turn.is_free_within),
         "queue": queue.run(settings.resync),
+        "run directory": RunDirectory(settings.run_dir, locks, servers.values(), records, checksums).run(),
         "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
     return actors, servers

@@ -102,7 +102,8 @@ class DelQueue:
     def _queued(self) -> list[_Queued]:
         """Return what is in the queue, the oldest first; raise `OSError`."""
         found = {name: self._directory / name for name in names(self._directory) if name.endswith(".del")}
-        self._known = {name: queued for name, queued in self._known.items() if name in found}
+        # A file that was removed before its DEL was done changes nothing: its runtime takes that for done.
+        self._known = {name: each for name, each in self._known.items() if name in found or not each.is_done}
         for name in sorted(found.keys() - self._known.keys()):
             if request := _read(found[name]):
                 self._known[name] = _Queued(found[name], request)

@@ -112,7 +112,7 @@ def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> list[Path]:
     if Role.AGENT in roles and not cut_off:
         records = AttachmentRecords(root / _ATTACHMENTS)
         records.load()
-        check_unused(records)
+        check_unused(records, ())
     places, shipped = beside(_programs()), _shipped()
     packaged = packages_unit(root) is not None
     if packaged:

@@ -14,6 +14,8 @@ from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.cleanup import check_unused, clean_up, plan_cleanup
 from overlayd.agent.control import shown
 from overlayd.agent.lock import held
+from overlayd.agent.recovery import unexplained
+from overlayd.agent.settings import DEFAULT_STATE_DIR
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.errors import OverlayError
 
@@ -52,11 +54,11 @@ def cleanup(
     as_json: AsJson = False,
 ) -> None:
     """Remove everything of overlayd from this host's kernel, while no agent runs; its id and its blocks stay."""
-    with _told(), held(RUN_DIR), contextlib.closing(LinuxKernel()) as kernel:
+    with _told(), held(DEFAULT_STATE_DIR, RUN_DIR), contextlib.closing(LinuxKernel()) as kernel:
         records = AttachmentRecords(RUN_DIR / "attachments")
         records.load()
         if not attached:
-            check_unused(records)
+            check_unused(records, unexplained(kernel, records))
         removal = plan_cleanup(kernel)
         if not as_json:
             typer.echo(str(removal) or "nothing to do: there is nothing of overlayd in the kernel")

@@ -1,20 +1,65 @@
 """One agent on a host."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from overlayd.configuration.files import status
 from overlayd.model.errors import InUse
+
+_NAME = "lock"
+
+
+class Lock:
+    """A file that one process locks; nobody but root can open it. The kernel ends the lock with the process."""
+
+    def __init__(self, directory: Path) -> None:
+        """Lock it, in a directory that is made if it is missing; raise `InUse` when another has it, or `OSError`."""
+        self._path = directory / _NAME
+        self._fd = _locked(self._path)
+
+    def is_lost(self) -> bool:
+        """Tell whether the file was removed, so that another process could lock a new one; raise `OSError`."""
+        there, ours = status(self._path), os.fstat(self._fd)
+        return there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
+
+    def renew(self) -> None:
+        """Lock the file that stands at the path now, or a new one; raises as the constructor does."""
+        fd, self._fd = self._fd, _locked(self._path)
+        os.close(fd)
+
+    def close(self) -> None:
+        """Let another process lock it."""
+        os.close(self._fd)
+
+
+def _locked(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    try:
+        os.fchmod(fd, 0o600)  # an older agent's file may be open to others
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise InUse(f"another overlayd runs on this host: it holds {path}") from None
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 @contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Hold the lock of the agent; it ends with the process, however that ends. Raises `InUse` when another has it."""
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (run_dir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse(f"another overlayd runs on this host: it holds {file.name}") from None
-        yield
+def held(*directories: Path) -> Iterator[tuple[Lock, ...]]:
+    """Hold the agent's lock in each of these directories; raises as `Lock` does.
+
+    One of them outlives a removal of the other: what is on a tmpfs is easily removed by hand.
+    """
+    locks: list[Lock] = []
+    try:
+        locks.extend(Lock(directory) for directory in directories)
+        yield tuple(locks)
+    finally:
+        for lock in locks:
+            lock.close()

@@ -18,8 +18,9 @@ from overlayd.agent.feed import ClusterFeed
 from overlayd.agent.kernel_turn import KernelTurn, Turn
 from overlayd.agent.presence import Presence, presence
 from overlayd.agent.problem import Problem
+from overlayd.agent.recovery import without_strays
 from overlayd.agent.shared_run import SharedRun
-from overlayd.agent.shortcomings import crowding, shortcomings, without_ipv6
+from overlayd.agent.shortcomings import crowding, shortcomings, unrecorded, without_ipv6
 from overlayd.dataplane import ownership, uplink
 from overlayd.dataplane.diff import diff, restoration, retain
 from overlayd.dataplane.endpoint import host_end, in_sandbox, without_way_out
@@ -301,6 +302,7 @@ class Reconciler:
         names = joined(cluster, self._local.host)
         networks = {network_namespace(name) for name in names}
         unknown = Counter(e.network for e in self._records.endpoints if e.network not in names)
+        unknown.update(stray.network for stray in self._records.strays if stray.network not in names)
         kept = {network_namespace(name) for name in unknown}
         kept_uplinks = uplink.host_devices(kernel.observe(kept))
         self._remember_used(cluster)
@@ -350,7 +352,9 @@ class Reconciler:
         found = kernel.observe(looked_at)
         # An older agent may have cut this host off, so that no controller ever says what is to be deleted.
         severing = uplink.severing(found, Lifelines([*of_hosts(cluster.hosts.values()), *vital]))
-        observed = uplink.without(found, kept_uplinks) | severing
+        self._release_strays(found, looked_at)
+        problems += unrecorded(self._records)
+        observed = without_strays(uplink.without(found, kept_uplinks), self._records.strays) | severing
         self.keeps_rules = not may_delete and len(forgotten) < len(unknown)
         if not may_delete:
             # Of a network that nobody here knows, nobody knows the rules either.
@@ -374,6 +378,14 @@ class Reconciler:
                 has_way_out = self._records.attachments[endpoint.key].has_way_out
                 items |= inside if has_way_out else without_way_out(inside)
         return restoration(self._turn.kernel.missing(frozenset(items))) if items else Plan(())
+
+    def _release_strays(self, found: State, looked_at: Iterable[NamespaceRef]) -> None:
+        """Let go of interfaces without a record that are gone: a veth pair goes with its sandbox."""
+        there = {(item.ns, item.name) for item in found if isinstance(item, Link)}
+        places = {stray: network_namespace(stray.network) for stray in self._records.strays}
+        self._records.release(
+            stray for stray, ns in places.items() if ns in looked_at and (ns, stray.device) not in there
+        )
 
     def _remember_used(self, cluster: Cluster) -> None:
         """Keep in mind what the networks are that endpoints here use: rules must outlive a store that was lost."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.holdings import Holdings
 from overlayd.agent.problem import Problem
 from overlayd.dataplane import uplink
@@ -61,6 +62,20 @@ def _isolated(cluster: Cluster, site: Site, names: frozenset[NetworkName]) -> It
         if otherwise[network.name] is Uplink.HOST:
             for conflict in found.conflicts(network):
                 yield Problem(f"network {network.name}", f"isolated on this host, as {conflict}", network.name)
+
+
+def unrecorded(records: AttachmentRecords) -> Iterator[Problem]:
+    """Yield a problem for each interface of which no record says whose it is, and for each record that is damaged."""
+    for stray in sorted(records.strays, key=lambda stray: (stray.network, stray.device)):
+        addresses = ", ".join(sorted(map(str, stray.addresses))) or "no address"
+        message = (
+            f"no record says which container it belongs to; it is left as it is, and {addresses} given to no other,"
+            f" until the container ends, or a DEL for it, or: ip -n ov-{stray.network} link del {stray.device}"
+        )
+        yield Problem(f"interface {stray.device} of network {stray.network}", message, stray.network)
+    for path in records.set_aside:
+        message = f"the record of an attachment was damaged and is {path} now: remove that when it has been looked at"
+        yield Problem("host", message)
 
 
 def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[NetworkName]) -> Iterator[Problem]:

@@ -10,6 +10,8 @@ from typing import NoReturn
 
 import structlog
 
+from overlayd.configuration.files import status
+
 _log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
@@ -46,6 +48,8 @@ class UnixServer:
         self._answer = answer
         self._grace = grace
         self._listener = _listen(path)
+        self._place = _place(path)
+        self._moved = asyncio.Event()
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
         self._requests: set[asyncio.Task[None]] = set()
 
@@ -66,6 +70,18 @@ class UnixServer:
                 if self._requests:
                     await asyncio.wait(self._requests, timeout=self._grace)
 
+    def is_lost(self) -> bool:
+        """Tell whether no client finds this socket any more: its path was removed, or is another one's."""
+        return _place(self._path) != self._place
+
+    def listen_again(self) -> None:
+        """Listen on a new socket at the path; raise `OSError`, and go on as before, when that cannot be."""
+        before, self._listener = self._listener, _listen(self._path)
+        self._place = _place(self._path)
+        asyncio.get_running_loop().remove_reader(before)
+        before.close()
+        self._moved.set()
+
     def close(self) -> None:
         """Listen no longer, and remove the socket: a client that connects from now on is refused at once."""
         self._listener.close()
@@ -82,7 +98,7 @@ class UnixServer:
             try:
                 channel, _ = self._listener.accept()
             except BlockingIOError:
-                await _readable(self._listener)
+                await self._readable()
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
@@ -93,6 +109,19 @@ class UnixServer:
             else:
                 channel.setblocking(False)  # noqa: FBT003 - its only parameter
                 return channel
+
+    async def _readable(self) -> None:
+        """Return when a connection waits to be accepted, or this listens on another socket.
+
+        The loop's own sock_accept() fails, and loses the connection, when one comes as it is cancelled.
+        """
+        loop, listener, self._moved = asyncio.get_running_loop(), self._listener, asyncio.Event()
+        loop.add_reader(listener, self._moved.set)
+        try:
+            await self._moved.wait()
+        finally:
+            if listener is self._listener:
+                loop.remove_reader(listener)
 
     async def _serve(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -122,17 +151,10 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-async def _readable(listener: socket.socket) -> None:
-    """Return when a connection waits to be accepted.
-
-    The loop's own sock_accept() fails, and loses the connection, when one comes in the moment in which it is cancelled.
-    """
-    loop, waits = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(listener, waits.set)
-    try:
-        await waits.wait()
-    finally:
-        loop.remove_reader(listener)
+def _place(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of what is at a path, None when nothing is; raise `OSError`."""
+    found = status(path)
+    return (found.st_dev, found.st_ino) if found else None
 
 
 async def _read_all(channel: socket.socket) -> bytes | None:

@@ -142,9 +142,12 @@ def _towards(item: Item, observed: Item | None, sandboxes: Mapping[Sandbox, list
     peer = item.kind.peer if isinstance(item, Link) and isinstance(item.kind, Veth) else None
     if not isinstance(item, Link) or peer is None:
         return [Change(item, observed) if observed else Add(item)]
-    down = replace(item, up=False)
+    # What is written on a device is written with the last message, which sets it up.
+    down = replace(item, up=False, alias="")
     if observed is None:
         return [Add(down), *(Add(inner) for inner in _inside(peer, sandboxes)), Change(item, down)]
+    if item != observed and isinstance(observed, Link) and replace(observed, alias=item.alias) == item:
+        return [Change(item, observed)]  # an older agent left it blank: nothing in the sandbox is touched
     # The device is up; but with another MTU it may have no IPv6 yet, and so no sysctls of that.
     links_first = sorted(_inside(peer, sandboxes), key=lambda inner: not isinstance(inner, Link))
     return [*(Change(inner, inner) for inner in links_first), Change(item, observed)]

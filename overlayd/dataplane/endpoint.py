@@ -24,6 +24,7 @@ from overlayd.dataplane.items import (
     VethPeer,
     network_namespace,
 )
+from overlayd.dataplane.link_alias import alias
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork, alone, interface
 from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -136,7 +137,8 @@ def _sandbox(endpoint: Endpoint, mtu: int, settings: frozenset[tuple[str, str]])
 def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator[Item]:
     ns, dev = network_namespace(network.name), host_end(endpoint.key)
     sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
-    yield Link(ns, dev, Veth(VethPeer(sandbox, inside, endpoint.mac)), ownership.GATEWAY_MAC, mtu)
+    kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
+    yield Link(ns, dev, kind, ownership.GATEWAY_MAC, mtu, alias=alias(endpoint))
     for address in endpoint.addresses:
         family = Family.of(address)
         gateway = ownership.GATEWAYS[family]
@@ -153,7 +155,7 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int, shared: C
     ns, dev = network_namespace(network.name), host_end(endpoint.key)
     sandbox, inside = NamespaceRef(endpoint.sandbox), endpoint.interface
     kind = Veth(VethPeer(sandbox, inside, endpoint.mac))
-    yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT)
+    yield Link(ns, dev, kind, _port_mac(dev), mtu, port=_WORKLOAD_PORT, alias=alias(endpoint))
     yield SourceGuard(ns, dev, endpoint.mac, frozenset([*endpoint.addresses, *shared]), frozenset(network.ethertypes))
     yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, dev)
     for address in endpoint.addresses:

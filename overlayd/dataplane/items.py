@@ -107,7 +107,10 @@ class BridgePort:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A device. `mac` and `mtu` (bytes) are None for the loopback only; `port` is None outside a bridge."""
+    """A device. `mac` and `mtu` (bytes) are None for the loopback only; `port` is None outside a bridge.
+
+    `alias` is what is written on the host's end of a container's veth pair (IFLA_IFALIAS); that of others is not ours.
+    """
 
     ns: NamespaceRef
     name: InterfaceName
@@ -116,6 +119,7 @@ class Link:
     mtu: int | None
     up: bool = True
     port: BridgePort | None = None
+    alias: str = ""
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -1,5 +1,6 @@
 """Operations as text, in the words of `ip` and `bridge`."""
 
+import shlex
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Interface
 from pathlib import PurePath
@@ -201,6 +202,8 @@ def _link_changed(link: Link, before: Link) -> str:
         settings += ["address", str(link.mac)]
     if link.mtu != before.mtu or link == before:
         settings += ["mtu", str(link.mtu)] if link.mtu else []
+    if link.alias != before.alias:
+        settings += ["alias", shlex.quote(link.alias)]
     master, was = (end.port.master if end.port else None for end in (link, before))
     if master != was:
         settings += ["master", master] if master else ["nomaster"]

@@ -224,7 +224,7 @@ def _is_setting(op: Op) -> bool:
         case Add(item=Link() as link):
             return comes_along(link) and link.ns != HOST
         case Change(item=Link(kind=Veth()) as link, before=Link() as before):
-            return link.up != before.up and replace(before, up=link.up) == link
+            return link.up != before.up and replace(before, up=link.up, alias=link.alias) == link
         case _:
             return False
 

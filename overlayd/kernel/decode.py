@@ -36,6 +36,7 @@ from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 18, 37
+_IFLA_IFALIAS = 20
 _IFLA_LINK, _IFLA_EVENT, _IFLA_EVENT_FEATURES = 5, 44, 2
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
@@ -139,7 +140,7 @@ def _flag(value: bytes | None) -> bool:
 
 
 def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode()
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def _mac(value: bytes) -> MacAddress:
@@ -180,7 +181,14 @@ def _link(ns: NamespaceRef, one: Device, names: Names) -> Link:
     info = attributes(one.attributes.get(_IFLA_LINKINFO, b""))
     master = names.get(_number(one.attributes.get(_IFLA_MASTER)))
     mac = _mac(one.attributes.get(_IFLA_ADDRESS, b""))
-    return Link(ns, one.name, _kind(one, info), mac, one.mtu, up, _port(master, info))
+    return Link(ns, one.name, _kind(one, info), mac, one.mtu, up, _port(master, info), _alias(ns, one))
+
+
+def _alias(ns: NamespaceRef, one: Device) -> str:
+    """Return what is written on the host's end of a container's veth pair; what others have is not ours to read."""
+    if not (ownership.is_network_namespace(ns) and one.name.startswith(ownership.VETH_PREFIX)):
+        return ""
+    return _text(one.attributes.get(_IFLA_IFALIAS, b""))
 
 
 def _kind(one: Device, info: Mapping[int, bytes]) -> LinkKind:

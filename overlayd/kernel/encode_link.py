@@ -150,15 +150,16 @@ def _peer(peer: VethPeer, mtu: int | None, fd: int | None, index: int) -> bytes:
     return _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, index, 0, 0) + b"".join(attributes)
 
 
-def changed(
+def changed(  # noqa: PLR0913 - each is a setting of a link
     name: InterfaceName,
     *,
     mac: MacAddress | None = None,
     mtu: int | None = None,
     master: int | None = None,
+    alias: str | None = None,
     up: bool | None = None,
 ) -> bytes:
-    """Return the message that changes what is not None. `master` is an index, 0 for none."""
+    """Return the message that changes what is not None. `master` is an index, 0 for none; an empty alias is none."""
     attributes = [_text(_IFLA_IFNAME, name)]
     if mac is not None:
         attributes.append(_mac(mac))
@@ -166,6 +167,8 @@ def changed(
         attributes.append(_number(_IFLA_MTU, mtu))
     if master is not None:
         attributes.append(_number(_IFLA_MASTER, master))
+    if alias is not None:
+        attributes.append(_attribute(_IFLA_IFALIAS, alias.encode()))
     return _message(_RTM_SETLINK, 0, *attributes, up=up)
 
 

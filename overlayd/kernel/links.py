@@ -44,7 +44,9 @@ class Links:
         repeated = link == before
         mac = link.mac if link.mac != before.mac else None
         mtu = link.mtu if link.mtu != before.mtu or repeated else None
-        messages = [] if mac is None and mtu is None else [encode_link.changed(link.name, mac=mac, mtu=mtu)]
+        alias = link.alias if link.alias != before.alias else None
+        is_same = mac is None and mtu is None and alias is None
+        messages = [] if is_same else [encode_link.changed(link.name, mac=mac, mtu=mtu, alias=alias)]
         if link.port != before.port:
             messages += self._join(link) if link.port else [encode_link.changed(link.name, master=0)]
         if link.up != before.up or repeated:

@@ -71,6 +71,16 @@ class LinuxKernel:
             return False
         return True
 
+    def links(self, namespaces: Iterable[NamespaceRef]) -> frozenset[Link]:
+        """Return our devices in these namespaces of ours."""
+        self._sockets.put_names_back()
+        return frozenset(link for ns in namespaces if self._sockets.is_in_place(ns) for link in self._links(ns))
+
+    def _links(self, ns: NamespaceRef) -> Iterator[Link]:
+        devices = self._devices(ns)
+        ours = [device for device in devices if ownership.owns_link(device.name)]
+        return decode.links(ns, ours, {device.index: device.name for device in devices})
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
         self._sockets.put_names_back()

@@ -112,6 +112,12 @@ class Kernel(Protocol):
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         """Tell whether there is a device of this name in a namespace of ours; raise `KernelError`."""
 
+    def links(self, namespaces: Iterable[NamespaceRef]) -> frozenset[Link]:
+        """Return our devices in these namespaces of ours; one that does not exist contributes none.
+
+        Raises `KernelError` when a table cannot be read whole.
+        """
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form. One that does not exist contributes nothing.
 

@@ -96,7 +96,7 @@ def _cut_route(message: bytes, width: int, via_width: int) -> tuple[bytes, bytes
 
 def _links(_: Verb, items: Sequence[Link], __: Indexes) -> list[bytes]:
     """Return the messages for links that are there, and only need to be set up."""
-    return [encode_link.changed(link.name, mtu=link.mtu, up=link.up) for link in items]
+    return [encode_link.changed(link.name, mtu=link.mtu, alias=link.alias or None, up=link.up) for link in items]
 
 
 _Many = Callable[[Verb, Sequence[Item], Indexes], list[bytes]]

@@ -22,6 +22,7 @@ from overlayd.agent.problem import Problem
 from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler, Status
+from overlayd.agent.recovery import recover
 from overlayd.agent.resting import RestingAddresses
 from overlayd.dataplane.firewall import Metadata
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
@@ -62,6 +63,7 @@ class Agent:
 
     async def start(self) -> None:
         await self._turn.call(self._kernel.reap, self._kernel.namespaces())
+        await self._turn.call(recover, self._kernel, HERE, self.records)
         await self._reconciler.cycle()
 
     async def cycle(self) -> Status:

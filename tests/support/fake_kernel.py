@@ -195,6 +195,11 @@ class FakeKernel:
         self._check_health()
         return ns in self._spaces and name in self._spaces[ns].links
 
+    def links(self, namespaces: Iterable[NamespaceRef]) -> frozenset[Link]:
+        self._check_health()
+        found = (link for ns in namespaces if ns in self._spaces for link in self._spaces[ns].links.values())
+        return frozenset(link for link in found if ownership.owns(link))
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         self._check_health()
         asked = frozenset(namespaces)
@@ -384,7 +389,7 @@ class FakeKernel:
             case _:
                 self._check_new(link)
         kind = Veth() if isinstance(link.kind, Veth) else link.kind
-        self._spaces[link.ns].links[link.name] = replace(link, kind=kind)
+        self._spaces[link.ns].links[link.name] = replace(link, kind=kind, alias="")
 
     def _check_new(self, link: Link) -> None:
         links = self._space(link.ns).links
@@ -418,6 +423,8 @@ class FakeKernel:
             there = replace(there, port=link.port)
         if link.mac != before.mac:
             there = replace(there, mac=link.mac)
+        if link.alias != before.alias:
+            there = replace(there, alias=link.alias)
         if link.mtu != before.mtu or link == before:
             there = replace(there, mtu=link.mtu)
         if link.up != before.up or link == before:

@@ -67,6 +67,9 @@ class MortalKernel:
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         return self._reached().has_device(ns, name)
 
+    def links(self, namespaces: Iterable[NamespaceRef]) -> frozenset[Link]:
+        return self._reached().links(namespaces)
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         return self._reached().observe(namespaces)
 

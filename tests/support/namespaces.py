@@ -99,6 +99,9 @@ class HostedKernel:
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         return self._call(self._kernel.has_device, ns, name)
 
+    def links(self, namespaces: Iterable[NamespaceRef]) -> frozenset[Link]:
+        return self._call(self._kernel.links, namespaces)
+
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         return self._call(self._kernel.observe, namespaces)
 

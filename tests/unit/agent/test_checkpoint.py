@@ -1,19 +1,23 @@
 """What the agent remembers over a restart, and that damage is named instead of guessed around."""
 
 import json
+import os
+import shutil
 import stat
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 from hypothesis import given
+from structlog.testing import capture_logs
 
-from overlayd.agent.checkpoint import Attachment, AttachmentRecords, ClusterCache
+from overlayd.agent.checkpoint import Attachment, AttachmentRecords, ClusterCache, Stray
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import NetworkName
+from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology
 from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Json
@@ -110,13 +114,67 @@ def test_what_was_written_halfway_is_no_record(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}"])
-def test_a_damaged_record_is_named(directory: Path, content: bytes) -> None:
+def test_a_damaged_record_is_set_aside_and_named(directory: Path, content: bytes) -> None:
     stored(directory, WEB, DATABASE)
     path = min(directory.iterdir())
     path.write_bytes(content)
-    with pytest.raises(InvalidValue) as caught:
+    with capture_logs() as said:
+        records = loaded(directory)
+    assert len(records.attachments) == 1
+    assert [str(each["problem"]).startswith(str(path)) for each in said] == [True]
+    records.set_aside_damaged()
+    assert records.set_aside == (path.with_name(f"{path.name}.damaged"),)
+    assert loaded(directory).attachments == records.attachments
+
+
+def test_a_damaged_record_that_is_made_again_is_replaced(directory: Path) -> None:
+    stored(directory, WEB)
+    (path,) = directory.iterdir()
+    path.write_bytes(b"")
+    records = loaded(directory)
+    records.put(WEB)
+    records.set_aside_damaged()
+    assert records.set_aside == ()
+    assert loaded(directory).attachments == by_key(WEB)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["a FIFO", "a directory"])
+def test_what_is_no_file_is_no_record_and_not_waited_for(directory: Path, make: Callable[[Path], None]) -> None:
+    stored(directory, WEB)
+    make(directory / "0.json")
+    records = loaded(directory)
+    assert records.attachments == by_key(WEB)
+    records.set_aside_damaged()
+    assert records.set_aside == (directory / "0.json.damaged",)
+
+
+def test_a_directory_that_cannot_be_read_is_an_error_and_not_empty(directory: Path) -> None:
+    directory.symlink_to(directory)
+    with pytest.raises(OSError, match="symbolic links"):
         loaded(directory)
-    assert str(caught.value).startswith(str(path))
+
+
+def test_what_was_removed_is_written_again(directory: Path) -> None:
+    records = AttachmentRecords(directory)
+    for attachment in (WEB, DATABASE, GREEN):
+        records.put(attachment)
+    assert records.restore() == 0
+    min(directory.iterdir()).unlink()
+    assert records.restore() == 1
+    shutil.rmtree(directory)
+    assert records.restore() == 3
+    assert loaded(directory).attachments == by_key(WEB, DATABASE, GREEN)
+
+
+def test_addresses_of_an_interface_without_a_record_are_taken_until_it_is_gone(directory: Path) -> None:
+    records = AttachmentRecords(directory)
+    records.put(WEB)
+    stray = Stray(NetworkName("blue"), InterfaceName("ve1"), frozenset({IPv4Address("10.32.0.9")}))
+    records.withhold(stray)
+    assert records.addresses(NetworkName("blue")) == {IPv4Address("10.32.0.2"), IPv4Address("10.32.0.9")}
+    assert records.addresses(NetworkName("green")) == set()
+    records.release([stray])
+    assert records.addresses(NetworkName("blue")) == {IPv4Address("10.32.0.2")}
 
 
 @pytest.mark.parametrize(
@@ -135,9 +193,9 @@ def test_a_damaged_field_is_named_with_its_file(directory: Path, change: dict[st
     stored(directory, WEB)
     (path,) = directory.iterdir()
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(InvalidValue) as caught:
-        loaded(directory)
-    assert caught.value.field == f"{path}.{field}"
+    with capture_logs() as said:
+        assert loaded(directory).attachments == {}
+    assert [str(each["problem"]).startswith(f"{path}.{field}: ") for each in said] == [True]
 
 
 def test_a_record_of_a_newer_version_is_refused(directory: Path) -> None:

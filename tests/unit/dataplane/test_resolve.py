@@ -12,6 +12,7 @@ from overlayd.dataplane.items import (
     Address,
     BridgeEntry,
     FdbEntry,
+    Item,
     Link,
     Namespace,
     Neighbour,
@@ -252,6 +253,11 @@ def test_an_endpoint_that_lost_its_only_address_is_cut_off_and_nothing_leads_to_
     assert not [item for item in ours if isinstance(item, Route) and item.dev == link.name]
 
 
+def nameless(item: Item) -> Item:
+    """Return an item without what is written on it: a record keeps the addresses that an endpoint lost."""
+    return replace(item, alias="") if isinstance(item, Link) else item
+
+
 @BOTH
 def test_an_endpoint_that_lost_one_of_two_addresses_keeps_the_other(topology: Topology) -> None:
     both = clusters.endpoint(1, "web", "10.32.0.2,fd00:32::2")
@@ -260,7 +266,7 @@ def test_an_endpoint_that_lost_one_of_two_addresses_keeps_the_other(topology: To
     alone = replace(both, addresses=both.addresses[:1])
     ns = network_namespace(NetworkName("blue"))
     with_one, with_alone = (
-        {item for item in resolve(cluster, SITE, [endpoint]) if item.ns == ns}
+        {nameless(item) for item in resolve(cluster, SITE, [endpoint]) if item.ns == ns}
         for cluster, endpoint in ((lost, both), (known, alone))
     )
     assert with_one == with_alone

@@ -36,7 +36,8 @@ def inside(state: State) -> set[Item]:
 def test_a_sandbox_is_set_up_between_its_pairs_creation_and_setting_it_up(known: Cluster) -> None:
     desired, observed, host = states(known)
     ops = list(diff(desired, frozenset(item for item in observed if item != host)))
-    first, last = ops.index(Add(replace(host, up=False))), ops.index(Change(host, replace(host, up=False)))
+    blank = replace(host, up=False, alias="")
+    first, last = ops.index(Add(blank)), ops.index(Change(host, blank))
     assert {op.item for op in ops[first + 1 : last]} == inside(desired)
     assert all(isinstance(op, Add) for op in ops[first + 1 : last])
     assert [op for op in ops if op.item.ns == SANDBOX] == ops[first + 1 : last]

@@ -1,0 +1,64 @@
+"""What the agent keeps in its directory on a tmpfs, which an administrator may remove: it is written again then."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+
+import structlog
+
+from overlayd.agent.checkpoint import AttachmentRecords
+from overlayd.agent.checksums import Checksums
+from overlayd.agent.lock import Lock
+from overlayd.agent.unix_server import UnixServer
+from overlayd.model.errors import InUse
+
+_log = structlog.get_logger(__name__)
+
+INTERVAL = 1.0
+"""Seconds between two looks. Until one finds it, a launcher finds no socket: an ADD is tried again, a DEL is queued."""
+
+
+class RunDirectory:
+    """Looks whether locks, sockets and records are still there. `path` is the directory, for people."""
+
+    def __init__(
+        self,
+        path: Path,
+        locks: Collection[Lock],
+        servers: Collection[UnixServer],
+        records: AttachmentRecords,
+        checksums: Checksums,
+    ) -> None:
+        self._path = path
+        self._locks = locks
+        self._servers = servers
+        self._records = records
+        self._checksums = checksums
+        self._problem = ""
+
+    async def run(self) -> None:
+        """Look for ever. Raises `InUse` when another agent holds a lock that this one has lost."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            try:
+                if self.restore():
+                    _log.warning("what was removed is written again", directory=str(self._path))
+                self._problem = ""
+            except OSError as error:
+                if self._problem != str(error):
+                    _log.warning("what was removed cannot be written again now", problem=str(error))
+                self._problem = str(error)
+
+    def restore(self) -> bool:
+        """Write again what is missing, the locks first; tell whether anything was. Raises `InUse` and `OSError`."""
+        lost = [lock for lock in self._locks if lock.is_lost()]
+        for lock in lost:
+            try:
+                lock.renew()
+            except InUse as error:
+                raise InUse(f"{error.detail}, since the lock of this one was removed") from None
+        deaf = [server for server in self._servers if server.is_lost()]
+        records = self._records.restore()
+        for server in deaf:
+            server.listen_again()
+        return any((lost, deaf, records, self._checksums.restore()))
