@@ -368,3 +368,29 @@ def test_where_the_setting_says_so_a_cloud_tells_containers(own_lab: Lab) -> Non
         host.stop_agent()
         host.start_agent("--metadata", "allowed")
         eventually(lambda: ask(container.enter, METADATA[0], 80), "the cloud answers")
+
+
+TOO_BIG = """
+import socket, sys
+channel = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+channel.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 0))
+"""
+
+
+def test_a_container_does_not_narrow_the_way_of_its_hosts_tunnels(lab: Lab, tenants: list[Tenant]) -> None:
+    """As root of the container: by an ICMP error about a VXLAN packet of the host (RFC 1191, fragmentation needed)."""
+    host, other = lab.hosts
+    for tenant in tenants:
+        vxlan = struct.pack("!II", 0x08 << 24, tenant.vni << 8)
+        udp = struct.pack("!HHHH", 40000, VXLAN_PORT, 1400, 0) + vxlan
+        addresses = host.address.packed + other.address.packed
+        quoted = struct.pack("!BBHHHBBH8s", 0x45, 0, 1420, 1, 0x4000, 64, 17, 0, addresses) + udp
+
+        def message(checksum: int) -> bytes:
+            return struct.pack("!BBHHH", 3, 4, checksum, 0, 600) + quoted  # noqa: B023 - used at once
+
+        content = message(internet_checksum(message(0)))
+        before = invalid(tenant)
+        tenant.host.run(*tenant.in_sandbox([sys.executable, "-c", TOO_BIG, str(host.address), content.hex()]))
+        eventually(lambda: invalid(tenant) > before, f"what {tenant.network} says is dropped")  # noqa: B023
+        assert "mtu 600" not in host.run("ip", "route", "get", str(other.address)), tenant.network
