@@ -96,8 +96,11 @@ class Sockets:
         return netlink
 
     def make(self, ns: NamespaceRef) -> None:
-        """Create a namespace of ours; one that has lost its name gets that back instead. Raises `KernelError`."""
-        if kept := self._ours.get(ns):
+        """Create a namespace of ours; one that has lost its name gets that back instead.
+
+        Raises `KernelError`, with EEXIST when it is there under its name.
+        """
+        if (kept := self._ours.get(ns)) and not self.is_in_place(ns):
             self._put_back(ns, kept)
             return
         namespaces.create(ns)
