@@ -42,6 +42,8 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA =
 _IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 _IFLA_PROTINFO, _IFLA_IFALIAS = 12, 20
+_RTGENMSG_SIZE, _NETNSA_NSID = 4, 1
+_SIGNED = struct.Struct("=i")
 _IFLA_CARRIER_DOWN_COUNT, _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_CONF = 48, 26, 1, 2
 _NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER = 1, 2, 3
 _NETCONF_SYSCTLS: Mapping[int, Mapping[int, str]] = {
@@ -123,6 +125,17 @@ class Device:
     def carrier_losses(self) -> int:
         """How often its carrier went, since it was made."""
         return _number(self.attributes.get(_IFLA_CARRIER_DOWN_COUNT))
+
+
+def namespace_number(payload: bytes) -> int:
+    """Return the number by which one namespace knows another, -1 when it does not know it."""
+    return int(_SIGNED.unpack(attributes(payload, _RTGENMSG_SIZE)[_NETNSA_NSID])[0])
+
+
+def is_bound_to(device: Device, number: int) -> bool:
+    """Tell whether the socket of a tunnel is in the namespace that the device's own knows by this number."""
+    known = device.attributes.get(_IFLA_LINK_NETNSID)
+    return known is not None and number >= 0 and _SIGNED.unpack(known)[0] == number
 
 
 def alias(device: Device) -> str:

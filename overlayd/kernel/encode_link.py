@@ -36,6 +36,7 @@ _IFLA_VXLAN_LOCAL6, _IFLA_VXLAN_UDP_CSUM = 17, 18
 _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 5, 23
 _IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
 _VETH_INFO_PEER = 1
+_RTM_GETNSID, _NETNSA_FD = 90, 3
 _IFLA_INET6_ADDR_GEN_MODE = 8
 
 _VXLAN_LOCAL = {4: _IFLA_VXLAN_LOCAL, 6: _IFLA_VXLAN_LOCAL6}
@@ -193,6 +194,12 @@ def port_changed(name: InterfaceName, port: BridgePort) -> bytes:
 def deleted(name: InterfaceName) -> bytes:
     """Return the message that deletes one link."""
     return _message(_RTM_DELLINK, 0, _text(_IFLA_IFNAME, name))
+
+
+def namespace_number_request(fd: int) -> bytes:
+    """Return the request for the number by which a socket's namespace knows another one (linux/net_namespace.h)."""
+    body = struct.pack("=Bxxx", socket.AF_UNSPEC) + _number(_NETNSA_FD, fd)
+    return HEADER.pack(HEADER.size + len(body), _RTM_GETNSID, NLM_F_REQUEST, 0, 0) + body
 
 
 def aliased(name: InterfaceName, alias: str) -> bytes:

@@ -119,6 +119,8 @@ class Links:
             if not isinstance(link.kind, Vxlan):
                 raise
             vni, port = link.kind.vni, link.kind.port
+            if error.errno == errno.EEXIST and self._is_there(link):
+                raise
             if error.errno == errno.EEXIST and self._sockets.found_again(link.ns):
                 self._indexes.pop(link.ns, None)
                 detail = f"VNI {vni} is in the namespace that had the name {link.ns} before; it has it again"
@@ -130,6 +132,10 @@ class Links:
             else:
                 raise
             raise KernelError(error.errno, detail) from error
+
+    def _is_there(self, link: Link) -> bool:
+        devices = self._sockets.into(link.ns).dump(encode_link.LINKS)
+        return any(decode.device(payload).name == link.name for payload in devices)
 
     def _holder(self, wanted: Vxlan) -> str | None:
         """Return the name of the device in the host's namespace that has a VNI on a port."""

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.items import NETWORK_NAMESPACES, NamespaceRef
+from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, NamespaceRef
 from overlayd.kernel import decode, encode_link, namespaces
 from overlayd.kernel.netlink import Netlink, open_socket
 from overlayd.kernel.port import KernelError, translated
@@ -91,36 +91,39 @@ def mark(ns: NamespaceRef, netlink: Netlink) -> None:
 
 
 def nameless(ns: NamespaceRef, other: namespaces.Identity | None) -> int | None:
-    """Return a descriptor of a namespace that was made for a name, is not the `other` one, and has the tunnel.
+    """Return a descriptor of a namespace that was made for a name, is not the `other` one, and has this host's tunnel.
 
-    It may be mounted elsewhere, or a process is in it or holds it open, as far as this process may look at others. The
-    caller closes the descriptor. None when there is none.
+    A tunnel is this host's if its socket is in this namespace: a machine may simulate several hosts. What is looked for
+    may be mounted elsewhere, or a process is in it or holds it open, as far as this process may look at others. The
+    caller closes the descriptor. None when there is none. Raises `KernelError`.
     """
     seen = {other}
-    for path in _places():
-        try:
-            fd = namespaces.open_namespace(NamespaceRef(path))
-        except KernelError:
-            continue  # it went while we looked, or is of another kind
-        status = os.fstat(fd)
-        identity = (status.st_dev, status.st_ino)
-        if identity not in seen and _has_tunnel_of(ns, fd):
-            return fd
-        os.close(fd)
-        seen.add(identity)
+    with namespaces.descriptor(HOST) as host:
+        for path in _places():
+            try:
+                fd = namespaces.open_namespace(NamespaceRef(path))
+            except KernelError:
+                continue  # it went while we looked, or is of another kind
+            status = os.fstat(fd)
+            identity = (status.st_dev, status.st_ino)
+            if identity not in seen and _has_tunnel_of(ns, fd, host):
+                return fd
+            os.close(fd)
+            seen.add(identity)
     return None
 
 
-def _has_tunnel_of(ns: NamespaceRef, fd: int) -> bool:
+def _has_tunnel_of(ns: NamespaceRef, fd: int, host: int) -> bool:
     with namespaces.entered(fd), closing(Netlink(open_socket())) as netlink:
         try:
-            loopback, _ = (
+            loopback, tunnel = (
                 decode.device(netlink.get(encode_link.link_request(name)))
                 for name in (ownership.LOOPBACK, ownership.VXLAN)
             )
+            number = decode.namespace_number(netlink.get(encode_link.namespace_number_request(host)))
         except KernelError:
             return False  # without one of them it is none of ours
-    return decode.alias(loopback) == _mark(ns)
+    return decode.alias(loopback) == _mark(ns) and decode.is_bound_to(tunnel, number)
 
 
 def _places() -> Iterator[str]:
