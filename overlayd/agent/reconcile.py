@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -39,7 +39,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.resolve import Site, joined, resolve
 from overlayd.kernel.port import KernelError, Outcome, Surroundings
-from overlayd.model.address import Family, alone
+from overlayd.model.address import Family, IpAddress, alone
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
@@ -313,7 +313,7 @@ class Reconciler:
             self._site = Site(
                 self._local.host,
                 Family.of(me.address),
-                kernel.underlay(me.address).mtu,
+                kernel.underlay(me.address, _peers(cluster, names)).mtu,
                 self._local.vxlan_port,
                 # What this host asks its nameservers is lost as what follows its routes is.
                 surroundings.routes | {alone(address) for address in self._local.controllers.nameservers},
@@ -449,6 +449,12 @@ class Reconciler:
             self.status = status
             self.reports.set()
         return status
+
+
+def _peers(cluster: Cluster, networks: frozenset[NetworkName]) -> Iterator[IpAddress]:
+    """Yield the tunnel ends of the hosts that take part in these networks, some more than once."""
+    members = (cluster.hosts.get(block.host) for block in cluster.blocks.values() if block.network in networks)
+    return (member.address for member in members if member)
 
 
 def _lifelines(surroundings: Surroundings) -> frozenset[Lifeline]:

@@ -76,6 +76,7 @@ IPV4_DEVCONF_*, which begin with 1, and DEVCONF_*)."""
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 9, 18
+_RTA_METRICS, _RTAX_MTU = 8, 2
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
 
 _IFINFOMSG = struct.Struct("=BBHiII")
@@ -115,6 +116,11 @@ class Device:
     def mac(self) -> str:
         """Its address, empty when it has none."""
         return self.attributes.get(_IFLA_ADDRESS, b"").hex(":")
+
+    @property
+    def carries_packets(self) -> bool:
+        """Whether packets leave the host by it: not by a loopback or a dummy, though others may reach its address."""
+        return not self.flags & _IFF_LOOPBACK and self.kind != "dummy"
 
     @property
     def has_carrier(self) -> bool:
@@ -341,10 +347,21 @@ def default_devices(payload: bytes) -> Iterator[int]:
     """Yield the indexes of the devices of a route, when it is a default route of the main table."""
     _, length, _, _, table, *_ = _RTMSG.unpack_from(payload)
     if table == _RT_TABLE_MAIN and not length:
-        found = attributes(payload, _RTMSG.size)
-        if index := _number(found.get(_RTA_OIF)):
-            yield index
-        yield from (index for index, _ in _ways(found))
+        yield from route_devices(payload)
+
+
+def route_devices(payload: bytes) -> Iterator[int]:
+    """Yield the indexes of the devices of a route, which may have several."""
+    found = attributes(payload, _RTMSG.size)
+    if index := _number(found.get(_RTA_OIF)):
+        yield index
+    yield from (index for index, _ in _ways(found))
+
+
+def route_mtu(payload: bytes) -> int | None:
+    """Return the MTU that somebody has given to a route, in bytes; None when it is that of its device."""
+    metrics = attributes(attributes(payload, _RTMSG.size).get(_RTA_METRICS, b""))
+    return _number(metrics.get(_RTAX_MTU)) or None
 
 
 def next_hops(payload: bytes) -> Iterator[IpAddress]:

@@ -15,6 +15,7 @@ from overlayd.dataplane.items import FLOOD, Address, BridgeEntry, FdbEntry, Item
 from overlayd.dataplane.ownership import PROTOCOL
 from overlayd.kernel import qdisc
 from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST
+from overlayd.model.address import IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
 
 Indexes = Mapping[InterfaceName, int]
@@ -219,10 +220,22 @@ NEIGHBOURS = tuple(
     _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, family, 0, 0, 0, 0, 0, 0)) for family in _FAMILIES
 )
 FDB_ENTRIES = _table_request(_RTM_GETNEIGH, struct.pack("=" + _NDMSG, socket.AF_BRIDGE, 0, 0, 0, 0, 0, 0))
+_RTM_F_FIB_MATCH, _RTA_DST = 0x2000, 1
 ALL_ROUTES = tuple(
     _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, 0, 0, 0, 0, 0)) for family in _FAMILIES
 )
 """Those of every table and protocol, ours among them."""
+
+
+def route_request(address: IpAddress) -> bytes:
+    """Return the request for the route that packets to an address take (RTM_F_FIB_MATCH: as it was configured)."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    packed = address.packed
+    body = struct.pack("=" + _RTMSG, family, 8 * len(packed), 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    attribute = struct.pack("=HH", 4 + len(packed), _RTA_DST) + packed
+    size = HEADER.size + len(body) + len(attribute)
+    return HEADER.pack(size, _RTM_GETROUTE, NLM_F_REQUEST, 0, 0) + body + attribute
+
 
 ROUTES_OF_ALL_TABLES = tuple(
     _table_request(_RTM_GETROUTE, struct.pack("=" + _RTMSG, family, 0, 0, 0, RT_TABLE_UNSPEC, PROTOCOL, 0, 0, 0))

@@ -40,7 +40,7 @@ class HostWatch:
     """Knows the underlay's device, and the host's ends of uplinks."""
 
     def __init__(self) -> None:
-        self._underlay: int | None = None
+        self._underlay: frozenset[int] = frozenset()
         self._known: dict[int, _Facts] = {}
         self._addresses: frozenset[IpAddress] = frozenset()
         self._ways_out: frozenset[int] = frozenset()
@@ -57,13 +57,12 @@ class HostWatch:
         """Take in the host's ends of uplinks as they are."""
         self._known.update((device.index, _Facts.of(device)) for device in devices)
 
-    def saw_underlay(self, device: decode.Device | None) -> None:
-        """Take in which device holds the VTEP's address; None when none does."""
-        if self._underlay is not None:
-            self._known.pop(self._underlay, None)
-        self._underlay = device.index if device else None
-        if device:
-            self._known[device.index] = _Facts.of(device)
+    def saw_underlay(self, devices: Collection[decode.Device]) -> None:
+        """Take in which device holds the VTEP's address, and by which others packets leave; none when none holds it."""
+        for index in self._underlay:
+            self._known.pop(index, None)
+        self._underlay = frozenset(device.index for device in devices)
+        self._known.update((device.index, _Facts.of(device)) for device in devices)
 
     def is_news(self, notifications: Iterable[Notification]) -> bool:
         """Tell whether something of ours may have changed: the underlay, an uplink, or what frees a VNI."""
@@ -95,7 +94,7 @@ class HostWatch:
         return before != self._known[device.index]
 
     def _address_matters(self, payload: bytes, *, gone: bool) -> bool:
-        if self._underlay is None or decode.address_device(payload) in self._known:
+        if not self._underlay or decode.address_device(payload) in self._known:
             return True
         address = decode.local_address(payload)
         # A router's advertisements renew addresses every few seconds, and containers' devices get link-local ones.

@@ -29,6 +29,12 @@ from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
 
+_ETHERNET_MTU = 1500
+"""Bytes: what is taken for the underlay's MTU while no way leads anywhere."""
+
+_WITHOUT_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES})
+"""What the kernel answers when no route leads to an address, or an unreachable, blackhole or prohibit route does."""
+
 _Recognised = Callable[[InterfaceName], bool]
 
 
@@ -216,7 +222,7 @@ class LinuxKernel:
         """Tell whoever is behind a device that these addresses are at this MAC now."""
         announce.send(ns, dev, [announce.announcement(address, mac) for address in addresses])
 
-    def underlay(self, address: IpAddress) -> Underlay:
+    def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
         netlink = self._sockets.host
         for payload in _tables(netlink, encode.ADDRESSES):
@@ -225,10 +231,31 @@ class LinuxKernel:
                 device = decode.device(netlink.get(encode_link.link_request_by_index(index)))
                 if ownership.owns_host_device(device.name):
                     continue  # an address of a network, which may be the same
-                self._sockets.monitor.host.saw_underlay(device)
-                return Underlay(device.name, device.mtu)
-        self._sockets.monitor.host.saw_underlay(None)
+                ways = () if device.carries_packets else tuple(self._ways(address, peers))
+                self._sockets.monitor.host.saw_underlay([device, *(way for way, _ in ways)])
+                mtus = [device.mtu] if device.carries_packets else [mtu for _, mtu in ways]
+                return Underlay(device.name, min(mtus, default=_ETHERNET_MTU))
+        self._sockets.monitor.host.saw_underlay([])
         raise NotFound(f"no device of this host has the address {address}")
+
+    def _ways(self, address: IpAddress, peers: Iterable[IpAddress]) -> Iterator[tuple[decode.Device, int]]:
+        """Yield the devices by which packets go to peers, or else anywhere, and how large those may be, in bytes."""
+        netlink, found = self._sockets.host, dict[int, int | None]()
+        for peer in {peer for peer in peers if peer.version == address.version and peer != address}:
+            try:
+                route = netlink.get(encode.route_request(peer))
+            except KernelError as error:
+                if error.errno not in _WITHOUT_WAY:
+                    raise
+            else:
+                mtu = decode.route_mtu(route)
+                for index in decode.route_devices(route):
+                    found[index] = min(filter(None, (mtu, found.get(index))), default=None)
+        devices = {device.index: device for device in self._devices(HOST)}
+        anywhere = [index for index, device in devices.items() if device.name in self._ways_out]
+        for index in found or anywhere:
+            if (device := devices.get(index)) and device.carries_packets:
+                yield device, min(device.mtu, found.get(index) or device.mtu)
 
     def surroundings(self) -> Surroundings:
         """Return what the host's own namespace has besides what is ours."""

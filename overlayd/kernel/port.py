@@ -171,8 +171,11 @@ class Kernel(Protocol):
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         """Tell whoever is behind a device that these addresses are at this MAC now; raise `KernelError`."""
 
-    def underlay(self, address: IpAddress) -> Underlay:
-        """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
+    def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
+        """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does.
+
+        Where that device is a loopback, its MTU is that of the ways to the peers, or of the default routes.
+        """
 
     def surroundings(self) -> Surroundings:
         """Return what the host's own namespace has besides what is ours; raise `KernelError`."""

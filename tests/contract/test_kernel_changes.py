@@ -1,7 +1,7 @@
 """A kernel tells where somebody else changed something, and is silent about what this agent did itself."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_interface
 
 import pytest
 
@@ -11,6 +11,7 @@ from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
+    Address,
     BridgeEntry,
     FdbEntry,
     Item,
@@ -23,6 +24,7 @@ from overlayd.dataplane.items import (
 )
 from overlayd.dataplane.plan import Add, Delete, Plan
 from overlayd.dataplane.resolve import resolve
+from overlayd.kernel.port import Underlay
 from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
 from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
@@ -42,7 +44,7 @@ def started(world: World, topology: Topology) -> State:
     known = example(topology, LOCAL, *REMOTE)
     me = replace(known.hosts[HERE], address=UNDERLAY.ip)
     desired = resolve(known.changed(known.revision, [me]), site(), [LOCAL])
-    world.kernel.underlay(UNDERLAY.ip)
+    world.kernel.underlay(UNDERLAY.ip, [])
     enforce(world, desired)
     world.kernel.changed()
     return desired
@@ -209,7 +211,19 @@ def test_another_mtu_of_the_underlay_is_told(world: World) -> None:
     started(world, Topology.ROUTED)
     world.change_underlay_mtu(1400)
     assert told(world, HOST)
-    assert world.kernel.underlay(UNDERLAY.ip).mtu == 1400
+    assert world.kernel.underlay(UNDERLAY.ip, []).mtu == 1400
+
+
+def test_an_address_on_the_loopback_has_the_mtu_of_the_way_to_others(world: World) -> None:
+    started(world, Topology.ROUTED)
+    vtep, peer = ip_interface("198.51.100.1/32"), IPv4Address("192.0.2.9")
+    world.add_by_hand(Address(HOST, ownership.LOOPBACK, vtep))
+    assert world.kernel.underlay(vtep.ip, [peer]) == Underlay("lo", 1500)
+    world.kernel.surroundings()
+    world.kernel.changed()
+    world.change_underlay_mtu(1400)
+    assert told(world, HOST)
+    assert world.kernel.underlay(vtep.ip, [peer, vtep.ip, IPv4Address("203.0.113.1")]).mtu == 1400
 
 
 def test_what_is_no_business_of_ours_is_not_told(world: World) -> None:

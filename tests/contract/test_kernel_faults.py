@@ -37,7 +37,7 @@ _LOOKS: list[Look] = [
         resolve_endpoint(example(Topology.ROUTED).networks[NetworkName("blue")], LOCAL, 1450)
     ),
     lambda kernel: kernel.link(SANDBOX, LOCAL.interface),
-    lambda kernel: kernel.underlay(UNDERLAY.ip),
+    lambda kernel: kernel.underlay(UNDERLAY.ip, []),
     lambda kernel: kernel.surroundings(),
     lambda kernel: kernel.apply(Plan()),
     lambda kernel: kernel.reap({BLUE}),

@@ -378,7 +378,7 @@ def test_sandboxes_are_told_apart_by_device_and_inode(world: World) -> None:
 
 
 def test_the_underlay_is_the_device_with_the_address(world: World) -> None:
-    assert world.kernel.underlay(UNDERLAY.ip).mtu == 1500
-    assert world.kernel.underlay(UNDERLAY.ip).device == "eth0"
+    assert world.kernel.underlay(UNDERLAY.ip, []).mtu == 1500
+    assert world.kernel.underlay(UNDERLAY.ip, []).device == "eth0"
     with pytest.raises(NotFound):
-        world.kernel.underlay(IPv4Address("192.0.2.77"))
+        world.kernel.underlay(IPv4Address("192.0.2.77"), [])

@@ -156,7 +156,7 @@ def test_routes_gateways_and_addresses_of_others_are_told_and_ours_are_not(world
 def test_another_address_and_gateway_of_the_host_are_news(world: World) -> None:
     world.add_sandbox(LOCAL.sandbox)
     enforce(world, desired(Topology.ROUTED, Uplink.HOST))
-    world.kernel.underlay(UNDERLAY.ip)
+    world.kernel.underlay(UNDERLAY.ip, [])
     world.kernel.surroundings()
     world.kernel.changed()
     device, address, default, *_ = foreign_items(InterfaceName("foreign0"))
@@ -176,7 +176,7 @@ def test_what_is_changed_of_the_hosts_end_of_an_uplink_is_told_and_taken_back(wo
     wanted = desired(Topology.ROUTED, kind)
     enforce(world, wanted)
     world.kernel.surroundings()
-    world.kernel.underlay(UNDERLAY.ip)
+    world.kernel.underlay(UNDERLAY.ip, [])
     world.kernel.changed()
     end = next(item for item in wanted if isinstance(item, Link) and item.name == OV100)
     forwarding = Sysctl(HOST, f"net/ipv4/conf/{OV100}/forwarding", "1")

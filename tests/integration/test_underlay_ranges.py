@@ -103,6 +103,20 @@ def test_an_address_that_comes_later_ends_the_hosts_way_into_the_range(lab: Lab)
     assert containers[0].ping(containers[1].address) is not None
 
 
+def test_a_tunnel_end_on_the_loopback_has_the_mtu_of_the_way_to_the_other_hosts(lab: Lab) -> None:
+    lab.overlayctl("network", "create", "lo", "--range", "10.79.0.0/16")
+    late = lab.add_host()
+    vtep = "10.97.0.1"
+    late.run("ip", "address", "add", f"{vtep}/32", "dev", "lo")
+    late.run("ip", "route", "add", "default", "via", CONTROLLER)
+    lab.underlay_run("ip", "route", "add", vtep, "via", str(late.address))
+    late.start_agent("--vtep", vtep, "--resync", "3600")
+    containers = [host.attach(f"lo-{host.name}", "lo") for host in (lab.hosts[0], late)]
+    lab.in_force(*containers)
+    assert (late.agent_status() or {})["mtu"] == 1450
+    assert containers[0].ping(containers[1].address, size=1450) is not None
+
+
 def test_the_tunnel_end_of_a_host_that_joins_later_is_kept_out_of_ranges_on_all_hosts(lab: Lab) -> None:
     lab.overlayctl("network", "create", "soon", "--range", "10.78.0.0/24", "--uplink", "host")
     containers = [host.attach(f"soon-{host.name}", "soon") for host in lab.hosts]
@@ -113,7 +127,7 @@ def test_the_tunnel_end_of_a_host_that_joins_later_is_kept_out_of_ranges_on_all_
     late.start_agent("--vtep", "10.78.0.30")
     for host in lab.hosts[:2]:
         eventually(lambda: "10.78.0.0/24" not in claims(host), "the host is no longer a member")  # noqa: B023 - now
-        assert "isolated on this host, as its range 10.78.0.0/24 holds 10.78.0.30, the VTEP of host host3" in problems(
+        assert "isolated on this host, as its range 10.78.0.0/24 holds 10.78.0.30, the VTEP of host host4" in problems(
             host
         )
     assert containers[0].ping(containers[1].address) is not None

@@ -237,8 +237,11 @@ class FakeKernel:
             raise _refusal(errno.ENETDOWN)
         self.announced += [(dev, mac, address) for address in addresses]
 
-    def underlay(self, address: IpAddress) -> Underlay:
+    def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:  # noqa: ARG002 - all by all devices
         self._check_health()
+        held = (entry for entry in self._spaces[HOST].entries.values() if isinstance(entry, Address))
+        if any(entry.dev == ownership.LOOPBACK and entry.address.ip == address for entry in held):
+            return Underlay(ownership.LOOPBACK, min(each.mtu for each in self._underlays.values()))
         if address not in self._underlays:
             raise NotFound(f"no device of this host has the address {address}")
         return self._underlays[address]

@@ -97,8 +97,8 @@ class MortalKernel:
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         self._reached().announce(ns, dev, mac, addresses)
 
-    def underlay(self, address: IpAddress) -> Underlay:
-        return self._reached().underlay(address)
+    def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
+        return self._reached().underlay(address, peers)
 
     def surroundings(self) -> Surroundings:
         return self._reached().surroundings()

@@ -120,8 +120,8 @@ class HostedKernel:
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
         self._call(self._kernel.announce, ns, dev, mac, addresses)
 
-    def underlay(self, address: IpAddress) -> Underlay:
-        return self._call(self._kernel.underlay, address)
+    def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
+        return self._call(self._kernel.underlay, address, peers)
 
     def shortage(self) -> str | None:
         return self._call(self._kernel.shortage)
