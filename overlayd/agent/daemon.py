@@ -38,6 +38,7 @@ from overlayd.agent.path_probe import PathProbe
 from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
+from overlayd.agent.record_copies import RecordCopies
 from overlayd.agent.recovery import recover
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.run_directory import RunDirectory
@@ -140,7 +141,9 @@ def _wire(
     addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
-    recover(turn.kernel, identity.id, records)
+    copies = AttachmentRecords(settings.state_dir / "attachments")
+    copies.load()
+    recover(turn.kernel, identity.id, records, copies.attachments)
     queue = DelQueue(settings.queue_dir, attachments.detach)
     readiness = Readiness(blocks, addressing, reconciler.ensure, client)
     cni = CniServer(attachments, Collector(attachments.detach, records), readiness, queue)
@@ -174,6 +177,7 @@ def _wire(
         "watchdog": supervisor.watch(turn.is_free_within),
         "queue": queue.run(settings.resync),
         "run directory": RunDirectory(settings.run_dir, locks, servers.values(), records, checksums).run(),
+        "copies of records": RecordCopies(records, copies).run(attachments.changes),
         "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
     return actors, servers

@@ -3,6 +3,8 @@
 For a start of the agent, before anything is attached.
 """
 
+from collections.abc import Mapping
+
 import structlog
 
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords, Stray
@@ -21,7 +23,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.link_alias import Named, parse
 from overlayd.kernel.port import Kernel, KernelError
 from overlayd.model.address import IpAddress
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import HostId, NetworkName
 
 _log = structlog.get_logger(__name__)
@@ -37,8 +39,10 @@ def unexplained(kernel: Kernel, records: AttachmentRecords) -> list[Link]:
     return sorted((link for link in ends if (link.ns, link.name) not in known), key=lambda link: (link.ns, link.name))
 
 
-def recover(kernel: Kernel, host: HostId, records: AttachmentRecords) -> None:
+def recover(kernel: Kernel, host: HostId, records: AttachmentRecords, copies: Mapping[EndpointKey, Attachment]) -> None:
     """Give each interface without a record one again, of what is written on it; withhold what the others may use.
+
+    A copy of the record says more, where it is of the same interface.
 
     Raises `KernelError`, or `OSError` when a record cannot be written.
     """
@@ -48,8 +52,10 @@ def recover(kernel: Kernel, host: HostId, records: AttachmentRecords) -> None:
         named = parse(end.alias)
         key = (named.network, host, named.container_id, named.interface) if named else None
         if named and key and (network_namespace(named.network), host_end(key)) == (end.ns, end.name):
-            records.put(_attachment(kernel, named, host))
-            _log.warning("made a lost record of a container again, of what its interface says", alias=end.alias)
+            copy = copies.get(key)
+            is_of_this = copy and (copy.endpoint.mac, copy.endpoint.addresses) == (named.mac, named.addresses)
+            records.put(copy if copy and is_of_this else _attachment(kernel, named, host))
+            _log.warning("made a lost record of a container again", alias=end.alias, of_a_copy=bool(is_of_this))
         else:
             stray = Stray(_network(end.ns), end.name, frozenset(_addresses(end, observed)))
             records.withhold(stray)

@@ -91,7 +91,12 @@ def test_under_a_running_agent_it_is_written_again(lab: Lab, host: LabHost) -> N
 
 def test_while_no_agent_runs_it_is_recovered(host: LabHost) -> None:
     containers = attach_some(host, "b")
+    ports: dict[str, object] = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+    published = host.attach("published", "blue", capabilities={"portMappings": True}, runtimeConfig=ports)
+    containers.insert(0, published)
     before = [indexes(each) for each in containers]
+    copies = Path(f"/proc/{host.pid}/root/var/lib/overlayd/attachments")
+    eventually(lambda: len([*copies.glob("*.json")]) == len(containers), "there are copies of the records")
     host.stop_agent(signal.SIGKILL)
     shutil.rmtree(run_directory(host))
     queued = host.detach(containers.pop())  # a launcher makes the directory anew, for a queued DEL
@@ -100,6 +105,7 @@ def test_while_no_agent_runs_it_is_recovered(host: LabHost) -> None:
     eventually(nothing_is_wrong(host), "nothing is wrong")
     assert reach_each_other(containers)
     assert [indexes(each) for each in containers] == before[:-1]
+    assert f"{published.address}" in host.run("nft", "list", "table", "inet", "overlayd"), "its port leads to it"
     taken = {each.address for each in containers}
     # More than are left in the block, so that an address would come again if one were free.
     new = [host.attach(f"c{number}", "blue") for number in range(14)]

@@ -63,7 +63,7 @@ class Agent:
 
     async def start(self) -> None:
         await self._turn.call(self._kernel.reap, self._kernel.namespaces())
-        await self._turn.call(recover, self._kernel, HERE, self.records)
+        await self._turn.call(recover, self._kernel, HERE, self.records, {})
         await self._reconciler.cycle()
 
     async def cycle(self) -> Status:
