@@ -56,8 +56,7 @@ def test_tables_show_what_people_look_for(lab: Lab, new_network: NewNetwork) -> 
 def test_plan_shows_what_the_agent_would_do(own_lab: Lab) -> None:
     host = own_lab.hosts[0]
     own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
-    for each in own_lab.hosts:
-        each.attach(f"c-{each.name}", "blue")
+    here, there = (each.attach(f"c-{each.name}", "blue") for each in own_lab.hosts[:2])
     remote = own_lab.hosts[1].address
     # As long as somebody else has the VNI, the agent cannot do what it would do.
     foreign = f"ip link add vxforeign type vxlan id 1 dstport 4789 local {host.address}"
@@ -70,6 +69,8 @@ def test_plan_shows_what_the_agent_would_do(own_lab: Lab) -> None:
     assert f"bridge -n ov-blue fdb add {VTEP_MAC} dev vx0 dst {remote}" in shown
     host.run("ip", "link", "del", "vxforeign")
     eventually(lambda: "nothing to do" in host.run(str(COMMANDS / "overlayctl"), "plan"), "it has done it")
+    # The other host's namespace of this network has the tunnel of the same name, and is that host's.
+    eventually(lambda: here.ping(there.address, wait=0.3) is not None, "the container has kept its interface")
 
 
 def test_the_uplink_and_egress_of_a_network_are_set_and_shown(lab: Lab, new_network: NewNetwork) -> None:

@@ -445,7 +445,7 @@ def test_an_underlay_too_narrow_for_ipv6_leaves_ipv4_and_gives_ipv6_back(lab: La
     finally:
         lab.set_mtu(1500)
     eventually(lambda: before.ping(during.addresses[1], wait=0.2) is not None, "IPv6 is back")
-    assert not is_told()
+    eventually(lambda: not is_told(), "the problem is over")
 
 
 @pytest.mark.parametrize("topology", ["routed", pytest.param("switched", marks=pytest.mark.thorough)])
