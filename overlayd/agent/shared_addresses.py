@@ -96,6 +96,7 @@ class SharedAddresses:
                 seen = wake.count
                 self._know_members()
                 await self._open()
+                await asyncio.sleep(PACE)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(INTERVAL):
                         await wake.wait(seen)

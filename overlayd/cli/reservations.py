@@ -88,7 +88,7 @@ def show(context: typer.Context, network: Network, name: Name, as_json: AsJson =
 
 @app.command("release")
 def release(context: typer.Context, network: Network, name: Name, as_json: AsJson = False) -> None:
-    """Take a reservation from the container that holds it; its endpoint goes."""
+    """Take a reservation from the container that holds it; its endpoint goes, unless the reservation is shared."""
     controller, path = api(context), f"/v1/networks/{network}/reservations/{name}"
     found = controller.get(path)
     if found["holder"]:

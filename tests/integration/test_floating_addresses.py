@@ -98,3 +98,22 @@ def test_no_one_else_speaks_for_a_shared_address(lab: Lab, new_network: NewNetwo
     assert stranger.ping(addresses[0]) is not None
     for address in addresses:
         assert [places(host, network, address) for host in lab.hosts] == [[mac(member)]] * 2
+
+
+def test_a_takeover_without_controllers_is_in_force_when_one_is_back(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "lan", "--range", "10.32.0.0/16", "--topology", "switched")
+    made = json.loads(own_lab.overlayctl("reservation", "create", "lan", "vip", "--shared", "--json"))
+    (shared,) = map(ip_address, made["addresses"])
+    one, other = (host.attach(f"c-{host.name}", "lan", arguments="RESERVATION=vip") for host in own_lab.hosts)
+    own_lab.in_force(one, other)
+    take_over(one, None, shared)
+    for host in own_lab.hosts:
+        eventually(lambda: places(host, "lan", shared) == [mac(one)], "it is there")  # noqa: B023
+    own_lab.stop_controller()
+    take_over(other, one, shared)
+    assert other.ping(one.address) is not None, "traffic goes on, and what is sent last arrives last"
+    assert [places(host, "lan", shared) for host in own_lab.hosts] == [[mac(one)]] * 2
+    own_lab.start_controller()
+    for host in own_lab.hosts:
+        eventually(lambda: places(host, "lan", shared) == [mac(other)], "it is taken over", 30.0)  # noqa: B023
+    assert one.ping(shared) is not None
