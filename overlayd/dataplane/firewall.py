@@ -32,7 +32,7 @@ _NOT_TO_LOOPBACK = 'iifname != "lo" ip daddr 127.0.0.0/8 counter name to_loopbac
 port that is published at 127.0.0.1, and not on devices by which answers to that address come in (`route_localnet`)."""
 
 _INVALID = "ct state invalid counter name invalid drop"
-"""What connection tracking cannot place is never translated: it would leave with the container's own address."""
+"""Packets that belong to no connection are never translated: they would leave with the container's own address."""
 
 _METADATA: Mapping[Family, tuple[str, ...]] = MappingProxyType(
     {
