@@ -15,9 +15,10 @@ from overlayd.dataplane.uplink import host_device
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
+from overlayd.wire.cni import Command
 from tests.contract.kernels import World, enforce, observed
 from tests.support import clusters
-from tests.support.agents import Agent, Host
+from tests.support.agents import Agent, Host, asked
 from tests.unit.agent.loopback import claims_of, client_of, unused_url
 
 pytestmark = pytest.mark.anyio
@@ -94,3 +95,23 @@ async def test_a_gateway_is_given_back_also_by_an_agent_that_knows_no_cluster(
     world.add_by_hand(Route(HOST, ip_network("0.0.0.0/0"), device, ip_address("10.32.9.9"), 4000))
     async with Host(world, tmp_path, ClusterFeed(client, Cluster(), claims_of(client)), client).agent():
         assert [item for item in claims(world) if isinstance(item, Route)] == []
+
+
+async def test_a_network_that_the_cluster_forgot_leaves_the_host_its_lifelines_and_its_containers_the_rest(
+    world: World, tmp_path: Path, client: ControllerClient, known: Cluster
+) -> None:
+    feed = ClusterFeed(client, known, claims_of(client))
+    world.add_sandbox("/run/netns/c1")
+    async with Host(world, tmp_path, feed, client).agent() as agent:
+        await agent.attachments.attach(asked(Command.ADD, "c1", "/run/netns/c1"))
+        await agent.cycle()
+        before = observed(world)
+        lost = clusters.cluster([clusters.host(1)], revision=3)
+        feed.cluster = lost
+        await agent.cycle()
+        assert len(claims(world)) == 2
+        feed.cluster = lost.changed(Revision(4), [LATER])
+        await agent.cycle()
+        assert claims(world) == []
+        assert len(reported(agent)) == 1
+        assert {item for item in before if item.ns != HOST} <= observed(world)
