@@ -94,7 +94,8 @@ class HostWatch:
         return before != self._known[device.index]
 
     def _address_matters(self, payload: bytes, *, gone: bool) -> bool:
-        if not self._underlay or decode.address_device(payload) in self._known:
+        device = decode.address_device(payload)
+        if not self._underlay or (device in self._known and device not in self._underlay):
             return True
         address = decode.local_address(payload)
         # A router's advertisements renew addresses every few seconds, and containers' devices get link-local ones.
