@@ -49,6 +49,14 @@ ReplaceOption = Annotated[
         help="Take the place of a store that is there: a file is kept under another name, what etcd holds is deleted.",
     ),
 ]
+NewAuthorityOption = Annotated[
+    bool,
+    typer.Option(
+        "--new-authority",
+        help="Leave the cluster's authority out, for one whose key is in other hands: the next start makes another."
+        " Every host must join again, and every administrator log in.",
+    ),
+]
 
 
 def backup(  # noqa: PLR0913, PLR0917 - each is an option
@@ -85,6 +93,7 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
     etcd_user: EtcdUserOption = None,
     etcd_password_file: EtcdPasswordOption = None,
     replace: ReplaceOption = False,  # noqa: FBT002 - typer's flags
+    new_authority: NewAuthorityOption = False,  # noqa: FBT002
 ) -> None:
     """Make the store of a backup; no controller may run meanwhile.
 
@@ -94,6 +103,8 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
         with sources.located(context):
             choice = _choice(store, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file)
         found = backups.read(file)
+        if new_authority:
+            found = backups.without_authority(found)
         with _Place(choice, replace=replace).prepared() as place:
             asyncio.run(_fill(place, found, replace=replace))
         _say(f"{choice}: {len(found.items)} keys, as they were at revision {found.revision}. Now start the controllers")

@@ -8,13 +8,23 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from controller.services import keys, lineages
 from controller.services.lineages import LineageRecord
 from controller.services.quarantine import QUARANTINE
-from controller.store.port import TRANSACTION_MAX, Committed, Delete, KeyValue, Put, Store, Transaction, Unmodified
+from controller.store.port import (
+    TRANSACTION_MAX,
+    Committed,
+    Compare,
+    Delete,
+    KeyValue,
+    Put,
+    Store,
+    Transaction,
+    Unmodified,
+)
 from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.ids import Revision
@@ -81,13 +91,20 @@ def read(path: Path) -> Backup:
         raise InvalidValue(f"is no backup, or is damaged: {error}", field=str(path)) from None
 
 
+def without_authority(backup: Backup) -> Backup:
+    """Return a backup of which the next controller makes another authority."""
+    return replace(backup, items=tuple(item for item in backup.items if item.key != keys.AUTHORITY))
+
+
 async def restore(store: Store, backup: Backup) -> LineageRecord:
     """Make all of a backup in an empty store, as another lineage of its cluster; return that.
 
     Hosts that know more are asked for it. Raises `AlreadyExists` when the store is not empty, `StoreUnavailable`.
     """
     record = backup.lineage.renewed(backup.revision)
-    begun = Transaction((Unmodified(keys.ROOT, Revision(0)),), (Put(keys.RESTORING, keys.EMPTY),))
+    nothing = Revision(0)
+    empty = (Unmodified(keys.PREFIX, nothing), Unmodified(keys.HISTORY, nothing), Compare(keys.AUTHORITY, nothing))
+    begun = Transaction((*empty, Compare(keys.RESTORING, nothing)), (Put(keys.RESTORING, keys.EMPTY),))
     if not isinstance(await store.commit(begun), Committed):
         raise AlreadyExists("it is not empty")
     lease = await store.grant(QUARANTINE) if any(item.rests for item in backup.items) else None
@@ -102,8 +119,11 @@ async def restore(store: Store, backup: Backup) -> LineageRecord:
 
 async def empty(store: Store) -> None:
     """Delete all that controllers have written."""
-    while (page := await store.page(keys.ROOT, limit=TRANSACTION_MAX)).items:
-        await store.commit(Transaction((), tuple(Delete(item.key) for item in page.items)))
+    page = await store.page(keys.ROOT, limit=TRANSACTION_MAX)
+    while page.items:
+        gone = tuple(Delete(item.key) for item in page.items if not item.key.startswith(_SLOTS))
+        await store.commit(Transaction((), gone))
+        page = await store.page(keys.ROOT, limit=TRANSACTION_MAX, after_key=page.items[-1].key)
 
 
 def _lines(backup: Backup) -> Iterator[Json]:

@@ -37,7 +37,7 @@ async def refuse_empty(store: Store, place: object, traces: Sequence[Path]) -> N
             f"a backup is being restored into {place}, or that was interrupted:"
             " overlay-controller restore --replace FILE"
         )
-    if traces and (await store.count(keys.ROOT)).number == 0:
+    if traces and (await store.count(keys.PREFIX)).number == 0:
         raise EmptyStore(
             f"{place} is empty, and {traces[0]} tells of a cluster that had its store there. Restore a backup of it"
             " (overlay-controller restore FILE), or correct --store; to begin a new cluster, of which no host of the"
