@@ -129,7 +129,7 @@ class EtcdCluster:
 
     def save(self, path: Path) -> None:
         """Save a snapshot of a node to a file, as administrators do."""
-        self._control("snapshot", "save", str(path), f"--endpoints={self.nodes[self.running[0]].endpoint}")
+        self._control("etcdctl", "snapshot", "save", str(path), f"--endpoints={self.nodes[self.running[0]].endpoint}")
 
     def renew(self) -> None:
         """Be another cluster from the next restoration on, as one on other machines is."""
@@ -141,16 +141,17 @@ class EtcdCluster:
         for node in self.nodes:
             shutil.rmtree(self.directory / node.name)
             self._control(
+                "etcdutl" if shutil.which("etcdutl") else "etcdctl",  # which left it to the other one in 3.6
                 *("snapshot", "restore", str(path), "--name", node.name, "--initial-cluster", peers),
                 *("--initial-advertise-peer-urls", f"http://127.0.0.1:{node.peer_port}"),
                 *("--initial-cluster-token", self._token),
                 *("--data-dir", str(self.directory / node.name)),
             )
 
-    def _control(self, *arguments: str) -> None:
+    def _control(self, program: str, *arguments: str) -> None:
         inside = ("nsenter", f"--net={self._inside}", "--") if self._inside else ()
         environment = {**_environment(), "ETCDCTL_API": "3"}
-        subprocess.run([*inside, "etcdctl", *arguments], env=environment, capture_output=True, check=True)
+        subprocess.run([*inside, program, *arguments], env=environment, capture_output=True, check=True)
 
     def await_health(self) -> None:
         """Return when every running node serves reads, which takes a leader."""

@@ -1,0 +1,42 @@
+"""A controller whose clock is wrong: libfaketime moves the time of day, and leaves the monotonic clock alone."""
+
+import os
+import shutil
+from pathlib import Path
+
+import httpx
+
+from tests.integration.test_backups import BLUE
+from tests.support.lab import COMMANDS
+from tests.support.processes import Process, eventually
+from tests.support.several import LocalController
+
+
+def test_a_controller_whose_clock_is_a_year_ahead_forgets_nothing(tmp_path: Path) -> None:
+    assert shutil.which("faketime"), "install faketime"
+    store = str(tmp_path / "store.db")
+    first = LocalController("controller", tmp_path, "--store", store)
+    first.start()
+    for number in range(5):
+        first.request("POST", "/v1/networks", {**BLUE, "name": f"n{number}"}).raise_for_status()
+    first.stop()
+    port = first.api_url.rpartition(":")[2]
+    options = ["--insecure", "--store", store, "--listen", f"127.0.0.1:{port}", "--state-dir", str(tmp_path)]
+    command = ["faketime", "--exclude-monotonic", "-f", "+365d", str(COMMANDS / "overlay-controller"), "run"]
+    ahead = Process([*command, *options], tmp_path / "ahead.log", env={**os.environ})
+    try:
+        eventually(lambda: "nothing is forgotten before its time" in ahead.output, "it has tidied up", timeout=30)
+        history = eventually(lambda: changes(first.api_url), "it answers", timeout=30)
+        assert len(history) == 5
+    finally:
+        ahead.stop()
+
+
+def changes(url: str) -> list[object]:
+    """Return what the history tells of networks; nothing while nobody answers."""
+    try:
+        answer = httpx.get(f"{url}/v1/history?kind=network", trust_env=False, timeout=5)
+    except httpx.TransportError:
+        return []
+    found: list[object] = answer.raise_for_status().json()["items"]
+    return found
