@@ -51,9 +51,17 @@ class LinuxKernel:
     def namespaces(self) -> frozenset[NamespaceRef]:
         """Return the network namespaces on this host that are ours by name."""
         self._sockets.put_names_back()
-        found = listed()
+        found = frozenset(ns for ns in listed() if self._is_ours(ns))
         self._readings = {ns: readings for ns, readings in self._readings.items() if ns in found}
         return found
+
+    def _is_ours(self, ns: NamespaceRef) -> bool:
+        """Tell whether a namespace was made for its name; another one loses it."""
+        try:
+            self._sockets.into(ns)
+        except NoNamespace:
+            return False
+        return True
 
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         """Return device and inode of the namespace at this path, or None when the path is no network namespace."""

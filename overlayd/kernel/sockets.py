@@ -91,7 +91,8 @@ class Sockets:
                 failure.pop_all()
         if not is_ours:
             namespace_names.clear(ns)
-            raise KernelError(errno.EAGAIN, f"{ns}: led to a namespace that was not made for it, and is free now")
+            _log.warning("took a network's name from a namespace that was not made for it", name=ns)
+            raise NoNamespace(f"{ns}: led to a namespace that was not made for it, and is free now")
         self._ours[ns] = _Member((status.st_dev, status.st_ino), sock, netlink)
         return netlink
 
