@@ -6,6 +6,7 @@ tells of, and as long as they have it.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 REPEAT_INTERVAL = 10.0
 """Seconds until a statement is made again of which something was disputed, or that could not be made."""
+
+OTHERS_MAX = 4000
+"""Blocks of other hosts that are named: a controller refuses bodies above 1 MiB."""
 
 _log = structlog.get_logger(__name__)
 
@@ -132,7 +136,7 @@ def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection
         known.lineage,
         known.revision,
         tuple((network.name, network.vni) for network in networks.values()),
-        tuple(blocks.values()),
+        (*own, *islice((block for block in blocks.values() if block.host != host), OTHERS_MAX)),
         tuple(sorted(outside, key=str)),
         tuple(reservations.values()),
     )
