@@ -29,7 +29,7 @@ def neighbour_limit(release: str | None = None, setting: Path = _GC_THRESH3) -> 
 DESCRIPTOR_RESERVE = 64
 """Descriptors that stay free when nothing new is let in: for looking at what exists, repairing and detaching it.
 
-A new network needs 11, an attachment 6 at the same time, `nft` as many again, and each request one (docs/dataplane.md).
+A new network needs 10, an attachment 6 at the same time, `nft` as many again, and each request one (docs/dataplane.md).
 """
 
 _DESCRIPTORS = Path("/proc/self/fd")
