@@ -16,7 +16,7 @@ import structlog
 from controller.api.auth import Security
 from controller.clock import Clock
 from controller.identity.authority import Authority, Issued, utc
-from controller.services.founding import ensure_admin, shared_authority, write_public
+from controller.services.founding import ensure_admin, shared_authority, write_authority
 from controller.services.overlay import Overlay
 from controller.settings import GivenCertificate, OwnCertificate, Settings, Tls
 from controller.store.port import Store
@@ -97,7 +97,7 @@ async def secure(chosen: Settings, overlay: Overlay, store: Store, sockets: Iter
         secured = Secured(_context(), chosen.tls, authority, _listens(sockets))
         secured.load(overlay.clock.wall())
         if authority:
-            write_public(chosen.admin_token.with_name("ca.pem"), authority.certificate)
+            write_authority(chosen.admin_token.with_name("ca.pem"), authority)
         if await ensure_admin(overlay, chosen.admin_token):
             _log.info("made an admin token", file=str(chosen.admin_token))
     except (ValueError, OSError, InvalidValue, Unavailable) as error:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from controller.identity.authority import Authority, utc
 from controller.identity.roles import Role
 from controller.identity.tokens import mint_access_token
@@ -13,6 +15,8 @@ from controller.store.port import Committed, Compare, KeyValue, Put, Store, Tran
 from overlayd.configuration.files import sync_directory
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
+
+_log = structlog.get_logger()
 
 ADMIN = "admin"
 """The name of the first token."""
@@ -25,6 +29,17 @@ class EmptyStore(Exception):
 def former_traces(known_store: Path, admin_token: Path) -> list[Path]:
     """Return the files of this machine that tell of a cluster that its controller has served."""
     return [path for path in (known_store, admin_token.with_name("ca.pem")) if path.exists()]
+
+
+def write_authority(path: Path, authority: Authority) -> None:
+    """Keep the certificate of the authority for people; say so when it is another than before. Raises `OSError`."""
+    if path.exists() and path.read_text() != authority.certificate:
+        _log.warning(
+            "the certificate authority is another one than before: hosts must join again, and administrators log in",
+            fingerprint=authority.fingerprint,
+            file=str(path),
+        )
+    write_public(path, authority.certificate)
 
 
 async def refuse_empty(store: Store, place: object, traces: Sequence[Path]) -> None:
@@ -57,6 +72,7 @@ async def shared_authority(store: Store, now: float) -> Authority:
         made = Authority.create(utc(now))
         put = Put(keys.AUTHORITY, keys.encode({"certificate": made.certificate, "key": made.key}))
         if isinstance(await store.commit(Transaction((Compare(keys.AUTHORITY, Revision(0)),), (put,))), Committed):
+            _log.info("made the certificate authority of this cluster", fingerprint=made.fingerprint)
             return made
 
 

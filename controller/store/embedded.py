@@ -71,6 +71,7 @@ class EmbeddedStore:
         self._clock = clock
         self._files = files
         self._opened = path.stat()
+        self._beside = {each: each.stat().st_ino for each in _beside(path) if each.exists()}
         self._write_connection = writes
         self._history, self._reads = History(writes), History(reads)
         self._known = self._history.revision()
@@ -120,6 +121,8 @@ class EmbeddedStore:
         self._writer.shutdown()
         self._reader.shutdown()
         self._files.close()
+        if self._replaced:
+            self._remove_beside()
 
     async def current_revision(self) -> Revision:
         return await self._read(History.revision)
@@ -242,6 +245,15 @@ class EmbeddedStore:
         except LeaseLost as lost:  # raised before anything is written: the rest of the batch is sound
             return lost
 
+    def _remove_beside(self) -> None:
+        """Remove what the file that was opened had beside it: SQLite would take it for that of the new one."""
+        for path, inode in self._beside.items():
+            if path.exists() and path.stat().st_ino == inode and self._has_gone():
+                path.unlink()
+
+    def _has_gone(self) -> bool:
+        return not self._path.exists() or self._path.stat().st_ino != self._opened.st_ino
+
     def _refuse(self, reason: str) -> NoReturn:
         """Let nothing more be read or written."""
         self._replaced = reason
@@ -269,6 +281,11 @@ class EmbeddedStore:
                     await self.revoke(lease)
                 except StoreUnavailable:
                     self._deadlines[lease] = now  # still due: the next look tries again
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return where SQLite keeps what was written last, and what its readers share."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

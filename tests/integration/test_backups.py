@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from controller.main import app
 from tests.support.etcd import EtcdCluster
+from tests.support.processes import eventually
 from tests.support.several import LocalController
 
 BLUE = {"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}
@@ -196,6 +197,22 @@ def test_an_etcd_that_is_empty_where_there_was_a_cluster_becomes_no_new_one(
     said = start_refused(tmp_path / "controller.state", "--store", emptied.url, "--admin-token-file", str(token))
     assert "is empty, and" in said
     assert not token.exists()
+
+
+def test_a_file_that_is_exchanged_under_a_running_controller_is_read_from_the_beginning(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with controller_at(tmp_path / "other", str(tmp_path / "other" / "store.db")) as running:
+        make(running, "other")
+    store = tmp_path / "store.db"
+    with controller_at(tmp_path, str(store)) as running:
+        make(running, "blue")
+        (tmp_path / "other" / "store.db").rename(store)
+        eventually(lambda: running.is_ready() and networks(running) == {"other"}, "it is read again", timeout=30)
+        assert running.process
+        assert "is another file than the one that was opened" in running.process.output
+        assert make(running, "blue").status_code == 201
+    with controller_at(tmp_path, str(store)) as running:
+        assert networks(running) == {"blue", "other"}
 
 
 def test_a_controller_on_a_damaged_file_says_so_in_a_line(tmp_path: Path) -> None:
