@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.api import answers
 from controller.clock import SystemClock
 from controller.services import backup, keys
 from controller.services.overlay import Overlay
@@ -117,6 +118,9 @@ async def test_nothing_is_given_out_before_every_host_has_spoken(tmp_path: Path)
         assert [host.id for host in overlay.recovery.awaited()] == [H1, H2]
         await overlay.statements.take(H1, before.statement(H1))
         assert [host.id for host in overlay.recovery.awaited()] == [H2]
+        heard = {host: answers.heard(overlay.statuses.get(host))["problems"] for host in (H1, H2)}
+        assert heard[H1] == []
+        assert "yet to say what it uses" in str(heard[H2])
         with pytest.raises(Unavailable, match="not heard yet: host 2"):
             await overlay.blocks.acquire(BLUE, H1, [])
         await overlay.statements.take(H2, before.statement(H2))
