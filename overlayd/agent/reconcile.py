@@ -214,7 +214,11 @@ class Reconciler:
     async def _redirect(self, ns: NamespaceRef, turn: Turn) -> None:
         async with turn():
             scope, self._to_redirect = self._to_redirect | {HOST, ns}, set()
-            outcomes = await self._turn.call(self._turn.kernel.apply, await self._plan_within(frozenset(scope)))
+            try:
+                outcomes = await self._turn.call(self._turn.kernel.apply, await self._plan_within(frozenset(scope)))
+            except (asyncio.CancelledError, OverlayError):
+                self._to_redirect |= scope  # those who share the next run count on it for their networks too
+                raise
         self._not_redirected = {
             outcome.op.item.ns: KernelError(outcome.error.errno, f"cannot publish ports: {outcome.error.detail}")
             for outcome in outcomes
