@@ -249,7 +249,9 @@ def test_a_container_cannot_be_in_two_networks_that_share_addresses(underlay: La
     variables = {"CONTAINERID": first.name, "NETNS": first.sandbox, "IFNAME": "eth1"}
     refused = host.cni("ADD", plugin_config(f"two{number}"), **variables)
     assert refused.status == 1
-    assert f"the container is in network one{number}, whose range overlaps" in str(refused.json["msg"])
+    assert f"the container is in network one{number} by eth0, and the range of two{number} overlaps" in str(
+        refused.json["msg"]
+    )
     links = json.loads(first.run("ip", "-j", "link"))
     assert [link["ifname"] for link in links] == ["lo", "eth0"]
 

@@ -10,7 +10,7 @@ from tests.support import workloads
 from tests.support.cgroups import ControlGroup
 from tests.support.images import IMAGE, PAUSE
 from tests.support.lab import Container, LabHost
-from tests.support.processes import Process, eventually
+from tests.support.processes import Pid, Process, eventually
 
 NAMESPACE = "lab"
 """containerd's, of the containers that `ctr` starts."""
@@ -101,6 +101,12 @@ class Containerd:
         options = ["--detach", "--with-ns", f"network:{other.sandbox}", "--cgroup", f"/{self.group.name}/{name}"]
         self.ctr("run", *options, IMAGE, name, PAUSE)
         return self.found(name, other.network)
+
+    def kill(self, name: str) -> None:
+        """Kill the process of a container from outside, so that nobody sends a DEL; `ctr task kill` does since 1.7."""
+        pid = self._pid(name)
+        assert pid is not None
+        Pid.of(pid).end()
 
     def found(self, name: str, network: str) -> Container:
         """Return a running container. For CNI its id has containerd's namespace in front."""
