@@ -114,7 +114,7 @@ def test_what_ends_while_the_agent_is_away_is_freed_with_a_word_or_without(
     kubelet.stop(pod)
     kubelet.remove(pod)
     for name in ("kept", "lost"):
-        first.ctr("task", "kill", "--signal", "SIGKILL", name)  # of which `ctr` tells nobody
+        first.kill(name)
     with pytest.raises(grpc.RpcError, match="the overlayd agent is not running"):
         kubelet.run("new")
     first.host.start_agent("--resync", "1")
