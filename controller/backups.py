@@ -2,8 +2,9 @@
 
 import asyncio
 import fcntl
+import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from controller.options import (
     EtcdKeyOption,
     EtcdPasswordOption,
     EtcdUserOption,
+    JsonOption,
     StateDirectoryOption,
     StoreOption,
 )
@@ -69,6 +71,7 @@ def backup(  # noqa: PLR0913, PLR0917 - each is an option
     etcd_key: EtcdKeyOption = None,
     etcd_user: EtcdUserOption = None,
     etcd_password_file: EtcdPasswordOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
 ) -> None:
     """Write all of the store to a file, as it is at one moment; controllers may run meanwhile.
 
@@ -79,7 +82,8 @@ def backup(  # noqa: PLR0913, PLR0917 - each is an option
             choice = _choice(store, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file)
         made = asyncio.run(_read(choice))
         backups.write(file, made)
-        _say(f"{file}: {len(made.items)} keys of {choice}, as of revision {made.revision}")
+        body = {"file": str(file), "store": str(choice), "keys": len(made.items), "revision": made.revision}
+        _tell(body, f"{file}: {len(made.items)} keys of {choice}, as of revision {made.revision}", as_json=as_json)
 
 
 def restore(  # noqa: PLR0913, PLR0917 - each is an option
@@ -94,6 +98,7 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
     etcd_password_file: EtcdPasswordOption = None,
     replace: ReplaceOption = False,  # noqa: FBT002 - typer's flags
     new_authority: NewAuthorityOption = False,  # noqa: FBT002
+    as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
     """Make the store of a backup; no controller may run meanwhile.
 
@@ -107,7 +112,9 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
             found = backups.without_authority(found)
         with _Place(choice, replace=replace).prepared() as place:
             asyncio.run(_fill(place, found, replace=replace))
-        _say(f"{choice}: {len(found.items)} keys, as they were at revision {found.revision}. Now start the controllers")
+        body = {"store": str(choice), "keys": len(found.items), "revision": found.revision}
+        said = f"{choice}: {len(found.items)} keys, as of revision {found.revision}. Now start the controllers"
+        _tell(body, said, as_json=as_json)
 
 
 def migrate(  # noqa: PLR0913, PLR0917 - each is an option
@@ -122,6 +129,7 @@ def migrate(  # noqa: PLR0913, PLR0917 - each is an option
     etcd_key: EtcdKeyOption = None,
     etcd_user: EtcdUserOption = None,
     etcd_password_file: EtcdPasswordOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
 ) -> None:
     """Move the cluster to another store, from a file to an etcd or back; no controller may run meanwhile.
 
@@ -137,8 +145,10 @@ def migrate(  # noqa: PLR0913, PLR0917 - each is an option
             found = asyncio.run(_read(source))
             asyncio.run(_fill(place, found, replace=False))
         kept = _set_aside(source, "migrated") if isinstance(source, Path) else None
-        _say(f"{destination}: {len(found.items)} keys of {source}" + (f", which is {kept} now" if kept else ""))
-        _say(f"now write the new store into the settings of every controller (store = {destination}), and start them")
+        body = {"store": str(destination), "keys": len(found.items), "kept": str(kept) if kept else None}
+        moved = f"{destination}: {len(found.items)} keys of {source}" + (f", which is {kept} now" if kept else "")
+        then = f"now write the new store into the settings of every controller (store = {destination}), and start them"
+        _tell(body, f"{moved}\n{then}", as_json=as_json)
 
 
 def new_cluster(
@@ -147,6 +157,7 @@ def new_cluster(
     store: StoreOption = DEFAULT_STORE,
     admin_token_file: AdminTokenOption = None,
     state_dir: StateDirectoryOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
 ) -> None:
     """Let a controller begin a new cluster in its empty store, though this machine had one before.
 
@@ -158,10 +169,11 @@ def new_cluster(
         if isinstance(choice, Path) and choice.exists():
             raise InUse(f"{choice} is there, with what it holds: move it away first")
         token = admin_token_file or settings.state_file(choice, "admin-token")
-        found = former_traces(settings.known_file(choice, state_dir), token)
-        for path in (*found, *([token] if token.exists() else [])):
-            _say(f"{path} is {_set_aside(path, 'former')} now")
-        _say("the next start of a controller makes a new cluster" if found else "nothing told of a former cluster here")
+        found = former_traces(settings.known_file(choice, state_dir), token.with_name("ca.pem"))
+        kept = {str(path): str(_set_aside(path, "former")) for path in (*found, *([token] if token.exists() else []))}
+        lines = [f"{path} is {name} now" for path, name in kept.items()]
+        lines.append("the next start of a controller makes a new cluster" if kept else "nothing told of a cluster here")
+        _tell({"kept": kept}, "\n".join(lines), as_json=as_json)
 
 
 class _Place:
@@ -278,5 +290,10 @@ def _failing(what: str) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def _tell(body: Mapping[str, object], text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(body) if as_json else text)
+
+
 def _say(line: str) -> None:
-    typer.echo(line)
+    """Tell people, and leave standard output to the result."""
+    typer.echo(line, err=True)

@@ -410,7 +410,7 @@ async def _load(overlay: Overlay, store: Store, known: KnownStore, chosen: Setti
         raise StartRefused(str(error)) from None
     while True:
         try:
-            await refuse_empty(store, chosen.store, former_traces(chosen.known_store, chosen.admin_token))
+            await refuse_empty(store, chosen.store, former_traces(chosen.known_store, chosen.own_authority))
             await overlay.load(before)
         except Replaced:
             raise

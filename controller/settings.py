@@ -138,6 +138,11 @@ class Settings:
     history: HistoryLimits
     supervisor: Supervisor
 
+    @property
+    def own_authority(self) -> Path | None:
+        """Where the certificate of the cluster's own authority is kept for people, None without one."""
+        return self.admin_token.with_name("ca.pem") if isinstance(self.tls, OwnCertificate) else None
+
 
 def choose(  # noqa: PLR0913 - each is an option
     *,

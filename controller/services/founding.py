@@ -26,9 +26,12 @@ class EmptyStore(Exception):
     """The store is empty or not whole, and is not to become a new cluster."""
 
 
-def former_traces(known_store: Path, admin_token: Path) -> list[Path]:
-    """Return the files of this machine that tell of a cluster that its controller has served."""
-    return [path for path in (known_store, admin_token.with_name("ca.pem")) if path.exists()]
+def former_traces(known_store: Path, authority: Path | None) -> list[Path]:
+    """Return the files of this machine that tell of a cluster that its controller has served.
+
+    `authority` is where the certificate of its authority stands, None for a controller that has a given certificate.
+    """
+    return [path for path in (known_store, authority) if path is not None and path.exists()]
 
 
 def write_authority(path: Path, authority: Authority) -> None:
