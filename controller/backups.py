@@ -75,7 +75,7 @@ def backup(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Write all of the store to a file, as it is at one moment; controllers may run meanwhile.
 
-    The file holds the key of the cluster's authority: whoever reads it owns the cluster.
+    The file holds the key of the cluster's authority: reading it is owning the cluster.
     """
     with _failing("no backup made"):
         with sources.located(context):

@@ -1,7 +1,7 @@
 """The lineage of the store: which course of events it holds, and whether hosts have yet to say what they use.
 
-It is a record of the store, written when the store is made, and anew by whoever finds out that the store is older than
-what is known of it: `overlay-controller restore`, a controller that knew a later revision, or a host that does.
+It is a record of the store, written when the store is made, and written again when the store is found to be older
+than what is known of it, by `overlay-controller restore`, a controller that knew a later revision, or a host that does.
 """
 
 from dataclasses import dataclass, replace
@@ -108,7 +108,7 @@ async def ensured(store: Store, known: Known | None) -> LineageRecord:
 def _fault(record: LineageRecord, revision: Revision, cluster: str, known: Known) -> str | None:
     """Return why a store cannot be as it was known before, though it has the same lineage."""
     if record.lineage != known.lineage:
-        return None  # whoever wrote that one knew
+        return None  # what wrote the other one knew
     if revision < known.revision:
         return f"it is at revision {revision}, and was at {known.revision}"
     if cluster != known.cluster:

@@ -46,7 +46,7 @@ class Recovery:
         return record is not None and not record.settled
 
     def awaited(self) -> list[Host]:
-        """Return the hosts that have not spoken yet, none when nobody waits for them."""
+        """Return the hosts that have not spoken yet, none outside of a recovery."""
         return [host for host in self._mirror.intent.hosts.values() if self.is_awaited(host)]
 
     def is_awaited(self, host: Host) -> bool:
@@ -70,7 +70,7 @@ class Recovery:
     async def compare(self, host: HostId, knew: Lineage | None, revision: Revision) -> None:
         """Find out whether a host knows a later revision of the store's lineage than the store has.
 
-        Then the store went back in time and nobody noticed: it gets another lineage. Raises `Unavailable` in that case,
+        Then the store went back in time unnoticed: it gets another lineage. Raises `Unavailable` in that case,
         for whatever was to be done. Every host can cause that once.
         """
         record = self._mirror.lineage

@@ -2,7 +2,7 @@
 
 A host speaks when the store has another lineage than the one that it knew. What it uses of a network that the store
 still has becomes its own again. Of one that the store has lost, VNI and addresses are withheld: nothing is made on the
-word of a host alone, but once somebody makes the network again, it is as it was.
+word of a host alone, but a network that is made again is as it was.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -228,7 +228,7 @@ def _has_unit(network: Network | None, unit: IpNetwork) -> bool:
 
 
 def _dispute(name: NetworkName, unit: IpNetwork, owner: HostId, block: Block | None, space: Space) -> str | None:
-    """Return who else has a unit, as a sentence; None when nobody has."""
+    """Return who else has a unit, as a sentence; None when no other does."""
     claimant = space.claimants.get(unit)
     if block:
         return f"{unit} of network {name} is in use here, and is in block {block.cidr} of host {block.host}"

@@ -1,7 +1,7 @@
 """Which course of events a revision belongs to.
 
 A store that is restored from a backup goes on from an older state: the same revisions mean something else from there
-on. A *lineage* names one course. It is drawn when a store is made, and anew whenever a store is found to be older than
+on. A *lineage* names one course. It is drawn when a store is made, and again whenever a store is found to be older than
 what is known of it. `cluster` is drawn once, and stays.
 """
 
