@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 from tests.chaos.timeline import Timeline
 from tests.support.etcd import EtcdCluster
@@ -179,6 +180,7 @@ class ControlFaults(Actor):
                 self._etcd_node_killed,
                 self._etcd_node_frozen,
                 self._without_quorum,
+                self._restored,
             )
         )
 
@@ -228,6 +230,20 @@ class ControlFaults(Actor):
             for victim in victims:
                 self._etcd.launch(victim)
             self._etcd.await_health()
+
+    def _restored(self) -> None:
+        """Put an older state of the store under running controllers and agents."""
+        with TemporaryDirectory(prefix="overlayd-chaos-") as directory:
+            snapshot = Path(directory) / "snapshot"
+            self._etcd.save(snapshot)
+            self.wait(2.0, 8.0)
+            with self.timeline.fault("older state of etcd restored", "all nodes"):
+                for index in self._etcd.running:
+                    self._etcd.kill(index)
+                self._etcd.restore(snapshot)
+                for index in range(len(self._etcd.nodes)):
+                    self._etcd.launch(index)
+                self._etcd.await_health()
 
     def _etcd_node_frozen(self) -> None:
         (victim,) = self.chance.sample(range(len(self._etcd.nodes)), 1)
