@@ -66,23 +66,42 @@ _SEGMENT_PROBES = ("iifname @uplinks tcp dport 1 accept", "iifname @uplinks tcp 
 _HOST_COUNTERS = ("between_networks", "without_egress", "forged_tunnel", "to_loopback", "to_metadata", "invalid")
 
 
-def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int) -> NftTable:
-    """Return the host's table that lets in VXLAN packets of these networks from known VTEPs only.
+def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int, closed_ports: Collection[int]) -> NftTable:
+    """Return the host's table that lets VXLAN packets in from known VTEPs only, and those of users not out.
 
     Packets of other VNIs on the same port belong to others. Those between known VTEPs are not tracked: connection
-    tracking would only cost time. Port in host byte order.
+    tracking would only cost time. Without connection tracking fragments pass as they are, and a first one may end
+    before the VNI (RFC 791 lets it have 8 bytes), so what is for this host is looked at again when it is whole.
+
+    Other hosts know a VTEP by its address, which every program of the host may send from, and they do so while this
+    host has no network too. So only the kernel and root send to any of `closed_ports`: the kernel's packets belong to
+    no user, and `meta skuid` does not match them. Ports in host byte order.
     """
-    ours = f"udp dport {port} @th,96,24 {{ {', '.join(str(vni) for vni in sorted(set(vnis)))} }}"
-    known = sorted(vteps, key=lambda vtep: (vtep.version, int(vtep)))
-    sets = [_address_set(family, [vtep for vtep in known if Family.of(vtep) is family]) for family in Family]
-    arriving = [f"{ours} {_WORDS[family]} saddr @{_SETS[family]} notrack accept" for family in Family]
-    arriving.append(f"{ours} fib daddr type local counter name forged_vxlan drop")
-    leaving = [f"{ours} {_WORDS[family]} daddr @{_SETS[family]} notrack" for family in Family]
-    chains = [
-        chain("arriving", "type filter hook prerouting priority raw; policy accept;", arriving),
-        chain("leaving", "type filter hook output priority raw; policy accept;", leaving),
+    sent = f'oifname != "lo" udp dport {_listed(closed_ports)} meta skuid != 0 counter name sent_by_users drop'
+    # Behind every rule of the host that leads a packet elsewhere.
+    parts = [
+        "counter sent_by_users { }",
+        chain("sent", "type filter hook postrouting priority filter; policy accept;", [sent]),
     ]
-    return table(HOST, NftFamily.INET, ownership.VXLAN_TABLE, ["counter forged_vxlan { }", *sets, *chains])
+    if ours := sorted(set(vnis)):
+        parts += _from_vteps_only(ours, vteps, port)
+    return table(HOST, NftFamily.INET, ownership.VXLAN_TABLE, parts)
+
+
+def _from_vteps_only(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int) -> Iterator[str]:
+    ours = f"udp dport {port} @th,96,24 {{ {', '.join(str(vni) for vni in vnis)} }}"
+    known = sorted(vteps, key=lambda vtep: (vtep.version, int(vtep)))
+    from_vteps = [f"{ours} {_WORDS[family]} saddr @{_SETS[family]}" for family in Family]
+    forged = "counter name forged_vxlan drop"
+    arriving = [*(f"{each} notrack accept" for each in from_vteps), f"{ours} fib daddr type local {forged}"]
+    reassembled = [*(f"{each} accept" for each in from_vteps), f"{ours} {forged}"]
+    leaving = [f"{ours} {_WORDS[family]} daddr @{_SETS[family]} notrack" for family in Family]
+    yield "counter forged_vxlan { }"
+    for family in Family:
+        yield _address_set(family, [vtep for vtep in known if Family.of(vtep) is family])
+    yield chain("arriving", "type filter hook prerouting priority raw; policy accept;", arriving)
+    yield chain("reassembled", "type filter hook input priority filter; policy accept;", reassembled)
+    yield chain("leaving", "type filter hook output priority raw; policy accept;", leaving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +184,11 @@ def host_table(
 
 
 def _not_into_tunnels(ports: Collection[int]) -> str:
-    listed = ", ".join(str(port) for port in sorted(ports))
-    return f"iifname @uplinks udp dport {{ {listed} }} counter name forged_tunnel drop"
+    return f"iifname @uplinks udp dport {_listed(ports)} counter name forged_tunnel drop"
+
+
+def _listed(ports: Collection[int]) -> str:
+    return f"{{ {', '.join(str(port) for port in sorted(ports))} }}"
 
 
 def _to_metadata() -> Iterator[str]:

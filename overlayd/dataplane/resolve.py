@@ -229,9 +229,8 @@ def _host_tables(
     networks: Sequence[Network], kinds: Mapping[NetworkName, Uplink], cluster: Cluster, site: Site
 ) -> Iterator[Item]:
     """Yield the tables of nftables in the host's own namespace."""
-    if networks:
-        vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
-        yield firewall.vxlan_table((network.vni for network in networks), vteps, site.vxlan_port)
+    vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
+    yield firewall.vxlan_table((network.vni for network in networks), vteps, site.vxlan_port, site.vxlan_ports)
     ways = [
         firewall.Way(network, kinds[network.name], uplink.host_device(network.vni), _published(network, site))
         for network in (*networks, *site.forgotten)

@@ -50,7 +50,10 @@ def test_a_host_that_is_not_registered_has_nothing() -> None:
 @BOTH
 def test_a_host_without_a_block_takes_no_part_in_a_network(topology: Topology) -> None:
     known = without(clusters.example(topology), RecordKey.of(clusters.block(1, "10.32.0.0/24")))
-    assert resolve(known, SITE, [WEB]) == frozenset()
+    (table,) = resolve(known, SITE, [WEB])
+    assert isinstance(table, NftTable)
+    assert "sent_by_users" in table.text, "other hosts take it for a VTEP all the same"
+    assert "forged_vxlan" not in table.text
 
 
 @BOTH
