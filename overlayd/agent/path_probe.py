@@ -10,7 +10,7 @@ import errno
 import secrets
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from overlayd.agent.feed import ClusterFeed
@@ -49,8 +49,9 @@ class Path(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to another host; one with another address or size is another way."""
+    """A way to another host; one with another address or size is another way. `own` is this host."""
 
+    own: Host = field(compare=False)
     remote: Host
     network: Network
     size: int
@@ -81,19 +82,19 @@ class Tunnel:
 
 
 class Surroundings:
-    """The other hosts of this host's networks."""
+    """The other hosts of this host's networks; none when the cluster has forgotten this host."""
 
     def __init__(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> None:
         self.cluster = cluster
         self.site = site
         self.networks = networks
-        ours, found = set(networks), dict[HostId, Way]()
+        own, ours, found = cluster.hosts.get(site.host), set(networks), dict[HostId, Way]()
         for block in cluster.blocks.values():
             remote = cluster.hosts.get(block.host)
-            if block.network not in ours or remote is None or remote.id == site.host or remote.id in found:
+            if own is None or block.network not in ours or remote is None or remote == own or remote.id in found:
                 continue
             if Family.of(remote.address) is site.underlay:
-                found[remote.id] = Way(remote, cluster.networks[block.network], site.underlay_mtu)
+                found[remote.id] = Way(own, remote, cluster.networks[block.network], site.underlay_mtu)
         self.ways = found
         self.by_mac = {way.remote.vtep.mac: way.remote for way in found.values()}
 
@@ -161,7 +162,7 @@ class PathProbe:
 
     async def _path(self, way: Way, site: Site) -> Path | None:
         """Return what a way is like; None when this host itself could not try it."""
-        tunnel = Tunnel(self._feed.cluster.hosts[self._host], way.remote, way.network, site)
+        tunnel = Tunnel(way.own, way.remote, way.network, site)
         try:
             if not await self._is_answered(tunnel, SMALLEST):
                 return Path.SILENT
