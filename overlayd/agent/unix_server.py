@@ -83,9 +83,13 @@ class UnixServer:
         self._moved.set()
 
     def close(self) -> None:
-        """Listen no longer, and remove the socket: a client that connects from now on is refused at once."""
+        """Listen no longer, and remove the socket: a client that connects from now on is refused at once.
+
+        What another agent has put at the path meanwhile stays.
+        """
         self._listener.close()
-        self._path.unlink(missing_ok=True)
+        if not self.is_lost():
+            self._path.unlink(missing_ok=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._requests.discard(task)

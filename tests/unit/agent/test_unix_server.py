@@ -178,6 +178,13 @@ async def test_an_unexpected_exception_of_a_request_ends_the_server(tmp_path: Pa
     assert isinstance(server.exception(), ExceptionGroup)
 
 
+async def test_a_server_that_ends_leaves_the_socket_of_its_successor(tmp_path: Path) -> None:
+    before = UnixServer(tmp_path / "s", length_and_end, PATIENT)
+    async with listening(tmp_path / "s") as path:
+        before.close()
+        assert await ask(path, b"abc") == b"3 abc"
+
+
 async def test_without_descriptors_it_waits_and_says_so_once(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket(socket.AF_UNIX) as client, capture_logs() as logs:
