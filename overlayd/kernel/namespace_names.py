@@ -24,6 +24,12 @@ _SIOCGSKNS = 0x894C
 
 _MS_BIND = 0x1000
 
+_MARK = "overlayd "
+"""What the mark of a namespace begins with; the network's name follows."""
+
+_HOST_END = re.compile(rf"{ownership.VETH_PREFIX}[0-9a-f]{{12}}")
+"""The names that `host_end` makes."""
+
 _MOUNTS = Path("/proc/thread-self/mountinfo")
 
 
@@ -73,16 +79,25 @@ def clear(ns: NamespaceRef) -> None:
 
 
 def is_ours(ns: NamespaceRef, netlink: Netlink) -> bool:
-    """Tell whether a namespace is the one that was made for the name, by the mark that it has. Raises `KernelError`.
+    """Tell whether a namespace is one that was made for the name, by the mark that it has. Raises `KernelError`.
 
-    Older releases made no mark, so their tunnel counts as one, and the namespace gets the mark now.
+    Older releases made no mark, and others may have written over it. Containers may hang on such a namespace, so a
+    device that only an agent makes counts as a mark too, and the namespace gets its own one now.
     """
     devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
-    marks = {decode.alias(device) for device in devices if device.name == ownership.LOOPBACK}
-    if marks == {""} and any(device.name == ownership.VXLAN and device.kind == "vxlan" for device in devices):
-        mark(ns, netlink)
-        return True
-    return marks == {_mark(ns)}
+    found = "".join(decode.alias(device) for device in devices if device.name == ownership.LOOPBACK)
+    if found.startswith(_MARK):
+        return found == _mark(ns)
+    if not any(_is_of_an_agent(device) for device in devices):
+        return False
+    mark(ns, netlink)
+    return True
+
+
+def _is_of_an_agent(device: decode.Device) -> bool:
+    """Tell whether a device is a network's tunnel, or the host's end of a container's interface."""
+    is_tunnel = device.kind == "vxlan" and device.name == ownership.VXLAN
+    return is_tunnel or (device.kind == "veth" and _HOST_END.fullmatch(device.name) is not None)
 
 
 def mark(ns: NamespaceRef, netlink: Netlink) -> None:
@@ -149,4 +164,4 @@ def _mounted(mountinfo: str) -> Iterator[str]:
 
 
 def _mark(ns: NamespaceRef) -> str:
-    return f"overlayd {ns.removeprefix(NETWORK_NAMESPACES)}"
+    return f"{_MARK}{ns.removeprefix(NETWORK_NAMESPACES)}"

@@ -63,6 +63,7 @@ class Sockets:
         sock = open_socket()
         self.host = Netlink(sock)
         self.monitor = Monitor(port_id(sock))
+        self._host = namespaces.identity(HOST)
         self._ours: dict[NamespaceRef, _Member] = {}
         self._sandbox: tuple[NamespaceRef, Netlink] | None = None
 
@@ -82,10 +83,11 @@ class Sockets:
             return kept.netlink
         with descriptor(ns) as fd, namespaces.entered(fd), ExitStack() as failure:
             status = os.fstat(fd)
+            found = (status.st_dev, status.st_ino)
             sock = open_socket()
             failure.callback(sock.close)
             netlink = Netlink(sock)
-            is_ours = namespace_names.is_ours(ns, netlink)
+            is_ours = found != self._host and namespace_names.is_ours(ns, netlink)
             if is_ours:
                 self.monitor.enter(ns, port_id(sock))
                 failure.pop_all()
@@ -93,7 +95,7 @@ class Sockets:
             namespace_names.clear(ns)
             _log.warning("took a network's name from a namespace that was not made for it", name=ns)
             raise NoNamespace(f"{ns}: led to a namespace that was not made for it, and is free now")
-        self._ours[ns] = _Member((status.st_dev, status.st_ino), sock, netlink)
+        self._ours[ns] = _Member(found, sock, netlink)
         return netlink
 
     def make(self, ns: NamespaceRef) -> None:

@@ -159,6 +159,51 @@ def test_an_agent_that_starts_later_finds_the_namespace_or_makes_another(
     works(host, network, here)
 
 
+def as_older_releases_made_it(host: LabHost, path: str) -> None:
+    """Take the mark away, and the tunnel, as when an agent ends between taking it away and making another one."""
+    host.run("ip", "-n", path.rpartition("/")[2], "link", "set", "lo", "alias", "")
+    host.run("ip", "-n", path.rpartition("/")[2], "link", "delete", "vx0")
+
+
+def write_over_the_mark(host: LabHost, path: str) -> None:
+    host.run("ip", "-n", path.rpartition("/")[2], "link", "set", "lo", "alias", "tenant 7")
+
+
+@pytest.mark.parametrize("change", [as_older_releases_made_it, write_over_the_mark])
+def test_a_namespace_without_its_mark_keeps_the_containers_that_hang_on_it(
+    lab: Lab, new_network: NewNetwork, change: LoseName
+) -> None:
+    network, host = new_network(), lab.hosts[0]
+    path = f"/run/netns/ov-{network}"
+    here, there = (each.attach(f"{network}-{each.name}", network) for each in lab.hosts)
+    lab.in_force(here, there)
+    before = identity(host, path)
+    host.stop_agent()
+    change(host, path)
+    host.start_agent("--resync", "3600")
+    eventually(lambda: there.ping(here.address, wait=0.2) is not None, "traffic goes on")
+    assert identity(host, path) == before
+    works(host, network, here)
+
+
+def mount_the_hosts_with_a_tunnel_over(host: LabHost, path: str) -> None:
+    """Let the name lead to the host's own namespace, where another program has a device of the tunnel's name."""
+    host.run("ip", "link", "add", "vx0", "type", "vxlan", "id", "7", "dstport", "8472", "local", "127.0.0.1")
+    mount_the_hosts_over(host, path)
+
+
+def test_the_hosts_own_namespace_is_never_taken_for_a_networks(lab: Lab, new_network: NewNetwork) -> None:
+    network, host = new_network(), lab.hosts[0]
+    here = host.attach(f"{network}-c", network)
+    host.stop_agent()
+    mount_the_hosts_with_a_tunnel_over(host, f"/run/netns/ov-{network}")
+    host.start_agent("--resync", "3600")
+    eventually(lambda: status(host, network).status == 0, "the network is whole")
+    assert "alias" not in host.run("ip", "link", "show", "lo")
+    host.run("ip", "link", "delete", "vx0")
+    works(host, network, here)
+
+
 def identity(host: LabHost, path: str) -> str:
     return host.execute(["stat", "-L", "-c", "%d:%i", path]).stdout
 
