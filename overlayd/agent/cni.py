@@ -72,7 +72,7 @@ class CniServer:
         except CniError as refused:
             error = refused
         except OSError as failure:
-            error = CniError(Code.IO_FAILURE, f"cannot keep the attachment's record: {failure}")
+            error = CniError(Code.IO_FAILURE, f"a file of the agent cannot be read or written: {failure}")
         except OverlayError as refused:
             error = _translated(refused)
         return b"1" + cni_error.render(version, error)
