@@ -34,7 +34,7 @@ from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host, Vtep
-from overlayd.model.ids import HostId, InterfaceName, MacAddress, NetworkName
+from overlayd.model.ids import HostId, InterfaceName, NetworkName
 from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import Published
@@ -154,6 +154,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         blocks.setdefault(block.network, []).append(block)
     names = joined(cluster, site.host)
     networks = [network for network in cluster.networks.values() if network.name in names]
+    others = _elsewhere(cluster, site)
     kinds = uplink_kinds(cluster, site, networks)
     items: list[Item] = []
     for network in networks:
@@ -161,7 +162,7 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
         mine = [block for block in blocks[network.name] if block.host == site.host]
         items.extend(_network(network, host, site, kind))
         items.extend(_remote_hosts(network, blocks[network.name], cluster, site))
-        items.extend(_endpoints(network, local, cluster, site))
+        items.extend(_endpoints(network, local, others.get(network.name, ()), cluster, site))
         for endpoint, bandwidth in site.bandwidths:
             if endpoint.network == network.name:
                 items.extend(_within_reach(resolve_limits(endpoint, site.mtu, bandwidth), endpoint, site))
@@ -182,14 +183,28 @@ def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> Stat
     return _one_for_each_key(as_mtu_allows(items, site.mtu))
 
 
-def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, site: Site) -> Iterator[Item]:
-    """Yield where the network's endpoints are, those of this host first.
+def _elsewhere(cluster: Cluster, site: Site) -> Mapping[NetworkName, Sequence[Endpoint]]:
+    """Return the endpoints of other hosts by network, in the order of their keys; the feed tells of those on segments.
+
+    There may be tens of thousands, and a host may be in a hundred networks.
+    """
+    found: dict[NetworkName, list[Endpoint]] = {}
+    for _, endpoint in sorted(cluster.endpoints.items()):
+        if endpoint.host != site.host:
+            found.setdefault(endpoint.network, []).append(endpoint)
+    return found
+
+
+def _endpoints(
+    network: Network, local: Iterable[Endpoint], others: Sequence[Endpoint], cluster: Cluster, site: Site
+) -> Iterator[Item]:
+    """Yield where the network's endpoints are, those of this host (`local`) first, and those of `others`.
 
     What lost an address to another endpoint comes last, as the other one may have its MAC too, and so does what has the
     MAC of another host's endpoint, whose claim is the older one.
     """
     reserved = cluster.reserved(network.name)
-    elsewhere = _macs_of_others(network, cluster, site)
+    elsewhere = {endpoint.mac for endpoint in others}
     displaced = []
     for endpoint in local:
         if endpoint.network == network.name:
@@ -201,16 +216,10 @@ def _endpoints(network: Network, local: Iterable[Endpoint], cluster: Cluster, si
     if network.topology is Topology.ROUTED:
         yield from _remote_reservations(network, reserved, cluster, site)
     else:
-        yield from _remote_endpoints(network, cluster, site)
+        yield from _remote_endpoints(network, others, cluster, site)
         yield from _floating(network, reserved, local, cluster, site)
     for endpoint, lost in displaced:
         yield from _local(network, endpoint, cluster, site, lost)
-
-
-def _macs_of_others(network: Network, cluster: Cluster, site: Site) -> frozenset[MacAddress]:
-    """Return the MACs that endpoints of other hosts have in a network; the feed tells of those on segments."""
-    others = (endpoint for endpoint in cluster.endpoints.values() if endpoint.host != site.host)
-    return frozenset(endpoint.mac for endpoint in others if endpoint.network == network.name)
 
 
 def _local(
@@ -345,15 +354,13 @@ def _is_reachable(remote: Host, cluster: Cluster, site: Site) -> bool:
     return Family.of(remote.address) is site.underlay and (own is None or remote.address != own.address)
 
 
-def _remote_endpoints(network: Network, cluster: Cluster, site: Site) -> Iterator[Item]:
+def _remote_endpoints(network: Network, others: Iterable[Endpoint], cluster: Cluster, site: Site) -> Iterator[Item]:
     """Yield where each endpoint of another host is, in a switched network."""
     ns = network_namespace(network.name)
-    for _, endpoint in sorted(cluster.endpoints.items()):
+    for endpoint in others:
         remote = cluster.hosts.get(endpoint.host)
-        if endpoint.network != network.name or remote is None or remote.id == site.host:
-            continue
         # Controllers of earlier releases let containers have the MAC of a gateway or a tunnel end.
-        if not _is_reachable(remote, cluster, site) or ids.is_own_mac(endpoint.mac):
+        if remote is None or not _is_reachable(remote, cluster, site) or ids.is_own_mac(endpoint.mac):
             continue
         yield FdbEntry(ns, ownership.VXLAN, endpoint.mac, remote.address)
         yield BridgeEntry(ns, ownership.BRIDGE, endpoint.mac, ownership.VXLAN)

@@ -1,5 +1,6 @@
 """What a host's kernel should hold: in which networks it takes part, and who is reachable in them."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -27,7 +28,7 @@ from overlayd.dataplane.resolve import UNREACHABLE_METRIC, Site, resolve
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import NetworkState, Topology
 from tests.support import clusters
@@ -314,3 +315,31 @@ def test_two_endpoints_that_claim_one_mac_or_address_make_one_item_each() -> Non
     assert entry.dst == known.hosts[there.host].address, "one of the two, and always the same one"
     (port,) = (item for item in states[1] if isinstance(item, BridgeEntry) and item.mac == here.mac)
     assert port.dev == host_end(here.key), "what is on this host comes first"
+
+
+class Read(Mapping[EndpointKey, Endpoint]):
+    """Endpoints by key, which counts how often all of them are read."""
+
+    def __init__(self, content: Mapping[EndpointKey, Endpoint]) -> None:
+        self._content = content
+        self.times = 0
+
+    def __getitem__(self, key: EndpointKey) -> Endpoint:
+        return self._content[key]
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __iter__(self) -> Iterator[EndpointKey]:
+        self.times += 1
+        return iter(self._content)
+
+
+@BOTH
+def test_the_endpoints_of_all_networks_are_read_once(topology: Topology) -> None:
+    networks = [clusters.network(name, topology) for name in clusters.NETWORK_NAMES]
+    blocks = [clusters.block(1, "10.32.0.0/24", each.name) for each in networks]
+    cluster = clusters.cluster([*networks, clusters.host(1), clusters.host(2), *blocks, DATABASE])
+    endpoints = Read(cluster.endpoints)
+    assert resolve(replace(cluster, endpoints=endpoints), SITE, [])
+    assert endpoints.times == 1
