@@ -1,4 +1,4 @@
-"""What a connection to a controller may take before it shows a token, in time and in number."""
+"""What connections to a controller may take, in time and in number, before they show a token and with one."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,8 @@ class Bounds:
     from there to the end of the body, which has at most a megabyte.
 
     `peer` is how many connections without a token one address may have (one /64 in IPv6, which is one network: RFC
-    4291, section 2.5.4), and `strangers` how many there may be of all addresses together.
+    4291, section 2.5.4), and `strangers` how many there may be of all addresses together. `token` is how many may have
+    shown the same token: an agent has fewer than ten.
     """
 
     handshake: float = 10.0
@@ -21,6 +22,7 @@ class Bounds:
     body: float = 30.0
     peer: int = 128
     strangers: int = 1024
+    token: int = 256
 
 
 BOUNDS = Bounds()

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from controller.bounds import Bounds
 from controller.visitors import Visitor
+from overlayd.wire.credentials import TokenId
 
 HEAD_MAX = 64 * 1024
 """Bytes of a request line, headers, trailers, and the lengths of chunks. The parser would take any number of them into
@@ -32,10 +33,10 @@ _ESTABLISHED = 1
 """TCP_ESTABLISHED (linux/tcp_states.h); the first byte of the answer to TCP_INFO (tcp(7)) is the state."""
 
 
-def recognise(scope: Scope) -> None:
-    """Note that the sender of a request has shown a valid token."""
+def recognise(scope: Scope, token: TokenId | None) -> None:
+    """Note that the sender of a request has shown this valid token, or that none is asked for (None)."""
     if extension := scope.get("extensions", {}).get(_RECOGNISE):
-        extension["now"]()
+        extension["now"](token)
 
 
 class BoundedHttp(HttpToolsProtocol):

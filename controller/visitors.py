@@ -1,7 +1,8 @@
-"""Who may hold a connection to a controller that has shown no token yet, and for how long.
+"""Who may hold how many connections to a controller.
 
 A connection costs a descriptor and memory. Strangers therefore have a bounded number of them, by address and in all.
-What a host or a person with a token holds is outside of these bounds: strangers cannot keep them out.
+What a host or a person with a token holds is outside of these bounds: strangers cannot keep them out. Each token has a
+bound of its own, so that a host that was taken over cannot either.
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ import structlog
 from controller.bounds import Bounds
 from controller.clock import Clock
 from controller.throttle import Throttle
+from overlayd.wire.credentials import TokenId
 
 _log = structlog.get_logger()
 
@@ -23,11 +25,12 @@ class Visitor:
     def __init__(self, visitors: "Visitors", peer: str, drop: Callable[[], None]) -> None:
         self.peer = peer
         self.drop = drop
+        self.token: TokenId | None = None
         self._visitors = visitors
 
-    def recognise(self) -> None:
-        """Take the connection out of the bounds for strangers: it has shown a valid token."""
-        self._visitors.forget(self)
+    def recognise(self, token: TokenId | None) -> None:
+        """Take the connection out of the bounds for strangers: it has shown a valid token, or needs none (None)."""
+        self._visitors.recognise(self, token)
 
     def leave(self) -> None:
         """Give up the connection's place; it is over."""
@@ -35,14 +38,16 @@ class Visitor:
 
 
 class Visitors:
-    """The connections that have not shown a token yet, the oldest first."""
+    """The connections that have not shown a token yet, and those of each token; the oldest first."""
 
     def __init__(self, clock: Clock, bounds: Bounds) -> None:
         self._clock = clock
         self._bounds = bounds
         self._strangers: dict[Visitor, None] = {}
         self._peers: Counter[str] = Counter()
+        self._known: dict[TokenId, dict[Visitor, None]] = {}
         self._refused = Throttle()
+        self._crowded = Throttle()
 
     def enter(self, address: str, drop: Callable[[], None]) -> Visitor | None:
         """Return a place for a new connection from an address, None when its address has too many.
@@ -68,8 +73,32 @@ class Visitors:
             self.forget(oldest)
             oldest.drop()
 
+    def recognise(self, visitor: Visitor, token: TokenId | None) -> None:
+        """Count a connection to its token instead; when that has too many, its oldest one is dropped."""
+        if token is not None and visitor.token == token:
+            return
+        self.forget(visitor)
+        if token is None:
+            return
+        others = self._known.setdefault(token, {})
+        if len(others) >= self._bounds.token:
+            oldest = next(iter(others))
+            del others[oldest]
+            oldest.token = None
+            oldest.drop()
+            if count := self._crowded.count(self._clock.now()):
+                _log.warning("connections closed", count=count, token=token, reason="a token has too many connections")
+        visitor.token = token
+        others[visitor] = None
+
     def forget(self, visitor: Visitor) -> None:
         """Take a connection out of the count; nothing happens when it is out."""
+        if visitor.token is not None:
+            others = self._known[visitor.token]
+            del others[visitor]
+            if not others:
+                del self._known[visitor.token]
+            visitor.token = None
         if visitor in self._strangers:
             del self._strangers[visitor]
             self._peers[visitor.peer] -= 1

@@ -91,7 +91,7 @@ class Authentication:
             response = problems.response(HTTPStatus.UNAUTHORIZED, refused.code, refused.detail)
             await response(scope, receive, send)
             return
-        recognise(scope)
+        recognise(scope, caller.token.id if caller.token else None)
         ending = _Ending(receive, self._overlay.sessions, caller.token.id) if caller.token else receive
         await self._app({**scope, _CALLER: caller}, ending, send)
 

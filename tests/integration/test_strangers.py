@@ -17,6 +17,7 @@ from controller import http
 from controller.bounds import Bounds
 from controller.clock import SystemClock
 from controller.listener import Listener
+from overlayd.wire.credentials import TokenId
 from tests.integration.test_abuse import raw
 from tests.support.processes import eventually
 from tests.support.secure import SecureController, secure_controller
@@ -39,13 +40,13 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureContr
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take a request whole and answer it; one for /known has shown a token."""
+    """Take a request whole and answer it; one for /known… has shown a token, one for each such path."""
     while (message := await receive()).get("more_body"):
         pass
     if message["type"] == "http.disconnect":
         return
-    if scope["path"] == "/known":
-        http.recognise(scope)
+    if scope["path"].startswith("/known"):
+        http.recognise(scope, TokenId(scope["path"]))
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
 
@@ -135,6 +136,23 @@ async def test_the_oldest_stranger_makes_room_and_those_with_a_token_stay() -> N
             assert not any(reader.at_eof() for reader, _ in strangers[2:])
             sending.write(b"GET /known HTTP/1.1\r\nHost: c\r\n\r\n")
             assert b" 204 " in await known.readuntil(b"\r\n\r\n")
+
+
+async def test_a_token_has_its_bound_and_its_oldest_connection_goes() -> None:
+    async with listening(Bounds(token=2)) as port:
+        with ExitStack() as open_connections:
+            made = []
+            for path in ("/known-1", "/known-2", "/known-1", "/known-1"):
+                reader, writer = await connected(port)
+                open_connections.enter_context(closing(writer))
+                for _ in range(2):  # a further request over the same connection is no further connection
+                    writer.write(f"GET {path} HTTP/1.1\r\nHost: c\r\n\r\n".encode())
+                    assert b" 204 " in await reader.readuntil(b"\r\n\r\n")
+                made.append((reader, writer))
+            assert await rest(made[0][0]) == b""
+            for (reader, writer), path in zip(made[1:], ("/known-2", "/known-1", "/known-1"), strict=True):
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: c\r\n\r\n".encode())
+                assert b" 204 " in await reader.readuntil(b"\r\n\r\n")
 
 
 def test_a_real_controller_ends_handshakes_and_requests_that_stand_still(controller: SecureController) -> None:
