@@ -138,7 +138,8 @@ def _wire(
     blocks = HeldBlocks(identity.id, client, feed, records)
     published = Publication(client, feed, records, partial(reconciler.notice, "publication"))
     reservations = HeldReservations(client, feed, records, published)
-    addressing = Addressing(records, blocks, reservations, RestingAddresses(time.monotonic))
+    resting = RestingAddresses(settings.run_dir / "resting", time.monotonic)
+    addressing = Addressing(records, blocks, reservations, resting)
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
     copies = AttachmentRecords(settings.state_dir / "attachments")

@@ -45,6 +45,19 @@ def test_no_ping_is_lost_while_the_agent_restarts(
     assert [plan_of(host) for host in own_lab.hosts] == [[], []], "the kernel was adopted as it was"
 
 
+def test_an_address_rests_although_the_agent_is_restarted(own_lab: Lab) -> None:
+    former, other = pair(own_lab, "blue", "switched")
+    assert other.ping(former.address) is not None
+    host = former.host
+    assert host.detach(former).status == 0
+    host.stop_agent(signal.SIGKILL)
+    host.start_agent()
+    late = host.attach("late", "blue")
+    assert late.address != former.address, "others know the former one's MAC"
+    own_lab.in_force(late, other)
+    assert other.ping(late.address) is not None
+
+
 @pytest.mark.parametrize("topology", ["routed", "switched"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_restart_with_unchanged_intent_writes_nothing_to_the_kernel(

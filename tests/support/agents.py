@@ -54,7 +54,9 @@ class Agent:
         reservations = HeldReservations(
             client, feed, self.records, Publication(client, feed, self.records, lambda _: None)
         )
-        addressing = Addressing(self.records, blocks, reservations, RestingAddresses(lambda: 0.0))
+        addressing = Addressing(
+            self.records, blocks, reservations, RestingAddresses(directory / "resting", lambda: 0.0)
+        )
         self.attachments = Attachments(self._turn, self.records, blocks, addressing, reconciler)
         self._collector = Collector(self.attachments.detach, self.records)
         self.queue = DelQueue(directory / "del-queue", self.attachments.detach)

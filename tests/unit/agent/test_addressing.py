@@ -108,7 +108,7 @@ async def host(directory: Path, *more: Record) -> AsyncIterator[Host]:
                 blocks = HeldBlocks(clusters.HERE, client, feed, records)
                 reservations = HeldReservations(client, feed, records, publication)
                 made: list[Host] = []
-                resting = RestingAddresses(lambda: made[0].now)
+                resting = RestingAddresses(directory / "resting", lambda: made[0].now)
                 made.append(Host(Addressing(records, blocks, reservations, resting), blocks))
                 yield made[0]
 

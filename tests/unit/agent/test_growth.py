@@ -114,7 +114,12 @@ async def growing(directory: Path, left: int) -> AsyncIterator[Growing]:
     async with controller() as server, following(server) as feed, client_of(server) as client:
         blocks = HeldBlocks(clusters.HERE, client, feed, records)
         reservations = HeldReservations(client, feed, records, Publication(client, feed, records, lambda _: None))
-        made = Growing(server, blocks, Addressing(records, blocks, reservations, RestingAddresses(lambda: 0.0)), left)
+        made = Growing(
+            server,
+            blocks,
+            Addressing(records, blocks, reservations, RestingAddresses(directory / "resting", lambda: 0.0)),
+            left,
+        )
         async with running(made.bring()):
             await in_sync(feed)
             yield made

@@ -106,7 +106,9 @@ async def host(
             blocks = HeldBlocks(clusters.HERE, client, feed, attached)
             published = Publication(client, feed, attached, lambda _: None)
             reservations = HeldReservations(client, feed, attached, published)
-            addressing = Addressing(attached, blocks, reservations, RestingAddresses(lambda: 0.0))
+            addressing = Addressing(
+                attached, blocks, reservations, RestingAddresses(directory / "resting", lambda: 0.0)
+            )
             yield Host(Readiness(blocks, addressing, ensure, client), addressing)
 
 
