@@ -13,14 +13,15 @@ from tests.support import released
 from tests.support.lab import Container, Lab, LabHost
 from tests.support.pinging import Pinging
 from tests.support.processes import eventually
+from tests.support.released import Release
 
 BOTH = pytest.mark.parametrize("topology", ["routed", "switched"])
 
 
 @pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def old(tmp_path_factory: pytest.TempPathFactory) -> Release:
     """The previous release."""
-    return released.unpacked(released.V010, tmp_path_factory.mktemp("released"))
+    return released.V010.unpacked(tmp_path_factory.mktemp("released"))
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def kernel_of(host: LabHost, container: Container) -> set[str]:
 
 @BOTH
 def test_an_agent_of_the_previous_release_works_with_todays_controller(
-    bare_lab: Lab, old: Path, tmp_path: Path, topology: str
+    bare_lab: Lab, old: Release, tmp_path: Path, topology: str
 ) -> None:
     bare_lab.start_controller()
     ours, theirs = bare_lab.hosts
@@ -99,7 +100,7 @@ def test_an_agent_of_the_previous_release_works_with_todays_controller(
 
 @BOTH
 def test_an_upgrade_moves_no_packet_and_makes_nothing_anew(
-    bare_lab: Lab, old: Path, tmp_path: Path, topology: str
+    bare_lab: Lab, old: Release, tmp_path: Path, topology: str
 ) -> None:
     bare_lab.start_controller(release=old)
     for host in bare_lab.hosts:

@@ -49,7 +49,7 @@ def dependency(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def become_0_1(machine: Machine, package: Path, dependency: Path, unit: str, settings: str) -> None:
     """Install 0.1.0, with one of its services, as its page said."""
     name = unit.removesuffix(".service")
-    machine.give(V010, f"/root/{V010.name}")
+    machine.give(V010.path, f"/root/{V010.path.name}")
     machine.give(dependency, "/root/dependency.tar")
     machine.shell(ENVIRONMENT.format(package=package.name) + RELEASE)
     text = (ROOT / "packaging/systemd" / unit).read_text()

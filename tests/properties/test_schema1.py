@@ -81,8 +81,7 @@ OldReader = Callable[[bytes], bytes]
 @pytest.fixture(scope="module")
 def old_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldReader]:
     """Read a line as overlayd 0.1.0 does; return the line that it would have written itself."""
-    tree = released.unpacked(released.V010, tmp_path_factory.mktemp("released"))
-    command = released.python(tree, "-c", OLD_READER)
+    command = released.V010.unpacked(tmp_path_factory.mktemp("released")).python("-c", OLD_READER)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout

@@ -29,9 +29,10 @@ import httpx
 from cni.install import conflist
 from overlayd.cli.main import main as administer
 from overlayd.model.address import IpAddress
-from tests.support import nursery, released
+from tests.support import nursery
 from tests.support.nursery import Place
 from tests.support.processes import Forked, Pid, Process, eventually
+from tests.support.released import Release
 from tests.support.several import ControllerProcess, start_all
 
 ROOT = nursery.ROOT
@@ -90,9 +91,9 @@ def in_process(command: Sequence[str], main: Callable[[], None], environment: Ma
     return output.getvalue()
 
 
-def program(name: str, release: Path | None) -> list[str]:
+def program(name: str, release: Release | None) -> list[str]:
     """Return what starts a command of this tree, or of an unpacked release."""
-    return released.command(release, name) if release else [str(COMMANDS / name)]
+    return release.command(name) if release else [str(COMMANDS / name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +180,10 @@ class LabHost:
         self._boot()
         self.install()
 
-    def install(self, *networks: str) -> None:
-        """Put the CNI plugin in place, and the configuration of these networks."""
-        self.run(sys.executable, "-c", _INSTALL, *networks)
+    def install(self, *networks: str, release: Release | None = None) -> None:
+        """Put the CNI plugin of this tree or of a release in place, and the configuration of these networks."""
+        python = release.python() if release else [sys.executable]
+        self.run(*python, "-c", _INSTALL, *networks)
 
     def _boot(self) -> None:
         self._holder = self._lab.hold(self.name, self._mounts())
@@ -232,7 +234,7 @@ class LabHost:
         """Run a command on this host; return its output or fail with all of it."""
         return run(self.enter(command))
 
-    def start_agent(self, *options: str, wait: bool = True, release: Path | None = None) -> Process:
+    def start_agent(self, *options: str, wait: bool = True, release: Release | None = None) -> Process:
         """Start the agent; wait until it is in sync with a controller, or until its sockets are there."""
         if self._lab.is_secure and not self.credential.exists():
             self.join()
@@ -354,7 +356,7 @@ class Lab:
         self.hosts: list[LabHost] = []
         self.controller: Process | None = None
         self.controllers: list[ControllerProcess] = []
-        self._release: Path | None = None
+        self._release: Release | None = None
         self.urls = [f"{self._scheme}://{CONTROLLER}:{PORT}"]
         self._wanted = hosts
         self._holders: list[Process] = []
@@ -457,7 +459,7 @@ class Lab:
         log: Path,
         place: Place,
         *,
-        release: Path | None = None,
+        release: Release | None = None,
         descriptors: Sequence[int] = (),
     ) -> Process:
         """Start a daemon of this tree, or of an unpacked release."""
@@ -476,18 +478,19 @@ class Lab:
             return next(each.api_url for each in self.controllers if each.can_answer)
         return f"{self._scheme}://127.0.0.1:{self._port}"
 
-    def start_controller(self, *options: str, port: int = 0, release: Path | None = None) -> Process:
+    def start_controller(self, *options: str, port: int = 0, release: Release | None = None) -> Process:
         """Start the controller: on the underlay for the agents, and on this machine's loopback for us."""
         with socket.create_server(("127.0.0.1", port or self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
             command = ["run", "--store", str(self.directory / "store.db"), *options]
             command += ["--listen", f"{CONTROLLER}:{PORT}", "--listen", f"fd:{local.fileno()}"]
-            command += [] if self.is_secure or release else ["--insecure"]  # which 0.1.0 was always
+            has_tokens = release is None or release.has_tokens
+            command += ["--insecure"] if has_tokens and not self.is_secure else []
             log, passed = self.directory / "controller.log", [local.fileno()]
             controller = self.start("overlay-controller", command, log, self.place, release=release, descriptors=passed)
         self.controller = controller
         self._release = release
-        path = "/healthz" if release else "/readyz"  # which 0.1.0 does not have
+        path = "/readyz" if has_tokens else "/healthz"
 
         def ready() -> bool:
             controller.check()

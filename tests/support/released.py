@@ -1,11 +1,11 @@
 """overlayd as it was released, for tests of an upgrade: it runs as processes of its own, beside ours."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
-V010 = Path(__file__).resolve().parents[1] / "data/overlayd-0.1.0.zip"
-"""The last release of schema 1."""
+_DATA = Path(__file__).resolve().parents[1] / "data"
 
 _MODULES = {
     "overlayd": "overlayd.agent.main",
@@ -14,19 +14,39 @@ _MODULES = {
 }
 
 
-def unpacked(archive: Path, directory: Path) -> Path:
-    """Unpack a release; return what goes on PYTHONPATH before everything else."""
-    with ZipFile(archive) as release:
-        release.extractall(directory)
-    return directory
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A release as it was packed."""
+
+    path: Path
+    has_tokens: bool
+    """Whether its controller knows TLS, tokens and `/readyz`, and is told to go without: `--insecure`."""
+
+    def unpacked(self, directory: Path) -> "Release":
+        """Unpack it; return what runs its commands."""
+        with ZipFile(self.path) as archive:
+            archive.extractall(directory)
+        return Release(directory, self.has_tokens)
 
 
-def python(tree: Path, *arguments: str) -> list[str]:
-    """Return a command that runs Python with the modules of an unpacked release in the place of ours."""
-    return ["env", f"PYTHONPATH={tree}", sys.executable, "-P", *arguments]
+@dataclass(frozen=True, slots=True)
+class Release:
+    """An unpacked release: its tree goes on PYTHONPATH before everything else."""
+
+    tree: Path
+    has_tokens: bool
+
+    def python(self, *arguments: str) -> list[str]:
+        """Return a command that runs Python with the modules of this release in the place of ours."""
+        return ["env", f"PYTHONPATH={self.tree}", sys.executable, "-P", *arguments]
+
+    def command(self, name: str) -> list[str]:
+        """Return what starts a command of this release."""
+        return self.python("-c", f"from {_MODULES[name]} import main; main()")
 
 
-def command(tree: Path, name: str) -> list[str]:
-    """Return what starts a command of an unpacked release."""
-    module = _MODULES[name]
-    return python(tree, "-c", f"from {module} import main; main()")
+V010 = Archive(_DATA / "overlayd-0.1.0.zip", has_tokens=False)
+"""The last release of schema 1."""
+
+PREVIOUS = Archive(_DATA / "overlayd-88403ed.zip", has_tokens=True)
+"""The release before this one."""

@@ -11,6 +11,7 @@ import httpx
 
 from tests.support.nursery import Place
 from tests.support.processes import Forked, Process, eventually
+from tests.support.released import Release
 
 if TYPE_CHECKING:
     from tests.support.lab import Lab
@@ -28,7 +29,8 @@ class LocalController:
         self.name = name
         self.process: Process | None = None
         self._log = directory / f"{name}.log"
-        self._options = ("--state-dir", str(directory / f"{name}.state"), *options)
+        self._state = ("--state-dir", str(directory / f"{name}.state"))
+        self._options = options
         self._port = 0
         self._is_frozen = False
 
@@ -41,21 +43,27 @@ class LocalController:
     def can_answer(self) -> bool:
         return self.process is not None and not self._is_frozen
 
-    def launch(self) -> None:
-        """Start the process; does not wait for it."""
+    def launch(self, release: Release | None = None) -> None:
+        """Start the process, of this tree or of a release; does not wait for it."""
         with socket.create_server(("127.0.0.1", self._port), backlog=128) as local:
             self._port = local.getsockname()[1]
-            command = ["overlay-controller", "run", *self.security, *self._options, "--listen", f"fd:{local.fileno()}"]
-            self.process = Forked(command, self._log, self.place, [local.fileno()])
+            options = [*self.security, *self._options, "--listen", f"fd:{local.fileno()}"]
+            if release is None:
+                command = ["overlay-controller", "run", *self._state, *options]
+                self.process = Forked(command, self._log, self.place, [local.fileno()])
+            else:
+                command = [*release.command("overlay-controller"), "run", *options]
+                entered = self.place.enter(command) if self.place else command
+                self.process = Process(entered, self._log, pass_fds=[local.fileno()])
 
     @property
     def place(self) -> Place | None:
         """Where the controller belongs."""
         return None
 
-    def start(self) -> None:
+    def start(self, release: Release | None = None) -> None:
         """Start the process, and wait until it follows its store."""
-        self.launch()
+        self.launch(release)
         self.await_ready()
 
     def await_ready(self) -> None:
