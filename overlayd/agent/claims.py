@@ -6,7 +6,6 @@ tells of, and as long as they have it.
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -28,7 +27,11 @@ REPEAT_INTERVAL = 10.0
 """Seconds until a statement is made again of which something was disputed, or that could not be made."""
 
 OTHERS_MAX = 4000
-"""Blocks of other hosts that are named: a controller refuses bodies above 1 MiB."""
+"""Blocks of other hosts that a host names: a controller refuses bodies above 1 MiB.
+
+They are those of the hosts whose ids follow its own, so that all hosts together name every block: what none of them
+names of a host that cannot speak is given to others.
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -124,6 +127,8 @@ def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection
     reservations = {each.key: each for each in held if (each.network, each.holder) in holders}
     reserved = {(each.network, address) for each in reservations.values() for address in each.addresses}
     own = [block for block in blocks.values() if block.host == host]
+    others = [block for block in blocks.values() if block.host != host]
+    others.sort(key=lambda block: (block.host < host, block.host))
     outside = {
         (endpoint.network, address)
         for endpoint in endpoints
@@ -136,7 +141,7 @@ def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection
         known.lineage,
         known.revision,
         tuple((network.name, network.vni) for network in networks.values()),
-        (*own, *islice((block for block in blocks.values() if block.host != host), OTHERS_MAX)),
+        (*own, *others[:OTHERS_MAX]),
         tuple(sorted(outside, key=str)),
         tuple(reservations.values()),
     )

@@ -8,7 +8,7 @@ import pytest
 
 from overlayd.agent.claims import OTHERS_MAX, Claims, kept, statement
 from overlayd.model.cluster import Cluster
-from overlayd.model.ids import NetworkName, ReservationName, Revision
+from overlayd.model.ids import HostId, NetworkName, ReservationName, Revision
 from overlayd.model.lineage import Lineage
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.model.statement import Statement
@@ -76,6 +76,14 @@ def test_blocks_of_others_are_named_as_far_as_a_request_has_room() -> None:
     said = statement(IDENTITY.id, KNOWN.changed(Revision(9), many), Cluster(), [])
     assert said.blocks[0] == MINE
     assert len(said.blocks) == OTHERS_MAX + 1
+
+
+def test_hosts_that_have_room_for_some_blocks_each_name_all_of_them_together() -> None:
+    each = OTHERS_MAX // 5
+    many = [clusters.block(10 + n // each, f"10.{n >> 8}.{n & 255}.0/24") for n in range(2 * OTHERS_MAX)]
+    known = Cluster().changed(Revision(9), [BLUE, *many])
+    said = (statement(HostId(name), known, Cluster(), []) for name in ("host-1", "host-15"))
+    assert {block for one in said for block in one.blocks} == {*many}
 
 
 def test_what_containers_have_of_a_lost_network_is_kept_as_long_as_they_have_it() -> None:
