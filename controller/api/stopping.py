@@ -15,7 +15,8 @@ _log = structlog.get_logger()
 class Stopping:
     """ASGI middleware that answers 503 to a request that the server cancels, as it does with those that outlast a stop.
 
-    Whether the request was done nobody knows by then; it may be repeated, at another controller.
+    Whether the request was done nobody knows by then; it may be repeated, at another controller. An answer that has
+    begun, such as a stream to a reader that takes nothing, breaks off.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -32,9 +33,11 @@ class Stopping:
         try:
             await self._app(scope, receive, sending)
         except asyncio.CancelledError:
-            if begun or scope["type"] != "http":
+            if scope["type"] != "http":
                 raise
             _log.warning("interrupted by the stop", method=scope["method"], path=scope["path"])
+            if begun:
+                return  # the answer breaks off, and the server closes the connection
             # The task ends here as it was told to, but with an answer of ours: the server's own would be a bare 500.
             refusal = problems.response(HTTPStatus.SERVICE_UNAVAILABLE, Unavailable.code, "this controller is stopping")
             await refusal(scope, receive, send)

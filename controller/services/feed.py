@@ -161,6 +161,7 @@ class Feeds:
         self._open: dict[HostId, Feed] = {}
         self._changed = asyncio.Event()
         self._is_stale = False
+        self._is_ending = False
         mirror.listen(self._on_change)
 
     async def admit(
@@ -171,8 +172,11 @@ class Feeds:
         The result is the revision after which it may go on, None when it must be told everything: revisions of another
         lineage mean nothing here. A host that names none can only mean the first lineage that a store had. A controller
         that is behind the host would take it back in time. Raises `AlreadyExists` when another instance of
-        the host has registered since, `Unavailable` when this controller does not catch up with its store.
+        the host has registered since, `Unavailable` when this controller does not catch up with its store, or is
+        stopping.
         """
+        if self._is_ending:
+            raise Unavailable("this controller is stopping")
         if after is not None and after > self._mirror.intent_revision:
             await self._mirror.verify()
         if self._mirror.instance(host) not in {None, instance}:
@@ -193,6 +197,8 @@ class Feeds:
         if earlier := self._open.get(host):
             earlier.end()
         feed = Feed(self._deltas, host)
+        if self._is_ending:
+            feed.end()
         self._open[host] = feed
         self._connections.connect(host, instance)
         try:
@@ -203,7 +209,8 @@ class Feeds:
                 self._connections.disconnect(host)
 
     def end(self) -> None:
-        """End all feeds."""
+        """End all feeds, and open no others that last."""
+        self._is_ending = True
         for feed in self._open.values():
             feed.end()
 

@@ -108,6 +108,7 @@ class Watches:
         self.clock = clock
         self.snapshots = Snapshots(mirror, clock)
         self._open: set[Watch] = set()
+        self._is_ending = False
         self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
         mirror.listen(self._on_change)
 
@@ -119,8 +120,11 @@ class Watches:
     async def prepare(self, wanted: Filter, after: Revision | None) -> Watch:
         """Return a watch of what comes after a revision, or of everything from now on.
 
-        Raises `Compacted` when the revision is forgotten, `Unavailable` when there are too many watches.
+        Raises `Compacted` when the revision is forgotten, `Unavailable` when there are too many watches, or when this
+        controller is stopping.
         """
+        if self._is_ending:
+            raise Unavailable("this controller is stopping")
         position = None if after is None else await self._position(after)
         if len(self._open) >= STREAMS_MAX:
             raise Unavailable(f"{STREAMS_MAX} watches are open at this controller")
@@ -140,6 +144,8 @@ class Watches:
     @contextmanager
     def open(self, watch: Watch) -> Iterator[Watch]:
         """Wake a watch for as long as the context lasts."""
+        if self._is_ending:
+            watch.end()
         self._open.add(watch)
         try:
             yield watch
@@ -147,7 +153,8 @@ class Watches:
             self._open.discard(watch)
 
     def end(self) -> None:
-        """End all watches."""
+        """End all watches, and open no others that last."""
+        self._is_ending = True
         for watch in self._open:
             watch.end()
 

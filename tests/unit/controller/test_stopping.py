@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from controller.api.stopping import Stopping
+from controller.services.watched import Filter
+from overlayd.model.errors import Unavailable
+from tests.unit.controller.overlays import H1, controllers, make_host
 
 pytestmark = pytest.mark.anyio
 
@@ -48,4 +52,21 @@ async def test_an_answer_that_has_begun_breaks_off() -> None:
     begun: Message = {"type": "http.response.start", "status": 200, "headers": []}
     sent, task = await cancelled_while_under_way([begun])
     assert sent == [begun]
-    assert task.cancelled()
+    assert not task.cancelled(), "the server would log a traceback"
+
+
+async def test_a_controller_that_stops_opens_no_stream_that_lasts(tmp_path: Path) -> None:
+    """Agents come again the moment that their feeds end."""
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        watch = await overlay.watches.prepare(Filter(None, None), None)
+        overlay.feeds.end()
+        overlay.watches.end()
+        with pytest.raises(Unavailable, match="stopping"):
+            await overlay.feeds.admit(H1, "i1", None)
+        with pytest.raises(Unavailable, match="stopping"):
+            await overlay.watches.prepare(Filter(None, None), None)
+        async with asyncio.timeout(5):  # what was admitted a moment before
+            with overlay.feeds.open(H1, "i1") as feed, overlay.watches.open(watch):
+                assert [message async for message in feed.messages(None)]
+                assert [line async for line in watch.lines()]
