@@ -216,6 +216,24 @@ def lies_about(victim: Container, liar: Container) -> Iterator[Packet]:
     yield to_nodes / IPv6(src=link_local, dst="ff02::1", hlim=255) / UDP(sport=547, dport=546) / Raw(bytes(8))
 
 
+def test_a_container_hears_nothing_that_is_for_another_one_on_a_segment(lab: Lab, new_network: NewNetwork) -> None:
+    network = new_network("--topology", "switched")
+    speaker, beside, near = (
+        lab.hosts[0].attach(f"{network}-{name}", network) for name in ("speaker", "beside", "near")
+    )
+    far = lab.hosts[1].attach(f"{network}-far", network)
+    lab.in_force(speaker, beside, near, far)
+    own = mac(speaker)
+    unknown = Ether(src=own, dst="02:00:00:00:00:99") / IP(src=str(speaker.address), dst=str(far.address)) / UDP()
+    last = bytes(said_by(speaker, "the end"))
+    with FrameSocket(speaker) as speaking, FrameSocket(beside) as listening:
+        for other in (near, far):
+            assert speaker.ping(other.address) is not None
+        speaking.send(bytes(unknown), last)
+        heard = listening.until(last, bytes.fromhex(own.replace(":", "")))
+    assert [frame for frame in heard if not frame[0] & 1] == [], "frames to a single MAC"
+
+
 def test_other_ethertypes_pass_where_the_network_says_so(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--topology", "switched", "--ethertype", "0x88b5")
     sender, receiver = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)

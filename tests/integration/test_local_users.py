@@ -2,14 +2,18 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.integration.test_container_reach import NOBODY, SENDER, VXLAN_PORT, echo_request, frame_into
 from tests.support.lab import COMMANDS, Container, Lab, LabHost, plugin_config
 from tests.support.processes import Process, eventually
+from tests.support.secure import secure_controller
 from tests.support.talking import Server, ask
 
 STATE, RUN = "/var/lib/overlayd", "/run/overlayd"
@@ -206,3 +210,24 @@ def test_a_user_who_has_the_vxlan_port_first_is_named(lab: Lab) -> None:
         holder.kill()
     container = host.attach("late", "blue")
     assert container.ping(container.address) is not None
+
+
+def test_a_user_of_a_controllers_machine_gets_at_nothing_of_its_store() -> None:
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        with secure_controller(directory / "controller") as controller:
+            pid = str(controller.process.pid.number)
+            files = sorted(controller.store.parent.glob("store.db*"))
+            assert len(files) > 1, "what is written last stands beside the store (SQLite's write-ahead log)"
+            for place in (*files, controller.directory / "admin-token", Path(f"/proc/{pid}/environ")):
+                refused(OPEN, str(place))
+            refused(ATTACH, pid)
+            shown = Path(f"/proc/{pid}/cmdline").read_text()
+            assert controller.admin not in shown
+
+
+def refused(program: str, argument: str) -> None:
+    """Check that an unprivileged user of this machine may not do something."""
+    done = subprocess.run([*NOBODY, *python(program, argument)], capture_output=True, text=True, check=False)
+    assert "PermissionError" in done.stderr, (argument, done)

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import socket
 import ssl
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -202,6 +203,22 @@ def test_encryption_is_authenticated(controller: SecureController) -> None:
             except ssl.SSLError:
                 taken = False
         assert taken is is_taken, ciphers
+
+
+def test_an_older_tls_is_refused(controller: SecureController) -> None:
+    context = ssl.create_default_context(cadata=controller.authority)
+    context.set_ciphers("ALL:@SECLEVEL=0")  # with which OpenSSL itself would speak TLS 1.1
+    taken = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_1):
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            context.minimum_version = context.maximum_version = version
+        with socket.create_connection(("127.0.0.1", controller.port), timeout=PATIENT) as connection:
+            try:
+                with context.wrap_socket(connection, server_hostname="overlay-controller"):
+                    taken.append(version)
+            except (ssl.SSLError, ConnectionResetError):
+                continue
+    assert taken == [ssl.TLSVersion.TLSv1_2]
 
 
 def test_without_descriptors_a_controller_goes_on_and_says_so_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import httpx
 import pytest
 
 from tests.integration.test_container_reach import VXLAN_PORT, echo_request, frame_into
@@ -17,6 +18,9 @@ from tests.support.lab import Container, Lab
 from tests.support.processes import eventually
 
 NEIGHBOUR_MAC = "02:00:00:00:00:77"
+APART = "10.99.0.99"
+"""The address of a host that has no network."""
+
 NARROW = 600
 """Bytes: an MTU that no way between the hosts has."""
 
@@ -128,6 +132,17 @@ def test_whoever_sends_from_the_address_of_a_vtep_is_inside_as_often_as_he_repea
     for sent in (1, 2, 3):
         neighbour.send(neighbour.vteps[1], frame)
         eventually(lambda: victim.echoes == echoes + sent, "it arrives")  # noqa: B023
+
+
+def test_the_address_of_every_host_is_let_into_every_network(lab: Lab, neighbour: Neighbour) -> None:
+    """A host that was taken over is no further from a network of which it holds no block."""
+    victim, echoes = neighbour.victim, neighbour.victim.echoes
+    body = {"name": "apart", "address": APART, "instance": "i1", "version": "1"}
+    httpx.put(f"{lab.api_url}/v1/hosts/apart", json=body, trust_env=False).raise_for_status()
+    known = lambda: APART in victim.host.run("nft", "list", "set", "inet", "overlayd_vxlan", "vteps")  # noqa: E731
+    eventually(known, "the host is known")
+    neighbour.send(APART, neighbour.frame)
+    eventually(lambda: victim.echoes == echoes + 1, "its packet arrives")
 
 
 def test_a_vxlan_packet_to_another_port_comes_to_nothing(neighbour: Neighbour) -> None:
