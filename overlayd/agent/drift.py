@@ -43,6 +43,8 @@ class Drift:
             readable = asyncio.Event()
             loop.add_reader(descriptor, readable.set)
             try:
+                # The kernel tells of a mount once, and whoever asks first takes that away: add_reader() does.
+                await self._look()
                 await readable.wait()
             finally:
                 loop.remove_reader(descriptor)
@@ -50,10 +52,14 @@ class Drift:
                 waits.succeeded()
             last = loop.time()
             await asyncio.sleep(waits.failed())
-            # Between observing and applying it is as good as at any other time: what it finds is looked at later.
-            found = await self._turn.call(self._changed)
-            if found or self.revived:
-                self.suspect(found)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Have what has changed looked at."""
+        # Between observing and applying it is as good as at any other time: what it finds is looked at later.
+        found = await self._turn.call(self._changed)
+        if found or self.revived:
+            self.suspect(found)
 
     def _changed(self) -> frozenset[NamespaceRef]:
         """Return where something may have changed; anywhere, when the kernel's news cannot be read."""
