@@ -301,6 +301,7 @@ class Reconciler:
         """Resolve, observe and diff."""
         kernel, me = self._turn.kernel, cluster.hosts.get(self._local.host)
         present, out_of_reach, problems = self._present_endpoints()
+        self._release_strays()
         if shortage := kernel.shortage():
             problems.append(Problem("host", f"nothing new is attached: {shortage}"))
         names = joined(cluster, self._local.host)
@@ -356,7 +357,6 @@ class Reconciler:
         found = kernel.observe(looked_at)
         # An older agent may have cut this host off, so that no controller ever says what is to be deleted.
         severing = uplink.severing(found, Lifelines([*of_hosts(cluster.hosts.values()), *vital]))
-        self._release_strays(found, looked_at)
         problems += unrecorded(self._records)
         observed = without_strays(uplink.without(found, kept_uplinks), self._records.strays) | severing
         self.keeps_rules = not may_delete and len(forgotten) < len(unknown)
@@ -383,13 +383,11 @@ class Reconciler:
                 items |= inside if has_way_out else without_way_out(inside)
         return restoration(self._turn.kernel.missing(frozenset(items))) if items else Plan(())
 
-    def _release_strays(self, found: State, looked_at: Iterable[NamespaceRef]) -> None:
+    def _release_strays(self) -> None:
         """Let go of interfaces without a record that are gone: a veth pair goes with its sandbox."""
-        there = {(item.ns, item.name) for item in found if isinstance(item, Link)}
-        places = {stray: network_namespace(stray.network) for stray in self._records.strays}
-        self._records.release(
-            stray for stray, ns in places.items() if ns in looked_at and (ns, stray.device) not in there
-        )
+        has_device = self._turn.kernel.has_device
+        strays = self._records.strays
+        self._records.release([each for each in strays if not has_device(network_namespace(each.network), each.device)])
 
     def _remember_used(self, cluster: Cluster) -> None:
         """Keep in mind what the networks are that endpoints here use: rules must outlive a store that was lost."""

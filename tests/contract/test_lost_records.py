@@ -123,6 +123,24 @@ async def test_addresses_of_an_interface_that_says_nothing_are_withheld_until_it
         assert agent.records.addresses(endpoint.network) == set(other.addresses)
 
 
+async def test_an_interface_that_says_nothing_is_let_go_of_in_a_network_that_is_forgotten_too(
+    host: Host, records: Path
+) -> None:
+    async with host.agent() as agent:
+        endpoint = await attached(host, agent)
+        make_blank(host.world, endpoint)
+    only(records).unlink()
+    host.forget(endpoint.network)
+    async with host.agent() as agent:
+        assert {each.object for each in agent.problems} >= {
+            "network blue",
+            f"interface {host_end(endpoint.key)} of network blue",
+        }
+        host.world.remove_sandbox(WEB)
+        eventually(lambda: not host.world.kernel.has_device(BLUE, host_end(endpoint.key)), "the pair is gone")
+        assert (await agent.cycle()).problems == ()
+
+
 async def test_a_del_finds_an_interface_that_says_nothing(host: Host, records: Path) -> None:
     async with host.agent() as agent:
         endpoint = await attached(host, agent)

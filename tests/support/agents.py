@@ -25,7 +25,9 @@ from overlayd.agent.reconcile import Local, Reconciler, Status
 from overlayd.agent.recovery import recover
 from overlayd.agent.resting import RestingAddresses
 from overlayd.dataplane.firewall import Metadata
-from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
+from overlayd.model.cluster import RecordKey
+from overlayd.model.ids import ContainerId, InterfaceName, NetworkName, Revision
+from overlayd.model.network import Network
 from overlayd.wire.cni import Command, GcRequest, Request
 from tests.contract.kernels import World
 from tests.support.clusters import HERE
@@ -108,6 +110,10 @@ class Host:
         self._directory = directory
         self._feed = feed
         self._client = client
+
+    def forget(self, network: NetworkName) -> None:
+        """Let the controllers forget a network."""
+        self._feed.cluster = self._feed.cluster.changed(Revision(2), (), [RecordKey(Network, network)])
 
     @asynccontextmanager
     async def agent(self, steps: int = LONG) -> AsyncIterator[Agent]:
