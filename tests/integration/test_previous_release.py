@@ -4,6 +4,7 @@ Traffic, attaching and detaching go on, addresses and devices stay, and no probl
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ class Cluster:
             stay = [each for each in self.containers if each.network == network]
             come = [host.attach(f"late{next(_numbers)}", network) for host in self.lab.hosts]
             self.lab.in_force(*stay, *come)
+            for host in self.lab.hosts:
+                assert len(filters(host, network)) <= 1, "containers that stay are watched like those that come"
             for each in (*stay, *come):
                 # The previous release gives an address out again that had another MAC before its agent's restart.
                 each.run("ip", "neighbour", "flush", "dev", each.interface)
@@ -108,6 +111,18 @@ class Cluster:
 def runtime_config(network: str) -> dict[str, object]:
     mapping = {"hostPort": PORTS[network], "containerPort": SERVED, "protocol": "tcp"}
     return {"portMappings": [mapping], "bandwidth": {"ingressRate": 10**9, "ingressBurst": 10**7}}
+
+
+def filters(host: LabHost, network: str) -> set[str]:
+    """Return how many instructions the filters of forged sources have at the containers of a network."""
+    inside = ["nsenter", f"--net=/run/netns/ov-{network}", "--"]
+    links = json.loads(host.run(*inside, "ip", "-j", "link"))
+    shown = [
+        host.run(*inside, "tc", "filter", "show", "dev", link["ifname"], "ingress")
+        for link in links
+        if link["ifname"].startswith("ve")
+    ]
+    return {"".join(re.findall(r"bytecode '(\d+),", each)) for each in shown}
 
 
 def check(container: Container) -> Executed:
