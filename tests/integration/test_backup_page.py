@@ -1,7 +1,6 @@
 """The commands of docs/backup.md, by the word, and the tests that it names."""
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from tests.integration.test_backups import BLUE, networks
 from tests.support.etcd import EtcdCluster
 from tests.support.guide import blocks
 from tests.support.lab import COMMANDS, ROOT
+from tests.support.named_tests import missing, named, table_rows
 from tests.support.several import LocalController
 
 PAGE = (ROOT / "docs/backup.md").read_text()
@@ -43,12 +43,12 @@ class Machine:
                 self._run(command)
 
     def _run(self, command: str) -> None:
-        for named, here in (
+        for there, here in (
             ("/var/backups", str(self._directory)),
             ("/etc/overlayd/controller.toml", str(self._config)),
             (ETCD, self._etcd),
         ):
-            command = command.replace(named, here)
+            command = command.replace(there, here)
         environment = {
             **os.environ,
             "PATH": f"{COMMANDS}:{os.environ['PATH']}",
@@ -109,8 +109,7 @@ def test_a_new_cluster_begins_where_the_store_is_gone(machine: Machine, tmp_path
     assert networks(machine.controller) == set()
 
 
-def test_the_tests_that_the_page_names_exist() -> None:
-    known = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    assert {name for name in named if f"def {name}(" not in known} == set()
-    assert {path for path in re.findall(r"`(tests/[\w/]+\.py)`", PAGE) if not (ROOT / path).exists()} == set()
+def test_each_row_of_what_is_tested_names_tests_that_exist() -> None:
+    rows = table_rows(PAGE, "What is tested")
+    assert [row for row in rows if not named(row)] == []
+    assert missing(PAGE) == set()

@@ -499,3 +499,27 @@ def test_a_full_disk_refuses_attachments_and_keeps_forwarding(own_lab: Lab) -> N
     assert "e@" not in host.run("ip", "-n", "late", "-o", "link")
     host.run("umount", "/run/overlayd/attachments")
     assert host.attach("late", "blue").ping(there.address) is not None
+
+
+def test_a_run_directory_that_cannot_be_written_refuses_attachments_and_keeps_forwarding(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.53.0.0/16")
+    host = own_lab.hosts[0]
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
+    ending = host.attach("ending", "blue")
+    own_lab.in_force(here, there, ending)
+    host.add_sandbox("late")
+    records = "/run/overlayd/attachments"
+    host.run("mount", "--bind", records, records)
+    host.run("mount", "-o", "remount,bind,ro", records)
+    config = {"cniVersion": "1.0.0", "name": "blue"}
+    refused = host.cni("ADD", config, CONTAINERID="late", NETNS="/run/netns/late", IFNAME="e")
+    assert refused.status == 1
+    assert refused.json["code"] == 5
+    assert "Read-only file system" in str(refused.json["msg"])
+    assert host.detach(ending).status == 0
+    assert here.ping(there.address) is not None
+    host.run("umount", records)
+    late = host.attach("late", "blue")
+    assert late.ping(there.address) is not None
+    assert host.detach(ending).status == 0
+    eventually(lambda: own_lab.published("blue") == {here.name, there.name, late.name}, "what ended is forgotten")
