@@ -74,10 +74,12 @@ def sending(address: str, content: bytes, port: int = VXLAN_PORT) -> list[str]:
 
 
 def is_kept_from_sending(host: LabHost, address: str, content: bytes, port: int = VXLAN_PORT) -> bool:
-    """Let an unprivileged user send a datagram; tell whether the kernel refuses and the host counts it."""
+    """Let a user send a datagram, and root of his user namespace another one; tell whether the host counts both."""
     before = sent_by_users(host)
-    said = as_nobody(host, *sending(address, content, port))
-    return "Operation not permitted" in said and sent_by_users(host) == before + 1
+    other = ["unshare", "--user", "--map-root-user", "bash", "-c", f"echo other >/dev/udp/{address}/{port}"]
+    for command in (sending(address, content, port), other):
+        assert "Operation not permitted" in as_nobody(host, *command)
+    return sent_by_users(host) == before + 2
 
 
 def sent_by_users(host: LabHost) -> int:

@@ -1,8 +1,10 @@
 """docs/security.md: its table is the code's, and its commands work as they are printed."""
 
+import ast
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,14 +32,46 @@ def test_the_open_paths_are_named() -> None:
     assert set(re.findall(r"`(.*?)`", sentence)) == permissions.open_paths()
 
 
-def test_every_row_of_what_a_container_can_reach_names_its_tests() -> None:
-    _, _, section = PAGE.partition("## What a container can reach\n")
-    rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("| ")][1:]
-    tests = "".join(path.read_text() for path in (ROOT / "tests/integration").glob("test_*.py"))
-    for row in rows:
-        named = re.findall(r"`(test_\w+)`", row)
-        assert named, row
-        assert [name for name in named if f"def {name}(" not in tests] == []
+def rows_of_attackers() -> list[str]:
+    """Return the rows of the tables below the headings that say what somebody can do."""
+    rows: list[str] = []
+    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE):
+        if re.match(r"What an? .* can (do|reach)", section):
+            table = [line for line in section.splitlines() if line.startswith("| ")]
+            assert table, section.partition("\n")[0]
+            rows += table[1:]
+    return rows
+
+
+def test_there_is_a_table_for_each_attacker() -> None:
+    headings = re.findall(r"^## What an? (.*?) can (?:do|reach)", PAGE, re.MULTILINE)
+    attackers = ["container", "host that was taken over", "neighbour on the underlay", "local user"]
+    assert headings == ["container", *attackers, "stranger at a controller's port", "thief"]
+
+
+def test_every_row_names_tests_that_exist_and_are_collected(request: pytest.FixtureRequest) -> None:
+    assert [row for row in rows_of_attackers() if not re.search(r"\| (`test_\w+`(, )?)+ \|$", row)] == []
+    named = set(re.findall(r"`(test_\w+)`", PAGE))
+    # A run of the whole suite has collected them already.
+    left = named - {item.originalname for item in request.session.items if isinstance(item, pytest.Function)}
+    assert left - collected(left) == set()
+
+
+def collected(names: set[str]) -> set[str]:
+    """Return the tests that pytest collects from the files in which these names are defined."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if names & defined(path)]
+    if not files:
+        return set()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *map(str, files)]
+    return set(
+        re.findall(r"::(test_\w+)", subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    )
+
+
+def defined(path: Path) -> set[str]:
+    """Return the names of the functions of a file."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, functions)}
 
 
 def typed(running: SecureController, home: Path, commands: str) -> str:

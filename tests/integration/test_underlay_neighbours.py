@@ -139,10 +139,19 @@ def test_the_address_of_every_host_is_let_into_every_network(lab: Lab, neighbour
     victim, echoes = neighbour.victim, neighbour.victim.echoes
     body = {"name": "apart", "address": APART, "instance": "i1", "version": "1"}
     httpx.put(f"{lab.api_url}/v1/hosts/apart", json=body, trust_env=False).raise_for_status()
-    known = lambda: APART in victim.host.run("nft", "list", "set", "inet", "overlayd_vxlan", "vteps")  # noqa: E731
-    eventually(known, "the host is known")
+
+    def is_known() -> bool:
+        return APART in victim.host.run("nft", "list", "set", "inet", "overlayd_vxlan", "vteps")
+
+    eventually(is_known, "the host is known")
     neighbour.send(APART, neighbour.frame)
     eventually(lambda: victim.echoes == echoes + 1, "its packet arrives")
+    httpx.delete(f"{lab.api_url}/v1/hosts/apart", trust_env=False).raise_for_status()
+    eventually(lambda: not is_known(), "the host is forgotten")
+    lost = dropped(victim.host)
+    neighbour.send(APART, neighbour.frame)
+    eventually(lambda: dropped(victim.host) == lost + 1, "its packets are dropped")
+    assert victim.echoes == echoes + 1
 
 
 def test_a_vxlan_packet_to_another_port_comes_to_nothing(neighbour: Neighbour) -> None:
