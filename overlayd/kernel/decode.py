@@ -144,6 +144,11 @@ def is_bound_to(device: Device, number: int) -> bool:
     return known is not None and number >= 0 and _SIGNED.unpack(known)[0] == number
 
 
+def is_bound_elsewhere(device: Device, number: int) -> bool:
+    """Tell whether the socket of a tunnel is in a third namespace: neither in that one nor in the device's own."""
+    return _IFLA_LINK_NETNSID in device.attributes and not is_bound_to(device, number)
+
+
 def alias(device: Device) -> str:
     """Return the alias of a link, empty when it has none."""
     return _text(device.attributes.get(_IFLA_IFALIAS, b""))

@@ -20,6 +20,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, offload, qdisc, source_guard, sysctls
 from overlayd.kernel.apply import Application
+from overlayd.kernel.namespace_names import OfAnotherHost
 from overlayd.kernel.namespaces import descriptor, identity, listed
 from overlayd.kernel.netlink import Netlink
 from overlayd.kernel.port import KernelError, NoNamespace, Outcome, Surroundings, Underlay
@@ -56,10 +57,10 @@ class LinuxKernel:
         return found
 
     def _is_ours(self, ns: NamespaceRef) -> bool:
-        """Tell whether a namespace was made for its name; another one loses it."""
+        """Tell whether a namespace was made for its name here; another one loses it, unless it is another host's."""
         try:
             self._sockets.into(ns)
-        except NoNamespace:
+        except (NoNamespace, OfAnotherHost):
             return False
         return True
 

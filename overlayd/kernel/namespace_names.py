@@ -4,6 +4,7 @@ A namespace is mounted on a file of its name. Others can unmount it, remove or r
 namespace there; the namespace itself lives on as long as a socket, a process or another mount holds it.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -78,20 +79,36 @@ def clear(ns: NamespaceRef) -> None:
         Path(ns).unlink(missing_ok=True)
 
 
-def is_ours(ns: NamespaceRef, netlink: Netlink) -> bool:
-    """Tell whether a namespace is one that was made for the name, by the mark that it has. Raises `KernelError`.
+class OfAnotherHost(KernelError):
+    """A network's namespace has the tunnel of another host, which sees the same names on this machine."""
+
+    def __init__(self, ns: NamespaceRef) -> None:
+        where = Path(ns).parent
+        super().__init__(errno.EBUSY, f"{ns} is another host's, on the same machine: each needs a {where} of its own")
+
+
+def is_ours(ns: NamespaceRef, netlink: Netlink, host: int) -> bool:
+    """Tell whether a namespace is one that was made for the name, by the mark that it has.
 
     Older releases made no mark, and others may have written over it. Containers may hang on such a namespace, so a
-    device that only an agent makes counts as a mark too, and the namespace gets its own one now.
+    device that only an agent makes counts as a mark too, and the namespace gets its own one now. `host` is a descriptor
+    of the host's namespace. Raises `OfAnotherHost` and any other `KernelError`.
     """
     devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
     found = "".join(decode.alias(device) for device in devices if device.name == ownership.LOOPBACK)
-    if found.startswith(_MARK):
-        return found == _mark(ns)
-    if not any(_is_of_an_agent(device) for device in devices):
+    is_marked = found.startswith(_MARK)
+    if found != _mark(ns) and (is_marked or not any(_is_of_an_agent(device) for device in devices)):
         return False
-    mark(ns, netlink)
+    number = _number_of(host, netlink)
+    if any(decode.is_bound_elsewhere(device, number) for device in devices if device.name == ownership.VXLAN):
+        raise OfAnotherHost(ns)
+    if not is_marked:
+        mark(ns, netlink)
     return True
+
+
+def _number_of(host: int, netlink: Netlink) -> int:
+    return decode.namespace_number(netlink.get(encode_link.namespace_number_request(host)))
 
 
 def _is_of_an_agent(device: decode.Device) -> bool:
@@ -135,7 +152,7 @@ def _has_tunnel_of(ns: NamespaceRef, fd: int, host: int) -> bool:
                 decode.device(netlink.get(encode_link.link_request(name)))
                 for name in (ownership.LOOPBACK, ownership.VXLAN)
             )
-            number = decode.namespace_number(netlink.get(encode_link.namespace_number_request(host)))
+            number = _number_of(host, netlink)
         except KernelError:
             return False  # without one of them it is none of ours
     return decode.alias(loopback) == _mark(ns) and decode.is_bound_to(tunnel, number)

@@ -81,13 +81,13 @@ class Sockets:
     def _into_ours(self, ns: NamespaceRef) -> Netlink:
         if kept := self._ours.get(ns):
             return kept.netlink
-        with descriptor(ns) as fd, namespaces.entered(fd), ExitStack() as failure:
+        with descriptor(HOST) as host, descriptor(ns) as fd, namespaces.entered(fd), ExitStack() as failure:
             status = os.fstat(fd)
             found = (status.st_dev, status.st_ino)
             sock = open_socket()
             failure.callback(sock.close)
             netlink = Netlink(sock)
-            is_ours = found != self._host and namespace_names.is_ours(ns, netlink)
+            is_ours = found != self._host and namespace_names.is_ours(ns, netlink, host)
             if is_ours:
                 self.monitor.enter(ns, port_id(sock))
                 failure.pop_all()

@@ -1,5 +1,6 @@
 """Names of networks' namespaces that others unmounted, deleted or gave to something else: traffic goes on, and CNI."""
 
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -201,6 +202,38 @@ def test_the_hosts_own_namespace_is_never_taken_for_a_networks(lab: Lab, new_net
     eventually(lambda: status(host, network).status == 0, "the network is whole")
     assert "alias" not in host.run("ip", "link", "show", "lo")
     host.run("ip", "link", "delete", "vx0")
+    works(host, network, here)
+
+
+CLEANUP = """
+import sys
+from pathlib import Path
+from overlayd.agent.cleanup import plan_cleanup
+from overlayd.kernel.linux import LinuxKernel
+from overlayd.kernel.port import KernelError
+kernel = LinuxKernel(Path("/run/second"))
+kernel.reap(kernel.namespaces())
+kernel.apply(plan_cleanup(kernel))
+try:
+    kernel.observe({sys.argv[1]})
+except KernelError as error:
+    print(error)
+"""
+"""What an agent does first, a cleanup, and a look at a network that is to be in force; prints why that fails."""
+
+
+def test_networks_of_another_host_on_the_same_machine_are_not_taken(lab: Lab, new_network: NewNetwork) -> None:
+    """Two hosts of one machine may see the same names, as those of ``ip netns exec`` do."""
+    network, host = new_network(), lab.hosts[0]
+    here, there = (each.attach(f"{network}-{each.name}", network) for each in lab.hosts)
+    lab.in_force(here, there)
+    path = f"/run/netns/ov-{network}"
+    before = identity(host, path)
+    host.run("ip", "netns", "add", "second")
+    refused = host.run("nsenter", "--net=/run/netns/second", sys.executable, "-c", CLEANUP, path)
+    assert f"{path} is another host's" in refused
+    assert there.ping(here.address) is not None
+    assert identity(host, path) == before
     works(host, network, here)
 
 
