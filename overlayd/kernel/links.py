@@ -121,12 +121,15 @@ class Links:
             vni, port = link.kind.vni, link.kind.port
             if error.errno == errno.EEXIST and self._is_there(link):
                 raise
-            if error.errno == errno.EEXIST and self._sockets.found_again(link.ns):
-                self._indexes.pop(link.ns, None)
-                detail = f"VNI {vni} is in the namespace that had the name {link.ns} before; it has it again"
-            elif error.errno == errno.EEXIST:
-                holder = self._holder(link.kind) or "one in another namespace"
-                detail = f"VNI {vni} on UDP port {port} is taken by a VXLAN device that is not ours: {holder}"
+            if error.errno == errno.EEXIST:
+                # Only when it is nowhere near is it looked for in all namespaces of the machine.
+                holder = self._holder(link.kind)
+                if holder is None and self._sockets.found_again(link.ns):
+                    self._indexes.pop(link.ns, None)
+                    detail = f"VNI {vni} is in the namespace that had the name {link.ns} before; it has it again"
+                else:
+                    holder = holder or "one in another namespace"
+                    detail = f"VNI {vni} on UDP port {port} is taken by a VXLAN device that is not ours: {holder}"
             elif error.errno == errno.EADDRINUSE:
                 detail = f"UDP port {port} is taken by another program on this host (ss -ulnp shows which)"
             else:
