@@ -65,18 +65,10 @@ def namespace_of(member: socket.socket) -> int:
 
 def put_back(ns: NamespaceRef, fd: int) -> None:
     """Let the name lead to the namespace of a descriptor, whatever is there now. Raises `KernelError`."""
-    clear(ns)
+    namespaces.delete(ns)
     with translated(ns):
         Path(ns).touch(mode=0o444)
     namespaces.mount(f"/proc/self/fd/{fd}", ns, "none", _MS_BIND)
-
-
-def clear(ns: NamespaceRef) -> None:
-    """Take away whatever bears the name: the mounts, and the file below them. Raises `KernelError`."""
-    while namespaces.unmount(ns):
-        pass
-    with translated(ns):
-        Path(ns).unlink(missing_ok=True)
 
 
 class OfAnotherHost(KernelError):

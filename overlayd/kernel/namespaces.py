@@ -245,8 +245,19 @@ def _bind_new_namespace(ns: NamespaceRef) -> None:
     mount(_HERE, ns, "none", _MS_BIND)
 
 
-def unmount(ns: NamespaceRef) -> bool:
-    """Take away the topmost mount at a path itself, and not where it leads to; tell whether there was one."""
+def delete(ns: NamespaceRef) -> None:
+    """Take away whatever bears a name itself, and not where that leads to: the mounts, and the file below them.
+
+    The kernel removes a namespace when nobody is left in it. Repeating is harmless. Raises `KernelError`.
+    """
+    while _unmounted(ns):
+        pass
+    with translated(ns):
+        Path(ns).unlink(missing_ok=True)
+
+
+def _unmounted(ns: NamespaceRef) -> bool:
+    """Take away the topmost mount at a path; tell whether there was one."""
     try:
         _check(_LIBC.umount2(ns.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW), f"umount {ns}")
     except KernelError as error:
@@ -254,14 +265,3 @@ def unmount(ns: NamespaceRef) -> bool:
             raise
         return False
     return True
-
-
-def delete(ns: NamespaceRef) -> None:
-    """Remove a namespace's name; the kernel removes the namespace when nobody is left in it. Repeating is harmless."""
-    try:
-        _check(_LIBC.umount2(ns.encode(), _MNT_DETACH), f"umount {ns}")
-    except KernelError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOENT}:  # not mounted, or no such file
-            raise
-    with translated(ns):
-        Path(ns).unlink(missing_ok=True)

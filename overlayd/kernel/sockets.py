@@ -92,7 +92,7 @@ class Sockets:
                 self.monitor.enter(ns, port_id(sock))
                 failure.pop_all()
         if not is_ours:
-            namespace_names.clear(ns)
+            namespaces.delete(ns)
             _log.warning("took a network's name from a namespace that was not made for it", name=ns)
             raise NoNamespace(f"{ns}: led to a namespace that was not made for it, and is free now")
         self._ours[ns] = _Member(found, sock, netlink)
