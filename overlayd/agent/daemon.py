@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from overlayd.agent import publication
+from overlayd.agent import publication, record_copies
 from overlayd.agent.addressing import Addressing
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.caching import Caching
@@ -38,7 +38,6 @@ from overlayd.agent.path_probe import PathProbe
 from overlayd.agent.publication import Publication
 from overlayd.agent.readiness import Readiness
 from overlayd.agent.reconcile import Local, Reconciler
-from overlayd.agent.record_copies import RecordCopies
 from overlayd.agent.recovery import recover
 from overlayd.agent.resting import RestingAddresses
 from overlayd.agent.run_directory import RunDirectory
@@ -142,8 +141,7 @@ def _wire(
     addressing = Addressing(records, blocks, reservations, resting)
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
     turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
-    copies = AttachmentRecords(settings.state_dir / "attachments")
-    copies.load()
+    copies = record_copies.loaded(settings.state_dir / "attachments")
     recover(turn.kernel, identity.id, records, copies.attachments)
     queue = DelQueue(settings.queue_dir, attachments.detach)
     readiness = Readiness(blocks, addressing, reconciler.ensure, client)
@@ -178,7 +176,7 @@ def _wire(
         "watchdog": supervisor.watch(turn.is_free_within),
         "queue": queue.run(settings.resync),
         "run directory": RunDirectory(settings.run_dir, locks, servers.values(), records, checksums).run(),
-        "copies of records": RecordCopies(records, copies).run(attachments.changes),
+        "copies of records": record_copies.RecordCopies(records, copies).run(attachments.changes),
         "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
     }
     return actors, servers

@@ -6,17 +6,32 @@ of it. A copy is used for an interface that lives, and for nothing else: those o
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
 from overlayd.model.endpoint import EndpointKey
+from overlayd.model.errors import InvalidValue
 
 _log = structlog.get_logger(__name__)
 
 PACE = 0.5
 """Seconds between two rounds of writing: the answers to runtimes wait for none of them."""
+
+
+def loaded(directory: Path) -> AttachmentRecords:
+    """Return the copies in a directory, as far as they can be read. Nothing but a lost record needs one.
+
+    Those of a newer agent may have outlived the boot, and with it all that they tell of.
+    """
+    copies = AttachmentRecords(directory)
+    try:
+        copies.load()
+    except (InvalidValue, OSError) as error:
+        _log.warning("copies of records cannot be read, and lost records not be made of them", problem=str(error))
+    return copies
 
 
 class RecordCopies:
