@@ -48,14 +48,14 @@ ReplaceOption = Annotated[
     bool,
     typer.Option(
         "--replace",
-        help="Take the place of a store that is there: a file is kept under another name, what etcd holds is deleted.",
+        help="Replace a store that exists: a file is kept under another name, what etcd holds is deleted.",
     ),
 ]
 NewAuthorityOption = Annotated[
     bool,
     typer.Option(
         "--new-authority",
-        help="Leave the cluster's authority out, for one whose key is in other hands: the next start makes another."
+        help="Leave the cluster's authority out, as its key may be in other hands: the next start makes another."
         " Every host must join again, and every administrator log in.",
     ),
 ]
@@ -100,9 +100,9 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
     new_authority: NewAuthorityOption = False,  # noqa: FBT002
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Make the store of a backup; no controller may run meanwhile.
+    """Restore the store from a backup; no controller may run meanwhile.
 
-    Controllers that start on it then ask the hosts what they use, and give out nothing new before.
+    Controllers that start on it ask the hosts first what they use, and give out nothing new until then.
     """
     with _failing("not restored"):
         with sources.located(context):
@@ -120,7 +120,7 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
 def migrate(  # noqa: PLR0913, PLR0917 - each is an option
     context: typer.Context,
     target: Annotated[
-        str, typer.Argument(metavar="FILE|URL", help="The store to move to, which is empty.", show_default=False)
+        str, typer.Argument(metavar="FILE|URL", help="The store to move to; it must be empty.", show_default=False)
     ],
     _config: ByHandConfigOption = None,
     store: StoreOption = DEFAULT_STORE,
@@ -133,7 +133,7 @@ def migrate(  # noqa: PLR0913, PLR0917 - each is an option
 ) -> None:
     """Move the cluster to another store, from a file to an etcd or back; no controller may run meanwhile.
 
-    A file that was moved is kept under another name. The options of etcd are for whichever of both is one.
+    A file that was moved is kept under another name. The options of etcd are for the store that is an etcd.
     """
     with _failing("not moved"):
         with sources.located(context):
@@ -161,7 +161,7 @@ def new_cluster(
 ) -> None:
     """Let a controller begin a new cluster in its empty store, though this machine had one before.
 
-    No host of the former cluster is part of the new one. What tells of the former one is kept under other names.
+    No host of the former cluster is part of the new one. Files about the former one are kept under other names.
     """
     with _failing("nothing changed"):
         with sources.located(context):

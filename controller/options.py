@@ -134,8 +134,8 @@ RecoveryTimeOption = Annotated[
     typer.Option(
         "--recovery-time",
         envvar="OVERLAY_CONTROLLER_RECOVERY_TIME",
-        help="Seconds for which nothing new is given out, after the store was restored, to hosts that have not said yet"
-        " what they use.",
+        help="Seconds to wait, after the store was restored, for hosts to say what they use; nothing new is given out"
+        " meanwhile.",
     ),
 ]
 StateDirectoryOption = Annotated[
@@ -143,7 +143,8 @@ StateDirectoryOption = Annotated[
     typer.Option(
         "--state-dir",
         envvar="OVERLAY_CONTROLLER_STATE_DIR",
-        help="Where the controller keeps what it knows of its store, to know it again. Beside the store if unset;"
+        help="Where the controller notes which store it has and how far that is, to notice one that was exchanged or"
+        " restored. Beside the store if unset;"
         " /var/lib/overlay-controller if that is an etcd.",
         readable=False,
     ),

@@ -69,7 +69,11 @@ def run(
         int, typer.Option(envvar="OVERLAYD_VXLAN_PORT", metavar="PORT", help="UDP port of VXLAN.")
     ] = VXLAN_PORT,
     metadata: Annotated[
-        Metadata, typer.Option(envvar="OVERLAYD_METADATA", help="What containers may ask a cloud about their host.")
+        Metadata,
+        typer.Option(
+            envvar="OVERLAYD_METADATA",
+            help="Whether containers may reach the cloud's metadata addresses, as their host.",
+        ),
     ] = Metadata.REFUSED,
     state_dir: StateDirOption = DEFAULT_STATE_DIR,
     resync: Annotated[

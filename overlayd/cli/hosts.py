@@ -43,7 +43,7 @@ def list_hosts(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_host(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Show a host, and what is wrong with it, one problem a line."""
+    """Show a host and its problems, one a line."""
     found = _find(api(context), host)
     if as_json:
         tables.show_json(found)

@@ -28,7 +28,7 @@ EthertypeOption = Annotated[
     typer.Option(
         "--ethertype",
         metavar="0xNNNN|none",
-        help="What passes on a switched network beside ARP, IPv4 and IPv6. May be repeated.",
+        help="EtherType that passes on a switched network beside ARP, IPv4 and IPv6; none: no other. May be repeated.",
     ),
 ]
 
