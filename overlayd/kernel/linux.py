@@ -70,12 +70,12 @@ class LinuxKernel:
 
     def is_in_place(self, ns: NamespaceRef) -> bool:
         """Tell whether the name of a namespace of ours leads to it."""
-        self._sockets.put_names_back()
+        self._sockets.put_name_back(ns)
         return self._sockets.is_in_place(ns)
 
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         """Tell whether there is a device of this name in a namespace of ours."""
-        self._sockets.put_names_back()
+        self._sockets.put_name_back(ns)
         try:
             self._sockets.into(ns).get(encode_link.link_request(name))
         except NoNamespace:
@@ -134,7 +134,7 @@ class LinuxKernel:
         """Return a device of one of our namespaces or of a sandbox, whoever made it; None when it is not there."""
         if identity(ns) is None:
             return None
-        self._sockets.put_names_back()
+        self._sockets.put_name_back(ns)
         try:
             devices = self._devices(ns)
         finally:

@@ -137,17 +137,22 @@ class Sockets:
             self._sandbox = None
 
     def put_names_back(self) -> None:
-        """Put back the names that others deleted, unmounted or gave to something else.
+        """Do as `put_name_back` with all names."""
+        for ns in self._ours:
+            self.put_name_back(ns)
+
+    def put_name_back(self, ns: NamespaceRef) -> None:
+        """Put a name back that others deleted, unmounted or gave to something else.
 
         Our socket keeps such a namespace alive with all that is in it, so that traffic goes on meanwhile. A name that
         cannot be put back stays as it is: what needs it fails, and says why. Raises `KernelError` when the kernel does
-        not say what a name means now.
+        not say what the name means now.
         """
-        for ns, kept in self._ours.items():
-            if not self.is_in_place(ns):
-                with suppress(KernelError):
-                    self._put_back(ns, kept)
-                    _log.info("repaired what somebody changed", namespaces=[ns], what="where the name leads")
+        kept = self._ours.get(ns)
+        if kept and not self.is_in_place(ns):
+            with suppress(KernelError):
+                self._put_back(ns, kept)
+                _log.info("repaired what somebody changed", namespaces=[ns], what="where the name leads")
 
     @staticmethod
     def _put_back(ns: NamespaceRef, member: _Member) -> None:
