@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from overlayd.agent.changes import Changes
+from overlayd.agent.complaint import Complaint
 from overlayd.agent.unix_server import REQUEST_MAX
 from overlayd.configuration.files import names, read_regular, write_atomically
 from overlayd.model.errors import InvalidValue, OverlayError
@@ -35,6 +36,7 @@ class _Queued:
     request: Request
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_done: bool = False
+    failure: Complaint = field(default_factory=lambda: Complaint("a queued DEL failed and stays queued"))
 
     def concerns(self, request: Request) -> bool:
         """Tell whether a request is about what this would detach: by its network, or by its config."""
@@ -74,12 +76,14 @@ class DelQueue:
 
     async def run(self, interval: float) -> None:
         """Drain now, after each `put`, and again after so many seconds: a launcher may have queued one meanwhile."""
+        failure = Complaint("the queue of DELs cannot be read now")
         while True:
             seen = self._puts.count
             try:
                 await self.drain()
+                failure.over()
             except OSError as error:
-                _log.warning("the queue of DELs cannot be read now", queue=str(self._directory), reason=str(error))
+                failure.because(str(error), queue=str(self._directory))
             with suppress(TimeoutError):
                 async with asyncio.timeout(interval):
                     await self._puts.wait(seen)
@@ -90,7 +94,7 @@ class DelQueue:
                 await self._execute(queued)
         except (OverlayError, OSError) as error:
             reason = f"not done within {DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)
-            _log.warning("a queued DEL failed and stays queued", file=queued.path.name, reason=reason)
+            queued.failure.because(reason, file=queued.path.name)
 
     async def _execute(self, queued: _Queued) -> None:
         async with queued.turn:

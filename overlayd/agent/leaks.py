@@ -7,6 +7,7 @@ import structlog
 
 from overlayd.agent.attachments import Attachments
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
+from overlayd.agent.complaint import Complaint
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import OverlayError
 
@@ -30,11 +31,13 @@ class Leaks:
 
     async def run(self) -> None:
         """Look for ever."""
+        failure = Complaint("cannot tell which containers are gone")
         while True:
             try:
                 await self.look()
+                failure.over()
             except KernelError as error:
-                _log.warning("cannot tell which containers are gone", reason=str(error))
+                failure.because(str(error))
             await asyncio.sleep(self._grace / 2)
 
     async def look(self) -> None:

@@ -2,15 +2,12 @@
 
 import asyncio
 
-import structlog
-
 from overlayd.agent.backoff import Backoff
 from overlayd.agent.changes import Changes
+from overlayd.agent.complaint import Complaint
 from overlayd.dataplane.items import network_namespace
 from overlayd.kernel.port import Kernel, KernelError
 from overlayd.model.endpoint import Endpoint
-
-_log = structlog.get_logger(__name__)
 
 LINGER = 0.05
 """Seconds to wait for more of them: each stroke takes the kernel some 20 ms, in which others wait for it."""
@@ -42,6 +39,7 @@ class Reaper:
     async def run(self) -> None:
         """Delete for ever."""
         backoff, seen = Backoff(), 0
+        failure = Complaint("what detached containers left cannot be deleted yet")
         while True:
             await self._retired.wait(seen)
             await asyncio.sleep(LINGER)
@@ -49,11 +47,12 @@ class Reaper:
             try:
                 await asyncio.to_thread(self._kernel.reap, {network_namespace(each.network) for each in self._waiting})
             except KernelError as error:
-                _log.warning("what detached containers left cannot be deleted yet", reason=str(error))
+                failure.because(str(error))
                 await asyncio.sleep(backoff.failed())
                 self._retired.set()
                 continue
             backoff.succeeded()
+            failure.over()
             del self._waiting[:count]
             self._reaped.set()
 

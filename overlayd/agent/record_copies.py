@@ -12,6 +12,7 @@ import structlog
 
 from overlayd.agent.changes import Changes
 from overlayd.agent.checkpoint import Attachment, AttachmentRecords
+from overlayd.agent.complaint import Complaint
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
 
@@ -40,7 +41,7 @@ class RecordCopies:
     def __init__(self, records: AttachmentRecords, copies: AttachmentRecords) -> None:
         self._records = records
         self._copies = copies
-        self._problem = ""
+        self._failure = Complaint("records of attachments cannot be copied to the state directory")
 
     async def run(self, attachments: Changes) -> None:
         """Copy for ever."""
@@ -50,11 +51,9 @@ class RecordCopies:
             wanted = dict(self._records.attachments)
             try:
                 await asyncio.to_thread(self._copy, wanted)
-                self._problem = ""
+                self._failure.over()
             except OSError as error:
-                if self._problem != str(error):
-                    _log.warning("records of attachments cannot be copied to the state directory", problem=str(error))
-                self._problem = str(error)
+                self._failure.because(str(error))
             await asyncio.sleep(PACE)
 
     def _copy(self, wanted: Mapping[EndpointKey, Attachment]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from overlayd.agent.complaint import Complaint
 from overlayd.configuration.files import read_regular
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
@@ -37,7 +38,7 @@ class RestingAddresses:
         self._now = now
         self._until: defaultdict[NetworkName, dict[IpAddress, float]] = defaultdict(dict)
         self._lines = 0
-        self._problem = ""
+        self._failure = Complaint("a restart of the agent would forget which addresses rest")
         for end, network, address in sorted(self._load(), key=lambda each: each[0]):
             self._rest(network, address, min(end, now() + QUARANTINE_SECONDS))
         self._keep(self._written(), "w")
@@ -75,11 +76,9 @@ class RestingAddresses:
         try:
             with self._file.open(mode) as file:
                 file.writelines(lines)
-            self._problem = ""
+            self._failure.over()
         except OSError as error:
-            if self._problem != str(error):
-                _log.warning("a restart of the agent would forget which addresses rest", problem=str(error))
-            self._problem = str(error)
+            self._failure.because(str(error))
 
     def _load(self) -> Iterator[tuple[float, NetworkName, IpAddress]]:
         try:

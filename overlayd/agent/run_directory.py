@@ -8,6 +8,7 @@ import structlog
 
 from overlayd.agent.checkpoint import AttachmentRecords
 from overlayd.agent.checksums import Checksums
+from overlayd.agent.complaint import Complaint
 from overlayd.agent.lock import Lock
 from overlayd.agent.unix_server import UnixServer
 from overlayd.model.errors import InUse
@@ -34,7 +35,7 @@ class RunDirectory:
         self._servers = servers
         self._records = records
         self._checksums = checksums
-        self._problem = ""
+        self._failure = Complaint("what was removed cannot be written again now")
 
     async def run(self) -> None:
         """Look for ever. Raises `InUse` when another agent holds a lock that this one has lost."""
@@ -43,11 +44,9 @@ class RunDirectory:
             try:
                 if self.restore():
                     _log.warning("what was removed is written again", directory=str(self._path))
-                self._problem = ""
+                self._failure.over()
             except OSError as error:
-                if self._problem != str(error):
-                    _log.warning("what was removed cannot be written again now", problem=str(error))
-                self._problem = str(error)
+                self._failure.because(str(error))
 
     def restore(self) -> bool:
         """Write again what is missing, the locks first; tell whether anything was. Raises `InUse` and `OSError`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from overlayd.agent.changes import Changes
 from overlayd.agent.del_queue import AT_ONCE, DelQueue
@@ -138,6 +139,17 @@ async def test_one_that_fails_stays_and_keeps_an_add_from_its_place(tmp_path: Pa
     await queued.precede(added("web"))
     assert detaching.done == ["db", "web"]
     assert queued_in(tmp_path) == []
+
+
+async def test_one_that_goes_on_failing_is_one_line_of_the_log(tmp_path: Path) -> None:
+    queue(tmp_path, 1, "web")
+    detaching = Detaching()
+    detaching.fails = {"web"}
+    waiting = DelQueue(tmp_path, detaching)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await waiting.drain()
+    assert [(line["event"], line["file"]) for line in logs] == [("a queued DEL failed and stays queued", "1-1.del")]
 
 
 async def test_what_makes_no_sense_is_set_aside(tmp_path: Path) -> None:
