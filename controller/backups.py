@@ -147,7 +147,9 @@ def migrate(  # noqa: PLR0913, PLR0917 - each is an option
         kept = _set_aside(source, "migrated") if isinstance(source, Path) else None
         body = {"store": str(destination), "keys": len(found.items), "kept": str(kept) if kept else None}
         moved = f"{destination}: {len(found.items)} keys of {source}" + (f", which is {kept} now" if kept else "")
-        then = f"now write the new store into the settings of every controller (store = {destination}), and start them"
+        then = (
+            f'now write the new store into the settings of every controller (store = "{destination}"), and start them'
+        )
         _tell(body, f"{moved}\n{then}", as_json=as_json)
 
 
@@ -191,7 +193,9 @@ class _Place:
             return
         path = self._choice
         if path.exists() and not self._replace:
-            raise AlreadyExists(f"{path} is there already; restore --replace keeps it under another name")
+            raise AlreadyExists(
+                f"{path} is there already: name another store, or have it kept under another name by restore --replace"
+            )
         made = path.with_name(f"{path.name}.restoring")
         with _unused(path):
             for part in _PARTS:
@@ -253,7 +257,9 @@ async def _fill(choice: StoreChoice, found: Backup, *, replace: bool) -> Lineage
         try:
             return await backups.restore(store, found)
         except AlreadyExists:
-            raise AlreadyExists(f"{choice} holds a cluster already; restore --replace deletes it") from None
+            raise AlreadyExists(
+                f"{choice} holds a cluster already: name another store, or have it deleted by restore --replace"
+            ) from None
 
 
 @asynccontextmanager

@@ -109,7 +109,7 @@ def test_a_new_cluster_begins_where_the_store_is_gone(machine: Machine, tmp_path
     assert networks(machine.controller) == set()
 
 
-def test_each_row_of_what_is_tested_names_tests_that_exist() -> None:
+def test_each_row_of_what_is_tested_names_tests_that_exist(request: pytest.FixtureRequest) -> None:
     rows = table_rows(PAGE, "What is tested")
     assert [row for row in rows if not named(row)] == []
-    assert missing(PAGE) == set()
+    assert missing(PAGE, request.session) == set()

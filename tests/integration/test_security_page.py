@@ -1,10 +1,8 @@
 """docs/security.md: its table is the code's, and its commands work as they are printed."""
 
-import ast
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from controller.api import permissions
 from controller.identity.roles import ALLOWED, Role
 from tests.support.lab import COMMANDS, ROOT
+from tests.support.named_tests import missing
 from tests.support.secure import SecureController, secure_controller
 
 PAGE = (ROOT / "docs/security.md").read_text()
@@ -51,27 +50,7 @@ def test_there_is_a_table_for_each_attacker() -> None:
 
 def test_every_row_names_tests_that_exist_and_are_collected(request: pytest.FixtureRequest) -> None:
     assert [row for row in rows_of_attackers() if not re.search(r"\| (`test_\w+`(, )?)+ \|$", row)] == []
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    # A run of the whole suite has collected them already.
-    left = named - {item.originalname for item in request.session.items if isinstance(item, pytest.Function)}
-    assert left - collected(left) == set()
-
-
-def collected(names: set[str]) -> set[str]:
-    """Return the tests that pytest collects from the files in which these names are defined."""
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if names & defined(path)]
-    if not files:
-        return set()
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *map(str, files)]
-    return set(
-        re.findall(r"::(test_\w+)", subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    )
-
-
-def defined(path: Path) -> set[str]:
-    """Return the names of the functions of a file."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return {node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, functions)}
+    assert missing(PAGE, request.session) == set()
 
 
 def typed(running: SecureController, home: Path, commands: str) -> str:

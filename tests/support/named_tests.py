@@ -1,9 +1,12 @@
-"""The tests that a page names, and whether pytest would collect them."""
+"""The tests that a page names, and whether pytest collects them."""
 
 import ast
 import re
-from collections.abc import Iterator
-from functools import cache
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 from tests.support.lab import ROOT
 
@@ -29,19 +32,24 @@ def named(text: str) -> set[str]:
     return set(_NAMED.findall(text))
 
 
-def missing(text: str) -> set[str]:
-    """Return which of the tests that a text names pytest would not collect."""
-    return named(text) - _collected()
+def missing(text: str, session: pytest.Session) -> set[str]:
+    """Return which of the tests that a text names pytest does not collect; `session` has collected some already."""
+    present = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    known = {item.originalname for item in session.items if isinstance(item, pytest.Function)}
+    left = named(text) - present - known
+    return left - _collected(left)
 
 
-@cache
-def _collected() -> frozenset[str]:
-    return frozenset(_found())
+def _collected(names: set[str]) -> set[str]:
+    """Return the tests that pytest collects from the files in which functions have these names."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if names & _functions(path)]
+    if not files:
+        return set()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *map(str, files)]
+    shown = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return set(re.findall(r"::(test_\w+)", shown))
 
 
-def _found() -> Iterator[str]:
-    for path in (ROOT / "tests").rglob("test_*.py"):
-        yield path.name
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                yield node.name
+def _functions(path: Path) -> set[str]:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in ast.parse(path.read_bytes()).body if isinstance(node, functions)}
