@@ -158,6 +158,7 @@ def pinging(stack: ExitStack, pairs: Sequence[tuple[Container, Container]], dire
     ]
 
 
+@pytest.mark.timeout(300)  # five mixtures, one after the other
 def test_an_upgrade_host_by_host_and_the_way_back(bare_lab: Lab, previous: Release, tmp_path: Path) -> None:
     lab = bare_lab
     first, second = lab.hosts
