@@ -212,10 +212,10 @@ class HealthAnswer(RevisionAnswer):
 
     status: Literal["ok"]
     awaited: Annotated[
-        list[str] | None,
+        int | None,
         Field(
-            description="The ids of the hosts that have yet to say what they use, since the store was restored: until"
-            " then nothing new is given out. null: nobody waits for any."
+            description="How many hosts have yet to say what they use, since the store was restored: until then nothing"
+            " new is given out (`GET /v1/hosts` tells which). null: the store was not restored."
         ),
     ] = None
 

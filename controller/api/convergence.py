@@ -20,7 +20,8 @@ router = APIRouter(tags=["status"])
 )
 async def health(overlay: OpenServices) -> JSONResponse:
     """Answer 200 while the process does its work; whether its store answers is what `/readyz` tells."""
-    awaited = [host.id for host in overlay.recovery.awaited()] if overlay.recovery.is_under_way else None
+    # How many, and not which: strangers may ask this.
+    awaited = len(overlay.recovery.awaited()) if overlay.recovery.is_under_way else None
     return JSONResponse({"status": "ok", "revision": overlay.mirror.intent_revision, "awaited": awaited})
 
 

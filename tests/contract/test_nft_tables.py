@@ -10,6 +10,7 @@ from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import HOST, Namespace, NamespaceRef, NftFamily, NftTable, State
 from overlayd.dataplane.plan import Add, Change, Plan
 from overlayd.kernel.nft import DIRECTORY
+from overlayd.kernel.port import NoNamespace
 from tests.contract.kernels import UNDERLAY
 from tests.support.namespaces import HostedKernel, SimulatedHost
 
@@ -123,6 +124,8 @@ def test_a_namespace_of_the_same_name_is_another_one(host: SimulatedHost) -> Non
         kernel.apply(diff(BOTH, frozenset()))
         host.command(["ip", "netns", "delete", "ov-blue"])
         host.command(["ip", "netns", "add", "ov-blue"])
+        with pytest.raises(NoNamespace, match="not made for it"):
+            tables(kernel)
         assert tables(kernel) == {HERE}
     with agent(host) as kernel:
         assert tables(kernel) == {HERE}

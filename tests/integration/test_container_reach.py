@@ -346,7 +346,7 @@ def test_a_cloud_tells_containers_nothing_about_their_host(lab: Lab, tenants: li
         for tenant in tenants:
             before = counted(tenant.host, "to_metadata")
             assert ask(tenant.enter, address, 80) is None, tenant.network
-            assert counted(tenant.host, "to_metadata") == before + 1
+            assert counted(tenant.host, "to_metadata") > before  # the kernel sends a SYN again after a second
             for port, protocol in ((53, "udp"), (53, "tcp"), (123, "udp")):
                 assert ask(tenant.enter, address, port, protocol) is not None, (tenant.network, port)
             own = of_family(tenant, address)
