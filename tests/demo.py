@@ -86,7 +86,9 @@ class Demo:
         first, *_, last = [c for c in self.containers if c.network == "blue"]
         with Capture(self.lab.enter_underlay) as capture:
             first.ping(last.address)
-            self.packet = next(capture.packets(5.0), None)
+            # Agents send packets of their own now and then: probes.
+            pings = (packet for packet in capture.packets(5.0) if packet.inner_source == str(first.address))
+            self.packet = next(pings, None)
         self._step("captured a packet")
 
     def _look_for_strangers(self, network: str, before: dict[str, int]) -> None:
