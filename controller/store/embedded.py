@@ -292,6 +292,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     # Autocommit: transactions begin and end where `History` and `_write_now` say. Each connection is used by one thread
     # at a time, which SQLite demands and the module would otherwise check against the thread that made it.
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    except sqlite3.DatabaseError:  # it is no database
+        connection.close()
+        raise
     return connection

@@ -9,6 +9,9 @@ from typer.core import TyperCommand, TyperGroup
 
 from overlayd.installation.programs import Program, command
 
+RELEASED = "2026-11-30"
+"""The day of this release; groff misses a date (groff_man(7), TH)."""
+
 _Command = TyperCommand | TyperGroup
 
 _NOT_TOLD = {"help", "install_completion", "show_completion"}
@@ -18,13 +21,13 @@ _ENVIRONMENT = re.compile(r"\[env var: (\w+)")
 
 
 def manual_page(program: Program) -> str:
-    """Return the manual page of a program. It has no date: the same program has the same page."""
+    """Return the manual page of a program, with the date of its release: the same program has the same page."""
     tree = command(program)
     context = typer.Context(tree, info_name=program.name)
     listed = list(_commands(tree, context))
     everything: list[tuple[_Command, typer.Context]] = [(tree, context), *listed]
     lines = [
-        f'.TH {_text(program.name.upper())} {program.section} "" "overlayd {version("overlayd")}"',
+        f'.TH {_text(program.name.upper())} {program.section} "{RELEASED}" "overlayd {version("overlayd")}"',
         ".SH NAME",
         f"{_text(program.name)} \\- {_text(program.summary)}",
         ".SH SYNOPSIS",

@@ -11,7 +11,7 @@ import re
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 from overlayd.dataplane import ownership
@@ -128,11 +128,12 @@ def nameless(ns: NamespaceRef, other: namespaces.Identity | None) -> int | None:
                 fd = namespaces.open_namespace(NamespaceRef(path))
             except KernelError:
                 continue  # it went while we looked, or is of another kind
-            status = os.fstat(fd)
-            identity = (status.st_dev, status.st_ino)
-            if identity not in seen and _has_tunnel_of(ns, fd, host):
-                return fd
-            os.close(fd)
+            with ExitStack() as failure:
+                failure.callback(os.close, fd)
+                identity = namespaces.identity_of(fd, NamespaceRef(path))
+                if identity not in seen and _has_tunnel_of(ns, fd, host):
+                    failure.pop_all()
+                    return fd
             seen.add(identity)
     return None
 

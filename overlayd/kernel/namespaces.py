@@ -105,10 +105,16 @@ def identity(ns: NamespaceRef) -> Identity | None:
     """
     try:
         with descriptor(ns) as fd:
-            status = os.fstat(fd)
+            return identity_of(fd, ns)
     except NoNamespace:
         return None
-    return (status.st_dev, status.st_ino)
+
+
+def identity_of(fd: int, ns: NamespaceRef) -> Identity:
+    """Return device and inode of a namespace by its descriptor; raise `KernelError`, which names `ns`."""
+    with translated(ns):
+        found = os.fstat(fd)
+    return (found.st_dev, found.st_ino)
 
 
 def listed() -> frozenset[NamespaceRef]:

@@ -82,8 +82,7 @@ class Sockets:
         if kept := self._ours.get(ns):
             return kept.netlink
         with descriptor(HOST) as host, descriptor(ns) as fd, namespaces.entered(fd), ExitStack() as failure:
-            status = os.fstat(fd)
-            found = (status.st_dev, status.st_ino)
+            found = namespaces.identity_of(fd, ns)
             sock = open_socket()
             failure.callback(sock.close)
             netlink = Netlink(sock)

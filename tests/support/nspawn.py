@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tests.support.cgroups import ControlGroup
-from tests.support.lab import Lab
+from tests.support.lab import Lab, run
 from tests.support.machines import ENVIRONMENT, ROOT, Machine
 from tests.support.processes import Pid, Process, eventually
 from tests.support.rootfs import MACHINE
@@ -53,7 +53,14 @@ class NspawnMachine(Machine):
         if systemd := self._systemd():
             Pid.of(systemd).end()  # and all that runs there with it, which would outlive systemd-nspawn by a moment
         self._process.kill()
+        self._forget()
         self._unplug()
+
+    def _forget(self) -> None:
+        """Take away what systemd-nspawn (since 256) leaves of a machine that was killed, and would refuse to find."""
+        place = f"/run/systemd/nspawn/unix-export/ovm-{self.name}"
+        script = f"! mountpoint -q {place} || umount -l {place}; rm -df {place}"
+        run(["nsenter", f"--target={self._disk.pid.number}", "--mount", "--", "sh", "-ec", script])
 
     def _unplug(self) -> None:
         self._process = None
