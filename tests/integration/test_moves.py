@@ -73,9 +73,10 @@ def test_a_reservation_that_moves_is_reached_again_within_a_second(
             assert here.detach(old).status == 0
         asked = time.time()
         new = claim(there, network, "new")
-        pinging.more(200)
+        # Some of the next answers are still those of the former holder.
+        eventually(lambda: new.echoes >= 200, "the new holder answers")
+        pinging.more(1)
     assert new.addresses == old.addresses
-    assert new.echoes >= 200
     gap = pinging.gap(since=asked)
     print(f"{topology} IPv{family}, the first one {first}: {gap * 1000:.0f} ms without an answer")  # noqa: T201 - shown by pytest -s
     assert gap < GAP_MAX
