@@ -54,7 +54,7 @@ system-test: ## install the Debian packages that the tests and benchmarks want b
 	@$(call install_missing,$(PACKAGES) $(TEST_PACKAGES))
 
 machines: root system-test venv ## make the Debian that the tests boot, unless it is there (root)
-	@$(VENV)/bin/python -m tests.support.rootfs machine
+	@$(VENV)/bin/python -m tests.support.machines.rootfs machine
 
 venv: $(VENV)/.installed ## make .venv: the pinned packages, and this tree in editable mode
 
@@ -94,7 +94,7 @@ test-thorough: root system-test venv lint cni/launcher machines ## the same, wit
 
 test-vm: root system venv cni/launcher ## the tests of the services once more, on Debian's kernel in qemu: half an hour (root)
 	@$(call install_missing,$(VM_PACKAGES))
-	@$(VENV)/bin/python -m tests.support.rootfs virtual-machine
+	@$(VENV)/bin/python -m tests.support.machines.rootfs virtual-machine
 	$(VENV)/bin/python -m pytest tests/machines/test_services.py --machines=qemu --durations=0 $(ARGS)
 
 lint: venv ## check style, types and the floors of the design
@@ -133,7 +133,7 @@ lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versio
 
 proto: venv ## make the messages of etcd and of container runtimes anew of rpc.proto and cri.proto
 	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		controller/store/etcd/rpc.proto tests/support/cri.proto
+		controller/store/etcd/rpc.proto tests/support/runtimes/cri.proto
 
 clean: ## remove .venv, caches and build output
 	rm -rf $(VENV) cni/launcher build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ import httpx
 
 from bench.report import Report
 from bench.stores import STORES, controller_process, overlay_on, store_of
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
 from controller.store.port import Committed, Compare, Put, Store, Transaction
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.ids import HostId, NetworkName, Revision

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.report import Report
 from bench.runtime import Plugin, Runtime, Times, runtime_on
 from cni.install import install_plugin
-from tests.support.lab import CommandFailed, Lab, LabHost, plugin_config
+from tests.support.lab.lab import CommandFailed, Lab, LabHost, plugin_config
 
 PEER = "bridge + host-local"
 OURS = ("launcher", "shim")

@@ -12,11 +12,11 @@ from overlayd.dataplane.diff import diff
 from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.dataplane.resolve import resolve
-from overlayd.kernel import namespaces
+from overlayd.kernel.spaces import namespaces
 from overlayd.model.network import Topology
-from tests.support.clusters import endpoint, example, site
-from tests.support.lab import plugin_config
-from tests.support.namespaces import HostedKernel, SimulatedHost
+from tests.support.controllers.clusters import endpoint, example, site
+from tests.support.lab.lab import plugin_config
+from tests.support.lab.namespaces import HostedKernel, SimulatedHost
 
 
 def tell_stages(report: Report, place: Arena) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.report import Report
-from tests.support.lab import CommandFailed, Lab, LabHost, run
+from tests.support.lab.lab import CommandFailed, Lab, LabHost, run
 
 PORT = 9000
 SOURCE = Path(__file__).with_name("traffic.c")

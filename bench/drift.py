@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.report import Report
-from tests.support.lab import Container, Lab, LabHost
+from tests.support.lab.lab import Container, Lab, LabHost
 
 BUDGET = 2.0
 _PAUSE = 5.5

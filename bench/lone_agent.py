@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.large_cluster import HERE
-from tests.support.lab import CONTROLLER, PORT, Lab, LabHost
-from tests.support.processes import Process, eventually
+from tests.support.lab.lab import CONTROLLER, PORT, Lab, LabHost
+from tests.support.lab.processes import Process, eventually
 
 
 class LoneAgent:

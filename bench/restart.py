@@ -8,8 +8,8 @@ from pathlib import Path
 from bench.large_cluster import NETWORK
 from bench.lone_agent import lone_agent
 from bench.report import Report
-from tests.support.listening import Listening
-from tests.support.processes import eventually
+from tests.support.kernel.notifications import Listening
+from tests.support.lab.processes import eventually
 
 REMOTES = 20_000
 BUDGET = 0.5

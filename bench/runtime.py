@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from overlayd.dataplane.items import NamespaceRef
-from overlayd.kernel import namespaces
-from tests.support.lab import LabHost
+from overlayd.kernel.spaces import namespaces
+from tests.support.lab.lab import LabHost
 
 _FILES = Path("/run/bench")
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import httpx
 
 from controller.clock import SystemClock
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
 from controller.store.embedded import EmbeddedStore
 from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import Store
-from tests.support.etcd import EtcdCluster
-from tests.support.processes import Process, eventually
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.lab.processes import Process, eventually
 
 STORES = ("embedded", "etcd", "etcd cluster")
 

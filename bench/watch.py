@@ -12,7 +12,7 @@ import httpx
 from bench.report import Report
 from bench.stores import controller_process, etcd_store, readers
 from controller.store.port import Committed, Put, Transaction
-from tests.support.etcd import EtcdCluster
+from tests.support.controllers.etcd import EtcdCluster
 
 FEEDS = 200
 AGENTS = 1000

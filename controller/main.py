@@ -19,14 +19,12 @@ import structlog
 import typer
 import uvicorn
 
-from controller import backups, http, init, settings
+from controller import settings
 from controller.api.app import create_app
 from controller.api.auth import INSECURE
-from controller.bounds import BOUNDS
 from controller.clock import Clock, SystemClock
-from controller.identity.roles import Role
-from controller.listener import Listener, raise_descriptor_limit
-from controller.options import (
+from controller.commands import backups, init
+from controller.commands.options import (
     AdminTokenOption,
     ByHandConfigOption,
     ConfigOption,
@@ -48,16 +46,20 @@ from controller.options import (
     TlsKeyOption,
     TlsNameOption,
 )
-from controller.places import served
-from controller.services.founding import ADMIN, EmptyStore, former_traces, refuse_empty
-from controller.services.keys import Unreadable
-from controller.services.known_store import KnownStore
-from controller.services.overlay import Overlay
-from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
-from controller.services.pruning import Pruning
-from controller.services.quarantine import QUARANTINE
-from controller.services.recovery import RECOVERY_TIME
+from controller.commands.places import served
+from controller.identity.roles import Role
+from controller.lifecycle.bootstrap import ADMIN, EmptyStore, former_traces, refuse_empty
+from controller.lifecycle.known_store import KnownStore
+from controller.overlay import Overlay
+from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
+from controller.past.pruning import Pruning
+from controller.rules.quarantine import QUARANTINE
+from controller.rules.recovery import RECOVERY_TIME
+from controller.server import http
+from controller.server.bounds import BOUNDS
+from controller.server.listener import Listener, raise_descriptor_limit
 from controller.settings import InheritedSocket, Listen, Settings
+from controller.state.keys import Unreadable
 from controller.store.embedded import StoreRefused
 from controller.store.etcd.cluster import Certificates
 from controller.store.opening import StoreChoice, open_store

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from controller.services.pruning import DEFAULT as DEFAULT_HISTORY
-from controller.services.pruning import HistoryLimits
-from controller.services.recovery import RECOVERY_TIME
+from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
+from controller.past.pruning import HistoryLimits
+from controller.rules.recovery import RECOVERY_TIME
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files

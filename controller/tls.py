@@ -16,8 +16,8 @@ import structlog
 from controller.api.auth import Security
 from controller.clock import Clock
 from controller.identity.authority import Authority, Issued, utc
-from controller.services.founding import ensure_admin, shared_authority, write_authority
-from controller.services.overlay import Overlay
+from controller.lifecycle.bootstrap import ensure_admin, shared_authority, write_authority
+from controller.overlay import Overlay
 from controller.settings import GivenCertificate, OwnCertificate, Settings, Tls
 from controller.store.port import Store
 from overlayd.model.errors import InvalidValue, Unavailable

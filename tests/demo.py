@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cni.install import Conf, install_conf
-from tests.support.capture import Capture, VxlanPacket
-from tests.support.lab import COMMANDS, CONTROLLER, PORT, ROOT, Container, Lab, run
-from tests.support.processes import Pid
+from tests.support.lab.lab import COMMANDS, CONTROLLER, PORT, ROOT, Container, Lab, run
+from tests.support.lab.processes import Pid
+from tests.support.packets.capture import Capture, VxlanPacket
 
 HOSTS = 3
 NETWORKS = {

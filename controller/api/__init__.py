@@ -1,0 +1,1 @@
+"""HTTP: routes, bodies, authentication, permissions, problem documents. The rules are the services'."""

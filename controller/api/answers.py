@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from controller.api.problems import Problem
-from controller.services.convergence import HostStatus
+from controller.health.convergence import HostStatus
 from overlayd.wire.fields import Json
 
 Next = Annotated[str | None, Field(description="What to pass as `after` for the next page; null: this is the last.")]

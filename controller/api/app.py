@@ -29,7 +29,7 @@ from controller.api import (
 )
 from controller.api.auth import Security
 from controller.api.metrics import Metrics, RequestMeter
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
 
 _DESCRIPTION = """
 The controller of a VXLAN overlay network for container hosts.

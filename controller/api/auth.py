@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api import permissions, problems
 from controller.api.permissions import Place
-from controller.http import recognise
 from controller.identity.roles import Role, may
 from controller.identity.tokens import TokenRecord
-from controller.services.actor import Actor
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
+from controller.server.http import recognise
 from controller.services.sessions import Sessions
+from controller.state.actor import Actor
 from controller.throttle import Throttle
 from overlayd.model.errors import Forbidden, Unauthenticated
 from overlayd.model.ids import HostId, quoted

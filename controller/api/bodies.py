@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from controller.services.presence import Problem
+from controller.state.presence import Problem
 from overlayd.ipam.blocks import default_block_length
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 from controller.api import answers
 from controller.api.answers import AtRevision
 from controller.api.services import Services
-from controller.services import capacity
-from controller.services.capacity import Alarm, NetworkCapacity, Supply
+from controller.health import capacity
+from controller.health.capacity import Alarm, NetworkCapacity, Supply
 from overlayd.model.ids import NetworkName
 from overlayd.wire.fields import Json
 

@@ -12,7 +12,7 @@ from controller.api.paging import AskedPage
 from controller.api.services import Services
 from controller.api.workloads import AskedWorkload
 from controller.services.endpoints import Refusal
-from controller.services.journal import Written
+from controller.state.journal import Written
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.wire import records, refusals

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Header, Response
 from fastapi.responses import JSONResponse
 
-from controller.services import keys
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
+from controller.state import keys
 from overlayd.model.cluster import Record
 from overlayd.model.errors import InvalidValue, Stale
 from overlayd.model.ids import Revision, quoted

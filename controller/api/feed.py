@@ -12,7 +12,7 @@ from controller.api import answers
 from controller.api.bodies import Instance
 from controller.api.lines import LineResponse
 from controller.api.services import Services
-from controller.services.feed import Feed, Feeds
+from controller.streams.feed import Feed, Feeds
 from overlayd.model.ids import HostId, Revision
 from overlayd.model.lineage import parse_lineage
 from overlayd.wire import schema1

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from controller.api import answers
 from controller.api.paging import AskedPage
 from controller.api.services import Services
-from controller.services.archive import Change, Search
-from controller.services.overlay import Overlay
-from controller.services.subjects import Subject
+from controller.overlay import Overlay
+from controller.past.archive import Change, Search
+from controller.past.subjects import Subject
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.wire.fields import Json, parse_address

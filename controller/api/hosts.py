@@ -18,7 +18,7 @@ from controller.api.bodies import HostBody, HostPatch, ReportBody, StatementBody
 from controller.api.etags import Expected
 from controller.api.paging import AskedPage
 from controller.api.services import Services
-from controller.services.convergence import HostStatus
+from controller.health.convergence import HostStatus
 from overlayd.model import ids
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, Revision

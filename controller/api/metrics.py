@@ -10,9 +10,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from controller.services import capacity
-from controller.services.meter import BUCKETS
-from controller.services.overlay import Overlay
+from controller.health import capacity
+from controller.overlay import Overlay
+from controller.state.transaction_meter import BUCKETS
 from overlayd.model.host import HostState
 
 router = APIRouter(tags=["status"])

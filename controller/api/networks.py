@@ -12,8 +12,8 @@ from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, 
 from controller.api.etags import Expected, Known, MustBeNew
 from controller.api.paging import AskedPage
 from controller.api.services import Services
-from controller.services.journal import Written
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
+from controller.state.journal import Written
 from overlayd.model import ids
 from overlayd.model.errors import AlreadyExists
 from overlayd.model.ids import NetworkName, Vni

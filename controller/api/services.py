@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from controller.api.auth import CurrentCaller
-from controller.http import IS_WAITING
-from controller.services.actor import CONTROLLER
-from controller.services.overlay import Overlay
+from controller.overlay import Overlay
+from controller.server.http import IS_WAITING
+from controller.state.actor import CONTROLLER
 
 
 def _overlay(request: Request) -> Overlay:

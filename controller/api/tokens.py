@@ -11,8 +11,8 @@ from controller.api.auth import Security
 from controller.api.bodies import AdminBody
 from controller.api.services import Services
 from controller.identity.roles import Role
-from controller.services import token_records
 from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX
+from controller.state import token_records
 from overlayd.model import ids
 from overlayd.model.errors import InUse, InvalidValue
 from overlayd.wire import credentials

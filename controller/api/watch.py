@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from controller.api import answers
 from controller.api.lines import LineResponse
 from controller.api.services import Services
-from controller.services.watched import Filter
+from controller.streams.watched import Filter
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.wire import records
 

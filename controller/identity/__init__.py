@@ -1,0 +1,1 @@
+"""Who may do what: the certificate authority, the roles, and tokens without their secrets. Pure."""

@@ -3,15 +3,16 @@
 from collections.abc import Collection
 from random import Random
 
-from controller.services import keys, units
-from controller.services.choice import Choice
+from controller.rules import units
+from controller.rules.free_choice import Choice
+from controller.rules.quarantine import Quarantine
+from controller.rules.recovery import Recovery
+from controller.rules.removals import Removals
 from controller.services.hosts import Hosts
-from controller.services.journal import Draft, Journal, Written
-from controller.services.mirror import Mirror
 from controller.services.networks import Networks
-from controller.services.quarantine import Quarantine
-from controller.services.recovery import Recovery
-from controller.services.removals import Removals
+from controller.state import keys
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
 from controller.store.port import LeaseId, Put
 from overlayd.model import ids
 from overlayd.model.address import Family, IpNetwork

@@ -10,13 +10,13 @@ from itertools import islice
 import structlog
 
 from controller.clock import Clock
-from controller.services import keys
-from controller.services.journal import Draft, Journal, Written
-from controller.services.mirror import Mirror
-from controller.services.quarantine import Quarantine
-from controller.services.removals import Removal, Removals
+from controller.rules.quarantine import Quarantine
+from controller.rules.removals import Removal, Removals
+from controller.rules.withheld import Withheld
 from controller.services.tokens import Tokens
-from controller.services.withheld import Withheld
+from controller.state import keys
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
 from controller.store.port import Delete, LeaseId, Put
 from overlayd.model.errors import OverlayError
 from overlayd.model.host import Host, HostState

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from controller.services import amendments, keys
+from controller.rules import amendments
+from controller.rules.macs import Macs
+from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
-from controller.services.journal import Draft, Journal, Written
-from controller.services.macs import Macs
-from controller.services.mirror import Mirror
-from controller.services.removals import Removal, Removals
+from controller.state import keys
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
 from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress

@@ -6,12 +6,12 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
-from controller.services import keys
-from controller.services.choice import Choice
+from controller.rules.free_choice import Choice
+from controller.rules.recovery import Recovery
 from controller.services.departures import Departures
-from controller.services.journal import Draft, Journal, Written
-from controller.services.mirror import Mirror
-from controller.services.recovery import Recovery
+from controller.state import keys
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
 from controller.store.port import Compare, Delete, Put, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress

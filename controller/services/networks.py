@@ -4,11 +4,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from random import Random
 
-from controller.services import amendments, keys
-from controller.services.choice import Choice
-from controller.services.journal import Draft, Journal, Written
-from controller.services.mirror import Mirror
-from controller.services.recovery import Recovery
+from controller.rules import amendments
+from controller.rules.free_choice import Choice
+from controller.rules.recovery import Recovery
+from controller.state import keys
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
 from controller.store.port import Delete, Put, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress, IpNetwork

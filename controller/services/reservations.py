@@ -7,17 +7,18 @@ from functools import partial
 from ipaddress import ip_address
 from random import Random
 
-from controller.services import amendments, keys, units
-from controller.services.choice import Choice
+from controller.rules import amendments, units
+from controller.rules.free_choice import Choice
+from controller.rules.macs import Macs
+from controller.rules.quarantine import Quarantine
+from controller.rules.recovery import Recovery
+from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
-from controller.services.journal import Draft, Journal, Written
-from controller.services.macs import Macs
-from controller.services.mirror import Mirror
 from controller.services.networks import Networks
-from controller.services.quarantine import Quarantine
-from controller.services.recovery import Recovery
-from controller.services.removals import Removal, Removals
-from controller.services.space import Withholding
+from controller.state import keys
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
+from controller.state.space import Withholding
 from controller.store.port import Compare, LeaseId, Put
 from overlayd.ipam import addresses as ipam
 from overlayd.model import ids

@@ -11,14 +11,14 @@ from ipaddress import ip_network
 import structlog
 
 from controller.clock import Clock
-from controller.services import keys
-from controller.services.journal import Draft, Journal
-from controller.services.mirror import Mirror
-from controller.services.quarantine import Quarantine
-from controller.services.removals import Removals
+from controller.rules.quarantine import Quarantine
+from controller.rules.removals import Removals
+from controller.rules.withheld import Withheld
 from controller.services.reservations import Reservations
-from controller.services.space import Space, Withholding
-from controller.services.withheld import Withheld
+from controller.state import keys
+from controller.state.journal import Draft, Journal
+from controller.state.mirror import Mirror
+from controller.state.space import Space, Withholding
 from controller.store.port import Compare, Delete, LeaseId, Put
 from overlayd.model.address import IpNetwork, overlap
 from overlayd.model.block import Block

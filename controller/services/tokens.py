@@ -14,11 +14,11 @@ from controller.identity.tokens import (
     mint_access_token,
     mint_join_token,
 )
-from controller.services import keys, token_records
-from controller.services.actor import Actor
-from controller.services.history import Note
-from controller.services.journal import Draft, Journal, Written
-from controller.services.mirror import Mirror
+from controller.state import keys, token_records
+from controller.state.actor import Actor
+from controller.state.change_record import Note
+from controller.state.journal import Draft, Journal, Written
+from controller.state.mirror import Mirror
 from controller.store.port import Compare, Delete, Put
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, quoted

@@ -10,41 +10,42 @@ from functools import partial
 
 import structlog
 
-from overlayd.agent import publication, record_copies
-from overlayd.agent.addressing import Addressing
-from overlayd.agent.attachments import Attachments
-from overlayd.agent.caching import Caching
-from overlayd.agent.changes import Changes
-from overlayd.agent.checkpoint import AttachmentRecords, ClusterCache
-from overlayd.agent.checksums import Checksums
-from overlayd.agent.claims import Claims
-from overlayd.agent.client import ControllerClient
-from overlayd.agent.cni import CniServer
-from overlayd.agent.collection import Collector
-from overlayd.agent.control import Control
-from overlayd.agent.controller_addresses import ControllerAddresses
-from overlayd.agent.controllers import Controllers
-from overlayd.agent.del_queue import DelQueue
-from overlayd.agent.feed import ClusterFeed
-from overlayd.agent.held_blocks import HeldBlocks
-from overlayd.agent.held_reservations import HeldReservations
-from overlayd.agent.identity import load_identity
-from overlayd.agent.kernel_turn import KernelTurn
-from overlayd.agent.leaks import Leaks
-from overlayd.agent.lock import Lock, held
-from overlayd.agent.offload_probe import OffloadProbe
-from overlayd.agent.own_address import OwnAddress
-from overlayd.agent.path_probe import PathProbe
-from overlayd.agent.publication import Publication
-from overlayd.agent.readiness import Readiness
-from overlayd.agent.reconcile import Local, Reconciler
-from overlayd.agent.recovery import recover
-from overlayd.agent.resting import RestingAddresses
+from overlayd.agent.attach.addressing import Addressing
+from overlayd.agent.attach.attachments import Attachments
+from overlayd.agent.attach.leaks import Leaks
+from overlayd.agent.cni.collection import Collector
+from overlayd.agent.cni.del_queue import DelQueue
+from overlayd.agent.cni.readiness import Readiness
+from overlayd.agent.cni.server import CniServer
+from overlayd.agent.control.server import Control
+from overlayd.agent.controllers.claims import Claims
+from overlayd.agent.controllers.client import ControllerClient
+from overlayd.agent.controllers.cluster_cache import Caching
+from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.controllers.host_identity import load_identity
+from overlayd.agent.controllers.own_address import OwnAddress
+from overlayd.agent.holdings import publication
+from overlayd.agent.holdings.blocks import HeldBlocks
+from overlayd.agent.holdings.publication import Publication
+from overlayd.agent.holdings.reservations import HeldReservations
+from overlayd.agent.holdings.shared_addresses import SharedAddresses
+from overlayd.agent.probes.offload import OffloadProbe
+from overlayd.agent.probes.path import PathProbe
+from overlayd.agent.reconcile.checksums import Checksums
+from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
+from overlayd.agent.reconcile.reconciler import Local, Reconciler
+from overlayd.agent.reconcile.vxlan_ports import remember_vxlan_port
+from overlayd.agent.records import record_copies
+from overlayd.agent.records.attachment_records import AttachmentRecords, ClusterCache
+from overlayd.agent.records.quarantine import RestingAddresses
+from overlayd.agent.records.recovery import recover
 from overlayd.agent.run_directory import RunDirectory
+from overlayd.agent.runtime.instance_lock import Lock, held
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.agent.runtime.signals import Changes
+from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.agent.settings import Settings
-from overlayd.agent.shared_addresses import SharedAddresses
-from overlayd.agent.unix_server import UnixServer
-from overlayd.agent.vxlan_ports import remember_vxlan_port
 from overlayd.kernel.limits import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.cluster import Cluster

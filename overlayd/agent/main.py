@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from overlayd.agent import daemon, install, install_cni, join_command, local_commands, logs, membership
-from overlayd.agent.credential import read
-from overlayd.agent.lookups import Loop
-from overlayd.agent.options import ConfigOption, NameOption, StateDirOption, VtepOption, told
+from overlayd.agent import daemon
+from overlayd.agent.commands import install, install_cni, join_command, local_commands, membership
+from overlayd.agent.commands.options import ConfigOption, NameOption, StateDirOption, VtepOption, told
+from overlayd.agent.controllers.credential import read
+from overlayd.agent.runtime import logs
+from overlayd.agent.runtime.dns_lookups import Loop
 from overlayd.agent.settings import (
     DEFAULT_RESYNC,
     DEFAULT_STATE_DIR,

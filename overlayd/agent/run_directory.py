@@ -6,11 +6,11 @@ from pathlib import Path
 
 import structlog
 
-from overlayd.agent.checkpoint import AttachmentRecords
-from overlayd.agent.checksums import Checksums
-from overlayd.agent.complaint import Complaint
-from overlayd.agent.lock import Lock
-from overlayd.agent.unix_server import UnixServer
+from overlayd.agent.reconcile.checksums import Checksums
+from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.runtime.instance_lock import Lock
+from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.model.errors import InUse
 
 _log = structlog.get_logger(__name__)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from overlayd.agent.credential import Credential
+from overlayd.agent.controllers.credential import Credential
 from overlayd.configuration.schema import Kind, Schema, Setting
 from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.join import read_token
-from overlayd.agent.trust import Trust
+from overlayd.agent.commands.join import read_token
+from overlayd.agent.controllers.trust import Trust
 from overlayd.cli.api import Api
 from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import InvalidValue, Unauthenticated

@@ -6,7 +6,7 @@ from typing import cast
 
 import httpx
 
-from overlayd.agent.trust import Trust
+from overlayd.agent.controllers.trust import Trust
 from overlayd.model.errors import InvalidValue, Stale, Unavailable
 from overlayd.wire import problem
 from overlayd.wire.credentials import AccessToken

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.join import read_token
+from overlayd.agent.commands.join import read_token
+from overlayd.agent.controllers.trust import Trust, fetch_authority
 from overlayd.agent.settings import check_urls
-from overlayd.agent.trust import Trust, fetch_authority
 from overlayd.cli import tables
 from overlayd.cli.access import Login, api, load_login, login_file, read_authority, save_login
 from overlayd.cli.api import Api, Document

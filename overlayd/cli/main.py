@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from overlayd.agent.asking import ask, status_lines
+from overlayd.agent.control.client import ask, status_lines
 from overlayd.cli import (
     capacity,
     endpoints,

@@ -13,8 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from overlayd.dataplane.redirection import Redirection
-from overlayd.kernel import decode, encode
-from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
+from overlayd.kernel.netlink import decode, encode
+from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.port import Transport

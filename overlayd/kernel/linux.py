@@ -18,14 +18,18 @@ from overlayd.dataplane.items import (
     Sysctl,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import announce, decode, encode, encode_link, limits, nft, offload, qdisc, source_guard, sysctls
-from overlayd.kernel.apply import Application
-from overlayd.kernel.namespace_names import OfAnotherHost
-from overlayd.kernel.namespaces import descriptor, identity, listed
-from overlayd.kernel.netlink import Netlink
+from overlayd.kernel import limits, nft
+from overlayd.kernel.apply import offload
+from overlayd.kernel.apply.executor import Application
+from overlayd.kernel.apply.sockets import Sockets, reap
+from overlayd.kernel.netlink import decode, encode, encode_link, qdisc
+from overlayd.kernel.netlink.readings import Readings
+from overlayd.kernel.netlink.transport import Netlink
+from overlayd.kernel.packets import announce, source_guard
 from overlayd.kernel.port import KernelError, NoNamespace, Outcome, Surroundings, Underlay
-from overlayd.kernel.readings import Readings
-from overlayd.kernel.sockets import Sockets, reap
+from overlayd.kernel.spaces import sysctls
+from overlayd.kernel.spaces.namespace_names import OfAnotherHost
+from overlayd.kernel.spaces.namespaces import descriptor, identity, listed
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress

@@ -23,10 +23,10 @@ from overlayd.configuration.files import read_regular
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
 from overlayd.dataplane.redirection import Redirection, redirections
-from overlayd.kernel import namespaces
 from overlayd.kernel.conntrack import forget_misled
-from overlayd.kernel.netlink import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
+from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
 from overlayd.kernel.port import KernelError, NoNamespace, translated
+from overlayd.kernel.spaces import namespaces
 from overlayd.model.errors import InvalidValue
 
 DIRECTORY = Path("/run/overlayd/tables")

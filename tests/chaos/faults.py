@@ -10,10 +10,10 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 from tests.chaos.timeline import Timeline
-from tests.support.etcd import EtcdCluster
-from tests.support.lab import Lab, LabHost
-from tests.support.processes import eventually
-from tests.support.several import ControllerProcess
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.controllers.processes import ControllerProcess
+from tests.support.lab.lab import Lab, LabHost
+from tests.support.lab.processes import eventually
 
 REPAIR = 6.0
 """Seconds after which what was deleted by hand is there again."""

@@ -14,9 +14,9 @@ from overlayd.model.address import overlap
 from tests.chaos.faults import ControlFaults, HostFaults, heal
 from tests.chaos.timeline import Timeline
 from tests.chaos.workload import Churn, Ledger, Way, pinging, ring, streaming
-from tests.support.etcd import EtcdCluster
-from tests.support.lab import Container, Lab
-from tests.support.processes import NotInTime, eventually
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.lab.lab import Container, Lab
+from tests.support.lab.processes import NotInTime, eventually
 
 HOSTS = 3
 CONTROLLERS = 2

@@ -14,9 +14,9 @@ from random import Random
 
 from overlayd.model.address import IpAddress
 from tests.chaos.timeline import Timeline
-from tests.support.lab import CommandFailed, Container, LabHost, plugin_config
-from tests.support.pinging import Pinging
-from tests.support.processes import Process
+from tests.support.lab.lab import CommandFailed, Container, LabHost, plugin_config
+from tests.support.lab.processes import Process
+from tests.support.packets.ping_stream import Pinging
 
 _PING_EVERY = 0.02
 """Seconds."""

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.model.network import Topology
 from overlayd.wire.feed import InSync, Snapshot
 from tests.contract.kernels import World, fake_world, linux_world
-from tests.support.agents import Host
-from tests.support.clusters import example
-from tests.unit.agent.loopback import claims_of, client_of, controller, following, in_sync, unused_url
+from tests.support.agents.agents import Host
+from tests.support.agents.loopback import claims_of, client_of, controller, following, in_sync, unused_url
+from tests.support.controllers.clusters import example
 
 
 @pytest.fixture(params=["fake", "linux"])

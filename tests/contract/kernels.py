@@ -13,12 +13,12 @@ from overlayd.dataplane import ownership, render
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import HOST, Item, Link, Loopback, NamespaceRef, State, Sysctl
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import namespaces
 from overlayd.kernel.port import Kernel, Underlay
+from overlayd.kernel.spaces import namespaces
 from overlayd.model.ids import InterfaceName
-from tests.support.fake_kernel import FakeKernel
-from tests.support.faults import Fault
-from tests.support.namespaces import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
+from tests.support.kernel.failing_calls import Fault
+from tests.support.kernel.fake_kernel import FakeKernel
+from tests.support.lab.namespaces import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
 
 UNDERLAY = IPv4Interface("192.0.2.1/24")
 

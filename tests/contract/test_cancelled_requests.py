@@ -13,7 +13,7 @@ from overlayd.model.network import Topology
 from overlayd.wire.cni import Command
 from tests.contract.kernels import observed
 from tests.contract.test_killed_agents import is_in_force
-from tests.support.agents import Agent, Host, asked, frame
+from tests.support.agents.agents import Agent, Host, asked, frame
 
 pytestmark = pytest.mark.anyio
 

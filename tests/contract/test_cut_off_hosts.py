@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.client import ControllerClient
-from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.controllers.client import ControllerClient
+from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.dataplane.items import HOST, Address, Bridge, Item, Link, Route
 from overlayd.dataplane.resolve import resolve
 from overlayd.dataplane.uplink import host_device
@@ -17,9 +17,9 @@ from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
 from overlayd.wire.cni import Command
 from tests.contract.kernels import World, enforce, observed
-from tests.support import clusters
-from tests.support.agents import Agent, Host, asked
-from tests.unit.agent.loopback import claims_of, client_of, unused_url
+from tests.support.agents.agents import Agent, Host, asked
+from tests.support.agents.loopback import claims_of, client_of, unused_url
+from tests.support.controllers import clusters
 
 pytestmark = pytest.mark.anyio
 

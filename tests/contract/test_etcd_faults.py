@@ -29,10 +29,10 @@ from controller.store.port import (
 )
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import NetworkName, Revision
-from tests.integration.test_api import api_of
-from tests.support.cutting_proxy import CuttingProxy
-from tests.support.etcd import EtcdCluster
-from tests.unit.controller.overlays import controller_on, make_network, pool
+from tests.integration.controllers.test_api import api_of
+from tests.support.controllers.cutting_proxy import CuttingProxy
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.controllers.overlays import controller_on, make_network, pool
 
 pytestmark = pytest.mark.anyio
 

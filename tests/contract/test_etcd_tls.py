@@ -18,7 +18,7 @@ from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.cluster import EtcdCluster as Address
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import Committed, Put, StoreUnavailable, Transaction
-from tests.support.etcd import EtcdCluster
+from tests.support.controllers.etcd import EtcdCluster
 
 pytestmark = pytest.mark.anyio
 

@@ -15,9 +15,9 @@ from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, enforce
-from tests.support.clusters import HERE, dual, endpoint, site
-from tests.support.namespaces import HostedKernel, SimulatedHost
-from tests.support.processes import eventually
+from tests.support.controllers.clusters import HERE, dual, endpoint, site
+from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")
 

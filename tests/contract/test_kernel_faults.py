@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from overlayd.agent.leaks import Leaks
+from overlayd.agent.attach.leaks import Leaks
 from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import HOST, NamespaceRef, network_namespace
 from overlayd.dataplane.plan import Plan
@@ -17,9 +17,9 @@ from overlayd.model.network import Topology
 from overlayd.wire.cni import Command
 from tests.contract.kernels import UNDERLAY, World, observed
 from tests.contract.test_kernel_changes import LOCAL, TOPOLOGIES, started
-from tests.support.agents import Host, asked
-from tests.support.clusters import example
-from tests.support.faults import REFUSALS, SHORTAGES, SYSTEM_CALLS, Fault
+from tests.support.agents.agents import Host, asked
+from tests.support.controllers.clusters import example
+from tests.support.kernel.failing_calls import REFUSALS, SHORTAGES, SYSTEM_CALLS, Fault
 
 BLUE = network_namespace(NetworkName("blue"))
 END = host_end(LOCAL.key)

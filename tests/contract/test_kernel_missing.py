@@ -23,7 +23,7 @@ from overlayd.kernel.port import Kernel
 from overlayd.model.ids import InterfaceName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, observed
-from tests.support.clusters import HERE, cluster, dual, endpoint, site
+from tests.support.controllers.clusters import HERE, cluster, dual, endpoint, site
 
 LOCAL = replace(endpoint(1, "web", "10.32.0.5,fd00:32::5"), host=HERE, sandbox="/run/netns/web")
 

@@ -10,7 +10,7 @@ from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology, Uplink
 from tests.contract.kernels import World, enforce
-from tests.support.clusters import dual, endpoint, site
+from tests.support.controllers.clusters import dual, endpoint, site
 
 BLUE = NetworkName("blue")
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")

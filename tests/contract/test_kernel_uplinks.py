@@ -33,7 +33,7 @@ from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
 from overlayd.model.port import PortMapping, Published, Transport
 from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
-from tests.support.clusters import HERE, dual, endpoint, site
+from tests.support.controllers.clusters import HERE, dual, endpoint, site
 
 BLUE = NetworkName("blue")
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")

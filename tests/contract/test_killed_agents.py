@@ -10,9 +10,9 @@ from overlayd.model.errors import AlreadyExists
 from overlayd.model.network import Topology
 from overlayd.wire.cni import Command
 from tests.contract.kernels import World, observed
-from tests.support.agents import Agent, Host, asked
-from tests.support.clusters import example, site
-from tests.support.mortal import Died
+from tests.support.agents.agents import Agent, Host, asked
+from tests.support.agents.mortal import Died
+from tests.support.controllers.clusters import example, site
 
 pytestmark = pytest.mark.anyio
 

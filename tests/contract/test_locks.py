@@ -8,11 +8,11 @@ import pytest
 
 from overlayd.dataplane.items import Namespace, NamespaceRef, network_namespace
 from overlayd.dataplane.plan import Add, Plan
-from overlayd.kernel import namespaces
+from overlayd.kernel.spaces import namespaces
 from overlayd.model.ids import NetworkName
 from tests.contract.kernels import UNDERLAY
-from tests.support.namespaces import HostedKernel, SimulatedHost
-from tests.support.processes import eventually
+from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.lab.processes import eventually
 
 DIRECTORY = "/run/netns"
 NOBODY = "65534"

@@ -10,8 +10,8 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName
 from overlayd.wire.cni import Command
 from tests.contract.kernels import World, observed
-from tests.support.agents import Agent, Host, asked
-from tests.support.processes import eventually
+from tests.support.agents.agents import Agent, Host, asked
+from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.anyio
 

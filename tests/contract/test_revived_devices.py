@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.feed import ClusterFeed
+from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import Link, NamespaceRef, network_namespace
@@ -15,9 +15,9 @@ from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
 from overlayd.wire.cni import Command
 from tests.contract.kernels import World, enforce
-from tests.support.agents import Host, asked
-from tests.support.clusters import dual, endpoint, site
-from tests.unit.agent.loopback import claims_of, client_of, unused_url
+from tests.support.agents.agents import Host, asked
+from tests.support.agents.loopback import claims_of, client_of, unused_url
+from tests.support.controllers.clusters import dual, endpoint, site
 
 pytestmark = pytest.mark.anyio
 

@@ -31,8 +31,8 @@ from controller.store.port import (
     Unmodified,
 )
 from overlayd.model.ids import Revision
-from tests.support.etcd import EtcdCluster
-from tests.unit.controller.virtual_clock import VirtualClock
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.controllers.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab import Lab
+from tests.support.lab.lab import Lab
 
 _numbers = count(1)
 

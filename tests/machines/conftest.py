@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab import ROOT
-from tests.support.machines import Machine
-from tests.support.nspawn import nspawn_machines
-from tests.support.qemu import virtual_machines
+from tests.support.lab.lab import ROOT
+from tests.support.machines.machines import Machine
+from tests.support.machines.nspawn import nspawn_machines
+from tests.support.machines.qemu import virtual_machines
 
 _SOURCES = ("cni", "controller", "overlayd", "packaging", "pyproject.toml", "requirements.lock", "Makefile")
 _MADE = ROOT / "dist"

@@ -3,8 +3,8 @@
 import json
 import re
 
-from tests.support.guide import blocks
-from tests.support.machines import Machine, remains
+from tests.support.machines.machines import Machine, remains
+from tests.support.pages.guide import blocks
 
 
 def test_three_commands_make_a_cluster_of_three_machines_and_one_takes_all_away(machines: list[Machine]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.lab import ROOT
+from tests.support.lab.lab import ROOT
 
 
 def field(package: Path, name: str) -> str:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machines import Machine, Sandbox, remains, together
-from tests.support.pinging import Pinging
-from tests.support.processes import eventually
+from tests.support.lab.processes import eventually
+from tests.support.machines.machines import Machine, Sandbox, remains, together
+from tests.support.packets.ping_stream import Pinging
 
 OLD = "0.1.9"
 """The version from which the machines are upgraded."""

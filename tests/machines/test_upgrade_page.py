@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.guide import UPGRADE, blocks
-from tests.support.lab import ROOT
-from tests.support.machines import Machine, Sandbox, together
-from tests.support.processes import eventually
-from tests.support.released import V010
+from tests.support.agents.released import V010
+from tests.support.lab.lab import ROOT
+from tests.support.lab.processes import eventually
+from tests.support.machines.machines import Machine, Sandbox, together
+from tests.support.pages.guide import UPGRADE, blocks
 
 AGENT, CONTROLLER = "overlayd.service", "overlay-controller.service"
 COMMANDS = ("overlay-controller", "overlayctl", "overlayd")

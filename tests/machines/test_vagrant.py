@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.lab import ROOT
-from tests.support.machines import Machine
+from tests.support.lab.lab import ROOT
+from tests.support.machines.machines import Machine
 
 VAGRANT = ROOT / "vagrant"
 VAGRANTFILE = VAGRANT / "Vagrantfile"
-STAND_IN = ROOT / "tests/support/vagrant.py"
+STAND_IN = ROOT / "tests/support/machines/vagrant.py"
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -27,8 +27,8 @@ from overlayd.dataplane.resolve import resolve
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import InterfaceName, MacAddress, Revision
-from tests.support.clusters import Scene, scenes
-from tests.support.fake_kernel import FakeKernel, SimulatedCrashError
+from tests.support.controllers.clusters import Scene, scenes
+from tests.support.kernel.fake_kernel import FakeKernel, SimulatedCrashError
 
 
 def desired_by(scene: Scene) -> State:

@@ -14,7 +14,7 @@ from overlayd.model.block import Block
 from overlayd.model.errors import Exhausted, InvalidValue
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, Pool, Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 
 @st.composite

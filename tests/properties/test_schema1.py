@@ -19,7 +19,8 @@ from overlayd.model.network import NetworkState, Pool, Topology
 from overlayd.model.reservation import Reservation
 from overlayd.wire import schema1
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
-from tests.support import clusters, released
+from tests.support.agents import released
+from tests.support.controllers import clusters
 
 OLD_READER = """
 import sys

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.services.space import Space, Withholding
+from controller.state.space import Space, Withholding
 from overlayd.ipam import addresses
 from overlayd.model.address import Family, IpNetwork, contains, overlap
 from overlayd.model.ids import NetworkName, Vni

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import cycle
 
-from tests.support.etcd import EtcdCluster
-from tests.support.several import LocalController
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.controllers.processes import LocalController
 
 PEACE = (0.5, 4.0)
 """Seconds between two faults of one kind, from and to."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, TypeVar
 
-from overlayd.agent.claims import Claims
-from overlayd.agent.client import ControllerClient
-from overlayd.agent.controllers import Controllers
-from overlayd.agent.feed import ClusterFeed
-from overlayd.agent.identity import Identity
-from overlayd.agent.own_address import OwnAddress
+from overlayd.agent.controllers.claims import Claims
+from overlayd.agent.controllers.client import ControllerClient
+from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.controllers.host_identity import Identity
+from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster, Record, RecordKey

@@ -13,11 +13,11 @@ from random import Random
 import httpx
 
 from controller.clock import SystemClock
-from controller.services import keys
+from controller.state import keys
 from controller.store.etcd.cluster import EtcdCluster as Endpoints
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import KeyValue, Store
-from overlayd.agent.controllers import Controllers
+from overlayd.agent.controllers.controller_list import Controllers
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import NetworkName, ReservationName, Revision
@@ -27,10 +27,10 @@ from tests.soak.calls import Calls, Tally
 from tests.soak.chaos import Chaos
 from tests.soak.host import Shared, SimulatedHost
 from tests.soak.verdict import Entry, RecordChange, judge
-from tests.support.etcd import EtcdCluster
-from tests.support.processes import NotInTime
-from tests.support.several import LocalController
-from tests.unit.controller.overlays import told
+from tests.support.controllers.etcd import EtcdCluster
+from tests.support.controllers.overlays import told
+from tests.support.controllers.processes import LocalController
+from tests.support.lab.processes import NotInTime
 
 _QUIET = 60.0
 """Seconds that everything has to come to rest after the last fault."""

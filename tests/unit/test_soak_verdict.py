@@ -11,7 +11,7 @@ from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, NetworkName, ReservationName, Revision
 from overlayd.model.reservation import Holder, Reservation
 from tests.soak.verdict import Acknowledged, Entry, RecordChange, judge
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 BLUE, ONE, TWO = clusters.network(), clusters.host(1), clusters.host(2)
 BLOCK = clusters.block(1, "10.32.0.0/24")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cni import shim
-from overlayd.agent.credential import Credential
+from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.settings import NotJoined, Settings
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, TokenId

@@ -20,10 +20,10 @@ from typing import Self
 import pytest
 
 from cni import install, shim
-from overlayd.agent.cni import DEL_DEADLINE
+from overlayd.agent.cni.server import DEL_DEADLINE
 from overlayd.wire import cni, cni_version
 from overlayd.wire.cni_error import Code
-from tests.support.processes import eventually
+from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")
 

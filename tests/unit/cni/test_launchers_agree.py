@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cni import shim
-from overlayd.agent.unix_server import REQUEST_MAX
+from overlayd.agent.runtime.unix_server import REQUEST_MAX
 from overlayd.wire import cni
-from tests.support.processes import eventually
+from tests.support.lab.processes import eventually
 from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, SHIM, Agent, Machine, compiled
 
 __all__ = ["compiled"]  # the fixture

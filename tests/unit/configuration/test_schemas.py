@@ -12,7 +12,7 @@ import overlayd.agent.main
 import overlayd.agent.settings
 from overlayd.configuration.schema import Kind, Schema
 from overlayd.configuration.toml_file import parse
-from tests.support.lab import ROOT
+from tests.support.lab.lab import ROOT
 
 AGENT = (overlayd.agent.main.app, overlayd.agent.settings.SCHEMA)
 CONTROLLER = (controller.main.app, controller.settings.SCHEMA)

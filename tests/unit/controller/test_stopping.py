@@ -8,9 +8,9 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from controller.api.stopping import Stopping
-from controller.services.watched import Filter
+from controller.streams.watched import Filter
 from overlayd.model.errors import Unavailable
-from tests.unit.controller.overlays import H1, controllers, make_host
+from tests.support.controllers.overlays import H1, controllers, make_host
 
 pytestmark = pytest.mark.anyio
 

@@ -31,7 +31,7 @@ from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 NS = network_namespace(NetworkName("blue"))
 ROUTED = clusters.example(Topology.ROUTED)

@@ -16,7 +16,7 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
 from overlayd.model.port import PortMapping, Published, Transport
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 Golden = Callable[[str, str], None]
 

@@ -6,7 +6,7 @@ import pytest
 
 from overlayd.dataplane.link_alias import SIZE_MAX, alias, parse
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
-from tests.support.clusters import endpoint
+from tests.support.controllers.clusters import endpoint
 
 WEB = endpoint(1, "web", "10.32.0.2,fd00:32::2")
 TEXT = "overlayd blue web eth0 02:00:0a:20:00:02 10.32.0.2,fd00:32::2 /run/netns/web"

@@ -24,7 +24,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import InterfaceName, MacAddress
 from overlayd.model.network import Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 OURS = NamespaceRef("/run/netns/ov-blue")
 MAC = MacAddress("02:00:0a:20:00:05")

@@ -11,7 +11,7 @@ from overlayd.model.address import IpAddress
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology, Uplink
 from overlayd.model.port import PortMapping, Published, Transport
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 BLUE = clusters.dual(Topology.ROUTED).networks[NetworkName("blue")]
 V4, V6 = ip_address("10.32.0.5"), ip_address("fd00:32::5")

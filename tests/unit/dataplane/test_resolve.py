@@ -31,7 +31,7 @@ from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import NetworkState, Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 SITE = clusters.site()
 WEB = clusters.endpoint(1, "web", "10.32.0.2")

@@ -13,7 +13,7 @@ from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 WEB = clusters.endpoint(1, "web", "10.32.0.2")
 SANDBOX = NamespaceRef("/run/netns/web")

@@ -15,7 +15,7 @@ from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
 from overlayd.model.lifelines import Lifeline, Lifelines
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.port import PortMapping, Published, Transport
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 BLUE, GREEN = NetworkName("blue"), NetworkName("green")
 

@@ -8,7 +8,7 @@ from overlayd.ipam import addresses
 from overlayd.model.block import Block
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
 from overlayd.model.network import Network, Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 ROUTED = clusters.network(topology=Topology.ROUTED, cidr="10.32.0.0/24", block_length=26)
 SWITCHED = clusters.network(topology=Topology.SWITCHED, cidr="10.32.0.0/24", block_length=26)

@@ -10,7 +10,7 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Network, Topology
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 BLUE, GREEN = clusters.network("blue"), clusters.network("green")
 HOST = clusters.host(1)

@@ -11,7 +11,7 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_vtep_address
 from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, MacAddress, NetworkName, Vni
 from overlayd.model.network import Pool
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 NETWORK = clusters.network()
 HOST = clusters.host(7)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.checkpoint import Attachment, AttachmentRecords
-from tests.support import clusters
-from tests.support.lab import COMMANDS, ROOT, CommandFailed, Lab, LabHost
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from tests.support.controllers import clusters
+from tests.support.lab.lab import COMMANDS, ROOT, CommandFailed, Lab, LabHost
 
 StandIn = Callable[[str, str], Path]
 

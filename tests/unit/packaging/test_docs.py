@@ -13,8 +13,8 @@ import pytest
 
 from overlayd.installation.layout import PACKAGE
 from overlayd.installation.programs import PROGRAMS
-from tests.support.guide import GUIDE, blocks
-from tests.support.lab import COMMANDS, CONTROLLER, PORT, ROOT, Lab, LabHost
+from tests.support.lab.lab import COMMANDS, CONTROLLER, PORT, ROOT, Lab, LabHost
+from tests.support.pages.guide import GUIDE, blocks
 
 StandIn = Callable[[str, str], Path]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.checkpoint import Attachment, AttachmentRecords
-from tests.support import clusters
-from tests.support.lab import ROOT, CommandFailed, Lab, LabHost
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from tests.support.controllers import clusters
+from tests.support.lab.lab import ROOT, CommandFailed, Lab, LabHost
 from tests.unit.packaging.wheels import build_wheel, install_wheel
 
 StandIn = Callable[[str, str], Path]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.lab import ROOT
+from tests.support.lab.lab import ROOT
 
 
 @pytest.mark.parametrize(("variable", "row"), [("PACKAGES", "both"), ("TEST_PACKAGES", "`make test`")])

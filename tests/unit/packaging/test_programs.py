@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from overlayd.installation.completion import SCRIPTS, completion
 from overlayd.installation.manual import manual_page
 from overlayd.installation.programs import PROGRAMS, Program, Role, command, of_roles
-from tests.support.lab import COMMANDS
+from tests.support.lab.lab import COMMANDS
 
 by_name = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 

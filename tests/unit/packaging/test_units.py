@@ -10,7 +10,7 @@ import pytest
 
 import controller.settings
 import overlayd.agent.settings
-from overlayd.agent import membership
+from overlayd.agent.commands import membership
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
@@ -143,7 +143,7 @@ def test_the_agent_gets_what_lets_a_host_join_by_itself() -> None:
 
 ANNOUNCE = """
 from ipaddress import ip_address
-from overlayd.kernel.announce import announcement, send
+from overlayd.kernel.packets.announce import announcement, send
 addresses = map(ip_address, ("10.0.0.1", "fd00::1"))
 send("/proc/self/ns/net", "lo", [announcement(address, "02:00:00:00:00:50") for address in addresses])
 """

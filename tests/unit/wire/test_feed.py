@@ -9,7 +9,7 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
 from overlayd.wire.fields import Json
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 HOST = clusters.host(7)
 HOST_FORM: dict[str, Json] = {

@@ -19,7 +19,7 @@ from overlayd.model.reservation import Holder, Reservation
 from overlayd.model.workload import Pod, Workload
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 NETWORK: dict[str, Json] = {
     "kind": "network",

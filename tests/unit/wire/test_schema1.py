@@ -14,7 +14,7 @@ from overlayd.model.network import Network, Pool
 from overlayd.model.reservation import Reservation
 from overlayd.wire import schema1
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, encode_line
-from tests.support import clusters
+from tests.support.controllers import clusters
 
 AT = Revision(5)
 HOST = clusters.host(7)

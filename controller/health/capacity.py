@@ -1,0 +1,147 @@
+"""How much of the address space, of the VNIs and of the host numbers is given out, and when to say so.
+
+The alarms cost little and are looked at all the time; the figures of a network cost a look at each of its blocks.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from controller.state.mirror import Mirror
+from controller.state.space import Withholding
+from overlayd.model.address import Family, IpNetwork
+from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, NetworkName
+from overlayd.model.network import Network
+
+WARNING_AT, CRITICAL_AT = 80, 95
+"""Per cent of what can be given out."""
+
+
+class Level(StrEnum):
+    """How near something is to its end."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """So many of something can be given out, and so many are, those that are withheld or in quarantine included."""
+
+    total: int
+    taken: int
+
+    @property
+    def level(self) -> Level | None:
+        """The alarm that this much calls for, None while there is plenty."""
+        if self.taken * 100 >= self.total * CRITICAL_AT:
+            return Level.CRITICAL
+        return Level.WARNING if self.taken * 100 >= self.total * WARNING_AT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something is near its end. `network` is None for what all networks share."""
+
+    level: Level
+    network: NetworkName | None
+    subject: str
+    supply: Supply
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCapacity:
+    """What became of the blocks of one pool; those that are `reserved` nobody gets."""
+
+    range: IpNetwork
+    block_length: int
+    total: int
+    used: int
+    quarantined: int
+    withheld: int
+    reserved: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCapacity:
+    """The pools of a network, and the supply of blocks of each family that it has."""
+
+    network: NetworkName
+    pools: tuple[PoolCapacity, ...]
+    families: tuple[tuple[Family, Supply], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The capacity of the whole cluster."""
+
+    networks: tuple[NetworkCapacity, ...]
+    vnis: Supply
+    host_numbers: Supply
+
+
+def of_cluster(mirror: Mirror) -> Capacity:
+    """Return how much of everything is given out."""
+    networks = sorted(mirror.intent.networks.values(), key=lambda network: network.name)
+    return Capacity(tuple(of_network(mirror, network) for network in networks), vnis(mirror), host_numbers(mirror))
+
+
+def of_network(mirror: Mirror, network: Network) -> NetworkCapacity:
+    """Return how much of a network's ranges is given out."""
+    space = mirror.occupancy.space(network.name)
+    used = Counter(network.pool_of(block.cidr) for block in mirror.intent.blocks_in(network.name))
+    withheld = Counter((network.pool_of(unit), reason) for unit, reason in space.withheld.items())
+    pools = []
+    for pool in network.pools:
+        vacancies = space.vacancies(pool)
+        pools.append(
+            PoolCapacity(
+                range=pool.range,
+                block_length=pool.block_length,
+                total=pool.capacity,
+                used=used[pool],
+                quarantined=withheld[pool, Withholding.QUARANTINE],
+                withheld=withheld[pool, Withholding.RESERVATIONS] + withheld[pool, Withholding.CLAIMED],
+                reserved=pool.capacity - vacancies.usable,
+                free=vacancies.count,
+            )
+        )
+    return NetworkCapacity(network.name, tuple(pools), tuple(supplies(mirror, network)))
+
+
+def supplies(mirror: Mirror, network: Network) -> Iterator[tuple[Family, Supply]]:
+    """Yield the supply of blocks of each family that a network has."""
+    space = mirror.occupancy.space(network.name)
+    for family in sorted(network.families):
+        vacancies = [space.vacancies(pool) for pool in network.pools if pool.family is family]
+        total = sum(each.usable for each in vacancies)
+        yield family, Supply(total, total - sum(each.count for each in vacancies))
+
+
+def vnis(mirror: Mirror) -> Supply:
+    """Return the supply of VNIs."""
+    return Supply(VNI_MAX, VNI_MAX - mirror.occupancy.vnis.count)
+
+
+def host_numbers(mirror: Mirror) -> Supply:
+    """Return the supply of host numbers."""
+    return Supply(HOST_NUMBER_MAX, HOST_NUMBER_MAX - mirror.occupancy.numbers.count)
+
+
+def alarms(mirror: Mirror) -> Iterator[Alarm]:
+    """Yield what is near its end, the networks by name."""
+    for network in sorted(mirror.intent.networks.values(), key=lambda network: network.name):
+        for family, supply in supplies(mirror, network):
+            if level := supply.level:
+                subject = f"IPv{family} blocks of network {network.name}"
+                advice = f"overlayctl network add-range {network.name} CIDR gives it another range"
+                yield Alarm(level, network.name, subject, supply, advice)
+    for subject, supply, advice in (
+        ("VNIs", vnis(mirror), "delete networks that nobody needs"),
+        ("host numbers", host_numbers(mirror), "overlayctl host forget HOST frees that of a host which is gone"),
+    ):
+        if level := supply.level:
+            yield Alarm(level, None, subject, supply, advice)

@@ -1,0 +1,1 @@
+"""The history of the intent: questions about it, and forgetting the oldest of it."""

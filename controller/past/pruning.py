@@ -1,0 +1,76 @@
+"""Forgetting the oldest of the history: what is too old, and what is too much."""
+
+from dataclasses import dataclass
+
+from controller.state import keys
+from controller.store.port import (
+    TRANSACTION_MAX,
+    Compacted,
+    Compare,
+    Conflict,
+    Delete,
+    KeyValue,
+    Put,
+    Store,
+    Transaction,
+)
+from overlayd.model.ids import Revision
+
+_STEP = TRANSACTION_MAX - 1
+"""How many entries one transaction removes, beside the mark that says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """How long, in seconds, entries of the history are kept, and how many of them."""
+
+    age: float = 30 * 86400.0
+    count: int = 100_000
+
+
+DEFAULT = HistoryLimits()
+"""What is kept unless somebody says otherwise."""
+
+
+class Pruning:
+    """Removes the entries of the history that are too old, and the oldest ones of too many.
+
+    Every controller does so. All of them remove the same: what is due in the history as it was at one revision.
+    """
+
+    def __init__(self, store: Store, limits: HistoryLimits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def prune(self, now: float) -> int:
+        """Remove what is due at a time (seconds since 1970, UTC) and return how many entries that were.
+
+        Raises `StoreUnavailable`.
+        """
+        counted = await self._store.count(keys.HISTORY)
+        surplus = counted.number - self._limits.count
+        oldest = keys.history_from(now - self._limits.age)
+        removed, last = 0, None
+        while True:
+            try:
+                page = await self._store.page(keys.HISTORY, limit=_STEP, after_key=last, revision=counted.revision)
+            except Compacted:
+                return removed  # it took that long; the next time goes on
+            due = [item for index, item in enumerate(page.items) if removed + index < surplus or item.key < oldest]
+            if not due:
+                return removed
+            await self._remove(due)
+            removed, last = removed + len(due), due[-1].key
+
+    async def _remove(self, due: list[KeyValue]) -> None:
+        """Remove entries, and say until when the history is forgotten; another controller may be further already."""
+        until = keys.decode(due[-1].value).value.get("at")
+        while True:
+            mark = await self._store.get(keys.HISTORY_BEGIN)
+            said = keys.decode(mark.value).value.get("at") if mark else None
+            behind = not isinstance(said, int | float) or (isinstance(until, int | float) and said < until)
+            begin = (Put(keys.HISTORY_BEGIN, keys.encode({"at": until})),) if behind else ()
+            unchanged = Compare(keys.HISTORY_BEGIN, mark.mod_revision if mark else Revision(0))
+            removal = Transaction((unchanged,), (*(Delete(item.key) for item in due), *begin))
+            if not isinstance(await self._store.commit(removal), Conflict):
+                return

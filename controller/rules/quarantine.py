@@ -1,0 +1,33 @@
+"""Giving back what nobody may have again for a while: it hangs on a lease of the store, and is free when that ends.
+
+No controller has to do anything for that, and none can forget it.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from controller.state.journal import Draft, Journal, Written
+from controller.store.port import LeaseId, LeaseLost, Store
+from overlayd.model.errors import Unavailable
+
+T = TypeVar("T")
+
+QUARANTINE = 60
+"""Seconds, unless the administrator chooses: caches of neighbours and connections that linger are gone after that."""
+
+
+class Quarantine:
+    """Writes drafts that put something in quarantine, for `seconds` at least."""
+
+    def __init__(self, store: Store, journal: Journal, seconds: float) -> None:
+        self._store = store
+        self._journal = journal
+        self.seconds = seconds
+
+    async def write(self, make: Callable[[LeaseId], Draft[T]]) -> Written[T]:
+        """Write a draft whose keys may hang on the lease that it is given; raises what `Journal.write` raises."""
+        lease = await self._store.grant(self.seconds)
+        try:
+            return await self._journal.write(lambda: make(lease))
+        except LeaseLost:
+            raise Unavailable("the store took longer than the quarantine lasts; try again") from None

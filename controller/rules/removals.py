@@ -1,0 +1,107 @@
+"""What goes with an endpoint, a block or a reservation that goes: parts of drafts, for whoever takes them away."""
+
+from dataclasses import dataclass, replace
+
+from controller.rules import amendments
+from controller.rules.macs import MacChange, Macs
+from controller.state import keys
+from controller.state.journal import Journal
+from controller.state.mirror import Mirror
+from controller.state.space import Withholding
+from controller.store.port import Compare, Delete, LeaseId, Put, Unmodified
+from overlayd.model.address import IpAddress, IpNetwork
+from overlayd.model.block import Block
+from overlayd.model.cluster import RecordKey
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.network import Network, NetworkState
+from overlayd.model.reservation import Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What must hold, and what is done."""
+
+    compares: tuple[Compare | Unmodified, ...]
+    ops: tuple[Put | Delete, ...]
+
+
+class Removals:
+    """Makes the removals of one controller. None of them writes the holdings of a host: that is the caller's."""
+
+    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+        self._mirror = mirror
+        self._journal = journal
+        self._macs = Macs(mirror, journal)
+
+    def endpoint(self, endpoint: EndpointKey, *, but: Reservation | None = None) -> Removal:
+        """Remove an endpoint and release the reservations that it holds, `but` one that the caller writes itself."""
+        held = [reservation for reservation in self._mirror.intent.held_by(endpoint) if reservation != but]
+        withdrawn = self.withdrawn(endpoint)
+        return Removal(
+            (*withdrawn.compares, *(self._journal.unchanged(keys.of(reservation)) for reservation in held)),
+            (
+                *withdrawn.ops,
+                *(self._mirror.put(replace(reservation, holder=None)) for reservation in held),
+            ),
+        )
+
+    def withdrawn(self, endpoint: EndpointKey) -> Removal:
+        """Remove the record of an endpoint that is still there; it keeps the reservations that it holds."""
+        found = self._mirror.intent.find(RecordKey(Endpoint, endpoint))
+        released = self._macs.release(found) if isinstance(found, Endpoint) else MacChange()
+        return Removal(released.compares, (Delete(keys.endpoint(endpoint)), *released.ops))
+
+    def block(self, network: Network, block: Block, lease: LeaseId) -> Removal:
+        """Remove a block: its addresses go into quarantine. The last block of a DELETING network takes it along."""
+        key = keys.of(block)
+        quarantined = Put(keys.withheld(block.network, block.cidr), keys.withholding(Withholding.QUARANTINE), lease)
+        compares = [self._journal.unchanged(key), self._journal.unchanged(keys.network(network.name))]
+        ops: list[Put | Delete] = [Delete(key), quarantined]
+        if network.state is NetworkState.DELETING:
+            other = next((other for other in self._mirror.intent.blocks_in(network.name) if other != block), None)
+            if other is None:  # and none can come: nobody acquires a block of a DELETING network
+                ops += [Delete(keys.network(network.name)), Delete(keys.vni(network.vni))]
+            else:
+                # Of two hosts that release the last two blocks at once, one finds its witness gone and looks again.
+                compares.append(self._journal.unchanged(keys.of(other)))
+        return Removal(tuple(compares), tuple(ops))
+
+    def reservation(self, network: Network, reservation: Reservation, lease: LeaseId) -> Removal:
+        """Remove a reservation: its addresses go into quarantine, and with them a unit that has no other one."""
+        name, gone = network.name, frozenset(reservation.addresses)
+        key = keys.of(reservation)
+        released = self._macs.release(reservation)
+        compares: list[Compare | Unmodified] = [
+            self._journal.unchanged(key),
+            self._journal.unchanged(keys.network(name)),
+            *released.compares,
+        ]
+        ops: list[Put | Delete] = [Delete(key), *released.ops]
+        for address in reservation.addresses:
+            ops += [Delete(keys.address(name, address)), Put(keys.resting(name, address), keys.EMPTY, lease)]
+            unit = self._mirror.occupancy.space(name).unit(address)
+            if unit is None or not self._is_withheld(network, unit):
+                continue
+            other = self._other_in(network, unit, gone)
+            if other is None:
+                withheld = keys.withheld(name, unit)
+                compares += [
+                    self._journal.unchanged(withheld),
+                    Unmodified(keys.addresses_of(name), self._mirror.revision),
+                ]
+                ops.append(Put(withheld, keys.withholding(Withholding.QUARANTINE), lease))
+            else:  # a witness, as for blocks
+                compares.append(self._journal.unchanged(keys.address(name, other)))
+        return Removal(tuple(compares), tuple(ops))
+
+    def _is_withheld(self, network: Network, unit: IpNetwork) -> bool:
+        withheld = self._mirror.occupancy.space(network.name).withheld
+        return withheld.get(unit) is Withholding.RESERVATIONS
+
+    def _other_in(self, network: Network, unit: IpNetwork, gone: frozenset[IpAddress]) -> IpAddress | None:
+        """Return another address for whose sake a unit is withheld. One that the network reserves needs no unit."""
+        claimed = self._mirror.occupancy.space(network.name).reserved_in(unit)
+        return next(
+            (each for each in claimed if each not in gone and not amendments.is_reserved(network, each)),
+            None,
+        )

@@ -1,0 +1,4 @@
+"""The HTTP server of a controller below the application.
+
+Sockets, TLS handshakes, and bounds on what strangers take.
+"""

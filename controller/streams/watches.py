@@ -1,0 +1,185 @@
+"""Watching the records, for people's tools: what exists, and then every change."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from controller.clock import Clock
+from controller.state.intent import Change
+from controller.state.mirror import Forgotten, Mirror
+from controller.streams import watched
+from controller.streams.snapshots import Snapshots
+from controller.streams.watched import PIECE_MAX, Filter
+from overlayd.model.errors import Compacted, Unavailable
+from overlayd.model.ids import Revision
+
+if TYPE_CHECKING:
+    from overlayd.model.cluster import RecordKey
+
+STREAMS_MAX = 2000
+"""How many watches one controller serves at once."""
+
+SNAPSHOT_TIME = 120.0
+"""Seconds that a reader may take for what exists: a snapshot is kept while somebody reads it."""
+
+_KEEP_ALIVE = 5.0
+"""Seconds after which every watch sends something."""
+
+_REMEMBERED = 64
+"""For how many revisions the lines are kept: most watches are told the same at the same time."""
+
+
+class Watch:
+    """What one reader has been told, and what comes next.
+
+    It keeps a position in the mirror's log and no queue; a reader that falls off the log comes to the end.
+    """
+
+    def __init__(self, watches: "Watches", wanted: Filter, after: Revision | None) -> None:
+        self._watches = watches
+        self._filter = wanted
+        self._after = after
+        self._wake = asyncio.Event()
+        self._must_speak = False
+        self._is_ended = False
+
+    def wake(self, *, must_speak: bool = False) -> None:
+        """Let the watch tell what is new, or at least something."""
+        self._must_speak |= must_speak
+        self._wake.set()
+
+    def end(self) -> None:
+        """End the watch."""
+        self._is_ended = True
+        self._wake.set()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Yield the lines: what exists, unless the reader knows it already, an in-sync mark, and what changes."""
+        try:
+            if self._after is None:
+                snapshot = self._watches.snapshots.take()
+                position, deadline = snapshot.revision, self._watches.clock.now() + SNAPSHOT_TIME
+                async for piece in snapshot.pieces(self._filter):
+                    yield piece
+                    if self._is_ended or self._watches.clock.now() > deadline:
+                        return
+                del snapshot  # the watch may last, and the snapshot need not
+                yield watched.in_sync(position)
+            else:
+                position = self._after
+            async for piece in self._changes(position):
+                yield piece
+        except Forgotten:
+            return
+
+    async def _changes(self, position: Revision) -> AsyncIterator[bytes]:
+        mirror = self._watches.mirror
+        while not self._is_ended:
+            told, position = self._next(position)
+            must_speak, self._must_speak = self._must_speak, False
+            if told or must_speak:
+                yield told + watched.bookmark(position)
+            if position < mirror.intent_revision:
+                await asyncio.sleep(0)
+            else:
+                await self._wake.wait()
+                self._wake.clear()
+
+    def _next(self, position: Revision) -> tuple[bytes, Revision]:
+        """Return lines about what comes after a position, not many more than a piece, and how far they lead."""
+        told: list[bytes] = []
+        size = 0
+        for change in self._watches.mirror.since(position, _REMEMBERED):
+            told.append(self._watches.lines_of(change, self._filter))
+            position = change.revision
+            size += len(told[-1])
+            if size >= PIECE_MAX:
+                break
+        return b"".join(told), position
+
+
+class Watches:
+    """The watches that are open at this controller."""
+
+    def __init__(self, mirror: Mirror, clock: Clock) -> None:
+        self.mirror = mirror
+        self.clock = clock
+        self.snapshots = Snapshots(mirror, clock)
+        self._open: set[Watch] = set()
+        self._is_ending = False
+        self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
+        mirror.listen(self._on_change)
+
+    @property
+    def number(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    async def prepare(self, wanted: Filter, after: Revision | None) -> Watch:
+        """Return a watch of what comes after a revision, or of everything from now on.
+
+        Raises `Compacted` when the revision is forgotten, `Unavailable` when there are too many watches, or when this
+        controller is stopping.
+        """
+        if self._is_ending:
+            raise Unavailable("this controller is stopping")
+        position = None if after is None else await self._position(after)
+        if len(self._open) >= STREAMS_MAX:
+            raise Unavailable(f"{STREAMS_MAX} watches are open at this controller")
+        return Watch(self, wanted, position)
+
+    async def _position(self, after: Revision) -> Revision:
+        """Return the revision of the intent that somebody knows who knows everything up to a revision of the store."""
+        if after > self.mirror.revision:
+            await self.mirror.verify()  # another controller may have told of it
+        position = after if after > self.mirror.revision else min(after, self.mirror.intent_revision)
+        try:
+            self.mirror.since(position, 0)
+        except Forgotten:
+            raise Compacted(f"changes after revision {after} are not known any more; list and watch anew") from None
+        return position
+
+    @contextmanager
+    def open(self, watch: Watch) -> Iterator[Watch]:
+        """Wake a watch for as long as the context lasts."""
+        if self._is_ending:
+            watch.end()
+        self._open.add(watch)
+        try:
+            yield watch
+        finally:
+            self._open.discard(watch)
+
+    def end(self) -> None:
+        """End all watches, and open no others that last."""
+        self._is_ending = True
+        for watch in self._open:
+            watch.end()
+
+    def lines_of(self, change: Change, wanted: Filter) -> bytes:
+        """Return the lines about a change that a filter admits, made once for all watches."""
+        made = self._lines.get(change.revision)
+        if made is None:
+            made = self._lines[change.revision] = [
+                (each.key, watched.put(each.after, change.revision))
+                if each.after
+                else (each.key, watched.delete(each.key, change.revision))
+                for each in change.records
+            ]
+            if len(self._lines) > _REMEMBERED:
+                self._lines.popitem(last=False)
+        return b"".join(line for key, line in made if wanted.admits(key))
+
+    async def run(self) -> None:
+        """Let every watch say something now and then, until cancelled."""
+        while True:
+            await self.clock.sleep(_KEEP_ALIVE)
+            self.snapshots.let_go()
+            for watch in self._open:
+                watch.wake(must_speak=True)
+
+    def _on_change(self, _: Change) -> None:
+        for watch in self._open:
+            watch.wake()

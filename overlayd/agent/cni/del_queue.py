@@ -1,0 +1,135 @@
+"""DELs that their runtime takes for done: a file for each, of a launcher or of an agent that could not do it."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.signals import Changes
+from overlayd.agent.runtime.unix_server import REQUEST_MAX
+from overlayd.configuration.files import names, read_regular, write_atomically
+from overlayd.model.errors import InvalidValue, OverlayError
+from overlayd.wire import cni
+from overlayd.wire.cni import Command, Request
+from overlayd.wire.cni_error import CniError
+
+_log = structlog.get_logger(__name__)
+
+AT_ONCE = 16
+"""How many are executed at the same time: one that has to wait keeps nobody, and a new request waits for a few only."""
+
+DEADLINE = 30.0
+"""Seconds for one of them, in this attempt."""
+
+
+@dataclass(slots=True)
+class _Queued:
+    """One queued DEL. It is executed once, whoever comes first."""
+
+    path: Path
+    request: Request
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_done: bool = False
+    failure: Complaint = field(default_factory=lambda: Complaint("a queued DEL failed and stays queued"))
+
+    def concerns(self, request: Request) -> bool:
+        """Tell whether a request is about what this would detach: by its network, or by its config."""
+        theirs, ours = ((each.container_id, each.interface) for each in (request, self.request))
+        return theirs == ours and (request.network == self.request.network or request.conf == self.request.conf)
+
+
+class DelQueue:
+    """The queued requests; each file is read once."""
+
+    def __init__(self, directory: Path, detach: Callable[[Request], Awaitable[None]]) -> None:
+        self._directory = directory
+        self._detach = detach
+        self._known: dict[str, _Queued] = {}
+        self._puts = Changes()
+
+    def put(self, frame: bytes) -> None:
+        """Queue a DEL as the launcher does, to be tried again soon; raise `OSError`."""
+        write_atomically(self._directory / f"{time.time_ns()}-{os.getpid()}.del", frame)
+        self._puts.set()
+
+    async def precede(self, request: Request) -> None:
+        """Execute what was queued for the interface of an ADD: later, it would hit what that makes.
+
+        Raises whatever keeps it from being executed: then the ADD must not be, either.
+        """
+        for queued in self._queued():
+            if queued.concerns(request):
+                await self._execute(queued)
+
+    async def drain(self) -> None:
+        """Execute everything. What fails for now stays."""
+        room = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for queued in self._queued():
+                tasks.create_task(self._try(queued, room), name=f"queued DEL {queued.path.name}")
+
+    async def run(self, interval: float) -> None:
+        """Drain now, after each `put`, and again after so many seconds: a launcher may have queued one meanwhile."""
+        failure = Complaint("the queue of DELs cannot be read now")
+        while True:
+            seen = self._puts.count
+            try:
+                await self.drain()
+                failure.over()
+            except OSError as error:
+                failure.because(str(error), queue=str(self._directory))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._puts.wait(seen)
+
+    async def _try(self, queued: _Queued, room: asyncio.Semaphore) -> None:
+        try:
+            async with room, asyncio.timeout(DEADLINE):
+                await self._execute(queued)
+        except (OverlayError, OSError) as error:
+            reason = f"not done within {DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)
+            queued.failure.because(reason, file=queued.path.name)
+
+    async def _execute(self, queued: _Queued) -> None:
+        async with queued.turn:
+            if not queued.is_done:
+                await self._detach(queued.request)
+                queued.path.unlink(missing_ok=True)
+                queued.is_done = True
+
+    def _queued(self) -> list[_Queued]:
+        """Return what is in the queue, the oldest first; raise `OSError`."""
+        found = {name: self._directory / name for name in names(self._directory) if name.endswith(".del")}
+        # A file that was removed before its DEL was done changes nothing: its runtime takes that for done.
+        self._known = {name: each for name, each in self._known.items() if name in found or not each.is_done}
+        for name in sorted(found.keys() - self._known.keys()):
+            if request := _read(found[name]):
+                self._known[name] = _Queued(found[name], request)
+        return list(self._known.values())
+
+
+def _read(path: Path) -> Request | None:
+    """Return the request in a file; set the file aside when there is none that could ever be executed.
+
+    Raises `OSError`.
+    """
+    try:
+        request = cni.parse(*cni.unpack(read_regular(path, REQUEST_MAX)))
+        if isinstance(request, Request) and request.command is Command.DEL:
+            return request
+        reason = "it is no DEL"
+    except FileNotFoundError:
+        return None
+    except InvalidValue as error:
+        reason = error.detail
+    except CniError as error:
+        reason = error.msg
+    _log.warning("set a queued request aside that cannot be executed", file=path.name, reason=reason)
+    path.replace(path.with_suffix(".refused"))
+    return None

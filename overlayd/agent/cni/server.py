@@ -1,0 +1,136 @@
+"""Answering the CNI launcher."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from overlayd.agent.attach.attachments import Attachments
+from overlayd.agent.cni.collection import Collector
+from overlayd.agent.cni.del_queue import DelQueue
+from overlayd.agent.cni.readiness import Readiness
+from overlayd.kernel.port import KernelError
+from overlayd.model.errors import (
+    AlreadyExists,
+    Exhausted,
+    Forbidden,
+    InUse,
+    InvalidValue,
+    NotFound,
+    OverlayError,
+    Unauthenticated,
+    Unavailable,
+)
+from overlayd.wire import cni, cni_error, cni_result
+from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
+from overlayd.wire.cni_error import CniError, Code
+
+_log = structlog.get_logger(__name__)
+
+DEADLINE = 30.0
+"""Seconds for one request; a runtime gives up after 60 and may then take the node for dead."""
+
+DEL_DEADLINE = 5.0
+"""Seconds for a DEL, which is queued then; its launcher waits for 7."""
+
+_CODES: dict[type[OverlayError], Code] = {
+    NotFound: Code.INVALID_CONFIG,
+    InvalidValue: Code.INVALID_CONFIG,
+    AlreadyExists: Code.INVALID_CONFIG,
+    InUse: Code.TRY_AGAIN_LATER,
+    Unavailable: Code.TRY_AGAIN_LATER,
+    Unauthenticated: Code.TRY_AGAIN_LATER,
+    Forbidden: Code.TRY_AGAIN_LATER,
+    Exhausted: Code.EXHAUSTED,
+}
+"""By who is at fault. What names a variable is told from this by its field."""
+
+_VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
+
+
+class CniServer:
+    """Turns requests of the launcher into attachments."""
+
+    def __init__(self, attachments: Attachments, collector: Collector, readiness: Readiness, queue: DelQueue) -> None:
+        self._attachments = attachments
+        self._collector = collector
+        self._readiness = readiness
+        self._queue = queue
+
+    async def answer(self, frame: bytes) -> bytes:
+        """Return exit status and stdout for one request of the launcher."""
+        version = cni.version_of(frame.partition(b"\0\0")[2])
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return b"0" + await self._execute(frame)
+        except asyncio.CancelledError:
+            _log.warning("a request is cut short, as the agent ends", **_about(frame))
+            raise
+        except TimeoutError:
+            error = CniError(Code.TRY_AGAIN_LATER, f"not done within {DEADLINE:.0f} s; the agent goes on as before")
+        except CniError as refused:
+            error = refused
+        except OSError as failure:
+            error = CniError(Code.IO_FAILURE, f"a file of the agent cannot be read or written: {failure}")
+        except OverlayError as refused:
+            error = _translated(refused)
+        return b"1" + cni_error.render(version, error)
+
+    async def _execute(self, frame: bytes) -> bytes:
+        environment, stdin = cni.unpack(frame)
+        if environment.get("CNI_COMMAND") == Command.VERSION:
+            return cni.render_version(cni.version_of(stdin))
+        match cni.parse(environment, stdin):
+            case Request(command=Command.ADD) as request:
+                with self._collector.arriving(request), _named_as_in(request):
+                    await self._queue.precede(request)
+                    return cni_result.render(request.version, await self._attachments.attach(request))
+            case Request(command=Command.DEL) as request:
+                await self._detach(request, frame)
+            case Request() as request:
+                if differences := await self._attachments.check(request):
+                    raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
+            case GcRequest() as request:
+                await self._collector.collect(request)
+            case StatusRequest(network=network):
+                await self._readiness.check(network)
+        return b""
+
+    async def _detach(self, request: Request, frame: bytes) -> None:
+        """Execute a DEL. What keeps it from being done is no business of its runtime, which needs it to succeed.
+
+        Raises `OSError` when it cannot be queued either.
+        """
+        try:
+            async with asyncio.timeout(DEL_DEADLINE):
+                await self._attachments.detach(request)
+        except (OverlayError, OSError) as error:
+            reason = f"not done within {DEL_DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)
+            self._queue.put(frame)
+            _log.warning("a DEL cannot be done now and is queued", **_about(frame), reason=reason)
+
+
+def _about(frame: bytes) -> dict[str, str]:
+    """Return what a log line says of a request."""
+    environment, _ = cni.unpack(frame)
+    names = {"command": "CNI_COMMAND", "container": "CNI_CONTAINERID", "interface": "CNI_IFNAME"}
+    return {name: environment.get(variable, "") for name, variable in names.items()}
+
+
+@contextmanager
+def _named_as_in(request: Request) -> Iterator[None]:
+    """Let errors about fields of the model name those of a request."""
+    try:
+        yield
+    except OverlayError as error:
+        error.field = error.field and request.field(error.field)
+        raise
+
+
+def _translated(error: OverlayError) -> CniError:
+    if error.field and error.field.startswith("CNI_"):
+        return CniError(_VARIABLE_CODES.get(error.field, Code.INVALID_ENVIRONMENT), str(error))
+    if isinstance(error, KernelError):
+        return CniError(Code.TRY_AGAIN_LATER if error.is_shortage else Code.KERNEL, str(error))
+    return CniError(_CODES.get(type(error), Code.TRY_AGAIN_LATER), str(error))

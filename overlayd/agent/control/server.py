@@ -1,0 +1,80 @@
+"""The control socket: what `overlayd plan` asks the agent of its own host."""
+
+import json
+
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.controllers.problem import Problem
+from overlayd.agent.holdings.publication import Publication
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.dataplane.plan import Plan
+from overlayd.model.errors import InvalidValue, OverlayError
+from overlayd.wire.fields import Fields, Json
+
+
+class Control:
+    """Answers ``{"command": "plan"}`` and ``{"command": "status"}`` with one JSON object."""
+
+    def __init__(self, reconciler: Reconciler, feed: ClusterFeed, publication: Publication) -> None:
+        self._reconciler = reconciler
+        self._feed = feed
+        self._publication = publication
+
+    async def answer(self, request: bytes) -> bytes:
+        """Return the answer, or ``{"error": …}`` that names the field at fault."""
+        try:
+            body = await self._execute(Fields(json.loads(request)))
+        except (ValueError, RecursionError) as error:
+            body = {"error": f"the request is not JSON: {error}"}
+        except OverlayError as error:
+            body = {"error": str(error)}
+        return json.dumps(body).encode() + b"\n"
+
+    def summary(self) -> str:
+        """Return in a few words how this agent is."""
+        parts = [
+            "in sync with a controller" if self._is_in_sync() else "no controller answers: works on what it knows",
+            f"networks in force: {len(self._reconciler.networks)}",
+        ]
+        if problems := self._problems():
+            parts.append(f"problems: {len(problems)}, see overlayd status")
+        return "; ".join(parts)
+
+    async def _execute(self, fields: Fields) -> dict[str, Json]:
+        match fields.text("command"):
+            case "plan":
+                return shown(await self._reconciler.plan())
+            case "status":
+                return self._status()
+            case other:
+                raise InvalidValue(f"{other!r} is not one of plan, status", field="command")
+
+    def _status(self) -> dict[str, Json]:
+        return {
+            "in_sync": self._is_in_sync(),
+            "controller": self._feed.controller,
+            "revision": self._feed.cluster.revision,
+            "applied": self._reconciler.status.applied,
+            "address": str(self._feed.announced) if self._feed.announced else None,
+            "mtu": self._reconciler.mtu,
+            "networks": list(self._reconciler.networks),
+            "probed_hosts": self._reconciler.checksums.probed,
+            "software_checksums": self._reconciler.checksums.in_software,
+            "problems": [{"object": problem.object, "message": problem.message} for problem in self._problems()],
+        }
+
+    def _is_in_sync(self) -> bool:
+        return self._feed.in_sync and self._feed.problem is None
+
+    def _problems(self) -> list[Problem]:
+        problems = list(self._reconciler.status.problems)
+        if self._feed.problem:
+            problems.append(Problem(f"controller {self._feed.controller}", str(self._feed.problem)))
+        problems += self._feed.claims.problems
+        if self._publication.problem:
+            problems.append(Problem("endpoints of this host, as published", str(self._publication.problem)))
+        return problems
+
+
+def shown(plan: Plan) -> dict[str, Json]:
+    """Return a plan for programs."""
+    return {"operations": [{"verb": type(op).__name__.lower(), "command": str(op)} for op in plan]}

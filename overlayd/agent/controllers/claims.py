@@ -1,0 +1,165 @@
+"""Saying what this host's containers use, to controllers whose store was restored and may have lost it.
+
+Of a network that the store has lost, what containers of this host have is *kept*: beside the cluster that the feed
+tells of, and as long as they have it.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from overlayd.agent.controllers.client import ControllerClient, Registered
+from overlayd.agent.controllers.problem import Problem
+from overlayd.agent.runtime.signals import Changes
+from overlayd.model.cluster import Cluster, Record
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.errors import OverlayError
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.reservation import Holder
+from overlayd.model.statement import Statement
+
+if TYPE_CHECKING:
+    from overlayd.model.lineage import Lineage
+
+REPEAT_INTERVAL = 10.0
+"""Seconds until a statement is made again of which something was disputed, or that could not be made."""
+
+OTHERS_MAX = 4000
+"""Blocks of other hosts that a host names: a controller refuses bodies above 1 MiB.
+
+They are those of the hosts whose ids follow its own, so that all hosts together name every block: what none of them
+names of a host that cannot speak is given to others.
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+class Claims:
+    """What this host says that it uses, and what of it is disputed.
+
+    `endpoints` returns those that this host has now; `save` keeps what is given to it for the next start.
+    """
+
+    def __init__(
+        self,
+        client: ControllerClient,
+        endpoints: Callable[[], Collection[Endpoint]],
+        kept: Cluster,
+        save: Callable[[Cluster], None],
+    ) -> None:
+        self.problems: tuple[Problem, ...] = ()
+        self.changes = Changes()
+        self._client = client
+        self._endpoints = endpoints
+        self._kept = kept
+        self._save = save
+        self._stated: Lineage | None = None
+        self._is_due = False
+
+    async def compare(self, registered: Registered, known: Cluster) -> None:
+        """Say what this host uses if the controllers have another lineage than it knows, or ask for it.
+
+        This comes before the feed, which then tells of it already. Raises what the controllers answer.
+        """
+        lineage = registered.lineage
+        is_other = known.lineage is not None and lineage != known.lineage
+        is_asked = not registered.settled and lineage != self._stated
+        if lineage is None or not (is_other or is_asked):
+            return
+        if is_other:
+            _log.warning(
+                "the controllers' store was restored: they are told what this host knows and uses",
+                knew=str(known.lineage),
+                revision=known.revision,
+                now=str(lineage),
+            )
+        await self._state(statement(self._client.host, known, self._kept, self._endpoints()))
+        self._stated = lineage
+
+    def note(self, before: Cluster, after: Cluster) -> None:
+        """Keep what containers here have of networks that are not in the cluster of another lineage any more."""
+        self._keep(kept(self._client.host, (before, self._kept), after, self._endpoints()))
+
+    async def run(self, known: Callable[[], Cluster], *changes: Changes) -> None:
+        """Say again what this host uses whenever what is kept changes, or while something is disputed, for ever."""
+        wake = Changes(*changes)
+        while True:
+            seen = wake.count
+            cluster = known()
+            if self._kept.networks:
+                self._keep(kept(self._client.host, (self._kept,), cluster, self._endpoints()))
+            if self._is_due:
+                try:
+                    await self._state(statement(self._client.host, cluster, self._kept, self._endpoints()))
+                except OverlayError as error:
+                    _log.debug("not said yet what this host uses", reason=str(error))
+                    await asyncio.sleep(REPEAT_INTERVAL)
+                    continue
+            if self.problems:
+                self._is_due = True
+                await asyncio.sleep(REPEAT_INTERVAL)
+                continue
+            await wake.wait(seen)
+
+    def _keep(self, found: Cluster) -> None:
+        if {*found.records} != {*self._kept.records}:
+            self._kept = found
+            self._is_due = True
+            self._save(found)
+
+    async def _state(self, said: Statement) -> None:
+        disputes = await self._client.state(said)
+        self._is_due = False
+        problems = tuple(Problem("what this host uses", text) for text in disputes)
+        if problems != self.problems:
+            self.problems = problems
+            self.changes.set()
+
+
+def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection[Endpoint]) -> Statement:
+    """Return what a host says that it uses: by what it knows, and by what it has kept beside."""
+    networks = {**kept.networks, **known.networks}
+    blocks = {**kept.blocks, **known.blocks}
+    held = [each for each in (*kept.reservations.values(), *known.reservations.values()) if each.holder]
+    holders = {(endpoint.network, Holder.of(endpoint.key)) for endpoint in endpoints}
+    reservations = {each.key: each for each in held if (each.network, each.holder) in holders}
+    reserved = {(each.network, address) for each in reservations.values() for address in each.addresses}
+    own = [block for block in blocks.values() if block.host == host]
+    others = [block for block in blocks.values() if block.host != host]
+    others.sort(key=lambda block: (block.host < host, block.host))
+    outside = {
+        (endpoint.network, address)
+        for endpoint in endpoints
+        for address in endpoint.addresses
+        if endpoint.network in networks
+        and (endpoint.network, address) not in reserved
+        and not any(block.network == endpoint.network and address in block.cidr for block in own)
+    }
+    return Statement(
+        known.lineage,
+        known.revision,
+        tuple((network.name, network.vni) for network in networks.values()),
+        (*own, *others[:OTHERS_MAX]),
+        tuple(sorted(outside, key=str)),
+        tuple(reservations.values()),
+    )
+
+
+def kept(host: HostId, sources: Iterable[Cluster], present: Cluster, endpoints: Collection[Endpoint]) -> Cluster:
+    """Return what a host's endpoints have of networks that are not present: of the first source that knows it."""
+    lost = {endpoint.network for endpoint in endpoints} - present.networks.keys()
+    found: dict[NetworkName, list[Record]] = {}
+    for source in sources:
+        for name in (lost & source.networks.keys()) - found.keys():
+            found[name] = [
+                source.networks[name],
+                *(each for each in source.blocks.values() if (each.network, each.host) == (name, host)),
+                *(
+                    each
+                    for each in source.reservations.values()
+                    if each.network == name and each.holder and each.holder.host == host
+                ),
+            ]
+    return Cluster().changed(present.revision, [record for records in found.values() for record in records])

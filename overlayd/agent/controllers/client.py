@@ -1,0 +1,335 @@
+"""The agent's side of the controller's API."""
+
+import json
+import socket
+import struct
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import httpx
+
+from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.credential import Credential
+from overlayd.agent.controllers.endpoint_parts import in_parts
+from overlayd.agent.controllers.host_identity import Identity
+from overlayd.agent.controllers.problem import Problem
+from overlayd.agent.controllers.trust import Trust
+from overlayd.model.address import Family, IpAddress, IpNetwork
+from overlayd.model.block import Block
+from overlayd.model.cluster import Cluster
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import NotFound, OverlayError, Unavailable
+from overlayd.model.host import Host
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.lineage import Lineage, parse_lineage
+from overlayd.model.network import Network
+from overlayd.model.reservation import Holder, Reservation
+from overlayd.model.statement import Statement
+from overlayd.wire import problem, records, refusals, statement
+from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
+from overlayd.wire.fields import Fields, Json
+from overlayd.wire.report import foremost
+
+FEED_SILENCE = 8.0
+"""Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 3 s (5 s in 0.1)."""
+
+_PROBE_TIMEOUT = 3.0
+"""Seconds that a controller has to say that it is ready; one that is takes milliseconds."""
+
+_SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+"""What is given up is gone: otherwise the kernel would go on sending a request for minutes, and one that arrives after
+another controller has done the same may do it again (socket(7): SO_LINGER)."""
+
+_CONNECT = 2.0
+"""Seconds that a controller has to take a connection."""
+
+_PATIENCE, _SET_PATIENCE = 10.0, 60.0
+"""Seconds that a controller has to answer; it writes a set of ten thousand endpoints in two hundred transactions."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Addressees:
+    """The controllers that one request goes to in turn, by their URLs, and how many seconds each has to answer."""
+
+    urls: Sequence[str]
+    patience: float = _PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A host as the controllers have it, and the lineage of their store, None where they are older than lineages.
+
+    While it is not settled, every host is to say what it uses.
+    """
+
+    host: Host
+    lineage: Lineage | None
+    settled: bool
+
+
+class ControllerClient:
+    """Talks to one controller at a time, and to the next one when it cannot be reached or cannot reach its store.
+
+    Every method may be called again after an answer was lost. It raises the `OverlayError` that the controller
+    answered, or `Unavailable` when none can do what is asked.
+    """
+
+    def __init__(self, controllers: Controllers, identity: Identity, credential: Credential | None) -> None:
+        self._controllers = controllers
+        self._followed = controllers.current
+        self._identity = identity
+        self._token = credential.token if credential else None
+        trust = credential.trust if credential else Trust(None)
+        self._extensions = trust.extensions
+        self._context = trust.context()
+        self._http = self._without_connections()
+        self._before: httpx.AsyncClient | None = None
+
+    @property
+    def host(self) -> HostId:
+        """The host for which it talks."""
+        return self._identity.id
+
+    @property
+    def followed(self) -> str:
+        """The controller that the feed comes from, or is asked of."""
+        return self._followed
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+        if self._before:
+            await self._before.aclose()
+
+    async def renew(self) -> None:
+        """Make new connections from now on: those that are there start at an address that this host may no longer have.
+
+        Who still waits for an answer gives up in time; what they use is closed with the next renewal.
+        """
+        before, self._before, self._http = self._before, self._http, self._without_connections()
+        if before:
+            await before.aclose()
+
+    def leave_followed(self) -> None:
+        """Let the next feed come from another controller."""
+        self._controllers.leave(self._followed)
+
+    async def find_ready(self) -> bool:
+        """Let the next feed come from another controller, one that follows its store; tell whether there is one."""
+        for url in self._controllers.order:
+            if url != self._followed and await self._is_ready(url):
+                self._controllers.use(url)
+                return True
+        return False
+
+    async def register(self, name: str, address: IpAddress, known: Cluster) -> Registered:
+        """Announce this host and its VTEP address, and of which lineage and how far it knows the cluster."""
+        self._followed = self._controllers.current
+        body: dict[str, Json] = {"name": name, "address": str(address), "instance": self._identity.instance}
+        if known.lineage is not None:
+            host = known.hosts.get(self._identity.id)
+            number = host.number if host else None
+            body |= {"lineage": str(known.lineage), "revision": known.revision, "number": number}
+        answer = await self._call("PUT", f"/v1/hosts/{self._identity.id}", body)
+        if not answer.has("lineage"):
+            return Registered(records.decode_host(answer), None, settled=True)
+        lineage = parse_lineage(answer.text("lineage"), answer.at("lineage"))
+        return Registered(records.decode_host(answer), lineage, answer.flag("settled"))
+
+    async def state(self, said: Statement) -> list[str]:
+        """Say what this host uses; return what of it is disputed."""
+        path = f"/v1/hosts/{self._identity.id}/statement"
+        return (await self._call("PUT", path, statement.encode(said))).texts("disputes")
+
+    async def acquire_block(self, network: NetworkName, held: Iterable[IpNetwork], family: Family) -> Block:
+        """Ask for a block of a family beside those that this host holds; asking twice gives the same one."""
+        body: Json = {"host": self._identity.id, "family": family, "held": [str(cidr) for cidr in held]}
+        return records.decode_block(await self._call("POST", f"/v1/networks/{network}/blocks", body))
+
+    async def network(self, name: NetworkName) -> Network:
+        """Return a network as it is defined, whether or not this host takes part in it; raise `NotFound`."""
+        return records.decode_network(await self._call("GET", f"/v1/networks/{name}"))
+
+    async def free_blocks(self, network: NetworkName, family: Family) -> int:
+        """Return how many blocks of a family are to be had in a network."""
+        answer = await self._call("GET", f"/v1/networks/{network}/capacity")
+        supplies = [each for each in answer.objects("families") if each.number("family") == family]
+        return sum(each.number("total") - each.number("taken") for each in supplies)
+
+    async def release_block(self, block: Block) -> None:
+        """Give a block back."""
+        path = f"/v1/networks/{block.network}/blocks/{block.cidr}"
+        await self._call("DELETE", path, params={"host": self._identity.id})
+
+    async def claim_reservation(self, reservation: Reservation, holder: Holder) -> Revision:
+        """Claim a reservation, wherever it was; return a revision as of which it is claimed."""
+        answer = await self._call("POST", f"{_path_of(reservation)}/claim", _encode_holder(holder))
+        return Revision(answer.number("revision"))
+
+    async def release_reservation(self, reservation: Reservation, holder: Holder) -> None:
+        """Release a reservation; nothing happens when this holder does not have it (any more)."""
+        await self._call("POST", f"{_path_of(reservation)}/release", _encode_holder(holder))
+
+    async def publish(
+        self, puts: Iterable[Endpoint], deletes: Iterable[EndpointKey]
+    ) -> dict[EndpointKey, OverlayError]:
+        """Tell about endpoints that came and went, no more than a part; return those that are refused, and why."""
+        body: Json = {
+            "puts": [records.encode(endpoint) for endpoint in puts],
+            "deletes": [
+                {"network": network, "container_id": container, "interface": interface}
+                for network, _, container, interface in deletes
+            ],
+        }
+        return self._refused(await self._call("POST", f"{self._place}/endpoints", body))
+
+    async def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> dict[EndpointKey, OverlayError]:
+        """Tell about all endpoints of this host; any other that the controllers know of it is gone.
+
+        Returns those that are refused, and why. They are replaced when all have come, in however many parts.
+        """
+        parts = list(in_parts(endpoints))
+        if len(parts) <= 1:
+            return await self._replace_at_once(parts)
+        count: Json = {"count": sum(map(len, parts))}
+        try:
+            begun = await self._call("POST", f"{self._place}/endpoint-sets", count)
+        except NotFound as error:
+            if error.field is not None:
+                raise
+            return await self._replace_at_once(parts)  # a controller of an earlier release has no such path
+        # The set is at the controller that answered alone.
+        at = (self._controllers.current,)
+        place = f"{self._place}/endpoint-sets/{begun.text('set')}"
+        try:
+            for number, part in enumerate(parts):
+                await self._call("PUT", f"{place}/parts/{number}", _encode_part(part), at=_Addressees(at))
+            return self._refused(await self._call("POST", f"{place}/publish", at=_Addressees(at, _SET_PATIENCE)))
+        except NotFound as error:
+            raise Unavailable(f"the controller at {at[0]} has lost the endpoints that came so far: {error}") from None
+
+    async def _replace_at_once(self, parts: Iterable[Iterable[Endpoint]]) -> dict[EndpointKey, OverlayError]:
+        return self._refused(await self._call("PUT", f"{self._place}/endpoints", _encode_part(chain(*parts))))
+
+    @property
+    def _place(self) -> str:
+        return f"/v1/hosts/{self._identity.id}"
+
+    def _refused(self, answer: Fields) -> dict[EndpointKey, OverlayError]:
+        return refusals.decode(answer, self._identity.id)
+
+    async def report(self, revision: Revision, problems: Iterable[Problem]) -> None:
+        """Say to who sends the feed which revision the kernel matches but for these problems."""
+        body: Json = {
+            "instance": self._identity.instance,
+            "revision": revision,
+            "problems": [
+                {"object": problem.object, "message": problem.message, "network": problem.network}
+                for problem in foremost(problems, lambda problem: problem.network)
+            ],
+        }
+        path = f"/v1/hosts/{self._identity.id}/report"
+        await self._call("POST", path, body, at=_Addressees((self._followed,)))
+
+    async def feed(self, after: Revision | None, lineage: Lineage | None = None) -> AsyncGenerator[FeedMessage, None]:
+        """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks.
+
+        `lineage` is what the revision belongs to, for controllers that ask.
+        """
+        params = {"host": self._identity.id, "instance": self._identity.instance, "version": str(FEED_VERSION)}
+        if after is not None:
+            params["after"] = str(after)
+            if lineage is not None:
+                params["lineage"] = str(lineage)
+        url = self._followed = self._controllers.current
+        timeout = httpx.Timeout(_PATIENCE, connect=_CONNECT, read=FEED_SILENCE)
+        try:
+            async with self._http.stream(
+                "GET",
+                f"{url}/v1/feed",
+                params=params,
+                timeout=timeout,
+                headers=self._headers(url),
+                extensions=self._extensions,
+            ) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise problem.decode(response.status_code, response.content)
+                async for line in response.aiter_lines():
+                    yield decode_line(line.encode())
+        except httpx.RequestError as error:
+            raise Unavailable(f"the feed from {url} broke: {error!r}") from error
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        params: dict[str, str] | None = None,
+        at: "_Addressees | None" = None,
+    ) -> Fields:
+        """Return the first answer, asking these controllers (default: all) in turn."""
+        failures = []
+        asked = at or _Addressees(self._controllers.order)
+        for url in asked.urls:
+            try:
+                response = await self._http.request(
+                    method,
+                    url + path,
+                    json=body,
+                    params=params,
+                    headers=self._headers(url),
+                    extensions=self._extensions,
+                    timeout=httpx.Timeout(asked.patience, connect=_CONNECT),
+                )
+            except httpx.RequestError as error:
+                failures.append(f"{url}: {error!r}")
+            else:
+                if response.is_success:
+                    return _body(response)
+                refusal = problem.decode(response.status_code, response.content)
+                if not isinstance(refusal, Unavailable):
+                    raise refusal
+                failures.append(f"{url}: {refusal}")
+            self._controllers.leave(url)
+        raise Unavailable("no controller can do it now: " + "; ".join(failures))
+
+    async def _is_ready(self, url: str) -> bool:
+        try:
+            answer = await self._http.get(f"{url}/readyz", extensions=self._extensions, timeout=_PROBE_TIMEOUT)
+        except httpx.RequestError:
+            return False
+        return answer.is_success
+
+    def _without_connections(self) -> httpx.AsyncClient:
+        # Underlay traffic never goes through a proxy of the environment.
+        transport = httpx.AsyncHTTPTransport(verify=self._context, trust_env=False, socket_options=_SOCKET_OPTIONS)
+        return httpx.AsyncClient(
+            transport=transport, timeout=httpx.Timeout(_PATIENCE, connect=_CONNECT), trust_env=False
+        )
+
+    def _headers(self, url: str) -> dict[str, str]:
+        """Return what shows who we are; a token never travels without TLS."""
+        if self._token is None or not url.startswith("https://"):
+            return {}
+        return {"Authorization": f"Bearer {self._token.text}"}
+
+
+def _path_of(reservation: Reservation) -> str:
+    return f"/v1/networks/{reservation.network}/reservations/{reservation.name}"
+
+
+def _encode_part(endpoints: Iterable[Endpoint]) -> Json:
+    return {"endpoints": [records.encode(endpoint) for endpoint in endpoints]}
+
+
+def _encode_holder(holder: Holder) -> Json:
+    return {"host": holder.host, "container_id": holder.container_id, "interface": holder.interface}
+
+
+def _body(response: httpx.Response) -> Fields:
+    try:
+        return Fields(json.loads(response.content or b"{}"))
+    except (ValueError, RecursionError):
+        raise Unavailable(f"{response.request.url.host} answered {response.status_code} without JSON") from None

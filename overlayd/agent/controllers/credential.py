@@ -1,0 +1,67 @@
+"""What a host got when it joined: its token, where the controllers are, and how to recognise them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.agent.controllers.trust import Trust
+from overlayd.configuration.files import read_regular, write_atomically
+from overlayd.model.errors import InvalidValue
+from overlayd.wire.credentials import AccessToken, fingerprint, parse_access_token
+from overlayd.wire.fields import Fields, Json
+
+_NAME = "credential.json"
+_SIZE_MAX = 1 << 20
+"""Bytes; a certificate takes two thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A host's credential. `authority` is a certificate in PEM form, None where the system's roots vouch."""
+
+    controllers: tuple[str, ...]
+    token: AccessToken
+    authority: str | None
+
+    @property
+    def trust(self) -> Trust:
+        return Trust(self.authority)
+
+
+def load(state_dir: Path) -> Credential | None:
+    """Return this host's credential, None when it has not joined; raise `InvalidValue` when the file is damaged."""
+    return read(state_dir / _NAME)
+
+
+def read(path: Path) -> Credential | None:
+    """Return the credential in a file, otherwise as `load`."""
+    try:
+        content = read_regular(path, _SIZE_MAX)
+    except FileNotFoundError:
+        return None
+    try:
+        fields = Fields(json.loads(content))
+        authority = fields.text("authority") if fields.has("authority") else None
+        if authority is not None:
+            fingerprint(authority, "authority")
+        return Credential(
+            controllers=tuple(text for text in fields.items("controllers") if isinstance(text, str)),
+            token=parse_access_token(fields.text("token")),
+            authority=authority,
+        )
+    except (ValueError, RecursionError, InvalidValue) as error:
+        reason = f"{error.field} {error.detail}" if isinstance(error, InvalidValue) else "it is not JSON"
+        raise InvalidValue(f"the credential is damaged: {reason}; let the host join again", field=str(path)) from None
+
+
+def save(state_dir: Path, credential: Credential) -> Path:
+    """Write this host's credential, readable by its owner only; return where it stands."""
+    path = state_dir / _NAME
+    controllers: list[Json] = [*credential.controllers]
+    document: dict[str, Json] = {
+        "controllers": controllers,
+        "token": credential.token.text,
+        "authority": credential.authority,
+    }
+    write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")
+    return path

@@ -1,0 +1,161 @@
+"""The blocks that this host holds: got at the first attachment, given back when their network goes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
+
+import structlog
+
+from overlayd.agent.controllers.client import ControllerClient
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.runtime.backoff import Backoff
+from overlayd.agent.runtime.shared_attempt import SharedAttempt
+from overlayd.agent.runtime.signals import Changes
+from overlayd.model.address import Family
+from overlayd.model.block import Block
+from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
+from overlayd.model.host import HostState
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Network, NetworkState
+
+_log = structlog.get_logger(__name__)
+
+FIRST_WORD = 0.5
+"""Seconds that an attachment waits, after a start without knowledge, for a controller to say something."""
+
+FEED_DELAY = 10.0
+"""Seconds that a new block may take from the controller's answer until the feed brings it."""
+
+
+class HeldBlocks:
+    """The blocks that the feed says are this host's."""
+
+    def __init__(self, host: HostId, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords) -> None:
+        self.host = host
+        self._client = client
+        self._feed = feed
+        self._records = records
+        self._attaching: Counter[NetworkName] = Counter()
+        self._growths: WeakValueDictionary[tuple[NetworkName, Family], SharedAttempt] = WeakValueDictionary()
+
+    def network_or_none(self, name: NetworkName) -> Network | None:
+        """Return a network in which this host takes part, or None."""
+        return self._feed.cluster.networks.get(name)
+
+    def network(self, name: NetworkName) -> Network:
+        """Return a network in which this host takes part; raise `NotFound` otherwise."""
+        network = self.network_or_none(name)
+        if network is None:
+            raise NotFound(f"network {name} is not known on this host", field="name")
+        return network
+
+    def held(self, name: NetworkName, family: Family) -> tuple[Block, ...]:
+        """Return the blocks of one family of a network that this host holds, by address."""
+        blocks = self._feed.cluster.blocks_of(name, self.host)
+        return tuple(block for block in blocks if block.family is family)
+
+    @asynccontextmanager
+    async def attaching(self, name: NetworkName) -> AsyncIterator[Network]:
+        """Hold a block of each family of a network at least until the end of an attachment; yield the network.
+
+        Raises:
+            NotFound: there is no such network.
+            InUse: the network is being deleted, or this host is to get nothing new.
+            Exhausted: the network has no block left.
+            Unavailable: this host lacks a block and no controller answers, or the feed does not bring it in time.
+        """
+        self.check_active()
+        self._attaching[name] += 1
+        try:
+            if self.network_or_none(name) is None:
+                await self._first_word()
+                await self._join(name)
+            network = self.network(name)
+            for family in sorted(network.families):
+                if not self.held(name, family):
+                    await self.grow(name, family)
+            if network.state is NetworkState.DELETING:
+                raise InUse(f"network {name} is being deleted", field="name")
+            yield network
+        finally:
+            self._attaching[name] -= 1
+
+    def check_active(self) -> None:
+        """Raise `InUse` when this host is to get nothing new."""
+        host = self._feed.cluster.hosts.get(self.host)
+        if host and host.state is HostState.DRAINING:
+            raise InUse(
+                f"host {host.name} is draining and takes no containers; overlayctl host resume {host.id} lets it"
+            )
+        if host and host.state is HostState.FORGETTING:
+            raise InUse(f"host {host.name} is being forgotten and takes no containers")
+
+    async def _first_word(self) -> None:
+        """Return when a controller has said what there is; one that answers does so within a moment of the start.
+
+        A runtime had better ask again than wait for controllers that cannot be reached.
+        """
+        try:
+            async with asyncio.timeout(FIRST_WORD):
+                while not self._feed.in_sync:
+                    await self._feed.syncs.wait(self._feed.syncs.count)
+        except TimeoutError:
+            raise Unavailable("this agent has just started, and no controller has told it yet what there is") from None
+
+    async def _join(self, name: NetworkName) -> None:
+        """Get the first block of a network of which this host does not know yet which families it has."""
+        try:
+            await self.grow(name, Family.V4)
+        except InvalidValue as error:
+            if error.field != "family":
+                raise
+            await self.grow(name, Family.V6)
+
+    async def grow(self, name: NetworkName, family: Family) -> None:
+        """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does.
+
+        Those who ask at the same time get one block for all of them, which may not be enough for all.
+        """
+        growth = self._growths.setdefault((name, family), SharedAttempt())
+        await growth.make(lambda: self._grow(name, family))
+
+    async def _grow(self, name: NetworkName, family: Family) -> None:
+        seen = self._feed.changes.count
+        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name, family)], family)
+        try:
+            async with asyncio.timeout(FEED_DELAY):
+                while block.key not in self._feed.cluster.blocks:
+                    seen = await self._feed.changes.wait(seen)
+        except TimeoutError:
+            raise Unavailable(f"the feed did not bring block {block.cidr} of network {name} in time") from None
+
+    async def run(self, attachments: Changes) -> None:
+        """Give the blocks of networks back that are being deleted, once nothing of this host is attached to them."""
+        wake = Changes(self._feed.changes, attachments)
+        backoff = Backoff()
+        while True:
+            seen = wake.count
+            try:
+                for block in self._unneeded():
+                    await self._client.release_block(block)
+                backoff.succeeded()
+            except OverlayError as error:
+                # Typically the controllers have not yet heard that the last endpoint went.
+                _log.debug("block not given back yet", reason=str(error))
+                await asyncio.sleep(backoff.after(error))
+                continue
+            await wake.wait(seen)
+
+    def _unneeded(self) -> list[Block]:
+        deleting = [
+            block
+            for block in self._feed.cluster.blocks.values()
+            if block.host == self.host and self.network(block.network).state is NetworkState.DELETING
+        ]
+        if not deleting:
+            return []
+        used = {endpoint.network for endpoint in self._records.endpoints} | set(+self._attaching)
+        return [block for block in deleting if block.network not in used]

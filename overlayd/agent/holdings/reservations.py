@@ -1,0 +1,150 @@
+"""The reservations that endpoints of this host hold: claimed at an attachment, released when nobody needs them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import structlog
+
+from overlayd.agent.controllers.assignments import others_with_mac
+from overlayd.agent.controllers.client import ControllerClient
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.holdings.publication import Publication
+from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.runtime.backoff import Backoff
+from overlayd.agent.runtime.signals import Changes
+from overlayd.model.address import IpAddress
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
+from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
+from overlayd.model.reservation import Holder, Reservation, ReservationKey, lost_addresses, shared_addresses
+
+_log = structlog.get_logger(__name__)
+
+FEED_DELAY = 10.0
+"""Seconds that a claim may take from the controller's answer until the feed brings it."""
+
+
+class HeldReservations:
+    """The reservations that the feed says are held by this host's endpoints."""
+
+    def __init__(
+        self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords, published: Publication
+    ) -> None:
+        self._client = client
+        self._published = published
+        self._feed = feed
+        self._records = records
+        self._claiming: Counter[EndpointKey] = Counter()
+        self._given_up = Changes()
+        self._collected_of: Mapping[ReservationKey, Reservation] = {}
+        self._collected: dict[NetworkName, Mapping[IpAddress, Reservation]] = {}
+
+    def get(self, network: NetworkName, name: ReservationName) -> Reservation:
+        """Return a reservation of a network in which this host takes part; raise `NotFound`."""
+        found = self._feed.cluster.reservations.get((network, name))
+        if found is None:
+            raise NotFound(f"network {network} has no reservation {name}", field="reservation")
+        return found
+
+    def at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
+        """Return the reservation that holds an address, None when there is none."""
+        return self._reserved(network).get(address)
+
+    def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
+        """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
+        return lost_addresses(endpoint, self._reserved(endpoint.network))
+
+    def holder_of_mac(self, mac: MacAddress, endpoint: EndpointKey) -> str | None:
+        """Return who else has a MAC in the network of an endpoint of this host, as the feed says; None: nobody.
+
+        The feed tells of endpoints on segments, where MACs matter, and of reservations in every network.
+        """
+        return others_with_mac(self._feed.cluster, mac, endpoint)
+
+    def shared(self, endpoint: Endpoint) -> frozenset[IpAddress]:
+        """Return the addresses of shared reservations for which an endpoint may speak."""
+        return frozenset(shared_addresses(endpoint, self._feed.cluster.reservations))
+
+    def _reserved(self, network: NetworkName) -> Mapping[IpAddress, Reservation]:
+        """Return the reservations of a network by address, collected once for each state of the cluster."""
+        cluster = self._feed.cluster
+        if self._collected_of is not cluster.reservations:
+            self._collected_of, self._collected = cluster.reservations, {}
+        if network not in self._collected:
+            self._collected[network] = cluster.reserved(network)
+        return self._collected[network]
+
+    @asynccontextmanager
+    async def claimed(self, reservation: Reservation, key: EndpointKey) -> AsyncIterator[Reservation]:
+        """Claim a reservation for an endpoint to come; yield it when the feed has brought that it holds it.
+
+        Without a record of the endpoint at the end of the block the reservation is released.
+
+        Raises:
+            NotFound: the reservation is gone.
+            InUse: this host is to get nothing new, or somebody else claimed the reservation a moment later.
+            AlreadyExists: the endpoint holds another reservation of the same family.
+            Unavailable: no controller answers, or the feed does not bring it in time.
+        """
+        self._claiming[key] += 1
+        try:
+            holder = Holder.of(key)
+            # A deletion of the endpoint's predecessor that comes after the claim would take the reservation along.
+            await self._settled(key)
+            revision = await self._client.claim_reservation(reservation, holder)
+            yield await self._brought(reservation, holder, revision)
+        finally:
+            self._claiming[key] -= 1
+            self._given_up.set()
+
+    async def _settled(self, key: EndpointKey) -> None:
+        try:
+            async with asyncio.timeout(FEED_DELAY):
+                await self._published.settled(key)
+        except TimeoutError:
+            raise Unavailable(f"no controller was told in time that {key[2]} was detached before") from None
+
+    async def _brought(self, reservation: Reservation, holder: Holder, revision: Revision) -> Reservation:
+        seen = self._feed.changes.count
+        try:
+            async with asyncio.timeout(FEED_DELAY):
+                while True:
+                    known = self._feed.cluster.reservations.get(reservation.key)
+                    if known and known.holder == holder:
+                        return known
+                    if self._feed.cluster.revision >= revision:
+                        raise InUse(f"reservation {reservation.name} was claimed by somebody else at the same time")
+                    seen = await self._feed.changes.wait(seen)
+        except TimeoutError:
+            raise Unavailable(f"the feed did not bring the claim of reservation {reservation.name} in time") from None
+
+    async def run(self, attachments: Changes) -> None:
+        """Release, for ever, what this host holds for endpoints that it does not have."""
+        wake = Changes(self._feed.changes, attachments, self._given_up)
+        backoff = Backoff()
+        while True:
+            seen = wake.count
+            try:
+                for reservation, holder in self._unneeded():
+                    await self._client.release_reservation(reservation, holder)
+                backoff.succeeded()
+            except OverlayError as error:
+                _log.debug("reservation not released yet", reason=str(error))
+                await asyncio.sleep(backoff.after(error))
+                continue
+            await wake.wait(seen)
+
+    def _unneeded(self) -> list[tuple[Reservation, Holder]]:
+        if not self._feed.in_sync:
+            return []
+        host, cluster = self._client.host, self._feed.cluster
+        held = ((each, each.holder) for each in cluster.reservations.values() if each.holder)
+        return [
+            (each, holder)
+            for each, holder in held
+            if holder.host == host
+            and (key := (each.network, host, holder.container_id, holder.interface)) not in self._records.attachments
+            and not self._claiming[key]
+        ]

@@ -1,0 +1,153 @@
+"""Finding out whether what this host sends through the tunnel gets there with good checksums, and whole.
+
+Some devices promise to make checksums and segments of what is in a tunnel, and make bad ones: pings pass, and
+connections hang.
+A probe goes through a network to which both hosts have access, and asks what the other's kernel answers by itself.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.probes import remote_kernel
+from overlayd.agent.probes.remote_kernel import Way
+from overlayd.agent.probes.schedule import Schedule
+from overlayd.agent.probes.segment import Path, loses_segments
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.dataplane import uplink
+from overlayd.dataplane.resolve import Site, joined, uplink_kinds
+from overlayd.kernel.port import KernelError
+from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Uplink
+
+if TYPE_CHECKING:
+    from overlayd.model.block import Block
+
+_log = structlog.get_logger(__name__)
+
+PACE = 1.0
+"""Seconds between two hosts."""
+
+_CONTENT = 20
+"""How many intervals a host is left in peace that answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Another host, by the name that people know, and a way to it."""
+
+    host: HostId
+    name: str
+    path: Path
+
+    @property
+    def way(self) -> Way:
+        """Its two ends."""
+        return self.path.way
+
+
+def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
+    """Yield each host with which this one shares a network that both have access to. Pure."""
+    networks = [cluster.networks[name] for name in sorted(joined(cluster, site.host))]
+    kinds = uplink_kinds(cluster, site, networks)
+    blocks: dict[NetworkName, dict[HostId, list[Block]]] = {}
+    for block in cluster.blocks.values():
+        blocks.setdefault(block.network, {}).setdefault(block.host, []).append(block)
+    found: set[HostId] = {site.host}
+    for network in networks:
+        if kinds[network.name] is not Uplink.HOST:
+            continue
+        addresses = {host: uplink.own_addresses(network, held) for host, held in blocks[network.name].items()}
+        sources = {Family.of(address): address for address in reversed(addresses[site.host])}
+        for host, theirs in sorted(addresses.items()):
+            remote = cluster.hosts.get(host)
+            target = next((address for address in theirs if Family.of(address) in sources), None)
+            if remote and target and host not in found and Family.of(remote.address) is site.underlay:
+                found.add(host)
+                way = Way(sources[Family.of(target)], target)
+                yield Target(host, remote.name, Path(way, uplink.host_device(network.vni), site.mtu))
+
+
+class OffloadProbe:
+    """Probes one host after the other, and soon again, after `interval` seconds, those that do not answer."""
+
+    def __init__(self, feed: ClusterFeed, reconciler: Reconciler, interval: float) -> None:
+        self._feed = feed
+        self._reconciler = reconciler
+        self._checksums = reconciler.checksums
+        self._interval = interval
+        self._schedule = Schedule[HostId, Target]()
+        self._tried: set[HostId] = set()
+        self._known: tuple[Cluster, Site] | None = None
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        while True:
+            await asyncio.sleep(PACE)
+            if target := self._next():
+                try:
+                    await self._examine(target)
+                except KernelError:  # this host cannot ask now: nothing is known of the other one
+                    self._schedule.again(target.host, target, asyncio.get_running_loop().time() + self._interval)
+
+    def _next(self) -> Target | None:
+        """Return who is to be probed: a host that never was on this way, or else the one that waits longest."""
+        self._look()
+        due = self._schedule.take(asyncio.get_running_loop().time(), 1)
+        return self._schedule.values[due[0]] if due else None
+
+    def _look(self) -> None:
+        """Look for targets, if what they come of has changed; endpoints and reservations do not matter."""
+        cluster, site = self._feed.cluster, self._reconciler.site and self._reconciler.site.without_endpoints
+        if site is None or (self._known and self._known[0].has_hosts_of(cluster) and self._known[1] == site):
+            return
+        self._known = (cluster, site)
+        self._schedule.keep({target.host: target for target in targets(cluster, site)})
+
+    async def _examine(self, target: Target) -> None:
+        answers = await remote_kernel.echoes(target.way)
+        if answers and await _is_spoilt(target):
+            await self._try_software(target)
+        self._checksums.was_probed(target.host)
+        patience = self._interval * (_CONTENT if answers else 1)
+        self._schedule.again(target.host, target, asyncio.get_running_loop().time() + patience)
+
+    async def _try_software(self, target: Target) -> None:
+        """Find out whether the other host gets what it lacked when this kernel does the work; else do not."""
+        if self._checksums.in_software or target.host in self._tried:
+            return
+        self._tried.add(target.host)
+        await self._let_kernel(make_them=True)
+        try:
+            spoilt = await _is_spoilt(target)
+        except KernelError:
+            self._tried.discard(target.host)
+            await self._let_kernel(make_them=False)
+            raise
+        if not spoilt:
+            _log.warning(
+                "the underlay's device makes bad checksums or segments of what is in the tunnel; the kernel makes them "
+                "from now on",
+                found_with=target.name,
+            )
+        else:
+            await self._let_kernel(make_them=False)
+
+    async def _let_kernel(self, *, make_them: bool) -> None:
+        try:
+            self._checksums.let_kernel(make_them=make_them)
+        except OSError as error:
+            _log.warning("cannot remember how checksums are made", problem=str(error))
+            return
+        await self._reconciler.cycle()
+
+
+async def _is_spoilt(target: Target) -> bool:
+    """Tell whether what a host is sent that answers pings does not come to it as it should."""
+    return not await remote_kernel.refuses(target.way) or await loses_segments(target.path)

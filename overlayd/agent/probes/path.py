@@ -1,0 +1,243 @@
+"""Finding out whether packets of full size get from this host to the others that share a network with it.
+
+Where the underlay carries less than its devices say, small packets arrive and large ones do not: connections open, and
+stand still with the first large answer.
+"""
+
+import asyncio
+import contextlib
+import errno
+import secrets
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.controllers.problem import Problem
+from overlayd.agent.probes.schedule import Schedule
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane.items import NamespaceRef, network_namespace
+from overlayd.dataplane.probe import SMALLEST, Kind, Probe, decode, encode
+from overlayd.dataplane.resolve import Site
+from overlayd.kernel.packets import probe_socket
+from overlayd.kernel.port import KernelError
+from overlayd.kernel.spaces.namespaces import Identity, identity
+from overlayd.model.address import Family
+from overlayd.model.cluster import Cluster
+from overlayd.model.host import Host
+from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.network import Network
+
+INTERVAL = 1.0
+"""Seconds between two looks at what is to be probed."""
+
+_PATIENCE = 1.0
+_TRIES = 3
+_AT_ONCE = 8
+_FRAME_MAX = 1 << 16
+
+
+class Path(Enum):
+    """What is known of a way. The value is for how many seconds it holds."""
+
+    WIDE = 600.0
+    NARROW = 15.0
+    SILENT = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to another host; one with another address or size is another way. `own` is this host."""
+
+    own: Host = field(compare=False)
+    remote: Host
+    network: Network
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """From this host to another one, in a network that both are in."""
+
+    own: Host
+    remote: Host
+    network: Network
+    site: Site
+
+    def send(self, kind: Kind, nonce: bytes, size: int) -> None:
+        """Send a probe in an IP packet of this size in bytes; one that the device itself does not take is lost.
+
+        Raises `KernelError` when this host's address is gone, there is no route, or descriptors or memory are short.
+        """
+        probe = Probe(kind, nonce, self.own.vtep.mac, self.remote.vtep.mac)
+        payload = encode(probe, self.network.vni, self.site.underlay, size)
+        with contextlib.closing(probe_socket.sending(self.own.address)) as sock:
+            try:
+                sock.sendto(payload, (str(self.remote.address), self.site.vxlan_port))
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise KernelError.of(error, f"probe to {self.remote.address}") from error
+
+
+class Surroundings:
+    """The other hosts of this host's networks; none when the cluster has forgotten this host."""
+
+    def __init__(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> None:
+        self.cluster = cluster
+        self.site = site
+        self.networks = networks
+        own, ours, found = cluster.hosts.get(site.host), set(networks), dict[HostId, Way]()
+        for block in cluster.blocks.values():
+            remote = cluster.hosts.get(block.host)
+            if own is None or block.network not in ours or remote is None or remote == own or remote.id in found:
+                continue
+            if Family.of(remote.address) is site.underlay:
+                found[remote.id] = Way(own, remote, cluster.networks[block.network], site.underlay_mtu)
+        self.ways = found
+        self.by_mac = {way.remote.vtep.mac: way.remote for way in found.values()}
+
+    def are_of(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> bool:
+        """Tell whether these are the surroundings in a cluster too; endpoints and reservations do not matter."""
+        is_same = self.networks == networks and self.site.without_endpoints == site.without_endpoints
+        return is_same and self.cluster.has_hosts_of(cluster)
+
+
+class PathProbe:
+    """Probes each way when it is new, and again from time to time, and answers the probes of others."""
+
+    def __init__(self, turn: KernelTurn, feed: ClusterFeed, reconciler: Reconciler, host: HostId) -> None:
+        self._turn = turn
+        self._feed = feed
+        self._reconciler = reconciler
+        self._host = host
+        self._ears: dict[NamespaceRef, tuple[Identity, socket.socket]] = {}
+        self._schedule = Schedule[HostId, Way]()
+        self._narrow: dict[HostId, Way] = {}
+        self._waiting: dict[bytes, asyncio.Future[None]] = {}
+        self._last: Surroundings | None = None
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        now = asyncio.get_running_loop().time
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                site = self._reconciler.site
+                if site is None or not self._feed.in_sync:
+                    continue
+                await self._listen()
+                ways = self._surroundings(site).ways
+                if ways is not self._schedule.values:
+                    self._schedule.keep(ways)
+                    self._tell({host: way for host, way in self._narrow.items() if ways.get(host) == way})
+                while self._surroundings(self._reconciler.site or site).ways is ways:
+                    if not (due := self._schedule.take(now(), _AT_ONCE)):
+                        break
+                    part = [(host, ways[host]) for host in due]
+                    paths = await asyncio.gather(*(self._path(way, site) for _, way in part))
+                    self._note(part, paths, now())
+        finally:
+            for ns in list(self._ears):
+                self._stop_listening(ns)
+
+    def _surroundings(self, site: Site) -> Surroundings:
+        """Return the other hosts of this host's networks, looked for anew when something of it has changed."""
+        cluster, networks = self._feed.cluster, self._reconciler.networks
+        if self._last is None or not self._last.are_of(cluster, site, networks):
+            self._last = Surroundings(cluster, site, networks)
+        return self._last
+
+    def _note(self, probed: Iterable[tuple[HostId, Way]], paths: Iterable[Path | None], now: float) -> None:
+        """Keep what was found of some ways, and when each is to be probed again; None: it could not be."""
+        narrow = dict(self._narrow)
+        for (host, way), path in zip(probed, paths, strict=True):
+            self._schedule.again(host, way, now + (path.value if path else INTERVAL))
+            if path is Path.NARROW:
+                narrow[host] = way
+            elif path:
+                narrow.pop(host, None)
+        self._tell(narrow)
+
+    async def _path(self, way: Way, site: Site) -> Path | None:
+        """Return what a way is like; None when this host itself could not try it."""
+        tunnel = Tunnel(way.own, way.remote, way.network, site)
+        try:
+            if not await self._is_answered(tunnel, SMALLEST):
+                return Path.SILENT
+            return Path.WIDE if await self._is_answered(tunnel, way.size) else Path.NARROW
+        except KernelError as error:
+            # Otherwise the address or the route is gone, which is reported where it matters.
+            return None if error.is_shortage else Path.SILENT
+
+    async def _is_answered(self, tunnel: Tunnel, size: int) -> bool:
+        for _ in range(_TRIES):
+            nonce = secrets.token_bytes(8)
+            answer = self._waiting[nonce] = asyncio.get_running_loop().create_future()
+            try:
+                tunnel.send(Kind.REQUEST, nonce, size)
+                async with asyncio.timeout(_PATIENCE):
+                    await answer
+            except TimeoutError:
+                continue
+            finally:
+                del self._waiting[nonce]
+            return True
+        return False
+
+    async def _listen(self) -> None:
+        """Listen in every network that is in force, and in no namespace that is gone."""
+        wanted = {network_namespace(name): name for name in self._reconciler.networks}
+        for ns in self._ears.keys() - wanted.keys():
+            self._stop_listening(ns)
+        for ns, name in wanted.items():
+            # What cannot be looked at stays as it is until the next time; the reconciler reports why.
+            with contextlib.suppress(KernelError):
+                found = identity(ns)
+                if ns in self._ears and self._ears[ns][0] != found:
+                    self._stop_listening(ns)
+                if found and ns not in self._ears:
+                    sock = await self._turn.call(probe_socket.receiving, ns)
+                    self._ears[ns] = (found, sock)
+                    asyncio.get_running_loop().add_reader(sock, self._receive, sock, name)
+
+    def _stop_listening(self, ns: NamespaceRef) -> None:
+        _, sock = self._ears.pop(ns)
+        asyncio.get_running_loop().remove_reader(sock)
+        sock.close()
+
+    def _receive(self, sock: socket.socket, name: NetworkName) -> None:
+        try:
+            probe = decode(sock.recv(_FRAME_MAX))
+        except OSError:  # nothing there after all, or its device is gone
+            return
+        cluster, site = self._feed.cluster, self._reconciler.site
+        own, network = cluster.hosts.get(self._host), cluster.networks.get(name)
+        if probe is None or site is None or own is None or network is None or probe.destination != own.vtep.mac:
+            return
+        if probe.kind is Kind.REPLY:
+            answer = self._waiting.get(probe.nonce)
+            if answer and not answer.done():
+                answer.set_result(None)
+        elif remote := self._surroundings(site).by_mac.get(probe.source):
+            with contextlib.suppress(KernelError):  # without an address there is nothing to answer from
+                Tunnel(own, remote, network, site).send(Kind.REPLY, probe.nonce, SMALLEST)
+
+    def _tell(self, narrow: dict[HostId, Way]) -> None:
+        """Report the ways on which packets of full size get lost, if they are others than before."""
+        if narrow == self._narrow:
+            return
+        self._narrow = narrow
+        self._reconciler.notice(
+            "path",
+            tuple(
+                Problem(
+                    f"host {way.remote.name}",
+                    f"packets of {way.size} bytes do not reach {way.remote.address}, smaller ones do: the underlay"
+                    " between is narrower than this host's device; raise its MTU, or lower the device's",
+                    way.network.name,
+                )
+                for way in narrow.values()
+            ),
+        )

@@ -1,0 +1,29 @@
+"""Whether a container is still there, by what the kernel knows of it."""
+
+from enum import Enum, auto
+
+from overlayd.agent.records.attachment_records import Attachment
+from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.items import network_namespace
+from overlayd.kernel.port import Kernel
+
+
+class Presence(Enum):
+    """What is known of a sandbox.
+
+    REACHABLE: its path leads to it. OUT_OF_REACH: its path leads nowhere, or to another namespace, and still it lives,
+    as the two ends of a veth pair go together. GONE: no interface of ours can be in it, so nobody uses its addresses.
+    """
+
+    REACHABLE = auto()
+    OUT_OF_REACH = auto()
+    GONE = auto()
+
+
+def presence(kernel: Kernel, attachment: Attachment) -> Presence:
+    """Return what is known of an attachment's sandbox; raise `KernelError`. For whoever may call the kernel."""
+    endpoint = attachment.endpoint
+    if kernel.sandbox_id(endpoint.sandbox) == attachment.sandbox_id:
+        return Presence.REACHABLE
+    lives = kernel.has_device(network_namespace(endpoint.network), host_end(endpoint.key))
+    return Presence.OUT_OF_REACH if lives else Presence.GONE

@@ -1,0 +1,64 @@
+"""Copies of the attachments' records on disk, for a start that finds the records on the tmpfs removed.
+
+An interface in the kernel says whose it is, and not which ports lead to it, how it is limited and what its runtime told
+of it. A copy is used for an interface that lives, and for nothing else: those of an earlier boot mean nothing.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.signals import Changes
+from overlayd.model.endpoint import EndpointKey
+from overlayd.model.errors import InvalidValue
+
+_log = structlog.get_logger(__name__)
+
+PACE = 0.5
+"""Seconds between two rounds of writing: the answers to runtimes wait for none of them."""
+
+
+def loaded(directory: Path) -> AttachmentRecords:
+    """Return the copies in a directory, as far as they can be read. Nothing but a lost record needs one.
+
+    Those of a newer agent may have outlived the boot, and with it all that they tell of.
+    """
+    copies = AttachmentRecords(directory)
+    try:
+        copies.load()
+    except (InvalidValue, OSError) as error:
+        _log.warning("copies of records cannot be read, and lost records not be made of them", problem=str(error))
+    return copies
+
+
+class RecordCopies:
+    """Keeps `copies` as `records` are, some moments later."""
+
+    def __init__(self, records: AttachmentRecords, copies: AttachmentRecords) -> None:
+        self._records = records
+        self._copies = copies
+        self._failure = Complaint("records of attachments cannot be copied to the state directory")
+
+    async def run(self, attachments: Changes) -> None:
+        """Copy for ever."""
+        seen = -1
+        while True:
+            seen = await attachments.wait(seen)
+            wanted = dict(self._records.attachments)
+            try:
+                await asyncio.to_thread(self._copy, wanted)
+                self._failure.over()
+            except OSError as error:
+                self._failure.because(str(error))
+            await asyncio.sleep(PACE)
+
+    def _copy(self, wanted: Mapping[EndpointKey, Attachment]) -> None:
+        for key in [key for key in self._copies.attachments if key not in wanted]:
+            self._copies.remove(key)
+        for key, attachment in wanted.items():
+            if self._copies.attachments.get(key) != attachment:
+                self._copies.put(attachment)

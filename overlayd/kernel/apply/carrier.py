@@ -1,0 +1,30 @@
+"""Devices that send from the moment that their carrier comes.
+
+The end of a veth pair that is set up first has no carrier until the other one is up, and the kernel drops what it
+sends until a work queue has looked at that (net/core/link_watch.c). On a busy machine this takes long enough for the
+first packets of a container. To ask for the carrier makes the kernel look at once (linux/ethtool.h: ETHTOOL_GLINK,
+net/ethtool/ioctl.c: ethtool_op_get_link).
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from overlayd.dataplane.items import Link, Veth
+from overlayd.dataplane.plan import Add, Change
+from overlayd.kernel.apply.ethtool import ethtool
+from overlayd.kernel.port import KernelError, Outcome
+from overlayd.kernel.spaces.namespaces import descriptor
+
+_GET_LINK = 0x0A
+
+
+def settle(outcomes: Iterable[Outcome]) -> None:
+    """Let the containers send whose pairs these operations have set up."""
+    for outcome in outcomes:
+        match outcome.op:
+            case Add(item=Link(kind=Veth(peer=peer), up=True)) | Change(item=Link(kind=Veth(peer=peer), up=True)):
+                if outcome.done and peer:
+                    with suppress(KernelError), descriptor(peer.ns) as fd:  # the container may be gone again
+                        ethtool(fd, peer.name, _GET_LINK)
+            case _:
+                pass

@@ -1,0 +1,93 @@
+"""Executing operations on what hangs on links: addresses, neighbours, FDB entries and routes."""
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Link, Neighbour, RateLimit, Route, SourceGuard
+from overlayd.dataplane.plan import Add, Change, Delete, Op
+from overlayd.kernel.netlink import decode, encode, templates
+from overlayd.kernel.netlink.encode import Indexes, Verb
+from overlayd.kernel.netlink.transport import CHUNK, Netlink
+from overlayd.kernel.packets import source_guard
+from overlayd.kernel.port import KernelError
+from overlayd.model.ids import InterfaceName
+
+Entry = Address | BridgeEntry | FdbEntry | Neighbour | RateLimit | Route
+"""What hangs on a link; an unreachable route on none."""
+
+_VERBS = {Add: Verb.ADD, Change: Verb.REPLACE, Delete: Verb.DELETE}
+
+
+def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[int, KernelError]:
+    """Send operations of one namespace as one batch; return the errors by the position of their operation."""
+    missing = _missing_devices(indexes, ops)
+    errors = {position: missing[dev] for position, op in enumerate(ops) if (dev := _device(op)) in missing}
+    positions = [position for position in range(len(ops)) if position not in errors] if errors else range(len(ops))
+    chunks = (
+        templates.entries([(_VERBS[type(ops[at])], ops[at].item) for at in positions[start : start + CHUNK]], indexes)
+        for start in range(0, len(positions), CHUNK)
+    )
+    refusals = netlink.stream(chunks) if len(positions) > CHUNK else netlink.batch(next(chunks, []))
+    for number, refusal in refusals.items():
+        if unsolved := _unsolved(netlink, indexes, ops[positions[number]], refusal):
+            errors[positions[number]] = unsolved
+    return errors
+
+
+def _device(op: Op) -> InterfaceName | None:
+    """Return the device whose index is needed; a link itself goes by its name."""
+    return None if isinstance(op.item, Link) else cast("Entry", op.item).dev
+
+
+def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceName | None, KernelError]:
+    """Return why operations on some devices cannot be encoded; have the indexes of the others ready."""
+    missing: dict[InterfaceName | None, KernelError] = {}
+    for dev in {_device(op) for op in ops} - {None}:
+        try:
+            indexes[cast("InterfaceName", dev)]
+        except KernelError as error:
+            missing[dev] = error
+    return missing
+
+
+def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> KernelError | None:
+    """Replace what the kernel itself found about a neighbour that is to be ours; return what still stands against it.
+
+    Traffic to a neighbour that is not there makes the kernel enter it, unresolved or even resolved, and the entry may
+    outlive the traffic by hours, or be gone a moment later. One that somebody set is permanent, and stays.
+    """
+    if error.errno != errno.EEXIST or not isinstance(op, Add) or not isinstance(op.item, Neighbour):
+        return error
+    try:
+        if _is_permanent(netlink, indexes, op.item):
+            return error
+        netlink.execute(encode.entry(Verb.REPLACE, op.item, indexes))
+    except KernelError as other:
+        return other
+    return None
+
+
+def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
+    """Tell whether somebody set a neighbour; one that is gone by now was none of those. Raises `KernelError`."""
+    try:
+        return decode.is_permanent(netlink.get(encode.neighbour_request(item, indexes)))
+    except KernelError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return False
+
+
+def guard(netlink: Netlink, indexes: Indexes, op: Op, item: SourceGuard) -> None:
+    """Put a filter at a device, replace it, or take it away; raise what the kernel answers."""
+    index = indexes[item.dev]
+    if isinstance(op, Delete):
+        netlink.execute(source_guard.removal(index))
+        return
+    hook, program = source_guard.messages(item, index)
+    try:
+        netlink.execute(hook)
+    except KernelError as error:
+        if error.errno != errno.EEXIST or isinstance(op, Add):
+            raise
+    netlink.execute(program)

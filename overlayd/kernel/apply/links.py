@@ -1,0 +1,186 @@
+"""Executing operations on links."""
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from overlayd.dataplane.items import HOST, Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
+from overlayd.kernel.apply.indexes import Indexes
+from overlayd.kernel.apply.removal import delete_links
+from overlayd.kernel.apply.sockets import Sockets
+from overlayd.kernel.netlink import decode, encode_link
+from overlayd.kernel.netlink.transport import Netlink
+from overlayd.kernel.port import KernelError, NoNamespace
+from overlayd.kernel.spaces.namespaces import descriptor
+from overlayd.model.ids import InterfaceName
+
+
+class Links:
+    """The links of every namespace. Its methods raise what the kernel answers."""
+
+    def __init__(self, sockets: Sockets, indexes: Indexes) -> None:
+        self._sockets = sockets
+        self._indexes = indexes
+
+    def add(self, link: Link) -> None:
+        """Create a link, or set up the one that came with its namespace or with the other end of its pair."""
+        netlink = self._sockets.into(link.ns)
+        if comes_along(link):
+            if link.ns == HOST:
+                _keep_bare(netlink, link.name)
+            netlink.execute(encode_link.changed(link.name, mtu=link.mtu, up=link.up))
+            return
+        with self._explaining(link):
+            self._make(netlink, link)
+
+    def _make(self, netlink: Netlink, link: Link) -> None:
+        settings = self._settings(link)
+        # What has settings to come is set up last: until its flags are set, a port would flood and learn.
+        self._create(netlink, link, up=link.up and not settings)
+        _execute(netlink, [*settings, encode_link.changed(link.name, up=link.up)] if settings else [])
+
+    def change(self, link: Link, before: Link) -> None:
+        """Set what differs from `before`; when nothing does, the MTU and the state once more."""
+        repeated = link == before
+        mac = link.mac if link.mac != before.mac else None
+        mtu = link.mtu if link.mtu != before.mtu or repeated else None
+        alias = link.alias if link.alias != before.alias else None
+        is_same = mac is None and mtu is None and alias is None
+        messages = [] if is_same else [encode_link.changed(link.name, mac=mac, mtu=mtu, alias=alias)]
+        if link.port != before.port:
+            messages += self._join(link) if link.port else [encode_link.changed(link.name, master=0)]
+        if link.up != before.up or repeated:
+            messages.append(encode_link.changed(link.name, up=link.up))
+        with self._explaining(link):
+            _execute(self._sockets.into(link.ns), messages)
+
+    def delete(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
+        """Delete links of one namespace at one stroke; return the errors by position."""
+        netlink = self._sockets.into(ns)
+        for link in links:
+            self._indexes[ns].pop(link.name, None)
+        return delete_links(netlink, [link.name for link in links])
+
+    def retire(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
+        """Take veth pairs out of use, of which the host's ends are in one namespace; return the errors by position."""
+        errors: dict[int, KernelError] = {}
+        for position, link in enumerate(links):
+            self._indexes[ns].pop(link.name, None)
+            try:
+                self._retire(self._sockets.into(ns), link)
+            except KernelError as error:
+                errors[position] = error
+        return errors
+
+    def _retire(self, netlink: Netlink, link: Link) -> None:
+        device = decode.device(netlink.get(encode_link.link_request(link.name)))
+        _execute(netlink, encode_link.retired(device.index))
+        if isinstance(link.kind, Veth) and link.kind.peer:
+            try:
+                _execute(self._sockets.into(link.kind.peer.ns), encode_link.retired(device.far_index))
+            except NoNamespace:
+                return  # the workload is gone
+            except KernelError as error:
+                if error.errno != errno.ENODEV:  # and its device with it
+                    raise
+
+    def _settings(self, link: Link) -> list[bytes]:
+        """Return the messages for what cannot be said when the link is created."""
+        if isinstance(link.kind, Bridge):
+            # A bridge follows the MTU of its ports until somebody changes it (net/bridge/br_if.c: br_mtu_auto_adjust).
+            return [encode_link.changed(link.name, mtu=link.mtu)]
+        return self._join(link)
+
+    def _join(self, link: Link) -> list[bytes]:
+        """Return the messages that make a link a port of its bridge. Raises ENODEV when there is no such bridge."""
+        if link.port is None:
+            return []
+        master = self._indexes[link.ns][link.port.master]
+        return [encode_link.changed(link.name, master=master), encode_link.port_changed(link.name, link.port)]
+
+    def _create(self, netlink: Netlink, link: Link, *, up: bool) -> None:
+        match link.kind:
+            case Vxlan():
+                with descriptor(link.ns) as fd:
+                    # The UDP socket stays in the namespace from which the device is created: here the host's.
+                    self._sockets.host.execute(encode_link.created(link, up=up, fd=fd))
+            case Veth(peer=VethPeer(ns=sandbox)):
+                with descriptor(sandbox) as fd:
+                    self._create_pair(netlink, link, up=up, fd=fd)
+            case _:
+                netlink.execute(encode_link.created(link, up=up))
+
+    @contextmanager
+    def _explaining(self, link: Link) -> Iterator[None]:
+        """Say what is in the way of a VXLAN device: a VNI has one for each UDP port, and a port one program."""
+        try:
+            yield
+        except KernelError as error:
+            if not isinstance(link.kind, Vxlan):
+                raise
+            vni, port = link.kind.vni, link.kind.port
+            if error.errno == errno.EEXIST and self._is_there(link):
+                raise
+            if error.errno == errno.EEXIST:
+                # Only when it is nowhere near is it looked for in all namespaces of the machine.
+                holder = self._holder(link.kind)
+                if holder is None and self._sockets.found_again(link.ns):
+                    self._indexes.pop(link.ns, None)
+                    detail = f"VNI {vni} is in the namespace that had the name {link.ns} before; it has it again"
+                else:
+                    holder = holder or "one in another namespace"
+                    detail = f"VNI {vni} on UDP port {port} is taken by a VXLAN device that is not ours: {holder}"
+            elif error.errno == errno.EADDRINUSE:
+                detail = f"UDP port {port} is taken by another program on this host (ss -ulnp shows which)"
+            else:
+                raise
+            raise KernelError(error.errno, detail) from error
+
+    def _is_there(self, link: Link) -> bool:
+        devices = self._sockets.into(link.ns).dump(encode_link.LINKS)
+        return any(decode.device(payload).name == link.name for payload in devices)
+
+    def _holder(self, wanted: Vxlan) -> str | None:
+        """Return the name of the device in the host's namespace that has a VNI on a port."""
+        for payload in self._sockets.host.dump(encode_link.LINKS):
+            device = decode.device(payload)
+            if decode.vxlan_place(device) == (wanted.vni, wanted.port):
+                return device.name
+        return None
+
+    def _create_pair(self, netlink: Netlink, link: Link, *, up: bool, fd: int) -> None:
+        near, far = encode_link.chosen_indexes(link.name)
+        try:
+            netlink.execute(encode_link.created(link, up=up, fd=fd, indexes=(near, far)))
+        except KernelError as error:
+            if error.errno not in {errno.EEXIST, errno.EBUSY}:
+                raise
+            # It may be the index that is taken and not the name: the kernel chooses another one.
+            netlink.execute(encode_link.created(link, up=up, fd=fd))
+        else:
+            self._indexes[link.ns][link.name] = near
+            if isinstance(link.kind, Veth) and link.kind.peer:
+                self._indexes[link.kind.peer.ns][link.kind.peer.name] = far
+
+
+def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
+    """Keep the kernel from giving a device of the host's own namespace an address as soon as it is up."""
+    try:
+        netlink.execute(encode_link.without_addresses(name))
+    except KernelError as error:
+        if error.errno != errno.EAFNOSUPPORT:  # no IPv6 on this device: it gets no address anyway
+            raise
+
+
+def comes_along(link: Link) -> bool:
+    """Tell whether a link is there as soon as its namespace, or the other end of its pair, is."""
+    match link.kind:
+        case Loopback() | Veth(peer=None):
+            return True
+        case _:
+            return False
+
+
+def _execute(netlink: Netlink, messages: Sequence[bytes]) -> None:
+    for error in netlink.batch(messages).values():
+        raise error

@@ -1,0 +1,78 @@
+"""The large tables of a namespace as they were last read: what a dump says again is not decoded again.
+
+Almost all of it is the same each time. Raw messages are compared, but for the times that the kernel puts into those
+about neighbours and forwarding entries (NDA_CACHEINFO, linux/neighbour.h), and items are made of new ones only.
+"""
+
+import errno
+import struct
+from collections.abc import Callable, Iterable, Mapping
+
+from overlayd.dataplane.items import Item, NamespaceRef, State
+from overlayd.kernel.netlink.decode import Names
+from overlayd.kernel.port import KernelError
+
+Decoder = Callable[[NamespaceRef, bytes, Names], Item | None]
+"""Makes an item of a message, or nothing when it is about what is not ours."""
+
+_ATTRIBUTE = struct.Struct("=HH")
+_BODY = 12
+"""Bytes: struct ndmsg and struct rtmsg."""
+
+_TIMES = _ATTRIBUTE.pack(20, 3)
+"""How NDA_CACHEINFO begins: its length, with four numbers in it, and its type."""
+
+
+class Readings:
+    """The tables of one namespace."""
+
+    def __init__(self, ns: NamespaceRef) -> None:
+        self._ns = ns
+        self._names: Names = {}
+        self._tables: dict[Decoder, _Table] = {}
+
+    def items(self, decoder: Decoder, payloads: Iterable[bytes], names: Names) -> State:
+        """Return what is ours in a table that was just read, on the devices with these names."""
+        if names != self._names:
+            self._names = dict(names)
+            self._tables.clear()
+        table = self._tables.setdefault(decoder, _Table())
+        table.read(payloads, lambda payload: decoder(self._ns, payload, self._names))
+        return table.state
+
+
+class _Table:
+    def __init__(self) -> None:
+        self.state: State = frozenset()
+        self._known: Mapping[bytes, Item | None] = {}
+        self._places: dict[int, int] = {}
+
+    def read(self, payloads: Iterable[bytes], decoder: Callable[[bytes], Item | None]) -> None:
+        now = {self._without_times(payload): payload for payload in payloads}
+        known = self._known
+        if now.keys() == known.keys():
+            return
+        self._known = {key: known[key] if key in known else decoder(payload) for key, payload in now.items()}
+        self.state = frozenset(filter(None, self._known.values()))
+
+    def _without_times(self, payload: bytes) -> bytes:
+        """Return a message without the attribute that says when an entry was last used.
+
+        Those of one length have it at one place, as a rule; where another one has it is looked up. Whatever comes
+        before it tells its place, so that two messages that differ otherwise are never taken for the same.
+        """
+        place = self._places.get(len(payload))
+        if place is None or (place < len(payload) and payload[place : place + 4] != _TIMES):
+            place = self._places[len(payload)] = _place_of_times(payload)
+        return payload[:place] + payload[place + 20 :]
+
+
+def _place_of_times(payload: bytes) -> int:
+    """Return where the times are, or the end of a message without them."""
+    place = _BODY
+    while place < len(payload) and payload[place : place + 4] != _TIMES:
+        (length, _) = _ATTRIBUTE.unpack_from(payload, place)
+        if length < _ATTRIBUTE.size:
+            raise KernelError(errno.EBADMSG, f"a netlink attribute of {length} bytes")
+        place += (length + 3) & ~3
+    return min(place, len(payload))

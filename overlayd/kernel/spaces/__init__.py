@@ -1,0 +1,1 @@
+"""Network namespaces: their names, entering them, and their sysctls."""

@@ -1,0 +1,158 @@
+"""What a namespace of ours holds as far as this agent knows: what it saw there, and did there since.
+
+The kernel tells of every change and does not always say whose it was. One that leaves a thing as this agent knows it is
+no news: the echo of what the agent did, a carrier that comes and goes.
+"""
+
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import BridgeEntry, FdbEntry, Item, Link, Namespace, NamespaceRef
+from overlayd.dataplane.plan import Delete, Op, Retire
+from overlayd.kernel.netlink import decode
+from overlayd.kernel.netlink.rtnetlink import (
+    RTM_DELLINK,
+    RTM_DELNEIGH,
+    RTM_DELNETCONF,
+    RTM_NEWLINK,
+    RTM_NEWNEIGH,
+    RTM_NEWNETCONF,
+)
+from overlayd.model.ids import InterfaceName, MacAddress
+
+Notification = tuple[int, bytes]
+"""Type and payload."""
+
+
+class Beliefs:
+    """About the links and forwarding entries of one namespace, and its sysctls."""
+
+    def __init__(self, ns: NamespaceRef) -> None:
+        self._sysctls: frozenset[tuple[str, str]] | None = None
+        self._ns = ns
+        self._seen: Iterable[Item] = ()
+        self._names: dict[int, InterfaceName] = {}
+        self._links: dict[InterfaceName, Link] = {}
+        self._forwarding: dict[MacAddress, tuple[FdbEntry | BridgeEntry, ...]] = {}
+
+    def saw(self, items: Iterable[Item], names: Mapping[int, InterfaceName]) -> None:
+        """Start afresh with everything of ours in the namespace, and the names of all its devices."""
+        self._names = dict(names)
+        self._links = {}
+        self._forwarding = {}
+        self._seen = items
+
+    @property
+    def sysctls(self) -> frozenset[tuple[str, str]] | None:
+        """The sysctls that differ from the defaults; None before anything was seen or done."""
+        self._learn()
+        return self._sysctls
+
+    def _learn(self) -> None:
+        """Sort what was seen, now that something is to be compared with it."""
+        for item in self._seen:
+            self._add(item)
+        self._seen = ()
+
+    def did(self, ops: Iterable[Op]) -> None:
+        """Take in operations that were executed in this namespace."""
+        self._learn()
+        gone = set()
+        for op in ops:
+            match op, op.item:
+                case Delete() | Retire(), Link(name=name):
+                    self._links.pop(name, None)
+                    gone.add(name)
+                case Delete(), FdbEntry() | BridgeEntry() as entry:
+                    self._remove(entry)
+                case Delete(), _:
+                    pass
+                case _, item:
+                    self._add(item)
+        if gone:
+            self._forget(gone)
+
+    def is_news(self, notifications: Sequence[Notification]) -> bool:
+        """Tell whether these leave something otherwise than this agent knows it. Of each thing the last one counts."""
+        if not notifications:
+            return False
+        self._learn()
+        latest: dict[object, Notification] = {}
+        for one in notifications:
+            kind, payload = one
+            bridged = decode.family(payload) == socket.AF_BRIDGE
+            if kind in {RTM_NEWLINK, RTM_DELLINK}:
+                if not bridged and (self._name_changes(payload) or decode.tells_of_offloads(payload)):
+                    return True
+                latest[decode.link_index(payload), bridged] = one
+            elif kind in {RTM_NEWNEIGH, RTM_DELNEIGH} and bridged:
+                latest[decode.forwarding_key(payload)] = one
+            elif kind not in {RTM_NEWNETCONF, RTM_DELNETCONF}:
+                return True
+        return any(self._differs(*one) for one in latest.values())
+
+    def _add(self, item: Item) -> None:
+        match item:
+            case Namespace(sysctls=values):
+                self._sysctls = values
+            case Link(name=name):
+                self._links[name] = item
+            case FdbEntry() | BridgeEntry():
+                self._remove(item)
+                self._forwarding[item.mac] = (*self._forwarding.get(item.mac, ()), item)
+            case _:
+                pass
+
+    def _remove(self, entry: FdbEntry | BridgeEntry) -> None:
+        known = self._forwarding.pop(entry.mac, ())
+        if kept := tuple(other for other in known if other.key != entry.key):
+            self._forwarding[entry.mac] = kept
+
+    def _forget(self, devices: set[InterfaceName]) -> None:
+        """Forget what the kernel removes together with devices."""
+        for mac, known in list(self._forwarding.items()):
+            if any(entry.dev in devices for entry in known):
+                del self._forwarding[mac]
+                if kept := tuple(entry for entry in known if entry.dev not in devices):
+                    self._forwarding[mac] = kept
+
+    def _name_changes(self, payload: bytes) -> bool:
+        """Take in the name of a device; tell whether one of ours has another name now."""
+        device = decode.device(payload)
+        before = self._names.get(device.index, device.name)
+        self._names[device.index] = device.name
+        return before != device.name and before in self._links
+
+    def _differs(self, kind: int, payload: bytes) -> bool:
+        match kind:
+            case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
+                return self._entry_differs(payload, gone=kind == RTM_DELNEIGH)
+            case _ if decode.family(payload) == socket.AF_BRIDGE:
+                return kind == RTM_NEWLINK and self._port_differs(payload)
+            case _ if kind == RTM_DELLINK:
+                return decode.device(payload).name in self._links
+            case _:
+                return self._link_differs(payload)
+
+    def _link_differs(self, payload: bytes) -> bool:
+        device = decode.device(payload)
+        if not ownership.owns_link(device.name):
+            return False
+        (link,) = decode.links(self._ns, [device], self._names)
+        return self._links.get(device.name) != link
+
+    def _port_differs(self, payload: bytes) -> bool:
+        known = self._links.get(self._names.get(decode.link_index(payload), ownership.LOOPBACK))
+        told = decode.port_flags(payload)
+        if known is None or known.port is None or told is None:
+            return False
+        return told != (known.port.learning, known.port.unicast_flood, known.port.neigh_suppress)
+
+    def _entry_differs(self, payload: bytes, *, gone: bool) -> bool:
+        """Tell whether a forwarding entry is not as known; one that bears no mark of ours may replace one that did."""
+        ours = decode.forwarding_entry(self._ns, payload, self._names)
+        known = self._forwarding.get(decode.forwarding_mac(payload), ())
+        if ours and ownership.owns(ours):
+            return (ours in known) == gone
+        return bool(known)

@@ -1,0 +1,38 @@
+"""Which transactions of nftables touched our tables, and were not ours (linux/netfilter/nf_tables.h)."""
+
+from collections.abc import Iterable
+
+from overlayd.dataplane import ownership
+from overlayd.kernel.watch.beliefs import Notification
+
+_NFT_MSG_NEWGEN = 10 << 8 | 15
+"""The last message of each transaction."""
+
+_OUR_NAMES = ownership.TABLE.encode()
+"""What the names of all our tables begin with."""
+
+
+class TableWatch:
+    """Knows how many transactions of this agent it has still to be told of."""
+
+    def __init__(self) -> None:
+        self._own = 0
+
+    def did(self) -> None:
+        """Take in that one of our tables was made, replaced or deleted."""
+        self._own += 1
+
+    def settle(self) -> None:
+        """Take in that what was told so far was thrown away."""
+        self._own = 0
+
+    def is_news(self, notifications: Iterable[Notification]) -> bool:
+        """Tell whether somebody else touched our tables too."""
+        touching, touched = 0, False
+        for kind, payload in notifications:
+            if kind != _NFT_MSG_NEWGEN:
+                touched = touched or _OUR_NAMES in payload
+            elif touched:
+                touching, touched = touching + 1, False
+        own, self._own = self._own, 0
+        return touching > own

@@ -1,0 +1,41 @@
+"""Every benchmark runs, and says what it measured in the agreed form."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+NAMES = (
+    "allocate",
+    "cni_add",
+    "controller_memory",
+    "dataplane",
+    "program_remotes",
+    *(
+        pytest.param(name, marks=pytest.mark.thorough)
+        for name in ("agent_idle", "cni_del", "cni_rate", "drift", "restart", "watch")
+    ),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_prints_one_json_object(name: str) -> None:
+    command = [sys.executable, "-m", "bench", name, "--quick", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout)
+    assert said["bench"] == name
+    assert {"cpus", "kernel", "python"} <= said["machine"].keys()
+    assert said["cases"]
+    for case in said["cases"]:
+        assert case["runs"] >= 1
+        assert case["ours"]["p50"] > 0 or case["budget"] == "none"
+        assert case["ours"]["p99"] >= case["ours"]["p50"]
+        if case["peer"]:
+            assert case["ratio"] > 0
+            assert case["budget"]

@@ -1,0 +1,135 @@
+"""Debian root file systems, made once of this machine's own package sources and kept in build/.
+
+Machines that boot are of this machine's release, as the package is built for it; what a test needs of another release
+is in a root of that release.
+
+`python -m tests.support.machines.rootfs [NAME...]` makes those that are missing;
+without a name, all that `make test` needs.
+"""
+
+import fcntl
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from tests.support.lab.nursery import ROOT
+
+_CACHE = ROOT / "build/machines"
+_SOURCES = ["apt-get", "indextargets", "--format", "deb $(REPO_URI) $(CODENAME) $(COMPONENT)"]
+_OF_DEBIAN = ["Created-By: Packages", "Origin: Debian"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """What a root file system consists of: Debian packages, and shell commands at the end, for which $1 is its root.
+
+    `release` is a code name of Debian, None for that of this machine.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    finish: tuple[str, ...] = ()
+    release: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is kept: another recipe is another directory."""
+        digest = hashlib.sha256(repr((astuple(self), release())).encode()).hexdigest()[:12]
+        return _CACHE / f"{self.name}-{digest}"
+
+    def made(self) -> Path:
+        """Return its directory; make it if it is missing, which takes a minute and says so on standard error."""
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with (_CACHE / f"{self.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two files of tests want it at the same time
+            if not self.path.exists():
+                for older in _CACHE.glob(f"{self.name}-*"):
+                    shutil.rmtree(older)
+                self._make()
+        return self.path
+
+    def _make(self) -> None:
+        suite = self.release or release()
+        _say(f"making {self.path.relative_to(ROOT)} of packages of Debian {suite}, once; about a minute")
+        started, partial = time.monotonic(), _CACHE / f"{self.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        command = ["mmdebstrap", "--mode=root", "--variant=apt", "--skip=check/empty", "--quiet"]
+        command += ["--aptopt=APT::Install-Recommends false", f"--include={','.join(self.packages)}"]
+        command += [f"--customize-hook={each}" for each in self.finish]
+        command += [suite, str(partial), "-"]
+        done = subprocess.run(command, input=_sources(suite), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ChildProcessError(f"mmdebstrap ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        partial.rename(self.path)
+        _say(f"made in {time.monotonic() - started:.0f} s")
+
+
+def release() -> str:
+    """Return the code name of this machine's release of Debian (os-release(5))."""
+    return platform.freedesktop_os_release()["VERSION_CODENAME"]
+
+
+def _sources(suite: str) -> str:
+    """Return where this machine gets Debian's packages from, as lines of sources.list for a release."""
+    found = _of_debian()
+    if not found:  # nobody has asked them for what they have
+        subprocess.run(["apt-get", "-qq", "update"], check=True)
+        found = _of_debian()
+    assert found, "this machine's apt has no sources of Debian: give it some"
+    if suite == release():
+        return found
+    # The archive itself has every release; updates and security have names of their own for each.
+    own = (line.split() for line in found.splitlines() if line.split()[2] == release())
+    return "".join(f"{kind} {uri} {suite} {part}\n" for kind, uri, _, part in own)
+
+
+def _of_debian() -> str:
+    return subprocess.run([*_SOURCES, *_OF_DEBIAN], capture_output=True, text=True, check=True).stdout
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+_CONFIGURE = (
+    # They would want a network, or be busy while something is measured.
+    'systemctl --root="$1" --quiet mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer',
+    'systemctl --root="$1" --quiet mask fstrim.timer systemd-timesyncd.service',
+    'systemctl --root="$1" --quiet disable etcd.service',
+    'systemctl --root="$1" --quiet enable systemd-networkd.service systemd-networkd-wait-online.service',
+    'rm -f "$1/etc/resolv.conf" "$1/etc/machine-id" && : >"$1/etc/machine-id"',
+)
+
+MACHINE = Rootfs(
+    "machine",
+    (
+        *("dbus", "debconf", "etcd-server", "iproute2", "iputils-ping", "nftables", "procps", "python3"),
+        *("sudo", "systemd", "systemd-sysv", "udev"),
+    ),
+    _CONFIGURE,
+)
+"""A machine that systemd-nspawn boots: what Debian's installer leaves, what the package depends on, and an etcd."""
+
+VIRTUAL_MACHINE = Rootfs(
+    "virtual-machine",
+    (*MACHINE.packages, "initramfs-tools", "linux-image-cloud-amd64", "openssh-server"),
+    (*_CONFIGURE, 'systemctl --root="$1" --quiet mask ssh.socket', 'rm -f "$1"/etc/ssh/ssh_host_*'),
+)
+"""The same with Debian's kernel, for qemu; it is entered by SSH."""
+
+PODMAN_4 = Rootfs(
+    "podman-4", ("containernetworking-plugins", "iproute2", "iptables", "podman", "runc"), release="bookworm"
+)
+"""The last podman with CNI, and the plugins that it ran with."""
+
+_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE)}
+
+if __name__ == "__main__":
+    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name]:
+        _ALL[_name].made()

@@ -1,0 +1,61 @@
+"""podman 4, the last with CNI, on a host of the lab with everything of its own: storage, settings, control group."""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from tests.support.lab.cgroups import ControlGroup
+from tests.support.lab.foreign_root import ForeignRoot
+from tests.support.lab.lab import Container, LabHost, run
+from tests.support.machines.rootfs import PODMAN_4
+from tests.support.runtimes import workloads
+from tests.support.runtimes.images import PAUSE
+
+_CONFIG = """\
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"] # a machine may not let them be raised
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+[network]
+network_backend = "cni"
+"""
+
+
+class Podman:
+    """The command, and a control group for the time of the `with` block. With the block ends all that it started."""
+
+    def __init__(self, host: LabHost, root: Path) -> None:
+        """`root` is the directory that every container starts from; none writes to it."""
+        self.host = host
+        self._root = root
+        self._ending = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.host.run("sh", "-ec", 'mkdir -p /etc/containers; echo "$1" >/etc/containers/containers.conf', "", _CONFIG)
+        self.group = self._ending.enter_context(ControlGroup())
+        self._program = ForeignRoot(self.host, PODMAN_4, [str(self._root)])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.close()
+
+    def podman(self, *arguments: str) -> str:
+        """Run the command on this host; return its output or fail with all of it."""
+        places = ["--root", str(self.host.directory / "podman"), "--runroot", "/run/podman", "--storage-driver", "vfs"]
+        return run(self.host.enter(self.group.start(self._program.enter(["podman", *places, *arguments]))))
+
+    def run(self, name: str, network: str, *options: str) -> Container:
+        """Start a container in a network."""
+        group = ["--cgroup-parent", f"/{self.group.name}"]
+        chosen = ["--detach", "--name", name, "--network", network, *group, *options]
+        self.podman("run", *chosen, "--rootfs", f"{self._root}:O", PAUSE)
+        return self.found(name, network)
+
+    def found(self, name: str, network: str, interface: str = "eth0") -> Container:
+        """Return a running container, with the addresses that it has in one of its networks."""
+        (shown,) = json.loads(self.podman("inspect", name))
+        sandbox = f"/proc/{shown['State']['Pid']}/ns/net"
+        return workloads.found(self.host, shown["Id"], network, sandbox, interface)

@@ -1,0 +1,47 @@
+"""Hearing that somebody changed what is ours in the kernel."""
+
+import asyncio
+
+import pytest
+
+from overlayd.agent.reconcile.drift import Drift
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane.items import HOST, NamespaceRef
+from tests.support.agents.loopback import running
+from tests.support.controllers.clusters import host
+from tests.support.kernel.fake_kernel import FakeKernel
+
+pytestmark = pytest.mark.anyio
+
+BLUE = NamespaceRef("/run/netns/ov-blue")
+
+
+class UnheardKernel(FakeKernel):
+    """Lets something happen after it told of a change, of which its descriptor says nothing.
+
+    So does the kernel when a name is unmounted before its descriptor is watched again (epoll_ctl(2) asks the file).
+    """
+
+    unheard: frozenset[NamespaceRef] = frozenset()
+    looks = 0
+
+    def changed(self) -> frozenset[NamespaceRef]:
+        self.looks += 1
+        found = super().changed()
+        told = found | self.unheard
+        self.unheard = frozenset({BLUE}) if found else frozenset()
+        return told
+
+
+async def test_what_happens_before_it_listens_again_is_found() -> None:
+    kernel = UnheardKernel()
+    turn = KernelTurn(kernel)
+    drift = Drift(turn)
+    async with running(drift.run()), asyncio.timeout(20):
+        while not kernel.looks:  # noqa: ASYNC110 - a look sets no event
+            await asyncio.sleep(0.01)
+        kernel.set_underlay(host(1).address, None)
+        seen = 0
+        while drift.suspects != {HOST, BLUE}:
+            seen = await drift.changes.wait(seen)
+    turn.close()
