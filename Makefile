@@ -84,9 +84,9 @@ demo: root system venv ## start a demonstration on this machine; KEEP=1 leaves i
 demo-down: root venv ## remove a demonstration that was kept (root)
 	@$(VENV)/bin/python -m tests.demo down
 
-PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),3) --dist=loadfile --no-loadscope-reorder --durations=10
+PYTEST := $(VENV)/bin/python -m pytest --numprocesses=$(or $(JOBS),4) --dist=loadfile --no-loadscope-reorder --durations=10
 
-test: root system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=3 files at once; ARGS=... goes to pytest (root)
+test: root system-test venv lint cni/launcher machines ## lint, then run the tests, JOBS=4 files at once; ARGS=... goes to pytest (root)
 	$(PYTEST) -m 'not thorough' $(ARGS)
 
 test-thorough: root system-test venv lint cni/launcher machines ## the same, with every variant (root)

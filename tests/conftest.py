@@ -1,6 +1,7 @@
 """What every test shares: root for those that need it, the asynchronous backend, golden files, hypothesis."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,13 @@ _PATIENT = hypothesis.settings(deadline=None, print_blob=True, suppress_health_c
 hypothesis.settings.register_profile("overlayd", _PATIENT, derandomize=True)
 hypothesis.settings.register_profile("hunt", _PATIENT, max_examples=2000)
 hypothesis.settings.load_profile("overlayd")
+
+
+# Tests send these to programs, which ignore what their parent ignores: under nohup, or in the background of a shell.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
