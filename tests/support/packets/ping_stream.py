@@ -27,6 +27,7 @@ class Pinging:
         # It looks for answers without a pause, which is to slow nobody down.
         self._command = source.enter(["nice", "-n19", "ping", "-nD", "-i", str(interval), str(destination)])
         self._log = log
+        self._interval = interval
 
     def __enter__(self) -> Self:
         self._process = Process(self._command, self._log)
@@ -48,7 +49,8 @@ class Pinging:
     def more(self, count: int) -> None:
         """Wait until so many more answers have come."""
         goal = len(self.answered) + count
-        eventually(lambda: len(self.answered) >= goal, f"{count} more pings are answered")
+        patience = 10 + 10 * count * self._interval
+        eventually(lambda: len(self.answered) >= goal, f"{count} more pings are answered", patience)
 
     def gap(self, since: float) -> float:
         """Return the longest time in seconds without an answer from a point in time (of the epoch) on."""

@@ -91,7 +91,7 @@ def test_of_all_addresses_hosts_are_told_the_one_of_the_default_route(
         ip route add default via $3 dev uplink
         exec "$5" -c "$6"
     """
-    look = f"from controller import places; print(places.parse({everywhere!r}, '').for_hosts)"
+    look = f"from controller.commands import places; print(places.parse({everywhere!r}, '').for_hosts)"
     option = "nodad" if ":" in everywhere else ""
     done = subprocess.run(
         ["unshare", "--net", "sh", "-euc", script, "sh", bridge, uplink, gateway, option, sys.executable, look],
