@@ -20,7 +20,7 @@ from overlayd.agent.cni.server import CniServer
 from overlayd.agent.control.server import Control
 from overlayd.agent.controllers.claims import Claims
 from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.cluster_cache import Caching
+from overlayd.agent.controllers.cluster_cache import ClusterCache, ClusterCacheWriter
 from overlayd.agent.controllers.controller_list import Controllers
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.host_identity import load_identity
@@ -37,7 +37,7 @@ from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
 from overlayd.agent.reconcile.reconciler import Local, Reconciler
 from overlayd.agent.reconcile.vxlan_ports import remember_vxlan_port
 from overlayd.agent.records import record_copies
-from overlayd.agent.records.attachment_records import AttachmentRecords, ClusterCache
+from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.records.recovery import recover
 from overlayd.agent.run_directory import RunDirectory
@@ -123,7 +123,7 @@ def _wire(
     kept = ClusterCache(settings.state_dir / "kept.json")
     claims = Claims(feed_client, lambda: records.endpoints, kept.load(), partial(_save_kept, kept))
     feed = ClusterFeed(feed_client, cache.load(), claims)
-    caching = Caching(cache, feed)
+    caching = ClusterCacheWriter(cache, feed)
     closing.callback(caching.finish)
     turn = KernelTurn(LinuxKernel(settings.run_dir / "tables"))
     closing.callback(turn.close)

@@ -1,10 +1,10 @@
 """Garbage collection: what a runtime no longer knows of its own is detached."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.errors import OverlayError
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
 from overlayd.wire.cni import Attached, Command, GcRequest, Request
@@ -24,19 +24,13 @@ class Collector:
     def __init__(self, detach: Callable[[Request], Awaitable[None]], records: AttachmentRecords) -> None:
         self._detach = detach
         self._records = records
-        self._arriving: Counter[_Place] = Counter()
+        self._arriving = UnderWay[_Place]()
 
     @contextmanager
     def arriving(self, request: Request) -> Iterator[None]:
         """Leave alone what an ADD makes until the end of the block."""
-        place = (request.network, request.container_id, request.interface)
-        self._arriving[place] += 1
-        try:
+        with self._arriving.counted((request.network, request.container_id, request.interface)):
             yield
-        finally:
-            self._arriving[place] -= 1
-            if not self._arriving[place]:
-                del self._arriving[place]
 
     async def collect(self, request: GcRequest) -> None:
         """Detach what the config attached that the runtime does not list, each for itself.

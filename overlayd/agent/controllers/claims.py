@@ -1,4 +1,4 @@
-"""Saying what this host's containers use, to controllers whose store was restored and may have lost it.
+"""What this host states that its containers use, for controllers whose store was restored and may have lost it.
 
 Of a network that the store has lost, what containers of this host have is *kept*: beside the cluster that the feed
 tells of, and as long as they have it.
@@ -15,7 +15,7 @@ from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.runtime.signals import Changes
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.errors import OverlayError
+from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.reservation import Holder
 from overlayd.model.statement import Statement
@@ -59,9 +59,14 @@ class Claims:
         self._is_due = False
 
     async def compare(self, registered: Registered, known: Cluster) -> None:
-        """Say what this host uses if the controllers have another lineage than it knows, or ask for it.
+        """State what this host uses if the controllers have another lineage than it knows, or ask for it.
 
-        This comes before the feed, which then tells of it already. Raises what the controllers answer.
+        This comes before the feed, which then has the result already. A statement that is refused for what it says does
+        not keep the host from following the feed: it is a problem, and `run` repeats it.
+
+        Raises:
+            Unavailable: no controller can take the statement now.
+            Unauthenticated, Forbidden: the host's credential is refused.
         """
         lineage = registered.lineage
         is_other = known.lineage is not None and lineage != known.lineage
@@ -75,8 +80,15 @@ class Claims:
                 revision=known.revision,
                 now=str(lineage),
             )
-        await self._state(statement(self._client.host, known, self._kept, self._endpoints()))
-        self._stated = lineage
+        try:
+            await self._state(statement(self._client.host, known, self._kept, self._endpoints()))
+        except (Unavailable, Unauthenticated, Forbidden):
+            raise
+        except OverlayError as error:
+            self._is_due = True
+            self._note_problems(f"the controllers refuse what this host states: {error}")
+        else:
+            self._stated = lineage
 
     def note(self, before: Cluster, after: Cluster) -> None:
         """Keep what containers here have of networks that are not in the cluster of another lineage any more."""
@@ -112,7 +124,10 @@ class Claims:
     async def _state(self, said: Statement) -> None:
         disputes = await self._client.state(said)
         self._is_due = False
-        problems = tuple(Problem("what this host uses", text) for text in disputes)
+        self._note_problems(*disputes)
+
+    def _note_problems(self, *texts: str) -> None:
+        problems = tuple(Problem("what this host uses", text) for text in texts)
         if problems != self.problems:
             self.problems = problems
             self.changes.set()

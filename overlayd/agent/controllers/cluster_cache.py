@@ -1,15 +1,31 @@
-"""Keeping the last known cluster on disk, for a start while every controller is away."""
+"""The last known cluster on disk, for a start while no controller answers."""
 
 import asyncio
+import json
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import structlog
 
 from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.records.attachment_records import ClusterCache
+from overlayd.agent.runtime.versioned_file import read_versioned
+from overlayd.configuration.files import exists, write_atomically
+from overlayd.model.cluster import UNKNOWN, Cluster
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import Revision
+from overlayd.model.lineage import parse_lineage
+from overlayd.wire import records
+from overlayd.wire.feed import FEED_VERSION
 
 _log = structlog.get_logger(__name__)
+
+_VERSION = 2
+"""In version 1 an endpoint had one `address`."""
+
+_SIZE_MAX = 1 << 30
+"""Bytes of the cached cluster; ten thousand hosts with their blocks take some ten million."""
 
 CACHE_INTERVAL = 1.0
 """Seconds between two writes of the cluster."""
@@ -18,10 +34,48 @@ REVISION_INTERVAL = 60.0
 """Seconds between two writes of a cluster in which only the revision has changed."""
 
 
-class Caching:
-    """Saves what the feed brings, and never what a cached start began with.
+class ClusterCache:
+    """The last cluster that the feed declared in sync, for a start while every controller is away."""
 
-    A revision that changes nothing here is worth less than the work: a feed can resume from an earlier one.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Cluster:
+        """Return the cached cluster, or an empty one, which the feed fills, when there is none that can be read.
+
+        A cluster from an older version of the feed gets no revision: this version may have more records of it.
+        """
+        if not exists(self._path):
+            return Cluster()
+        try:
+            fields = read_versioned(self._path, _SIZE_MAX, _VERSION)
+            puts = [records.decode_tagged(record) for record in fields.objects("records")]
+            revision = Revision(fields.number("revision"))
+            feed_version = fields.number("feed") if fields.has("feed") else 1
+            lineage = parse_lineage(fields.text("lineage"), fields.at("lineage")) if fields.has("lineage") else None
+            return replace(
+                Cluster().changed(revision if feed_version == FEED_VERSION else UNKNOWN, puts), lineage=lineage
+            )
+        except InvalidValue as error:
+            _log.warning("the cached cluster cannot be read; waiting for a controller", problem=str(error))
+            return Cluster()
+
+    def save(self, cluster: Cluster, feed_version: int) -> None:
+        """Replace the cached cluster, from a version of the feed; raise `OSError` when it cannot be written."""
+        content = {
+            "v": _VERSION,
+            "feed": feed_version,
+            "revision": cluster.revision,
+            "lineage": str(cluster.lineage) if cluster.lineage else None,
+            "records": [records.encode_tagged(record) for record in cluster.records],
+        }
+        write_atomically(self._path, json.dumps(content).encode())
+
+
+class ClusterCacheWriter:
+    """Saves the cluster that the feed brings, and never the cached one that a start began with.
+
+    A new revision alone is saved seldom: the feed can resume from an earlier one.
     """
 
     def __init__(self, cache: ClusterCache, feed: ClusterFeed) -> None:

@@ -1,7 +1,6 @@
 """The blocks that this host holds: got at the first attachment, given back when their network goes."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
@@ -14,6 +13,7 @@ from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.shared_attempt import SharedAttempt
 from overlayd.agent.runtime.signals import Changes
+from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
@@ -38,7 +38,7 @@ class HeldBlocks:
         self._client = client
         self._feed = feed
         self._records = records
-        self._attaching: Counter[NetworkName] = Counter()
+        self._attaching = UnderWay[NetworkName]()
         self._growths: WeakValueDictionary[tuple[NetworkName, Family], SharedAttempt] = WeakValueDictionary()
 
     def network_or_none(self, name: NetworkName) -> Network | None:
@@ -68,8 +68,7 @@ class HeldBlocks:
             Unavailable: this host lacks a block and no controller answers, or the feed does not bring it in time.
         """
         self.check_active()
-        self._attaching[name] += 1
-        try:
+        with self._attaching.counted(name):
             if self.network_or_none(name) is None:
                 await self._first_word()
                 await self._join(name)
@@ -80,8 +79,6 @@ class HeldBlocks:
             if network.state is NetworkState.DELETING:
                 raise InUse(f"network {name} is being deleted", field="name")
             yield network
-        finally:
-            self._attaching[name] -= 1
 
     def check_active(self) -> None:
         """Raise `InUse` when this host is to get nothing new."""
@@ -157,5 +154,5 @@ class HeldBlocks:
         ]
         if not deleting:
             return []
-        used = {endpoint.network for endpoint in self._records.endpoints} | set(+self._attaching)
+        used = {endpoint.network for endpoint in self._records.endpoints} | set(self._attaching)
         return [block for block in deleting if block.network not in used]

@@ -1,7 +1,6 @@
 """The reservations that endpoints of this host hold: claimed at an attachment, released when nobody needs them."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -14,6 +13,7 @@ from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.signals import Changes
+from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
@@ -36,7 +36,7 @@ class HeldReservations:
         self._published = published
         self._feed = feed
         self._records = records
-        self._claiming: Counter[EndpointKey] = Counter()
+        self._claiming = UnderWay[EndpointKey]()
         self._given_up = Changes()
         self._collected_of: Mapping[ReservationKey, Reservation] = {}
         self._collected: dict[NetworkName, Mapping[IpAddress, Reservation]] = {}
@@ -88,15 +88,14 @@ class HeldReservations:
             AlreadyExists: the endpoint holds another reservation of the same family.
             Unavailable: no controller answers, or the feed does not bring it in time.
         """
-        self._claiming[key] += 1
         try:
-            holder = Holder.of(key)
-            # A deletion of the endpoint's predecessor that comes after the claim would take the reservation along.
-            await self._settled(key)
-            revision = await self._client.claim_reservation(reservation, holder)
-            yield await self._brought(reservation, holder, revision)
+            with self._claiming.counted(key):
+                holder = Holder.of(key)
+                # A deletion of the endpoint's predecessor that comes after the claim would take the reservation along.
+                await self._settled(key)
+                revision = await self._client.claim_reservation(reservation, holder)
+                yield await self._brought(reservation, holder, revision)
         finally:
-            self._claiming[key] -= 1
             self._given_up.set()
 
     async def _settled(self, key: EndpointKey) -> None:
@@ -146,5 +145,5 @@ class HeldReservations:
             for each, holder in held
             if holder.host == host
             and (key := (each.network, host, holder.container_id, holder.interface)) not in self._records.attachments
-            and not self._claiming[key]
+            and key not in self._claiming
         ]

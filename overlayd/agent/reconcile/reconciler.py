@@ -205,7 +205,7 @@ class Reconciler:
             self.redirect_soon(network)
             raise
         if refused := self._not_redirected.get(HOST) or self._not_redirected.get(ns):
-            raise refused
+            raise KernelError(refused.errno, refused.detail)  # one of its own for each that asked
 
     def redirect_soon(self, network: NetworkName) -> None:
         """Do the same with the next cycle, which is woken."""

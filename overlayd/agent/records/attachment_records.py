@@ -1,46 +1,37 @@
-"""What the agent remembers: attachments until the host boots again, the cluster for longer."""
+"""The records of this host's attachments, kept until the host boots again."""
 
 import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
 
-from overlayd.configuration.files import exists, names, read_regular, write_atomically
+from overlayd.agent.runtime.versioned_file import NewerVersion, read_versioned
+from overlayd.configuration.files import names, write_atomically
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
-from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import InterfaceName, NetworkName, Revision
-from overlayd.model.lineage import parse_lineage
+from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.port import PortMapping
 from overlayd.wire import bandwidth, ports, records
-from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Fields
 
 _log = structlog.get_logger(__name__)
 
-CHECKPOINT_VERSION = 2
+RECORD_VERSION = 2
 """In version 1 an endpoint had one `address`."""
 
 _RECORD_MAX = 1 << 20
 """Bytes of one attachment's record; a thousand published ports take a tenth of it."""
 
-_CLUSTER_MAX = 1 << 30
-"""Bytes of the cached cluster; ten thousand hosts with their blocks take some ten million."""
-
 _DAMAGED = ".damaged"
-
-
-class NewerVersion(InvalidValue):
-    """A newer agent wrote this, and it may say what this one would lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +125,7 @@ class AttachmentRecords:
     def _load(self, name: str) -> Attachment:
         """Return the attachment in a file; raise `InvalidValue` that names the file, and `OSError`."""
         path = self._directory / name
-        fields = _read(path, _RECORD_MAX)
+        fields = read_versioned(path, _RECORD_MAX, RECORD_VERSION)
         endpoint = records.decode_endpoint(fields)
         if self._path(endpoint.key) != path:
             raise InvalidValue("is the record of what has its record elsewhere", field=str(path))
@@ -173,7 +164,7 @@ class AttachmentRecords:
     def _write(self, attachment: Attachment) -> None:
         device, inode = attachment.sandbox_id
         content = {
-            "v": CHECKPOINT_VERSION,
+            "v": RECORD_VERSION,
             **records.encode(attachment.endpoint),
             "sandbox_id": {"device": device, "inode": inode},
             "conf": attachment.conf,
@@ -211,49 +202,3 @@ def _conf(fields: Fields) -> NetworkName | None:
     """Return the name of the config; agents that did not keep it knew no other than the network's."""
     name = "conf" if "conf" in fields.value else "network"
     return ids.network_name(fields.text(name), fields.at(name)) if fields.has(name) else None
-
-
-class ClusterCache:
-    """The last cluster that the feed declared in sync, for a start while every controller is away."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def load(self) -> Cluster:
-        """Return the cached cluster, or an empty one when there is none that can be read: the feed brings it anew.
-
-        A cluster that was told in an older version of the feed has no revision: there may be more to say of it.
-        """
-        if not exists(self._path):
-            return Cluster()
-        try:
-            fields = _read(self._path, _CLUSTER_MAX)
-            puts = [records.decode_tagged(record) for record in fields.objects("records")]
-            revision = Revision(fields.number("revision"))
-            told_in = fields.number("feed") if fields.has("feed") else 1
-            lineage = parse_lineage(fields.text("lineage"), fields.at("lineage")) if fields.has("lineage") else None
-            return replace(Cluster().changed(revision if told_in == FEED_VERSION else UNKNOWN, puts), lineage=lineage)
-        except InvalidValue as error:
-            _log.warning("the cached cluster cannot be read; waiting for a controller", problem=str(error))
-            return Cluster()
-
-    def save(self, cluster: Cluster, told_in: int) -> None:
-        """Replace the cached cluster, told in a version of the feed; raise `OSError` when it cannot be written."""
-        content = {
-            "v": CHECKPOINT_VERSION,
-            "feed": told_in,
-            "revision": cluster.revision,
-            "lineage": str(cluster.lineage) if cluster.lineage else None,
-            "records": [records.encode_tagged(record) for record in cluster.records],
-        }
-        write_atomically(self._path, json.dumps(content).encode())
-
-
-def _read(path: Path, size_max: int) -> Fields:
-    try:
-        fields = Fields(json.loads(read_regular(path, size_max)), str(path))
-    except (ValueError, RecursionError) as error:
-        raise InvalidValue(f"is not JSON: {error}", field=str(path)) from None
-    if fields.number("v") > CHECKPOINT_VERSION:
-        raise NewerVersion("was written by a newer overlayd", field=fields.at("v"))
-    return fields

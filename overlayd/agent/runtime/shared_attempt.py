@@ -1,4 +1,4 @@
-"""An attempt that many need at the same time, made once for all of them."""
+"""An attempt that several tasks need at the same time, made once for all of them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,9 +7,9 @@ from overlayd.model.errors import OverlayError
 
 
 class SharedAttempt:
-    """One of those who need it makes the attempt; who comes meanwhile waits for its end, and shares how it ended.
+    """The first task that needs it makes the attempt; tasks that come meanwhile wait for its end and share its result.
 
-    It may have begun before a sharer asked, so a sharer looks again at what it needs.
+    The attempt may have begun before a task asked for it, so each task checks again whether it has what it needs.
     """
 
     def __init__(self) -> None:
@@ -18,16 +18,28 @@ class SharedAttempt:
         self._failure: OverlayError | None = None
 
     async def make(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        """Make the attempt or share one; raise what it raised. One that is cancelled is left to the next sharer."""
+        """Make the attempt or share one; raise what it raised. A cancelled attempt is made by the next waiting task."""
         seen = self._ended
         async with self._lock:
             if self._ended == seen:
-                try:
-                    await attempt()
-                except OverlayError as error:
-                    self._failure = error
-                else:
-                    self._failure = None
-                self._ended += 1
-            if self._failure:
-                raise self._failure
+                await self._make(attempt)
+            elif self._failure:
+                # Each raise of one exception object would add to a traceback that all waiting tasks share.
+                raise _again(self._failure) from self._failure
+
+    async def _make(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        self._failure = None
+        try:
+            await attempt()
+        except OverlayError as error:
+            self._failure = error
+            self._ended += 1
+            raise
+        self._ended += 1
+
+
+def _again(error: OverlayError) -> OverlayError:
+    """Return an error that says the same and has no traceback yet."""
+    fresh = type(error).__new__(type(error), *error.args)
+    fresh.__dict__.update(error.__dict__)
+    return fresh

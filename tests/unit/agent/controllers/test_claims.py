@@ -25,8 +25,10 @@ from tests.support.agents.loopback import (
     controller,
     following,
     in_sync,
+    problem,
     registered,
     request_to,
+    running,
 )
 from tests.support.controllers import clusters
 
@@ -114,6 +116,39 @@ async def test_a_host_speaks_before_it_follows_a_feed_of_another_lineage(
             assert (stream.query["after"], stream.query["lineage"]) == ("9", str(BEFORE))
             await stream.send(Snapshot(Revision(4), (clusters.host(1),)), InSync(Revision(4), lineage=now))
             assert (await in_sync(feed)).lineage == now
+
+
+async def test_a_statement_that_is_refused_for_good_keeps_no_host_from_the_feed() -> None:
+    async with controller() as server:
+        usual = of_lineage(AFTER, settled=True)
+        refusal = problem(422, "invalid-value", "there is no such block", "blocks[0]")
+        server.respond = lambda request: refusal if request.path == STATEMENT else usual(request)
+        async with following(server, cached=KNOWN) as feed:
+            stream = await server.feeds.get()
+            await stream.send(Snapshot(Revision(4), (clusters.host(1),)), InSync(Revision(4), lineage=AFTER))
+            assert (await in_sync(feed)).lineage == AFTER
+            (told,) = feed.claims.problems
+            assert "blocks[0]: there is no such block" in told.message
+            server.respond = usual
+            seen = feed.claims.changes.count
+            async with running(feed.claims.run(lambda: feed.cluster, feed.changes)):
+                await feed.claims.changes.wait(seen)
+            assert feed.claims.problems == (), "it is repeated, and accepted then"
+
+
+async def test_a_statement_that_no_controller_can_take_now_comes_before_the_feed() -> None:
+    async with controller() as server:
+        usual = of_lineage(AFTER, settled=True)
+        refusals = [problem(503, "unavailable", "no quorum")]
+
+        def respond(request: Request) -> Answer | None:
+            return refusals.pop() if request.path == STATEMENT and refusals else usual(request)
+
+        server.respond = respond
+        async with following(server, cached=KNOWN):
+            await server.feeds.get()
+            asked = [server.requests.get_nowait().path for _ in range(server.requests.qsize())]
+            assert asked.count(STATEMENT) == 2
 
 
 async def test_a_controller_that_is_older_than_lineages_is_asked_as_before() -> None:

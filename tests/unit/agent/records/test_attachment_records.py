@@ -10,16 +10,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from hypothesis import given
 from structlog.testing import capture_logs
 
-from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, ClusterCache, Stray
-from overlayd.model.cluster import UNKNOWN, Cluster
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, Stray
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import InterfaceName, NetworkName
-from overlayd.model.network import Topology
-from overlayd.wire.feed import FEED_VERSION
 from overlayd.wire.fields import Json
 from tests.support.controllers import clusters
 
@@ -212,63 +208,6 @@ def test_a_field_of_a_newer_agent_is_ignored(directory: Path) -> None:
     (path,) = directory.iterdir()
     path.write_text(json.dumps(json.loads(path.read_text()) | {"colour": "blue"}))
     assert loaded(directory).attachments == by_key(WEB)
-
-
-@given(clusters.clusters())
-def test_the_cluster_survives_a_restart(tmp_path_factory: pytest.TempPathFactory, known: Cluster) -> None:
-    cache = ClusterCache(tmp_path_factory.mktemp("state") / "cluster.json")
-    cache.save(known, FEED_VERSION)
-    assert cache.load() == known
-
-
-def test_a_cluster_told_in_an_older_version_of_the_feed_is_known_and_told_anew(tmp_path: Path) -> None:
-    known = clusters.example(Topology.ROUTED)
-    path = tmp_path / "cluster.json"
-    cache = ClusterCache(path)
-    cache.save(known, 1)
-    assert cache.load() == known.changed(UNKNOWN)
-    cache.save(known, FEED_VERSION)
-    content = json.loads(path.read_text())
-    del content["feed"]  # as overlayd 0.1 wrote it
-    path.write_text(json.dumps(content))
-    assert cache.load() == known.changed(UNKNOWN)
-
-
-def test_a_host_without_a_cache_knows_nothing(tmp_path: Path) -> None:
-    assert ClusterCache(tmp_path / "cluster.json").load() == Cluster()
-
-
-@pytest.mark.parametrize(
-    ("content", "where"),
-    [
-        (b"", ""),
-        (b"[" * 100_000, ""),
-        (b'{"v": 3, "revision": 1, "records": []}', ".v"),
-        (b'{"v": 1, "records": []}', ".revision"),
-        (b'{"v": 1, "revision": 1, "records": {}}', ".records"),
-        (
-            b'{"v": 1, "revision": 1, "records": [{"kind": "block", "network": "blue", "host": "h", "cidr": "x"}]}',
-            ".records[0].cidr",
-        ),
-    ],
-)
-def test_a_damaged_cache_is_no_cache_and_is_named(
-    tmp_path: Path, content: bytes, where: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "cluster.json"
-    path.write_bytes(content)
-    assert ClusterCache(path).load() == Cluster()
-    assert f"{path}{where}" in capsys.readouterr().out
-
-
-def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "cluster.json"
-    cache = ClusterCache(path)
-    cache.save(clusters.cluster([clusters.network()]), FEED_VERSION)
-    path.with_name(".cluster.json.new").mkdir()  # in the way of the temporary file
-    with pytest.raises(OSError, match=r"cluster\.json\.new"):
-        cache.save(Cluster(), FEED_VERSION)
-    assert cache.load() == clusters.cluster([clusters.network()])
 
 
 def test_an_address_is_taken_as_long_as_one_endpoint_has_it(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from overlayd.agent.records.attachment_records import CHECKPOINT_VERSION, Attachment, AttachmentRecords
+from overlayd.agent.records.attachment_records import RECORD_VERSION, Attachment, AttachmentRecords
 from overlayd.agent.records.record_copies import loaded
 from tests.support.controllers import clusters
 
 
 def write_as_a_newer_agent(directory: Path) -> None:
-    (directory / "0.json").write_text(json.dumps({"v": CHECKPOINT_VERSION + 1}))
+    (directory / "0.json").write_text(json.dumps({"v": RECORD_VERSION + 1}))
 
 
 def replace_by_a_file(directory: Path) -> None:
