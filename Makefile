@@ -12,7 +12,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 PROGRESS := packaging/progress.sh
 PACKAGES := python3-venv iproute2 iputils-ping mount nftables systemd
 TEST_PACKAGES := containerd containernetworking-plugins etcd-client etcd-server faketime gcc git groff-base iptables libc6-dev \
-	mmdebstrap procps ruby runc systemd-container vagrant
+	mmdebstrap musl-tools procps ruby runc systemd-container vagrant
 VM_PACKAGES := e2fsprogs mmdebstrap openssh-client qemu-system-x86
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
@@ -118,7 +118,7 @@ COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --st
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 deb-tools:
-	@$(call install_missing,gcc git libc6-dev)
+	@$(call install_missing,gcc git libc6-dev musl-tools)
 
 deb: deb-tools venv cni/launcher ## build the Debian package, in dist/; VERSION=... gives it another version
 	@VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh dist

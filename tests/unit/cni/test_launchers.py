@@ -116,15 +116,18 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("launcher") / "overlayd"
-    assert install.compile_launcher(program)
-    return program
+def launchers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The launchers: the native one of each compiler, and the interpreted one."""
+    directory = tmp_path_factory.mktemp("launchers")
+    found = {"interpreted": SHIM, **{compiler: directory / compiler for compiler in install.COMPILERS}}
+    for compiler in install.COMPILERS:
+        assert install.compile_with(compiler, found[compiler]), compiler
+    return found
 
 
-@pytest.fixture(params=["native", "interpreted"])
-def machine(tmp_path: Path, compiled: Path, request: pytest.FixtureRequest) -> Machine:
-    return Machine(tmp_path, compiled if request.param == "native" else SHIM)
+@pytest.fixture(params=["interpreted", *install.COMPILERS])
+def machine(tmp_path: Path, launchers: dict[str, Path], request: pytest.FixtureRequest) -> Machine:
+    return Machine(tmp_path, launchers[request.param])
 
 
 def error_of(done: subprocess.CompletedProcess[bytes]) -> tuple[str, int]:
@@ -231,9 +234,9 @@ def test_a_delete_on_a_connection_that_is_reset_is_queued(machine: Machine) -> N
     assert len(machine.queued()) == 1
 
 
-def test_a_delete_is_queued_when_the_agent_is_frozen(tmp_path: Path, compiled: Path) -> None:
+def test_a_delete_is_queued_when_the_agent_is_frozen(tmp_path: Path, launchers: dict[str, Path]) -> None:
     machines = []
-    for name, launcher in (("native", compiled), ("interpreted", SHIM)):
+    for name, launcher in launchers.items():
         (tmp_path / name).mkdir()
         machines.append(Machine(tmp_path / name, launcher))
     with ExitStack() as listening, ThreadPoolExecutor(len(machines)) as executor:
@@ -242,8 +245,8 @@ def test_a_delete_is_queued_when_the_agent_is_frozen(tmp_path: Path, compiled: P
             listener.bind(str(machine.socket))
             listener.listen()
         done = list(executor.map(lambda machine: machine.execute(CNI_COMMAND="DEL"), machines))
-    assert [(each.returncode, each.stdout, each.stderr) for each in done] == [(0, b"", b"")] * 2
-    assert [machine.queued() for machine in machines] == [[FRAME.replace(b"=ADD", b"=DEL")]] * 2
+    assert [(each.returncode, each.stdout, each.stderr) for each in done] == [(0, b"", b"")] * len(machines)
+    assert [machine.queued() for machine in machines] == [[FRAME.replace(b"=ADD", b"=DEL")]] * len(machines)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Both launchers give the same bytes, whatever goes wrong: a host's operator need not know which one is installed."""
 
+import errno
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cni import shim
+from cni import install, shim
 from overlayd.agent.runtime.unix_server import REQUEST_MAX
 from overlayd.wire import cni
 from tests.support.lab.processes import eventually
-from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, SHIM, Agent, Machine, compiled
+from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, SHIM, Agent, Machine, launchers
 
-__all__ = ["compiled"]  # the fixture
+__all__ = ["launchers"]  # the fixture
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -64,9 +66,32 @@ class Pair:
         )
 
 
+PRINT_TEXTS = """
+#define main launcher
+#include "launcher.c"
+#undef main
+
+int main(void)
+{
+    for (int why = 1; why < 134; why++) puts(text_of(why));
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", install.COMPILERS)
+def test_both_say_the_same_of_an_errno(tmp_path: Path, compiler: str) -> None:
+    source, program = tmp_path / "texts.c", tmp_path / "texts"
+    source.write_text(PRINT_TEXTS)
+    subprocess.run([compiler, "-static", f"-I{SHIM.parent}", "-o", program, source], check=True)
+    texts = subprocess.run([program], check=True, capture_output=True, text=True).stdout.splitlines()
+    unknown = "No error information"  # musl's text for what no call of the launcher can end with
+    assert {number for number, text in enumerate(texts, 1) if text not in {os.strerror(number), unknown}} == set()
+    assert texts[errno.EUCLEAN - 1] == os.strerror(errno.EUCLEAN)
+
+
 @pytest.fixture
-def pair(tmp_path: Path, compiled: Path) -> Pair:
-    return Pair(tmp_path, compiled)
+def pair(tmp_path: Path, launchers: dict[str, Path]) -> Pair:
+    return Pair(tmp_path, launchers[install.COMPILERS[0]])
 
 
 READ = b'"cniVersion": "0.4.0"'
@@ -135,15 +160,15 @@ CONFIGS = [
 ]
 
 
-def test_a_config_is_read_or_not_by_both_and_the_agent(compiled: Path) -> None:
+def test_a_config_is_read_or_not_by_both_and_the_agent(launchers: dict[str, Path]) -> None:
     def version(launcher: Path, config: bytes) -> bytes:
         asked = {"CNI_COMMAND": "VERSION"}
         return subprocess.run([launcher], env=asked, input=config, capture_output=True, check=True).stdout
 
     for config in CONFIGS:
         expected = cni.render_version(cni.version_of(config))
-        found = [version(launcher, config) for launcher in (compiled, SHIM)]
-        assert found == [expected, expected], config
+        found = [version(launcher, config) for launcher in launchers.values()]
+        assert found == [expected] * len(launchers), config
     assert sum(cni.version_of(config) == "0.4.0" for config in CONFIGS) > 20
 
 
