@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help root venv system system-test machines demo demo-down test test-thorough test-vm lint soak chaos bench deb deb-tools lock proto clean
+.PHONY: help root venv system system-test machines demo demo-down test test-thorough test-vm lint soak chaos bench bench-table deb deb-tools lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -111,8 +111,11 @@ soak: root system-test venv ## kill controllers and etcd nodes under load; MINUT
 chaos: root system-test venv cni/launcher ## let all sorts of things go wrong in the lab; MINUTES=5 SEED=... (another one each time)
 	@$(VENV)/bin/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
-bench: root system-test venv ## measure; NAME=... picks one budget (root)
+bench: root system-test venv cni/launcher ## measure; NAME=... picks one budget (root)
 	@$(VENV)/bin/python -m bench $(NAME)
+
+bench-table: root system-test venv cni/launcher ## measure everything, and write the table of bench/README.md (root)
+	@$(VENV)/bin/python -m bench.table $(ARGS)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
