@@ -1,1 +1,1 @@
-"""The dataplane as values: what the kernel should hold, what it holds, and the plan from one to the other. Pure."""
+"""The dataplane as values: the desired and the observed state of the kernel, and the plan between them. Pure."""

@@ -1,4 +1,4 @@
-"""The part of the desired state that one endpoint of this host adds, in its sandbox and outside. Pure."""
+"""The part of the desired state that belongs to one local endpoint, inside and outside its sandbox. Pure."""
 
 import hashlib
 import re
@@ -34,22 +34,22 @@ from overlayd.model.network import Network, Topology
 _FIRST_INTERFACE = InterfaceName("eth0")
 
 IPV6_MTU_MIN = 1280
-"""Bytes; a device with less has no IPv6, and takes no address, neighbour or route of it (RFC 8200 section 5)."""
+"""Bytes. On a device with a smaller MTU the kernel has no IPv6 and refuses its addresses and routes (RFC 8200 section 5)."""
 
 _LOOPBACK_SYSCTLS = frozenset({("disable_ipv6", "0")})
-"""What a container says to an IPv6 address of its own goes by its loopback."""
+"""Packets of a container to its own IPv6 address pass its loopback device."""
 
 _SANDBOX_SYSCTLS = frozenset({("accept_ra", "0"), ("disable_ipv6", "0")})
-"""A runtime may have disabled IPv6 in a sandbox; and no neighbour on a segment is to become its router."""
+"""Runtimes disable IPv6 in some sandboxes, and no router advertisement of another container may be accepted."""
 
 _SEGMENT_SYSCTLS = frozenset({("addr_gen_mode", "0")})
-"""The link-local address is the one of the MAC, which the filter at the host's end lets pass."""
+"""The link-local address is derived from the MAC, because the filter at the host's end lets only that one pass."""
 
 _WORKLOAD_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=False)
 
 
 def host_end(endpoint: EndpointKey) -> InterfaceName:
-    """Return the name of the host's end of an endpoint's veth pair; it depends on container and interface alone."""
+    """Return the name of the host's end of an endpoint's veth pair, a hash of container and interface."""
     *_, container, interface = endpoint
     digest = hashlib.blake2s(f"{container}\0{interface}".encode(), digest_size=6).hexdigest()
     return InterfaceName(ownership.VETH_PREFIX + digest)
@@ -62,10 +62,11 @@ def resolve_endpoint(
     lost: Collection[IpAddress] = (),
     shared: Collection[IpAddress] = (),
 ) -> State:
-    """Return the part of the desired state that one local endpoint adds: both ends of its veth pair (MTU in bytes).
+    """Return the part of the desired state of one local endpoint: both ends of its veth pair (MTU in bytes).
 
-    Nothing leads to the addresses that it lost to another endpoint, and on a segment nothing that it says of them gets
-    through. One that has no other is cut off. On a segment it may speak for the `shared` ones too.
+    `lost` are addresses that now belong to another endpoint: nothing is routed to them here, and in a switched network
+    the filter drops what claims them. An endpoint that has lost all its addresses is cut off. `shared` are addresses
+    that an endpoint of a switched network may use in addition to its own.
     """
     routed = network.topology is Topology.ROUTED
     items = _routed_endpoint(network, endpoint, mtu) if routed else _switched_endpoint(network, endpoint, mtu, shared)
@@ -76,12 +77,12 @@ def resolve_endpoint(
 
 
 def as_mtu_allows(items: Iterable[Item], mtu: int) -> Iterator[Item]:
-    """Yield items without what their devices cannot have with this MTU, in bytes: IPv6, when it is too small."""
+    """Yield the items without those of IPv6 if the MTU, in bytes, is too small for it."""
     return (item for item in items if mtu >= IPV6_MTU_MIN or not _needs_ipv6(item))
 
 
 def _needs_ipv6(item: Item) -> bool:
-    """Tell whether an item asks for IPv6 on a device other than the loopback, which has an MTU of its own."""
+    """Return whether an item needs IPv6 on a device other than the loopback, which has its own MTU."""
     match item:
         case DeviceSysctls(dev=dev):
             return dev != ownership.LOOPBACK
@@ -98,7 +99,7 @@ def _needs_ipv6(item: Item) -> bool:
 
 
 def resolve_limits(endpoint: Endpoint, mtu: int, bandwidth: Bandwidth) -> State:
-    """Return the part of the desired state that limits one local endpoint (MTU in bytes)."""
+    """Return the items that limit the bandwidth of one local endpoint (MTU in bytes)."""
     near = (network_namespace(endpoint.network), host_end(endpoint.key))
     return frozenset(shaping.limits(bandwidth, near, (NamespaceRef(endpoint.sandbox), endpoint.interface), mtu))
 
@@ -114,7 +115,7 @@ def _without(items: Iterable[Item], lost: Collection[IpAddress], *, cut_off: boo
 
 
 def _leads_to(item: Item, addresses: Collection[IpAddress]) -> bool:
-    """Tell whether an item is there for the sake of one of these addresses."""
+    """Return whether an item leads packets to one of these addresses."""
     match item:
         case Neighbour(address=address):
             return address in addresses
@@ -125,7 +126,7 @@ def _leads_to(item: Item, addresses: Collection[IpAddress]) -> bool:
 
 
 def _sandbox(endpoint: Endpoint, mtu: int, settings: frozenset[tuple[str, str]]) -> Iterator[Item]:
-    """Yield what every sandbox has."""
+    """Yield the items that every sandbox has."""
     ns, dev = NamespaceRef(endpoint.sandbox), endpoint.interface
     yield Link(ns, ownership.LOOPBACK, Loopback(), None, None)
     yield Link(ns, dev, Veth(), endpoint.mac, mtu)
@@ -168,7 +169,7 @@ def _switched_endpoint(network: Network, endpoint: Endpoint, mtu: int, shared: C
 
 
 def in_sandbox(state: State, endpoint: Endpoint) -> State:
-    """Return what an endpoint has inside its sandbox, of a state that says what everybody has."""
+    """Return the items of a state that are inside the sandbox of an endpoint and on its devices."""
     mine = {ownership.LOOPBACK, endpoint.interface}
     inside = (item for item in state if item.ns == endpoint.sandbox)
     return frozenset(item for item in inside if (item.name if isinstance(item, Link) else _device(item)) in mine)
@@ -179,23 +180,23 @@ def _device(item: Item) -> InterfaceName | None:
 
 
 def without_way_out(items: State) -> State:
-    """Return an endpoint's items without default routes: a network may have got its egress later than the endpoint."""
+    """Return an endpoint's items without default routes. They are missing if its network got egress after it attached."""
     return frozenset(item for item in items if not (isinstance(item, Route) and not item.dst.prefixlen))
 
 
 def without_guard(items: Iterable[Item]) -> State:
-    """Return an endpoint's items without the filter of what it sends: an older agent may have attached it."""
+    """Return an endpoint's items without its source filter. An agent of an earlier release attached it without one."""
     return frozenset(item for item in items if not isinstance(item, SourceGuard))
 
 
 def without_sandbox(items: Iterable[Item]) -> State:
-    """Return what of an endpoint's items is outside its sandbox, to which no path leads any more."""
+    """Return the items of an endpoint outside its sandbox, for a sandbox whose path no longer exists."""
     outside = (item for item in items if ownership.is_observed(item.ns))
     return frozenset(replace(item, kind=Veth()) if isinstance(item, Link) else item for item in outside)
 
 
 def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
-    """Yield the way to the world outside; of several interfaces of a container, that of the first one comes first."""
+    """Yield the default route, if the network has egress. A container with several interfaces prefers the first one's."""
     if network.has_egress:
         family = Family.of(gateway)
         metric = uplink.METRICS[family] + _preference(endpoint.interface)
@@ -203,7 +204,7 @@ def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> 
 
 
 def _preference(dev: InterfaceName) -> int:
-    """Return what an interface adds to the metric of a default route: 0 for eth0, and no two have the same."""
+    """Return the number that an interface adds to the metric of its default route: 0 for eth0, different for each."""
     if dev == _FIRST_INTERFACE:
         return 0
     number = int("".join(re.findall(r"\d", dev))[-3:] or 0)
@@ -211,7 +212,7 @@ def _preference(dev: InterfaceName) -> int:
 
 
 def gateway_of(network: Network, address: IpAddress) -> IpAddress | None:
-    """Return the gateway of an endpoint with this address, None when it has none: on a segment without egress."""
+    """Return the gateway of an endpoint with this address, None in a switched network without egress."""
     if network.topology is Topology.ROUTED:
         return ownership.GATEWAYS[Family.of(address)]
     pool = next((pool for pool in network.pools if address in pool.range), None)
@@ -219,7 +220,7 @@ def gateway_of(network: Network, address: IpAddress) -> IpAddress | None:
 
 
 def destinations(network: Network, families: Collection[Family]) -> tuple[IpNetwork, ...]:
-    """Return where an endpoint with addresses of these families has routes to by its gateway."""
+    """Return the destinations that an endpoint with addresses of these families reaches by its gateway."""
     inside = [pool.range for pool in network.pools if pool.family in families]
     outside = [uplink.DEFAULTS[family] for family in sorted(families)]
     routed = network.topology is Topology.ROUTED
@@ -227,10 +228,10 @@ def destinations(network: Network, families: Collection[Family]) -> tuple[IpNetw
 
 
 def endpoint_address(network: Network, address: IpAddress) -> IpInterface:
-    """Return an endpoint's address as its interface has it: alone in a routed network, else with the range's length."""
+    """Return an endpoint's address with its prefix length: the full one in a routed network, else that of the range."""
     if network.topology is Topology.ROUTED:
         return interface(address)
-    # An address that a network of this name no longer holds stays usable by itself.
+    # An address that is no longer in a range of its network keeps the full prefix length.
     return interface(address, next((pool.range.prefixlen for pool in network.pools if address in pool.range), None))
 
 
@@ -240,6 +241,6 @@ def ranges(network: Network, family: Family) -> Iterator[IpNetwork]:
 
 
 def _port_mac(dev: InterfaceName) -> MacAddress:
-    """Return a locally administered MAC for a bridge port: a bridge wants a different one on each of its ports."""
+    """Return a locally administered MAC for a bridge port, as the ports of a bridge must have different MACs."""
     octets = b"\x02" + hashlib.blake2s(dev.encode(), digest_size=5).digest()
     return MacAddress(octets.hex(":"))

@@ -1,7 +1,7 @@
 """The text of our nft tables. Pure.
 
-Chains are named for the hook that they sit on and the job that they do there. The raw payload match `@th,96,24` is the
-VNI: it begins 96 bits behind the start of the UDP header, which has 64; 32 are flags (RFC 7348 section 5).
+The raw payload match `@th,96,24` reads the VNI: 24 bits at offset 96 of the UDP header, behind its 64 bits and the 32
+bits of flags (RFC 7348 section 5).
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -28,11 +28,11 @@ VXLAN_PORT = 4789
 """IANA's UDP port for VXLAN (RFC 7348 section 5), in host byte order."""
 
 _NOT_TO_LOOPBACK = 'iifname != "lo" ip daddr 127.0.0.0/8 counter name to_loopback drop'
-"""No host sends this (RFC 1122 section 3.2.1.3). The kernel drops it as martian, but only after the translation of a
-port that is published at 127.0.0.1, and not on devices by which answers to that address come in (`route_localnet`)."""
+"""No host may send this (RFC 1122 section 3.2.1.3). The kernel drops such packets as martian, but only after it has
+translated a port that is published at 127.0.0.1, and not on devices with `route_localnet`, which such ports need."""
 
 _INVALID = "ct state invalid counter name invalid drop"
-"""Packets that belong to no connection are never translated: they would leave with the container's own address."""
+"""Packets that belong to no connection are not translated, so they would leave with the container's own address."""
 
 _METADATA: Mapping[Family, tuple[str, ...]] = MappingProxyType(
     {
@@ -40,45 +40,46 @@ _METADATA: Mapping[Family, tuple[str, ...]] = MappingProxyType(
         Family.V6: ("fd00:ec2::254", "fd20:ce::254"),
     }
 )
-"""Where clouds tell a machine about itself, and give it credentials.
+"""The addresses of the metadata services of clouds, which describe a machine and give it credentials.
 
-Most do at a link-local IPv4 address, and no router passes these on (RFC 3927 section 7); Azure, Alibaba and Oracle have
-others. Those of IPv6 are AWS's and Google's.
+Most have a link-local IPv4 address, which no router forwards (RFC 3927 section 7); Azure, Alibaba and Oracle have others.
+The IPv6 addresses are those of AWS and Google.
 """
 
 _NOT_A_QUESTION = ("meta l4proto { tcp, udp } th dport 53 return", "udp dport 123 return")
-"""Some clouds have their name servers and clocks there, which the resolver of a container may well name."""
+"""Some clouds have name servers and time servers at these addresses, and containers may use those."""
 
 _FIRST_FREE_PORT = 32768
-"""The first port that the kernel gives to clients (ip-sysctl, ip_local_port_range); services have lower ones."""
+"""The first ephemeral port of the kernel (ip-sysctl, ip_local_port_range); services listen on lower ones."""
 
 _AS_A_CLIENT = (
     "iifname @uplinks oifname != @uplinks meta l4proto { tcp, udp, udplite, sctp, dccp }"
     f" th sport < {_FIRST_FREE_PORT} masquerade to :{_FIRST_FREE_PORT}-{PORT_MAX}"
 )
-"""Masquerade keeps a port that is free. One below 1024 would be a privileged one of the host, by which NFS and others
-know root. What answers from the port of a service of the host passes for that service, or takes what is sent to it."""
+"""Masquerade keeps the container's source port if it is free. Below 1024 that would be a privileged port of the host,
+which NFS takes as a proof of root. At the port of a service, a container could answer in the name of that service."""
 
 _SEGMENT_PROBES = ("iifname @uplinks tcp dport 1 accept", "iifname @uplinks tcp sport 1 accept")
-"""Hosts of a network send each other a TCP segment of no connection, and look at how it is refused."""
+"""The agents of a network probe each other with a TCP segment that belongs to no connection, and expect a reset."""
 
 
 _HOST_COUNTERS = ("between_networks", "without_egress", "forged_tunnel", "to_loopback", "to_metadata", "invalid")
 
 
 def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int, closed_ports: Collection[int]) -> NftTable:
-    """Return the host's table that lets VXLAN packets in from known VTEPs only, and those of users not out.
+    """Return the host's table that admits VXLAN packets from known VTEPs only, and forbids users to send any.
 
-    Packets of other VNIs on the same port belong to others. Those between known VTEPs are not tracked: connection
-    tracking would only cost time. Without connection tracking fragments pass as they are, and a first one may end
-    before the VNI (RFC 791 lets it have 8 bytes), so what is for this host is looked at again when it is whole.
+    VNIs that are not ours are left alone: other software may use them on the same port. Packets between known VTEPs are
+    not tracked, because connection tracking costs time and has no use here. Without tracking, the kernel does not
+    reassemble fragments before these rules, and a first fragment may end before the VNI (RFC 791 allows 8 bytes of
+    data), so packets for this host are checked once more after reassembly.
 
-    Other hosts know a VTEP by its address, which every program of the host may send from, and they do so while this
-    host has no network too. So only the kernel and root send to any of `closed_ports`: the kernel's packets belong to
-    no user, and `meta skuid` does not match them. Ports in host byte order.
+    Other hosts trust a VTEP by its address, from which every program of the host can send, also while the host is in no
+    network. So only the kernel and root may send to any of `closed_ports`: packets of the kernel belong to no user, and
+    `meta skuid` does not match them. Ports in host byte order.
     """
     sent = f'oifname != "lo" udp dport {_listed(closed_ports)} meta skuid != 0 counter name sent_by_users drop'
-    # Behind every rule of the host that leads a packet elsewhere.
+    # postrouting comes after every rule of the host that can redirect a packet.
     parts = [
         "counter sent_by_users { }",
         chain("sent", "type filter hook postrouting priority filter; policy accept;", [sent]),
@@ -106,7 +107,7 @@ def _from_vteps_only(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A network's uplink as the host's rules see it: its device there, and whose packets come and go by it."""
+    """A network's uplink as the host's rules need it: its kind, its device on the host, and the published ports."""
 
     network: Network
     kind: Uplink
@@ -115,7 +116,7 @@ class Way:
 
 
 class Metadata(StrEnum):
-    """Whether containers may ask a cloud what it tells their host about itself."""
+    """Whether containers may use the metadata service of the cloud in which their host runs."""
 
     REFUSED = "refused"
     ALLOWED = "allowed"
@@ -124,17 +125,18 @@ class Metadata(StrEnum):
 def host_table(
     ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports: Collection[int], metadata: Metadata
 ) -> NftTable:
-    """Return the host's table for these uplinks, and `others` of which only the device is known.
+    """Return the host's table for these uplinks; of the uplinks in `others` only the device is known.
 
-    What the host sends into a network is masqueraded, unless it comes from there, so that the answer finds the host
-    again. So is what came in by the same uplink: a rule of the host (kube-proxy's, Docker's) has redirected it, and
-    the answer must pass there too.
+    Packets from the host into a network are masqueraded unless their source is in the network, so that answers come back
+    to the host. So are packets that leave by the uplink on which they came: a rule of the host (of kube-proxy, of Docker)
+    has redirected them, and the answer must pass that rule too.
 
-    Other hosts let VXLAN packets in by their source, which is this host's for what containers send. So nothing that
-    comes by an uplink goes on to any of `vxlan_ports` (UDP, in host byte order). It is looked at when it arrives, and
-    once more where it would pass: a rule of the host, or connection tracking, may have led it to that port meanwhile.
-    That happens before anything lets replies and published ports through. Fragments do not get past: where masquerade
-    is, the kernel puts datagrams together before (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW).
+    Other hosts trust VXLAN packets by their source address, and masqueraded packets of containers have the host's. So
+    no packet that comes from an uplink may go to any of `vxlan_ports` (UDP, in host byte order). This is checked on
+    arrival and again in the forward and input hooks, because a rule of the host or connection tracking may have
+    redirected the packet to that port in between; it precedes the rules that accept replies and published ports.
+    Fragments do not evade it: where masquerade is in use the kernel reassembles them before
+    (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW).
     """
     known = sorted(ways, key=lambda way: way.network.vni)
     not_into_tunnels = _not_into_tunnels(vxlan_ports)
@@ -197,7 +199,7 @@ def _to_metadata() -> Iterator[str]:
 
 
 def _redirections(way: Way, published: Published) -> Iterator[str]:
-    """Yield the rules that lead from a port of the host to a container, or to the network that hides it."""
+    """Yield the rules that redirect a port of the host to a container, or to the address that hides its network."""
     mapping = published.mapping
     for address in published.addresses:
         family = Family.of(address)
@@ -216,14 +218,14 @@ def _socket(address: IpAddress, port: int) -> str:
 
 
 def _masquerades(way: Way) -> Iterator[str]:
-    """Yield the rules for what the host sends into a network."""
+    """Yield the rules that translate the source of packets from the host into a network."""
     if way.kind is Uplink.HOST:
         for family in sorted(way.network.families):
             ranges = _ranges(way.network, family)
             yield f'oifname "{way.device}" {_WORDS[family]} saddr != {ranges} masquerade'
         yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
     else:
-        # The sender's own address may be one of the network's range, and the way back would lead there.
+        # The sender's address may lie in a range of the network; the answer would then stay inside the network.
         for family in sorted(way.network.families):
             own = host_side(way.network.vni, family)
             yield f'oifname "{way.device}" snat {_WORDS[family]} to {own}'
@@ -232,7 +234,7 @@ def _masquerades(way: Way) -> Iterator[str]:
 def inner_table(
     network: Network, kind: Uplink, own: Iterable[IpAddress], published: Iterable[Published] = ()
 ) -> NftTable | None:
-    """Return the table in a network's namespace, in which its host has these addresses; None when it needs none."""
+    """Return the table for a network's namespace, None when it needs none. `own` are the host's addresses in it."""
     parts = []
     if network.topology is Topology.ROUTED and Family.V6 in network.families:
         parts += _against_forgery()
@@ -242,9 +244,9 @@ def inner_table(
 
 
 def _against_forgery() -> list[str]:
-    """Return what keeps out IPv6 packets from an address to which there is no route back where they come from.
+    """Return the chain that drops IPv6 packets whose source is not routed to the device on which they came.
 
-    For IPv4 that is what strict reverse-path filtering does (ip-sysctl, rp_filter 1), which IPv6 does not have.
+    It is strict reverse-path filtering, which the kernel has for IPv4 only (ip-sysctl, rp_filter 1).
     """
     rules = ["meta nfproto ipv6 iif != lo fib saddr . iif oif missing counter name forged_sources drop"]
     return [
@@ -254,10 +256,10 @@ def _against_forgery() -> list[str]:
 
 
 def _behind_one_address(network: Network, own: Iterable[IpAddress], published: Iterable[Published]) -> list[str]:
-    """Return what hides an isolated network.
+    """Return the chains that hide an isolated network behind one address.
 
-    All that leaves by the uplink hides behind one address, and what comes in (by a published port) behind an address of
-    the network, so that the answer comes back. Containers among each other are not tracked.
+    Packets that leave by the uplink get that address as their source. Packets that come in, by a published port, get an
+    address of the network, so that the answer comes back. Traffic between containers is not tracked.
     """
     mine = sorted(own, key=lambda address: (address.version, int(address)))
     first = {Family.of(address): address for address in reversed(mine)}
@@ -282,7 +284,7 @@ def _behind_one_address(network: Network, own: Iterable[IpAddress], published: I
 
 
 def _inner_redirections(network: Network, published: Published) -> Iterator[str]:
-    """Yield the rules that lead from the address that an isolated network hides behind to a container."""
+    """Yield the rules that redirect ports of the address that hides an isolated network to containers."""
     mapping = published.mapping
     for address in published.addresses:
         family = Family.of(address)
@@ -293,13 +295,13 @@ def _inner_redirections(network: Network, published: Published) -> Iterator[str]
 
 
 def segment_table(network: Network, vtep: MacAddress, own: Iterable[IpAddress]) -> NftTable:
-    """Return the table of a switched network's bridge, for a host whose tunnel end has this MAC, with these addresses.
+    """Return the table of a switched network's bridge. `vtep` is the MAC of this host's tunnel end.
 
-    Containers of the segment know the host's own address by that MAC. It is a port's, and what another port sends to it
-    would count as somebody else's (net/bridge/br_input.c takes the bridge's own MAC only for the host's).
+    Containers reach the host's own address by that MAC. It belongs to a bridge port, and the kernel would treat frames
+    from other ports to it as frames for another machine (net/bridge/br_input.c: only the bridge's own MAC is local).
 
-    What a range's containers send to others of the same range goes to those directly. By the gateway it would make the
-    kernel look for addresses that nobody has, and fill its table of neighbours, which is one for the whole machine.
+    Frames within one range must not be sent to the gateway. The kernel would resolve every address to which a container
+    sends, also unused ones, and fill its neighbour table, which all namespaces of the machine share.
     """
     mine = {*own, *(gateway for pool in network.pools if (gateway := network.gateway(pool)))}
     rules = [f"ether daddr {vtep} meta pkttype set host"]
@@ -324,13 +326,13 @@ def _name_set(name: str, devices: Iterable[InterfaceName]) -> str:
 
 
 def table(ns: NamespaceRef, family: NftFamily, name: str, parts: Iterable[str]) -> NftTable:
-    """Return a table that has these parts."""
+    """Return the table that consists of these parts."""
     body = "".join(f"\t{line}\n" for part in parts for line in part.splitlines())
     return NftTable(ns, family, name, f"table {family} {name} {{\n{body}}}\n")
 
 
 def chain(name: str, hook: str, rules: Iterable[str]) -> str:
-    """Return a chain at a hook, or without one to be jumped to."""
+    """Return the text of a chain: a base chain with a hook, or without one the target of a jump."""
     lines = "".join(f"\t{line}\n" for line in (hook, *rules) if line)
     return f"chain {name} {{\n{lines}}}"
 

@@ -1,4 +1,4 @@
-"""What the kernel holds, one frozen value for each entry, keyed as the kernel keys it.
+"""Items: the entries of the kernel's tables as frozen values, keyed as the kernel keys them.
 
 Desired and observed state are sets of items in one canonical form, so that a set difference is the diff. An item names
 its network namespace by the path of the namespace file; the *network namespaces* below `/run/netns/ov-` are ours
@@ -17,23 +17,23 @@ NamespaceRef = NewType("NamespaceRef", str)
 
 NETWORK_NAMESPACES = "/run/netns/ov-"
 HOST = NamespaceRef("/proc/thread-self/ns/net")
-"""The host's own namespace, as the thread that works with the kernel sees it."""
+"""The host's own namespace, as the thread that uses the kernel sees it."""
 
 BUCKET_TICK = 64
 """Nanoseconds: the kernel's unit of a token bucket's depth (net/pkt_sched.h: PSCHED_SHIFT)."""
 
 FLOOD = MacAddress("00:00:00:00:00:00")
-"""The MAC of the VXLAN driver's default entries, where broadcast and multicast go (linux/vxlan: all_zeros_mac)."""
+"""The MAC of the VXLAN driver's default entries, which receive broadcast and multicast (linux/vxlan: all_zeros_mac)."""
 
 
 def network_namespace(network: NetworkName) -> NamespaceRef:
-    """Return the namespace in which a network lives on every host."""
+    """Return the namespace of a network, the same on every host."""
     return NamespaceRef(NETWORK_NAMESPACES + network)
 
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A network namespace of our own, with the sysctls (dotted name, value) that differ from the kernel's defaults."""
+    """The namespace of a network, with the sysctls (dotted name, value) that differ from the kernel's defaults."""
 
     ns: NamespaceRef
     sysctls: frozenset[tuple[str, str]]
@@ -46,7 +46,7 @@ class Namespace:
 
 @dataclass(frozen=True, slots=True)
 class Loopback:
-    """`lo`, which every namespace has: adding it means setting it up."""
+    """The device `lo`, which every namespace has. Adding it means setting it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class VethPeer:
 class Veth:
     """One end of a veth pair. `peer` is set on the host's end, which is the one that is created and deleted.
 
-    The kernel cannot tell the path of the peer's namespace back, so `peer` takes no part in comparisons.
+    `peer` is ignored in comparisons, because the kernel does not report the path of the peer's namespace.
     """
 
     peer: VethPeer | None = field(default=None, compare=False)
@@ -87,7 +87,7 @@ class Veth:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A device that bears one of our names and is none of ours, so that it is replaced. `what` is for people."""
+    """A device with one of our names that is not ours and has to be replaced. `what` describes it in texts."""
 
     what: str
 
@@ -109,7 +109,7 @@ class BridgePort:
 class Link:
     """A device. `mac` and `mtu` (bytes) are None for the loopback only; `port` is None outside a bridge.
 
-    `alias` is what is written on the host's end of a container's veth pair (IFLA_IFALIAS); that of others is not ours.
+    `alias` (IFLA_IFALIAS) is set on the host's ends of containers' veth pairs only.
     """
 
     ns: NamespaceRef
@@ -129,7 +129,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class DeviceSysctls:
-    """Sysctls below ``net.ipv6.conf`` of one device in a sandbox, as name and value; the others there are not ours."""
+    """Sysctls below ``net.ipv6.conf`` of one device in a sandbox, as name and value. The others there are foreign."""
 
     ns: NamespaceRef
     dev: InterfaceName
@@ -143,7 +143,7 @@ class DeviceSysctls:
 
 @dataclass(frozen=True, slots=True)
 class SoftwareChecksums:
-    """A device gets packets with their checksums, and in segments: what is below it cannot make them."""
+    """A device without checksum and segmentation offload, for an underlay device that cannot do these for VXLAN."""
 
     ns: NamespaceRef
     dev: InterfaceName
@@ -194,7 +194,7 @@ class FdbEntry:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Kind, namespace, device and MAC; flood entries stand beside each other, so theirs has the VTEP too."""
+        """Kind, namespace, device and MAC; also the VTEP for flood entries, of which several have the same MAC."""
         return (FdbEntry, self.ns, self.dev, self.mac, self.dst if self.mac == FLOOD else None)
 
 
@@ -202,7 +202,7 @@ class FdbEntry:
 class BridgeEntry:
     """A static entry of a bridge's table: MAC → port (``bridge fdb … master static``).
 
-    With the bridge itself as the device the bridge takes such frames up: the MAC is its own (``… self permanent``).
+    With the bridge itself as the device the MAC is local: such frames go to the host (``… self permanent``).
     """
 
     ns: NamespaceRef
@@ -239,9 +239,9 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A token bucket at the root of a device: what leaves by it, at most `rate` bytes per second.
+    """A token bucket at the root of a device, which limits what the device sends to `rate` bytes per second.
 
-    `depth` is the bucket's, in ticks of `BUCKET_TICK` at that rate; `limit` is how many bytes may wait.
+    `depth` is the size of the bucket, in ticks of `BUCKET_TICK` at that rate; `limit` is that of the queue in bytes.
     """
 
     ns: NamespaceRef
@@ -258,9 +258,9 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class SourceGuard:
-    """A filter at the host's end of a veth pair that lets in what comes from these addresses only.
+    """A filter at the host's end of a veth pair that admits packets from this MAC and these addresses only.
 
-    Frames of these `ethertypes` pass as they are.
+    Frames of these `ethertypes` pass with any content.
     """
 
     ns: NamespaceRef
@@ -277,7 +277,7 @@ class SourceGuard:
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """A setting of the host's own namespace, by its dotted name. It stays as it is when nobody of ours needs it."""
+    """A sysctl of the host's own namespace, by its dotted name. It is never reset, because others may rely on it."""
 
     ns: NamespaceRef
     name: str
@@ -290,7 +290,7 @@ class Sysctl:
 
 
 class NftFamily(StrEnum):
-    """Which packets a table of nftables sees: those that IP handles, or those that a bridge forwards."""
+    """The family of an nftables table: IP packets of both versions, or the frames that a bridge forwards."""
 
     INET = "inet"
     BRIDGE = "bridge"
@@ -298,7 +298,7 @@ class NftFamily(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NftTable:
-    """A whole table of nftables, which is ours alone: `text` is what ``nft -f`` makes it of."""
+    """An nftables table, always replaced as a whole. `text` is the input of ``nft -f``."""
 
     ns: NamespaceRef
     family: NftFamily

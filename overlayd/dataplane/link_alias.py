@@ -1,6 +1,6 @@
-"""Which endpoint a veth pair is for, written on its host end (``ip link show``: alias). Pure.
+"""The alias on the host's end of a veth pair (``ip link show``), which describes its endpoint. Pure.
 
-The kernel keeps it as long as the device: an agent that has lost its records knows from it what lives here.
+It exists as long as the device, so an agent that has lost its attachment records can restore them from it.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ SIZE_MAX = 255
 
 _MARK = "overlayd"
 _KEY_FIELDS = 6
-"""The mark, network, container, interface, MAC and addresses: what a record cannot be made without."""
+"""The mark, network, container, interface, MAC and addresses: all that a record needs at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What an alias says. `sandbox` is empty where its path did not fit."""
+    """The content of an alias. `sandbox` is empty where its path did not fit."""
 
     network: NetworkName
     container_id: ContainerId
@@ -33,7 +33,7 @@ class Named:
 
 
 def alias(endpoint: Endpoint) -> str:
-    """Return what is written on an endpoint's host end; nothing when not even its key and addresses fit."""
+    """Return the alias of an endpoint, the empty string when its key and addresses do not fit."""
     addresses = ",".join(map(str, endpoint.addresses))
     fields = [_MARK, endpoint.network, endpoint.container_id, endpoint.interface, endpoint.mac, addresses]
     key = " ".join(fields)
@@ -42,7 +42,7 @@ def alias(endpoint: Endpoint) -> str:
 
 
 def parse(text: str) -> Named | None:
-    """Return what an alias says, None when it is none of ours."""
+    """Return the content of an alias, None when it is foreign."""
     mark, *fields = text.split(" ", _KEY_FIELDS)
     if mark != _MARK or len(fields) < _KEY_FIELDS - 1:
         return None

@@ -1,4 +1,4 @@
-"""What is ours in the kernel. Whatever this module does not recognise is foreign, and is never changed or removed."""
+"""Which objects in the kernel are ours. Everything else is foreign, and never changed or removed."""
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
@@ -35,28 +35,28 @@ VXLAN = InterfaceName("vx0")
 BRIDGE = InterfaceName("br0")
 VETH_PREFIX = "ve"
 RETIRED_PREFIX = "rv"
-"""What the names of veth pairs begin with that were taken out of use; the index follows.
+"""The prefix of the names of retired veth pairs; the interface index follows.
 
-They are not observed: all that is left to do with them is to delete them.
+Retired pairs are not observed: they only wait to be deleted.
 """
 UPLINK = InterfaceName("up0")
 HOST_DEVICE_PREFIX = "ov"
-"""What the names of uplinks begin with in the host's own namespace; the VNI follows."""
+"""The prefix of the names of uplinks in the host's own namespace; the VNI follows."""
 
 GATEWAYS: Mapping[Family, IpAddress] = MappingProxyType(
     {Family.V4: IPv4Address("169.254.1.1"), Family.V6: IPv6Address("fe80::1")}
 )
-"""The addresses that stand for a container's own host in a routed network."""
+"""The gateway of containers in a routed network, the same on every host."""
 
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
-"""The MAC that goes with host number 0, which no host has: the same gateway for containers on every host."""
+"""The MAC of the gateway, made of host number 0, which no host has."""
 
 HOST_MAC = MacAddress("02:6f:76:01:00:00")
-"""The MAC of the host's end of each uplink: above those of host numbers."""
+"""The MAC of the host's end of each uplink, above the MACs of all host numbers."""
 
 TABLE = "overlayd"
 VXLAN_TABLE = "overlayd_vxlan"
-"""The names of our tables of nftables: the first one of any namespace, the second one of the host's own."""
+"""The names of our nftables tables. The second one exists in the host's own namespace only."""
 
 SYSCTLS = (
     "net.bridge.bridge-nf-call-iptables",
@@ -75,10 +75,10 @@ SYSCTLS = (
     "net.ipv6.conf.all.disable_ipv6",
     "net.ipv6.conf.default.disable_ipv6",
 )
-"""The sysctls that we set in our own namespaces, and there only, in this order.
+"""The sysctls of our own namespaces, in the order in which they are set.
 
-`all` stands for every device that is there, and `default` for those to come. IPv6 is enabled last, so that the kernel
-makes no addresses by itself.
+`all` applies to existing devices and `default` to later ones. IPv6 is enabled last, so that the kernel generates no
+addresses.
 """
 
 
@@ -98,64 +98,63 @@ DEVICE_SYSCTLS: Mapping[str, str] = MappingProxyType(
         "net/ipv6/conf/{}/disable_ipv6": "net.ipv6.conf.all.disable_ipv6",
     }
 )
-"""The sysctls of single devices in our own namespaces, and which one of the whole namespace each goes by.
+"""The sysctls of single devices in our own namespaces, each with the sysctl of the namespace whose value it must have.
 
-They are written with slashes, as the name of a device may have dots in it.
+They are written with slashes, because the name of a device may contain dots.
 """
 
 HIGHER_COUNTS = frozenset({"net/ipv4/conf/{}/rp_filter", "net/ipv4/conf/{}/send_redirects"})
-"""Of a device's value and that of `all` the higher one is in force (linux: ip-sysctl); the others are the device's."""
+"""For these the higher of the device's value and that of `all` applies (ip-sysctl); for the others the device's."""
 
 
 def loopback_sysctl(dev: InterfaceName) -> str:
-    """Return the sysctl that lets answers to the host's loopback address in by a device."""
+    """Return the sysctl that admits packets to the host's loopback address on a device."""
     return f"net.ipv4.conf.{dev}.route_localnet"
 
 
 def forwarding_sysctl(dev: InterfaceName) -> str:
-    """Return the sysctl that lets IPv4 packets that come in by a device go on."""
+    """Return the sysctl that lets the host forward the IPv4 packets that arrive on a device."""
     return f"net/ipv4/conf/{dev}/forwarding"
 
 
 def ipv6_sysctl(dev: InterfaceName) -> str:
-    """Return the sysctl that takes IPv6 from a device, or leaves it."""
+    """Return the sysctl that disables IPv6 on a device."""
     return f"net/ipv6/conf/{dev}/disable_ipv6"
 
 
 def uplink_sysctls(dev: InterfaceName) -> tuple[str, ...]:
-    """Return the sysctls of the host's end of an uplink that matter."""
+    """Return the sysctls that the host's end of an uplink needs."""
     return (loopback_sysctl(dev), forwarding_sysctl(dev), ipv6_sysctl(dev))
 
 
 def is_network_namespace(ns: NamespaceRef) -> bool:
-    """Tell whether a namespace is one of ours (and not a workload's sandbox)."""
+    """Return whether a namespace belongs to a network, and not to a workload or to the host."""
     return ns.startswith(NETWORK_NAMESPACES)
 
 
 def is_observed(ns: NamespaceRef) -> bool:
-    """Tell whether anything of ours is looked for in a namespace: in those of networks, and in the host's own."""
+    """Return whether a namespace is observed: those of networks are, and the host's own."""
     return ns == HOST or is_network_namespace(ns)
 
 
 def owns_link(name: str) -> bool:
-    """Tell whether a device of one of our namespaces is ours, by its name."""
+    """Return whether a device in the namespace of a network is ours, by its name."""
     return name in {LOOPBACK, VXLAN, BRIDGE, UPLINK} or name.startswith(VETH_PREFIX)
 
 
 _IPV6 = 6
-"""The version of addresses of which the kernel gives each device a link-local one by itself."""
+"""The family of which the kernel itself gives each device a link-local address."""
 
 
 def owns_host_device(name: str) -> bool:
-    """Tell whether a device of the host's own namespace may be the end of an uplink, by its name."""
+    """Return whether a device in the host's own namespace has the name of an uplink."""
     return name.startswith(HOST_DEVICE_PREFIX) and name.removeprefix(HOST_DEVICE_PREFIX).isdecimal()
 
 
 def owns(item: Item) -> bool:
-    """Tell whether an observed item is ours.
+    """Return whether an observed item is ours, by its namespace, device and address.
 
-    Routes and neighbours are recognised by `PROTOCOL` and FDB entries by NTF_EXT_LEARNED already where they are read;
-    here decide the namespace, the device and the address.
+    Reading the kernel has already selected routes and neighbours by `PROTOCOL`, and FDB entries by NTF_EXT_LEARNED.
     """
     if item.ns == HOST:
         return _owns_on_host(item)
@@ -169,7 +168,7 @@ def _owns_on_host(item: Item) -> bool:
         case Sysctl():
             return True
         case Link(name=name, kind=kind):
-            # Whoever took one of our names for another kind of device keeps it, and our pair cannot be made.
+            # Another kind of device with the name of an uplink is foreign and stays; our pair cannot be created then.
             return owns_host_device(name) and isinstance(kind, Veth)
         case Address(dev=dev, address=address):
             return owns_host_device(dev) and not (address.version == _IPV6 and address.ip.is_link_local)

@@ -1,8 +1,8 @@
-"""Probes of the way from one tunnel end to another, as packets of the overlay. Pure.
+"""The format of probes between tunnel ends. Pure.
 
-A probe is a VXLAN packet (RFC 7348 section 5) as the kernel would make it, with an inner frame of the EtherType for
-local experiments (IEEE 802, 88-B5). So it takes the way that the network's packets take, and the kernel of the other
-host hands it to the network's namespace like them.
+A probe is a VXLAN packet (RFC 7348 section 5) as the kernel would send it, with an inner frame of the EtherType for local
+experiments (IEEE 802, 88-B5). It takes the path of the network's own packets, and the kernel of the other host delivers
+it to the network's namespace as it does those.
 """
 
 import struct
@@ -23,11 +23,11 @@ _OUTER = {Family.V4: 20 + 8, Family.V6: 40 + 8}
 """Bytes of the outer IP and UDP headers."""
 
 SMALLEST = 64
-"""Bytes of a packet that arrives wherever anything does."""
+"""Bytes of the small probe, which every working path lets pass."""
 
 
 class Kind(IntEnum):
-    """Whether an answer is asked for, or given."""
+    """Request or answer."""
 
     REQUEST = 0
     REPLY = 1
@@ -35,7 +35,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A probe between two tunnel ends, named by their MACs. Who answers repeats the 8 bytes of `nonce`."""
+    """A probe between two tunnel ends, identified by their MACs. The answer repeats the 8 bytes of `nonce`."""
 
     kind: Kind
     nonce: bytes
@@ -44,7 +44,7 @@ class Probe:
 
 
 def encode(probe: Probe, vni: Vni, family: Family, size: int) -> bytes:
-    """Return the UDP payload with which the outer IP packet has this size in bytes, or more if a probe needs more."""
+    """Return the UDP payload that makes an outer IP packet of `size` bytes, or the smallest possible one."""
     packet = b"".join(
         (
             _VXLAN.pack(_VNI_IS_VALID, vni << 8),
@@ -56,7 +56,7 @@ def encode(probe: Probe, vni: Vni, family: Family, size: int) -> bytes:
 
 
 def decode(frame: bytes) -> Probe | None:
-    """Return the probe in an inner frame, None when it is something else."""
+    """Return the probe in an inner frame, None when the frame contains none."""
     if len(frame) < _ETHERNET.size + _BODY.size:
         return None
     destination, source, kind = _ETHERNET.unpack_from(frame)

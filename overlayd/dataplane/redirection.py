@@ -1,4 +1,4 @@
-"""Where the rules of a table lead a port, read from the rules. Pure."""
+"""Redirections of ports (DNAT), parsed from the text of an nftables table. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _RULE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Redirection:
-    """What is sent to a port, at one address or at all of the namespace's (None), goes to another place.
+    """A rule that redirects packets to a port, at one address or at all of the namespace (None), to a target.
 
     Ports are in host byte order.
     """
@@ -29,14 +29,14 @@ class Redirection:
 
     @property
     def family(self) -> Family:
-        """The IP version of both ends."""
+        """The IP version of the redirected packets."""
         return Family.of(self.target)
 
 
 def redirections(text: str) -> frozenset[Redirection]:
-    """Return what a table redirects whose transport has no end of its own by which flows would end: UDP and SCTP.
+    """Return the redirections of UDP and SCTP in a table, either our own text or the kernel's listing of it.
 
-    The text is ours, or the kernel's listing of it.
+    Tracked TCP flows end with their connections, but those of UDP and SCTP go on when a redirection changes.
     """
     return frozenset(
         Redirection(

@@ -1,4 +1,4 @@
-"""Operations as text, in the words of `ip` and `bridge`."""
+"""Operations as the equivalent commands of `ip`, `bridge`, `nft` and other tools."""
 
 import shlex
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def _bridge(ns: NamespaceRef) -> str:
 
 
 def _short(ns: NamespaceRef) -> str:
-    """Return the name that `ip -n` takes, or the whole path of a namespace elsewhere."""
+    """Return the argument of `ip -n` for a namespace: its name below /run/netns, or the whole path elsewhere."""
     path = PurePath(ns)
     return path.name if path.parent == PurePath("/run/netns") else ns
 
@@ -91,17 +91,17 @@ def deleted(item: Item) -> str:
 
 
 def retired(link: Link) -> str:
-    """Return the command that takes a veth pair out of use."""
+    """Return the command that retires a veth pair."""
     return f"{_ip(link.ns)} link set {link.name} down # gets another name, and is deleted together with others"
 
 
 def _inside(ns: NamespaceRef) -> str:
-    """Return what a command begins with to run in a namespace; nothing for the host's own."""
+    """Return the prefix with which a command runs in a namespace, empty for the host's own."""
     return "" if ns == HOST else f"nsenter --net={ns} "
 
 
 def _put(item: NftTable | DeviceSysctls | SoftwareChecksums | Sysctl) -> str:
-    """Return the command for what is written in the same way whether or not it is there."""
+    """Return the command for an item that is written in the same way whether or not it exists."""
     match item:
         case NftTable():
             return _table(item)
@@ -118,12 +118,12 @@ def _offload(item: SoftwareChecksums, state: str) -> str:
 
 
 def _table(table: NftTable) -> str:
-    """Return the command that replaces a table as a whole, or makes it."""
+    """Return the command that creates or replaces a table."""
     return f"{_inside(table.ns)}nft -f - <<'END'\n{replacement(table)}END"
 
 
 def replacement(table: NftTable) -> str:
-    """Return what ``nft -f`` executes to replace a table, or make it, in one transaction."""
+    """Return the input with which ``nft -f`` creates or replaces a table in one transaction."""
     name = f"{table.family} {table.name}"
     return f"table {name}\ndelete table {name}\n{table.text}"
 
@@ -145,7 +145,7 @@ def _sysctls(namespace: Namespace) -> list[str]:
 
 
 def _device_sysctls_of(namespace: Namespace, before: Namespace) -> Iterator[str]:
-    """Yield what lets single devices be as their namespace again."""
+    """Yield the commands that give the sysctls of single devices the values of their namespace."""
     general = dict(namespace.sysctls)
     for name, _ in sorted(before.sysctls - namespace.sysctls):
         if "/" in name:
@@ -155,7 +155,7 @@ def _device_sysctls_of(namespace: Namespace, before: Namespace) -> Iterator[str]
 
 
 def opposite(setting: Sysctl) -> str:
-    """Return the value of a switch that is not as it should be."""
+    """Return the opposite value of a switch."""
     return "1" if setting.value == "0" else "0"
 
 

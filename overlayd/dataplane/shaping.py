@@ -1,4 +1,4 @@
-"""From the bandwidth of a container to token buckets at both ends of its veth pair. Pure."""
+"""Bandwidth limits of a container as token buckets at both ends of its veth pair. Pure."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,10 @@ from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.ids import InterfaceName
 
 _LATENCY = 25
-"""Milliseconds that a packet may wait, as with the plugin `bandwidth` of the CNI project."""
+"""Milliseconds that a packet may wait in the queue, as in the plugin `bandwidth` of the CNI project."""
 
 _BURST_MIN = 10
-"""Milliseconds of the rate that may pass at once where less is asked for, so that the rate is reached at all."""
+"""The smallest burst, in milliseconds at the rate: with less the rate would not be reached."""
 
 _FRAME_EXTRA = 14
 _NANOSECONDS, _MILLISECONDS = 1_000_000_000, 1_000
@@ -21,7 +21,7 @@ Device = tuple[NamespaceRef, InterfaceName]
 
 
 def limits(bandwidth: Bandwidth, near: Device, far: Device, mtu: int) -> Iterator[RateLimit]:
-    """Yield the limits of a veth pair: what a container receives leaves by the near end, what it sends by its own."""
+    """Yield the limits of a veth pair: of what a container receives on the host's end, of what it sends on its own."""
     for rate, (ns, dev) in ((bandwidth.ingress, near), (bandwidth.egress, far)):
         if rate:
             yield _bucket(rate, ns, dev, mtu)
@@ -29,7 +29,7 @@ def limits(bandwidth: Bandwidth, near: Device, far: Device, mtu: int) -> Iterato
 
 def _bucket(rate: Rate, ns: NamespaceRef, dev: InterfaceName, mtu: int) -> RateLimit:
     per_second = rate.rate // 8
-    # A frame that is larger than the bucket would never pass.
+    # A frame larger than the bucket would never pass.
     burst = max(rate.burst // 8, per_second * _BURST_MIN // _MILLISECONDS, 2 * (mtu + _FRAME_EXTRA))
     depth = min(-(-burst * _NANOSECONDS // (per_second * BUCKET_TICK)), _NUMBER_MAX)
     waiting = min(per_second * _LATENCY // _MILLISECONDS + burst, _NUMBER_MAX)

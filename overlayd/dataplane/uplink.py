@@ -1,8 +1,8 @@
-"""The way between a network and the rest of the world, on one host. Pure.
+"""The uplink of a network: its connection to the host, and through the host to other networks. Pure.
 
-A pair of devices joins the network's namespace (`up0`) with the host's own (`ov<VNI>`). With *host access* the host's
-end has the address that the host keeps of each of its blocks, and the host's way to the network's ranges leads there.
-*Isolated*, the host knows but one address for the whole network, made of its VNI, behind which all of it hides.
+A veth pair connects the network's namespace (`up0`) with the host's own (`ov<VNI>`). With *host access* the host's end
+has the host's own address in each of its blocks, and the host routes the network's ranges to it. An *isolated* network
+has one address, made of its VNI, on the host, and all its packets are translated to that.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,29 +40,30 @@ DEFAULTS: Mapping[Family, IpNetwork] = MappingProxyType(
 )
 
 METRICS: Mapping[Family, int] = MappingProxyType({Family.V4: 0, Family.V6: 1024})
-"""The metric of routes to what is on this host: the best that a family has, as the kernel takes IPv6's 0 for 1024.
+"""The metric of routes to destinations on this host, the lowest of each family: the kernel replaces 0 by 1024 for IPv6.
 
-One to another host has the host's number added. Without a metric of its own per host, inserting N routes on one device
-costs the kernel N² comparisons; and a local route comes before any other one to the same address.
+Routes to another host have that host's number added, so a local route takes precedence over any other one to the same
+address. Without a different metric for each host, inserting N routes on one device costs the kernel N² comparisons.
 """
 
 _HOST_SIDE = 1 << 32
-"""How far behind the address of an isolated network its host's own is, of IPv6: link-local ones are not forwarded."""
+"""The distance from the IPv6 address of an isolated network to that of its host, which cannot be link-local because
+those are not forwarded."""
 
 
 def host_device(vni: Vni) -> InterfaceName:
-    """Return the name of the uplink's end in the host's namespace."""
+    """Return the name of the host's end of an uplink."""
     return InterfaceName(f"{ownership.HOST_DEVICE_PREFIX}{vni}")
 
 
 def disguise(vni: Vni, family: Family) -> IpAddress:
-    """Return the address behind which an isolated network hides from its host; no other network has it."""
+    """Return the address that represents an isolated network on its host, made of its VNI."""
     number = int(HIDING[family].network_address) + vni
     return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
 
 
 def host_side(vni: Vni, family: Family) -> IpAddress:
-    """Return the address that the host has on the uplink of an isolated network, and speaks with to it."""
+    """Return the host's own address on the uplink of an isolated network."""
     if family is Family.V4:
         return HOST_SIDES[Family.V4]
     return IPv6Address(int(HIDING[Family.V6].network_address) + _HOST_SIDE + vni)
@@ -71,12 +72,12 @@ def host_side(vni: Vni, family: Family) -> IpAddress:
 def choose(
     networks: Iterable[Network], foreign: Iterable[IpNetwork], lifelines: Lifelines
 ) -> Mapping[NetworkName, Uplink]:
-    """Return the kind of each network's uplink on a host with these `foreign` routes, all but default routes.
+    """Return the kind of each network's uplink on a host. `foreign` are the host's own routes without default routes.
 
-    A range that holds one of the host's lifelines never gets host access, whatever the network says.
+    A network whose range contains a lifeline of the host never gets host access, whatever its own setting.
 
-    Where ranges overlap the host can only be a member of one network. Of those that may all have host access, that is
-    the one with the lowest VNI: mostly the oldest, so that a new network takes nothing from one in use.
+    Of networks with overlapping ranges the host can be a member of only one. It is the one with the lowest VNI, usually
+    the oldest, so that a new network takes nothing from one in use.
     """
     chosen: dict[NetworkName, Uplink] = {}
     members: list[Network] = []
@@ -100,13 +101,13 @@ def _is_among(network: Network, ranges: Iterable[IpNetwork]) -> bool:
 
 
 def own_addresses(network: Network, blocks: Iterable[Block]) -> tuple[IpAddress, ...]:
-    """Return the address of each of these blocks that their host has itself."""
+    """Return the host's own address in each of these blocks."""
     pools = [(network.pool_of(block.cidr), block.cidr) for block in blocks]
     return tuple(network.host_address(pool, cidr) for pool, cidr in pools if pool)
 
 
 def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu: int) -> Iterator[Item]:
-    """Yield the devices of a network's uplink and what hangs on them, for a host with these blocks. MTU in bytes."""
+    """Yield the items of a network's uplink for a host with these blocks. MTU in bytes."""
     if kind is Uplink.NONE:
         return
     ns, dev = network_namespace(network.name), host_device(network.vni)
@@ -115,7 +116,7 @@ def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu:
     yield Link(HOST, dev, Veth(), ownership.HOST_MAC, mtu)
     for family in sorted({Family.of(address) for address in own}):
         if family is Family.V4:
-            # The kernel takes IPv4 off a device, with all routes and neighbours, when its last address goes.
+            # The kernel removes all IPv4 routes and neighbours of a device with its last address.
             yield Address(HOST, dev, interface(HOST_SIDES[family]))
             yield Address(ns, ownership.UPLINK, interface(ownership.GATEWAYS[family]))
             yield Sysctl(HOST, ownership.forwarding_sysctl(dev), "1")
@@ -132,7 +133,7 @@ def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu:
 
 
 def _to_host(network: Network, family: Family, dev: InterfaceName) -> Iterator[Item]:
-    """Yield the host's way to the ranges of a network."""
+    """Yield the host's routes to the ranges of a network."""
     yield Neighbour(HOST, dev, ownership.GATEWAYS[family], ownership.GATEWAY_MAC)
     for pool in network.pools:
         if pool.family is family:
@@ -140,7 +141,7 @@ def _to_host(network: Network, family: Family, dev: InterfaceName) -> Iterator[I
 
 
 def _hidden(network: Network, family: Family, dev: InterfaceName) -> Iterator[Item]:
-    """Yield the host's way to the one address of a network that it knows."""
+    """Yield the host's route to the one address of an isolated network."""
     address = disguise(network.vni, family)
     if family is Family.V6:
         yield Address(HOST, dev, interface(host_side(network.vni, family)))
@@ -150,10 +151,11 @@ def _hidden(network: Network, family: Family, dev: InterfaceName) -> Iterator[It
 
 
 def _own_address(network: Network, address: IpAddress, dev: InterfaceName, kind: Uplink) -> Iterator[Item]:
-    """Yield the place of the host's own address of a block: on the host itself, or in the network's namespace.
+    """Yield the host's own address of a block: on the host with host access, else in the network's namespace.
 
-    There a segment has it on its bridge: neighbour discovery leaves an address of any device of the namespace to that
-    device (net/bridge/br_arp_nd_proxy.c: br_do_suppress_nd), and only the one that is asked answers.
+    In the namespace of a switched network the bridge has it. The bridge does not answer neighbour discovery for an
+    address that any device of its namespace has (net/bridge/br_arp_nd_proxy.c: br_do_suppress_nd), and the kernel
+    answers only on the device that has it.
     """
     ns = network_namespace(network.name)
     if kind is Uplink.ISOLATED:
@@ -166,7 +168,7 @@ def _own_address(network: Network, address: IpAddress, dev: InterfaceName, kind:
 
 
 def _bridge_addresses(network: Network, families: Iterable[Family]) -> Iterator[Item]:
-    """Yield the gateway of a segment, which every host is for its own containers."""
+    """Yield the gateway addresses of a switched network, which every host has for its own containers."""
     for pool in network.pools:
         gateway = network.gateway(pool)
         if gateway and pool.family in families:
@@ -174,19 +176,19 @@ def _bridge_addresses(network: Network, families: Iterable[Family]) -> Iterator[
 
 
 def host_devices(state: State) -> frozenset[InterfaceName]:
-    """Return the names of the host's ends of uplinks, of the networks of which a state has the namespaces."""
+    """Return the names of the host's ends of uplinks, for the networks in a state."""
     tunnels = (item.kind for item in state if isinstance(item, Link))
     return frozenset(host_device(kind.vni) for kind in tunnels if isinstance(kind, Vxlan))
 
 
 def severing(state: State, lifelines: Lifelines) -> State:
-    """Return what leads a lifeline into a network by the host's end of an uplink, or takes its address."""
+    """Return the items of the host's own namespace that divert a lifeline into a network or take its address."""
     on_host = (item for item in state if item.ns == HOST)
     return frozenset(item for item in on_host if (cidr := _claimed(item)) and lifelines.within(cidr))
 
 
 def _claimed(item: Item) -> IpNetwork | None:
-    """Return the addresses that an item of the host's own namespace takes away from the underlay."""
+    """Return the addresses that an item of the host's own namespace diverts from the underlay."""
     match item:
         case Route(dst=dst):
             return dst
@@ -197,7 +199,7 @@ def _claimed(item: Item) -> IpNetwork | None:
 
 
 def without(state: State, devices: frozenset[InterfaceName]) -> State:
-    """Return a state without some devices of the host's own namespace, and what hangs on them."""
+    """Return a state without these devices of the host's own namespace and the items on them."""
     return state - frozenset(item for item in state if item.ns == HOST and _device(item) in devices)
 
 

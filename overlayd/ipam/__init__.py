@@ -1,1 +1,1 @@
-"""Pure allocation: which block a host gets of a pool, and which address a container gets of a block."""
+"""Pure allocation: which block of a pool a host gets, and which address of a block a container gets."""

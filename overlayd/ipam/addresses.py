@@ -1,4 +1,4 @@
-"""Choosing an address of a block."""
+"""Choosing a container's address from the blocks of its host."""
 
 from collections.abc import Container, Iterable, Iterator
 from itertools import product
@@ -15,37 +15,37 @@ def gateway(network: Network, block: Block) -> IpAddress | None:
 
 
 def special(network: Network, part: IpNetwork) -> frozenset[IpAddress]:
-    """Return the addresses of the range around a part that nobody gets, wherever they are."""
+    """Return the addresses of a pool that no container may have; `part` is any range inside that pool."""
     return network.special(_pool(network, part))
 
 
 def reserved(network: Network, block: Block) -> frozenset[IpAddress]:
-    """Return the addresses of a block that no container gets, beside those that the network reserves.
+    """Return the addresses of a block that no container gets, without those that the administrator reserved.
 
-    These are the special ones of the whole range, and the lowest other one, kept for the host itself.
+    These are the special addresses of the pool, and the lowest other one, which the host itself has.
     """
     return reserved_of(network, block.cidr)
 
 
 def reserved_of(network: Network, cidr: IpNetwork) -> frozenset[IpAddress]:
-    """Return the same of a range as large as a block, whoever has it."""
+    """Return the same as `reserved`, for a range that may become a block."""
     pool = _pool(network, cidr)
     kept = (*network.special(pool), network.host_address(pool, cidr))
     return frozenset(address for address in kept if address in cidr)
 
 
 def usable(network: Network, block: Block) -> int:
-    """Return how many containers find an address in the block."""
+    """Return how many addresses of the block containers can have."""
     return sum(end - first for first, end in spans(network, block.cidr))
 
 
 def is_usable(network: Network, cidr: IpNetwork) -> bool:
-    """Tell whether any container finds an address in a block."""
+    """Return whether a block has at least one address for a container."""
     return next(spans(network, cidr), None) is not None
 
 
 def spans(network: Network, cidr: IpNetwork) -> Iterator[tuple[int, int]]:
-    """Yield what containers may get of a block as half-open intervals of addresses, in order."""
+    """Yield the addresses of a block that containers may have, as half-open intervals in ascending order."""
     kept = [(int(address), int(address) + 1) for address in reserved_of(network, cidr)]
     kept += [_span(each) for each in network.reserved if contains(each, cidr) or contains(cidr, each)]
     first, last = _span(cidr)
@@ -62,8 +62,9 @@ def free_address(
 ) -> IpAddress:
     """Return the lowest address of these blocks that is neither reserved nor taken; raise `Exhausted` otherwise.
 
-    All blocks are of one family. With `last`, the address given out before, those above it come first: what was just
-    freed is used again as late as possible, as other containers may still have its old MAC in their neighbour tables.
+    All blocks are of one family. With `last`, the most recently allocated address, the search starts above it and wraps
+    around: a freed address is reused as late as possible, because other containers may still have its old MAC in their
+    neighbour tables.
     The cost grows with the addresses taken and not with the size of the blocks.
     """
     held = list(blocks)
@@ -113,7 +114,7 @@ def claim(network: Network, blocks: Iterable[Block], taken: Container[IpAddress]
 
 
 def _usable(network: Network, block: Block, above: int) -> Iterator[IpAddress]:
-    """Yield the addresses that containers may get, those above one only, without walking the ones below."""
+    """Yield the addresses above the number `above` that containers may have; the lower ones cost nothing."""
     for first, end in spans(network, block.cidr):
         for number in range(max(first, above + 1), end):
             yield block.family.address(number)

@@ -1,4 +1,4 @@
-"""What is free, kept as it changes and never searched for: the cost depends on neither size nor use of the whole."""
+"""The free blocks of a pool, kept up to date incrementally: an update costs the same in a large or a full pool."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterator
@@ -13,7 +13,7 @@ Span = tuple[int, int]
 
 
 class FreeNumbers:
-    """A set of integers kept as sorted intervals: one interval for each gap, however many numbers lie in it."""
+    """A set of integers stored as sorted intervals, so that memory grows with the number of gaps only."""
 
     def __init__(self, first: int, end: int) -> None:
         self._starts = [first] if first < end else []
@@ -22,7 +22,7 @@ class FreeNumbers:
         """How many numbers are free."""
 
     def take(self, first: int, end: int) -> None:
-        """Remove the numbers from `first` to before `end`, those that are there."""
+        """Remove the numbers from `first` up to `end`, `end` excluded. Missing ones are ignored."""
         if first >= end:
             return
         start, stop = bisect_right(self._ends, first), bisect_left(self._starts, end)
@@ -34,7 +34,7 @@ class FreeNumbers:
         self._replace(start, stop, kept)
 
     def give(self, first: int, end: int) -> None:
-        """Add the numbers from `first` to before `end`, those that are missing."""
+        """Add the numbers from `first` up to `end`, `end` excluded. Those that are free already are ignored."""
         if first >= end:
             return
         start, stop = bisect_left(self._ends, first), bisect_right(self._starts, end)
@@ -64,7 +64,7 @@ class FreeNumbers:
 
 
 class Vacancies:
-    """The blocks of one pool of a network that can be given out: those that nobody has, and that can be used at all."""
+    """The blocks of one pool that can be allocated: those without an owner that have an address for a container."""
 
     def __init__(self, network: Network, pool: Pool) -> None:
         self._pool = pool
@@ -82,37 +82,37 @@ class Vacancies:
 
     @property
     def usable(self) -> int:
-        """How many blocks the network's reserved ranges leave."""
+        """How many blocks of the pool have an address for a container, allocated ones included."""
         return self._usable.count
 
     def take(self, part: IpNetwork) -> None:
-        """Take every block that overlaps a range; nothing happens when it lies outside the pool."""
+        """Mark every block that overlaps a range as taken. A range outside the pool is ignored."""
         if overlap(part, self._pool.range):
             self._free.take(*self._covered(_span(part)))
 
     def give(self, block: IpNetwork) -> None:
-        """Give back one block; nothing happens when it lies outside the pool, or cannot be used."""
+        """Mark one block as free. A block that is outside the pool or has no address for a container is ignored."""
         if contains(self._pool.range, block):
             first, end = self._covered(_span(block))
             if first in self._usable:
                 self._free.give(first, end)
 
     def free(self, skipped: Container[tuple[int, int]] = ()) -> Iterator[IpNetwork]:
-        """Yield the free blocks, the lowest first, without those whose IP version and first address are skipped."""
+        """Yield the free blocks, the lowest first, except those whose (IP version, first address) is in `skipped`."""
         version, origin, size = int(self._pool.family), self._origin, self._size
         return (self._block(number) for number in self._free if (version, origin + number * size) not in skipped)
 
     def around(self, address: IpAddress) -> IpNetwork:
-        """Return the block in which an address of the pool lies."""
+        """Return the block that contains an address of the pool."""
         return self._block((int(address) - self._origin) // self._size)
 
     def _covered(self, span: Span) -> Span:
-        """Return the numbers of the blocks that have one of these addresses at least."""
+        """Return the interval of the numbers of all blocks that overlap an interval of addresses."""
         first, end = max(span[0], self._origin), min(span[1], self._origin + self._size * self._pool.capacity)
         return (first - self._origin) // self._size, (end - 1 - self._origin) // self._size + 1
 
     def _unusable(self, network: Network) -> Iterator[Span]:
-        """Yield the numbers of the blocks that reserved ranges cover whole, or so that nobody could be attached."""
+        """Yield intervals of the numbers of blocks in which reserved ranges leave no address for a container."""
         reserved = FreeNumbers(0, 0)
         for kept in network.reserved:
             if contains(self._pool.range, kept):

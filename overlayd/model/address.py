@@ -26,30 +26,30 @@ class Family(IntEnum):
 
 
 _FAMILIES = {4: Family.V4, 6: Family.V6}
-"""Asked of every address of a large state, where a call of the enumeration would take most of the time."""
+"""A dictionary, because `Family(version)` takes several times as long and is called for each address of a state."""
 
 
 def overlap(one: IpNetwork, other: IpNetwork) -> bool:
-    """Tell whether two ranges share an address; those of different families never do."""
+    """Return whether two ranges share an address; ranges of different families never do."""
     if isinstance(one, IPv4Network):
         return isinstance(other, IPv4Network) and one.overlaps(other)
     return isinstance(other, IPv6Network) and one.overlaps(other)
 
 
 def contains(whole: IpNetwork, part: IpNetwork) -> bool:
-    """Tell whether a range lies inside another one."""
+    """Return whether the range `part` lies inside the range `whole`."""
     if isinstance(whole, IPv4Network):
         return isinstance(part, IPv4Network) and part.subnet_of(whole)
     return isinstance(part, IPv6Network) and part.subnet_of(whole)
 
 
 def interface(address: IpAddress, length: int | None = None) -> IpInterface:
-    """Return an address with the length of its prefix; alone, as in a range of its own, without one."""
+    """Return an address with a prefix length; without `length` it is the full one, /32 or /128."""
     if isinstance(address, IPv4Address):
         return IPv4Interface((address, address.max_prefixlen if length is None else length))
     return IPv6Interface((address, address.max_prefixlen if length is None else length))
 
 
 def alone(address: IpAddress) -> IpNetwork:
-    """Return the range that holds just this address."""
+    """Return the /32 or /128 range of one address."""
     return interface(address).network

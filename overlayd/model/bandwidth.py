@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from overlayd.model.errors import InvalidValue
 
 RATE_MIN, RATE_MAX = 1_000, 10**12
-"""Bits per second. Less is no network, more than any device has."""
+"""Bits per second. No container can work with less, and no network device has more."""
 
 BURST_MAX = 1 << 34
 """Bits."""
@@ -13,7 +13,7 @@ BURST_MAX = 1 << 34
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate in bits per second, and how many bits may pass at once above it."""
+    """A limit in bits per second, and the burst in bits that may exceed it."""
 
     rate: int
     burst: int
@@ -28,7 +28,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth:
-    """The limits of one interface, as the container sees it: `ingress` is what it receives; None is no limit."""
+    """The limits of one interface. `ingress` is what the container receives; None means no limit."""
 
     ingress: Rate | None = None
     egress: Rate | None = None

@@ -10,7 +10,7 @@ BlockKey = tuple[NetworkName, IpNetwork]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Addresses of `network` that `host` alone gives to its containers."""
+    """A range of addresses of `network`, of which only `host` gives addresses to containers."""
 
     network: NetworkName
     cidr: IpNetwork
@@ -18,10 +18,10 @@ class Block:
 
     @property
     def key(self) -> BlockKey:
-        """What makes the block unique in the cluster."""
+        """The block's unique key in the cluster."""
         return (self.network, self.cidr)
 
     @property
     def family(self) -> Family:
-        """The IP version of its addresses."""
+        """The IP version of the block's addresses."""
         return Family.of(self.cidr)

@@ -9,18 +9,18 @@ from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, N
 from overlayd.model.workload import UNKNOWN, Workload
 
 SHARES_MAX = 16
-"""How many floating addresses one interface may speak for, in reservations."""
+"""The largest number of shared reservations of one interface."""
 
 EndpointKey = tuple[NetworkName, HostId, ContainerId, InterfaceName]
-"""With the host, as two hosts may have containers of one id: runtimes make ids unique on their own host only."""
+"""It includes the host, because container ids are unique on one host only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One interface of one container in one network, with one address of each family at most.
+    """One interface of one container in one network, with at most one address of each family.
 
-    `sandbox` is the path of its network namespace on `host`, `workload` what the runtime told of it. `shares` names the
-    shared reservations for whose addresses it may speak beside its own.
+    `sandbox` is the path of its network namespace on `host`, and `workload` what the runtime reports about it. `shares`
+    names the shared reservations whose addresses it may use in addition to its own.
     """
 
     network: NetworkName
@@ -48,12 +48,12 @@ class Endpoint:
 
     @property
     def key(self) -> EndpointKey:
-        """What makes the endpoint unique in the cluster."""
+        """The endpoint's unique key in the cluster."""
         return (self.network, self.host, self.container_id, self.interface)
 
 
 def check_addresses(addresses: tuple[IpAddress, ...], field: str = "addresses") -> None:
-    """Check the addresses of one interface: one or two, and no two of one family; raise `InvalidValue`."""
+    """Raise `InvalidValue` unless these are one address, or one of each family."""
     families = [Family.of(address) for address in addresses]
     if not families or len(set(families)) != len(families):
         raise InvalidValue(f"expected one address, or one of each family, not {len(addresses)}", field=field)

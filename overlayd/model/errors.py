@@ -18,7 +18,7 @@ class OverlayError(Exception):
         self.field = field
 
     def __str__(self) -> str:
-        """Show the field before the sentence, as both belong together in a log line."""
+        """Return the field, if any, and the sentence."""
         return f"{self.field}: {self.detail}" if self.field else self.detail
 
 
@@ -30,14 +30,14 @@ class InvalidValue(OverlayError):
 
 
 class Unauthenticated(OverlayError):
-    """The caller showed no credential, or one that is not valid."""
+    """The caller sent no credential, or an invalid one."""
 
     code = "unauthenticated"
     status = 401
 
 
 class Forbidden(OverlayError):
-    """The caller is known, and may not do what it asked for."""
+    """The caller is authenticated but not authorised for this request."""
 
     code = "forbidden"
     status = 403
@@ -58,21 +58,21 @@ class AlreadyExists(OverlayError):
 
 
 class InUse(OverlayError):
-    """The object cannot go or change while something else depends on it."""
+    """The object cannot be changed or deleted while another object depends on it."""
 
     code = "in-use"
     status = 409
 
 
 class Stale(OverlayError):
-    """The caller's change was made for an object that has changed since it read it."""
+    """The object has changed since the caller read it."""
 
     code = "stale"
     status = 412
 
 
 class Compacted(OverlayError):
-    """The caller asked for what came after a revision that is not remembered any more."""
+    """The caller asked for the changes since a revision, and those have been compacted."""
 
     code = "compacted"
     status = 410
@@ -86,7 +86,7 @@ class Exhausted(OverlayError):
 
 
 class Unavailable(OverlayError):
-    """A part that is needed cannot be reached now; the same request may succeed later."""
+    """A component that the request needs cannot be reached; the same request may succeed later."""
 
     code = "unavailable"
     status = 503

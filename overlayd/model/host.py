@@ -16,10 +16,10 @@ _NAME_MAX = 253
 
 
 class HostState(StrEnum):
-    """What a host may have.
+    """The life cycle of a host.
 
-    ACTIVE hosts get blocks and take attachments, DRAINING ones keep what they have and get nothing new, and what
-    FORGETTING ones had is being given back: they are gone for good.
+    An ACTIVE host gets blocks and accepts attachments. A DRAINING host keeps what it has and gets nothing new. A
+    FORGETTING host is gone for good, and its blocks, reservations and credential are being released.
     """
 
     ACTIVE = "active"
@@ -29,9 +29,9 @@ class HostState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vtep:
-    """A host's tunnel end: where its VXLAN packets go on the underlay, and what stands for it inside every network.
+    """A host's tunnel end (VTEP): its underlay address, and the host number that identifies it in every network.
 
-    MAC and next hops follow from the host number, so that they need not be exchanged and never change with `address`.
+    MAC and next hops are computed from the host number, so they are not exchanged and do not depend on `address`.
     """
 
     address: IpAddress
@@ -39,12 +39,12 @@ class Vtep:
 
     @property
     def mac(self) -> MacAddress:
-        """The inner MAC of the tunnel end."""
+        """The MAC of the tunnel end inside networks."""
         octets = ((0x026F76 << 24) | self.number).to_bytes(6, "big")
         return MacAddress(octets.hex(":"))
 
     def next_hop(self, family: Family) -> IpAddress:
-        """Return the link-local address that routes of a family go to."""
+        """Return the link-local address that is the next hop of routes to this host."""
         return family.address(_NEXT_HOP_BASES[family] + self.number)
 
 
@@ -88,5 +88,5 @@ def check_vtep_address(value: IpAddress, field: str = "address") -> IpAddress:
 def _is_global(value: IpAddress) -> bool:
     if isinstance(value, IPv4Address):
         return int(value) < _EXPERIMENTAL
-    # An IPv4-mapped address would be sent to as an IPv4 one, and those of isolated networks never leave a host.
+    # The kernel sends to an IPv4-mapped address over IPv4. Addresses in HIDING exist inside one host only.
     return not value.is_link_local and value.ipv4_mapped is None and value not in HIDING[Family.V6]

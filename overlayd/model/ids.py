@@ -31,7 +31,7 @@ INTERFACE_NAME_MAX = 15
 """IFNAMSIZ less the final NUL (linux/if.h)."""
 
 OWN_MACS = "02:6f:76:"
-"""What the MACs of overlayd's own devices begin with: those of tunnel ends, gateways and uplinks."""
+"""The prefix of the MACs of overlayd's own devices: tunnel ends, gateways and uplinks."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
@@ -40,7 +40,7 @@ _QUOTED_MAX = 80
 
 
 def quoted(value: object) -> str:
-    """Return the value as it may stand in an error: quoted, and cut so that hostile input stays short."""
+    """Return the value quoted and cut to a bounded length, for the text of an error."""
     text = repr(value)
     return text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "…"
 
@@ -62,7 +62,7 @@ def network_name(value: str, field: str = "name") -> NetworkName:
 
 
 def reservation_name(value: str, field: str = "name") -> ReservationName:
-    """Check a reservation's name, which is unique in its network: the rule for a network's, at most 63 characters."""
+    """Check a reservation's name, unique in its network. It obeys the same rule as a network's name."""
     return ReservationName(_name(value, field, NETWORK_NAME_MAX))
 
 
@@ -86,7 +86,7 @@ def interface_name(value: str, field: str = "interface") -> InterfaceName:
 
 
 def host_number(value: int, field: str = "number") -> HostNumber:
-    """Check a host number, 1..64000; 0 stands for the gateway that every host offers to its own containers."""
+    """Check a host number, 1..64000. The MAC of number 0 is the gateway's, the same on every host."""
     if not 1 <= value <= HOST_NUMBER_MAX:
         raise InvalidValue(f"{value} is not in 1..{HOST_NUMBER_MAX}", field=field)
     return HostNumber(value)
@@ -110,9 +110,9 @@ def mac_address(value: str, field: str = "mac") -> MacAddress:
 
 
 def workload_mac(value: str, field: str = "mac") -> MacAddress:
-    """Check a MAC that a container or a reservation is to get: unicast, and none of overlayd's own devices.
+    """Check the MAC that a container or a reservation asks for: unicast, and not in the range of our own devices.
 
-    What earlier releases stored is read by `mac_address`, which lets those pass.
+    Stored MACs are read by `mac_address`, because earlier releases accepted MACs in that range.
     """
     checked = mac_address(value, field)
     if is_own_mac(checked):
@@ -121,5 +121,5 @@ def workload_mac(value: str, field: str = "mac") -> MacAddress:
 
 
 def is_own_mac(mac: MacAddress) -> bool:
-    """Tell whether a MAC is one that the devices of overlayd itself may have, on this host or on another."""
+    """Return whether a MAC is in the range of overlayd's own devices."""
     return mac.startswith(OWN_MACS)

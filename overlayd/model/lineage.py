@@ -1,8 +1,8 @@
-"""Which course of events a revision belongs to.
+"""The lineage of a store: revisions can be compared only within one lineage.
 
-A store that is restored from a backup goes on from an older state: the same revisions mean something else from there
-on. A *lineage* names one course. It is drawn when a store is made, and again whenever a store is found to be older than
-what is known of it. `cluster` is drawn once, and stays.
+A store that is restored from a backup continues from an older state, and then gives the same revision numbers to other
+changes. A *lineage* identifies one such sequence of changes. It is random, made with the store, and replaced when the
+store is found to be older than a revision that was seen before. Its part `cluster` is made once and never replaced.
 """
 
 import re
@@ -17,13 +17,13 @@ _FORM = re.compile(r"([0-9a-f]{16})\.([0-9a-f]{16})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A cluster, and one course of events in it."""
+    """A cluster, and one sequence of changes (`course`) in it."""
 
     cluster: str
     course: str
 
     def __str__(self) -> str:
-        """Return it as it travels and is stored."""
+        """Return the text form, as messages and the store have it."""
         return f"{self.cluster}.{self.course}"
 
     @classmethod
@@ -32,7 +32,7 @@ class Lineage:
         return cls(secrets.token_hex(8), secrets.token_hex(8))
 
     def renewed(self) -> "Lineage":
-        """Return another course of the same cluster."""
+        """Return the lineage of a restored store: the same cluster with a new course."""
         return replace(self, course=secrets.token_hex(8))
 
 

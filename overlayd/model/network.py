@@ -14,26 +14,26 @@ from overlayd.model.ids import NetworkName, Vni
 
 RANGE_LENGTH_MIN = {Family.V4: 8, Family.V6: 16}
 BLOCK_LENGTH_MAX = {Family.V4: 29, Family.V6: 125}
-"""Eight addresses make the smallest block that still has some for containers beside the reserved ones."""
+"""The smallest block has eight addresses: fewer would leave none for containers beside the reserved ones."""
 
 POOLS_MAX = 16
 RESERVED_MAX = 256
 ETHERTYPES_MAX = 16
 
 _ETHERTYPE_MIN = 0x0600
-"""Smaller numbers are lengths (IEEE 802.3 clause 3.2.6)."""
+"""Smaller numbers are the length of a frame (IEEE 802.3 clause 3.2.6)."""
 
 _ALWAYS_PASS = frozenset({0x0800, 0x0806, 0x86DD})
 _TAGS = frozenset({0x8100, 0x88A8, 0x9100})
-"""IPv4, ARP and IPv6, which are looked at; and VLAN tags, behind which they could hide."""
+"""IPv4, ARP and IPv6 always pass, with a checked source. VLAN tags would hide those from the check."""
 
 HIDING: Mapping[Family, IpNetwork] = MappingProxyType(
     {Family.V4: IPv4Network("241.0.0.0/8"), Family.V6: IPv6Network("fd6f:7665:726c:6179::/64")}
 )
-"""Where the addresses are behind which isolated networks hide from their host; a VNI has 24 bits.
+"""The ranges from which an isolated network gets the address that hides it from its host: prefix plus VNI (24 bits).
 
-Link-local IPv4 has 16, and cloud providers use some of them. 240.0.0.0/4 is reserved for future use (RFC 1112 section
-4): the kernel forwards it, nobody routes it, and these addresses never leave the host.
+The link-local range of IPv4 has only 16 bits, and cloud providers use some of it. 240.0.0.0/4 is reserved for future
+use (RFC 1112 section 4): the kernel forwards it, no network routes it, and these addresses never leave the host.
 """
 
 _UNUSABLE: tuple[IpNetwork, ...] = (
@@ -41,8 +41,8 @@ _UNUSABLE: tuple[IpNetwork, ...] = (
     *(IPv6Network(cidr) for cidr in ("::/8", "fe80::/10", "ff00::/8")),
     HIDING[Family.V6],
 )
-"""The first one of IPv6 has the unspecified and the loopback address, IPv4-mapped ones (RFC 4291 section 2.5) and those
-that translators make of IPv4 (RFC 6052, RFC 8215)."""
+"""::/8 holds the unspecified and the loopback address, IPv4-mapped addresses (RFC 4291 section 2.5) and those of
+translators between IPv4 and IPv6 (RFC 6052, RFC 8215)."""
 
 
 class Topology(StrEnum):
@@ -53,11 +53,11 @@ class Topology(StrEnum):
 
 
 class Uplink(StrEnum):
-    """How the containers of a network and the rest of the world reach each other, on each host.
+    """How a network is connected to each of its hosts, and through them to other networks.
 
-    HOST makes the host a member of the network. ISOLATED lets in nothing but published ports, and needs no addresses of
-    the network on the host. NONE lets nothing out or in. AUTO is HOST where the host can tell the network's addresses
-    from all others that it knows, else ISOLATED.
+    HOST makes the host a member of the network. ISOLATED admits published ports only, and gives the host no address of
+    the network. NONE connects nothing. AUTO means HOST where the network's ranges overlap no other network and no
+    route of the host, else ISOLATED.
     """
 
     AUTO = "auto"
@@ -67,7 +67,7 @@ class Uplink(StrEnum):
 
 
 class NetworkState(StrEnum):
-    """ACTIVE networks take attachments; DELETING ones wait for their hosts to give back the last block."""
+    """An ACTIVE network accepts attachments; a DELETING one waits until its hosts have released all blocks."""
 
     ACTIVE = "active"
     DELETING = "deleting"
@@ -75,7 +75,7 @@ class NetworkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A range of addresses and the prefix length of the blocks that hosts get from it."""
+    """A range of a network, and the prefix length of the blocks that are allocated from it."""
 
     range: IpNetwork
     block_length: int
@@ -110,11 +110,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network as the administrator made it.
+    """A network as the administrator configured it.
 
-    Hosts get blocks of its first pool of a family that has one left. What `reserved` holds, ranges and single
-    addresses, is never given out by itself. With `egress`, containers may begin connections to the world outside,
-    through the uplink. On a segment, frames of these `ethertypes` pass beside ARP, IPv4 and IPv6.
+    A host gets its blocks from the first pool of the family that has a free one. Addresses in `reserved` are given only
+    to containers that ask for them by a reservation. With `egress`, containers may open connections to outside the
+    network, through the uplink. In a switched network, frames of these `ethertypes` pass in addition to ARP, IPv4 and
+    IPv6.
     """
 
     name: NetworkName
@@ -159,7 +160,7 @@ class Network:
             if kind in _TAGS:
                 raise InvalidValue(f"0x{kind:04x} is a VLAN tag, which could hide forged sources", field=field)
             if kind in self.ethertypes[:index]:
-                raise InvalidValue(f"0x{kind:04x} stands there twice", field=field)
+                raise InvalidValue(f"0x{kind:04x} is listed twice", field=field)
 
     @property
     def families(self) -> frozenset[Family]:
@@ -167,12 +168,12 @@ class Network:
         return frozenset(pool.family for pool in self.pools)
 
     def pool_of(self, part: IpNetwork) -> Pool | None:
-        """Return the pool in which a range lies, None when there is none."""
+        """Return the pool that contains a range, None when no pool does."""
         return next((pool for pool in self.pools if contains(pool.range, part)), None)
 
     @property
     def has_egress(self) -> bool:
-        """Tell whether containers reach the world outside."""
+        """Whether containers may open connections to outside the network."""
         return self.egress and self.uplink is not Uplink.NONE
 
     def gateway(self, pool: Pool) -> IpAddress | None:
@@ -180,15 +181,15 @@ class Network:
         return None if self.topology is Topology.ROUTED else pool.range.network_address + 1
 
     def special(self, pool: Pool) -> frozenset[IpAddress]:
-        """Return the addresses of a pool's range that nobody gets, wherever they are.
+        """Return the addresses of a pool that neither containers nor hosts may have.
 
-        These are its first and its last address (some software takes them for the network and the broadcast address),
-        and the gateway of a switched network.
+        These are the first and the last address of the range, which some software treats as network and broadcast
+        address, and the gateway of a switched network.
         """
         kept = (pool.range.network_address, pool.range.broadcast_address, self.gateway(pool))
         return frozenset(address for address in kept if address is not None)
 
     def host_address(self, pool: Pool, block: IpNetwork) -> IpAddress:
-        """Return the address of a block that its host has itself: the lowest one that is not special."""
+        """Return the address of a block that its host itself has: the lowest one that is not special."""
         special = self.special(pool)
         return next(address for address in block if address not in special)

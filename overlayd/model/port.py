@@ -1,4 +1,4 @@
-"""Ports of a host that lead to containers."""
+"""Published ports: ports of a host that lead to containers."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,10 +20,10 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PortMapping:
-    """A port of the host, and the container's own to which it leads.
+    """A port of the host, and the port of the container to which it leads.
 
-    `host_address` is the address of the host that it is published at: None stands for all of both families, an
-    unspecified one (``0.0.0.0``, ``::``) for all of its family.
+    `host_address` is the address of the host at which the port is published: None means all addresses of both families,
+    an unspecified address (``0.0.0.0``, ``::``) all addresses of its family.
     """
 
     transport: Transport
@@ -40,25 +40,25 @@ class PortMapping:
             raise InvalidValue(f"{self.host_address} is a multicast address", field="hostIP")
 
     def __str__(self) -> str:
-        """Show where it is published."""
+        """Return protocol, port and address of the host."""
         where = f" of {self.host_address}" if self.one_address else ""
         return f"{self.transport.upper()} port {self.host_port}{where}"
 
     @property
     def one_address(self) -> IpAddress | None:
-        """The only address of the host that it is published at, None when there are more."""
+        """The only address at which the port is published, None when it is published at all of a family."""
         return None if self.host_address is None or self.host_address.is_unspecified else self.host_address
 
     def is_of(self, family: Family) -> bool:
-        """Tell whether it is published at addresses of a family."""
+        """Return whether the port is published at addresses of a family."""
         return self.host_address is None or Family.of(self.host_address) is family
 
     def has_number_of(self, other: "PortMapping") -> bool:
-        """Tell whether two mappings have one protocol and one port of the host, wherever they are published."""
+        """Return whether two mappings have the same protocol and host port, at whatever addresses."""
         return (self.transport, self.host_port) == (other.transport, other.host_port)
 
     def clashes(self, other: "PortMapping") -> bool:
-        """Tell whether two mappings share a port at some address of the host."""
+        """Return whether two mappings use the same port at some address of the host."""
         if not self.has_number_of(other):
             return False
         if self.one_address and other.one_address:
@@ -76,6 +76,6 @@ class Published:
 
     @property
     def order(self) -> tuple[str, int, bool, str]:
-        """What puts ports in order: one at a single address of the host comes before one at all of them."""
+        """The sort key: a port at one address of the host precedes the same port at all addresses."""
         one = self.mapping.one_address
         return (self.mapping.transport, self.mapping.host_port, one is None, str(one or self.mapping.host_address))

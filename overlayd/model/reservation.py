@@ -1,4 +1,4 @@
-"""An address that is held for a name, and goes with it from host to host."""
+"""Reservations: addresses held for a name, which a container keeps when it moves to another host."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ReservationKey = tuple[NetworkName, ReservationName]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The interface that has the reserved address now."""
+    """The interface that has the reserved addresses now."""
 
     host: HostId
     container_id: ContainerId
@@ -28,17 +28,18 @@ class Holder:
 
     @classmethod
     def of(cls, endpoint: EndpointKey) -> "Holder":
-        """Return the holder that an endpoint is."""
+        """Return the holder for an endpoint."""
         _, host, container, interface = endpoint
         return cls(host, container, interface)
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Addresses of a network, one of each family at most, that only who names the reservation gets.
+    """Addresses of a network, at most one of each family, for the container that names the reservation.
 
-    `mac` is the interface's wherever it is, None for one that is drawn at each attachment. The addresses of a `shared`
-    one float among its members, interfaces with addresses of their own: `holder` is the one that announced them last.
+    `mac` is the MAC of the interface that holds it; None means a random one at each attachment. The addresses of a
+    `shared` reservation float among its members, which are interfaces with addresses of their own: `holder` is then the
+    member that announced them last.
     """
 
     network: NetworkName
@@ -60,12 +61,12 @@ class Reservation:
 
     @property
     def key(self) -> ReservationKey:
-        """What makes the reservation unique in the cluster."""
+        """The reservation's unique key in the cluster."""
         return (self.network, self.name)
 
 
 def lost_addresses(endpoint: Endpoint, reserved: Mapping[IpAddress, Reservation]) -> frozenset[IpAddress]:
-    """Return those addresses of an endpoint that reservations of its network hold which it does not (any more)."""
+    """Return the addresses of an endpoint that belong to a reservation which the endpoint does not hold."""
     found = ((address, reserved.get(address)) for address in endpoint.addresses)
     return frozenset(address for address, held in found if held and held.holder != Holder.of(endpoint.key))
 
@@ -73,6 +74,6 @@ def lost_addresses(endpoint: Endpoint, reserved: Mapping[IpAddress, Reservation]
 def shared_addresses(
     endpoint: Endpoint, reservations: Mapping[ReservationKey, Reservation]
 ) -> dict[IpAddress, Reservation]:
-    """Return the addresses of shared reservations for which an endpoint may speak, and of which one each is."""
+    """Return the addresses of the shared reservations of an endpoint, each with its reservation."""
     found = (reservations.get((endpoint.network, name)) for name in endpoint.shares)
     return {address: each for each in found if each and each.shared for address in each.addresses}

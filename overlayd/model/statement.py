@@ -1,4 +1,4 @@
-"""What a host says that it uses, to a store that may have lost it."""
+"""What a host has in use, for a store that was restored from a backup and may not know of it."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from overlayd.model.reservation import Reservation
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What a host knows as of a revision of a lineage (None: it does not know which), and what its containers have.
+    """What a host knew at a revision of a lineage (None: unknown lineage), and what its containers have.
 
-    `vnis` are those of the networks that it knows, `blocks` those of all hosts in them. `addresses` are in use here,
-    but in no block of this host; `reservations` are held by containers of this host.
+    `vnis` are the VNIs of the networks that it knows, `blocks` the blocks of all hosts in these. `addresses` are in use
+    on this host and in none of its blocks; `reservations` are held by its containers.
     """
 
     knew: Lineage | None
@@ -25,5 +25,5 @@ class Statement:
     reservations: tuple[Reservation, ...] = ()
 
     def vni(self, network: NetworkName) -> Vni | None:
-        """Return the VNI that the host knows a network by."""
+        """Return the VNI by which the host knows a network."""
         return next((vni for name, vni in self.vnis if name == network), None)

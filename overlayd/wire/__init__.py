@@ -1,1 +1,1 @@
-"""Messages: JSON codec of the model, feed, store values and CNI. Pure: bytes in, values out."""
+"""Messages as JSON: records of the model, the feed, CNI requests and results. Pure: bytes in, values out."""

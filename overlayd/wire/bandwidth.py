@@ -1,4 +1,4 @@
-"""The JSON form of limits: that of the CNI capability `bandwidth`, in requests and in our records."""
+"""Bandwidth limits as JSON, in the form of the CNI capability `bandwidth`, for requests and for our records."""
 
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
 from overlayd.model.errors import InvalidValue
@@ -6,7 +6,7 @@ from overlayd.wire.fields import Fields, Json
 
 
 def decode(fields: Fields, name: str) -> Bandwidth:
-    """Read limits; a rate of 0 is none. Raises `InvalidValue`."""
+    """Read limits. Rate and burst 0 mean no limit. Raises `InvalidValue`."""
     if not fields.has(name):
         return UNLIMITED
     given = fields.object(name)

@@ -1,7 +1,7 @@
 """CNI requests (CNI SPEC 1.1.0), as the launcher forwards them.
 
-The launcher forwards its request without reading it: the ``CNI_*`` variables as ``NAME=value`` with a NUL after each,
-one more NUL, then stdin as it came. The answer is one byte, ``0`` or ``1`` (the exit status), and what goes to stdout.
+The launcher does not parse a request. It sends the ``CNI_*`` variables as ``NAME=value``, each terminated by a NUL, one
+more NUL, then its unchanged stdin. The answer is one byte, ``0`` or ``1`` (the exit status), then the text for stdout.
 """
 
 import json
@@ -42,7 +42,7 @@ _REQUIRED = {
     Command.VERSION: (),
 }
 _DEPTH_MAX = 200
-"""Of nested JSON that the version is looked for in: interpreters bound recursion differently."""
+"""The deepest nesting of JSON in which the version is looked for: releases of Python limit recursion differently."""
 
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -51,7 +51,7 @@ _SINCE = {
     Command.GC: cni_version.GC,
     Command.STATUS: cni_version.STATUS,
 }
-"""The version of the SPEC with which an operation came, where that is not the first one."""
+"""The version of the SPEC that introduced an operation; the first one where an operation is missing here."""
 
 Attached = tuple[ContainerId, InterfaceName]
 """An interface of a container, as a runtime names it."""
@@ -61,8 +61,8 @@ Attached = tuple[ContainerId, InterfaceName]
 class Request:
     """An ADD, DEL or CHECK. `sandbox` is empty for a DEL without CNI_NETNS.
 
-    `conf` is the name of the config, which may be another one than the network's. `wishes` are empty for a DEL; those
-    of a CHECK are the ports and the bandwidth only. `previous` is what stands in `prevResult`.
+    `conf` is the name of the config, which may differ from that of the network. `wishes` are empty for a DEL, and only
+    ports and bandwidth for a CHECK. `previous` is the `prevResult`.
     """
 
     command: Command
@@ -76,7 +76,7 @@ class Request:
     previous: Previous = NOTHING_BEFORE
 
     def field(self, name: str) -> str:
-        """Return where in the request a thing of the model was named: its own field, or the one for the network."""
+        """Return the field of the request that gave a field of the model, to name it in an error."""
         if name == "name":
             return "name" if self.conf == self.network else "network"
         return self.wishes.fields.get(name, name)
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class GcRequest:
-    """A GC: whatever was attached by the config named `conf` and is not among these is to go."""
+    """A GC: detach everything that the config named `conf` attached and that is not in `valid`."""
 
     version: str
     conf: NetworkName
@@ -100,7 +100,7 @@ class StatusRequest:
 
 
 def unpack(frame: bytes) -> tuple[dict[str, str], bytes]:
-    """Split what the launcher sent into variables and stdin; raise `CniError` when it is cut short."""
+    """Split the launcher's request into variables and stdin; raise `CniError` when it is incomplete."""
     if frame.startswith(b"\0"):
         return {}, frame[1:]
     head, end, stdin = frame.partition(b"\0\0")
@@ -111,11 +111,11 @@ def unpack(frame: bytes) -> tuple[dict[str, str], bytes]:
 
 
 def version_of(stdin: bytes) -> str:
-    """Return the version in which to answer a request: the config's if that can be read and is supported."""
+    """Return the version for the answer: that of the config if it can be read and is supported, else the first one."""
     if _depth(stdin) > _DEPTH_MAX:
         return cni_version.SUPPORTED[0]
     try:
-        config = json.loads(stdin.decode(), parse_int=float)  # an int has a limit to its digits
+        config = json.loads(stdin.decode(), parse_int=float)  # int() refuses very long numbers
     except ValueError:
         return cni_version.SUPPORTED[0]
     version = config.get("cniVersion") if isinstance(config, dict) else None
@@ -123,7 +123,7 @@ def version_of(stdin: bytes) -> str:
 
 
 def _depth(text: bytes) -> int:
-    """Return how deeply brackets are nested, those in strings included."""
+    """Return how deeply brackets are nested; brackets in strings count too."""
     brackets = text.translate(None, _NO_BRACKETS)
     return max(accumulate(1 if each in b"[{" else -1 for each in brackets), default=0)
 
@@ -137,7 +137,7 @@ def render_version(requested: str) -> bytes:
 
 
 def parse(environment: Mapping[str, str], stdin: bytes) -> Request | GcRequest | StatusRequest:
-    """Validate a request: all but VERSION, which is answered by `render_version`.
+    """Validate any request except VERSION, which `render_version` answers.
 
     Raises:
         CniError: INVALID_ENVIRONMENT names every missing or malformed variable, DECODING_FAILURE and INVALID_CONFIG the
@@ -239,7 +239,7 @@ def _wishes(command: Command, arguments: str, config: Fields) -> Wishes:
 
 def _previous(command: Command, version: str, config: Fields) -> Previous:
     if command is Command.DEL or not cni_version.is_since(version, cni_version.INTERFACES):
-        return NOTHING_BEFORE  # a DEL succeeds whatever it is told; before, there were no chains
+        return NOTHING_BEFORE  # a DEL never fails for its config; earlier versions have no `prevResult`
     if config.has("prevResult"):
         return cni_result.parse_previous(config.object("prevResult"))
     if command is Command.CHECK:
@@ -248,7 +248,7 @@ def _previous(command: Command, version: str, config: Fields) -> Previous:
 
 
 def _valid_attachments(config: Fields) -> frozenset[Attached]:
-    """Return what a GC is to keep; without the key it is no GC, and null is how runtimes write an empty list."""
+    """Return what a GC is to keep. The key is required. Null is an empty list, as runtimes written in Go send it."""
     if VALID_ATTACHMENTS not in config.value:
         raise InvalidValue("is required for GC", field=VALID_ATTACHMENTS)
     listed = config.objects(VALID_ATTACHMENTS) if config.has(VALID_ATTACHMENTS) else []

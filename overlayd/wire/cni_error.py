@@ -1,4 +1,4 @@
-"""What a CNI operation answers when it fails (CNI SPEC, section "Error")."""
+"""The error object that a failed CNI operation answers (CNI SPEC, section "Error")."""
 
 import json
 from enum import IntEnum
@@ -7,7 +7,7 @@ from overlayd.model.ids import quoted
 
 
 class Code(IntEnum):
-    """Error codes: 1..99 are the CNI SPEC's, from 100 on they are ours."""
+    """Error codes: 1..99 are those of the CNI SPEC, from 100 on our own."""
 
     INCOMPATIBLE_VERSION = 1
     UNSUPPORTED_FIELD = 2
@@ -37,7 +37,7 @@ class CniError(Exception):
 
 
 def unsupported(value: object, field: str, reason: str) -> CniError:
-    """Return the error for a field of the config that asks for what we do not do; it names both, as the SPEC wants."""
+    """Return the error for a field of the config with an unsupported value; it names both, as the SPEC requires."""
     return CniError(Code.UNSUPPORTED_FIELD, f"{field}: {quoted(value)} is not supported: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""Results of CNI operations: ours in the form of each version, and those of the plugins before us in a chain."""
+"""Results of CNI operations: our own in the form of each version, and the `prevResult` of earlier plugins."""
 
 import json
 from collections.abc import Container, Iterable, Iterator
@@ -14,12 +14,12 @@ _Object = dict[str, Json]
 
 _INTERFACE_DETAILS = frozenset({"mtu", "socketPath", "pciID"})
 _ROUTE_DETAILS = frozenset({"mtu", "advmss", "priority", "table", "scope"})
-"""What interfaces and routes have since version `DETAILS`."""
+"""The fields that interfaces and routes have from version `DETAILS` on."""
 
 
 @dataclass(frozen=True, slots=True)
 class KnownInterface:
-    """What a result says of the container's interface; `mtu`, in bytes, only since version `DETAILS`."""
+    """The container's interface in a `prevResult`. `mtu` is in bytes, and known only from version `DETAILS` on."""
 
     mac: str | None
     mtu: int | None
@@ -27,7 +27,7 @@ class KnownInterface:
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """A `prevResult`: of the plugins before us in an ADD, of the whole chain in a CHECK. Passed on as it came."""
+    """A `prevResult`: of the earlier plugins in an ADD, of the whole chain in a CHECK. It is passed on unchanged."""
 
     interfaces: tuple[Fields, ...] = ()
     ips: tuple[Fields, ...] = ()
@@ -86,7 +86,7 @@ class Assigned:
 class Result:
     """What an ADD made: one interface with an address of each family that its network has. `mtu` in bytes.
 
-    `previous` is what plugins before us made, and comes first.
+    `previous` is the result of earlier plugins, and comes first.
     """
 
     interface: InterfaceName
@@ -113,7 +113,7 @@ def render(version: str, result: Result) -> bytes:
 
 
 def _by_family(result: Result) -> _Object:
-    """Return the form of the first versions: an address of each family."""
+    """Return the form of the versions before `INTERFACES`: one address of each family."""
     body: _Object = {}
     for each in result.ips:
         family = Family.of(each.address.ip)
@@ -150,14 +150,14 @@ def _route(result: Result, route: IpNetwork) -> _Object:
 
 
 def _of_version(version: str, details: Container[str], entry: _Object) -> _Object:
-    """Return an interface or a route without what its version has no words for."""
+    """Return an interface or a route without the fields that its version does not have."""
     if cni_version.is_since(version, cni_version.DETAILS):
         return entry
     return {name: value for name, value in entry.items() if name not in details}
 
 
 def _ip(version: str, entry: _Object) -> _Object:
-    """Return an address with its IP version where there is such a field, without it where there is none."""
+    """Return an address with the field `version` in versions that have it, and without it in later ones."""
     rest = {name: value for name, value in entry.items() if name != "version"}
     if cni_version.is_since(version, cni_version.NO_IP_VERSION):
         return rest

@@ -1,7 +1,6 @@
-"""What an ADD asks for: in the config (`runtimeConfig`, `args`), in CNI_ARGS, or in annotations of the pod.
+"""What an ADD asks for, in the config (`runtimeConfig`, `args`), in CNI_ARGS, or in annotations of the pod.
 
-Where several places speak of one thing the config's come first, `runtimeConfig` before `args`, then CNI_ARGS (CNI
-conventions), and annotations last.
+Precedence, highest first: `runtimeConfig`, `args`, CNI_ARGS (CNI conventions), annotations.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,10 +24,10 @@ T = TypeVar("T")
 
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
 _OBJECTS = frozenset({"bandwidth", "dns", "ipRanges", "portMappings"})
-"""Capabilities whose values have fields. The names in the others are of people's own choice."""
+"""The capabilities whose values have fields that the CNI conventions name. In the others users choose the names."""
 
 _OURS = "overlayd/"
-"""What the names of annotations begin with that are for us."""
+"""The prefix of the names of our annotations."""
 
 _POD = {
     "K8S_POD_NAMESPACE": "namespace",
@@ -42,8 +41,8 @@ _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 RANGES_MAX = 64
 
 _BURST_FILLER = (1 << 32) - 1
-"""Bits: what containerd and CRI-O say, for a pod's annotations name no burst. With it half a gigabyte would pass before
-the limit, and as much would wait behind it."""
+"""Bits: the burst that containerd and CRI-O send because a pod's annotations name none. It is ignored: with it half a
+gigabyte would pass before the limit takes effect, and as much could queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,11 @@ class AddressRange:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What an attachment is to have; what nobody asks for is the network's to say.
+    """What an ADD asks for. Defaults mean that the network decides.
 
-    `addresses` are one of each family at most. `ranges` are where the others are to come from. `dns` is passed through.
-    With `masquerade`, egress is expected. `fields` are where `address`, `reservation` and `mac` were asked for: it is
-    the agent that finds out that one of them cannot be had.
+    `addresses` has at most one of each family; addresses of the other families come from `ranges`, if any. `dns` is
+    passed through. `masquerade` means that the network must have egress. `fields` maps `address`, `reservation` and
+    `mac` to the fields of the request that asked for them, because only the agent finds out that one is not available.
     """
 
     addresses: tuple[IpAddress, ...] = ()
@@ -107,13 +106,13 @@ def parse(arguments: str, config: Fields) -> Wishes:
 
 
 def port_mappings(config: Fields) -> tuple[PortMapping, ...]:
-    """Return the ports of the host that are to lead to the container."""
+    """Return the ports to publish."""
     runtime = _runtime_config(config)
     return ports.decode(runtime, "portMappings") if runtime else ()
 
 
 def limits(config: Fields) -> Bandwidth:
-    """Return how fast the container may send and receive."""
+    """Return the bandwidth limits of the container."""
     runtime = _runtime_config(config)
     given = bandwidth.decode(runtime, "bandwidth") if runtime else UNLIMITED
     return Bandwidth(_without_filler(given.ingress), _without_filler(given.egress))
@@ -151,7 +150,7 @@ def _annotations(config: Fields) -> Fields | None:
 def _addresses(
     runtime: Fields | None, conventional: Fields | None, requested: Fields, annotations: Fields | None
 ) -> tuple[tuple[IpAddress, ...], str]:
-    """Return the addresses that are asked for, and where; a prefix length, as some runtimes write, is the network's."""
+    """Return the requested addresses and the field that has them. A prefix length, as some runtimes add, is ignored."""
     for place in (runtime, conventional):
         if place and place.has("ips") and (texts := place.texts("ips")):
             return _parse_addresses(texts, place.at("ips")), place.at("ips")
@@ -171,7 +170,7 @@ def _parse_addresses(texts: list[str], field: str) -> tuple[IpAddress, ...]:
 
 
 def _ranges(runtime: Fields) -> tuple[AddressRange, ...]:
-    """Return the capability `ipRanges`, whose sets have a range of each family, or several."""
+    """Return the ranges in the capability `ipRanges`, an array of sets of ranges of either family."""
     sets = runtime.items("ipRanges") if runtime.has("ipRanges") else []
     found: list[AddressRange] = []
     for index, ranges in enumerate(sets):
@@ -204,7 +203,7 @@ def _range(fields: Fields) -> AddressRange:
 def _reservations(
     ours: Fields | None, requested: Fields, annotations: Fields | None
 ) -> tuple[tuple[ReservationName, ...], str]:
-    """Return the names of the reservations that are asked for, with commas between them, and where."""
+    """Return the names of the requested reservations, a list with commas, and the field that has it."""
     for place, name in ((ours, "reservation"), (requested, "RESERVATION"), (annotations, f"{_OURS}reservation")):
         if place and place.has(name):
             named = dict.fromkeys(place.text(name).split(","))
@@ -213,7 +212,7 @@ def _reservations(
 
 
 def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) -> tuple[MacAddress | None, str]:
-    """Return the MAC that is asked for, and where; an empty one in the config is none."""
+    """Return the requested MAC and the field that has it. An empty string in the config asks for none."""
     if runtime and runtime.has("mac") and runtime.text("mac"):
         return ids.workload_mac(runtime.text("mac"), runtime.at("mac")), runtime.at("mac")
     for place, name in ((requested, "MAC"), (annotations, f"{_OURS}mac")):
@@ -223,7 +222,7 @@ def _mac(runtime: Fields | None, requested: Fields, annotations: Fields | None) 
 
 
 def _dns(config: Fields, runtime: Fields | None) -> Json:
-    """Return the capability `dns` in the words of results, or else the config's `dns` as it is."""
+    """Return the capability `dns` with the field names that results have, or else the config's `dns` unchanged."""
     given = _inside(runtime, "dns") if runtime else None
     if given is not None:
         names = (("servers", "nameservers"), ("searches", "search"), ("options", "options"))
@@ -234,7 +233,7 @@ def _dns(config: Fields, runtime: Fields | None) -> Json:
 
 
 def _aliases(config: Fields, runtime: Fields | None) -> tuple[str, ...]:
-    """Return the capability `aliases`: an array, or from podman one for each network that it names."""
+    """Return the capability `aliases`: an array, or from podman an object with an array for each network."""
     if not (runtime and runtime.has("aliases")):
         return ()
     if not isinstance(runtime.value["aliases"], dict):
@@ -259,7 +258,7 @@ def _pod(requested: Fields) -> Pod | None:
 
 
 def _named(make: Callable[[], T], names: Mapping[str, str]) -> T:
-    """Make a value of the model; its fields have other names here."""
+    """Construct a value of the model; rename the fields in its errors to those of the request."""
     try:
         return make()
     except InvalidValue as error:

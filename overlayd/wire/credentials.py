@@ -1,11 +1,11 @@
-"""How credentials are written: tokens, and the fingerprint of the cluster's certificate authority.
+"""The text form of credentials: tokens, and the fingerprint of the cluster's certificate authority.
 
     ovt_<id>_<secret>                  access token: `Authorization: Bearer`
     ovj_<id>_<secret>_<fingerprint>    join token: exchanged for the access token of a host
 
-The id names a token in lists, logs and errors; the secret stands nowhere but in the token itself. The fingerprint is
-the SHA-256 of the authority's certificate in DER form, as `openssl x509 -fingerprint -sha256` prints it; where the
-controllers were given a certificate that the system's roots vouch for, the word `system` stands in its place.
+The id identifies a token in lists, logs and errors; only the token itself contains the secret. The fingerprint is the
+SHA-256 of the authority's certificate in DER form, as `openssl x509 -fingerprint -sha256` prints it. It is the word
+`system` where the controllers have a certificate that the system's root certificates verify.
 """
 
 import base64
@@ -20,14 +20,14 @@ from overlayd.model.ids import quoted
 TokenId = NewType("TokenId", str)
 
 CONTROLLER_NAME = "overlay-controller"
-"""A DNS name in the certificate of every controller; addresses may change, and this is what our clients verify."""
+"""A DNS name in the certificate of every controller. Our clients verify it, because addresses may change."""
 
 ID_BYTES = 6
 SECRET_BYTES = 20
-"""160 bits: nobody guesses it, so that a plain hash of it is as good as a slow one."""
+"""160 random bits cannot be guessed, so storing a plain hash is as safe as storing a slow one."""
 
 TOKEN_MAX = 256
-"""No token has more characters."""
+"""Characters of the longest token."""
 
 _SYSTEM = "system"
 _ID, _SECRET = rf"[0-9a-f]{{{2 * ID_BYTES}}}", rf"[0-9a-f]{{{2 * SECRET_BYTES}}}"
@@ -40,20 +40,20 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a caller shows with each request."""
+    """The token that a caller sends with each request."""
 
     id: TokenId
     secret: str = field(repr=False)
 
     @property
     def text(self) -> str:
-        """The token as it travels; the only place that shows the secret."""
+        """The text form, which contains the secret."""
         return f"ovt_{self.id}_{self.secret}"
 
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """What a host joins with. `fingerprint` None: the controllers' certificates are verified by the system's roots."""
+    """The token with which a host joins. With `fingerprint` None the system's root certificates verify controllers."""
 
     id: TokenId
     secret: str = field(repr=False)
@@ -61,12 +61,12 @@ class JoinToken:
 
     @property
     def text(self) -> str:
-        """The token as it travels; the only place that shows the secret."""
+        """The text form, which contains the secret."""
         return f"ovj_{self.id}_{self.secret}_{self.fingerprint or _SYSTEM}"
 
 
 def parse_access_token(text: str, field: str = "token") -> AccessToken:
-    """Read an access token; raise `InvalidValue` that does not repeat it."""
+    """Read an access token; raise `InvalidValue` without the token in its text."""
     match = _ACCESS.fullmatch(text[: TOKEN_MAX + 1])
     if not match:
         hint = "a join token, which is for `overlayd join` only" if _JOIN.fullmatch(text[:TOKEN_MAX]) else "no token"
@@ -75,7 +75,7 @@ def parse_access_token(text: str, field: str = "token") -> AccessToken:
 
 
 def parse_join_token(text: str, field: str = "token") -> JoinToken:
-    """Read a join token; raise `InvalidValue` that does not repeat it."""
+    """Read a join token; raise `InvalidValue` without the token in its text."""
     match = _JOIN.fullmatch(text[: TOKEN_MAX + 1])
     if not match:
         hint = (
@@ -103,8 +103,8 @@ def parse_fingerprint(text: str, field: str = "fingerprint") -> str:
 def fingerprint(certificate: str, field: str = "certificate") -> str:
     """Return the fingerprint of one certificate in PEM form; raise `InvalidValue` when it is anything else.
 
-    It is strict, as what has the right fingerprint is trusted as it stands: OpenSSL would take in a second certificate
-    behind the first, which a lenient decoder does not see.
+    Nothing may follow the certificate: a text with the right fingerprint is trusted whole, and OpenSSL would also trust
+    a second certificate that a lenient parser overlooks.
     """
     match = _PEM.fullmatch(certificate)
     try:

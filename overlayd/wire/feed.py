@@ -1,9 +1,9 @@
-"""The feed from a controller to an agent: one JSON object a line (newline-delimited JSON).
+"""The feed from a controller to an agent: newline-delimited JSON, one object per line.
 
 A feed is either a *snapshot* (any number of `Snapshot` messages, then `InSync`) or a *resume* (any number of `Delta`
-messages after the revision that the agent named, then `InSync`); after that come `Delta` messages as things change, and
-`Bookmark` messages that carry a revision only: they prove that the stream lives and that nothing up to that revision
-concerned this host.
+messages after the revision that the agent named, then `InSync`). `Delta` messages for later changes follow, and
+`Bookmark` messages that carry a revision only: they prove that the stream is alive, and that no change up to that
+revision concerned this host.
 """
 
 import json
@@ -18,16 +18,16 @@ from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 
 FEED_VERSION = 2
-"""What this program speaks; raised when an agent of the previous version could not read the feed.
+"""The version of the feed that this release speaks. A change that agents of the previous version cannot read raises it.
 
-An agent asks for the version that it speaks, and one that asks for none speaks 1 (`schema1`). A controller answers in
-that one, or in its own when it is older, and names it in `InSync`.
+An agent requests its version; one that requests none speaks 1 (`schema1`). A controller answers in that version, or in
+its own when that is lower, and names it in `InSync`.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A part of the state as of `revision`. The first one of a stream replaces all that the agent knew."""
+    """A part of the state as of `revision`. The first one of a stream replaces everything that the agent knew."""
 
     revision: Revision
     puts: tuple[Record, ...]
@@ -35,7 +35,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Everything that one revision (or, in a resume, several) changed for this host, to be applied at once."""
+    """All changes of one revision (in a resume, of several) that concern this host, to be applied together."""
 
     revision: Revision
     puts: tuple[Record, ...]
@@ -46,8 +46,8 @@ class Delta:
 class InSync:
     """The agent now knows the whole state as of `revision`; only from here on may it delete anything.
 
-    `version` is what the feed was told in. Who was told in an older version cannot resume in a newer one. `lineage` is
-    what the revision belongs to, None when the controller is older than lineages.
+    `version` is that of this feed: an agent cannot resume in a newer version than that of its last feed. `lineage` is
+    the one of the revision, None from a controller of a release without lineages.
     """
 
     revision: Revision
@@ -59,7 +59,7 @@ class InSync:
 class Bookmark:
     """Nothing else up to `revision` concerned this host.
 
-    `stale`: the controller cannot follow its store, and another one may know more.
+    `stale` means that the controller cannot reach its store, and that another one may know more.
     """
 
     revision: Revision

@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 class Fields:
-    """A JSON object (`value`) and the path at which it stands in its document.
+    """A JSON object (`value`) and its path in the document.
 
-    Fields that nobody asks for are ignored: a newer peer may send more than we know.
+    Fields that are never read are ignored: a peer of a newer release may send more.
     """
 
     def __init__(self, value: Json, path: str = "") -> None:
@@ -34,7 +34,7 @@ class Fields:
         return f"{self.path}.{name}" if self.path else name
 
     def has(self, name: str) -> bool:
-        """Tell whether the field is there and not null."""
+        """Return whether the field is present and not null."""
         return self.value.get(name) is not None
 
     def _get(self, name: str) -> Json:
@@ -50,21 +50,21 @@ class Fields:
         return value
 
     def number(self, name: str) -> int:
-        """Return an integer field; booleans are no numbers."""
+        """Return an integer field. Booleans are refused."""
         value = self._get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             raise InvalidValue(f"expected an integer, not {quoted(value)}", field=self.at(name))
         return value
 
     def flag(self, name: str) -> bool:
-        """Return a boolean field, false when it is not there."""
+        """Return a boolean field, false when it is missing."""
         value = self.value.get(name, False)
         if not isinstance(value, bool):
             raise InvalidValue(f"expected true or false, not {quoted(value)}", field=self.at(name))
         return value
 
     def choice(self, name: str, options: type[E]) -> E:
-        """Return a field that holds one of the members of an enumeration."""
+        """Return a field with a value of an enumeration."""
         value = self.text(name)
         try:
             return options(value)
@@ -125,9 +125,9 @@ class Fields:
         return Fields(self._get(name), self.at(name))
 
     def build(self, make: Callable[[], T]) -> T:
-        """Construct a value of the model; errors of the model name their field below this object's path.
+        """Construct a value of the model; prefix the fields in its errors with this object's path.
 
-        Fields are read before: what reading raises has the whole path already.
+        `make` must not read fields: the errors of reading contain the whole path already.
         """
         try:
             return make()
@@ -147,7 +147,7 @@ def parse_address(text: str, field: str) -> IpAddress:
 
 
 def parse_cidr(text: str, field: str) -> IpNetwork:
-    """Return a range of either family in CIDR form; raise `InvalidValue` when it is none or has host bits set."""
+    """Return a range of either family in CIDR form; raise `InvalidValue` if it is malformed or has host bits set."""
     address, slash, length = text.partition("/")
     if not (slash and length.isascii() and length.isdigit()):
         raise InvalidValue(f"{quoted(text)} is not a range such as 10.32.0.0/16", field=field)

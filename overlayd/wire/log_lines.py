@@ -1,4 +1,4 @@
-"""What a line of a daemon's log looks like: text for the journal, colours for a terminal, JSON for everything else."""
+"""The lines of a daemon's log: text for the journal, coloured text for a terminal, JSON for everything else."""
 
 import json
 import os
@@ -10,15 +10,15 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-"""As syslog(3) has them, for sd-daemon(3)'s prefix of a line."""
+"""The priorities of syslog(3), which prefix a line as sd-daemon(3) describes."""
 
 _PLAIN = re.compile(r"[\w.:/@+-]+")
 _KNOWN = ("level", "timestamp")
-"""What the journal has anyway."""
+"""The fields that the journal records itself."""
 
 
 def processors(stream: TextIO, environment: Mapping[str, str]) -> list[Processor]:
-    """Return what makes a line for this stream of an event with a level and a time."""
+    """Return the structlog processor that renders an event with level and time as a line for this stream."""
     if is_journal(stream, environment):
         return [structlog.processors.format_exc_info, journal_line]
     if stream.isatty():
@@ -27,7 +27,7 @@ def processors(stream: TextIO, environment: Mapping[str, str]) -> list[Processor
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Tell whether a stream leads to systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return whether a stream leads to systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
     told = environment.get("JOURNAL_STREAM")
     if not told:
         return False
@@ -36,7 +36,7 @@ def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def journal_line(_logger: object, _method: str, event: EventDict) -> str:
-    """Return an event as one line, its fields behind its text; the journal takes the prefix for its priority."""
+    """Return an event as one line: its priority as the journal reads it, its text, then its fields."""
     text = str(event.pop("event")).replace("\n", "\\n")
     priority = _PRIORITIES[event.get("level", "info")]
     fields = (f"{name}={_spelled(value)}" for name, value in event.items() if name not in _KNOWN)

@@ -1,4 +1,4 @@
-"""The JSON form of published ports: that of the CNI capability `portMappings`, in requests and in our records."""
+"""Published ports as JSON, in the form of the CNI capability `portMappings`, for requests and for our records."""
 
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
@@ -6,20 +6,20 @@ from overlayd.model.port import PortMapping, Transport
 from overlayd.wire.fields import Fields, Json, parse_address
 
 MAPPINGS_MAX = 1024
-"""How many ports one attachment may publish."""
+"""The largest number of ports that one attachment publishes."""
 
 
 def decode(fields: Fields, name: str) -> tuple[PortMapping, ...]:
-    """Read an array of mappings; those without a host port are no wish to publish anything. Raises `InvalidValue`."""
+    """Read an array of mappings, and ignore those without a host port, which publish nothing. Raises `InvalidValue`."""
     entries = fields.objects(name) if fields.has(name) else []
     if len(entries) > MAPPINGS_MAX:
-        raise InvalidValue(f"{len(entries)} are more than {MAPPINGS_MAX}", field=fields.at(name))
+        raise InvalidValue(f"{len(entries)} entries are more than {MAPPINGS_MAX}", field=fields.at(name))
     found: list[PortMapping] = []
     for entry in entries:
         mapping = _decode(entry) if entry.has("hostPort") and entry.number("hostPort") else None
         if mapping and mapping not in found:
             if other := next((each for each in found if each.clashes(mapping)), None):
-                raise InvalidValue(f"{mapping} is given twice, also as {other}", field=entry.at("hostPort"))
+                raise InvalidValue(f"{mapping} is listed twice, also as {other}", field=entry.at("hostPort"))
             found.append(mapping)
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""Problem documents (RFC 9457), in which the API's errors travel."""
+"""Problem documents (RFC 9457), the form of the API's errors."""
 
 import json
 
@@ -7,7 +7,7 @@ from overlayd.wire.fields import Fields
 
 
 def decode(status: int, body: bytes) -> OverlayError:
-    """Return the error that an API answered, as it was raised there; `Unavailable` when the body tells nothing."""
+    """Return the error of an API's answer as it was raised there; `Unavailable` if the body is no problem document."""
     try:
         problem = Fields(json.loads(body))
         kind = ERRORS_BY_CODE.get(problem.text("code"), Unavailable)

@@ -1,4 +1,4 @@
-"""The JSON form of the model's records, in the store, in the feed and in the API."""
+"""The records of the model as JSON, for the store, the feed and the API."""
 
 from collections.abc import Callable
 
@@ -168,27 +168,27 @@ def _decode_holder(fields: Fields) -> Holder:
 
 
 def encode_tagged(record: Record) -> dict[str, Json]:
-    """Return the JSON object of a record inside a message that mixes kinds, as hosts are told and remember it.
+    """Return the JSON object of a record with its kind, as the feed sends it and hosts cache it.
 
-    What stands behind an endpoint is for people: no host needs it of all others. What it shares its own host knows.
+    An endpoint's workload and shares are left out: hosts do not need those of other hosts' endpoints.
     """
     form = {"kind": _NAMES[type(record)], **encode(record)}
     return {name: value for name, value in form.items() if name not in _UNTOLD}
 
 
 def decode_tagged(fields: Fields) -> Record:
-    """Read a record inside a message that mixes kinds."""
+    """Read a record with its kind."""
     return DECODERS[_kind(fields)](fields)
 
 
 def encode_key(key: RecordKey) -> dict[str, Json]:
-    """Return the JSON object that names a record."""
+    """Return the key of a record as a JSON object."""
     parts: Json = key.key if isinstance(key.key, str) else [str(part) for part in key.key]
     return {"kind": _NAMES[key.kind], "key": parts}
 
 
 def decode_key(fields: Fields) -> RecordKey:
-    """Read the name of a record."""
+    """Read the key of a record."""
     kind = _kind(fields)
     if kind is Network:
         return RecordKey(kind, ids.network_name(fields.text("key"), fields.at("key")))
@@ -228,7 +228,7 @@ DECODERS: dict[type[Record], Callable[[Fields], Record]] = {
     Endpoint: decode_endpoint,
     Reservation: decode_reservation,
 }
-"""How each kind of record is read."""
+"""The decoder of each kind of record."""
 
 _KEY_PARTS: dict[type[Record], tuple[str, ...]] = {
     Block: ("network", "cidr"),

@@ -1,4 +1,4 @@
-"""Endpoints that the controllers refuse one by one, in their answer to a host that publishes them."""
+"""The endpoints that a controller refuses to publish, in its answer to the host that sent them."""
 
 from overlayd.model import ids
 from overlayd.model.endpoint import EndpointKey
@@ -8,7 +8,7 @@ from overlayd.wire.fields import Fields, Json
 
 
 def encode(endpoint: EndpointKey, error: OverlayError) -> dict[str, Json]:
-    """Return the JSON object of an endpoint that is refused, and why; the host is the one that asked."""
+    """Return the JSON object of a refused endpoint with the reason. The host is not part of it."""
     network, _, container_id, interface = endpoint
     return {
         "network": network,
@@ -21,7 +21,7 @@ def encode(endpoint: EndpointKey, error: OverlayError) -> dict[str, Json]:
 
 
 def decode(answer: Fields, host: HostId) -> dict[EndpointKey, OverlayError]:
-    """Read which endpoints of a host an answer refuses; a controller of an earlier release says nothing of that.
+    """Read the endpoints of a host that an answer refuses. Controllers of earlier releases never refuse single ones.
 
     Raises `InvalidValue`.
     """

@@ -1,4 +1,4 @@
-"""What of a host's problems is told when it has too many of them."""
+"""Bounds the number of problems in a host's report."""
 
 from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
@@ -7,11 +7,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PROBLEMS_MAX = 100
-"""How many problems of a host are kept."""
+"""The largest number of problems in a report."""
 
 
 def foremost(problems: Iterable[T], network: Callable[[T], Hashable]) -> list[T]:
-    """Return the problems that are kept of these: one of each network at least, as far as there is room."""
+    """Return at most `PROBLEMS_MAX` of these problems, first of all one of each network, in their order."""
     everything = list(problems)
     firsts = {network(problem): index for index, problem in reversed(list(enumerate(everything)))}
     later = sorted(set(range(len(everything))) - set(firsts.values()))

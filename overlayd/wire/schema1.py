@@ -1,9 +1,9 @@
-"""What agents of schema 1 (overlayd 0.1) can be told: the previous schema, for an upgrade host by host.
+"""The feed for agents of schema 1 (overlayd 0.1), so that a cluster can be upgraded host by host.
 
-Such an agent knows one IPv4 range of each network and one IPv4 address of each endpoint, IPv4 underlay addresses, no
-reservations, and cannot read a feed with a kind of record that it has never heard of. It is told a network by its first
-IPv4 range, whatever other ranges the network has or gets: what is attached in that range goes on. What has no IPv4 part
-is not told at all.
+Such an agent knows one IPv4 range of each network, one IPv4 address of each endpoint, IPv4 underlay addresses and no
+reservations, and it fails on a kind of record that it does not know. It receives each network with only the first IPv4
+range, so containers attached in that range keep working whatever other ranges the network has or gets. Records without
+an IPv4 part are left out.
 """
 
 from collections.abc import Iterable, Iterator
@@ -25,13 +25,13 @@ VERSION = 1
 
 
 def narrow(message: FeedMessage) -> FeedMessage:
-    """Return the message with what schema 1 has words for."""
+    """Return the message reduced to what schema 1 can express."""
     match message:
         case Snapshot(revision, puts):
             return Snapshot(revision, tuple(_told(puts)))
         case Delta(revision, puts, deletes):
             told = tuple(_told(puts))
-            # What lost its IPv4 part is gone for such an agent; it ignores the deletion of what it never knew.
+            # A record that lost its IPv4 part is deleted for such an agent, which ignores deletions of unknown records.
             lost = (RecordKey.of(record) for record in puts if _narrowed(record) is None)
             gone = tuple(key for key in (*deletes, *lost) if _is_known(key))
             return Delta(revision, told, gone) if told or gone else Bookmark(revision)
@@ -51,7 +51,7 @@ def encode_tagged(record: Record) -> dict[str, Json]:
 
 
 def network(known: Network) -> Network:
-    """Return a network by its first IPv4 range, or as it is when it has none."""
+    """Return a network with only its first IPv4 range, or unchanged when it has none."""
     first = next((pool for pool in known.pools if pool.family is Family.V4), None)
     return replace(known, pools=(first,), reserved=()) if first else known
 
@@ -80,6 +80,6 @@ def _narrowed(record: Record) -> Record | None:
 
 
 def _is_known(key: RecordKey) -> bool:
-    """Tell whether an agent of schema 1 can read the name of a record."""
+    """Return whether an agent of schema 1 can read the key of a record."""
     is_v6 = isinstance(key.key, tuple) and any(isinstance(part, IPv6Network) for part in key.key)
     return key.kind is not Reservation and not is_v6

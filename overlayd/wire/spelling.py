@@ -1,7 +1,7 @@
-"""The names of fields as the CNI conventions spell them.
+"""Restores the spelling of field names in the CNI conventions.
 
-Plugins written in Go read them in any case, so runtimes get away with others: containerd writes `HostPort` and
-`IngressRate`, and nobody but us would notice.
+Plugins written in Go ignore the case of field names, and so runtimes are careless about it: containerd sends `HostPort`
+and `IngressRate`.
 """
 
 from overlayd.wire.fields import Json
@@ -18,7 +18,7 @@ _DEPTH = 4
 
 
 def as_specified(value: Json, depth: int = _DEPTH) -> Json:
-    """Return the value of a capability with its fields spelled as the conventions have them."""
+    """Return the value of a capability with its field names spelled as in the conventions."""
     if depth and isinstance(value, dict):
         return {_SPELLINGS.get(name.lower(), name): as_specified(each, depth - 1) for name, each in value.items()}
     if depth and isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How a host's statement travels."""
+"""A host's statement as JSON."""
 
 from overlayd.model import ids
 from overlayd.model.ids import Revision

@@ -1,4 +1,4 @@
-"""Telling systemd how this process is (sd_notify(3), sd_watchdog_enabled(3))."""
+"""Reporting the state of this process to systemd (sd_notify(3), sd_watchdog_enabled(3))."""
 
 import asyncio
 import socket
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Self
 
 _BEATS = 3
-"""How many are sent in the time after which systemd gives a process up: one or two may be late."""
+"""How often the watchdog is fed within its time limit: one or two notifications may be late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """Who started this process, if that wants to hear of it.
+    """The service manager that started this process. Without `address` there is none, and nothing is sent.
 
-    `watchdog` is the time in seconds after which it ends a process that says nothing; None: it waits for ever.
+    `watchdog` is the time in seconds after which it kills a process that sends no notification; None means never.
     """
 
     address: str | None = None
@@ -22,15 +22,15 @@ class Supervisor:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], process: int) -> Self:
-        """Return what the environment of this process says."""
-        # Children inherit the variables; they are not the ones that are waited for.
+        """Return the service manager that the environment of this process names."""
+        # Child processes inherit the variables, but the watchdog expects only the process that WATCHDOG_PID names.
         meant = environment.get("WATCHDOG_PID", str(process)) == str(process)
         time = environment.get("WATCHDOG_USEC", "")
         is_time = time.isascii() and time.isdigit() and int(time) > 0
         return cls(environment.get("NOTIFY_SOCKET") or None, int(time) / 1e6 if meant and is_time else None)
 
     def tell(self, *states: str) -> None:
-        """Send states such as ``READY=1``, if anybody listens."""
+        """Send states such as ``READY=1`` to the service manager, if there is one."""
         if not self.address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
@@ -39,7 +39,7 @@ class Supervisor:
             channel.sendto("\n".join(states).encode(), address)
 
     async def watch(self, is_well: Callable[[float], bool]) -> None:
-        """Send signs of life for ever, as long as the event loop runs and `is_well`, which gets the watchdog's time."""
+        """Feed the watchdog for ever, while the event loop runs and `is_well` returns true for the watchdog's time."""
         if self.watchdog is None:
             return
         while True:

@@ -1,4 +1,4 @@
-"""Fields of a stored object that this version does not know, kept through a read-modify-write."""
+"""Preserves the fields of a stored object that this release does not know when it changes the object."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from overlayd.wire.fields import Json
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """What a newer version added to an object: fields of its own, and fields inside those that we know.
+    """The fields that a newer release added to an object: its own `fields`, and those of nested objects and of `elements`.
 
-    Elements of a list are known by their `range`, as the pools of a network are; what else stands in a list is
-    understood whole.
+    Elements of lists are matched by their field `range`, as the pools of a network have it. Nothing is preserved in
+    other elements.
     """
 
     fields: Mapping[str, Json]
@@ -20,7 +20,7 @@ class Unknown:
 
     @classmethod
     def of(cls, found: Mapping[str, Json], known: Mapping[str, Json], former: Collection[str] = ()) -> "Unknown":
-        """Return what an object has beside its known form; `former` are further names that are understood."""
+        """Return the fields of `found` that are neither in `known` nor in `former`, the names of earlier releases."""
         inside, elements = {}, {}
         for name, ours in known.items():
             theirs = found.get(name)
@@ -37,7 +37,7 @@ class Unknown:
         return kept if kept.fields or kept.inside or kept.elements else NOTHING
 
     def added_to(self, known: Mapping[str, Json]) -> dict[str, Json]:
-        """Return an object in its known form with these fields beside."""
+        """Return an object in its known form with these fields added."""
         whole = {**self.fields, **known}
         for name, unknown in self.inside.items():
             value = whole.get(name)
@@ -74,4 +74,4 @@ def _added_to_element(element: Json, by_identity: Mapping[str, Unknown]) -> Json
 
 
 NOTHING = Unknown({}, {}, {})
-"""What nearly every object has."""
+"""No unknown field, as in nearly every object."""

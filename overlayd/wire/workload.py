@@ -1,4 +1,4 @@
-"""The JSON form of a workload, in records and in the API: three fields of its endpoint."""
+"""A workload as JSON, in records and in the API: three fields of its endpoint."""
 
 from overlayd.model.workload import Pod, Workload
 from overlayd.wire.fields import Fields, Json
@@ -26,7 +26,7 @@ def encode(workload: Workload) -> dict[str, Json]:
 
 
 def texts(fields: Fields) -> dict[str, str]:
-    """Return an object whose values are strings, as it is; raise `InvalidValue`."""
+    """Return an object all of whose values are strings; raise `InvalidValue`."""
     return {name: fields.text(name) for name in fields.value}
 
 
