@@ -50,7 +50,7 @@ table ip bench-nat {{
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class MeasuredPath:
     """One way from host 1 to host 2: the commands that enter its ends, and the far end's address."""
 
     name: str
@@ -82,12 +82,12 @@ def _compiled(directory: Path) -> Path:
     return program
 
 
-def _raw(lab: Lab) -> Way:
+def _raw(lab: Lab) -> MeasuredPath:
     one, two = lab.hosts
-    return Way("underlay", one.enter(()), two.enter(()), str(two.address))
+    return MeasuredPath("underlay", one.enter(()), two.enter(()), str(two.address))
 
 
-def _ours(lab: Lab) -> Iterator[Way]:
+def _ours(lab: Lab) -> Iterator[MeasuredPath]:
     lab.start_controller()
     for host in lab.hosts:
         host.start_agent()
@@ -95,7 +95,7 @@ def _ours(lab: Lab) -> Iterator[Way]:
         lab.overlayctl("network", "create", topology, "--range", f"10.{32 + number}.0.0/16", "--topology", topology)
         here, there = (host.attach(f"{topology}-{host.name}", topology) for host in lab.hosts)
         lab.in_force(here, there)
-        yield Way(
+        yield MeasuredPath(
             topology,
             here.host.enter(["nsenter", f"--net={here.sandbox}"]),
             there.host.enter(["nsenter", f"--net={there.sandbox}"]),
@@ -103,7 +103,7 @@ def _ours(lab: Lab) -> Iterator[Way]:
         )
 
 
-def _flannel(lab: Lab) -> Way:
+def _flannel(lab: Lab) -> MeasuredPath:
     """Make what flannel makes: on each host a bridge with the containers, a VXLAN device, and routes between them."""
     for number, host in enumerate(lab.hosts, 1):
         other = 3 - number
@@ -128,11 +128,11 @@ def _flannel(lab: Lab) -> Way:
         """.strip().splitlines():
             host.run(*line.split())
     one, two = (host.enter(["nsenter", "--net=/run/netns/flannel"]) for host in lab.hosts)
-    return Way("flannel", one, two, "10.244.2.2")
+    return MeasuredPath("flannel", one, two, "10.244.2.2")
 
 
 @contextmanager
-def _serving(ways: Sequence[Way], traffic: Path, directory: Path) -> Iterator[None]:
+def _serving(ways: Sequence[MeasuredPath], traffic: Path, directory: Path) -> Iterator[None]:
     servers = []
     try:
         for way in ways:
@@ -163,7 +163,7 @@ def _prepare(host: LabHost, state: str, directory: Path) -> None:
 
 
 def _rounds(  # noqa: PLR0913, PLR0917 - all that a round needs
-    report: Report, state: str, ways: Sequence[Way], traffic: Path, rounds: int, seconds: float
+    report: Report, state: str, ways: Sequence[MeasuredPath], traffic: Path, rounds: int, seconds: float
 ) -> Mapping[tuple[str, str], list[float]]:
     """Measure everything on each way in turn; the turn begins with another one each time."""
     found: dict[tuple[str, str], list[float]] = {(what, way.name): [] for what in WHAT for way in ways}

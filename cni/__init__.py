@@ -1,1 +1,1 @@
-"""What container runtimes execute: the launcher in Python, and its installation. Imports nothing of ours."""
+"""The CNI plugin: the launchers that container runtimes execute, and their installation. Imports nothing of ours."""

@@ -1,4 +1,4 @@
-"""Putting the plugin and a network's configuration where container runtimes look, and taking them away again."""
+"""Installs and removes the CNI plugin and the configuration lists of networks."""
 
 import json
 import os
@@ -19,13 +19,13 @@ PLUGIN = "overlayd"
 """The name of the executable, which is the `type` in a configuration."""
 
 CNI_VERSION = "1.0.0"
-"""What every runtime in use understands."""
+"""The version of the CNI SPEC in new configuration lists: every runtime in use supports it."""
 
 CAPABILITIES = dict.fromkeys(("aliases", "bandwidth", "dns", "ips", "mac", "portMappings"), True)
-"""What runtimes may ask for in `runtimeConfig` (CNI conventions)."""
+"""The capabilities that runtimes may pass in `runtimeConfig` (CNI conventions)."""
 
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
-"""The capability by which some runtimes pass on what a pod says of itself."""
+"""The capability by which some runtimes pass the annotations of a pod."""
 
 _PREFIX, _SUFFIX = "10-overlayd-", ".conflist"
 
@@ -36,31 +36,31 @@ _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 HERE = Path(__file__).parent
 _ELF = b"\x7fELF"
 COMPILERS = ("musl-gcc", "cc")
-"""musl's first: linked with it, the launcher starts in a seventh of the time."""
+"""In order of preference: linked with musl, the launcher starts six times as fast."""
 _COMPILE = ("-std=c11", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 
 
 def install_plugin(bin_dir: Path = BIN_DIR, *, interpreted: bool = False) -> Path:
-    """Install the launcher, the native one if it can be had and is not declined; return its path. Raises OSError."""
+    """Install the launcher and return its path. It is the one of `plugin`. Raises OSError."""
     path = bin_dir / PLUGIN
     replace_file(path, plugin(interpreted=interpreted), mode=0o755)
     return path
 
 
 def plugin(*, interpreted: bool = False) -> bytes:
-    """Return the launcher, the native one if it can be had and is not declined. Raises OSError."""
+    """Return the native launcher, or the Python one if `interpreted` or if there is no native one. Raises OSError."""
     return (None if interpreted else native_launcher()) or (HERE / "shim.py").read_bytes()
 
 
 def is_native(path: Path) -> bool:
-    """Tell whether an installed launcher is the native one."""
+    """Return whether an installed launcher is the native one."""
     return path.read_bytes()[:4] == _ELF
 
 
 def native_launcher() -> bytes | None:
-    """Return the launcher as a program of this machine: the one that was shipped, or one made of its source.
+    """Return the native launcher, either the shipped one or one compiled here.
 
-    None when there is neither, nor a compiler with a C library to link statically, or when it does not run here.
+    None without a shipped one where there is no C compiler with a static C library, or when it does not run here.
     """
     with tempfile.TemporaryDirectory(prefix="overlayd-launcher-") as directory:
         program = Path(directory) / PLUGIN
@@ -73,13 +73,13 @@ def native_launcher() -> bytes | None:
 
 
 def compile_launcher(program: Path) -> bool:
-    """Compile the launcher; tell whether that was possible."""
+    """Compile the launcher; return whether that succeeded."""
     found = (compiler for compiler in map(shutil.which, COMPILERS) if compiler)
     return any(compile_with(compiler, program) for compiler in found)
 
 
 def compile_with(compiler: str, program: Path) -> bool:
-    """Compile the launcher with this compiler; tell whether that was possible."""
+    """Compile the launcher with this compiler; return whether that succeeded."""
     command = [compiler, *_COMPILE, "-o", str(program), str(HERE / "launcher.c")]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -87,16 +87,16 @@ def compile_with(compiler: str, program: Path) -> bool:
 def _runs(program: Path) -> bool:
     try:
         done = subprocess.run([program], env={"CNI_COMMAND": "VERSION"}, input=b"", capture_output=True, check=False)
-    except OSError:  # another machine's, or a directory from which nothing may be executed
+    except OSError:  # made for another architecture, or in a directory that is mounted noexec
         return False
     return done.returncode == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Conf:
-    """A configuration list: its name, mostly the network's, and what it says besides.
+    """A configuration list. Without `name` it has the name of its network.
 
-    With `pod_annotations` whoever may make a pod may ask for addresses and reservations by its annotations.
+    With `pod_annotations`, every user who may create a pod can request addresses and reservations by annotations.
     """
 
     network: str
@@ -105,7 +105,7 @@ class Conf:
     pod_annotations: bool = False
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` when a name breaks the CNI rule for network names, or nobody knows the version."""
+        """Raise `ValueError` when a name breaks the CNI rule for network names, or the version is unknown."""
         for name in (self.network, self.listed_as):
             if not _NETWORK.fullmatch(name):
                 raise ValueError(
@@ -116,12 +116,12 @@ class Conf:
 
     @property
     def listed_as(self) -> str:
-        """The name by which runtimes know it."""
+        """The name of the list, by which runtimes refer to it."""
         return self.name or self.network
 
     @property
     def content(self) -> dict[str, object]:
-        """The configuration list (CNI SPEC, section "Network configuration format")."""
+        """The list as JSON (CNI SPEC, section "Network configuration format")."""
         plugin: dict[str, object] = {"type": PLUGIN}
         if self.listed_as != self.network:
             plugin["network"] = self.network
@@ -142,19 +142,19 @@ def install_conf(conf: Conf, conf_dir: Path = CONF_DIR) -> Path:
 
 
 def conf_path(name: str, conf_dir: Path = CONF_DIR) -> Path:
-    """Return where the configuration list of this name is."""
+    """Return the path of the configuration list of this name."""
     return conf_dir / f"{_PREFIX}{Conf(name).listed_as}{_SUFFIX}"
 
 
 def installed(bin_dir: Path = BIN_DIR, conf_dir: Path = CONF_DIR) -> list[Path]:
-    """Return the launcher and every configuration list that is in place. Raises OSError."""
+    """Return the paths of the installed launcher and configuration lists. Raises OSError."""
     plugin = [path for path in _entries(bin_dir) if path.name == PLUGIN]
     confs = [path for path in _entries(conf_dir) if path.name.startswith(_PREFIX) and path.name.endswith(_SUFFIX)]
     return sorted([*plugin, *confs])
 
 
 def _entries(directory: Path) -> list[Path]:
-    """Return what is in a directory, nothing when there is none; raise OSError. Path.glob() hides errors."""
+    """Return the entries of a directory, none when it is missing; raise OSError, which Path.glob() would hide."""
     try:
         return list(directory.iterdir())
     except FileNotFoundError:
@@ -162,7 +162,7 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def remove(paths: Iterable[Path]) -> list[Path]:
-    """Remove files; return those that were there. What is gone already is fine. Raises OSError."""
+    """Remove files; return those that existed. Missing ones are ignored. Raises OSError."""
     removed = []
     for path in paths:
         with suppress(FileNotFoundError):
@@ -172,9 +172,9 @@ def remove(paths: Iterable[Path]) -> list[Path]:
 
 
 def replace_file(path: Path, content: bytes, mode: int) -> None:
-    """Write a file in one step: some runtimes watch the directory and notice only a rename inside it.
+    """Write a file atomically, by a rename inside its directory, which some runtimes watch.
 
-    Raises OSError, and then has left nothing behind.
+    Raises OSError, after removing the partial file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
@@ -182,7 +182,7 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())  # so that the name never stands for less than all of it
+            os.fsync(file.fileno())  # before the rename, so that the name never refers to a partial file
         temporary.chmod(mode)
         temporary.replace(path)
     except OSError:

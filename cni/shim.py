@@ -1,11 +1,11 @@
 #!/usr/bin/python3 -ISE
 """The CNI plugin that container runtimes execute: forwards one request to the agent and relays its answer.
 
-Standard library only, and as little of it as possible: what an execution costs is the start of the interpreter.
-The protocol is described in overlayd/wire/cni.py.
+It imports as little as possible, because the start of the interpreter takes most of its time. The protocol is described
+in overlayd/wire/cni.py.
 """
 
-# What `signal` and `socket` are made of, which import enough to double the start.
+# The C modules behind `signal` and `socket`, whose own imports would double the time of a start.
 import _signal  # type: ignore[import-not-found]
 import _socket
 import errno
@@ -19,13 +19,13 @@ SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1
 SEND_PATIENCE, ANSWER_PATIENCE = 15, 35
 """Seconds; a runtime gives up after 60."""
 DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE = 3, 7
-"""Seconds for a DEL, which is queued then."""
+"""Seconds for a DEL, which is queued when they are over."""
 
 STDIN_MAX = 1 << 22
-"""Bytes: a GC that lists 10,000 containers needs half of it."""
+"""Bytes. A GC that lists 10,000 containers needs half of it."""
 
 DEPTH_MAX = 200
-"""Of nested JSON."""
+"""The deepest nesting of JSON in which the version is looked for."""
 
 IO_FAILURE = 5
 INVALID_CONFIG = 7
@@ -37,7 +37,7 @@ def main() -> int:
     """Execute one operation; return the exit status."""
     command = os.environ.get("CNI_COMMAND", "")
     if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
-        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # it ends without a traceback
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     hold_standard_streams()
     try:
         stdin = read_stdin()
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def forward(command: str, stdin: bytes) -> int:
-    """Have the agent execute an operation; return the exit status."""
+    """Send an operation to the agent and relay its answer; return the exit status."""
     variables = (b"%b=%b\0" % (name, os.environb[name]) for name in VARIABLES if name in os.environb)
     frame = b"".join(variables) + b"\0" + stdin
     try:
@@ -64,7 +64,7 @@ def forward(command: str, stdin: bytes) -> int:
 
 
 def hold_standard_streams() -> None:
-    """Let no other file get the number of a standard stream that is closed: then writing to that one still fails."""
+    """Occupy closed standard streams. Otherwise the socket could get stdout's descriptor and receive the answer."""
     descriptor = 0
     while descriptor <= 2:  # noqa: PLR2004 - standard error
         descriptor = os.open("/dev/null", os.O_RDONLY)
@@ -72,7 +72,7 @@ def hold_standard_streams() -> None:
 
 
 def read_stdin() -> bytes:
-    """Return stdin, or more of it than a config may have. A terminal has none. Raises OSError."""
+    """Return stdin, up to some bytes more than STDIN_MAX, and nothing of a terminal. Raises OSError."""
     found = bytearray()
     while len(found) <= STDIN_MAX and not os.isatty(0) and (chunk := os.read(0, 65536)):
         found += chunk
@@ -80,7 +80,7 @@ def read_stdin() -> bytes:
 
 
 def write(answer: bytes) -> bool:
-    """Write to stdout; tell whether that was possible."""
+    """Write to stdout; return whether that succeeded."""
     left = memoryview(answer)
     try:
         while left:
@@ -91,7 +91,7 @@ def write(answer: bytes) -> bool:
 
 
 def exchange_del(frame: bytes) -> bytes:
-    """Have a DEL executed. An agent that ends meanwhile may have another one behind it: ask once more."""
+    """Send a DEL. When the agent ends before it answers, try once more: another one may have been started."""
     try:
         return exchange(frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
     except (ConnectionResetError, BrokenPipeError):
@@ -99,13 +99,13 @@ def exchange_del(frame: bytes) -> bytes:
 
 
 def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
-    """Send the request and return the whole answer, with so many seconds for each.
+    """Send the request and return the whole answer. The time limits are in seconds.
 
     Raises OSError when the agent is away or silent.
     """
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        # Not settimeout(): a connect() that does not block fails at once where many others wait to be accepted.
+        # Not settimeout(): it makes connect() non-blocking, which fails at once when the socket's queue is full.
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(send_patience))
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval(answer_patience))
         connect(channel)
@@ -122,7 +122,7 @@ def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
 
 
 def connect(channel: _socket.socket) -> None:
-    """Connect. Of a process that is stopped meanwhile and goes on (signal(7)), the interpreter believes too early."""
+    """Connect. If the process is stopped and continued meanwhile (signal(7)), Python returns before it is connected."""
     while True:
         channel.connect(SOCKET)
         try:
@@ -135,12 +135,12 @@ def connect(channel: _socket.socket) -> None:
 
 
 def timeval(seconds: int) -> bytes:
-    """Return a struct timeval; two native longs on every machine that Linux calls 64-bit."""
+    """Return a struct timeval: two longs on every 64-bit architecture of Linux."""
     return seconds.to_bytes(8, sys.byteorder) + bytes(8)
 
 
 def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
-    """Queue a DEL, which must succeed at any time; refuse everything else for now."""
+    """Queue a DEL, which must always succeed; answer everything else with an error for now."""
     if command != "DEL":
         code = NOT_AVAILABLE if command == "STATUS" else TRY_AGAIN_LATER
         return fail(stdin, code, f"the overlayd agent is not running: nothing listens on {SOCKET}")
@@ -153,14 +153,14 @@ def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
 
 
 def queue(frame: bytes) -> None:
-    """Leave a request to be executed later. The file gets its name when it is whole."""
-    import time  # noqa: PLC0415 - costs a start in which the agent runs nothing
+    """Store a request for the next agent. The file gets its final name when it is complete."""
+    import time  # noqa: PLC0415 - not needed while the agent runs
 
     for directory in (os.path.dirname(QUEUE), QUEUE):  # noqa: PTH120 - pathlib doubles the start
         try:  # noqa: SIM105 - contextlib is an import
             os.mkdir(directory, 0o700)  # noqa: PTH102 - as above
         except OSError:
-            pass  # what keeps the file from being made tells why
+            pass  # opening the file fails too, with the reason
     path = f"{QUEUE}/{time.time_ns()}-{os.getpid()}"
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -177,7 +177,7 @@ def answer_version(stdin: bytes) -> int:
     import json  # noqa: PLC0415 - as above
 
     version = version_of(stdin)
-    # 0.1.0 has no such operation: it stands for no version at all.
+    # SPEC 0.1.0 has no VERSION operation, so here it means that the config has no supported version.
     version = version if version in SUPPORTED_VERSIONS[1:] else SUPPORTED_VERSIONS[-1]
     answer = json.dumps({"cniVersion": version, "supportedVersions": SUPPORTED_VERSIONS}) + "\n"
     return 0 if write(answer.encode()) else 1
@@ -192,16 +192,16 @@ def fail(stdin: bytes, code: int, message: str) -> int:
 
 
 def version_of(stdin: bytes) -> str:
-    """Return the version of the config if it is a supported one, or else the one that a config without any has."""
+    """Return the version of the config if it is supported, else that of a config without a version."""
     import json  # noqa: PLC0415 - as above
 
     depth = 0
     for bracket in stdin.translate(None, bytes(set(range(256)) - set(b"{[]}"))):
         depth += 1 if bracket in b"{[" else -1
-        if depth > DEPTH_MAX:  # those in strings included
+        if depth > DEPTH_MAX:  # brackets in strings count too
             return SUPPORTED_VERSIONS[0]
     try:
-        config = json.loads(stdin.decode(), parse_int=float)  # an int has a limit to its digits
+        config = json.loads(stdin.decode(), parse_int=float)  # int() refuses very long numbers
     except ValueError:
         return SUPPORTED_VERSIONS[0]
     version = config.get("cniVersion") if isinstance(config, dict) else None

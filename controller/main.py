@@ -147,7 +147,7 @@ def _options(  # typer's way to options beside commands
     pass
 
 
-@app.command(cls=sources.Command)
+@app.command(cls=sources.ConfiguredCommand)
 def run(
     context: typer.Context,
     _config: ConfigOption = None,
@@ -212,15 +212,15 @@ def _check(values: Mapping[str, Any]) -> None:
     settings.choose(**values)
 
 
-app.command("init", cls=sources.Command)(init.init)
-app.command("backup", cls=sources.Command)(backups.backup)
-app.command("restore", cls=sources.Command)(backups.restore)
-app.command("migrate", cls=sources.Command)(backups.migrate)
-app.command("new-cluster", cls=sources.Command)(backups.new_cluster)
+app.command("init", cls=sources.ConfiguredCommand)(init.init)
+app.command("backup", cls=sources.ConfiguredCommand)(backups.backup)
+app.command("restore", cls=sources.ConfiguredCommand)(backups.restore)
+app.command("migrate", cls=sources.ConfiguredCommand)(backups.migrate)
+app.command("new-cluster", cls=sources.ConfiguredCommand)(backups.new_cluster)
 app.add_typer(config_commands(settings.SCHEMA, _check), name="config")
 
 
-@app.command(cls=sources.Command)
+@app.command(cls=sources.ConfiguredCommand)
 def admin_token(
     context: typer.Context,
     _config: ByHandConfigOption = None,

@@ -16,7 +16,7 @@ from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files
 from overlayd.configuration.credentials import is_encrypted
-from overlayd.configuration.schema import Kind, Schema, Setting
+from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.wire.supervisor import Supervisor
@@ -28,23 +28,23 @@ SCHEMA = Schema(
     "OVERLAY_CONTROLLER",
     Path("/etc/overlayd/controller.toml"),
     (
-        Setting("store", Kind.STORE),
-        Setting("listen", Kind.TEXTS),
-        Setting("tls-cert", Kind.PATH, credential="overlay-controller.tls-cert"),
-        Setting("tls-key", Kind.PATH, credential="overlay-controller.tls-key"),
-        Setting("tls-name", Kind.TEXTS),
-        Setting("admin-token-file", Kind.PATH),
-        Setting("state-dir", Kind.PATH),
-        Setting("insecure", Kind.SWITCH),
-        Setting("quarantine", Kind.INTEGER),
-        Setting("recovery-time", Kind.INTEGER),
-        Setting("history-days", Kind.NUMBER),
-        Setting("history-count", Kind.INTEGER),
-        Setting("etcd-ca", Kind.PATH, credential="overlay-controller.etcd-ca"),
-        Setting("etcd-cert", Kind.PATH, credential="overlay-controller.etcd-cert"),
-        Setting("etcd-key", Kind.PATH, credential="overlay-controller.etcd-key"),
+        Setting("store", ValueKind.STORE),
+        Setting("listen", ValueKind.TEXTS),
+        Setting("tls-cert", ValueKind.PATH, credential="overlay-controller.tls-cert"),
+        Setting("tls-key", ValueKind.PATH, credential="overlay-controller.tls-key"),
+        Setting("tls-name", ValueKind.TEXTS),
+        Setting("admin-token-file", ValueKind.PATH),
+        Setting("state-dir", ValueKind.PATH),
+        Setting("insecure", ValueKind.SWITCH),
+        Setting("quarantine", ValueKind.INTEGER),
+        Setting("recovery-time", ValueKind.INTEGER),
+        Setting("history-days", ValueKind.NUMBER),
+        Setting("history-count", ValueKind.INTEGER),
+        Setting("etcd-ca", ValueKind.PATH, credential="overlay-controller.etcd-ca"),
+        Setting("etcd-cert", ValueKind.PATH, credential="overlay-controller.etcd-cert"),
+        Setting("etcd-key", ValueKind.PATH, credential="overlay-controller.etcd-key"),
         Setting("etcd-user"),
-        Setting("etcd-password-file", Kind.PATH, credential="overlay-controller.etcd-password"),
+        Setting("etcd-password-file", ValueKind.PATH, credential="overlay-controller.etcd-password"),
     ),
 )
 """What `overlay-controller run` can be told."""

@@ -38,7 +38,7 @@ from controller.store.etcd.cluster import Certificates, is_url
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import StoreUnavailable
 from overlayd.configuration import files, sources
-from overlayd.configuration.changes import Changes, check_environment_file, check_service_file, given
+from overlayd.configuration.changes import FileChanges, check_environment_file, check_service_file, given
 from overlayd.configuration.service import Service, check_systemd
 from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
 
@@ -102,7 +102,7 @@ def init(
             settings.check_names(tls_name or [])
             _check_store(context, _absolute_store(store))
             listens = _listens(context, listen, is_ours=no_start or SERVICE.is_started)
-            changes = Changes(config or SCHEMA.path, _values(context, listens))
+            changes = FileChanges(config or SCHEMA.path, _values(context, listens))
         if not no_start:
             _check_answers(choice)
         changed = changes.write() if no_start else _start(changes)
@@ -125,21 +125,21 @@ def init(
 
 def _check_kind(context: typer.Context) -> None:
     """Raise `InvalidValue` unless hosts will recognise this controller by the fingerprint in a join token."""
-    told = sources.told(context)
+    told = sources.configured(context)
     for setting in filter(None, map(SCHEMA.find, _OTHER_KINDS)):
         if told.values.get(setting):
             raise InvalidValue(
                 "init is for controllers with the cluster's own certificates; remove it, or set up this one by hand",
-                field=str(told.places[setting]),
+                field=str(told.origins[setting]),
             )
 
 
 def _check_store(context: typer.Context, store: str) -> None:
     """Raise `InvalidValue` when this machine's controller has another store already: that is another cluster."""
-    told = sources.told(context)
+    told = sources.configured(context)
     setting = SCHEMA.find("store")
     before = told.values.get(setting) if setting else None
-    place = str(told.places[setting]) if setting and before else ""
+    place = str(told.origins[setting]) if setting and before else ""
     if before is None and files.exists(Path(DEFAULT_STORE)):
         before, place = DEFAULT_STORE, "by default"
     if given(context, "store") and before not in {None, store}:
@@ -205,7 +205,7 @@ def _check_answers(choice: StoreChoice) -> None:
         raise Unavailable(f"{choice} cannot be used, and nothing was changed: {str(error) or 'no answer'}") from None
 
 
-def _start(changes: Changes) -> bool:
+def _start(changes: FileChanges) -> bool:
     """Start the service with these settings, and return whether they are others than before.
 
     Raises `Unavailable` when it does not start. What was changed is changed back then, the service included.
@@ -223,7 +223,7 @@ def _start(changes: Changes) -> bool:
     return changed
 
 
-def _go_back(changes: Changes, *, ran: bool) -> None:
+def _go_back(changes: FileChanges, *, ran: bool) -> None:
     """Let the service go on with the settings that were, or rest if it did not run."""
     _say(f"settings: {changes.path}, as they were")
     with suppress(Unavailable):
@@ -280,7 +280,7 @@ def _answers(place: Place, timeout: float) -> bool:
 def _left_token(context: typer.Context, choice: StoreChoice) -> Path:
     """Return where the first start leaves a token for the administrator."""
     setting = SCHEMA.find("admin-token-file")
-    said = sources.told(context).values.get(setting) if setting else None
+    said = sources.configured(context).values.get(setting) if setting else None
     return Path(said) if isinstance(said, str) else settings.state_file(choice, "admin-token")
 
 

@@ -53,7 +53,7 @@ def _root(
     """Take the options that every command shares."""
 
 
-@app.command(cls=sources.Command)
+@app.command(cls=sources.ConfiguredCommand)
 def run(
     context: typer.Context,
     _config: ConfigOption = None,
@@ -128,7 +128,7 @@ def _joining(chosen: Mapping[str, Any]) -> str | None:
     return f"this host is let in by its credential {found.name}" if found else unknown
 
 
-app.command("join", cls=sources.Command)(join_command.join_host)
+app.command("join", cls=sources.ConfiguredCommand)(join_command.join_host)
 app.add_typer(config_commands(SCHEMA, _check), name="config")
 app.command("plan")(local_commands.plan)
 app.command("status")(local_commands.status)

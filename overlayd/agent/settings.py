@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from overlayd.agent.controllers.credential import Credential
-from overlayd.configuration.schema import Kind, Schema, Setting
+from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
@@ -38,13 +38,13 @@ SCHEMA = Schema(
     "OVERLAYD",
     Path("/etc/overlayd/agent.toml"),
     (
-        Setting("controller", Kind.TEXTS),
+        Setting("controller", ValueKind.TEXTS),
         Setting("name"),
         Setting("vtep"),
-        Setting("vxlan-port", Kind.INTEGER),
+        Setting("vxlan-port", ValueKind.INTEGER),
         Setting("metadata", choices=tuple(Metadata)),
-        Setting("state-dir", Kind.PATH),
-        Setting("resync", Kind.NUMBER),
+        Setting("state-dir", ValueKind.PATH),
+        Setting("resync", ValueKind.NUMBER),
         Setting("log-level", choices=tuple(LogLevel)),
     ),
 )

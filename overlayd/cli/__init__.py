@@ -1,1 +1,1 @@
-"""`overlayctl`: what the administrator types."""
+"""`overlayctl`, the command-line client of administrators."""

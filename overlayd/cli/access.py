@@ -1,4 +1,4 @@
-"""How `overlayctl` gets at a controller: by options and the environment, or by what `overlayctl login` saved."""
+"""How `overlayctl` reaches a controller: by options and the environment, or by the saved login."""
 
 import json
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ ControllerOption = Annotated[
     typer.Option(
         "--controller",
         envvar="OVERLAY_CONTROLLER_URL",
-        help="URL of a controller. The one of the login if unset.",
+        help="URL of a controller. Default: that of the login.",
         show_default=False,
     ),
 ]
@@ -32,7 +32,7 @@ TokenFileOption = Annotated[
     typer.Option(
         "--token-file",
         envvar="OVERLAY_TOKEN_FILE",
-        help="A file with a token. The one of the login if unset.",
+        help="A file with a token. Default: the token of the login.",
         show_default=False,
     ),
 ]
@@ -41,8 +41,8 @@ CaOption = Annotated[
     typer.Option(
         "--ca",
         envvar="OVERLAY_CA_FILE",
-        help="The certificate of the controllers' authority (PEM). The one of the login if unset; without a login, "
-        "the system's roots.",
+        help="The certificate of the controllers' authority (PEM). Default: that of the login; without a login, "
+        "the system's root certificates.",
         show_default=False,
     ),
 ]
@@ -50,7 +50,7 @@ CaOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What options and environment say; None where they say nothing."""
+    """The values from options and environment, None where there are none."""
 
     controller: str | None
     token_file: Path | None
@@ -58,20 +58,20 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """What `overlayctl login` saved. `authority` None: the system's roots vouch for the controllers."""
+class SavedLogin:
+    """A saved login. With `authority` None the system's root certificates verify the controllers."""
 
     url: str
     token: AccessToken
     authority: str | None
 
     def is_for(self, url: str) -> bool:
-        """Tell whether the token may travel to a URL: to whoever proves to be a controller of the same cluster."""
+        """Return whether the token may be sent to a URL: the server must prove to be a controller of the cluster."""
         return url.startswith("https://") and (self.authority is not None or url == self.url)
 
 
 def api(context: typer.Context) -> Api:
-    """Return the controller's API for a command; raise `InvalidValue`, or `Unauthenticated` before a login."""
+    """Return the controller's API for a command; raise `InvalidValue`, or `Unauthenticated` without a login."""
     opened = _open(context.obj)
     context.call_on_close(opened.close)
     return opened
@@ -86,13 +86,13 @@ def _open(given: Given) -> Api:
     return Api(url, trust, _token(given, login, url))
 
 
-def _token(given: Given, login: Login | None, url: str) -> AccessToken:
+def _token(given: Given, login: SavedLogin | None, url: str) -> AccessToken:
     if given.token_file:
         return parse_access_token(read_token(given.token_file), "--token-file")
     if login is None:
         raise Unauthenticated(f"log in first: overlayctl login {url}")
     if not login.is_for(url):
-        raise Unauthenticated(f"the login is for {login.url}: log in at {url}, or name a token with --token-file")
+        raise Unauthenticated(f"the login is for {login.url}: log in at {url}, or give a token with --token-file")
     return login.token
 
 
@@ -107,17 +107,17 @@ def read_authority(path: Path) -> str:
 
 
 def login_file() -> Path:
-    """Return where the login is saved."""
+    """Return the path of the saved login."""
     return Path(typer.get_app_dir("overlayd")) / "login.json"
 
 
-def load_login() -> Login | None:
-    """Return the login, None when there is none; raise `InvalidValue` when its file is damaged."""
+def load_login() -> SavedLogin | None:
+    """Return the saved login, None when there is none; raise `InvalidValue` when its file is damaged."""
     path = login_file()
     try:
         fields = Fields(json.loads(path.read_bytes()))
         authority = fields.text("authority") if fields.has("authority") else None
-        return Login(fields.text("url"), parse_access_token(fields.text("token")), authority)
+        return SavedLogin(fields.text("url"), parse_access_token(fields.text("token")), authority)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, InvalidValue) as error:
@@ -125,8 +125,8 @@ def load_login() -> Login | None:
         raise InvalidValue(f"the login is damaged: {reason}; log in again", field=str(path)) from None
 
 
-def save_login(login: Login) -> Path:
-    """Write the login, readable by its owner only; return where it stands."""
+def save_login(login: SavedLogin) -> Path:
+    """Save a login, readable by its owner only; return the path of the file."""
     path = login_file()
     document = {"url": login.url, "token": login.token.text, "authority": login.authority}
     write_atomically(path, json.dumps(document, indent=2).encode() + b"\n")

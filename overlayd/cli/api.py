@@ -1,4 +1,4 @@
-"""The administrator's side of the controller's API, and of the agent's control socket on this host."""
+"""The client of the controller's API for administrators."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,18 +15,18 @@ from overlayd.wire.fields import Fields, Json
 _TIMEOUT = httpx.Timeout(30.0, connect=3.0)
 
 STREAM_SILENCE = 15.0
-"""Seconds without a line after which a stream counts as dead; a controller says something every 5 s."""
+"""Seconds without a line after which a stream counts as dead; a controller sends one every 5 s at least."""
 
 _AMEND_ATTEMPTS = 5
 
 Document = dict[str, Json]
-"""A JSON object as the API gives it."""
+"""A JSON object of the API."""
 
 
 class Api:
-    """One controller's API. Every method raises the error that the API answers, or `Unavailable`.
+    """A client of one controller. Every method raises the error that the API answers, or `Unavailable`.
 
-    The token is shown with every request; it is for URLs with https only.
+    The token is sent with every request. It must be None unless the URL has https.
     """
 
     def __init__(self, url: str, trust: Trust, token: AccessToken | None) -> None:
@@ -51,7 +51,7 @@ class Api:
         return self._call("PATCH", path, body=body)
 
     def amend(self, path: str, change: Callable[[Fields], Document]) -> Document:
-        """Change an object as somebody sees it; anew if another has changed it in between."""
+        """Read an object and change it; retry if another client has changed it in between."""
         for _ in range(_AMEND_ATTEMPTS - 1):
             with suppress(Stale):
                 return self._amend(path, change)

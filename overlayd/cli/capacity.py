@@ -1,4 +1,4 @@
-"""How much of everything is given out."""
+"""`overlayctl capacity`: how many addresses, VNIs and host numbers are in use."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ def show(
     network: Annotated[str | None, typer.Option("--network", help="Of this network only.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how much is given out of every range, of the VNIs and of the host numbers, and what is near its end."""
+    """Show how much of each range, of the VNIs and of the host numbers is allocated, and which are nearly used up."""
     controller = api(context)
     found = controller.get("/v1/capacity" if network is None else f"/v1/networks/{network}/capacity")
     if as_json:
@@ -78,7 +78,7 @@ def _bar(taken: int, total: int, level: str | None) -> ProgressBar:
 
 
 def _count(number: int) -> str:
-    """Return a number as it is, or by its power of two when nobody would read it."""
+    """Return a number in digits, or a large one as a power of two or rounded."""
     return (
         str(number)
         if number < 10**9

@@ -1,4 +1,4 @@
-"""Endpoints: attachments of containers, as the hosts have published them."""
+"""The commands about endpoints: attachments of containers, as the hosts have published them."""
 
 from ipaddress import ip_address
 from typing import Annotated
@@ -16,7 +16,7 @@ app = typer.Typer(help="Endpoints: attachments of containers.")
 
 @app.callback()
 def _root() -> None:
-    """Keep `list` a command of its own, though there is no other one."""
+    """Keep `list` a subcommand: typer would merge a single one into its group."""
 
 
 @app.command("list")
@@ -56,7 +56,7 @@ def list_endpoints(
 
 
 def _pod(endpoint: Document) -> str:
-    """Return namespace and name of a pod; a controller of an older version tells neither."""
+    """Return namespace and name of a pod, empty from a controller of an earlier release."""
     fields = Fields(endpoint)
     pod = fields.object("pod") if fields.has("pod") else None
     return "/".join(filter(None, (pod.text("namespace"), pod.text("name")))) if pod else ""

@@ -1,4 +1,4 @@
-"""`overlayctl history`: who changed what, and how it was."""
+"""`overlayctl history`: who changed which objects, and their state at an earlier time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -13,7 +13,7 @@ from overlayd.model.ids import quoted
 from overlayd.wire.fields import Fields, Json
 
 _PAGE = 500
-"""Items that are asked for at once."""
+"""The number of items in one request."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -33,19 +33,21 @@ _WHEN = 'a time such as 2026-11-21T14:02 (local) or …Z (UTC), or how long ago:
 def history(  # each option is an argument
     context: typer.Context,
     kind: Annotated[str | None, typer.Option(help="Only this kind: network, host, block, endpoint …")] = None,
-    network: Annotated[str | None, typer.Option(help="A network, and what is in it.")] = None,
-    host: Annotated[str | None, typer.Option(help="A host, by id or name, and what is on it.")] = None,
-    address: Annotated[str | None, typer.Option(help="Who has it, and the block that it lies in.")] = None,
+    network: Annotated[str | None, typer.Option(help="A network and everything in it.")] = None,
+    host: Annotated[str | None, typer.Option(help="A host, by id or name, and everything on it.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="The objects that have this address, and the block that contains it.")
+    ] = None,
     container: Annotated[str | None, typer.Option(help="A container's id.")] = None,
     name: Annotated[str | None, typer.Option(help="The name of a network, host, reservation or token.")] = None,
     actor: Annotated[str | None, typer.Option(help="Only what this actor changed.")] = None,
-    since: Annotated[str | None, typer.Option(help=f"From then on: {_WHEN}.")] = None,
-    until: Annotated[str | None, typer.Option(help="Up to then.")] = None,
-    at: Annotated[str | None, typer.Option(help="Show how objects were then, not what changed.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many changes, the newest.")] = 50,
+    since: Annotated[str | None, typer.Option(help=f"Changes since then: {_WHEN}.")] = None,
+    until: Annotated[str | None, typer.Option(help="Changes until then.")] = None,
+    at: Annotated[str | None, typer.Option(help="Show the objects at that time instead of changes.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show only the newest N changes.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show who changed what and when; with --at, how it was at a time."""
+    """Show who changed what and when; with --at, the state at a time."""
     subject = {
         "kind": kind,
         "network": network,
@@ -56,7 +58,7 @@ def history(  # each option is an argument
     }
     if at is not None:
         if actor or since or until:
-            raise InvalidValue("goes with none of --actor, --since and --until", field="--at")
+            raise InvalidValue("cannot be combined with --actor, --since or --until", field="--at")
         _show_past(_whole(api(context), "/v1/history/at", None, time=moment(at, "--at"), **subject), as_json=as_json)
         return
     span = {
@@ -87,7 +89,7 @@ def _whole(controller: Api, path: str, limit: int | None, **params: str | None) 
 
 
 def moment(text: str, option: str) -> str:
-    """Return a time, given as one or as how long ago it is, as the API takes it; raise `InvalidValue`."""
+    """Return a time, given as date and time or as a duration before now, in the API's form; raise `InvalidValue`."""
     ago = text.removesuffix("ago").rstrip()
     number, unit = ago[:-1], ago[-1:]
     try:
@@ -116,7 +118,7 @@ def _show_past(found: Document, *, as_json: bool) -> None:
         rows.append((f"{kind} {_identity(kind, form)}", _words(kind, form)))
     tables.show(tables.table(f"objects at {_local(str(found['time']))}", ("what", "how it was"), rows))
     if not found["complete"]:
-        typer.echo("the history does not reach back that far: objects that are gone since may be missing", err=True)
+        typer.echo("the history does not reach back that far: objects that were deleted since may be missing", err=True)
 
 
 def _row(change: Fields) -> tuple[object, ...]:

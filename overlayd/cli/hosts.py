@@ -1,4 +1,4 @@
-"""Listing, showing, draining and forgetting hosts."""
+"""The commands about hosts: listing, showing, draining and forgetting them."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -12,7 +12,7 @@ from overlayd.model.errors import InvalidValue, NotFound
 from overlayd.model.ids import quoted
 from overlayd.wire.fields import Fields
 
-app = typer.Typer(help="Hosts: where an agent runs.")
+app = typer.Typer(help="Hosts: the machines on which an agent runs.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host's id, or its name if only one has it.")]
@@ -20,7 +20,7 @@ HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host's id
 
 @app.command("list")
 def list_hosts(context: typer.Context, as_json: AsJson = False) -> None:
-    """List all hosts, whether they are connected, and what is wrong with them."""
+    """List all hosts with their connection and their problems."""
     hosts = api(context).items("/v1/hosts")
     if as_json:
         tables.show_json(list(hosts))
@@ -43,7 +43,7 @@ def list_hosts(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_host(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Show a host and its problems, one a line."""
+    """Show a host and its problems, one per line."""
     found = _find(api(context), host)
     if as_json:
         tables.show_json(found)
@@ -56,19 +56,19 @@ def show_host(context: typer.Context, host: HostArgument, as_json: AsJson = Fals
 
 @app.command("drain")
 def drain(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Let a host take no more containers and get no more blocks; what it has, it keeps."""
+    """Drain a host: it accepts no new containers and gets no new blocks, and keeps those that it has."""
     _set_state(context, host, "draining", as_json=as_json)
 
 
 @app.command("resume")
 def resume(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Let a host that drains take containers again."""
+    """Let a draining host accept containers again."""
     _set_state(context, host, "active", as_json=as_json)
 
 
 @app.command("forget")
 def forget(context: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Give back all that a host had which is gone for good: its blocks, its reservations and its credential."""
+    """Release the blocks, the reservations and the credential of a host that is gone for good."""
     controller = api(context)
     found = _find(controller, host)
     controller.delete(f"/v1/hosts/{found['id']}")

@@ -1,4 +1,4 @@
-"""Logging in at a controller, and out."""
+"""The commands `login`, `logout` and `whoami`."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from overlayd.agent.commands.join import read_token
 from overlayd.agent.controllers.trust import Trust, fetch_authority
 from overlayd.agent.settings import check_urls
 from overlayd.cli import tables
-from overlayd.cli.access import Login, api, load_login, login_file, read_authority, save_login
+from overlayd.cli.access import SavedLogin, api, load_login, login_file, read_authority, save_login
 from overlayd.cli.api import Api, Document
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, parse_access_token, parse_fingerprint
@@ -36,15 +36,15 @@ def login(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Log in: keep a token, and how to recognise the controllers, for the commands that follow."""
+    """Log in: save a token, and how to authenticate the controllers, for later commands."""
     check_urls([url], "URL")
     url = url.rstrip("/")
     if not url.startswith("https://"):
-        raise InvalidValue(f"{url} is without TLS: nobody logs in there, and a token never travels", field="URL")
+        raise InvalidValue(f"{url} is without TLS: no login is needed there, and a token is never sent", field="URL")
     authority = _authority(url, fingerprint, ca, system_ca=system_ca)
     token = _token(token_file)
     me = Api(url, Trust(authority), token).get("/v1/whoami")
-    path = save_login(Login(url, token, authority))
+    path = save_login(SavedLogin(url, token, authority))
     if as_json:
         tables.show_json(me)
     else:
@@ -52,7 +52,7 @@ def login(
 
 
 def logout(as_json: AsJson = False) -> None:
-    """Forget the login. The token stays valid: an administrator can revoke it."""
+    """Delete the saved login. The token stays valid until an administrator revokes it."""
     known = load_login()
     login_file().unlink(missing_ok=True)
     if as_json:
@@ -64,7 +64,7 @@ def logout(as_json: AsJson = False) -> None:
 
 
 def whoami(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show as whom the commands act."""
+    """Show the name and the role of the saved login."""
     me = api(context).get("/v1/whoami")
     if as_json:
         tables.show_json(me)

@@ -34,7 +34,7 @@ from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields, Json
 
 WAIT_MAX = 5.0
-"""Seconds that a controller is asked to wait for the hosts, before it is asked again."""
+"""Seconds that a controller waits for the hosts in one request; longer waits take several requests."""
 
 app = typer.Typer(help="Administer the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False)
 network_app = typer.Typer(help="Networks: isolated address spaces that containers on any host join.")
@@ -76,7 +76,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that every command shares."""
+    """Read the options of all commands."""
     context.obj = Given(controller, token_file, ca)
 
 
@@ -158,7 +158,7 @@ def network_delete(context: typer.Context, name: Name, as_json: AsJson = False) 
 
 @app.command()
 def plan(as_json: AsJson = False) -> None:
-    """Show what the agent of this host would do now; nothing when the kernel is as it should be."""
+    """Show the operations that the agent of this host would execute now; none when the kernel is as desired."""
     answer = ask("plan")
     if as_json:
         tables.show_json(answer.value)
@@ -172,7 +172,7 @@ def plan(as_json: AsJson = False) -> None:
 
 @app.command()
 def status(as_json: AsJson = False) -> None:
-    """Show how far the agent of this host is."""
+    """Show the state of the agent of this host."""
     answer = ask("status")
     if as_json:
         tables.show_json(answer.value)
@@ -188,10 +188,10 @@ def wait(
     context: typer.Context,
     revision: Annotated[int | None, typer.Option(help="Wait for this revision; the latest if unset.")] = None,
     network: NetworkFilter = None,
-    timeout: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 30.0,
+    timeout: Annotated[float, typer.Option(help="Give up after this many seconds.")] = 30.0,
     as_json: AsJson = False,
 ) -> None:
-    """Wait until a revision is in force on every host; name the hosts that lag when time is up."""
+    """Wait until a revision is in force on every host; name the lagging hosts if the time runs out."""
     api = _api(context)
     deadline = time.monotonic() + timeout
     with Status("", console=Console(stderr=True)) as progress:

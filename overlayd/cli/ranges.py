@@ -1,4 +1,4 @@
-"""The ranges of a network: adding and removing them while hosts use it."""
+"""The commands that add, remove and reserve ranges of a network while hosts use it."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -33,7 +33,7 @@ def add(
     block_length6: BlockLength6Option = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a network one more range; hosts get blocks of it when the ranges before it are full."""
+    """Add a range to a network; hosts get blocks of it when the ranges before it are full."""
 
     def change(found: Fields) -> Document:
         return {"pools": [*found.items("pools"), pool(cidr, block_length, block_length6)]}
@@ -42,7 +42,7 @@ def add(
 
 
 def remove(context: typer.Context, name: Name, cidr: Range, as_json: AsJson = False) -> None:
-    """Take a range from a network that nobody has anything of."""
+    """Remove a range of which no block and no address is in use."""
     gone = str(parse_cidr(cidr, "CIDR"))
 
     def change(found: Fields) -> Document:
@@ -55,7 +55,7 @@ def remove(context: typer.Context, name: Name, cidr: Range, as_json: AsJson = Fa
 
 
 def reserve(context: typer.Context, name: Name, cidr: Part, as_json: AsJson = False) -> None:
-    """Keep a range or an address of a network from being given out by itself."""
+    """Reserve a range or an address: only reservations and explicit requests get it."""
     wanted = str(parse_part(cidr, "CIDR"))
 
     def change(found: Fields) -> Document:
@@ -67,7 +67,7 @@ def reserve(context: typer.Context, name: Name, cidr: Part, as_json: AsJson = Fa
 
 
 def unreserve(context: typer.Context, name: Name, cidr: Part, as_json: AsJson = False) -> None:
-    """Let a range or an address of a network be given out again."""
+    """Let a reserved range or address be allocated again."""
     gone = str(parse_part(cidr, "CIDR"))
 
     def change(found: Fields) -> Document:
@@ -79,13 +79,13 @@ def unreserve(context: typer.Context, name: Name, cidr: Part, as_json: AsJson = 
 
 
 def pool(cidr: str, block_length: int | None, block_length6: int | None) -> Document:
-    """Return a range as the API takes it, which checks it."""
+    """Return a range in the API's form, which checks it."""
     length = block_length6 if ":" in cidr else block_length
     return {"range": cidr} if length is None else {"range": cidr, "block_length": length}
 
 
 def line(network: Document) -> str:
-    """Return what there is to say of a network in one line."""
+    """Return the description of a network in one line."""
     kept = ", ".join(Fields(network).texts("reserved"))
     suffix = f", {kept} reserved" if kept else ""
     way = f"uplink {network.get('uplink', 'none')}{'' if network.get('egress') else ' without egress'}"

@@ -1,4 +1,4 @@
-"""Reservations: addresses that are held for a name."""
+"""The commands about reservations: addresses held for a name."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from overlayd.cli.access import api
 from overlayd.cli.api import Document
 from overlayd.wire.fields import Fields
 
-app = typer.Typer(help="Reservations: addresses held for a name, which go with it from host to host.")
+app = typer.Typer(help="Reservations: addresses held for a name, which containers keep from host to host.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Network = Annotated[str, typer.Argument(help="The network's name.")]
@@ -27,16 +27,18 @@ def create(
     ] = None,
     families: Annotated[
         list[int] | None,
-        typer.Option("--family", metavar="4|6", help="A free address of this family; of each one if unset."),
+        typer.Option("--family", metavar="4|6", help="A free address of this family. Default: one of each."),
     ] = None,
-    mac: Annotated[str | None, typer.Option(help="The interface's MAC wherever it is; drawn anew if unset.")] = None,
+    mac: Annotated[
+        str | None, typer.Option(help="The MAC of the interface on every host. Default: a random one per attachment.")
+    ] = None,
     shared: Annotated[
         bool,
         typer.Option("--shared", help="Let the address float among containers of a switched network (VRRP)."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Hold an address of a network for a name."""
+    """Create a reservation, which holds addresses of a network for a name."""
     body: Document = {"name": name, "addresses": [*(addresses or ())], "families": [*(families or ())], "mac": mac}
     body |= {"shared": True} if shared else {}
     made = api(context).post(f"/v1/networks/{network}/reservations", body)
@@ -52,7 +54,7 @@ def list_reservations(
     network: Annotated[str | None, typer.Argument(help="The network's name; all networks if unset.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the reservations of a network, or all, and who holds them."""
+    """List the reservations of a network, or of all networks, with their holders."""
     controller = api(context)
     names = [network] if network is not None else [str(each["name"]) for each in controller.items("/v1/networks")]
     found = [each for name in names for each in controller.items(f"/v1/networks/{name}/reservations")]
@@ -71,15 +73,15 @@ def list_reservations(
 
 @app.command("show")
 def show(context: typer.Context, network: Network, name: Name, as_json: AsJson = False) -> None:
-    """Show a reservation and who holds it."""
+    """Show a reservation and its holder."""
     found = api(context).get(f"/v1/networks/{network}/reservations/{name}")
     if as_json:
         tables.show_json(found)
         return
-    mac = "each member's" if found.get("shared") else found["mac"] or "drawn anew"
+    mac = "each member's" if found.get("shared") else found["mac"] or "random"
     typer.echo(f"reservation {name} of network {network} has {_addresses(found)}, MAC {mac}")
     if not found["holder"]:
-        typer.echo("nobody holds it")
+        typer.echo("no container holds it")
         return
     holder = Fields(found).object("holder")
     interface, container = holder.text("interface"), holder.text("container_id")
@@ -88,7 +90,7 @@ def show(context: typer.Context, network: Network, name: Name, as_json: AsJson =
 
 @app.command("release")
 def release(context: typer.Context, network: Network, name: Name, as_json: AsJson = False) -> None:
-    """Take a reservation from the container that holds it; its endpoint goes, unless the reservation is shared."""
+    """Take a reservation from its container, whose endpoint is removed unless the reservation is shared."""
     controller, path = api(context), f"/v1/networks/{network}/reservations/{name}"
     found = controller.get(path)
     if found["holder"]:
@@ -96,12 +98,12 @@ def release(context: typer.Context, network: Network, name: Name, as_json: AsJso
     if as_json:
         tables.show_json(found)
     else:
-        typer.echo(f"nobody holds reservation {name} of network {network} now")
+        typer.echo(f"no container holds reservation {name} of network {network} now")
 
 
 @app.command("delete")
 def delete(context: typer.Context, network: Network, name: Name, as_json: AsJson = False) -> None:
-    """Delete a reservation that nobody holds; its addresses are free after their quarantine."""
+    """Delete a reservation without a holder; its addresses are free after their quarantine."""
     api(context).delete(f"/v1/networks/{network}/reservations/{name}")
     if as_json:
         tables.show_json(None)

@@ -1,4 +1,4 @@
-"""What people would rather look at than read: tables, and JSON for programs."""
+"""Output of the commands: tables for people, and JSON for programs."""
 
 import json
 import sys
@@ -18,13 +18,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for index, column in enumerate(columns):
         made.add_column(column, style="bold" if index == 0 else "", overflow="fold")
     for row in rows:
-        # As text: a MAC such as 2e:cd:8b… holds the name of an emoji, and a problem may hold brackets.
+        # Text() disables markup: a MAC such as 2e:cd:8b… contains an emoji's name, and a problem may have brackets.
         made.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return made
 
 
 def show(made: Table) -> None:
-    """Print a table on stdout; a table without rows is one line that says so."""
+    """Print a table on stdout, or one line if it has no rows."""
     if made.row_count:
         Console().print(made)
     else:
@@ -43,7 +43,7 @@ def warn(document: dict[str, Json]) -> None:
 
 
 def moment(seconds: Json) -> str:
-    """Return a time, in seconds since 1970 (UTC), as people read it, in their own time zone; "" for none."""
+    """Return a time, in seconds since 1970 (UTC), as date and time of the local time zone; "" for null."""
     if not isinstance(seconds, int | float):
         return ""
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

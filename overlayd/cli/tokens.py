@@ -1,4 +1,4 @@
-"""Making, listing and revoking tokens."""
+"""The commands that create, list and revoke tokens."""
 
 import re
 from enum import StrEnum
@@ -13,7 +13,7 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.wire.credentials import parse_token_id
 
-app = typer.Typer(help="Tokens: who may call the controllers, and which hosts may join.")
+app = typer.Typer(help="Tokens: credentials for users of the API, and for hosts that join.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _TTL = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
@@ -22,7 +22,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Role(StrEnum):
-    """What a person or a program may do."""
+    """The permissions of a user or a program."""
 
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -32,9 +32,9 @@ class Role(StrEnum):
 @app.command("create")
 def create(
     context: typer.Context,
-    role: Annotated[Role | None, typer.Option(help="What the token's owner may do.")] = None,
-    name: Annotated[str | None, typer.Option(help="Whose token it is; the history says so.")] = None,
-    join: Annotated[bool, typer.Option("--join", help="Make a token with which hosts join.")] = False,
+    role: Annotated[Role | None, typer.Option(help="The permissions of the token's owner.")] = None,
+    name: Annotated[str | None, typer.Option(help="The owner of the token, as the history names it.")] = None,
+    join: Annotated[bool, typer.Option("--join", help="Create a token with which hosts join.")] = False,
     host: Annotated[
         str | None, typer.Option(help="Of a join token: only the host with this id may use it, also to join again.")
     ] = None,
@@ -50,7 +50,7 @@ def create(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a token. It is printed this once, alone on standard output."""
+    """Create a token. It is printed once, alone on standard output."""
     body: Document = {"kind": "join" if join else "access"}
     for field, value in (("role", role), ("name", name), ("host", host)):
         if value is not None:
@@ -101,7 +101,7 @@ def revoke(
     token_id: Annotated[str, typer.Argument(metavar="ID", help="The token's id, as `token list` shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """End a token; what is open with it ends within seconds."""
+    """Revoke a token. Open streams that use it end within seconds."""
     parse_token_id(token_id, "ID")
     api(context).delete(f"/v1/tokens/{token_id}")
     if as_json:

@@ -1,4 +1,4 @@
-"""The way between a network and the rest of the world."""
+"""The command that changes a network's uplink, egress and EtherTypes."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -13,13 +13,13 @@ from overlayd.model.network import Uplink
 UplinkOption = Annotated[
     Uplink | None,
     typer.Option(
-        help="host: each host is a member of the network; isolated: address translation alone; none; "
-        "auto (the default): host where its addresses are not in use otherwise, else isolated."
+        help="host: each host is a member of the network; isolated: address translation only; none; "
+        "auto (the default): host where the network's ranges are not in use otherwise, else isolated."
     ),
 ]
 EgressOption = Annotated[
     bool | None,
-    typer.Option("--egress/--no-egress", help="Whether containers may begin connections to the world outside."),
+    typer.Option("--egress/--no-egress", help="Whether containers may open connections to outside the network."),
 ]
 
 
@@ -28,7 +28,7 @@ EthertypeOption = Annotated[
     typer.Option(
         "--ethertype",
         metavar="0xNNNN|none",
-        help="EtherType that passes on a switched network beside ARP, IPv4 and IPv6; none: no other. May be repeated.",
+        help="EtherType that a switched network forwards beside ARP, IPv4 and IPv6; none: no other. May be repeated.",
     ),
 ]
 
@@ -41,7 +41,7 @@ def change(
     ethertypes: EthertypeOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Change a network's way to the rest of the world, or what passes on it, on all its hosts."""
+    """Change a network's uplink, egress or EtherTypes on all its hosts."""
     wanted = given(uplink, egress, ethertypes)
     if not wanted:
         raise typer.BadParameter("give --uplink, --egress, --no-egress or --ethertype")
@@ -58,7 +58,7 @@ def given(
     egress: bool | None,  # noqa: FBT001 - an option's value
     ethertypes: Sequence[str] | None,
 ) -> Document:
-    """Return what of these options was given, as the API takes it."""
+    """Return the given ones of these options in the API's form."""
     found: Document = {} if uplink is None else {"uplink": uplink.value}
     if egress is not None:
         found["egress"] = egress

@@ -1,4 +1,4 @@
-"""`overlayctl watch`: changes as they come."""
+"""`overlayctl watch`: prints changes as they happen."""
 
 import json
 import sys
@@ -13,11 +13,13 @@ from overlayd.wire.fields import Fields
 def watch(
     context: typer.Context,
     kind: Annotated[str | None, typer.Option(help="Only this kind: network, host, block, endpoint …")] = None,
-    network: Annotated[str | None, typer.Option(help="Only a network and what is in it.")] = None,
-    after: Annotated[int | None, typer.Option(help="From this revision on; what exists comes first if unset.")] = None,
+    network: Annotated[str | None, typer.Option(help="Only a network and everything in it.")] = None,
+    after: Annotated[
+        int | None, typer.Option(help="Start after this revision. Default: print existing objects first.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on each line.")] = False,
 ) -> None:
-    """Print what exists and then every change as it comes, until interrupted."""
+    """Print existing objects and then every change as it happens, until interrupted."""
     for line in api(context).lines("/v1/watch", kind=kind, network=network, after=after):
         if as_json:
             sys.stdout.write(f"{line}\n")

@@ -1,1 +1,1 @@
-"""Settings of the daemons: from flags, the environment, a TOML file and systemd's credentials, in this order."""
+"""The settings of the daemons. Precedence, highest first: flags, environment, TOML file, systemd credentials."""

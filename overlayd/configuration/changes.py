@@ -13,18 +13,18 @@ from overlayd.configuration.schema import Schema
 from overlayd.model.errors import InvalidValue
 
 _MODE = 0o644
-"""A service may run as a user of its own; no secret belongs into a file of settings."""
+"""Readable for everyone: a service may run as a user of its own, and the file contains no secrets."""
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
-    """What a command is to write into a daemon's file; nothing if all of it stands there already."""
+class FileChanges:
+    """The settings that a command writes into a daemon's file."""
 
     path: Path
     values: Mapping[str, str | list[str]]
 
     def write(self) -> bool:
-        """Change the file if it is not so already, and return whether it was changed; raise `OSError`."""
+        """Write the settings that the file does not have yet; return whether there were any. Raises `OSError`."""
         before = self.path.read_text() if files.exists(self.path) else ""
         said = toml_file.parse(self.path, before)
         missing = {
@@ -36,7 +36,7 @@ class Changes:
 
     @contextmanager
     def on_trial(self) -> Iterator[bool]:
-        """Do as `write`, and put the file back as it was when what is done with it fails; raise `OSError`."""
+        """Write the settings as `write`, and restore the file if the `with` block raises. Raises `OSError`."""
         before = self.path.read_bytes() if files.exists(self.path) else None
         with ExitStack() as failing:
             changed = self.write()
@@ -49,16 +49,16 @@ class Changes:
 
 
 def given(context: typer.Context, key: str) -> bool:
-    """Tell whether a setting was given to this very command, by a flag or in its environment."""
-    setting = sources.told(context).schema.find(key)
+    """Return whether the command itself got a setting, by a flag or in its environment."""
+    setting = sources.configured(context).schema.find(key)
     found = context.get_parameter_source(setting.parameter) if setting else None
     return found is not None and found.name in {"COMMANDLINE", "ENVIRONMENT"}
 
 
 def check_environment_file(schema: Schema, keys: Collection[str]) -> None:
-    """Raise `InvalidValue` when the service's file of variables says something else: that would go first.
+    """Raise `InvalidValue` when the service's environment file sets one of these keys, which would take precedence.
 
-    It also may not send the service to another file of settings. What is set to nothing counts as unset.
+    It must not name another TOML file either. A variable with an empty value counts as unset.
     """
     path = schema.path.with_suffix(".env")
     said = environment_file.read(path)
@@ -66,14 +66,15 @@ def check_environment_file(schema: Schema, keys: Collection[str]) -> None:
     for variable in theirs:
         if said.get(variable):
             raise InvalidValue(
-                f"is set in {path}, which goes before {schema.path}: remove it there, then try again", field=variable
+                f"is set in {path}, which takes precedence over {schema.path}: remove it there, then try again",
+                field=variable,
             )
 
 
 def check_service_file(schema: Schema, config: Path | None) -> None:
-    """Raise `InvalidValue` when settings would be written into another file than the one that the service reads."""
+    """Raise `InvalidValue` when `config` is not the file that the service reads."""
     if config is not None and config.absolute() != schema.path:
         raise InvalidValue(
-            f"the service reads {schema.path}, and not {config}; with --no-start it may be another file",
+            f"the service reads {schema.path}, not {config}; another file is possible with --no-start only",
             field="--config",
         )

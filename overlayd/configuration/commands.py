@@ -1,4 +1,4 @@
-"""`config check` and `config show`: what a daemon would do with its settings, without starting it."""
+"""The commands `config check` and `config show`, which read a daemon's settings as it would, without starting it."""
 
 import contextlib
 import json
@@ -16,9 +16,9 @@ from overlayd.configuration.schema import Schema, Setting, Value
 from overlayd.model.errors import InvalidValue
 
 Check = Callable[[Mapping[str, Any]], str | None]
-"""What looks at the values of all settings, by the names of their parameters.
+"""Checks the values of all settings, which it gets by the names of their parameters.
 
-It raises `InvalidValue` or `OSError`, and returns what else people should know.
+It raises `InvalidValue` or `OSError`, or returns a note for the user, if there is one.
 """
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -27,16 +27,16 @@ FileArgument = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="The TOML file; if unset the service's, with the variables that its unit gives it.",
-        readable=False,  # a problem as others are
+        help="The TOML file; if unset that of the service, with the variables of its environment file.",
+        readable=False,  # an unreadable file is reported like the other problems
         show_default=False,
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong. `file`, `line` and `key` say where, as far as it is known."""
+class SettingProblem:
+    """A fault in a daemon's settings, with its file, line and key as far as they are known."""
 
     file: str | None
     line: int | None
@@ -44,20 +44,20 @@ class Problem:
     message: str
 
     @classmethod
-    def at(cls, place: sources.Place, message: str) -> "Problem":
-        return cls(str(place.file) if place.file else None, place.line, place.name, message)
+    def at(cls, origin: sources.Origin, message: str) -> "SettingProblem":
+        return cls(str(origin.file) if origin.file else None, origin.line, origin.name, message)
 
     def __str__(self) -> str:
-        """Return it as a daemon would say it at its start."""
+        """Return the text that the daemon would print at its start."""
         line = "" if self.line is None else f":{self.line}"
-        places = [f"{self.file}{line}" if self.file else None, self.key]
-        return ": ".join([*filter(None, places), self.message])
+        origins = [f"{self.file}{line}" if self.file else None, self.key]
+        return ": ".join([*filter(None, origins), self.message])
 
 
 class Unresolved(Exception):
-    """What a service would do cannot be told at all; its argument is the `Problem`."""
+    """The settings of a service cannot be determined, because of `problem`."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: SettingProblem) -> None:
         super().__init__(problem)
         self.problem = problem
 
@@ -78,36 +78,36 @@ class Resolved:
 
     @property
     def hidden(self) -> Path | None:
-        """A directory of credentials that cannot be looked into."""
-        why = sources.told(self._context).hidden
+        """The directory of credentials that this process may not read, if there is one."""
+        why = sources.configured(self._context).hidden
         return Path(why.filename).parent if why else None
 
-    def place(self, setting: Setting) -> sources.Place | None:
-        """Return where a value was given, None when it is the default."""
-        found = sources.place(self._context, setting)
+    def origin(self, setting: Setting) -> sources.Origin | None:
+        """Return the origin of a value, None for a default."""
+        found = sources.origin(self._context, setting)
         return _in_file(found, self._variables, self._file) if found else None
 
-    def problems(self, check: Check) -> tuple[list[Problem], str | None]:
-        """Return everything that is wrong with the file, or else the first thing that is wrong with the values."""
-        faults = sources.told(self._context).faults
+    def problems(self, check: Check) -> tuple[list[SettingProblem], str | None]:
+        """Return all faults of the file, or without any the first fault of the values, and the note of `check`."""
+        faults = sources.configured(self._context).faults
         if faults:
-            return [Problem(str(each.path), each.line, each.key, each.detail) for each in faults], None
+            return [SettingProblem(str(each.path), each.line, each.key, each.detail) for each in faults], None
         try:
             sources.check_paths(self._context)
             return [], check(self.values)
         except InvalidValue as error:
             setting = self._schema.of_flag(error.field)
-            place = self.place(setting) if setting else None
-            if place is None:
-                return [Problem(None, None, error.field, error.detail)], None
-            return [Problem.at(place, error.detail)], None
+            origin = self.origin(setting) if setting else None
+            if origin is None:
+                return [SettingProblem(None, None, error.field, error.detail)], None
+            return [SettingProblem.at(origin, error.detail)], None
         except OSError as error:
-            return [Problem(error.filename, None, None, error.strerror or str(error))], None
+            return [SettingProblem(error.filename, None, None, error.strerror or str(error))], None
 
 
 def commands(schema: Schema, check: Check) -> typer.Typer:
     """Return the commands below ``config`` of a daemon whose command is ``run``."""
-    app = typer.Typer(help="The settings: where each comes from, and whether they are right.", no_args_is_help=True)
+    app = typer.Typer(help="Show the settings and their origins, and check them.", no_args_is_help=True)
 
     @app.command("check")
     def check_settings(
@@ -115,7 +115,7 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
         config: FileArgument = None,
         as_json: AsJson = False,  # noqa: FBT002 - typer's flags
     ) -> None:
-        """Look whether the service could start with its settings; nothing is changed."""
+        """Check whether the service could start with its settings. Nothing is changed."""
         try:
             with resolved(schema, context, config) as found:
                 problems, note = found.problems(check)
@@ -137,17 +137,17 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
         config: FileArgument = None,
         as_json: AsJson = False,  # noqa: FBT002 - typer's flags
     ) -> None:
-        """Show every setting as the service would have it, and where it comes from; the output is a TOML file.
+        """Show every setting as the service would have it, with its origin, in the form of a TOML file.
 
-        What `check` finds wrong is told too.
+        Problems that `check` finds are printed too.
         """
         try:
             with resolved(schema, context, config) as found:
                 values = {setting: _plain(found.values[setting.parameter]) for setting in schema.settings}
-                places = {setting: found.place(setting) for setting in schema.settings}
+                origins = {setting: found.origin(setting) for setting in schema.settings}
                 problems, _ = found.problems(check)
                 _mention(found.hidden, context)
-            _show(values, places, as_json=as_json)
+            _show(values, origins, as_json=as_json)
         except Unresolved as error:
             problems = [error.problem]
         if problems:
@@ -159,7 +159,7 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
 
 @contextlib.contextmanager
 def resolved(schema: Schema, context: typer.Context, config: Path | None) -> Iterator[Resolved]:
-    """Let the daemon's command read its settings, as far as its own code; raise `Unresolved`."""
+    """Let the daemon's command parse its settings, without running it; raise `Unresolved`."""
     program = context.find_root().command
     if not isinstance(program, TyperGroup):
         raise TypeError("the program has no commands")
@@ -167,25 +167,25 @@ def resolved(schema: Schema, context: typer.Context, config: Path | None) -> Ite
     try:
         variables = {} if config else environment_file.read(path)
     except OSError as error:
-        raise Unresolved(Problem(str(path), None, None, f"cannot be read: {error.strerror}")) from None
+        raise Unresolved(SettingProblem(str(path), None, None, f"cannot be read: {error.strerror}")) from None
     with _environment(variables) as added:
         try:
             sources.look_from_outside(context)
             found = program.commands["run"].make_context("run", ["--config", str(config)] if config else [], context)
-        except sources.Refused as error:
-            raise Unresolved(Problem.at(_in_file(error.place, added, path), error.message)) from None
+        except sources.RefusedVariable as error:
+            raise Unresolved(SettingProblem.at(_in_file(error.origin, added, path), error.message)) from None
         with found:
             yield Resolved(schema, cast("typer.Context", found), added, path)
 
 
-def _in_file(place: sources.Place, variables: Mapping[str, str], file: Path) -> sources.Place:
-    """Return the place of a variable that comes from the service's file."""
-    return sources.Place(place.name, file) if place.name in variables else place
+def _in_file(origin: sources.Origin, variables: Mapping[str, str], file: Path) -> sources.Origin:
+    """Return the origin of a value, with the service's environment file if the variable comes from there."""
+    return sources.Origin(origin.name, file) if origin.name in variables else origin
 
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Have these variables in the environment, unless others of their names are there; yield those that were added."""
+    """Add variables to the environment unless they are set there; yield those that were added."""
     added = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(added)
     try:
@@ -195,38 +195,38 @@ def _environment(variables: Mapping[str, str]) -> Iterator[dict[str, str]]:
             del os.environ[name]
 
 
-def _plain(value: Any) -> Value | None:  # noqa: ANN401 - whatever an option has
+def _plain(value: Any) -> Value | None:  # noqa: ANN401 - the value of any option
     if isinstance(value, list | tuple):
         return [str(each) for each in value]
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
-def _origin(place: sources.Place | None) -> str:
-    if place is None:
+def _shown_origin(origin: sources.Origin | None) -> str:
+    if origin is None:
         return "default"
-    return str(place) if place.line is None else f"{place.file}:{place.line}"
+    return str(origin) if origin.line is None else f"{origin.file}:{origin.line}"
 
 
 def _mention(hidden: Path | None, context: typer.Context) -> None:
     if hidden:
-        say = f"credentials in {hidden} are left out, as they are not for everybody: run this as root"
+        say = f"credentials in {hidden} are left out, because only root can read them: run this command as root"
         typer.echo(f"{context.find_root().info_name}: {say}", err=True)
 
 
-def _complain(problems: Sequence[Problem], context: typer.Context) -> None:
+def _complain(problems: Sequence[SettingProblem], context: typer.Context) -> None:
     for problem in problems:
         typer.echo(f"{context.find_root().info_name}: {problem}", err=True)
 
 
 def _show(
-    values: Mapping[Setting, Value | None], places: Mapping[Setting, sources.Place | None], *, as_json: bool
+    values: Mapping[Setting, Value | None], origins: Mapping[Setting, sources.Origin | None], *, as_json: bool
 ) -> None:
     if as_json:
-        shown = {each.key: {"value": value, "from": _origin(places[each])} for each, value in values.items()}
+        shown = {each.key: {"value": value, "from": _shown_origin(origins[each])} for each, value in values.items()}
         typer.echo(json.dumps(shown, indent=2))
         return
     for setting, value in values.items():
         if value is None or value in ("", []):
             typer.echo(f"# {setting.key} is not set")
         else:
-            typer.echo(f"{toml_file.rendered(setting.key, value)}  # {_origin(places[setting])}")
+            typer.echo(f"{toml_file.rendered(setting.key, value)}  # {_shown_origin(origins[setting])}")

@@ -1,4 +1,4 @@
-"""Where a service's credentials come from (systemd.exec(5), `LoadCredential=` without a path), for who is not it."""
+"""Finds the credentials that systemd gives a service, for other processes (systemd.exec(5), `LoadCredential=`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from overlayd.configuration import files
 
 _ENCRYPTED = tuple(Path(directory) / "credstore.encrypted" for directory in ("/etc", "/run", "/usr/lib"))
-"""For `LoadCredentialEncrypted=`. What is there can be seen, but only systemd can decrypt it."""
+"""The directories for `LoadCredentialEncrypted=`. Only systemd can decrypt the files in them."""
 
 STORES = (
     Path("/run/credentials/@system"),
@@ -16,10 +16,10 @@ STORES = (
 
 
 def kept(name: str, stores: Sequence[Path] = STORES) -> Path | None:
-    """Return the file that is or becomes a service's credential, None if there is none; raise `OSError`."""
+    """Return the file from which systemd makes a service's credential, None if there is none; raise `OSError`."""
     return next((path for path in (store / name for store in stores) if files.is_file(path)), None)
 
 
 def is_encrypted(path: Path) -> bool:
-    """Tell whether a file is a credential that its service alone can read."""
+    """Return whether a file is an encrypted credential, which only its service can read."""
     return path.parent in _ENCRYPTED

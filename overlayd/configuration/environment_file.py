@@ -1,4 +1,4 @@
-"""The variables that systemd gives a service from a file (systemd.exec(5), `EnvironmentFile=`)."""
+"""Reads the environment file of a service (systemd.exec(5), `EnvironmentFile=`)."""
 
 import re
 import shlex
@@ -8,9 +8,9 @@ _ASSIGNMENT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.ASCII)
 
 
 def read(path: Path) -> dict[str, str]:
-    """Return what the file sets, nothing if it is not there; raise `OSError` when it cannot be read.
+    """Return the variables in the file, none if the file is missing; raise `OSError` when it cannot be read.
 
-    Values that go on in a further line are not understood, and left out like whatever else is no assignment.
+    A value that continues on the next line is ignored, like any line that is no assignment.
     """
     try:
         lines = path.read_text(errors="replace").splitlines()
@@ -22,6 +22,6 @@ def read(path: Path) -> dict[str, str]:
         if match:
             try:
                 found[match[1]] = " ".join(shlex.split(match[2]))
-            except ValueError:  # quotes that do not end
+            except ValueError:  # an unterminated quote
                 continue
     return found

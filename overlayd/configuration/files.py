@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a crash; and files that are read as input, which may be anything."""
+"""Files: atomic and durable writes, reads of untrusted files, and checks that do not take errors for absence."""
 
 import os
 import stat
@@ -10,9 +10,9 @@ _OF_OTHERS = 0o044
 
 
 def status(path: Path) -> os.stat_result | None:
-    """Return the status of what a path leads to, None when the system says that there is nothing; raise `OSError`.
+    """Return the status of the file at a path, None when the kernel reports that there is none; raise `OSError`.
 
-    Unlike ``Path.exists`` and its like, which take some errors, and since Python 3.14 all of them, for absence.
+    ``Path.exists`` and similar methods treat some errors as absence, and since Python 3.14 all errors.
     """
     try:
         return path.stat()
@@ -21,26 +21,26 @@ def status(path: Path) -> os.stat_result | None:
 
 
 def exists(path: Path) -> bool:
-    """Tell whether a path leads to something; raise `OSError` when the system does not say."""
+    """Return whether there is a file of any kind at a path; raise `OSError` for any other error than its absence."""
     return status(path) is not None
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a path leads to a regular file; raise `OSError` when the system does not say."""
+    """Return whether there is a regular file at a path; raise `OSError` for any other error than its absence."""
     found = status(path)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def is_directory(path: Path) -> bool:
-    """Tell whether a path leads to a directory; raise `OSError` when the system does not say."""
+    """Return whether there is a directory at a path; raise `OSError` for any other error than its absence."""
     found = status(path)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def names(directory: Path) -> list[str]:
-    """Return the names in a directory, in order; none when there is no such directory. Raises `OSError`.
+    """Return the sorted names in a directory, none when the directory is missing. Raises `OSError`.
 
-    Unlike ``Path.glob``, which takes errors for an empty directory.
+    ``Path.glob`` treats errors as an empty directory.
     """
     try:
         return sorted(path.name for path in directory.iterdir())
@@ -49,9 +49,9 @@ def names(directory: Path) -> list[str]:
 
 
 def read_regular(path: Path, size_max: int) -> bytes:
-    """Return the content of a file of at most `size_max` bytes, without ever waiting for somebody who writes.
+    """Return the content of a regular file of at most `size_max` bytes. A FIFO is refused and never waited for.
 
-    Raises `InvalidValue` that names the file when it is larger, or a FIFO or a device, and `OSError`.
+    Raises `InvalidValue` with the file as its field when it is larger or no regular file, and `OSError`.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -65,9 +65,9 @@ def read_regular(path: Path, size_max: int) -> bytes:
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace the file's content in one step that survives a crash of the machine.
+    """Replace the file's content atomically and durably: after a crash of the machine it is the old or the new content.
 
-    A directory that is missing is made for the same readers. Raises `OSError`.
+    A missing directory is created with the matching mode. Raises `OSError`.
     """
     if not exists(path.parent):
         _make_directory(path.parent, 0o755 if mode & _OF_OTHERS else 0o700)
@@ -75,7 +75,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # or that of a leftover
+            os.fchmod(descriptor, mode)  # the file may be left from a crash, with another mode
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -87,7 +87,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Let the names in a directory survive a crash of the machine: that of a file does not by itself (fsync(2)).
+    """Make the entries of a directory durable; syncing a file does not sync its entry (fsync(2)).
 
     Raises `OSError`.
     """
@@ -101,6 +101,6 @@ def sync_directory(directory: Path) -> None:
 def _make_directory(directory: Path, mode: int) -> None:
     missing = [each for each in (directory, *directory.parents) if not exists(each)]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.chmod(mode)  # whatever the umask
+    directory.chmod(mode)  # mkdir() applies the umask
     for made in missing:
         sync_directory(made.parent)

@@ -1,17 +1,17 @@
-"""Which settings a daemon has: each is a flag, a variable of the environment and a key of its TOML file."""
+"""The settings of a daemon. Each is a flag, a variable of the environment and a key of the TOML file."""
 
 import difflib
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from overlayd.configuration.toml_file import Statement, Toml
+from overlayd.configuration.toml_file import Toml, TomlStatement
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 
 
-class Kind(Enum):
-    """What a setting's value is in a TOML file."""
+class ValueKind(Enum):
+    """The type of a setting's value in a TOML file, with its name in errors."""
 
     TEXT = "a string"
     TEXTS = "strings"
@@ -23,19 +23,19 @@ class Kind(Enum):
 
 
 Value = str | list[str] | int | float
-"""A value as an option takes it."""
+"""A value as an option of the command takes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting. `key` is its name in the file, and ``--key`` its flag.
 
-    `choices` are all values that it can have, if not many are. `credential` is the name of the systemd credential
-    (systemd.exec(5), `LoadCredential=`) that is the file which the setting names, where nothing names one.
+    `choices` are the allowed values, empty if any is allowed. `credential` is the systemd credential (systemd.exec(5),
+    `LoadCredential=`) whose file is the default of a setting that names a file.
     """
 
     key: str
-    kind: Kind = Kind.TEXT
+    kind: ValueKind = ValueKind.TEXT
     choices: tuple[str, ...] = ()
     credential: str | None = None
 
@@ -45,37 +45,39 @@ class Setting:
 
     @property
     def parameter(self) -> str:
-        """The name of the argument of the command's function."""
+        """The name of the parameter of the command's function."""
         return self.key.replace("-", "_")
 
     def value(self, said: Toml) -> Value:
-        """Return what a file says of it; raise `InvalidValue` without a field when it is of another kind."""
+        """Return the value in a file, checked; raise `InvalidValue` without a field when its type is wrong."""
         match self.kind, said:
-            case ((Kind.TEXT | Kind.PATH | Kind.STORE), str()) if not self.choices or said in self.choices:
+            case ((ValueKind.TEXT | ValueKind.PATH | ValueKind.STORE), str()) if (
+                not self.choices or said in self.choices
+            ):
                 return said
-            case Kind.TEXTS, str():
+            case ValueKind.TEXTS, str():
                 return [said]
-            case Kind.TEXTS, [_, *_] if all(isinstance(item, str) for item in said):
+            case ValueKind.TEXTS, [_, *_] if all(isinstance(item, str) for item in said):
                 return [str(item) for item in said]
-            case ((Kind.INTEGER | Kind.NUMBER), int()) if not isinstance(said, bool):
+            case ((ValueKind.INTEGER | ValueKind.NUMBER), int()) if not isinstance(said, bool):
                 return said
-            case Kind.SWITCH, bool():
+            case ValueKind.SWITCH, bool():
                 return said
-            case Kind.NUMBER, float():
+            case ValueKind.NUMBER, float():
                 return said
         raise InvalidValue(self.refusal(said))
 
     def is_for_services(self, value: str) -> bool:
-        """Tell whether a value means the same in every directory: services work in another one than people."""
+        """Return whether a value does not depend on the working directory, which differs between services and users."""
         match self.kind:
-            case Kind.PATH:
+            case ValueKind.PATH:
                 return Path(value).is_absolute()
-            case Kind.STORE:
+            case ValueKind.STORE:
                 return Path(value).is_absolute() or "://" in value
         return True
 
     def refusal(self, said: Toml) -> str:
-        """Return what is wrong with a value that is none of this setting's."""
+        """Return the text of the error for a wrong value."""
         if self.choices and isinstance(said, str):
             return f"{quoted(said)} is not one of {', '.join(self.choices)}"
         shown = str(said).lower() if isinstance(said, bool) else quoted(said)
@@ -84,7 +86,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The settings of one daemon, and where its file is. `prefix` begins the names of its variables."""
+    """The settings of one daemon and the path of its TOML file. `prefix` begins the names of its variables."""
 
     prefix: str
     path: Path
@@ -96,26 +98,26 @@ class Schema:
 
     @property
     def config_variable(self) -> str:
-        """The name of the variable of the environment that names another file."""
+        """The variable of the environment that names another TOML file."""
         return f"{self.prefix}_CONFIG"
 
     def variable(self, setting: Setting) -> str:
-        """Return the name of a setting's variable of the environment."""
+        """Return the variable of the environment for a setting."""
         return f"{self.prefix}_{setting.parameter.upper()}"
 
     def find(self, key: str) -> Setting | None:
         return self._by_key.get(key)
 
     def of_flag(self, flag: str | None) -> Setting | None:
-        """Return the setting of a flag, None when it is another option's or no flag."""
+        """Return the setting of a flag, None for any other text."""
         return self.find(flag.removeprefix("--")) if flag and flag.startswith("--") else None
 
     def of_parameter(self, name: str | None) -> Setting | None:
-        """Return the setting of an argument of the command's function, None when it is none."""
+        """Return the setting of a parameter of the command's function, None for any other name."""
         return self.find(name.replace("_", "-")) if name else None
 
-    def value(self, statement: Statement) -> tuple[Setting, Value]:
-        """Return what a statement sets; raise `InvalidValue` without a field."""
+    def value(self, statement: TomlStatement) -> tuple[Setting, Value]:
+        """Return setting and value of a statement; raise `InvalidValue` without a field."""
         setting = self.find(statement.key)
         if setting is None:
             near = difflib.get_close_matches(statement.key.replace("_", "-"), self._by_key, 1)

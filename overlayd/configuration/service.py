@@ -1,4 +1,4 @@
-"""A service of this machine, by way of systemctl(1)."""
+"""Controls a service of this machine with systemctl(1)."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from overlayd.configuration import files
 from overlayd.model.errors import InvalidValue, Unavailable
 
 _BOOTED = Path("/run/systemd/system")
-"""It is there where systemd runs (sd_booted(3))."""
+"""This directory exists where systemd runs (sd_booted(3))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +20,12 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it runs, and has said that it is ready."""
+        """Whether the service runs and has reported that it is ready."""
         return self._state() == "active"
 
     @property
     def is_started(self) -> bool:
-        """Whether it runs, be it ready or not."""
+        """Whether the service runs, ready or not."""
         return self._state() in {"active", "activating", "reloading"}
 
     def _state(self) -> str:
@@ -34,21 +34,21 @@ class Service:
         return _systemctl("show", "--property=ActiveState", "--value", self.unit).stdout.strip()
 
     def enable(self) -> None:
-        """Let it start with the machine; raise `Unavailable`."""
+        """Enable the service, so that it starts at boot; raise `Unavailable`."""
         self._do("enable", "--quiet", self.unit)
 
     def restart(self, patience: float = 60.0) -> None:
-        """Start it, or start it anew, and return when it is ready; raise `Unavailable` with its last words.
+        """Start or restart the service, and return when it is ready; raise `Unavailable` with the end of its log.
 
-        `patience` is in seconds: a controller waits for its store as long as it takes, and nobody waits for it so long.
+        `patience` is the time limit in seconds, because a controller waits for its store without one.
         """
         self._do("restart", self.unit, patience=patience)
 
     def renew(self, patience: float = 60.0) -> bool:
-        """Start it anew if it runs, ready or not; raise `Unavailable` with its last words.
+        """Restart the service if it runs, ready or not; raise `Unavailable` with the end of its log.
 
-        False if it is not ready after `patience` seconds: systemd goes on with it. `systemctl try-restart` would leave
-        the old code in a controller that still waits for its store.
+        Returns False if it is not ready after `patience` seconds; it keeps starting then. `systemctl try-restart` would
+        not restart a controller that still waits for its store, so that one would keep running old code.
         """
         if not self.is_started:
             return True
@@ -59,11 +59,11 @@ class Service:
         return True
 
     def reload(self, patience: float = 60.0) -> None:
-        """Let it read its files anew, within `patience` seconds; raise `Unavailable` with its last words."""
+        """Reload the service within `patience` seconds; raise `Unavailable` with the end of its log."""
         self._do("reload", self.unit, patience=patience)
 
     def disable(self) -> None:
-        """Stop it, and let it not start with the machine any more; raise `Unavailable`."""
+        """Stop and disable the service; raise `Unavailable`."""
         self._do("disable", "--quiet", "--now", self.unit)
 
     def _do(self, *arguments: str, patience: float | None = None) -> None:
@@ -71,15 +71,15 @@ class Service:
             self._ask(*arguments, patience=patience)
         except subprocess.TimeoutExpired:
             command = f"`systemctl {' '.join(arguments)}`"
-            raise Unavailable(f"{command} goes on after {patience:.0f} s:\n{self._last_words()}") from None
+            raise Unavailable(f"{command} has not finished after {patience:.0f} s:\n{self._end_of_log()}") from None
 
     def _ask(self, *arguments: str, patience: float | None = None) -> None:
         done = _systemctl(*arguments, patience=patience)
         if done.returncode:
-            said = "\n".join(filter(None, (done.stderr.strip(), self._last_words())))
+            said = "\n".join(filter(None, (done.stderr.strip(), self._end_of_log())))
             raise Unavailable(f"`systemctl {' '.join(arguments)}` failed:\n{said}")
 
-    def _last_words(self) -> str:
+    def _end_of_log(self) -> str:
         program = shutil.which("journalctl")
         if program is None:
             return ""
@@ -88,19 +88,19 @@ class Service:
 
 
 def is_systemd_here() -> bool:
-    """Tell whether systemd runs this machine."""
+    """Return whether systemd runs on this machine."""
     return files.is_directory(_BOOTED)
 
 
 def reload_units() -> None:
-    """Let systemd read what units there are now; raise `Unavailable`."""
+    """Let systemd reload all units; raise `Unavailable`."""
     done = _systemctl("daemon-reload")
     if done.returncode:
         raise Unavailable(f"`systemctl daemon-reload` failed: {done.stderr.strip()}")
 
 
 def check_systemd(instead: str) -> None:
-    """Raise `InvalidValue` where there is no systemd; `instead` says what to do then."""
+    """Raise `InvalidValue` where systemd does not run; `instead` tells the user what to do."""
     if not is_systemd_here():
         raise InvalidValue(f"systemd does not run here: {instead}", field="--no-start")
 

@@ -1,4 +1,7 @@
-"""Where the settings of a command come from: flags before the environment, the TOML file, credentials and defaults."""
+"""Finds the value and the origin of each setting of a command.
+
+Precedence, highest first: flag, environment, TOML file, systemd credential, default.
+"""
 
 import contextlib
 import os
@@ -21,29 +24,29 @@ _OUTSIDE = "overlayd.configuration.outside"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a value stands: `name` is a flag, a variable, a key of a file or a credential; `line` counts from 1."""
+class Origin:
+    """Where a value was given. `name` is a flag, a variable, a key of a file or a credential; `line` counts from 1."""
 
     name: str
     file: Path | None = None
     line: int | None = None
 
     def __str__(self) -> str:
-        """Return it as it stands before an error."""
+        """Return the prefix of an error about the value."""
         line = "" if self.line is None else f":{self.line}"
         return f"{self.file}{line}: {self.name}" if self.file else self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What a daemon is told besides flags and environment, and where each of it stands.
+class ConfiguredValues:
+    """The values from the TOML file and from credentials, with their origins.
 
-    `hidden` is why credentials cannot be seen, if they cannot.
+    `faults` are those of the file. `hidden` is the error that kept credentials from being read, if there was one.
     """
 
     schema: Schema
     values: dict[Setting, Value]
-    places: dict[Setting, Place]
+    origins: dict[Setting, Origin]
     faults: tuple[Fault, ...]
     hidden: OSError | None = None
 
@@ -54,13 +57,13 @@ def read(
     find: Callable[[str], Path | None] | None = None,
     *,
     may_be_new: bool = False,
-) -> Told:
-    """Read a daemon's file, or the one at its usual place if there is one, and look for credentials.
+) -> ConfiguredValues:
+    """Read a daemon's TOML file and look for its credentials. Without `path` it is the default file, if that exists.
 
-    `find` returns the file of a credential, and raises `OSError`; systemd's hand-over if unset.
+    `find` returns the file of a credential, and raises `OSError`; it is `credential` by default.
     """
     values: dict[Setting, Value] = {}
-    places: dict[Setting, Place] = {}
+    origins: dict[Setting, Origin] = {}
     hidden = None
     for setting in filter(lambda each: each.credential, schema.settings):
         try:
@@ -69,7 +72,7 @@ def read(
             hidden = error
         else:
             if found:
-                values[setting], places[setting] = str(found), Place(f"credential {setting.credential}")
+                values[setting], origins[setting] = str(found), Origin(f"credential {setting.credential}")
     file = toml_file.read(path or schema.path, may_be_missing=path is None or may_be_new)
     faults = list(file.faults)
     for statement in file.statements:
@@ -78,48 +81,48 @@ def read(
         except InvalidValue as error:
             faults.append(Fault(file.path, statement.first, statement.key, error.detail))
         else:
-            values[setting], places[setting] = value, Place(setting.key, file.path, statement.first)
-    return Told(schema, values, places, tuple(sorted(faults, key=lambda fault: fault.line or 0)), hidden)
+            values[setting], origins[setting] = value, Origin(setting.key, file.path, statement.first)
+    return ConfiguredValues(schema, values, origins, tuple(sorted(faults, key=lambda fault: fault.line or 0)), hidden)
 
 
 def credential(name: str) -> Path | None:
-    """Return the file of a credential that systemd has handed over (systemd.exec(5)), if it has; raise `OSError`."""
+    """Return the file of a credential that systemd passed to this process (systemd.exec(5)); raise `OSError`."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     path = Path(directory) / name if directory else None
     return path if path and files.is_file(path) else None
 
 
 def credential_by_hand(name: str) -> Path | None:
-    """Return the file of a credential for a command that looks at a service from outside.
+    """Return the file of a credential for a command that a user runs: the one that systemd would pass to the service.
 
-    It is the one that systemd would hand over; raise `PermissionError` when that is for others to know.
+    Raises `PermissionError` when only other users may read it.
     """
     return credential(name) if os.environ.get("CREDENTIALS_DIRECTORY") else credentials.kept(name)
 
 
 def look_from_outside(context: typer.Context) -> None:
-    """Let commands below this one see the credentials that a service would be handed."""
+    """Let the subcommands of this command find the credentials that systemd would pass to the service."""
     context.meta[_OUTSIDE] = True
 
 
 def reader(
     schema: Schema, *, may_be_new: bool = False, by_hand: bool = False
 ) -> Callable[[typer.Context, typer.CallbackParam, Path | None], Path | None]:
-    """Return what an eager option ``--config`` calls: the file's values take the place of the options' defaults.
+    """Return the callback of an eager option ``--config``, which makes the file's values the defaults of the options.
 
-    A file that is named must be there, unless the command will make it: `may_be_new`. `by_hand`: the command is no
-    daemon, and sees what credentials its service would be handed.
-    What is wrong with the file is raised by `located`, once the command can tell people of it in its own way.
+    A named file must exist, unless the command may create it (`may_be_new`). With `by_hand` the command is not the
+    daemon, and finds the credentials that systemd would pass to its service. Faults of the file are raised by
+    `located`, when the command runs and can report them in its own way.
     """
 
     def take(context: typer.Context, parameter: typer.CallbackParam, path: Path | None) -> Path | None:
         found = context.get_parameter_source(str(parameter.name))
         if path and not path.is_absolute() and found and found.name == "ENVIRONMENT":
-            raise Refused(_relative(path), context, Place(schema.config_variable))
+            raise RefusedVariable(_relative(path), context, Origin(schema.config_variable))
         find = credential_by_hand if by_hand or _OUTSIDE in context.meta else credential
-        told = read(schema, path, find, may_be_new=may_be_new)
-        context.meta[_KEPT] = told
-        context.default_map = {setting.parameter: value for setting, value in told.values.items()}
+        values = read(schema, path, find, may_be_new=may_be_new)
+        context.meta[_KEPT] = values
+        context.default_map = {setting.parameter: value for setting, value in values.values.items()}
         return path
 
     return take
@@ -137,43 +140,43 @@ def option(schema: Schema, *, writes: bool = False, by_hand: bool = False) -> An
         metavar="FILE",
         is_eager=True,
         callback=reader(schema, may_be_new=writes, by_hand=writes or by_hand),
-        readable=False,  # the reader tells of it
+        readable=False,  # the reader reports an unreadable file
         help=f"The TOML file to write; {unset}" if writes else f"A TOML file of settings; {unset}",
         show_default=False,
     )
 
 
-def told(context: typer.Context) -> Told:
-    """Return what a command was told besides flags and environment."""
+def configured(context: typer.Context) -> ConfiguredValues:
+    """Return the values that a command has from its TOML file and from credentials."""
     found = context.meta[_KEPT]
-    if not isinstance(found, Told):
+    if not isinstance(found, ConfiguredValues):
         raise TypeError("the command has no option --config")
     return found
 
 
-def place(context: typer.Context, setting: Setting) -> Place | None:
-    """Return where the value of a setting was given, None when it is the default."""
+def origin(context: typer.Context, setting: Setting) -> Origin | None:
+    """Return the origin of a setting's value, None for a default."""
     found = context.get_parameter_source(setting.parameter)
     match found.name if found else "":
         case "COMMANDLINE":
-            return Place(setting.flag)
+            return Origin(setting.flag)
         case "ENVIRONMENT":
-            return Place(told(context).schema.variable(setting))
+            return Origin(configured(context).schema.variable(setting))
         case "DEFAULT_MAP":
-            return told(context).places[setting]
+            return configured(context).origins[setting]
     return None
 
 
 @contextlib.contextmanager
 def located(context: typer.Context) -> Iterator[None]:
-    """Let errors about flags name where the value was given: a variable, or a line of the file.
+    """Make errors in the `with` block name the origin of a value instead of its flag.
 
-    Raises `InvalidValue` at once for the first thing that is wrong with the file, and `OSError` when credentials may be
-    there that cannot be seen: without them a daemon would do something else.
+    Before, raises `InvalidValue` for the first fault of the file, and `OSError` when credentials cannot be read,
+    because the daemon would behave differently without them.
     """
-    for fault in told(context).faults:
+    for fault in configured(context).faults:
         raise fault.error
-    if hidden := told(context).hidden:
+    if hidden := configured(context).hidden:
         raise hidden
     try:
         check_paths(context)
@@ -183,51 +186,51 @@ def located(context: typer.Context) -> Iterator[None]:
 
 
 def check_paths(context: typer.Context) -> None:
-    """Raise `InvalidValue` that names the flag of a relative path, unless somebody gave it as a flag."""
-    for setting in told(context).schema.settings:
-        value, found = context.params.get(setting.parameter), place(context, setting)
+    """Raise `InvalidValue` with the flag of a setting whose value is a relative path and was not given by a flag."""
+    for setting in configured(context).schema.settings:
+        value, found = context.params.get(setting.parameter), origin(context, setting)
         if found and found.name != setting.flag and not setting.is_for_services(str(value)):
             raise InvalidValue(_relative(value), field=setting.flag)
 
 
 def _relative(path: object) -> str:
-    return f"{quoted(str(path))} is not an absolute path, and services work in another directory"
+    return f"{quoted(str(path))} is not an absolute path, and a service runs in another directory"
 
 
-class Refused(typer.BadParameter):
-    """The value of a variable is of another kind than its setting."""
+class RefusedVariable(typer.BadParameter):
+    """The value of a variable has the wrong type."""
 
     exit_code = 1
 
-    def __init__(self, message: str, context: typer.Context, place: Place) -> None:
+    def __init__(self, message: str, context: typer.Context, origin: Origin) -> None:
         super().__init__(message, context)
-        self.place = place
+        self.origin = origin
         self._program = context.find_root().info_name
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Tell people in the line that they get of other settings at fault: how to type the command is no help."""
-        typer.echo(f"{self._program}: {self.place}: {self.message}", file=file, err=True)
+        """Print one line, like the errors about other settings. The usage of the command would not help."""
+        typer.echo(f"{self._program}: {self.origin}: {self.message}", file=file, err=True)
 
 
-class Command(TyperCommand):
+class ConfiguredCommand(TyperCommand):
     """A command with the option ``--config``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer has no name for its class
-        """Read flags and all else that settings come from; raise `Refused`, or `typer.BadParameter` for a flag."""
+        """Parse flags and other sources of settings; raise `RefusedVariable`, or `typer.BadParameter` for a flag."""
         try:
             return super().parse_args(ctx, args)
-        except Refused:
+        except RefusedVariable:
             raise
         except typer.BadParameter as error:
-            schema = told(ctx).schema
+            schema = configured(ctx).schema
             setting = schema.of_parameter(error.param.name if error.param else None)
-            found = place(ctx, setting) if setting else None
+            found = origin(ctx, setting) if setting else None
             if setting is None or found is None or found.name != schema.variable(setting):
                 raise
-            raise Refused(setting.refusal(os.environ[found.name]), ctx, found) from None
+            raise RefusedVariable(setting.refusal(os.environ[found.name]), ctx, found) from None
 
 
 def _given(context: typer.Context, field: str | None) -> str | None:
-    """Return where the value of a flag was given; of another field the field itself."""
-    setting = told(context).schema.of_flag(field)
-    return str(place(context, setting) or field) if setting else field
+    """Return the origin of a flag's value; any other field unchanged."""
+    setting = configured(context).schema.of_flag(field)
+    return str(origin(context, setting) or field) if setting else field

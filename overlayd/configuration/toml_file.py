@@ -1,7 +1,7 @@
-"""A TOML file of plain settings, read and changed statement by statement, so that errors can name the line.
+"""Reads and changes a TOML file of settings statement by statement, so that errors can name the line.
 
-`tomllib` knows what a file says, and not where. Without tables a TOML file is a sequence of statements, `key = value`,
-each of which takes whole lines: the shortest run of lines that is TOML by itself.
+`tomllib` does not report lines. A TOML file without tables is a sequence of statements `key = value`, each of which
+occupies whole lines: the shortest sequence of lines that is valid TOML by itself.
 """
 
 import json
@@ -17,11 +17,11 @@ SIZE_MAX = 64 * 1024
 """Bytes; a file of settings has a few dozen lines."""
 
 Toml = bool | int | float | str | datetime | date | time | list["Toml"] | dict[str, "Toml"]
-"""What a key of a TOML file can say."""
+"""The value of a key in a TOML file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class TomlStatement:
     """One key and its value; `first` and `last` are lines, counted from 1."""
 
     key: str
@@ -32,7 +32,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a line of a file. `line` None: the file as a whole; `key` None: whatever stands there."""
+    """An error in a file. `line` is None for the file as a whole, `key` None where no key could be read."""
 
     path: Path
     line: int | None
@@ -41,7 +41,7 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """Where it is: ``/etc/overlayd/agent.toml:7: vtep``."""
+        """File, line and key: ``/etc/overlayd/agent.toml:7: vtep``."""
         line = "" if self.line is None else f":{self.line}"
         return f"{self.path}{line}" + (f": {self.key}" if self.key else "")
 
@@ -52,19 +52,19 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class TomlFile:
-    """What a file says, and what of it is no TOML. A file that is not there says nothing."""
+    """The statements and faults of a file. A missing file has none."""
 
     path: Path
-    statements: tuple[Statement, ...] = ()
+    statements: tuple[TomlStatement, ...] = ()
     faults: tuple[Fault, ...] = ()
 
-    def find(self, key: str) -> Statement | None:
+    def find(self, key: str) -> TomlStatement | None:
         """Return the statement that sets a key, if there is one."""
         return next((each for each in self.statements if each.key == key), None)
 
 
 def read(path: Path, *, may_be_missing: bool = False) -> TomlFile:
-    """Read a file of settings. Whatever is wrong with it, also that it cannot be read, is one of its faults."""
+    """Read a file of settings. Every error, also that it cannot be read, is one of its faults."""
     try:
         with path.open("rb") as file:
             content = file.read(SIZE_MAX + 1)
@@ -81,8 +81,8 @@ def read(path: Path, *, may_be_missing: bool = False) -> TomlFile:
 
 
 def parse(path: Path, text: str) -> TomlFile:
-    """Read the content of a file. What follows a fault of the syntax is not looked at."""
-    statements: dict[str, Statement] = {}
+    """Parse the content of a file. Parsing ends at the first fault of the syntax."""
+    statements: dict[str, TomlStatement] = {}
     faults: list[Fault] = []
     for found in _statements(path, text):
         if isinstance(found, Fault):
@@ -101,7 +101,7 @@ def parse(path: Path, text: str) -> TomlFile:
     return TomlFile(path, tuple(statements.values()), tuple(faults))
 
 
-def _statements(path: Path, text: str) -> Iterator[Statement | Fault]:
+def _statements(path: Path, text: str) -> Iterator[TomlStatement | Fault]:
     lines = text.split("\n")
     first = 0
     while first < len(lines):
@@ -120,26 +120,26 @@ def _statements(path: Path, text: str) -> Iterator[Statement | Fault]:
             yield Fault(path, first + 1, None, f"is no TOML: {refused.partition(' (at ')[0]}")
             return
         for key, value in parsed.items():
-            yield Statement(key, value, first + 1, last)
+            yield TomlStatement(key, value, first + 1, last)
         first = last
 
 
 def _is_large(value: Toml) -> bool:
-    """Tell whether there is an integer that TOML knows nothing of; Python may even refuse to print it."""
+    """Return whether a value contains an integer of more than 64 bits, which Python may refuse to print."""
     if isinstance(value, list):
         return any(map(_is_large, value))
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def _has_null(value: Toml) -> bool:
-    """Tell whether there is a character that no argument, variable or path can have."""
+    """Return whether a value contains a null character, which no argument, variable or path can contain."""
     return any(map(_has_null, value)) if isinstance(value, list) else isinstance(value, str) and "\0" in value
 
 
 def changed(text: str, values: dict[str, str | list[str]]) -> str:
-    """Return a file's content with these keys set: in their place where they were set, otherwise at the end.
+    """Return a file's content with these keys set: in place where they are set already, otherwise at the end.
 
-    Everything else stays as it is, comments too. The content has to be without faults.
+    Everything else is unchanged, also comments. The content must have no faults.
     """
     lines = text.removesuffix("\n").split("\n") if text else []
     found = {each.key: each for each in parse(Path(), text).statements}
@@ -151,7 +151,7 @@ def changed(text: str, values: dict[str, str | list[str]]) -> str:
 
 
 def rendered(key: str, value: Toml | list[str]) -> str:
-    """Return a statement as it stands in a file."""
+    """Return the text of a statement."""
     return f"{key} = {_rendered(value)}"
 
 

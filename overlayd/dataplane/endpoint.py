@@ -34,7 +34,7 @@ from overlayd.model.network import Network, Topology
 _FIRST_INTERFACE = InterfaceName("eth0")
 
 IPV6_MTU_MIN = 1280
-"""Bytes. On a device with a smaller MTU the kernel has no IPv6 and refuses its addresses and routes (RFC 8200 section 5)."""
+"""Bytes. On a device with a smaller MTU the kernel has no IPv6 and refuses its addresses (RFC 8200 section 5)."""
 
 _LOOPBACK_SYSCTLS = frozenset({("disable_ipv6", "0")})
 """Packets of a container to its own IPv6 address pass its loopback device."""
@@ -180,7 +180,7 @@ def _device(item: Item) -> InterfaceName | None:
 
 
 def without_way_out(items: State) -> State:
-    """Return an endpoint's items without default routes. They are missing if its network got egress after it attached."""
+    """Return an endpoint's items without default routes, which it lacks if its network got egress later."""
     return frozenset(item for item in items if not (isinstance(item, Route) and not item.dst.prefixlen))
 
 
@@ -196,7 +196,7 @@ def without_sandbox(items: Iterable[Item]) -> State:
 
 
 def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:
-    """Yield the default route, if the network has egress. A container with several interfaces prefers the first one's."""
+    """Yield the default route, if the network has egress. That of a container's first interface is preferred."""
     if network.has_egress:
         family = Family.of(gateway)
         metric = uplink.METRICS[family] + _preference(endpoint.interface)

@@ -42,8 +42,8 @@ _METADATA: Mapping[Family, tuple[str, ...]] = MappingProxyType(
 )
 """The addresses of the metadata services of clouds, which describe a machine and give it credentials.
 
-Most have a link-local IPv4 address, which no router forwards (RFC 3927 section 7); Azure, Alibaba and Oracle have others.
-The IPv6 addresses are those of AWS and Google.
+Most have a link-local IPv4 address, which no router forwards (RFC 3927 section 7); Azure, Alibaba and Oracle have
+others. The IPv6 addresses are those of AWS and Google.
 """
 
 _NOT_A_QUESTION = ("meta l4proto { tcp, udp } th dport 53 return", "udp dport 123 return")
@@ -106,7 +106,7 @@ def _from_vteps_only(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class HostUplink:
     """A network's uplink as the host's rules need it: its kind, its device on the host, and the published ports."""
 
     network: Network
@@ -123,13 +123,13 @@ class Metadata(StrEnum):
 
 
 def host_table(
-    ways: Iterable[Way], others: Iterable[InterfaceName], vxlan_ports: Collection[int], metadata: Metadata
+    uplinks: Iterable[HostUplink], others: Iterable[InterfaceName], vxlan_ports: Collection[int], metadata: Metadata
 ) -> NftTable:
     """Return the host's table for these uplinks; of the uplinks in `others` only the device is known.
 
-    Packets from the host into a network are masqueraded unless their source is in the network, so that answers come back
-    to the host. So are packets that leave by the uplink on which they came: a rule of the host (of kube-proxy, of Docker)
-    has redirected them, and the answer must pass that rule too.
+    Packets from the host into a network are masqueraded unless their source is in the network, so that answers come
+    back to the host. So are packets that leave by the uplink on which they came: a rule of the host (of kube-proxy, of
+    Docker) has redirected them, and the answer must pass that rule too.
 
     Other hosts trust VXLAN packets by their source address, and masqueraded packets of containers have the host's. So
     no packet that comes from an uplink may go to any of `vxlan_ports` (UDP, in host byte order). This is checked on
@@ -138,10 +138,10 @@ def host_table(
     Fragments do not evade it: where masquerade is in use the kernel reassembles them before
     (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW).
     """
-    known = sorted(ways, key=lambda way: way.network.vni)
+    known = sorted(uplinks, key=lambda uplink: uplink.network.vni)
     not_into_tunnels = _not_into_tunnels(vxlan_ports)
-    closed = [way.device for way in known if not way.network.egress]
-    sealed = [way.device for way in known if not way.network.egress and way.kind is Uplink.ISOLATED]
+    closed = [uplink.device for uplink in known if not uplink.network.egress]
+    sealed = [uplink.device for uplink in known if not uplink.network.egress and uplink.kind is Uplink.ISOLATED]
     passing = [
         "iifname != @uplinks oifname != @uplinks accept",
         not_into_tunnels,
@@ -158,13 +158,13 @@ def host_table(
         *_SEGMENT_PROBES,
         f"iifname @uplinks {_INVALID}",
     ]
-    ports = sorted(((way, each) for way in known for each in way.published), key=lambda pair: pair[1].order)
-    redirections = [rule for way, each in ports for rule in _redirections(way, each)]
-    leaving = [rule for way in known for rule in _masquerades(way)]
+    ports = sorted(((uplink, each) for uplink in known for each in uplink.published), key=lambda pair: pair[1].order)
+    redirections = [rule for uplink, each in ports for rule in _redirections(uplink, each)]
+    leaving = [rule for uplink in known for rule in _masquerades(uplink)]
     leaving += [_AS_A_CLIENT, "iifname @uplinks oifname != @uplinks masquerade"]
     parts = [
         *(f"counter {name} {{ }}" for name in _HOST_COUNTERS),
-        _name_set("uplinks", sorted({way.device for way in known} | set(others))),
+        _name_set("uplinks", sorted({uplink.device for uplink in known} | set(others))),
         _name_set("closed", closed),
         _name_set("sealed", sealed),
         chain("metadata", "", [*_NOT_A_QUESTION, "counter name to_metadata reject with icmpx admin-prohibited"]),
@@ -198,7 +198,7 @@ def _to_metadata() -> Iterator[str]:
         yield f"iifname @uplinks oifname != @uplinks {_WORDS[family]} daddr {{ {', '.join(addresses)} }} jump metadata"
 
 
-def _redirections(way: Way, published: Published) -> Iterator[str]:
+def _redirections(uplink: HostUplink, published: Published) -> Iterator[str]:
     """Yield the rules that redirect a port of the host to a container, or to the address that hides its network."""
     mapping = published.mapping
     for address in published.addresses:
@@ -207,8 +207,8 @@ def _redirections(way: Way, published: Published) -> Iterator[str]:
             word = _WORDS[family]
             one = mapping.one_address
             at = f"{word} daddr {one}" if one else f"meta nfproto {_PROTOCOLS[family]}"
-            hidden = way.kind is Uplink.ISOLATED
-            target = disguise(way.network.vni, family) if hidden else address
+            hidden = uplink.kind is Uplink.ISOLATED
+            target = disguise(uplink.network.vni, family) if hidden else address
             port = mapping.host_port if hidden else mapping.container_port
             yield f"{at} {mapping.transport} dport {mapping.host_port} dnat {word} to {_socket(target, port)}"
 
@@ -217,18 +217,18 @@ def _socket(address: IpAddress, port: int) -> str:
     return f"[{address}]:{port}" if Family.of(address) is Family.V6 else f"{address}:{port}"
 
 
-def _masquerades(way: Way) -> Iterator[str]:
+def _masquerades(uplink: HostUplink) -> Iterator[str]:
     """Yield the rules that translate the source of packets from the host into a network."""
-    if way.kind is Uplink.HOST:
-        for family in sorted(way.network.families):
-            ranges = _ranges(way.network, family)
-            yield f'oifname "{way.device}" {_WORDS[family]} saddr != {ranges} masquerade'
-        yield f'oifname "{way.device}" iifname "{way.device}" masquerade'
+    if uplink.kind is Uplink.HOST:
+        for family in sorted(uplink.network.families):
+            ranges = _ranges(uplink.network, family)
+            yield f'oifname "{uplink.device}" {_WORDS[family]} saddr != {ranges} masquerade'
+        yield f'oifname "{uplink.device}" iifname "{uplink.device}" masquerade'
     else:
         # The sender's address may lie in a range of the network; the answer would then stay inside the network.
-        for family in sorted(way.network.families):
-            own = host_side(way.network.vni, family)
-            yield f'oifname "{way.device}" snat {_WORDS[family]} to {own}'
+        for family in sorted(uplink.network.families):
+            own = host_side(uplink.network.vni, family)
+            yield f'oifname "{uplink.device}" snat {_WORDS[family]} to {own}'
 
 
 def inner_table(

@@ -1,8 +1,8 @@
 """The format of probes between tunnel ends. Pure.
 
-A probe is a VXLAN packet (RFC 7348 section 5) as the kernel would send it, with an inner frame of the EtherType for local
-experiments (IEEE 802, 88-B5). It takes the path of the network's own packets, and the kernel of the other host delivers
-it to the network's namespace as it does those.
+A probe is a VXLAN packet (RFC 7348 section 5) as the kernel would send it, with an inner frame of the EtherType for
+local experiments (IEEE 802, 88-B5). It takes the path of the network's own packets, and the kernel of the other host
+delivers it to the network's namespace as it does those.
 """
 
 import struct
@@ -26,7 +26,7 @@ SMALLEST = 64
 """Bytes of the small probe, which every working path lets pass."""
 
 
-class Kind(IntEnum):
+class ProbeKind(IntEnum):
     """Request or answer."""
 
     REQUEST = 0
@@ -37,7 +37,7 @@ class Kind(IntEnum):
 class Probe:
     """A probe between two tunnel ends, identified by their MACs. The answer repeats the 8 bytes of `nonce`."""
 
-    kind: Kind
+    kind: ProbeKind
     nonce: bytes
     source: MacAddress
     destination: MacAddress
@@ -61,9 +61,9 @@ def decode(frame: bytes) -> Probe | None:
         return None
     destination, source, kind = _ETHERNET.unpack_from(frame)
     magic, what, nonce = _BODY.unpack_from(frame, _ETHERNET.size)
-    if kind != ETHERTYPE or magic != _MAGIC or what not in set(Kind):
+    if kind != ETHERTYPE or magic != _MAGIC or what not in set(ProbeKind):
         return None
-    return Probe(Kind(what), nonce, MacAddress(source.hex(":")), MacAddress(destination.hex(":")))
+    return Probe(ProbeKind(what), nonce, MacAddress(source.hex(":")), MacAddress(destination.hex(":")))
 
 
 def _packed(mac: MacAddress) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from overlayd.model.address import Family, IpAddress
-from overlayd.model.port import Transport
+from overlayd.model.port import TransportProtocol
 
 _RULE = re.compile(
     r"^\s*(?:iifname \S+ )?(?:ip6? daddr (?P<at>\S+)|meta nfproto ipv[46]) (?P<transport>udp|sctp) dport (?P<port>\d+)"
@@ -21,7 +21,7 @@ class Redirection:
     Ports are in host byte order.
     """
 
-    transport: Transport
+    transport: TransportProtocol
     port: int
     at: IpAddress | None
     target: IpAddress
@@ -40,7 +40,7 @@ def redirections(text: str) -> frozenset[Redirection]:
     """
     return frozenset(
         Redirection(
-            Transport(found["transport"]),
+            TransportProtocol(found["transport"]),
             int(found["port"]),
             ip_address(found["at"]) if found["at"] else None,
             ip_address(found["target"]),

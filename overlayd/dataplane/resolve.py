@@ -241,7 +241,7 @@ def _host_tables(
     vteps = {other.address for other in cluster.hosts.values() if other.id != site.host}
     yield firewall.vxlan_table((network.vni for network in networks), vteps, site.vxlan_port, site.vxlan_ports)
     ways = [
-        firewall.Way(network, kinds[network.name], uplink.host_device(network.vni), _published(network, site))
+        firewall.HostUplink(network, kinds[network.name], uplink.host_device(network.vni), _published(network, site))
         for network in (*networks, *site.forgotten)
         if kinds[network.name] is not Uplink.NONE
     ]

@@ -1,4 +1,4 @@
-"""Completion for shells: each asks the program itself, as typer's programs answer."""
+"""Completion scripts for shells, which run the program itself to complete a line, by typer's protocol."""
 
 from collections.abc import Mapping
 from string import Template
@@ -35,6 +35,6 @@ complete --command ${program} --no-files \\
 
 
 def completion(shell: str, program: str) -> str:
-    """Return the completion of a program for a shell, one of `SCRIPTS`."""
+    """Return the completion script of a program for a shell, one of `SCRIPTS`."""
     name = program.replace("-", "_")
     return SCRIPTS[shell].substitute(program=program, name=name, variable=f"_{name.upper()}_COMPLETE")

@@ -1,4 +1,4 @@
-"""The files of an installation, and putting them in place."""
+"""The files of an installation: their content, and how they are installed and removed."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -9,13 +9,13 @@ from cni.install import PLUGIN, plugin, replace_file
 from overlayd.installation.completion import completion
 from overlayd.installation.layout import Layout
 from overlayd.installation.manual import manual_page
-from overlayd.installation.programs import Role, of_roles
+from overlayd.installation.programs import MachineRole, of_roles
 
-UNITS = {Role.CONTROLLER: "overlay-controller.service", Role.AGENT: "overlayd.service"}
-"""The unit of each role."""
+UNITS = {MachineRole.CONTROLLER: "overlay-controller.service", MachineRole.AGENT: "overlayd.service"}
+"""The systemd unit of each role."""
 
 UNIT_PROGRAMS = "/usr/bin/"
-"""Where the units that are shipped find the programs."""
+"""The directory of the programs in the units of the source tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +28,15 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class SymbolicLink:
     """A symbolic link."""
 
     path: Path
     target: PurePath
 
 
-def files(roles: Iterable[Role], layout: Layout, shipped: Path) -> Iterator[File | Link]:
-    """Yield what machines of these roles need besides the environment; units and drop-ins are below `shipped`.
+def files(roles: Iterable[MachineRole], layout: Layout, shipped: Path) -> Iterator[File | SymbolicLink]:
+    """Yield the files that machines of these roles need besides the environment; `shipped` has units and drop-ins.
 
     Raises OSError when those cannot be read.
     """
@@ -46,13 +46,13 @@ def files(roles: Iterable[Role], layout: Layout, shipped: Path) -> Iterator[File
         executed = unit.replace(f"={UNIT_PROGRAMS}", f"={layout.executed}/")
         yield File(layout.units / UNITS[role], executed.encode())
     for program in of_roles(wanted):
-        yield Link(layout.commands / program.name, layout.linked / program.name)
+        yield SymbolicLink(layout.commands / program.name, layout.linked / program.name)
         page = f"man{program.section}/{program.name}.{program.section}"
         yield File(layout.manual / page, manual_page(program).encode())
         yield File(layout.bash / program.name, completion("bash", program.name).encode())
         yield File(layout.zsh / f"_{program.name}", completion("zsh", program.name).encode())
         yield File(layout.fish / f"{program.name}.fish", completion("fish", program.name).encode())
-    if Role.AGENT in wanted:
+    if MachineRole.AGENT in wanted:
         for drop_in in sorted((shipped / "network").iterdir()):
             yield File(layout.network / drop_in.name, drop_in.read_bytes())
         for drop_in in sorted((shipped / "NetworkManager").iterdir()):
@@ -61,8 +61,8 @@ def files(roles: Iterable[Role], layout: Layout, shipped: Path) -> Iterator[File
             yield File(directory / PLUGIN, plugin(), 0o755)
 
 
-def put(wanted: Iterable[File | Link], root: Path) -> Iterator[Path]:
-    """Put files in their places below a root, each in one step; yield the places. Raises OSError."""
+def put(wanted: Iterable[File | SymbolicLink], root: Path) -> Iterator[Path]:
+    """Install files below a root, each atomically; yield their paths. Raises OSError."""
     for each in wanted:
         place = under(root, each.path)
         if isinstance(each, File):
@@ -76,11 +76,11 @@ def put(wanted: Iterable[File | Link], root: Path) -> Iterator[Path]:
         yield place
 
 
-def take_away(unwanted: Iterable[File | Link], root: Path) -> Iterator[Path]:
-    """Take files away again; yield those that were there. A link that leads elsewhere is not ours. Raises OSError."""
+def take_away(unwanted: Iterable[File | SymbolicLink], root: Path) -> Iterator[Path]:
+    """Remove files and yield those that existed. A link with another target is not ours. Raises OSError."""
     for each in unwanted:
         place = under(root, each.path)
-        if isinstance(each, Link) and not _leads_to(place, each.target):
+        if isinstance(each, SymbolicLink) and not _leads_to(place, each.target):
             continue
         with suppress(FileNotFoundError):
             place.unlink()
@@ -88,7 +88,7 @@ def take_away(unwanted: Iterable[File | Link], root: Path) -> Iterator[Path]:
 
 
 def under(root: Path, path: Path) -> Path:
-    """Return where an absolute path is when the machine's files begin at `root`."""
+    """Return an absolute path of a machine whose file system is at `root`."""
     return root / path.relative_to("/")
 
 

@@ -1,4 +1,4 @@
-"""Where the files of an installation go: beside a virtual environment on this machine, or in a Debian package."""
+"""The directories of an installation: of a virtual environment on this machine, or of the Debian package."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -6,14 +6,14 @@ from pathlib import Path, PurePath
 from overlayd.configuration import files
 
 CNI_PLUGIN_DIRS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
-"""Where container runtimes look for CNI plugins: by the convention of the CNI project, and by Debian's."""
+"""The directories in which container runtimes look for CNI plugins, by the CNI project's and Debian's conventions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The directories of an installation.
 
-    `executed` is where units find the programs, `linked` what the links in `commands` lead to.
+    `executed` is the directory of the programs in units, `linked` the target of the links in `commands`.
     """
 
     executed: PurePath
@@ -30,7 +30,7 @@ class Layout:
 
 
 def beside(programs: Path) -> Layout:
-    """Return the layout of an environment whose programs are in this directory: all in the places of administrators."""
+    """Return the layout for a virtual environment with this directory of programs: below /usr/local and /etc."""
     share = Path("/usr/local/share")
     return Layout(
         executed=programs,
@@ -58,10 +58,10 @@ PACKAGE = Layout(
     zsh=Path("/usr/share/zsh/vendor-completions"),
     fish=Path("/usr/share/fish/vendor_completions.d"),
 )
-"""Debian's places; the environment is /usr/lib/overlayd."""
+"""The directories that Debian's policy prescribes. The environment is /usr/lib/overlayd."""
 
 
 def packages_unit(root: Path) -> Path | None:
-    """Return the unit of the Debian package if that is on the machine whose files begin at `root`."""
+    """Return the unit of the Debian package, None unless it is installed on the machine with its files at `root`."""
     unit = root / PACKAGE.units.relative_to("/") / "overlayd.service"
     return unit if files.exists(unit) else None

@@ -1,4 +1,4 @@
-"""Manual pages, made of what the programs say of themselves (groff_man(7))."""
+"""Manual pages, made of the help texts of the programs (groff_man(7))."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,18 +10,18 @@ from typer.core import TyperCommand, TyperGroup
 from overlayd.installation.programs import Program, command
 
 RELEASED = "2026-11-30"
-"""The day of this release; groff misses a date (groff_man(7), TH)."""
+"""The date of this release, which a manual page must have (groff_man(7), TH)."""
 
 _Command = TyperCommand | TyperGroup
 
-_NOT_TOLD = {"help", "install_completion", "show_completion"}
-"""Parameters that every command has, or that an installation leaves no use for."""
+_OMITTED = {"help", "install_completion", "show_completion"}
+"""Parameters that every command has, or that an installation makes useless."""
 
 _ENVIRONMENT = re.compile(r"\[env var: (\w+)")
 
 
 def manual_page(program: Program) -> str:
-    """Return the manual page of a program, with the date of its release: the same program has the same page."""
+    """Return the manual page of a program. Its date is that of the release, so that builds are reproducible."""
     tree = command(program)
     context = typer.Context(tree, info_name=program.name)
     listed = list(_commands(tree, context))
@@ -43,7 +43,7 @@ def manual_page(program: Program) -> str:
         lines += [f".SS {_text(_usage(one, its_context))}", *_paragraphs(one.help), *_parameters(one, its_context)]
     variables = sorted({name for one, its_context in everything for name in _variables(one, its_context)})
     if variables:
-        lines += [".SH ENVIRONMENT", "Options that are not given are taken of:"]
+        lines += [".SH ENVIRONMENT", "These variables set the defaults of options:"]
         lines += [line for name in variables for line in (".TP", f".B {_text(name)}")]
     lines.append(".SH FILES")
     for path, meaning in program.files:
@@ -53,7 +53,7 @@ def manual_page(program: Program) -> str:
 
 
 def _commands(group: TyperGroup, context: typer.Context) -> Iterator[tuple[TyperCommand, typer.Context]]:
-    """Yield every command below a group that does something, in the order of the help."""
+    """Yield every visible command below a group except subgroups, in the order of the help."""
     for name in group.list_commands(context):
         one = group.get_command(context, name)
         inner = typer.Context(one, info_name=name, parent=context) if one else None
@@ -73,8 +73,8 @@ def _parameters(one: _Command, context: typer.Context) -> Iterator[str]:
 
 
 def _records(one: _Command, context: typer.Context) -> Iterable[tuple[str, str]]:
-    told = [parameter for parameter in one.get_params(context) if parameter.name not in _NOT_TOLD]
-    return [record for parameter in told if (record := parameter.get_help_record(context))]
+    listed = [parameter for parameter in one.get_params(context) if parameter.name not in _OMITTED]
+    return [record for parameter in listed if (record := parameter.get_help_record(context))]
 
 
 def _variables(one: _Command, context: typer.Context) -> set[str]:
@@ -91,7 +91,7 @@ def _paragraphs(help_text: str | None) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Return a line of text as roff takes it: in ASCII, with hyphens that can be copied, and never a request."""
+    """Return a line of text escaped for roff: in ASCII, with ASCII hyphens, and never taken for a request."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     escaped = "".join(each if each.isascii() else f"\\[u{ord(each):04X}]" for each in escaped)
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped

@@ -1,4 +1,4 @@
-"""The programs of this project, as what the files of an installation are made of."""
+"""The programs of this project, from which manual pages and completion scripts are made."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from typer.main import get_command
 from overlayd.model.errors import NotFound
 
 
-class Role(StrEnum):
-    """What a machine is for."""
+class MachineRole(StrEnum):
+    """The part that a machine has in a cluster."""
 
     CONTROLLER = "controller"
     AGENT = "agent"
@@ -21,24 +21,24 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command, the section of its manual page, the roles of machines that have it, and the files that it knows."""
+    """A command, the section of its manual page, the roles of machines that have it, and the files that it uses."""
 
     name: str
     section: int
     summary: str
-    roles: frozenset[Role]
+    roles: frozenset[MachineRole]
     files: tuple[tuple[str, str], ...]
     see_also: tuple[str, ...]
 
 
-_LOGIN = ("~/.config/overlayd/login.json", "The login of the person.")
+_LOGIN = ("~/.config/overlayd/login.json", "The user's login.")
 
 PROGRAMS = (
     Program(
         "overlay-controller",
         8,
         "controller of a VXLAN overlay network",
-        frozenset({Role.CONTROLLER}),
+        frozenset({MachineRole.CONTROLLER}),
         (
             ("/etc/overlayd/controller.toml", "Settings."),
             ("/etc/overlayd/controller.env", "Settings as variables of the environment, for the service."),
@@ -46,12 +46,12 @@ PROGRAMS = (
         ),
         ("overlayctl(1)", "overlayd(8)"),
     ),
-    Program("overlayctl", 1, "administer VXLAN overlay networks", frozenset(Role), (_LOGIN,), ("overlayd(8)",)),
+    Program("overlayctl", 1, "administer VXLAN overlay networks", frozenset(MachineRole), (_LOGIN,), ("overlayd(8)",)),
     Program(
         "overlayd",
         8,
         "host agent of a VXLAN overlay network",
-        frozenset({Role.AGENT}),
+        frozenset({MachineRole.AGENT}),
         (
             ("/etc/overlayd/agent.toml", "Settings."),
             ("/etc/overlayd/agent.env", "Settings as variables of the environment, for the service."),
@@ -64,16 +64,16 @@ PROGRAMS = (
 )
 
 
-def of_roles(roles: Iterable[Role]) -> Iterator[Program]:
-    """Yield the programs that a machine with any of these roles has."""
+def of_roles(roles: Iterable[MachineRole]) -> Iterator[Program]:
+    """Yield the programs of a machine with these roles."""
     wanted = frozenset(roles)
     return (program for program in PROGRAMS if program.roles & wanted)
 
 
 def command(program: Program) -> TyperGroup:
-    """Return the tree of commands that a program runs; raises `NotFound` where this installation has no such program.
+    """Return the command-line parser of a program; raise `NotFound` where this installation does not have the program.
 
-    By the entry point and not by import: the host side knows nothing of the controller's code.
+    It is found by its entry point, because the host side must not import the controller's code.
     """
     for point in metadata.distribution("overlayd").entry_points.select(group="console_scripts", name=program.name):
         app = getattr(__import__(point.module, fromlist=["app"]), "app", None)

@@ -17,7 +17,7 @@ from overlayd.kernel.netlink import decode, encode
 from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
-from overlayd.model.port import Transport
+from overlayd.model.port import TransportProtocol
 
 _IPCTNL_MSG_CT_GET, _IPCTNL_MSG_CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
 """With NFNL_SUBSYS_CTNETLINK (linux/netfilter/nfnetlink.h) in the upper byte."""
@@ -37,13 +37,13 @@ _FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 _SOURCES, _DESTINATIONS = {Family.V4: 1, Family.V6: 3}, {Family.V4: 2, Family.V6: 4}
 """CTA_IP_V4_SRC, CTA_IP_V6_SRC and CTA_IP_V4_DST, CTA_IP_V6_DST."""
 
-_NUMBERS = {Transport.UDP: socket.IPPROTO_UDP, Transport.SCTP: socket.IPPROTO_SCTP}
+_NUMBERS = {TransportProtocol.UDP: socket.IPPROTO_UDP, TransportProtocol.SCTP: socket.IPPROTO_SCTP}
 
 _DUMPS_MAX = 16
 """Ports that are asked for one by one: the kernel goes through its whole table each time, which takes milliseconds."""
 
 Place = tuple[IpAddress, int]
-_Flow = tuple[Family, Transport]
+_Flow = tuple[Family, TransportProtocol]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ class Lifeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
+class LifelineConflict:
     """A range of a network that prevents host access, because it contains a lifeline."""
 
     network: Network
@@ -50,11 +50,11 @@ class Lifelines:
         found = self._by_family[family][place : place + 1]
         return next((each for each in found if each.address in cidr), None)
 
-    def conflicts(self, network: Network) -> Iterator[Conflict]:
+    def conflicts(self, network: Network) -> Iterator[LifelineConflict]:
         """Yield a conflict for each range of a network that contains a lifeline."""
         for pool in network.pools:
             if lifeline := self.within(pool.range):
-                yield Conflict(network, pool.range, lifeline)
+                yield LifelineConflict(network, pool.range, lifeline)
 
 
 def of_hosts(hosts: Iterable[Host]) -> Iterator[Lifeline]:

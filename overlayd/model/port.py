@@ -10,7 +10,7 @@ from overlayd.model.ids import NetworkName
 PORT_MAX = 65535
 
 
-class Transport(StrEnum):
+class TransportProtocol(StrEnum):
     """The protocols that have ports."""
 
     TCP = "tcp"
@@ -26,7 +26,7 @@ class PortMapping:
     an unspecified address (``0.0.0.0``, ``::``) all addresses of its family.
     """
 
-    transport: Transport
+    transport: TransportProtocol
     host_port: int
     container_port: int
     host_address: IpAddress | None = None

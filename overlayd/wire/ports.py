@@ -2,7 +2,7 @@
 
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
-from overlayd.model.port import PortMapping, Transport
+from overlayd.model.port import PortMapping, TransportProtocol
 from overlayd.wire.fields import Fields, Json, parse_address
 
 MAPPINGS_MAX = 1024
@@ -38,10 +38,10 @@ def encode(mappings: tuple[PortMapping, ...]) -> list[Json]:
 
 
 def _decode(entry: Fields) -> PortMapping:
-    name = entry.text("protocol").lower() if entry.has("protocol") else Transport.TCP.value
-    if name not in list(Transport):
-        raise InvalidValue(f"{quoted(name)} is not one of {', '.join(Transport)}", field=entry.at("protocol"))
+    name = entry.text("protocol").lower() if entry.has("protocol") else TransportProtocol.TCP.value
+    if name not in list(TransportProtocol):
+        raise InvalidValue(f"{quoted(name)} is not one of {', '.join(TransportProtocol)}", field=entry.at("protocol"))
     where = entry.text("hostIP") if entry.has("hostIP") else ""
     address = parse_address(where, entry.at("hostIP")) if where else None
     host, container = entry.number("hostPort"), entry.number("containerPort")
-    return entry.build(lambda: PortMapping(Transport(name), host, container, address))
+    return entry.build(lambda: PortMapping(TransportProtocol(name), host, container, address))

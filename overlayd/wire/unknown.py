@@ -8,7 +8,7 @@ from overlayd.wire.fields import Json
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The fields that a newer release added to an object: its own `fields`, and those of nested objects and of `elements`.
+    """The fields that a newer release added to an object: its own `fields`, and those of objects and lists in it.
 
     Elements of lists are matched by their field `range`, as the pools of a network have it. Nothing is preserved in
     other elements.

@@ -31,7 +31,7 @@ from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
-from overlayd.model.port import PortMapping, Published, Transport
+from overlayd.model.port import PortMapping, Published, TransportProtocol
 from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
 from tests.support.controllers.clusters import HERE, dual, endpoint, site
 
@@ -51,7 +51,7 @@ def known(topology: Topology, kind: Uplink, *, egress: bool = True) -> Cluster:
 
 PORTS = tuple(
     Published(BLUE, LOCAL.addresses, PortMapping(transport, 8080, 80, address))
-    for transport in Transport
+    for transport in TransportProtocol
     for address in (UNDERLAY.ip, ip_address("fd99::1"))
 )
 

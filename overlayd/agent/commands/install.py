@@ -15,7 +15,7 @@ from overlayd.configuration.files import exists, is_directory
 from overlayd.configuration.service import Service, is_systemd_here, reload_units
 from overlayd.installation.files import UNITS, files, put, take_away, under
 from overlayd.installation.layout import Layout, beside, packages_unit
-from overlayd.installation.programs import Role
+from overlayd.installation.programs import MachineRole
 from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
 
 SHIPPED = Path("share/overlayd")
@@ -35,7 +35,7 @@ NETWORK_SERVICES = ("systemd-networkd.service", "NetworkManager.service")
 
 def install(
     roles: Annotated[
-        list[Role] | None,
+        list[MachineRole] | None,
         typer.Argument(metavar="[controller] [agent]", show_default=False, help="What this machine is for; both."),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Stop the services and take it all away again.")] = False,
@@ -50,7 +50,7 @@ def install(
     For an environment into which pip has installed overlayd. Nothing is started; services that run are restarted, and
     traffic goes on meanwhile. Settings, and the directories of the services, are not touched.
     """
-    wanted = frozenset(roles or Role)
+    wanted = frozenset(roles or MachineRole)
     try:
         paths = _remove(wanted, root, cut_off=cut_off) if remove else _install(wanted, root)
         if as_json:
@@ -64,7 +64,7 @@ def install(
         sys.exit(1)
 
 
-def _install(roles: frozenset[Role], root: Path) -> list[Path]:
+def _install(roles: frozenset[MachineRole], root: Path) -> list[Path]:
     """Put the files there, and return which they are."""
     if unit := packages_unit(root):
         raise InUse(f"{unit} is there: remove the package of which it is first, or use that")
@@ -73,11 +73,11 @@ def _install(roles: frozenset[Role], root: Path) -> list[Path]:
     return made
 
 
-def _take_up(roles: frozenset[Role], root: Path) -> None:
+def _take_up(roles: frozenset[MachineRole], root: Path) -> None:
     """Let those who run go on with what is installed."""
     if _is_this_machine(root):
         reload_units()
-        if Role.AGENT in roles:
+        if MachineRole.AGENT in roles:
             _show_drop_ins()
         _renew(_installed(beside(_programs()), root))  # the other role's service runs from the same environment
 
@@ -91,10 +91,10 @@ def _show_drop_ins() -> None:
             typer.echo(f"overlayd: {service.unit} does not yet know to leave our devices alone: {error}", err=True)
 
 
-def _renew(roles: frozenset[Role]) -> None:
+def _renew(roles: frozenset[MachineRole]) -> None:
     """Start what runs anew, controllers first; raise `Unavailable`, when all have been, for those that fail."""
     failures = []
-    for service in (Service(UNITS[role]) for role in Role if role in roles):
+    for service in (Service(UNITS[role]) for role in MachineRole if role in roles):
         try:
             if not service.renew():
                 typer.echo(
@@ -107,9 +107,9 @@ def _renew(roles: frozenset[Role]) -> None:
         raise Unavailable("\n".join(failures))
 
 
-def _remove(roles: frozenset[Role], root: Path, *, cut_off: bool) -> list[Path]:
+def _remove(roles: frozenset[MachineRole], root: Path, *, cut_off: bool) -> list[Path]:
     """Stop the services and take the files away; return which they were."""
-    if Role.AGENT in roles and not cut_off:
+    if MachineRole.AGENT in roles and not cut_off:
         records = AttachmentRecords(root / _ATTACHMENTS)
         records.load()
         check_unused(records, ())
@@ -147,7 +147,7 @@ def _is_this_machine(root: Path) -> bool:
     return root == Path("/") and is_systemd_here()
 
 
-def _installed(places: Layout, root: Path) -> frozenset[Role]:
+def _installed(places: Layout, root: Path) -> frozenset[MachineRole]:
     """Return the roles that this machine has, by their units."""
     return frozenset(role for role, unit in UNITS.items() if exists(under(root, places.units) / unit))
 

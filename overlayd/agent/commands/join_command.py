@@ -19,7 +19,7 @@ from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.host_identity import load_identity
 from overlayd.agent.settings import DEFAULT_STATE_DIR, SCHEMA, check_urls
 from overlayd.configuration import environment_file, sources
-from overlayd.configuration.changes import Changes, check_environment_file, check_service_file, given
+from overlayd.configuration.changes import FileChanges, check_environment_file, check_service_file, given
 from overlayd.configuration.schema import Setting
 from overlayd.configuration.service import Service, check_systemd
 from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, Unavailable
@@ -71,7 +71,7 @@ def join_host(
             check_systemd("join with --no-start, and start `overlayd run` yourself")
             check_service_file(SCHEMA, config)
         check_urls(controllers, "URL")
-        changes = Changes(config or SCHEMA.path, _settings(context, name, vtep))
+        changes = FileChanges(config or SCHEMA.path, _settings(context, name, vtep))
         check_environment_file(SCHEMA, changes.values)
         if not (no_start and given(context, "state-dir")):
             changes = replace(changes, values={**changes.values, **_state_dir(context, state_dir)})
@@ -135,13 +135,13 @@ def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> No
             raise InvalidValue(reason, field=str(place))
 
 
-def _configured(context: typer.Context) -> list[tuple[sources.Place, list[str]]]:
+def _configured(context: typer.Context) -> list[tuple[sources.Origin, list[str]]]:
     """Return where the service is told its controllers, and which; what is in force comes first."""
     setting, file = _setting("controller"), SCHEMA.path.with_suffix(".env")
-    told, variable = sources.told(context), SCHEMA.variable(setting)
+    told, variable = sources.configured(context), SCHEMA.variable(setting)
     in_file, in_toml = environment_file.read(file).get(variable, "").split(), told.values.get(setting)
-    found = [(sources.Place(variable, file), in_file)] if in_file else []
-    return [*found, (told.places[setting], in_toml)] if isinstance(in_toml, list) else found
+    found = [(sources.Origin(variable, file), in_file)] if in_file else []
+    return [*found, (told.origins[setting], in_toml)] if isinstance(in_toml, list) else found
 
 
 def _comparable(urls: Sequence[str]) -> set[str]:

@@ -19,7 +19,7 @@ from overlayd.agent.probes.schedule import Schedule
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.items import NamespaceRef, network_namespace
-from overlayd.dataplane.probe import SMALLEST, Kind, Probe, decode, encode
+from overlayd.dataplane.probe import SMALLEST, Probe, ProbeKind, decode, encode
 from overlayd.dataplane.resolve import Site
 from overlayd.kernel.packets import probe_socket
 from overlayd.kernel.port import KernelError
@@ -66,7 +66,7 @@ class Tunnel:
     network: Network
     site: Site
 
-    def send(self, kind: Kind, nonce: bytes, size: int) -> None:
+    def send(self, kind: ProbeKind, nonce: bytes, size: int) -> None:
         """Send a probe in an IP packet of this size in bytes; one that the device itself does not take is lost.
 
         Raises `KernelError` when this host's address is gone, there is no route, or descriptors or memory are short.
@@ -176,7 +176,7 @@ class PathProbe:
             nonce = secrets.token_bytes(8)
             answer = self._waiting[nonce] = asyncio.get_running_loop().create_future()
             try:
-                tunnel.send(Kind.REQUEST, nonce, size)
+                tunnel.send(ProbeKind.REQUEST, nonce, size)
                 async with asyncio.timeout(_PATIENCE):
                     await answer
             except TimeoutError:
@@ -216,13 +216,13 @@ class PathProbe:
         own, network = cluster.hosts.get(self._host), cluster.networks.get(name)
         if probe is None or site is None or own is None or network is None or probe.destination != own.vtep.mac:
             return
-        if probe.kind is Kind.REPLY:
+        if probe.kind is ProbeKind.REPLY:
             answer = self._waiting.get(probe.nonce)
             if answer and not answer.done():
                 answer.set_result(None)
         elif remote := self._surroundings(site).by_mac.get(probe.source):
             with contextlib.suppress(KernelError):  # without an address there is nothing to answer from
-                Tunnel(own, remote, network, site).send(Kind.REPLY, probe.nonce, SMALLEST)
+                Tunnel(own, remote, network, site).send(ProbeKind.REPLY, probe.nonce, SMALLEST)
 
     def _tell(self, narrow: dict[HostId, Way]) -> None:
         """Report the ways on which packets of full size get lost, if they are others than before."""

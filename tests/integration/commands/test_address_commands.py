@@ -105,7 +105,7 @@ def test_ranges_come_and_go(terminal: Terminal) -> None:
 def test_a_reservation_from_its_making_to_its_end(terminal: Terminal) -> None:
     made = terminal.type("reservation", "create", "blue", "web", "--address", "10.32.0.20")
     assert made == "reservation web of network blue has 10.32.0.20\n"
-    assert "nobody holds it" in terminal.type("reservation", "show", "blue", "web")
+    assert "no container holds it" in terminal.type("reservation", "show", "blue", "web")
     holder = {"host": "h3", "container_id": "c1", "interface": "eth0"}
     assert terminal.api.post("/v1/networks/blue/reservations/web/claim", json=holder).status_code == 200
     assert "eth0 of container c1 on host h3 holds it" in terminal.type("reservation", "show", "blue", "web")
@@ -115,7 +115,7 @@ def test_a_reservation_from_its_making_to_its_end(terminal: Terminal) -> None:
     with pytest.raises(InUse, match="container c1"):
         terminal.type("reservation", "delete", "blue", "web")
     for _ in range(2):
-        assert "nobody holds reservation web" in terminal.type("reservation", "release", "blue", "web")
+        assert "no container holds reservation web" in terminal.type("reservation", "release", "blue", "web")
     assert terminal.type("reservation", "delete", "blue", "web") == "reservation web of network blue deleted\n"
     assert terminal.json("reservation", "list") == []
     with pytest.raises(NotFound):

@@ -32,7 +32,7 @@ from overlayd.model.ids import (
     Vni,
 )
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
-from overlayd.model.port import PortMapping, Published, Transport
+from overlayd.model.port import PortMapping, Published, TransportProtocol
 from overlayd.model.reservation import Holder, Reservation
 
 HERE = HostId("host-1")
@@ -227,7 +227,7 @@ def scenes(draw: st.DrawFn) -> Scene:
     here = replace(
         draw(sites(known)),
         published=tuple(
-            Published(each.network, each.addresses, PortMapping(Transport.TCP, 8000 + number, 80))
+            Published(each.network, each.addresses, PortMapping(TransportProtocol.TCP, 8000 + number, 80))
             for number, each in enumerate(local)
             if draw(st.booleans())
         ),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.configuration import environment_file
-from overlayd.configuration.changes import Changes, check_environment_file
+from overlayd.configuration.changes import FileChanges, check_environment_file
 from overlayd.configuration.schema import Schema, Setting
 from overlayd.model.errors import InvalidValue
 
@@ -23,7 +23,9 @@ def test_what_a_variable_says_cannot_be_written(tmp_path: Path) -> None:
     check_environment_file(schema, {"name"})
     (tmp_path / "agent.env").write_text("OVERLAYD_VTEP=10.0.0.1\nOVERLAYD_NAME=\n")
     check_environment_file(schema, {"name"})
-    with pytest.raises(InvalidValue, match=r"OVERLAYD_VTEP: is set in .*agent\.env, which goes before .*agent\.toml"):
+    with pytest.raises(
+        InvalidValue, match=r"OVERLAYD_VTEP: is set in .*agent\.env, which takes precedence over .*agent\.toml"
+    ):
         check_environment_file(schema, {"name", "vtep"})
     (tmp_path / "agent.env").write_text("OVERLAYD_CONFIG=/run/other.toml\n")
     with pytest.raises(InvalidValue, match=r"OVERLAYD_CONFIG: is set in .*agent\.env"):
@@ -32,11 +34,11 @@ def test_what_a_variable_says_cannot_be_written(tmp_path: Path) -> None:
 
 def test_what_stands_there_already_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
-    assert not Changes(path, {}).write()
+    assert not FileChanges(path, {}).write()
     assert not path.exists()
-    assert Changes(path, {"name": "a"}).write()
+    assert FileChanges(path, {"name": "a"}).write()
     before = path.stat().st_ino
-    assert not Changes(path, {"name": "a"}).write()
+    assert not FileChanges(path, {"name": "a"}).write()
     assert path.stat().st_ino == before
 
 
@@ -45,11 +47,11 @@ def test_a_file_on_trial_is_put_back_when_what_is_done_with_it_fails(tmp_path: P
     for before in (None, '# mine\nname = "a"\n'):
         if before is not None:
             path.write_text(before)
-        with pytest.raises(KeyboardInterrupt), Changes(path, {"name": "b"}).on_trial() as changed:  # noqa: PT012
+        with pytest.raises(KeyboardInterrupt), FileChanges(path, {"name": "b"}).on_trial() as changed:  # noqa: PT012
             assert changed
             assert 'name = "b"' in path.read_text()
             raise KeyboardInterrupt
         assert (path.read_text() if path.exists() else None) == before
-    with Changes(path, {"name": "b"}).on_trial():
+    with FileChanges(path, {"name": "b"}).on_trial():
         pass
     assert path.read_text() == '# mine\nname = "b"\n'

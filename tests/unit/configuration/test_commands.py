@@ -12,10 +12,10 @@ from typer.testing import CliRunner, Result
 import controller.main
 import overlayd.agent.main
 from overlayd.configuration import commands, sources
-from overlayd.configuration.schema import Kind, Schema, Setting
+from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.model.errors import InvalidValue
 
-RELATIVE = "is not an absolute path, and services work in another directory"
+RELATIVE = "is not an absolute path, and a service runs in another directory"
 
 AGENT, CONTROLLER = overlayd.agent.main.app, controller.main.app
 
@@ -27,10 +27,10 @@ def file(tmp_path: Path) -> Path:
 
 def service_of(path: Path) -> typer.Typer:
     """Return a daemon whose service reads this file, and the variables beside it."""
-    schema = Schema("PROG", path, (Setting("size", Kind.INTEGER), Setting("names", Kind.TEXTS)))
+    schema = Schema("PROG", path, (Setting("size", ValueKind.INTEGER), Setting("names", ValueKind.TEXTS)))
     app = typer.Typer()
 
-    @app.command(cls=sources.Command)
+    @app.command(cls=sources.ConfiguredCommand)
     def run(
         _config: Annotated[Path | None, sources.option(schema)] = None,
         size: Annotated[int, typer.Option(envvar="PROG_SIZE")] = 1,

@@ -10,7 +10,7 @@ import controller.main
 import controller.settings
 import overlayd.agent.main
 import overlayd.agent.settings
-from overlayd.configuration.schema import Kind, Schema
+from overlayd.configuration.schema import Schema, ValueKind
 from overlayd.configuration.toml_file import parse
 from tests.support.lab.lab import ROOT
 
@@ -51,4 +51,4 @@ def test_the_example_shows_every_setting(name: str, schema: Schema) -> None:
     assert shown.faults == ()
     values = dict(schema.value(statement) for statement in shown.statements)
     assert set(values) == set(schema.settings)
-    assert all(isinstance(value, list) == (setting.kind is Kind.TEXTS) for setting, value in values.items())
+    assert all(isinstance(value, list) == (setting.kind is ValueKind.TEXTS) for setting, value in values.items())

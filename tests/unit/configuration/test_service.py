@@ -35,7 +35,7 @@ def test_nobody_waits_for_ever(commands: Path) -> None:
     stand_in(commands, "systemctl", "exec /bin/sleep 60")
     with pytest.raises(Unavailable) as refused:
         UNIT.restart(patience=0.1)
-    assert str(refused.value).endswith(" goes on after 0 s:\nits last words")
+    assert str(refused.value).endswith(" has not finished after 0 s:\nits last words")
 
 
 @pytest.mark.usefixtures("commands")

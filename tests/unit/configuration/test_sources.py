@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from overlayd.configuration import sources
-from overlayd.configuration.schema import Kind, Schema, Setting
+from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.model.errors import InvalidValue
 
 SCHEMA = Schema(
@@ -19,11 +19,11 @@ SCHEMA = Schema(
     (
         Setting("name"),
         Setting("level", choices=("low", "high")),
-        Setting("listen", Kind.TEXTS),
-        Setting("size", Kind.INTEGER),
-        Setting("share", Kind.NUMBER),
-        Setting("opened", Kind.SWITCH),
-        Setting("key-file", Kind.PATH, credential="prog.key"),
+        Setting("listen", ValueKind.TEXTS),
+        Setting("size", ValueKind.INTEGER),
+        Setting("share", ValueKind.NUMBER),
+        Setting("opened", ValueKind.SWITCH),
+        Setting("key-file", ValueKind.PATH, credential="prog.key"),
     ),
 )
 
@@ -32,7 +32,7 @@ app = typer.Typer(rich_markup_mode=None)
 Config = Annotated[Path | None, sources.option(SCHEMA)]
 
 
-@app.command(cls=sources.Command)
+@app.command(cls=sources.ConfiguredCommand)
 def run(  # noqa: PLR0913, PLR0917 - each option is an argument
     context: typer.Context,
     _config: Config = None,
@@ -57,7 +57,7 @@ def run(  # noqa: PLR0913, PLR0917 - each option is an argument
         "share": share,
         "opened": opened,
     }
-    places = {each.key: str(sources.place(context, each)) for each in SCHEMA.settings[:4]}
+    places = {each.key: str(sources.origin(context, each)) for each in SCHEMA.settings[:4]}
     shown |= {"key": str(key_file), "from": places}
     typer.echo(json.dumps(shown))
 
@@ -172,7 +172,7 @@ def test_a_credential_that_cannot_be_seen_is_not_taken_for_none(tmp_path: Path) 
 
 
 def test_only_who_gives_a_flag_means_the_directory_at_hand(tmp_path: Path) -> None:
-    why = "'x' is not an absolute path, and services work in another directory"
+    why = "'x' is not an absolute path, and a service runs in another directory"
     assert Told(tmp_path, "", "--key-file", "x").shown["key"] == "x"
     assert Told(tmp_path, '\nkey-file = "x"').error == f"FILE:2: key-file: {why}"
     assert Told(tmp_path, "", PROG_KEY_FILE="x").error == f"PROG_KEY_FILE: {why}"

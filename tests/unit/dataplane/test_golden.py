@@ -15,7 +15,7 @@ from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
-from overlayd.model.port import PortMapping, Published, Transport
+from overlayd.model.port import PortMapping, Published, TransportProtocol
 from tests.support.controllers import clusters
 
 Golden = Callable[[str, str], None]
@@ -159,6 +159,6 @@ def test_egress_ends(golden: Golden) -> None:
 def test_port_published(kind: Uplink, golden: Golden) -> None:
     blue = replace(clusters.network(), uplink=kind)
     known = ROUTED.changed(Revision(2), [blue])
-    mapping = PortMapping(Transport.TCP, 8080, 80, IPv4Address("192.0.2.1"))
+    mapping = PortMapping(TransportProtocol.TCP, 8080, 80, IPv4Address("192.0.2.1"))
     site = replace(clusters.site(), published=(Published(blue.name, WEB.addresses, mapping),))
     golden(f"port-published-{kind}.txt", plan(resolve(known, site, [WEB]), desired(known, WEB)))

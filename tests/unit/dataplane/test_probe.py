@@ -2,7 +2,7 @@
 
 import pytest
 
-from overlayd.dataplane.probe import SMALLEST, Kind, Probe, decode, encode
+from overlayd.dataplane.probe import SMALLEST, Probe, ProbeKind, decode, encode
 from overlayd.model.address import Family
 from overlayd.model.ids import MacAddress, Vni
 
@@ -10,10 +10,10 @@ HERE, THERE = MacAddress("02:6f:76:00:00:01"), MacAddress("02:6f:76:00:00:02")
 VXLAN = 8
 
 
-@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("kind", list(ProbeKind))
 @pytest.mark.parametrize("family", list(Family))
 @pytest.mark.parametrize("size", [SMALLEST, 1500, 9000])
-def test_what_was_encoded_is_decoded(kind: Kind, family: Family, size: int) -> None:
+def test_what_was_encoded_is_decoded(kind: ProbeKind, family: Family, size: int) -> None:
     probe = Probe(kind, b"12345678", HERE, THERE)
     packet = encode(probe, Vni(7), family, size)
     assert packet[:VXLAN] == bytes.fromhex("0800000000000700")
@@ -22,7 +22,7 @@ def test_what_was_encoded_is_decoded(kind: Kind, family: Family, size: int) -> N
 
 @pytest.mark.parametrize(("family", "headers"), [(Family.V4, 28), (Family.V6, 48)])
 def test_the_outer_packet_has_the_size(family: Family, headers: int) -> None:
-    assert len(encode(Probe(Kind.REQUEST, b"12345678", HERE, THERE), Vni(7), family, 1500)) + headers == 1500
+    assert len(encode(Probe(ProbeKind.REQUEST, b"12345678", HERE, THERE), Vni(7), family, 1500)) + headers == 1500
 
 
 @pytest.mark.parametrize(

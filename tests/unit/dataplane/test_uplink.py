@@ -14,7 +14,7 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
 from overlayd.model.lifelines import Lifeline, Lifelines
 from overlayd.model.network import Network, Topology, Uplink
-from overlayd.model.port import PortMapping, Published, Transport
+from overlayd.model.port import PortMapping, Published, TransportProtocol
 from tests.support.controllers import clusters
 
 BLUE, GREEN = NetworkName("blue"), NetworkName("green")
@@ -145,7 +145,7 @@ def test_a_kept_uplink_stays_in_the_hosts_table() -> None:
 def test_a_forgotten_network_keeps_its_rules_on_the_host() -> None:
     known = clusters.example(Topology.ROUTED)
     blue = replace(known.networks[BLUE], uplink=Uplink.HOST)
-    mapping = PortMapping(Transport.TCP, 8080, 80)
+    mapping = PortMapping(TransportProtocol.TCP, 8080, 80)
     site = replace(clusters.site(), published=(Published(BLUE, (ip_address("10.32.0.2"),), mapping),))
 
     def rules(cluster: Cluster, site: Site) -> str:

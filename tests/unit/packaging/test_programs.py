@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 
 from overlayd.installation.completion import SCRIPTS, completion
 from overlayd.installation.manual import manual_page
-from overlayd.installation.programs import PROGRAMS, Program, Role, command, of_roles
+from overlayd.installation.programs import PROGRAMS, MachineRole, Program, command, of_roles
 from tests.support.lab.lab import COMMANDS
 
 by_name = pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
@@ -39,9 +39,9 @@ def test_a_manual_page_tells_commands_options_variables_and_files(name: str, tol
 
 
 def test_a_machine_has_the_programs_of_its_roles() -> None:
-    assert {program.name for program in of_roles([Role.CONTROLLER])} == {"overlay-controller", "overlayctl"}
-    assert {program.name for program in of_roles([Role.AGENT])} == {"overlayd", "overlayctl"}
-    assert tuple(of_roles(Role)) == PROGRAMS
+    assert {program.name for program in of_roles([MachineRole.CONTROLLER])} == {"overlay-controller", "overlayctl"}
+    assert {program.name for program in of_roles([MachineRole.AGENT])} == {"overlayd", "overlayctl"}
+    assert tuple(of_roles(MachineRole)) == PROGRAMS
 
 
 @by_name

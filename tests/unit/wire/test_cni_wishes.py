@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from overlayd.model.bandwidth import Rate
-from overlayd.model.port import PortMapping, Transport
+from overlayd.model.port import PortMapping, TransportProtocol
 from overlayd.model.workload import Pod
 from overlayd.wire import cni
 from overlayd.wire.cni_error import CniError, Code
@@ -48,7 +48,7 @@ def test_fields_of_the_runtime_may_be_spelled_as_containerd_does() -> None:
     )
     assert wishes.bandwidth.ingress == Rate(8_000_000, 0), "a burst that nobody asked for"
     assert wishes.bandwidth.egress is None
-    assert wishes.ports == (PortMapping(Transport.TCP, 8080, 80),)
+    assert wishes.ports == (PortMapping(TransportProtocol.TCP, 8080, 80),)
 
 
 def test_who_asks_for_nothing_gets_what_the_network_has() -> None:
@@ -148,7 +148,7 @@ def test_ports_and_bandwidth_are_asked_for_also_by_a_check() -> None:
     config: Json = {"portMappings": [mapping], "bandwidth": limits}
     for command, previous in (("ADD", None), ("CHECK", {})):
         wishes = asked("", command, runtimeConfig=config, prevResult=previous)
-        assert wishes.ports == (PortMapping(Transport.TCP, 8080, 80),)
+        assert wishes.ports == (PortMapping(TransportProtocol.TCP, 8080, 80),)
         assert (wishes.bandwidth.ingress, wishes.bandwidth.egress) == (Rate(1_000_000, 80_000), None)
 
 

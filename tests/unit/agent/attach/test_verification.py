@@ -10,7 +10,7 @@ from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import DeviceSysctls, Link, NamespaceRef, NftFamily, NftTable
 from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.ids import InterfaceName, MacAddress
-from overlayd.model.port import PortMapping, Transport
+from overlayd.model.port import PortMapping, TransportProtocol
 from overlayd.wire import cni_result
 from overlayd.wire.cni import Command, Request
 from overlayd.wire.cni_wishes import NOTHING, Wishes
@@ -19,7 +19,7 @@ from tests.support.controllers import clusters
 
 WEB = clusters.endpoint(1, "web", "10.32.0.5,fd00:32::5")
 SANDBOX = NamespaceRef(WEB.sandbox)
-PORTS = (PortMapping(Transport.TCP, 8080, 80), PortMapping(Transport.UDP, 53, 53))
+PORTS = (PortMapping(TransportProtocol.TCP, 8080, 80), PortMapping(TransportProtocol.UDP, 53, 53))
 LIMITS = Bandwidth(ingress=Rate(1_000_000, 80_000))
 ATTACHED = Attachment(WEB, (4, 1), PORTS, LIMITS)
 MTU = 1450

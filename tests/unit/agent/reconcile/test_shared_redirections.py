@@ -17,7 +17,7 @@ from overlayd.dataplane.firewall import Metadata
 from overlayd.dataplane.items import NftTable, network_namespace
 from overlayd.kernel.port import KernelError, Surroundings
 from overlayd.model.network import Network, Uplink
-from overlayd.model.port import PortMapping, Transport
+from overlayd.model.port import PortMapping, TransportProtocol
 from tests.support.agents.loopback import claims_of, client_of, unused_url
 from tests.support.controllers import clusters
 from tests.support.kernel.fake_kernel import FakeKernel
@@ -29,7 +29,7 @@ NETWORKS = {
     for number, name in enumerate(("blue", "green", "red"), 32)
 }
 BLOCKS = [clusters.block(1, f"10.{number}.0.0/24", each.name) for number, each in NETWORKS.items()]
-PORT = PortMapping(Transport.TCP, 8080, 80)
+PORT = PortMapping(TransportProtocol.TCP, 8080, 80)
 
 
 class StumblingKernel(FakeKernel):

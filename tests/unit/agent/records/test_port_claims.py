@@ -8,7 +8,7 @@ from overlayd.agent.records.attachment_records import Attachment
 from overlayd.agent.records.port_claims import check_ports
 from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.network import Uplink
-from overlayd.model.port import PortMapping, Transport
+from overlayd.model.port import PortMapping, TransportProtocol
 from overlayd.wire.fields import parse_address
 from tests.support.controllers import clusters
 
@@ -20,7 +20,7 @@ def attachment(container: str, *mappings: PortMapping, network: str = "blue") ->
 
 
 def mapping(port: int, where: str = "") -> PortMapping:
-    return PortMapping(Transport.TCP, port, 80, parse_address(where, "") if where else None)
+    return PortMapping(TransportProtocol.TCP, port, 80, parse_address(where, "") if where else None)
 
 
 def test_a_free_port_is_given() -> None:

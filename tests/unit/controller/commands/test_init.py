@@ -103,7 +103,7 @@ def test_of_all_addresses_hosts_are_told_the_one_of_the_default_route(
 
 
 def test_settings_that_the_service_would_not_read_are_refused(config: Path) -> None:
-    with pytest.raises(InvalidValue, match=r"the service reads /etc/overlayd/controller\.toml, and not") as refused:
+    with pytest.raises(InvalidValue, match=r"the service reads /etc/overlayd/controller\.toml, not") as refused:
         check_service_file(SCHEMA, config)
     assert refused.value.field == "--config"
     check_service_file(SCHEMA, None)
