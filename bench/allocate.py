@@ -10,6 +10,7 @@ import httpx
 from bench.report import Report
 from bench.stores import STORES, controller_process, overlay_on, store_of
 from controller.overlay import Overlay
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Committed, Compare, Put, Store, Transaction
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.ids import HostId, NetworkName, Revision
@@ -71,7 +72,7 @@ async def _pools(report: Report, overlay: Overlay, rounds: int) -> None:
                 family = POOLS[which].family
                 started = time.perf_counter()
                 for host in hosts:
-                    await overlay.blocks.acquire(name, host, [], family)
+                    await overlay.blocks.acquire(BY_CONTROLLER, name, host, [], family)
                 times[which].append(1000 * (time.perf_counter() - started) / len(hosts))
             report.progress.advance(step)
         report.compare(f"{large} against {small}", "ms", times[large], small, times[small], least=0.8, more=False)
@@ -111,7 +112,7 @@ def _blocks(overlay: Overlay, name: NetworkName, host: HostId) -> Callable[[], A
         times, held = Times(), list[IpNetwork]()
         for _ in range(BLOCKS):
             started = time.perf_counter()
-            held.append((await overlay.blocks.acquire(name, host, held, Family.V4)).result.cidr)
+            held.append((await overlay.blocks.acquire(BY_CONTROLLER, name, host, held, Family.V4)).result.cidr)
             times.append(time.perf_counter() - started)
         return times
 
@@ -151,9 +152,9 @@ def _http_blocks(api: httpx.AsyncClient, network: str, host: str) -> Callable[[]
 async def _hosts(overlay: Overlay) -> list[HostId]:
     for number in range(HOSTS):
         address = IPv4Address("192.0.2.0") + number + 1
-        await overlay.hosts.register(HostId(f"h{number}"), "x", address, "i")
+        await overlay.hosts.register(BY_CONTROLLER, HostId(f"h{number}"), "x", address, "i")
     return [HostId(f"h{number}") for number in range(HOSTS)]
 
 
 async def _network(overlay: Overlay, name: str, pool: Pool) -> NetworkName:
-    return (await overlay.networks.create(NetworkName(name), (pool,), Topology.ROUTED, None)).result.name
+    return (await overlay.networks.create(BY_CONTROLLER, NetworkName(name), (pool,), Topology.ROUTED, None)).result.name

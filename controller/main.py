@@ -59,6 +59,7 @@ from controller.server import http
 from controller.server.bounds import BOUNDS
 from controller.server.listener import Listener, raise_descriptor_limit
 from controller.settings import InheritedSocket, Listen, Settings
+from controller.state.actor import BY_CONTROLLER
 from controller.state.keys import Unreadable
 from controller.store.embedded import StoreRefused
 from controller.store.etcd.cluster import Certificates
@@ -255,7 +256,7 @@ async def _made_admin(choice: StoreChoice, clock: Clock) -> str:
         background = [tasks.create_task(store.run(), name="store")]
         await overlay.load()
         background.append(tasks.create_task(overlay.run(), name="overlay"))
-        made = await overlay.tokens.create(ADMIN, Role.ADMIN, None)
+        made = await overlay.tokens.create(BY_CONTROLLER, ADMIN, Role.ADMIN, None)
         for task in background:
             task.cancel()
     await store.close()

@@ -1,8 +1,7 @@
 """All services of one controller on one store."""
 
 import asyncio
-from collections.abc import Callable, Collection
-from copy import copy
+from collections.abc import Collection
 from random import Random, SystemRandom
 
 from controller.clock import Clock
@@ -23,7 +22,6 @@ from controller.services.reservations import Reservations
 from controller.services.sessions import Sessions
 from controller.services.statements import Statements
 from controller.services.tokens import Tokens
-from controller.state.actor import CONTROLLER, Actor
 from controller.state.change_record import Recorder
 from controller.state.journal import Journal
 from controller.state.lineages import Known, ensured
@@ -43,7 +41,7 @@ _CHANCE = SystemRandom()
 
 
 class Overlay:
-    """The overlay as a controller offers it, to itself or to another actor: what that one changes bears its name."""
+    """The overlay as one controller offers it. Reads come from its mirror; each write names its requester."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - what a controller is made of
         self,
@@ -55,53 +53,40 @@ class Overlay:
         addresses: Collection[IpAddress] = (),
         recovery_time: float = RECOVERY_TIME,
     ) -> None:
-        """`addresses` are those at which hosts reach this controller, none for one that serves nobody."""
-        self._addresses = addresses
-        self.mirror = Mirror(store, clock, _LOG_MAX)
-        self.connections = Connections(store, clock, controller)
-        self.watches = Watches(self.mirror, clock)
-        self.feeds = Feeds(self.mirror, self.connections, clock)
-        self.endpoint_sets = EndpointSets(clock)
-        self.archive = Archive(store, self.mirror, clock)
-        self.writability = Writability(store, clock)
+        """`addresses` are those at which hosts reach this controller, none for one that serves no hosts."""
         self.clock = clock
-        self.time = StoreTime(store, clock)
         self._store = store
-        self._quarantine = quarantine
-        self._recovery_time = recovery_time
-        self._chance = chance
-        self._withholding = asyncio.Lock()
-        self._joining = asyncio.Lock()
-        self._write_to(Journal(store, self.mirror, clock, self.time, Recorder(controller), CONTROLLER, chance))
+        self.time = StoreTime(store, clock)
+        self.mirror = mirror = Mirror(store, clock, _LOG_MAX)
+        self._journal = journal = Journal(store, mirror, clock, self.time, Recorder(controller), chance)
+        self.archive = Archive(store, mirror, clock)
+
+        resting = Quarantine(store, journal, quarantine)
+        withheld = Withheld(mirror, journal)
+        self.recovery = recovery = Recovery(mirror, journal, clock, recovery_time)
+
+        self.tokens = Tokens(mirror, journal, clock)
         self.sessions = Sessions(self.tokens, clock)
+        self.departures = Departures(mirror, journal, resting, self.tokens, withheld)
+        self.networks = Networks(mirror, journal, chance, addresses, recovery)
+        self.hosts = Hosts(mirror, journal, self.departures, chance, recovery)
+        self.blocks = Blocks(mirror, journal, resting, self.networks, self.hosts, chance, recovery)
+        self.reservations = Reservations(mirror, journal, resting, self.networks, self.hosts, chance, recovery)
+        self.statements = Statements(mirror, journal, resting, self.reservations, withheld)
+        self.endpoints = Endpoints(mirror, journal, self.hosts)
+        self.endpoint_sets = EndpointSets(clock)
+
+        self.connections = Connections(store, clock, controller)
+        self.feeds = Feeds(mirror, self.connections, clock)
+        self.watches = Watches(mirror, clock)
+
+        self.writability = Writability(store, clock)
+        self.statuses = Statuses(mirror, self.hosts, self.networks, recovery)
 
     @property
     def commits(self) -> CommitMeter:
         """How the transactions of this controller end."""
         return self._journal.commits
-
-    def acting(self, by: Actor, is_waiting: Callable[[], bool] | None = None) -> "Overlay":
-        """Return this overlay as an actor uses it; it changes nothing for one who does not wait for that any more."""
-        overlay = copy(self)
-        overlay._write_to(self._journal.acting(by, is_waiting))  # noqa: SLF001 - a copy of our own
-        return overlay
-
-    def _write_to(self, journal: Journal) -> None:
-        self._journal = journal
-        quarantine = Quarantine(self._store, journal, self._quarantine)
-        self.tokens = Tokens(self.mirror, journal, self.clock, self._joining)
-        self.recovery = recovery = Recovery(self.mirror, journal, self.clock, self._recovery_time)
-        withheld = Withheld(self.mirror, journal)
-        self.departures = Departures(self.mirror, journal, quarantine, self.tokens, withheld)
-        self.networks = Networks(self.mirror, journal, self._chance, self._addresses, recovery)
-        self.hosts = Hosts(self.mirror, journal, self.departures, self._chance, recovery)
-        self.blocks = Blocks(self.mirror, journal, quarantine, self.networks, self.hosts, self._chance, recovery)
-        self.reservations = Reservations(
-            self.mirror, journal, quarantine, self.networks, self.hosts, self._chance, self._withholding, recovery
-        )
-        self.statements = Statements(self.mirror, journal, quarantine, self.reservations, withheld)
-        self.endpoints = Endpoints(self.mirror, journal, self.hosts)
-        self.statuses = Statuses(self.mirror, self.hosts, self.networks, recovery)
 
     async def load(self, known: Known | None = None) -> None:
         """Read the store, of which this may be known from before; everything else needs this first."""

@@ -144,15 +144,19 @@ class _Ending:
         return next((message for message in received if isinstance(message, dict)), {"type": "http.disconnect"})
 
 
+async def _current(request: Request) -> Caller:
+    return current(request)
+
+
 def current(request: Request) -> Caller:
-    """Return who sent a request; raise `Unauthenticated` when nobody was asked."""
+    """Return who sent a request; raise `Unauthenticated` when the caller was not asked for a token."""
     caller = request.scope.get(_CALLER)
     if not isinstance(caller, Caller):
         raise Unauthenticated("show a token")
     return caller
 
 
-CurrentCaller = Annotated[Caller, Depends(current)]
+CurrentCaller = Annotated[Caller, Depends(_current)]
 
 
 async def authorise(request: Request) -> None:

@@ -10,7 +10,7 @@ from controller.api.answers import BlockAnswer, BlocksAnswer
 from controller.api.auth import CurrentCaller
 from controller.api.bodies import AcquireBody
 from controller.api.paging import AskedPage, Place
-from controller.api.services import Services
+from controller.api.services import By, Services
 from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.ids import HostId, NetworkName
@@ -42,11 +42,11 @@ async def list_blocks(
     response_model=BlockAnswer,
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
-async def acquire_block(name: str, body: AcquireBody, overlay: Services, caller: CurrentCaller) -> JSONResponse:
+async def acquire_block(name: str, body: AcquireBody, overlay: Services, by: By, caller: CurrentCaller) -> JSONResponse:
     """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
     caller.must_be(body.host)
     written = await overlay.blocks.acquire(
-        NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family) if body.family else None
+        by, NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family) if body.family else None
     )
     return etags.answer(overlay, written.result, written.revision)
 
@@ -59,9 +59,9 @@ async def acquire_block(name: str, body: AcquireBody, overlay: Services, caller:
     response_model=None,
     responses=answers.refusals(404, 409, 422, 503),
 )
-async def release_block(name: str, cidr: str, host: str, overlay: Services) -> Response:
+async def release_block(name: str, cidr: str, host: str, overlay: Services, by: By) -> Response:
     """Give back a block of a host; refused (`in-use`) while it publishes endpoints with addresses in it."""
-    await overlay.blocks.release(NetworkName(name), parse_cidr(cidr, "cidr"), HostId(host))
+    await overlay.blocks.release(by, NetworkName(name), parse_cidr(cidr, "cidr"), HostId(host))
     return Response(status_code=204)
 
 

@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 
 from controller.api import answers
 from controller.api.answers import ConvergenceAnswer, HealthAnswer
-from controller.api.services import OpenServices, Services
+from controller.api.services import Services
 from overlayd.model.ids import NetworkName, Revision
 
 router = APIRouter(tags=["status"])
@@ -18,7 +18,7 @@ router = APIRouter(tags=["status"])
     summary="Ask whether the controller is alive",
     response_model=HealthAnswer,
 )
-async def health(overlay: OpenServices) -> JSONResponse:
+async def health(overlay: Services) -> JSONResponse:
     """Answer 200 while the process does its work; whether its store answers is what `/readyz` tells."""
     # How many, and not which: strangers may ask this.
     awaited = len(overlay.recovery.awaited()) if overlay.recovery.is_under_way else None
@@ -31,7 +31,7 @@ async def health(overlay: OpenServices) -> JSONResponse:
     response_model=HealthAnswer,
     responses=answers.refusals(503),
 )
-async def readiness(overlay: OpenServices) -> JSONResponse:
+async def readiness(overlay: Services) -> JSONResponse:
     """Answer 200 when the store takes writes and this controller follows it: hosts change over to such a one."""
     await overlay.mirror.verify()
     overlay.writability.check()

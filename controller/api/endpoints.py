@@ -9,7 +9,7 @@ from controller.api import answers
 from controller.api.answers import EndpointsAnswer, EndpointSetAnswer, PublishedAnswer
 from controller.api.bodies import EndpointBody, EndpointsBody, EndpointSetBody, PublishBody
 from controller.api.paging import AskedPage
-from controller.api.services import Services
+from controller.api.services import By, Services
 from controller.api.workloads import AskedWorkload
 from controller.services.endpoints import Refusal
 from controller.state.journal import Written
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/v1", tags=["endpoints"])
 
 
 @router.get("/endpoints", summary="List endpoints", response_model=EndpointsAnswer, responses=answers.refusals(422))
-async def list_endpoints(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
+async def list_endpoints(
     overlay: Services,
     page: AskedPage,
     workload: AskedWorkload,
@@ -55,7 +55,7 @@ async def list_endpoints(  # noqa: PLR0913, PLR0917 - each parameter is one of t
     response_model=PublishedAnswer,
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
-async def publish_endpoints(id: str, body: PublishBody, overlay: Services) -> JSONResponse:  # noqa: A002
+async def publish_endpoints(id: str, body: PublishBody, overlay: Services, by: By) -> JSONResponse:  # noqa: A002
     """Add, replace and remove endpoints of a host; removals come first.
 
     An endpoint is refused by itself, in the answer: of a network that does not exist, with an address in no block that
@@ -63,7 +63,7 @@ async def publish_endpoints(id: str, body: PublishBody, overlay: Services) -> JS
     """
     puts = _endpoints(HostId(id), "puts", body.puts)
     deletes = [key.endpoint_key(HostId(id), f"deletes[{index}]") for index, key in enumerate(body.deletes)]
-    return _published(await overlay.endpoints.publish(HostId(id), puts, deletes))
+    return _published(await overlay.endpoints.publish(by, HostId(id), puts, deletes))
 
 
 @router.put(
@@ -72,9 +72,11 @@ async def publish_endpoints(id: str, body: PublishBody, overlay: Services) -> JS
     response_model=PublishedAnswer,
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
-async def replace_endpoints(id: str, body: EndpointsBody, overlay: Services) -> JSONResponse:  # noqa: A002
+async def replace_endpoints(id: str, body: EndpointsBody, overlay: Services, by: By) -> JSONResponse:  # noqa: A002
     """Make these the only endpoints of a host, as its agent does when it starts. More than fit come as a set."""
-    return _published(await overlay.endpoints.replace(HostId(id), _endpoints(HostId(id), "endpoints", body.endpoints)))
+    return _published(
+        await overlay.endpoints.replace(by, HostId(id), _endpoints(HostId(id), "endpoints", body.endpoints))
+    )
 
 
 @router.post(
@@ -101,7 +103,7 @@ async def begin_endpoint_set(id: str, body: EndpointSetBody, overlay: Services) 
     response_model=None,
     responses=answers.refusals(404, 413, 422, 503),
 )
-async def add_to_endpoint_set(  # noqa: PLR0913, PLR0917 - three names of the path, and what comes with them
+async def add_to_endpoint_set(
     id: str,  # noqa: A002
     set: str,  # noqa: A002
     part: Annotated[int, Path(ge=0, le=PARTS_MAX, description="Its number; sent again, it replaces the first one.")],
@@ -121,9 +123,9 @@ async def add_to_endpoint_set(  # noqa: PLR0913, PLR0917 - three names of the pa
     response_model=PublishedAnswer,
     responses=answers.refusals(404, 409, 422, 503),
 )
-async def publish_endpoint_set(id: str, set: str, overlay: Services) -> JSONResponse:  # noqa: A002
+async def publish_endpoint_set(id: str, set: str, overlay: Services, by: By) -> JSONResponse:  # noqa: A002
     """Make the endpoints of a whole set the only ones of a host, as `PUT /v1/hosts/{id}/endpoints` does."""
-    written = await overlay.endpoints.replace(HostId(id), overlay.endpoint_sets.whole(HostId(id), set))
+    written = await overlay.endpoints.replace(by, HostId(id), overlay.endpoint_sets.whole(HostId(id), set))
     overlay.endpoint_sets.drop(HostId(id), set)
     return _published(written)
 

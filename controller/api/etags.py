@@ -17,7 +17,10 @@ from overlayd.wire.fields import Json
 _TAG = re.compile(r'"([0-9]{1,18})"', re.ASCII)
 
 
-def _expected(
+# Dependencies are coroutines though none waits: FastAPI calls a plain function in a thread, which costs far more.
+
+
+async def _expected(
     if_match: Annotated[
         str | None, Header(description="The `ETag` that the change was made for.", examples=['"42"'])
     ] = None,
@@ -28,7 +31,7 @@ def _expected(
     return _revision(if_match, "If-Match")
 
 
-def _known(
+async def _known(
     if_none_match: Annotated[
         str | None, Header(description="The `ETag` that the reader knows.", examples=['"42"'])
     ] = None,
@@ -37,7 +40,7 @@ def _known(
     return frozenset(tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(","))
 
 
-def _absent(
+async def _absent(
     if_none_match: Annotated[
         str | None, Header(description="`*`: only if there is no such object yet.", examples=["*"])
     ] = None,

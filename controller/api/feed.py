@@ -60,7 +60,7 @@ def _encoded(message: FeedMessage, version: int) -> bytes:
         **answers.refusals(404, 409, 422, 503),
     },
 )
-async def feed(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
+async def feed(
     overlay: Services,
     host: Annotated[str, Query(description="The host's id.", examples=["h-7f3a"])],
     instance: Annotated[Instance, Query()],

@@ -80,7 +80,7 @@ class PastAnswer(BaseModel):
 @router.get(
     "", summary="List changes, newest first", response_model=ChangesAnswer, responses=answers.refusals(422, 503)
 )
-async def list_changes(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
+async def list_changes(
     overlay: Services,
     kind: _Kind = None,
     network: _Network = None,
@@ -113,7 +113,7 @@ async def list_changes(  # noqa: PLR0913, PLR0917 - each parameter is one of the
 
 
 @router.get("/at", summary="Show objects as they were", response_model=PastAnswer, responses=answers.refusals(422, 503))
-async def show_past(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
+async def show_past(
     overlay: Services,
     page: AskedPage,
     time: Annotated[str, Query(description="RFC 3339.", examples=["2026-11-21T14:02:00Z"])],
@@ -133,7 +133,7 @@ async def show_past(  # noqa: PLR0913, PLR0917 - each parameter is one of the qu
     return JSONResponse({"items": items, "next": following, "time": _time(moment), "complete": past.complete})
 
 
-async def _subject(  # noqa: PLR0913, PLR0917 - each parameter is one of the query
+async def _subject(
     overlay: Overlay,
     kind: str | None,
     network: str | None,

@@ -17,7 +17,7 @@ from controller.api.answers import (
 from controller.api.bodies import HostBody, HostPatch, ReportBody, StatementBody
 from controller.api.etags import Expected
 from controller.api.paging import AskedPage
-from controller.api.services import Services
+from controller.api.services import By, Services
 from controller.health.convergence import HostStatus
 from overlayd.model import ids
 from overlayd.model.host import HostState
@@ -70,7 +70,7 @@ async def get_host(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 - 
     response_model=RegisteredAnswer,
     responses=answers.refusals(409, 413, 422, 503),
 )
-async def register_host(id: str, body: HostBody, overlay: Services) -> JSONResponse:  # noqa: A002
+async def register_host(id: str, body: HostBody, overlay: Services, by: By) -> JSONResponse:  # noqa: A002
     """Make a host known, or its new name or address. Its number and its blocks stay the same for ever.
 
     Refused (`already-exists`) when another host has the address, or another connected host the id.
@@ -78,8 +78,8 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
     address = parse_address(body.address, "address")
     number = None if body.number is None else ids.host_number(body.number)
     lineage = None if body.lineage is None else parse_lineage(body.lineage)
-    await overlay.recovery.compare(ids.host_id(id), lineage, Revision(body.revision))
-    written = await overlay.hosts.register(ids.host_id(id), body.name, address, body.instance, number)
+    await overlay.recovery.compare(by, ids.host_id(id), lineage, Revision(body.revision))
+    written = await overlay.hosts.register(by, ids.host_id(id), body.name, address, body.instance, number)
     record = overlay.mirror.lineage
     beside: dict[str, Json] = {
         "lineage": str(record.lineage) if record else None,
@@ -94,13 +94,13 @@ async def register_host(id: str, body: HostBody, overlay: Services) -> JSONRespo
     response_model=StatementAnswer,
     responses=answers.refusals(404, 413, 422, 503),
 )
-async def state(id: str, body: StatementBody, overlay: Services) -> JSONResponse:  # noqa: A002
+async def state(id: str, body: StatementBody, overlay: Services, by: By) -> JSONResponse:  # noqa: A002
     """Say what a host's containers use, after the store has got another lineage than the host knew.
 
     It becomes the host's again, or is withheld from others. The statement is the whole: what an earlier one named and
     this one does not is free.
     """
-    disputes = await overlay.statements.take(ids.host_id(id), body.statement())
+    disputes = await overlay.statements.take(by, ids.host_id(id), body.statement())
     return JSONResponse({"disputes": disputes, "revision": overlay.mirror.intent_revision})
 
 
@@ -111,9 +111,9 @@ async def state(id: str, body: StatementBody, overlay: Services) -> JSONResponse
     responses=answers.refusals(404, 409, 412, 413, 422, 503),
     openapi_extra=answers.MERGE_PATCH,
 )
-async def patch_host(id: str, body: HostPatch, overlay: Services, expected: Expected) -> JSONResponse:  # noqa: A002
+async def patch_host(id: str, body: HostPatch, overlay: Services, by: By, expected: Expected) -> JSONResponse:  # noqa: A002
     """Let a host get no more blocks and take no more containers; what it has, it keeps."""
-    written = await overlay.hosts.update(HostId(id), HostState(body.state), expected)
+    written = await overlay.hosts.update(by, HostId(id), HostState(body.state), expected)
     return etags.answer(overlay, written.result, written.revision)
 
 
@@ -125,12 +125,12 @@ async def patch_host(id: str, body: HostPatch, overlay: Services, expected: Expe
     response_model=None,
     responses=answers.refusals(404, 409, 412, 422, 503),
 )
-async def forget_host(id: str, overlay: Services, expected: Expected) -> Response:  # noqa: A002
+async def forget_host(id: str, overlay: Services, by: By, expected: Expected) -> Response:  # noqa: A002
     """Give back all that a host had which is gone for good; refused (`in-use`) while it is connected.
 
     After a 503 the controllers go on with it by themselves.
     """
-    await overlay.hosts.forget(HostId(id), expected)
+    await overlay.hosts.forget(by, HostId(id), expected)
     return Response(status_code=204)
 
 

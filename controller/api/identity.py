@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from controller.api import answers
 from controller.api.auth import CurrentCaller, Security
 from controller.api.bodies import AgentBody
-from controller.api.services import OpenServices
+from controller.api.services import ByController, Services
 from overlayd.model import ids
 from overlayd.model.errors import NotFound
 from overlayd.wire.credentials import TOKEN_MAX
@@ -68,14 +68,14 @@ async def authority(request: Request) -> PlainTextResponse:
     response_model=CredentialAnswer,
     responses=answers.refusals(401, 409, 413, 422, 503),
 )
-async def join(body: JoinBody, overlay: OpenServices) -> JSONResponse:
+async def join(body: JoinBody, overlay: Services, by: ByController) -> JSONResponse:
     """Make a host one of the cluster's. The token is for one host less then; the credential is shown this once.
 
     Where the answer was lost, ask again: the same token replaces the credential until the host has registered.
     Refused (`already-exists`) when the host has a credential and the token was not made for this very host.
     """
     host = ids.host_id(body.host, "host")
-    written = await overlay.tokens.join(body.token, host)
+    written = await overlay.tokens.join(by, body.token, host)
     return JSONResponse({"host": host, "token": written.result.token.text}, 201, {"cache-control": "no-store"})
 
 

@@ -11,8 +11,9 @@ from controller.api.answers import NetworkAnswer, NetworksAnswer, WrittenNetwork
 from controller.api.bodies import NetworkBody, NetworkDefinition, NetworkPatch, ethertypes_of, pools_of, reserved_of
 from controller.api.etags import Expected, Known, MustBeNew
 from controller.api.paging import AskedPage
-from controller.api.services import Services
+from controller.api.services import By, Services
 from controller.overlay import Overlay
+from controller.state.actor import Requester
 from controller.state.journal import Written
 from overlayd.model import ids
 from overlayd.model.errors import AlreadyExists
@@ -47,9 +48,9 @@ async def list_networks(
     response_model=WrittenNetworkAnswer,
     responses=answers.refusals(409, 413, 422, 503),
 )
-async def create_network(body: NetworkBody, overlay: Services) -> JSONResponse:
+async def create_network(body: NetworkBody, overlay: Services, by: By) -> JSONResponse:
     """Give a network its name, its VNI and its range. Hosts join it when a container does."""
-    return _answer(overlay, await _create(overlay, ids.network_name(body.name), body), 201)
+    return _answer(overlay, await _create(overlay, by, ids.network_name(body.name), body), 201)
 
 
 @router.get(
@@ -72,7 +73,7 @@ async def get_network(name: str, overlay: Services, known: Known) -> Response:
     },
 )
 async def put_network(
-    name: str, body: NetworkDefinition, overlay: Services, expected: Expected, must_be_new: MustBeNew
+    name: str, body: NetworkDefinition, overlay: Services, by: By, expected: Expected, must_be_new: MustBeNew
 ) -> Response:
     """Let the network be as the body says, whether or not it exists. Topology and VNI of one that exists never change.
 
@@ -81,7 +82,7 @@ async def put_network(
     wanted = ids.network_name(name)
     if overlay.mirror.intent.networks.get(wanted) is None and expected is None:
         try:
-            made = await _create(overlay, wanted, body)
+            made = await _create(overlay, by, wanted, body)
         except AlreadyExists as refused:
             if refused.field != "name":  # the VNI is another network's
                 raise
@@ -103,7 +104,7 @@ async def put_network(
             ethertypes=ethertypes_of(body.ethertypes),
         )
 
-    return _answer(overlay, await overlay.networks.update(wanted, change, expected))
+    return _answer(overlay, await overlay.networks.update(by, wanted, change, expected))
 
 
 @router.patch(
@@ -113,7 +114,7 @@ async def put_network(
     responses=answers.refusals(404, 409, 412, 413, 422, 503),
     openapi_extra=answers.MERGE_PATCH,
 )
-async def patch_network(name: str, body: NetworkPatch, overlay: Services, expected: Expected) -> JSONResponse:
+async def patch_network(name: str, body: NetworkPatch, overlay: Services, by: By, expected: Expected) -> JSONResponse:
     """Add ranges while hosts use the network, take empty ones away, change what is reserved, the uplink and egress.
 
     Refused (`in-use`) when a host or a reservation has something in what would go.
@@ -131,7 +132,7 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services, expect
             ethertypes=ethertypes_of(body.ethertypes) if "ethertypes" in given else found.ethertypes,
         )
 
-    return _answer(overlay, await overlay.networks.update(NetworkName(name), change, expected))
+    return _answer(overlay, await overlay.networks.update(by, NetworkName(name), change, expected))
 
 
 @router.delete(
@@ -145,9 +146,9 @@ async def patch_network(name: str, body: NetworkPatch, overlay: Services, expect
         **answers.refusals(404, 409, 412, 422, 503),
     },
 )
-async def delete_network(name: str, overlay: Services, expected: Expected) -> Response:
+async def delete_network(name: str, overlay: Services, by: By, expected: Expected) -> Response:
     """Remove a network in which no container is attached; refused (`in-use`) while one is."""
-    written = await overlay.networks.delete(NetworkName(name), expected)
+    written = await overlay.networks.delete(by, NetworkName(name), expected)
     if written.result is None:
         return Response(status_code=204)
     return etags.answer(overlay, written.result, written.revision, 202)
@@ -159,8 +160,9 @@ def _answer(overlay: Overlay, written: Written[Network], status: int = 200) -> J
     return etags.answer(overlay, written.result, written.revision, status, {"warnings": warnings})
 
 
-async def _create(overlay: Overlay, name: NetworkName, body: NetworkDefinition) -> Written[Network]:
+async def _create(overlay: Overlay, by: Requester, name: NetworkName, body: NetworkDefinition) -> Written[Network]:
     return await overlay.networks.create(
+        by,
         name,
         pools_of(body.pools),
         Topology(body.topology),

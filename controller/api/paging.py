@@ -51,7 +51,7 @@ class Page:
         return JSONResponse({"items": [show(item) for item in shown], "next": following, "revision": revision})
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="At most so many items.")] = LIMIT_MAX,
     after: Annotated[str | None, Query(max_length=1000, description="The `next` of the page before.")] = None,
 ) -> Page:

@@ -13,7 +13,7 @@ from controller.api.auth import CurrentCaller
 from controller.api.bodies import AdminBody, AgentBody
 from controller.api.etags import Expected, Known
 from controller.api.paging import AskedPage
-from controller.api.services import Services
+from controller.api.services import By, Services
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.ids import NetworkName, ReservationName
@@ -126,13 +126,14 @@ async def list_reservations(name: str, overlay: Services, page: AskedPage) -> JS
     response_model=ReservationAnswer,
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
-async def create_reservation(name: str, body: ReservationBody, overlay: Services) -> JSONResponse:
+async def create_reservation(name: str, body: ReservationBody, overlay: Services, by: By) -> JSONResponse:
     """Hold addresses for a name: those that are asked for, or the lowest free ones.
 
     Refused (`already-exists`) when another one has the name, an address or the MAC in the network, or (`in-use`) when
     a host owns the block around an address: reserve the range in the network before hosts come.
     """
     written = await overlay.reservations.create(
+        by,
         NetworkName(name),
         ids.reservation_name(body.name),
         [parse_address(text, f"addresses[{index}]") for index, text in enumerate(body.addresses)],
@@ -162,7 +163,7 @@ async def get_reservation(name: str, reservation: str, overlay: Services, known:
     openapi_extra=answers.MERGE_PATCH,
 )
 async def patch_reservation(
-    name: str, reservation: str, body: ReservationPatch, overlay: Services, expected: Expected
+    name: str, reservation: str, body: ReservationPatch, overlay: Services, by: By, expected: Expected
 ) -> JSONResponse:
     """Change the MAC, which counts from the next attachment on; refused (`already-exists`) when another one has it."""
     mac = None if body.mac is None else ids.workload_mac(body.mac)
@@ -170,7 +171,7 @@ async def patch_reservation(
     def change(found: Reservation) -> Reservation:
         return replace(found, mac=mac) if "mac" in body.model_fields_set else found
 
-    written = await overlay.reservations.update(NetworkName(name), ReservationName(reservation), change, expected)
+    written = await overlay.reservations.update(by, NetworkName(name), ReservationName(reservation), change, expected)
     return etags.answer(overlay, written.result, written.revision)
 
 
@@ -182,9 +183,9 @@ async def patch_reservation(
     response_model=None,
     responses=answers.refusals(404, 409, 412, 422, 503),
 )
-async def delete_reservation(name: str, reservation: str, overlay: Services, expected: Expected) -> Response:
+async def delete_reservation(name: str, reservation: str, overlay: Services, by: By, expected: Expected) -> Response:
     """Remove a reservation; refused (`in-use`) while a container holds it."""
-    await overlay.reservations.delete(NetworkName(name), ReservationName(reservation), expected)
+    await overlay.reservations.delete(by, NetworkName(name), ReservationName(reservation), expected)
     return Response(status_code=204)
 
 
@@ -195,14 +196,14 @@ async def delete_reservation(name: str, reservation: str, overlay: Services, exp
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
 async def claim_reservation(
-    name: str, reservation: str, body: HolderBody, overlay: Services, caller: CurrentCaller
+    name: str, reservation: str, body: HolderBody, overlay: Services, by: By, caller: CurrentCaller
 ) -> JSONResponse:
     """Give a reservation to an interface of a host, wherever it was: the endpoint that had it goes at once.
 
     A shared one goes to one of its members, and the endpoint that had it stays.
     """
     caller.must_be(body.host)
-    written = await overlay.reservations.claim(NetworkName(name), ReservationName(reservation), body.holder())
+    written = await overlay.reservations.claim(by, NetworkName(name), ReservationName(reservation), body.holder())
     return etags.answer(overlay, written.result, written.revision)
 
 
@@ -213,9 +214,9 @@ async def claim_reservation(
     responses=answers.refusals(404, 409, 413, 422, 503),
 )
 async def release_reservation(
-    name: str, reservation: str, body: HolderBody, overlay: Services, caller: CurrentCaller
+    name: str, reservation: str, body: HolderBody, overlay: Services, by: By, caller: CurrentCaller
 ) -> JSONResponse:
     """Take a reservation from an interface; nothing happens when it does not hold it (any more)."""
     caller.must_be(body.host)
-    written = await overlay.reservations.release(NetworkName(name), ReservationName(reservation), body.holder())
+    written = await overlay.reservations.release(by, NetworkName(name), ReservationName(reservation), body.holder())
     return etags.answer(overlay, written.result, written.revision)

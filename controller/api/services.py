@@ -1,6 +1,5 @@
-"""How routes get at the services."""
+"""What routes are given: the services, and on whose behalf they write."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -8,31 +7,34 @@ from fastapi import Depends, Request
 from controller.api.auth import CurrentCaller
 from controller.overlay import Overlay
 from controller.server.http import IS_WAITING
-from controller.state.actor import CONTROLLER
+from controller.state.actor import CONTROLLER, Actor, Requester
 
 
-def _overlay(request: Request) -> Overlay:
+async def _overlay(request: Request) -> Overlay:
     overlay = request.app.state.overlay
     if not isinstance(overlay, Overlay):
         raise TypeError("the application was made without an overlay")
     return overlay
 
 
-def _is_waiting(request: Request) -> Callable[[], bool] | None:
+async def _caller(request: Request, caller: CurrentCaller) -> Requester:
+    return _requester(request, caller.actor)
+
+
+async def _controller(request: Request) -> Requester:
+    return _requester(request, CONTROLLER)
+
+
+def _requester(request: Request, actor: Actor) -> Requester:
     extension = request.scope.get("extensions", {}).get(IS_WAITING)
-    return extension["now"] if extension else None
+    return Requester(actor, extension["now"]) if extension else Requester(actor)
 
 
-def _open(request: Request, overlay: Annotated[Overlay, Depends(_overlay)]) -> Overlay:
-    return overlay.acting(CONTROLLER, _is_waiting(request))
+Services = Annotated[Overlay, Depends(_overlay)]
+"""The services of this controller."""
 
+By = Annotated[Requester, Depends(_caller)]
+"""The caller, as the author of what a route writes."""
 
-def _acting(request: Request, overlay: Annotated[Overlay, Depends(_overlay)], caller: CurrentCaller) -> Overlay:
-    return overlay.acting(caller.actor, _is_waiting(request))
-
-
-Services = Annotated[Overlay, Depends(_acting)]
-"""The services, as whoever sent the request uses them."""
-
-OpenServices = Annotated[Overlay, Depends(_open)]
-"""The services, for a route that is open to everybody."""
+ByController = Annotated[Requester, Depends(_controller)]
+"""The controller itself, as the author of what a route writes that asks for no credentials."""

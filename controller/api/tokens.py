@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from controller.api import answers
 from controller.api.auth import Security
 from controller.api.bodies import AdminBody
-from controller.api.services import Services
+from controller.api.services import By, Services
 from controller.identity.roles import Role
 from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX
 from controller.state import token_records
@@ -93,19 +93,19 @@ async def list_tokens(overlay: Services) -> JSONResponse:
     response_model=TokenAnswer,
     responses=answers.refusals(409, 413, 422, 503),
 )
-async def create_token(body: TokenBody, overlay: Services, request: Request) -> JSONResponse:
+async def create_token(body: TokenBody, overlay: Services, by: By, request: Request) -> JSONResponse:
     """Make a token for a person or a program, or one with which a host joins. It is shown this once."""
     if body.kind == "join":
         _refuse_given(body, "name", "role")
         host = ids.host_id(body.host, "host") if body.host is not None else None
         fingerprint = _fingerprint(request.app.state.security)
         ttl = _JOIN_TTL if body.ttl is None else body.ttl
-        written = await overlay.tokens.create_join(fingerprint, host, ttl, 1 if body.hosts is None else body.hosts)
+        written = await overlay.tokens.create_join(by, fingerprint, host, ttl, 1 if body.hosts is None else body.hosts)
     else:
         _refuse_given(body, "host", "hosts")
         if body.name is None or body.role is None:
             raise InvalidValue("an access token needs one", field="name" if body.name is None else "role")
-        written = await overlay.tokens.create(body.name, Role(body.role), body.ttl)
+        written = await overlay.tokens.create(by, body.name, Role(body.role), body.ttl)
     shown = token_records.shown(written.result.record)
     return JSONResponse({**shown, "token": written.result.token.text}, 201, {"cache-control": "no-store"})
 
@@ -123,8 +123,8 @@ async def get_token(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 -
     response_model=None,
     responses=answers.refusals(404, 422, 503),
 )
-async def revoke_token(id: str, overlay: Services) -> Response:  # noqa: A002
-    await overlay.tokens.revoke(TokenId(id))
+async def revoke_token(id: str, overlay: Services, by: By) -> Response:  # noqa: A002
+    await overlay.tokens.revoke(by, TokenId(id))
     return Response(status_code=204)
 
 

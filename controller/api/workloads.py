@@ -34,7 +34,7 @@ class WorkloadFilter:
         )
 
 
-def _filter(
+async def _filter(
     pod: Annotated[str | None, Query(description="Only of pods of this name.", examples=["web-0"])] = None,
     pod_namespace: Annotated[str | None, Query(description="Only of pods in it.", examples=["shop"])] = None,
     pod_uid: Annotated[str | None, Query(description="Only of the pod with this UID.", examples=["2d9c7b1e"])] = None,

@@ -11,6 +11,7 @@ from controller.identity.roles import Role
 from controller.identity.tokens import mint_access_token
 from controller.overlay import Overlay
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Committed, Compare, KeyValue, Put, Store, Transaction
 from overlayd.configuration.files import sync_directory
 from overlayd.model.errors import InvalidValue
@@ -89,7 +90,7 @@ async def ensure_admin(overlay: Overlay, path: Path) -> bool:
         return False
     token = mint_access_token()
     write_secret(path, token.text)
-    await overlay.tokens.add(token, ADMIN, Role.ADMIN, None)
+    await overlay.tokens.add(BY_CONTROLLER, token, ADMIN, Role.ADMIN, None)
     return True
 
 

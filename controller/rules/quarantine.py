@@ -6,6 +6,7 @@ No controller has to do anything for that, and none can forget it.
 from collections.abc import Callable
 from typing import TypeVar
 
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.store.port import LeaseId, LeaseLost, Store
 from overlayd.model.errors import Unavailable
@@ -24,10 +25,10 @@ class Quarantine:
         self._journal = journal
         self.seconds = seconds
 
-    async def write(self, make: Callable[[LeaseId], Draft[T]]) -> Written[T]:
+    async def write(self, by: Requester, make: Callable[[LeaseId], Draft[T]]) -> Written[T]:
         """Write a draft whose keys may hang on the lease that it is given; raises what `Journal.write` raises."""
         lease = await self._store.grant(self.seconds)
         try:
-            return await self._journal.write(lambda: make(lease))
+            return await self._journal.write(by, lambda: make(lease))
         except LeaseLost:
             raise Unavailable("the store took longer than the quarantine lasts; try again") from None

@@ -10,6 +10,7 @@ import structlog
 
 from controller.clock import Clock
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER, Requester
 from controller.state.journal import Draft, Journal
 from controller.state.lineages import settled
 from controller.state.mirror import Mirror
@@ -67,7 +68,7 @@ class Recovery:
                 f" {self._patience:.0f} s; not heard yet: {_names(self.awaited()) or 'a host that is new'}"
             )
 
-    async def compare(self, host: HostId, knew: Lineage | None, revision: Revision) -> None:
+    async def compare(self, by: Requester, host: HostId, knew: Lineage | None, revision: Revision) -> None:
         """Find out whether a host knows a later revision of the store's lineage than the store has.
 
         Then the store went back in time unnoticed: it gets another lineage. Raises `Unavailable` in that case,
@@ -87,7 +88,7 @@ class Recovery:
         _log.warning("a host knows a later revision than the store has", host=host, revision=revision, store=found)
         renewed = record.renewed(found, host)
         unchanged = self._journal.unchanged(keys.LINEAGE)
-        await self._journal.write_unnoted(lambda: Draft(None, (unchanged,), (renewed.put(),)))
+        await self._journal.write_unnoted(by, lambda: Draft(None, (unchanged,), (renewed.put(),)))
         raise Unavailable("the store is older than what this host knows; it is read again, and hosts are asked")
 
     async def run(self) -> None:
@@ -116,7 +117,7 @@ class Recovery:
             return Draft(None, (self._journal.unchanged(keys.LINEAGE),), (settled(record).put(),))
 
         try:
-            await self._journal.write_unnoted(draft)
+            await self._journal.write_unnoted(BY_CONTROLLER, draft)
         except OverlayError as error:
             _log.warning("the recovery cannot end yet", reason=str(error))
         else:

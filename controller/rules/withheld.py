@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from controller.state import keys
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal
 from controller.state.mirror import Mirror
 from controller.state.space import Claimant
@@ -22,11 +23,11 @@ class Withheld:
         """Tell whether something is withheld for a host."""
         return any(claimant.host == host for _, _, claimant in self._mirror.occupancy.claimed)
 
-    async def let_go_of(self, host: HostId, but: Collection[tuple[NetworkName, IpNetwork]] = ()) -> None:
+    async def let_go_of(self, by: Requester, host: HostId, but: Collection[tuple[NetworkName, IpNetwork]] = ()) -> None:
         """Let go of all that is withheld for a host, but of what it uses."""
         for name, unit, claimant in self._mirror.occupancy.claimed:
             if claimant.host == host and (name, unit) not in but:
-                await self._journal.write(lambda: self._without(name, unit, claimant))  # noqa: B023 - used at once
+                await self._journal.write(by, lambda: self._without(name, unit, claimant))  # noqa: B023 - used at once
 
     def _without(self, name: NetworkName, unit: IpNetwork, claimant: Claimant) -> Draft[None]:
         space, networks = self._mirror.occupancy.space(name), self._mirror.intent.networks

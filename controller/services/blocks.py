@@ -11,6 +11,7 @@ from controller.rules.removals import Removals
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
 from controller.state import keys
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
 from controller.store.port import LeaseId, Put
@@ -55,7 +56,12 @@ class Blocks:
         return list(intent.blocks_in(network)) if network is not None else intent.blocks()
 
     async def acquire(
-        self, network: NetworkName, host: HostId, held: Collection[IpNetwork], family: Family | None = Family.V4
+        self,
+        by: Requester,
+        network: NetworkName,
+        host: HostId,
+        held: Collection[IpNetwork],
+        family: Family | None = Family.V4,
     ) -> Written[Block]:
         """Return a block of a family that the host owns beside those it says it holds, a new one if need be.
 
@@ -91,9 +97,9 @@ class Blocks:
                 (self._mirror.put(block), Put(holdings, keys.EMPTY)),
             )
 
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
-    async def release(self, network: NetworkName, cidr: IpNetwork, host: HostId) -> Written[None]:
+    async def release(self, by: Requester, network: NetworkName, cidr: IpNetwork, host: HostId) -> Written[None]:
         """Give back a block, which goes into quarantine. The last block of a DELETING network takes it along.
 
         A block that does not exist is given back already. Raises `NotFound`, `InvalidValue` when another host owns the
@@ -114,7 +120,7 @@ class Blocks:
             )
 
         self._hosts.get(host)
-        return await self._quarantine.write(draft)
+        return await self._quarantine.write(by, draft)
 
     def _refuse_release(self, block: Block, host: HostId) -> None:
         if block.host != host:

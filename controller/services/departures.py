@@ -15,6 +15,7 @@ from controller.rules.removals import Removal, Removals
 from controller.rules.withheld import Withheld
 from controller.services.tokens import Tokens
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER, Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
 from controller.store.port import Delete, LeaseId, Put
@@ -51,7 +52,7 @@ class Departures:
             hosts = self._mirror.intent.hosts.values()
             for leaving in [host for host in hosts if host.state is HostState.FORGETTING]:
                 try:
-                    await self.complete(leaving.id)
+                    await self.complete(BY_CONTROLLER, leaving.id)
                 except OverlayError as error:
                     _log.warning("host not forgotten yet", host=leaving.id, reason=str(error))
 
@@ -59,18 +60,18 @@ class Departures:
         """Tell whether the store knows no such host, and still withholds something for it."""
         return host_id not in self._mirror.intent.hosts and self._withheld.is_any_for(host_id)
 
-    async def complete(self, host_id: HostId) -> Written[None]:
+    async def complete(self, by: Requester, host_id: HostId) -> Written[None]:
         """Take away everything of a FORGETTING host, and the host itself at last; nothing happens to any other."""
         if self._leaving(host_id):
-            await self._tokens.revoke_credential(host_id)
-        while (await self._journal.write(lambda: self._without_endpoints(host_id))).result:
+            await self._tokens.revoke_credential(by, host_id)
+        while (await self._journal.write(by, lambda: self._without_endpoints(host_id))).result:
             pass
-        while (await self._journal.write(lambda: self._without_claims(host_id))).result:
+        while (await self._journal.write(by, lambda: self._without_claims(host_id))).result:
             pass
-        await self._withheld.let_go_of(host_id)
-        while (await self._quarantine.write(lambda lease: self._without_block(host_id, lease))).result:
+        await self._withheld.let_go_of(by, host_id)
+        while (await self._quarantine.write(by, lambda lease: self._without_block(host_id, lease))).result:
             pass
-        return await self._quarantine.write(lambda lease: self._without_host(host_id, lease))
+        return await self._quarantine.write(by, lambda lease: self._without_host(host_id, lease))
 
     def _without_endpoints(self, host_id: HostId) -> Draft[bool]:
         endpoints = islice(self._mirror.intent.endpoints_of(host_id), _STEP)

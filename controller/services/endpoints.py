@@ -11,6 +11,7 @@ from controller.rules.macs import Macs
 from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
 from controller.state import keys
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
 from controller.store.port import Compare, Delete, Put, Unmodified
@@ -77,7 +78,7 @@ class Endpoints:
         return list(intent.endpoints_in(network)) if network is not None else intent.endpoints()
 
     async def publish(
-        self, host: HostId, puts: Sequence[Endpoint], deletes: Collection[EndpointKey]
+        self, by: Requester, host: HostId, puts: Sequence[Endpoint], deletes: Collection[EndpointKey]
     ) -> Written[tuple[Refusal, ...]]:
         """Add, replace and remove endpoints of a host; one that is not the host's is removed already.
 
@@ -92,27 +93,27 @@ class Endpoints:
         for index, endpoint in enumerate(puts):
             if endpoint.key in deletes:
                 raise InvalidValue("names an endpoint that stands here twice", field=f"puts[{index}]")
-        return await self._converge(_request(host, "puts", puts), lambda: deletes)
+        return await self._converge(by, _request(host, "puts", puts), lambda: deletes)
 
-    async def replace(self, host: HostId, endpoints: Sequence[Endpoint]) -> Written[tuple[Refusal, ...]]:
+    async def replace(self, by: Requester, host: HostId, endpoints: Sequence[Endpoint]) -> Written[tuple[Refusal, ...]]:
         """Make these the only endpoints of a host; otherwise as `publish`."""
         request = _request(host, "endpoints", endpoints)
 
         def deletes() -> list[EndpointKey]:
             return [found.key for found in self._mirror.intent.endpoints_of(host) if found.key not in request.wanted]
 
-        return await self._converge(request, deletes)
+        return await self._converge(by, request, deletes)
 
     async def _converge(
-        self, request: _Request, deletes: Callable[[], Collection[EndpointKey]]
+        self, by: Requester, request: _Request, deletes: Callable[[], Collection[EndpointKey]]
     ) -> Written[tuple[Refusal, ...]]:
         """Write step by step what the mirror does not show yet, until a pass over all of it has nothing to write."""
         # Another controller may have given the host a block, or taken its endpoints, and this one not heard of it yet.
         await self._mirror.verify()
         self._hosts.get(request.host)
         for _ in range(_PASSES):
-            first = await self._in_steps(request.host, deletes(), partial(self._without, request.host))
-            second = await self._in_steps(request.host, self._puts(request), partial(self._with, request))
+            first = await self._in_steps(by, request.host, deletes(), partial(self._without, request.host))
+            second = await self._in_steps(by, request.host, self._puts(request), partial(self._with, request))
             if not first.result and not second.result:
                 refused = tuple(Refusal(key, error) for key, error in request.refused.items())
                 return Written(refused, max(first.revision, second.revision))
@@ -131,12 +132,14 @@ class Endpoints:
                 request.holders.setdefault((endpoint.network, address), endpoint.key)
         return puts
 
-    async def _in_steps(self, host: HostId, items: Collection[T], change: Callable[[T], Removal]) -> Written[bool]:
+    async def _in_steps(
+        self, by: Requester, host: HostId, items: Collection[T], change: Callable[[T], Removal]
+    ) -> Written[bool]:
         """Write the changes for these items, as many of them at once as have room; tell whether there were any."""
         left, has_written = deque(items), False
         revision = self._mirror.intent_revision
         while left:
-            written = await self._journal.write(partial(self._step, host, left, change))
+            written = await self._journal.write(by, partial(self._step, host, left, change))
             done, wrote = written.result
             has_written |= wrote
             revision = written.revision

@@ -10,6 +10,7 @@ from controller.rules.free_choice import Choice
 from controller.rules.recovery import Recovery
 from controller.services.departures import Departures
 from controller.state import keys
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
 from controller.store.port import Compare, Delete, Put, Unmodified
@@ -50,8 +51,14 @@ class Hosts:
         _refuse_forgetting(host)
         return host
 
-    async def register(
-        self, host_id: HostId, name: str, address: IpAddress, instance: str, number: HostNumber | None = None
+    async def register(  # noqa: PLR0913, PLR0917 - what a host says of itself
+        self,
+        by: Requester,
+        host_id: HostId,
+        name: str,
+        address: IpAddress,
+        instance: str,
+        number: HostNumber | None = None,
     ) -> Written[Host]:
         """Make a host known, or its new name or underlay address; it keeps its number for ever.
 
@@ -70,11 +77,11 @@ class Hosts:
             return self._claiming_instance(found, host_id, instance) if found.ops else found
 
         try:
-            written = await self._journal.write(draft)
+            written = await self._journal.write(by, draft)
             # An agent that only started anew changes nothing that anybody must know.
-            await self._journal.write_unnoted(lambda: self._started_anew(host_id, address, instance))
+            await self._journal.write_unnoted(by, lambda: self._started_anew(host_id, address, instance))
         except (AlreadyExists, InUse):
-            await self._journal.write_unnoted(lambda: self._without_former_address(host_id, address, instance))
+            await self._journal.write_unnoted(by, lambda: self._without_former_address(host_id, address, instance))
             raise
         except Unavailable:
             known = self._mirror.intent.hosts.get(host_id)
@@ -86,7 +93,9 @@ class Hosts:
             return Written(known, self._mirror.intent_revision)
         return written
 
-    async def update(self, host_id: HostId, state: HostState, expected: Revision | None = None) -> Written[Host]:
+    async def update(
+        self, by: Requester, host_id: HostId, state: HostState, expected: Revision | None = None
+    ) -> Written[Host]:
         """Let a host get nothing new (DRAINING), or make it an ACTIVE one again; what it has, it keeps.
 
         `expected` is the modification revision of the host that the caller saw. Raises `NotFound`, `Stale`,
@@ -106,9 +115,9 @@ class Hosts:
         if state is HostState.FORGETTING:
             raise InvalidValue("a host is forgotten by deleting it", field="state")
         await self._journal.reach(expected)
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
-    async def forget(self, host_id: HostId, expected: Revision | None = None) -> Written[None]:
+    async def forget(self, by: Requester, host_id: HostId, expected: Revision | None = None) -> Written[None]:
         """Give back all that a host had which is gone for good; its number and address rest as its blocks do.
 
         So is what is withheld for a host that the store has lost.
@@ -130,8 +139,8 @@ class Hosts:
             return Draft(None, (self._journal.unchanged(key), unconnected), (forgetting,))
 
         await self._journal.reach(expected)
-        await self._journal.write(draft)
-        return await self._departures.complete(host_id)
+        await self._journal.write(by, draft)
+        return await self._departures.complete(by, host_id)
 
     def _registered(
         self, host_id: HostId, name: str, address: IpAddress, instance: str, number: Callable[[], HostNumber]

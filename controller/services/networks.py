@@ -8,6 +8,7 @@ from controller.rules import amendments
 from controller.rules.free_choice import Choice
 from controller.rules.recovery import Recovery
 from controller.state import keys
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
 from controller.store.port import Delete, Put, Unmodified
@@ -47,8 +48,9 @@ class Networks:
             raise NotFound(f"there is no network {ids.quoted(name)}", field="network")
         return network
 
-    async def create(  # noqa: PLR0913 - what a network is made of
+    async def create(  # noqa: PLR0913, PLR0917 - what a network is made of
         self,
+        by: Requester,
         name: NetworkName,
         pools: tuple[Pool, ...],
         topology: Topology,
@@ -91,10 +93,14 @@ class Networks:
                 (self._mirror.put(network), Put(claim, keys.claim(name))),
             )
 
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
     async def update(
-        self, name: NetworkName, change: Callable[[Network], Network], expected: Revision | None = None
+        self,
+        by: Requester,
+        name: NetworkName,
+        change: Callable[[Network], Network],
+        expected: Revision | None = None,
     ) -> Written[Network]:
         """Amend a network: pools come while it is in use and go when they are empty, and so do reserved ranges.
 
@@ -125,7 +131,7 @@ class Networks:
             )
 
         await self._journal.reach(expected)
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
     def warnings(self, network: Network) -> tuple[str, ...]:
         """Return what hosts will report of a network, as far as this controller knows it."""
@@ -167,7 +173,9 @@ class Networks:
             prefixes |= {keys.addresses_of, keys.withheld_of}
         return tuple(Unmodified(prefix(before.name), self._mirror.revision) for prefix in prefixes)
 
-    async def delete(self, name: NetworkName, expected: Revision | None = None) -> Written[Network | None]:
+    async def delete(
+        self, by: Requester, name: NetworkName, expected: Revision | None = None
+    ) -> Written[Network | None]:
         """Remove a network that no host takes part in, else ask its hosts to leave it.
 
         Returns None when it is gone, else the network in state DELETING; the release of its last block removes it.
@@ -202,7 +210,7 @@ class Networks:
             return Draft(deleting, (*unchanged, witness), (self._mirror.put(deleting),))
 
         await self._journal.reach(expected)
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
     def _free_vni(self, choice: Choice) -> Vni:
         choice.attempt()

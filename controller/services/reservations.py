@@ -16,6 +16,7 @@ from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
 from controller.state import keys
+from controller.state.actor import Requester
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
 from controller.state.space import Withholding
@@ -61,7 +62,6 @@ class Reservations:
         networks: Networks,
         hosts: Hosts,
         chance: Random,
-        withholding: asyncio.Lock,
         recovery: Recovery,
     ) -> None:
         self._mirror = mirror
@@ -70,7 +70,7 @@ class Reservations:
         self._networks = networks
         self._hosts = hosts
         self._chance = chance
-        self._withholding = withholding
+        self._withholding = asyncio.Lock()
         self._recovery = recovery
         self._removals = Removals(mirror, journal)
         self._macs = Macs(mirror, journal)
@@ -87,8 +87,9 @@ class Reservations:
             raise NotFound(f"there is no reservation {ids.quoted(name)} in network {network}", field="reservation")
         return found
 
-    async def create(  # noqa: PLR0913 - what there is to know of a reservation
+    async def create(  # noqa: PLR0913, PLR0917 - what there is to know of a reservation
         self,
+        by: Requester,
         network: NetworkName,
         name: ReservationName,
         addresses: Sequence[IpAddress] = (),
@@ -142,14 +143,15 @@ class Reservations:
             )
 
         try:
-            return await self._journal.write(partial(draft, Choice(self._chance), new_units=False))
+            return await self._journal.write(by, partial(draft, Choice(self._chance), new_units=False))
         except _UnitNeeded:
             # One at a time: the others then find room in the unit that the first one withheld.
             async with self._withholding:
-                return await self._journal.write(partial(draft, Choice(self._chance), new_units=True))
+                return await self._journal.write(by, partial(draft, Choice(self._chance), new_units=True))
 
     async def update(
         self,
+        by: Requester,
         network: NetworkName,
         name: ReservationName,
         change: Callable[[Reservation], Reservation],
@@ -181,10 +183,10 @@ class Reservations:
             )
 
         await self._journal.reach(expected)
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
     async def delete(
-        self, network: NetworkName, name: ReservationName, expected: Revision | None = None
+        self, by: Requester, network: NetworkName, name: ReservationName, expected: Revision | None = None
     ) -> Written[None]:
         """Remove a reservation; its addresses go into quarantine.
 
@@ -203,9 +205,11 @@ class Reservations:
             return Draft(None, removal.compares, removal.ops)
 
         await self._journal.reach(expected)
-        return await self._quarantine.write(draft)
+        return await self._quarantine.write(by, draft)
 
-    async def claim(self, network: NetworkName, name: ReservationName, holder: Holder) -> Written[Reservation]:
+    async def claim(
+        self, by: Requester, network: NetworkName, name: ReservationName, holder: Holder
+    ) -> Written[Reservation]:
         """Give a reservation to an interface, wherever it was: the last claim wins.
 
         The endpoint that had its addresses so far goes at once. Of a shared one it stays, and so does its right to
@@ -226,10 +230,10 @@ class Reservations:
             self._refuse_second(found, holder)
             return self._handed_over(found, holder, keys.host(host.id))
 
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
     async def release(
-        self, network: NetworkName, name: ReservationName, holder: Holder | None = None
+        self, by: Requester, network: NetworkName, name: ReservationName, holder: Holder | None = None
     ) -> Written[Reservation]:
         """Take a reservation from an interface, None: from whichever has it; its endpoint goes with it.
 
@@ -242,9 +246,9 @@ class Reservations:
                 return Draft(found)
             return self._handed_over(found, None)
 
-        return await self._journal.write(draft)
+        return await self._journal.write(by, draft)
 
-    async def restore(self, said: Reservation) -> None:
+    async def restore(self, by: Requester, said: Reservation) -> None:
         """Make a reservation that a host's container holds as the host says, in a store that may have lost it.
 
         Raises `NotFound`, or why it cannot be: `InvalidValue`, `AlreadyExists`, `InUse`.
@@ -272,7 +276,7 @@ class Reservations:
                 (self._mirror.put(said), *claimed, *owned.ops, *(op for claim in claims for op in claim.ops)),
             )
 
-        await self._journal.write(draft)
+        await self._journal.write(by, draft)
 
     def _wanted(self, network: Network, address: IpAddress, field: str) -> _Claim:
         """Return the claim of an address that somebody chose."""

@@ -16,6 +16,7 @@ from controller.rules.removals import Removals
 from controller.rules.withheld import Withheld
 from controller.services.reservations import Reservations
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER, Requester
 from controller.state.journal import Draft, Journal
 from controller.state.mirror import Mirror
 from controller.state.space import Space, Withholding
@@ -57,7 +58,7 @@ class Statements:
         self._withheld = withheld
         self._removals = Removals(mirror, journal)
 
-    async def take(self, host: HostId, said: Statement) -> list[str]:
+    async def take(self, by: Requester, host: HostId, said: Statement) -> list[str]:
         """Take in what a host says that it uses; return what of it cannot be the host's, each as a sentence.
 
         A host of another cluster has nothing to say of this one. Said again it does no harm. Raises `NotFound` when the
@@ -73,18 +74,18 @@ class Statements:
         if is_of_this:
             is_newer = said.knew == record.parent and said.revision > record.parent_revision
             if is_newer:
-                await self._drop_others(host, said)
+                await self._drop_others(by, host, said)
             silent = (each for each in said.blocks if self._is_silent(each.host, record.lineage, is_newer=is_newer))
-            disputes += [text async for text in self._claimed(host, said, list(silent))]
-            disputes += [text async for text in self._reserved(said)]
+            disputes += [text async for text in self._claimed(by, host, said, list(silent))]
+            disputes += [text async for text in self._reserved(by, said)]
         elif said.blocks:
             _log.warning("a host knows another cluster; what it had there means nothing here", host=host)
-        await self._disclaim(host, said if is_of_this else Statement(None, said.revision))
+        await self._disclaim(by, host, said if is_of_this else Statement(None, said.revision))
         for text in disputes:
             _log.error("two lay claim to one thing since the store was restored", host=host, problem=text)
         spoken = Put(keys.statement(host), keys.encode({"lineage": str(record.lineage)}))
         if self._mirror.statements.get(host) != str(record.lineage):
-            await self._journal.write_unnoted(lambda: Draft(None, (), (spoken,)))
+            await self._journal.write_unnoted(by, lambda: Draft(None, (), (spoken,)))
         return disputes
 
     async def run(self, clock: Clock) -> None:
@@ -94,7 +95,7 @@ class Statements:
             for name, unit, claimant in self._mirror.occupancy.claimed:
                 if self._fits(name, unit, claimant.host):
                     try:
-                        await self._claim(claimant.host, name, unit, claimant.vni)
+                        await self._claim(BY_CONTROLLER, claimant.host, name, unit, claimant.vni)
                     except OverlayError as error:
                         _log.warning("a host has not got back yet what it uses", block=str(unit), reason=str(error))
 
@@ -104,13 +105,15 @@ class Statements:
             return True
         return is_newer and self._mirror.statements.get(host) != str(lineage)
 
-    async def _claimed(self, host: HostId, said: Statement, silent: Sequence[Block]) -> AsyncIterator[str]:
+    async def _claimed(
+        self, by: Requester, host: HostId, said: Statement, silent: Sequence[Block]
+    ) -> AsyncIterator[str]:
         mine = [(block.network, block.cidr, host) for block in said.blocks if block.host == host]
         mine += [(name, ip_network(address), host) for name, address in self._outside(said)]
         theirs = [(each.network, each.cidr, each.host) for each in silent if each.host != host]
         for name, unit, owner in (*mine, *theirs):
             vni = said.vni(name)
-            if vni is not None and (dispute := await self._claim(owner, name, unit, vni)):
+            if vni is not None and (dispute := await self._claim(by, owner, name, unit, vni)):
                 yield dispute
 
     def _outside(self, said: Statement) -> Iterator[tuple[NetworkName, str]]:
@@ -122,17 +125,17 @@ class Statements:
                 for address in reservation.addresses:
                     yield reservation.network, str(address)
 
-    async def _reserved(self, said: Statement) -> AsyncIterator[str]:
+    async def _reserved(self, by: Requester, said: Statement) -> AsyncIterator[str]:
         for reservation in said.reservations:
             if reservation.network in self._mirror.intent.networks:
                 try:
-                    await self._reservations.restore(reservation)
+                    await self._reservations.restore(by, reservation)
                 except OverlayError as error:
                     yield f"reservation {reservation.name} of network {reservation.network}: {error}"
 
-    async def _claim(self, owner: HostId, name: NetworkName, unit: IpNetwork, vni: Vni) -> str | None:
+    async def _claim(self, by: Requester, owner: HostId, name: NetworkName, unit: IpNetwork, vni: Vni) -> str | None:
         """Make a unit the block of a host, or withhold it for the host; return why neither can be."""
-        return (await self._journal.write(lambda: self._draft(owner, name, unit, vni))).result
+        return (await self._journal.write(by, lambda: self._draft(owner, name, unit, vni))).result
 
     def _draft(self, owner: HostId, name: NetworkName, unit: IpNetwork, vni: Vni) -> Draft[str | None]:
         space = self._mirror.occupancy.space(name)
@@ -180,21 +183,21 @@ class Statements:
         network, host = self._mirror.intent.networks.get(name), self._mirror.intent.hosts.get(owner)
         return host is not None and host.state is not HostState.FORGETTING and _has_unit(network, unit)
 
-    async def _disclaim(self, host: HostId, said: Statement) -> None:
+    async def _disclaim(self, by: Requester, host: HostId, said: Statement) -> None:
         """Let go of what is withheld for a host that does not use it any more."""
         used = {(block.network, block.cidr) for block in said.blocks if block.host == host}
         used |= {(name, ip_network(address)) for name, address in self._outside(said)}
-        await self._withheld.let_go_of(host, used)
+        await self._withheld.let_go_of(by, host, used)
 
-    async def _drop_others(self, host: HostId, said: Statement) -> None:
+    async def _drop_others(self, by: Requester, host: HostId, said: Statement) -> None:
         """Take the blocks from a host that it had given back by the time of which it knows and the store does not."""
         kept = {block.key for block in said.blocks if block.host == host}
         for block in [each for each in self._mirror.intent.blocks_of(host) if each.key not in kept]:
             if any(name == block.network and address in block.cidr for name, address in said.addresses):
                 continue
-            while (await self._journal.write(lambda: self._without_endpoints(block))).result:  # noqa: B023 - at once
+            while (await self._journal.write(by, lambda: self._without_endpoints(block))).result:  # noqa: B023 - at once
                 pass
-            await self._quarantine.write(lambda lease: self._without_block(block, lease))  # noqa: B023 - at once
+            await self._quarantine.write(by, lambda lease: self._without_block(block, lease))  # noqa: B023 - at once
 
     def _without_endpoints(self, block: Block) -> Draft[bool]:
         found = [

@@ -15,7 +15,7 @@ from controller.identity.tokens import (
     mint_join_token,
 )
 from controller.state import keys, token_records
-from controller.state.actor import Actor
+from controller.state.actor import BY_CONTROLLER, Actor, Requester
 from controller.state.change_record import Note
 from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
@@ -63,11 +63,11 @@ class _Use:
 class Tokens:
     """The tokens of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, clock: Clock, joining: asyncio.Lock) -> None:
+    def __init__(self, mirror: Mirror, journal: Journal, clock: Clock) -> None:
         self._mirror = mirror
         self._journal = journal
         self._clock = clock
-        self._joining = joining
+        self._joining = asyncio.Lock()
 
     def all(self) -> list[TokenRecord]:
         """Return every token, the oldest first."""
@@ -93,22 +93,22 @@ class Tokens:
         record = self._mirror.tokens.get(token_id)
         return record is not None and not record.is_expired(now)
 
-    async def create(self, name: str, role: Role, ttl: int | None) -> Written[Made]:
+    async def create(self, by: Requester, name: str, role: Role, ttl: int | None) -> Written[Made]:
         """Make an access token that lasts `ttl` seconds, None: until it is revoked. Raises `InvalidValue`.
 
         Hosts get theirs by `join` only.
         """
         if role is Role.HOST:
             raise InvalidValue("a host gets its token by joining: make a join token", field="role")
-        return await self.add(mint_access_token(), name, role, ttl)
+        return await self.add(by, mint_access_token(), name, role, ttl)
 
-    async def add(self, token: AccessToken, name: str, role: Role, ttl: int | None) -> Written[Made]:
+    async def add(self, by: Requester, token: AccessToken, name: str, role: Role, ttl: int | None) -> Written[Made]:
         """Make a token valid that was minted before; otherwise as `create`."""
-        record = self._record(token, TokenKind.ACCESS, name, role, _limited(ttl, TTL_MAX))
-        return await self._add(Made(token, record))
+        record = self._record(token, TokenKind.ACCESS, name, role, _limited(ttl, TTL_MAX), by=by.actor.name)
+        return await self._add(by, Made(token, record))
 
     async def create_join(
-        self, fingerprint: str | None, host: HostId | None, ttl: int, hosts: int = 1
+        self, by: Requester, fingerprint: str | None, host: HostId | None, ttl: int, hosts: int = 1
     ) -> Written[Made]:
         """Make a join token that lasts `ttl` seconds, for this host, or for so many new ones.
 
@@ -118,10 +118,11 @@ class Tokens:
             raise InvalidValue(f"{hosts} is not in 1..{JOIN_HOSTS_MAX}", field="hosts")
         token = mint_join_token(fingerprint)
         name = f"join {host}" if host else "join"
-        record = self._record(token, TokenKind.JOIN, name, Role.HOST, _limited(ttl, JOIN_TTL_MAX), host, hosts)
-        return await self._add(Made(token, record))
+        limited = _limited(ttl, JOIN_TTL_MAX)
+        record = self._record(token, TokenKind.JOIN, name, Role.HOST, limited, host, hosts, by=by.actor.name)
+        return await self._add(by, Made(token, record))
 
-    async def join(self, text: str, host: HostId) -> Written[Made]:
+    async def join(self, by: Requester, text: str, host: HostId) -> Written[Made]:
         """Exchange a join token for the credential of a host. The token is for one host less then, or used up.
 
         The answer may be lost: until the host has registered with its credential, the same token replaces that, and
@@ -130,15 +131,15 @@ class Tokens:
         """
         token = _parsed_join_token(text)
         await self._check_joining(token)
-        journal = self._journal.acting(Actor(f"join token {token.id}", Role.HOST))
+        by = replace(by, actor=Actor(f"join token {token.id}", Role.HOST))
 
         def draft() -> Draft[Made]:
             joining = self._recognised(token, TokenKind.JOIN, self._clock.wall())
             former = self._of_host(host)
             used = self._use(joining, host, former)
             minted = mint_access_token()
-            record = self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host)
-            made = Made(minted, replace(record, by=joining.by, joined_with=joining.id))
+            record = self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host, by=joining.by)
+            made = Made(minted, replace(record, joined_with=joining.id))
             claim, replaced = keys.credential(host), [former] if former else []
             kept = (claim, *(keys.token(each.id) for each in (joining, *replaced)))
             return Draft(
@@ -160,24 +161,24 @@ class Tokens:
                     await turn.enter_async_context(self._joining)
             except TimeoutError:
                 raise Unavailable("too many hosts are joining; try again") from None
-            return await journal.write_aside(draft)
+            return await self._journal.write_aside(by, draft)
 
-    async def revoke(self, token_id: TokenId) -> Written[None]:
+    async def revoke(self, by: Requester, token_id: TokenId) -> Written[None]:
         """End a token; raises `NotFound`."""
 
         def draft() -> Draft[None]:
             return self._removal(self.get(token_id))
 
-        return await self._journal.write_aside(draft)
+        return await self._journal.write_aside(by, draft)
 
-    async def revoke_credential(self, host: HostId) -> Written[None]:
+    async def revoke_credential(self, by: Requester, host: HostId) -> Written[None]:
         """End the credential of a host, if it has one, as part of forgetting the host."""
 
         def draft() -> Draft[None]:
             record = self._of_host(host)
             return self._removal(record) if record else Draft(None)
 
-        return await self._journal.write_aside(draft)
+        return await self._journal.write_aside(by, draft)
 
     async def purge(self, now: float) -> None:
         """Remove tokens that expired long before a time, in seconds since 1970 (UTC)."""
@@ -187,7 +188,7 @@ class Tokens:
             gone = [record for record in self.all() if record.is_expired(before)][:_PURGED_MAX]
             return Draft(None, (), tuple(Delete(keys.token(record.id)) for record in gone), tuple(map(_went, gone)))
 
-        await self._journal.write_aside(draft)
+        await self._journal.write_aside(BY_CONTROLLER, draft)
 
     def _recognised(self, token: AccessToken | JoinToken, kind: TokenKind, now: float) -> TokenRecord:
         record = self._mirror.tokens.get(token.id)
@@ -222,17 +223,19 @@ class Tokens:
         ttl: int | None,
         host: HostId | None = None,
         hosts: int | None = None,
+        *,
+        by: str,
     ) -> TokenRecord:
-        now, by = int(self._clock.wall()), self._journal.by.name
+        now = int(self._clock.wall())
         expires = None if ttl is None else now + ttl
         return TokenRecord(token.id, kind, name, role, digest(token.secret), now, expires, host, by, hosts)
 
-    async def _add(self, made: Made) -> Written[Made]:
+    async def _add(self, by: Requester, made: Made) -> Written[Made]:
         def draft() -> Draft[Made]:
             key = keys.token(made.record.id)
             return Draft(made, (self._journal.unchanged(key),), (_put(made.record),), (_came(made.record),))
 
-        return await self._journal.write_aside(draft)
+        return await self._journal.write_aside(by, draft)
 
     def _use(self, joining: TokenRecord, host: HostId, former: TokenRecord | None) -> _Use:
         """Return how a join token becomes one for a host less, or what it takes to use it for the same host again.

@@ -3,14 +3,13 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
 from controller.clock import Clock
 from controller.state import keys
-from controller.state.actor import Actor
+from controller.state.actor import Actor, Requester
 from controller.state.change_record import Note, Recorder
 from controller.state.grouping import Grouping
 from controller.state.mirror import Mirror
@@ -69,7 +68,6 @@ class Journal:
         clock: Clock,
         time: StoreTime,
         recorder: Recorder,
-        by: Actor,
         chance: Random,
     ) -> None:
         self._grouping = Grouping(store)
@@ -77,22 +75,9 @@ class Journal:
         self._clock = clock
         self._time = time
         self._recorder = recorder
-        self._by = by
         self._chance = chance
         self._underway: defaultdict[str, dict[str, asyncio.Future[None]]] = defaultdict(dict)
-        self._is_waiting: Callable[[], bool] = lambda: True
         self.commits = CommitMeter()
-
-    @property
-    def by(self) -> Actor:
-        """Whoever writes."""
-        return self._by
-
-    def acting(self, by: Actor, is_waiting: Callable[[], bool] | None = None) -> "Journal":
-        """Return this journal as another actor writes to it, as long as he waits for that."""
-        journal = copy(self)
-        journal._by, journal._is_waiting = by, is_waiting or self._is_waiting  # noqa: SLF001 - a copy of our own
-        return journal
 
     def is_taken(self, key: str) -> bool:
         """Tell whether a key exists or is about to: whoever is free to choose chooses another."""
@@ -116,25 +101,27 @@ class Journal:
         if seen is not None and seen > self._mirror.revision:
             await self._mirror.reached(min(seen, await self._mirror.stored_intent_revision()))
 
-    async def write(self, make: Callable[[], Draft[T]]) -> Written[T]:
-        """Write the draft, and return when the mirror shows it.
+    async def write(self, by: Requester, make: Callable[[], Draft[T]]) -> Written[T]:
+        """Write the draft for a requester, and return when the mirror shows it.
 
         `make` reads the mirror without waiting, and is called again after a conflict, when the mirror has caught up.
         What it raises passes through, and a draft without operations is taken for done, if that is still so when the
         mirror shows what the store holds now. Raises `Unavailable` when others keep changing what the draft is about,
-        or when whoever asked has gone.
+        or when the requester has gone.
         """
-        return await self._write(make, lambda draft: (Put(keys.INTENT, keys.EMPTY), self._entry(draft)))
+        return await self._write(by, make, lambda draft: (Put(keys.INTENT, keys.EMPTY), self._entry(by.actor, draft)))
 
-    async def write_aside(self, make: Callable[[], Draft[T]]) -> Written[T]:
+    async def write_aside(self, by: Requester, make: Callable[[], Draft[T]]) -> Written[T]:
         """Write a draft that changes nothing of the intent: no host is told. Otherwise as `write`."""
-        return await self._write(make, lambda draft: (self._entry(draft),))
+        return await self._write(by, make, lambda draft: (self._entry(by.actor, draft),))
 
-    async def write_unnoted(self, make: Callable[[], Draft[T]]) -> Written[T]:
+    async def write_unnoted(self, by: Requester, make: Callable[[], Draft[T]]) -> Written[T]:
         """Write a draft that is so little of the intent that the history leaves it out. Otherwise as `write`."""
-        return await self._write(make, lambda _: ())
+        return await self._write(by, make, lambda _: ())
 
-    async def _write(self, make: Callable[[], Draft[T]], more: Callable[[Draft[T]], tuple[Put, ...]]) -> Written[T]:
+    async def _write(
+        self, by: Requester, make: Callable[[], Draft[T]], more: Callable[[Draft[T]], tuple[Put, ...]]
+    ) -> Written[T]:
         for attempt in range(_ATTEMPTS):
             if attempt >= _AT_ONCE_ATTEMPTS:
                 longest = min(_PAUSE_SHORTEST * 2 ** (attempt - _AT_ONCE_ATTEMPTS), _PAUSE_LONGEST)
@@ -143,7 +130,8 @@ class Journal:
             if not draft.ops:
                 return Written(draft.result, self._mirror.intent_revision)
             compares = (*draft.compares, self.unchanged(keys.LINEAGE))
-            outcome = await self._commit(Transaction(tuple(dict.fromkeys(compares)), (*draft.ops, *more(draft))))
+            transaction = Transaction(tuple(dict.fromkeys(compares)), (*draft.ops, *more(draft)))
+            outcome = await self._commit(transaction, by.is_waiting)
             if isinstance(outcome, Committed):
                 return Written(draft.result, outcome.revision)
         raise Unavailable("others keep changing the same objects; try again")
@@ -176,17 +164,17 @@ class Journal:
         await self._mirror.verify()
         return make()
 
-    def _entry(self, draft: Draft[T]) -> Put:
-        return self._recorder.entry(self._time.stamp(), self._by, self._mirror.form, draft.ops, draft.noted)
+    def _entry(self, by: Actor, draft: Draft[T]) -> Put:
+        return self._recorder.entry(self._time.stamp(), by, self._mirror.form, draft.ops, draft.noted)
 
-    async def _commit(self, transaction: Transaction) -> Committed | Conflict:
+    async def _commit(self, transaction: Transaction, is_waiting: Callable[[], bool]) -> Committed | Conflict:
         taken = [op.key for op in transaction.ops if isinstance(op, Put) and not self._is_underway(op.key)]
         ended = asyncio.get_running_loop().create_future()
         for key in taken:
             self._underway[_family(key)][key] = ended
         try:
             with self.commits.timing() as timed:
-                outcome = await self._grouping.commit(transaction, self._is_waiting)
+                outcome = await self._grouping.commit(transaction, is_waiting)
                 timed.outcome = "committed" if isinstance(outcome, Committed) else "conflict"
             if isinstance(outcome, Conflict):
                 await self._mirror.overtaken(transaction.compares, outcome.revision)

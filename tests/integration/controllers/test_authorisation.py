@@ -15,7 +15,7 @@ from controller.api.auth import Security
 from controller.api.permissions import NEEDS, Place
 from controller.identity.roles import Permission, Role, may
 from controller.overlay import Overlay
-from controller.state.actor import Actor
+from controller.state.actor import Actor, Requester
 from overlayd.model.ids import HostId
 from overlayd.wire import problem
 from tests.integration.controllers.test_api import BLUE, HOST, assert_problem
@@ -23,6 +23,7 @@ from tests.support.controllers.overlays import H1, H2, controllers
 
 pytestmark = pytest.mark.anyio
 
+BY_ROOT = Requester(Actor("root", Role.ADMIN))
 SECURE = Security("-----BEGIN CERTIFICATE-----\nb3VycyE=\n-----END CERTIFICATE-----\n", is_open=False)
 GUARDED = [route for route, need in NEEDS.items() if need.permission is not None]
 OF_HOSTS = [route for route, need in NEEDS.items() if need.host is not None]
@@ -69,12 +70,11 @@ class Cluster:
 @asynccontextmanager
 async def a_cluster(directory: Path) -> AsyncIterator[Cluster]:
     async with controllers(directory, 1) as (_, [overlay]):
-        acting = overlay.acting(Actor("root", Role.ADMIN))
         tokens = {}
         for role in (Role.ADMIN, Role.OPERATOR, Role.VIEWER):
-            tokens[str(role)] = (await acting.tokens.create(f"the {role}", role, None)).result.token.text
+            tokens[str(role)] = (await overlay.tokens.create(BY_ROOT, f"the {role}", role, None)).result.token.text
         for host in (H1, H2):
-            tokens[host] = await joined(acting, host)
+            tokens[host] = await joined(overlay, host)
         transport = httpx.ASGITransport(create_app(overlay, SECURE))
         async with httpx.AsyncClient(transport=transport, base_url="https://controller") as api:
             cluster = Cluster(overlay, api, tokens)
@@ -85,8 +85,8 @@ async def a_cluster(directory: Path) -> AsyncIterator[Cluster]:
 
 
 async def joined(overlay: Overlay, host: HostId) -> str:
-    joining = (await overlay.tokens.create_join("f" * 64, None, 60)).result
-    return (await overlay.tokens.join(joining.token.text, host)).result.token.text
+    joining = (await overlay.tokens.create_join(BY_ROOT, "f" * 64, None, 60)).result
+    return (await overlay.tokens.join(BY_ROOT, joining.token.text, host)).result.token.text
 
 
 def is_stream(route: str) -> bool:

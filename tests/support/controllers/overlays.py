@@ -12,6 +12,7 @@ from controller.clock import Clock, SystemClock
 from controller.overlay import Overlay
 from controller.rules.quarantine import QUARANTINE
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.state.presence import Presence
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import KeyValue, Store
@@ -89,13 +90,15 @@ def pool(cidr: str = "10.32.0.0/16", block_length: int = 26) -> Pool:
 async def make_network(
     overlay: Overlay, name: NetworkName = BLUE, of: Pool | None = None, topology: Topology = Topology.ROUTED
 ) -> Network:
-    return (await overlay.networks.create(name, (of or pool(),), topology, None)).result
+    return (await overlay.networks.create(BY_CONTROLLER, name, (of or pool(),), topology, None)).result
 
 
 async def make_host(overlay: Overlay, number: int) -> Host:
     """Register the host h<number> at 192.0.2.<number>."""
     address = IPv4Address("192.0.2.0") + number
-    return (await overlay.hosts.register(HostId(f"h{number}"), f"host {number}", address, f"i{number}")).result
+    return (
+        await overlay.hosts.register(BY_CONTROLLER, HostId(f"h{number}"), f"host {number}", address, f"i{number}")
+    ).result
 
 
 def make_endpoint(block: Block, offset: int, container: str | None = None) -> Endpoint:

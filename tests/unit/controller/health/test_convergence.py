@@ -9,6 +9,7 @@ from controller.clock import SystemClock
 from controller.identity.roles import Role
 from controller.overlay import Overlay
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.state.presence import Presence, Problem
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName, Revision
@@ -45,7 +46,7 @@ async def test_a_revision_is_in_force_where_the_kernel_matches_it(tmp_path: Path
         for number in (1, 2, 3):
             await make_host(here, number)
         await make_network(here)
-        at = (await here.blocks.acquire(BLUE, H1, [])).revision
+        at = (await here.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).revision
         older = Revision(at - 1)
         with here.feeds.open(H1, "i1"), there.feeds.open(H2, "i2"):
             await until_heard(here, H2, lambda presence: presence is not None)
@@ -71,7 +72,7 @@ async def test_a_problem_of_one_network_is_none_of_another(tmp_path: Path) -> No
         await make_host(overlay, 1)
         for name in (BLUE, red):
             await make_network(overlay, name)
-            await overlay.blocks.acquire(name, H1, [])
+            await overlay.blocks.acquire(BY_CONTROLLER, name, H1, [])
         at = overlay.mirror.intent_revision
         with overlay.feeds.open(H1, "i1"):
             await until_heard(overlay, H1, lambda presence: presence is not None)
@@ -110,7 +111,7 @@ async def test_a_revision_that_changed_nothing_of_the_intent_is_in_force_with_th
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_host(overlay, 1)
         at = overlay.mirror.intent_revision
-        aside = (await overlay.tokens.create("ci", Role.VIEWER, None)).revision
+        aside = (await overlay.tokens.create(BY_CONTROLLER, "ci", Role.VIEWER, None)).revision
         with overlay.feeds.open(H1, "i1"):
             await until_heard(overlay, H1, lambda presence: presence is not None)
             overlay.connections.report(H1, "i1", at, ())
@@ -126,7 +127,9 @@ async def test_a_controller_that_is_behind_catches_up_before_it_answers(tmp_path
         controller_on(store, "c2") as behind,
     ):
         for number in range(1, 30):
-            at = (await ahead.networks.create(NetworkName(f"n{number}"), (pool(),), Topology.ROUTED, None)).revision
+            at = (
+                await ahead.networks.create(BY_CONTROLLER, NetworkName(f"n{number}"), (pool(),), Topology.ROUTED, None)
+            ).revision
             assert (await behind.statuses.settled(at, None, 0, SystemClock())).revision == at
             assert (await behind.statuses.settled(None, None, 0, SystemClock())).revision == at
             assert (await behind.statuses.settled(None, NetworkName(f"n{number}"), 0, SystemClock())).in_force == 0
@@ -137,14 +140,14 @@ async def test_who_waits_for_a_network_is_not_kept_by_hosts_that_leave_it(tmp_pa
         await make_network(overlay)
         for number, host in ((1, H1), (2, H2)):
             await make_host(overlay, number)
-            await overlay.blocks.acquire(BLUE, host, [])
+            await overlay.blocks.acquire(BY_CONTROLLER, BLUE, host, [])
         block = next(block for block in overlay.mirror.intent.blocks_of(H2))
         with overlay.feeds.open(H1, "i1"):
             await until_heard(overlay, H1, lambda presence: presence is not None)
             at = overlay.mirror.intent_revision
             overlay.connections.report(H1, "i1", at, ())
             waiting = asyncio.create_task(overlay.statuses.settled(at, BLUE, 60, SystemClock()))
-            await overlay.blocks.release(block.network, block.cidr, H2)
+            await overlay.blocks.release(BY_CONTROLLER, block.network, block.cidr, H2)
             found = await waiting
         assert {status.host.id: lag for status, lag in found.lags} == {"h1": None}
 
@@ -158,7 +161,7 @@ async def test_a_host_that_is_forgotten_keeps_nobody_waiting(tmp_path: Path) -> 
             at = overlay.mirror.intent_revision
             overlay.connections.report(H1, "i1", at, ())
             waiting = asyncio.create_task(overlay.statuses.settled(at, None, 60, SystemClock()))
-            await overlay.hosts.forget(H2)
+            await overlay.hosts.forget(BY_CONTROLLER, H2)
             found = await waiting
         assert {status.host.id: lag for status, lag in found.lags} == {"h1": None}
 
@@ -167,10 +170,10 @@ async def test_who_waits_for_a_network_that_is_deleted_is_told_so(tmp_path: Path
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         waiting = asyncio.create_task(overlay.statuses.settled(None, BLUE, 60, SystemClock()))
-        await overlay.networks.delete(BLUE)
-        await overlay.blocks.release(block.network, block.cidr, H1)
+        await overlay.networks.delete(BY_CONTROLLER, BLUE)
+        await overlay.blocks.release(BY_CONTROLLER, block.network, block.cidr, H1)
         with pytest.raises(NotFound):
             await waiting
 

@@ -10,6 +10,7 @@ import pytest
 from controller.identity.roles import Role
 from controller.lifecycle.bootstrap import ensure_admin, shared_authority
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Put, Transaction
 from tests.support.controllers.overlays import controllers
 
@@ -40,7 +41,7 @@ async def test_an_admin_token_is_made_when_there_is_none(tmp_path: Path) -> None
         first = overlay.tokens.authenticate(path.read_text().strip(), time.time())
         assert (first.role, first.name, first.expires) == (Role.ADMIN, "admin", None)
         assert not await ensure_admin(overlay, path)
-        await overlay.tokens.revoke(first.id)
+        await overlay.tokens.revoke(BY_CONTROLLER, first.id)
         assert await ensure_admin(overlay, path)
         second = overlay.tokens.authenticate(path.read_text().strip(), time.time())
         assert second.id != first.id

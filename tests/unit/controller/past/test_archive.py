@@ -15,7 +15,7 @@ from controller.past.archive import Change, Search
 from controller.past.pruning import HistoryLimits, Pruning
 from controller.past.subjects import Subject
 from controller.state import keys
-from controller.state.actor import CONTROLLER
+from controller.state.actor import BY_CONTROLLER, CONTROLLER
 from controller.state.change_record import Recorder
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import Committed, Page, Put, Transaction
@@ -173,9 +173,9 @@ async def test_hosts_that_are_gone_are_found_by_their_names(tmp_path: Path) -> N
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        await overlay.blocks.acquire(BLUE, H1, [])
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         assert await overlay.archive.hosts_called("host 1") == {H1} == await overlay.archive.hosts_called("h1")
-        await overlay.hosts.forget(H1)
+        await overlay.hosts.forget(BY_CONTROLLER, H1)
         assert await overlay.archive.hosts_called("host 1") == {H1}
         assert await overlay.archive.hosts_called("never") == frozenset()
         found = await all_of(overlay, Search(Subject(hosts=frozenset({"host 1", H1}))))
@@ -191,7 +191,7 @@ async def test_what_another_version_wrote_beside_a_record_has_not_changed(tmp_pa
         assert isinstance(outcome, Committed)
         await overlay.mirror.reached(outcome.revision)
         wider = (pool(), pool("10.64.0.0/16"))
-        await overlay.networks.update(BLUE, lambda network: replace(network, pools=wider), None)
+        await overlay.networks.update(BY_CONTROLLER, BLUE, lambda network: replace(network, pools=wider), None)
         change = (await all_of(overlay, Search()))[0]
         assert change.before
         assert change.after

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from overlayd.model.errors import InUse, InvalidValue, Stale
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, NetworkState, Topology
@@ -44,13 +45,13 @@ async def test_a_range_comes_while_hosts_have_blocks_and_goes_when_it_is_empty(t
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        amended = (await overlay.networks.update(BLUE, also)).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        amended = (await overlay.networks.update(BY_CONTROLLER, BLUE, also)).result
         assert [str(each.range) for each in amended.pools] == ["10.32.0.0/16", "10.40.0.0/24"]
         with pytest.raises(InUse, match=r"10\.32\.0\.0/26 belongs to host h1") as refused:
-            await overlay.networks.update(BLUE, only_second)
+            await overlay.networks.update(BY_CONTROLLER, BLUE, only_second)
         assert refused.value.field == "pools"
-        await overlay.networks.update(BLUE, lambda network: replace(network, pools=network.pools[:1]))
+        await overlay.networks.update(BY_CONTROLLER, BLUE, lambda network: replace(network, pools=network.pools[:1]))
         assert (await whole_cluster(store)).networks[BLUE].pools == (pool(),)
         assert overlay.blocks.select(BLUE, None) == [block]
 
@@ -75,7 +76,7 @@ async def test_what_never_changes_is_refused_with_its_field(
         await make_network(overlay)
         before = await stored(store)
         with pytest.raises(InvalidValue) as refused:
-            await overlay.networks.update(BLUE, change)
+            await overlay.networks.update(BY_CONTROLLER, BLUE, change)
         assert refused.value.field == field
         assert await stored(store) == before
 
@@ -84,12 +85,12 @@ async def test_nothing_is_reserved_in_a_block_that_a_host_has(tmp_path: Path) ->
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        await overlay.networks.update(BLUE, reserving("10.32.0.8/30", "10.32.0.12/30"))
-        await overlay.blocks.acquire(BLUE, H1, [])
+        await overlay.networks.update(BY_CONTROLLER, BLUE, reserving("10.32.0.8/30", "10.32.0.12/30"))
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         with pytest.raises(InUse, match=r"10\.32\.0\.16/32 overlaps block 10\.32\.0\.0/26 of host h1") as refused:
-            await overlay.networks.update(BLUE, reserving("10.32.0.8/29", "10.32.0.16/32"))
+            await overlay.networks.update(BY_CONTROLLER, BLUE, reserving("10.32.0.8/29", "10.32.0.16/32"))
         assert refused.value.field == "reserved"
-        amended = await overlay.networks.update(BLUE, reserving("10.32.0.8/29", "10.32.1.0/24"))
+        amended = await overlay.networks.update(BY_CONTROLLER, BLUE, reserving("10.32.0.8/29", "10.32.1.0/24"))
         assert [str(each) for each in amended.result.reserved] == ["10.32.0.8/29", "10.32.1.0/24"]
 
 
@@ -97,24 +98,26 @@ async def test_a_network_that_is_being_deleted_is_not_amended(tmp_path: Path) ->
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        await overlay.blocks.acquire(BLUE, H1, [])
-        await overlay.networks.delete(BLUE)
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
+        await overlay.networks.delete(BY_CONTROLLER, BLUE)
         with pytest.raises(InUse, match="is being deleted"):
-            await overlay.networks.update(BLUE, also)
+            await overlay.networks.update(BY_CONTROLLER, BLUE, also)
 
 
 async def test_a_change_made_for_another_revision_is_stale(tmp_path: Path) -> None:
     async with controllers(tmp_path, 2) as (store, [here, there]):
         await make_network(here)
         seen = here.mirror.mod_revision(keys.network(BLUE))
-        amended = await there.networks.update(BLUE, also, seen)
+        amended = await there.networks.update(BY_CONTROLLER, BLUE, also, seen)
         before = await stored(store)
         with pytest.raises(Stale):
-            await here.networks.update(BLUE, lambda network: replace(network, pools=network.pools[:1]), seen)
+            await here.networks.update(
+                BY_CONTROLLER, BLUE, lambda network: replace(network, pools=network.pools[:1]), seen
+            )
         with pytest.raises(Stale):
-            await here.networks.delete(BLUE, seen)
+            await here.networks.delete(BY_CONTROLLER, BLUE, seen)
         assert await stored(store) == before
-        assert (await here.networks.delete(BLUE, amended.revision)).result is None
+        assert (await here.networks.delete(BY_CONTROLLER, BLUE, amended.revision)).result is None
 
 
 @pytest.mark.parametrize("attempt", range(10))
@@ -122,9 +125,12 @@ async def test_a_range_that_goes_while_a_host_joins_leaves_no_block_behind(tmp_p
     async with controllers(tmp_path, 2) as (store, both):
         await make_network(both[0])
         await make_host(both[0], 1)
-        await both[0].networks.update(BLUE, also)
+        await both[0].networks.update(BY_CONTROLLER, BLUE, also)
         await both[1].mirror.reached(both[0].mirror.revision)
-        joining, going = both[0].blocks.acquire(BLUE, H1, []), both[1].networks.update(BLUE, only_second)
+        joining, going = (
+            both[0].blocks.acquire(BY_CONTROLLER, BLUE, H1, []),
+            both[1].networks.update(BY_CONTROLLER, BLUE, only_second),
+        )
         order = [joining, going] if attempt % 2 else [going, joining]
         outcomes = await asyncio.gather(*order, return_exceptions=True)
         assert {type(outcome).__name__ for outcome in outcomes} <= {"Written", "InUse"}

@@ -11,6 +11,7 @@ import pytest
 
 from controller.overlay import Overlay
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Delete, Put, Store, Transaction
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint
@@ -44,7 +45,7 @@ async def cluster(directory: Path) -> AsyncIterator[tuple[Store, list[Overlay], 
         blocks = []
         for number, host in ((1, H1), (2, H2)):
             await make_host(both[0], number)
-            blocks.append((await both[0].blocks.acquire(BLUE, host, [])).result)
+            blocks.append((await both[0].blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result)
         await both[1].mirror.reached(both[0].mirror.revision)
         yield store, both, blocks[0], blocks[1]
 
@@ -67,7 +68,8 @@ async def test_of_hosts_that_publish_one_mac_at_two_controllers_at_once_one_gets
             mac = MacAddress(f"02:00:00:00:01:{offset:02x}")
             here, there = having(mac, block, offset), having(mac, other, offset)
             done = await asyncio.gather(
-                both[0].endpoints.publish(H1, [here], []), both[1].endpoints.publish(H2, [there], [])
+                both[0].endpoints.publish(BY_CONTROLLER, H1, [here], []),
+                both[1].endpoints.publish(BY_CONTROLLER, H2, [there], []),
             )
             (refusal,) = (*done[0].result, *done[1].result)
             assert isinstance(refusal.error, AlreadyExists)
@@ -77,14 +79,14 @@ async def test_of_hosts_that_publish_one_mac_at_two_controllers_at_once_one_gets
 async def test_a_mac_is_free_when_its_container_is_gone(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (store, [overlay, _], block, other):
         here, there = having(MAC, block, 2), having(MAC, other, 2)
-        await overlay.endpoints.publish(H1, [here], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [here], [])
         assert await mac_keys(store) == {keys.mac(BLUE, MAC)}
-        assert (await overlay.endpoints.publish(H2, [there], [])).result
-        await overlay.endpoints.publish(H1, [], [here.key])
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H2, [there], [])).result
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [], [here.key])
         assert await mac_keys(store) == set()
-        assert (await overlay.endpoints.publish(H2, [there], [])).result == ()
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H2, [there], [])).result == ()
         assert await endpoints(store) == {there}
-        await overlay.hosts.forget(H2)
+        await overlay.hosts.forget(BY_CONTROLLER, H2)
         assert await mac_keys(store) == set()
 
 
@@ -92,17 +94,17 @@ async def test_a_mac_may_be_anothers_in_another_network(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (_, [overlay, _], block, _):
         green = NetworkName("green")
         await make_network(overlay, green)
-        elsewhere = (await overlay.blocks.acquire(green, H2, [])).result
-        assert (await overlay.endpoints.publish(H1, [having(MAC, block, 2)], [])).result == ()
-        assert (await overlay.endpoints.publish(H2, [having(MAC, elsewhere, 2)], [])).result == ()
+        elsewhere = (await overlay.blocks.acquire(BY_CONTROLLER, green, H2, [])).result
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H1, [having(MAC, block, 2)], [])).result == ()
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H2, [having(MAC, elsewhere, 2)], [])).result == ()
 
 
 async def test_containers_of_a_host_that_exchange_their_macs_have_them_at_once(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (store, [overlay, _], block, _):
         one, two = having(MAC, block, 2), having(OTHER, block, 3)
-        await overlay.endpoints.publish(H1, [one, two], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [one, two], [])
         swapped = [replace(one, mac=OTHER), replace(two, mac=MAC)]
-        assert (await overlay.endpoints.publish(H1, swapped, [])).result == ()
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H1, swapped, [])).result == ()
         assert await endpoints(store) == set(swapped)
         assert await mac_keys(store) == {keys.mac(BLUE, MAC), keys.mac(BLUE, OTHER)}
 
@@ -115,10 +117,10 @@ async def test_of_what_an_earlier_release_stored_the_older_one_stands(tmp_path: 
             await store.commit(Transaction((), (Put(keys.of(endpoint), keys.encode_record(endpoint)),)))
         await overlay.mirror.reached(await store.current_revision())
         third = having(MAC, block, 9)
-        done = await overlay.endpoints.publish(H1, [third], [])
+        done = await overlay.endpoints.publish(BY_CONTROLLER, H1, [third], [])
         assert [refusal.endpoint for refusal in done.result] == [third.key]
-        assert (await overlay.endpoints.replace(H2, [older])).result == ()
-        done = await overlay.endpoints.replace(H1, [younger])
+        assert (await overlay.endpoints.replace(BY_CONTROLLER, H2, [older])).result == ()
+        done = await overlay.endpoints.replace(BY_CONTROLLER, H1, [younger])
         assert [refusal.endpoint for refusal in done.result] == [younger.key]
         assert await endpoints(store) == {older}
 
@@ -127,54 +129,54 @@ async def test_a_key_that_was_left_behind_is_in_nobodys_way(tmp_path: Path) -> N
     """A controller of an earlier release removes an endpoint, and not the key of its MAC."""
     async with cluster(tmp_path) as (store, [overlay, _], block, other):
         gone, heir = having(MAC, block, 2), having(MAC, other, 2)
-        await overlay.endpoints.publish(H1, [gone], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [gone], [])
         await store.commit(Transaction((), (Delete(keys.of(gone)),)))
         await overlay.mirror.reached(await store.current_revision())
-        assert (await overlay.endpoints.publish(H2, [heir], [])).result == ()
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H2, [heir], [])).result == ()
         assert await endpoints(store) == {heir}
 
 
 async def test_a_reservation_and_a_container_cannot_have_one_mac(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (store, [overlay, _], block, _):
-        await overlay.endpoints.publish(H1, [having(MAC, block, 2)], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [having(MAC, block, 2)], [])
         with pytest.raises(AlreadyExists, match="container h1-2 on host h1") as refused:
-            await overlay.reservations.create(BLUE, WEB, mac=MAC)
+            await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, mac=MAC)
         assert refused.value.field == "mac"
-        await overlay.reservations.create(BLUE, WEB, mac=OTHER)
+        await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, mac=OTHER)
         with pytest.raises(AlreadyExists, match="reservation web"):
-            await overlay.reservations.create(BLUE, DB, mac=OTHER)
-        made = (await overlay.reservations.create(BLUE, DB)).result
+            await overlay.reservations.create(BY_CONTROLLER, BLUE, DB, mac=OTHER)
+        made = (await overlay.reservations.create(BY_CONTROLLER, BLUE, DB)).result
         with pytest.raises(AlreadyExists, match="reservation web"):
-            await overlay.reservations.update(BLUE, DB, lambda found: replace(found, mac=OTHER))
-        done = await overlay.endpoints.publish(H1, [having(OTHER, block, 3)], [])
+            await overlay.reservations.update(BY_CONTROLLER, BLUE, DB, lambda found: replace(found, mac=OTHER))
+        done = await overlay.endpoints.publish(BY_CONTROLLER, H1, [having(OTHER, block, 3)], [])
         assert [type(refusal.error) for refusal in done.result] == [AlreadyExists]
         assert (await whole_cluster(store)).reservations[made.key].mac is None
 
 
 async def test_a_reservation_brings_its_mac_along_to_another_host(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (store, [overlay, _], block, other):
-        made = (await overlay.reservations.create(BLUE, WEB, mac=MAC)).result
+        made = (await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, mac=MAC)).result
         before = await mac_keys(store)
         for host, where in ((H1, block), (H2, other)):
             endpoint = replace(having(MAC, where, 2), addresses=made.addresses)
-            await overlay.reservations.claim(BLUE, WEB, Holder.of(endpoint.key))
-            assert (await overlay.endpoints.publish(host, [endpoint], [])).result == ()
+            await overlay.reservations.claim(BY_CONTROLLER, BLUE, WEB, Holder.of(endpoint.key))
+            assert (await overlay.endpoints.publish(BY_CONTROLLER, host, [endpoint], [])).result == ()
             assert await endpoints(store) == {endpoint}
         assert await mac_keys(store) == before == {keys.mac(BLUE, MAC)}
-        await overlay.reservations.update(BLUE, WEB, lambda found: replace(found, mac=OTHER))
+        await overlay.reservations.update(BY_CONTROLLER, BLUE, WEB, lambda found: replace(found, mac=OTHER))
         # The container still has the former one.
         with pytest.raises(AlreadyExists):
-            await overlay.reservations.create(BLUE, DB, mac=MAC)
-        await overlay.endpoints.replace(H2, [])
-        await overlay.reservations.create(BLUE, DB, mac=MAC)
-        await overlay.reservations.delete(BLUE, DB)
+            await overlay.reservations.create(BY_CONTROLLER, BLUE, DB, mac=MAC)
+        await overlay.endpoints.replace(BY_CONTROLLER, H2, [])
+        await overlay.reservations.create(BY_CONTROLLER, BLUE, DB, mac=MAC)
+        await overlay.reservations.delete(BY_CONTROLLER, BLUE, DB)
         assert await mac_keys(store) == {keys.mac(BLUE, OTHER)}
 
 
 async def test_no_container_gets_the_mac_of_a_gateway_or_a_tunnel_end(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (store, [overlay, _], block, _):
         wrong = [having(MacAddress(f"02:6f:76:{end}"), block, 2 + n) for n, end in enumerate(("00:00:00", "01:00:00"))]
-        done = await overlay.endpoints.publish(H1, wrong, [])
+        done = await overlay.endpoints.publish(BY_CONTROLLER, H1, wrong, [])
         assert [(type(refusal.error), refusal.error.field) for refusal in done.result] == [
             (InvalidValue, f"puts[{index}].mac") for index in range(2)
         ]
@@ -183,6 +185,6 @@ async def test_no_container_gets_the_mac_of_a_gateway_or_a_tunnel_end(tmp_path: 
 
 async def test_an_address_of_a_removed_reservation_leaves_no_key(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (store, [overlay, _], _, _):
-        await overlay.reservations.create(BLUE, WEB, [IPv4Address("10.32.9.9")], mac=MAC)
-        await overlay.reservations.delete(BLUE, WEB)
+        await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, [IPv4Address("10.32.9.9")], mac=MAC)
+        await overlay.reservations.delete(BY_CONTROLLER, BLUE, WEB)
         assert await mac_keys(store) == set()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.state.actor import BY_CONTROLLER
 from overlayd.model.address import contains
 from overlayd.model.errors import Exhausted, InUse, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName
@@ -28,8 +29,8 @@ async def test_blocks_are_the_lowest_free_ones(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        first = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        second = (await overlay.blocks.acquire(BLUE, H1, [first.cidr])).result
+        first = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        second = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [first.cidr])).result
         assert [str(block.cidr) for block in (first, second)] == ["10.32.0.0/26", "10.32.0.64/26"]
 
 
@@ -37,11 +38,11 @@ async def test_a_host_that_asks_again_gets_the_block_it_did_not_hear_of(tmp_path
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        first = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        second = (await overlay.blocks.acquire(BLUE, H1, [first.cidr])).result
+        first = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        second = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [first.cidr])).result
         before = await stored(store)
-        assert (await overlay.blocks.acquire(BLUE, H1, [first.cidr])).result == second
-        assert (await overlay.blocks.acquire(BLUE, H1, [])).result == first
+        assert (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [first.cidr])).result == second
+        assert (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result == first
         assert await stored(store) == before
 
 
@@ -51,12 +52,12 @@ async def test_hosts_that_acquire_at_once_from_two_controllers_share_no_block(tm
         for number in range(1, 65):
             await make_host(both[0], number)
         await both[1].mirror.reached(both[0].mirror.revision)
-        wanted = [both[n % 2].blocks.acquire(BLUE, HostId(f"h{n}"), []) for n in range(1, 65)]
+        wanted = [both[n % 2].blocks.acquire(BY_CONTROLLER, BLUE, HostId(f"h{n}"), []) for n in range(1, 65)]
         blocks = [written.result for written in await asyncio.gather(*wanted)]
         assert len({block.cidr for block in blocks}) == 64
         assert {block.key: block for block in blocks} == (await whole_cluster(store)).blocks
         with pytest.raises(Exhausted, match="all 64 blocks"):
-            await both[0].blocks.acquire(BLUE, H1, [block.cidr for block in blocks])
+            await both[0].blocks.acquire(BY_CONTROLLER, BLUE, H1, [block.cidr for block in blocks])
 
 
 async def test_one_host_that_asks_many_times_at_once_gets_one_block(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ async def test_one_host_that_asks_many_times_at_once_gets_one_block(tmp_path: Pa
         await make_network(both[0])
         await make_host(both[0], 1)
         await both[1].mirror.reached(both[0].mirror.revision)
-        written = await asyncio.gather(*(both[n % 2].blocks.acquire(BLUE, H1, []) for n in range(16)))
+        written = await asyncio.gather(*(both[n % 2].blocks.acquire(BY_CONTROLLER, BLUE, H1, []) for n in range(16)))
         assert len({each.result for each in written}) == 1
         assert len((await whole_cluster(store)).blocks) == 1
 
@@ -75,8 +76,8 @@ async def test_blocks_of_different_networks_may_be_the_same_addresses(tmp_path: 
         red = NetworkName("red")
         for name in (BLUE, red):
             await make_network(overlay, name)
-        blue_block = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        red_block = (await overlay.blocks.acquire(red, H1, [])).result
+        blue_block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        red_block = (await overlay.blocks.acquire(BY_CONTROLLER, red, H1, [])).result
         assert blue_block.cidr == red_block.cidr
 
 
@@ -85,11 +86,11 @@ async def test_blocks_need_a_network_and_a_host(tmp_path: Path) -> None:
         await make_network(overlay)
         before = await stored(store)
         with pytest.raises(NotFound) as refused:
-            await overlay.blocks.acquire(BLUE, H1, [])
+            await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         assert refused.value.field == "host"
         await make_host(overlay, 1)
         with pytest.raises(NotFound) as refused:
-            await overlay.blocks.acquire(NetworkName("red"), H1, [])
+            await overlay.blocks.acquire(BY_CONTROLLER, NetworkName("red"), H1, [])
         assert refused.value.field == "network"
         assert {key for key in await stored(store) if "/blocks/" in key} == {key for key in before if "/blocks/" in key}
 
@@ -99,9 +100,9 @@ async def test_only_the_owner_releases_a_block(tmp_path: Path) -> None:
         await make_network(overlay)
         await make_host(overlay, 1)
         await make_host(overlay, 2)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         with pytest.raises(InvalidValue, match="belongs to host h1"):
-            await overlay.blocks.release(BLUE, block.cidr, H2)
+            await overlay.blocks.release(BY_CONTROLLER, BLUE, block.cidr, H2)
         assert overlay.blocks.select(BLUE, None) == [block]
 
 
@@ -109,40 +110,40 @@ async def test_a_block_with_endpoints_stays(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        first = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        second = (await overlay.blocks.acquire(BLUE, H1, [first.cidr])).result
+        first = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        second = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [first.cidr])).result
         endpoint = make_endpoint(first, 2)
-        await overlay.endpoints.publish(H1, [endpoint], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [endpoint], [])
         with pytest.raises(InUse, match=r"10\.32\.0\.2"):
-            await overlay.blocks.release(BLUE, first.cidr, H1)
-        await overlay.blocks.release(BLUE, second.cidr, H1)
+            await overlay.blocks.release(BY_CONTROLLER, BLUE, first.cidr, H1)
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, second.cidr, H1)
         assert overlay.blocks.select(BLUE, None) == [first]
-        await overlay.endpoints.publish(H1, [], [endpoint.key])
-        await overlay.blocks.release(BLUE, first.cidr, H1)
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [], [endpoint.key])
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, first.cidr, H1)
         assert overlay.blocks.select(BLUE, None) == []
 
 
 async def test_a_host_of_schema_1_gets_its_blocks_of_the_range_that_it_is_told(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         first, second = pool("10.32.0.0/28", 28), pool("10.40.0.0/24", 28)
-        await overlay.networks.create(BLUE, (first, second), Topology.ROUTED, None)
+        await overlay.networks.create(BY_CONTROLLER, BLUE, (first, second), Topology.ROUTED, None)
         await make_host(overlay, 1)
-        block = (await overlay.blocks.acquire(BLUE, H1, [], None)).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [], None)).result
         assert block.cidr == first.range
         with pytest.raises(Exhausted, match=r"all 1 blocks of 10\.32\.0\.0/28 are taken"):
-            await overlay.blocks.acquire(BLUE, H1, [block.cidr], None)
-        assert contains(second.range, (await overlay.blocks.acquire(BLUE, H1, [block.cidr])).result.cidr)
+            await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [block.cidr], None)
+        assert contains(second.range, (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [block.cidr])).result.cidr)
 
 
 async def test_a_release_may_be_repeated(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        await overlay.blocks.release(BLUE, block.cidr, H1)
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, block.cidr, H1)
         before = await stored(store)
-        await overlay.blocks.release(BLUE, block.cidr, H1)
-        await overlay.blocks.release(NetworkName("never"), IPv4Network("10.0.0.0/26"), H1)
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, block.cidr, H1)
+        await overlay.blocks.release(BY_CONTROLLER, NetworkName("never"), IPv4Network("10.0.0.0/26"), H1)
         assert await stored(store) == before
 
 
@@ -151,10 +152,10 @@ async def test_an_endpoint_is_never_left_without_its_block(tmp_path: Path, attem
     async with controllers(tmp_path, 2) as (store, both):
         await make_network(both[0])
         await make_host(both[0], 1)
-        block = (await both[0].blocks.acquire(BLUE, H1, [])).result
+        block = (await both[0].blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         await both[1].mirror.reached(both[0].mirror.revision)
-        publish = both[0].endpoints.publish(H1, [make_endpoint(block, 2)], [])
-        release = both[1].blocks.release(BLUE, block.cidr, H1)
+        publish = both[0].endpoints.publish(BY_CONTROLLER, H1, [make_endpoint(block, 2)], [])
+        release = both[1].blocks.release(BY_CONTROLLER, BLUE, block.cidr, H1)
         order = [publish, release] if attempt % 2 else [release, publish]
         outcomes = await asyncio.gather(*order, return_exceptions=True)
         assert {type(outcome).__name__ for outcome in outcomes} < {"Written", "InUse", "InvalidValue"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.overlay import Overlay
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Store
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint
@@ -37,7 +38,7 @@ async def two_hosts_with_blocks(directory: Path) -> AsyncIterator[tuple[Store, l
         blocks = []
         for number, host in ((1, H1), (2, H2)):
             await make_host(both[0], number)
-            blocks.append((await both[0].blocks.acquire(BLUE, host, [])).result)
+            blocks.append((await both[0].blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result)
         await both[1].mirror.reached(both[0].mirror.revision)
         yield store, both, blocks[0], blocks[1]
 
@@ -45,32 +46,32 @@ async def two_hosts_with_blocks(directory: Path) -> AsyncIterator[tuple[Store, l
 async def test_endpoints_are_added_replaced_and_removed(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         first, second = make_endpoint(block, 2), make_endpoint(block, 3)
-        await overlay.endpoints.publish(H1, [first, second], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [first, second], [])
         moved = replace(first, addresses=(block.cidr[9],))
-        await overlay.endpoints.publish(H1, [moved], [second.key])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [moved], [second.key])
         assert (await whole_cluster(store)).endpoints == {moved.key: moved}
         before = await stored(store)
-        await overlay.endpoints.publish(H1, [moved], [second.key])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [moved], [second.key])
         assert await stored(store) == before
 
 
 async def test_a_full_set_replaces_what_was_there_and_nothing_of_other_hosts(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         theirs = make_endpoint(other, 2)
-        await overlay.endpoints.publish(H2, [theirs], [])
-        await overlay.endpoints.publish(H1, [make_endpoint(block, n) for n in range(2, 300)], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [make_endpoint(block, n) for n in range(2, 300)], [])
         wanted = [make_endpoint(block, n) for n in range(200, 500)]
-        await overlay.endpoints.replace(H1, wanted)
+        await overlay.endpoints.replace(BY_CONTROLLER, H1, wanted)
         assert set((await whole_cluster(store)).endpoints.values()) == {theirs, *wanted}
-        await overlay.endpoints.replace(H1, [])
+        await overlay.endpoints.replace(BY_CONTROLLER, H1, [])
         assert set((await whole_cluster(store)).endpoints.values()) == {theirs}
 
 
 async def test_an_address_passes_to_another_container_in_one_request(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         first, heir = make_endpoint(block, 2, "old"), make_endpoint(block, 2, "new")
-        await overlay.endpoints.publish(H1, [first], [])
-        await overlay.endpoints.publish(H1, [heir], [first.key])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [first], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [heir], [first.key])
         assert set((await whole_cluster(store)).endpoints.values()) == {heir}
 
 
@@ -118,14 +119,14 @@ async def test_one_wrong_endpoint_is_refused_by_itself(
 ) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         theirs = make_endpoint(other, 2)
-        await overlay.endpoints.publish(H2, [theirs], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         good = [make_endpoint(block, 5), make_endpoint(block, 9)]
         wrong = spoil(make_endpoint(block, 6))
         for number in range(2):
             if number == 0:
-                done = await overlay.endpoints.publish(H1, [good[0], wrong, good[1]], [])
+                done = await overlay.endpoints.publish(BY_CONTROLLER, H1, [good[0], wrong, good[1]], [])
             else:
-                done = await overlay.endpoints.replace(H1, [good[0], wrong, good[1]])
+                done = await overlay.endpoints.replace(BY_CONTROLLER, H1, [good[0], wrong, good[1]])
             (refusal,) = done.result
             assert (refusal.endpoint, type(refusal.error)) == (wrong.key, error)
             assert refusal.error.field == f"{('puts', 'endpoints')[number]}[1].{field}"
@@ -138,10 +139,10 @@ async def test_what_was_known_of_an_endpoint_that_is_refused_is_withdrawn(
 ) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         theirs = make_endpoint(other, 2)
-        await overlay.endpoints.publish(H2, [theirs], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         good, changed = make_endpoint(block, 5), make_endpoint(block, 6)
-        await overlay.endpoints.publish(H1, [good, changed], [])
-        done = await overlay.endpoints.publish(H1, [spoil(changed)], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [good, changed], [])
+        done = await overlay.endpoints.publish(BY_CONTROLLER, H1, [spoil(changed)], [])
         assert [(type(refusal.error), refusal.error.field) for refusal in done.result] == [(error, f"puts[0].{field}")]
         kept = {theirs, good, changed} if spoil is _of_unknown_network else {theirs, good}
         assert set((await whole_cluster(store)).endpoints.values()) == kept
@@ -152,7 +153,7 @@ async def test_a_request_that_speaks_for_another_host_changes_nothing(tmp_path: 
         before = await stored(store)
         foreign = replace(make_endpoint(block, 6), host=H2)
         with pytest.raises(InvalidValue) as refused:
-            await overlay.endpoints.publish(H1, [make_endpoint(block, 5), foreign], [])
+            await overlay.endpoints.publish(BY_CONTROLLER, H1, [make_endpoint(block, 5), foreign], [])
         assert refused.value.field == "puts[1].host"
         assert await stored(store) == before
 
@@ -162,9 +163,11 @@ async def test_an_endpoint_named_twice_is_refused(tmp_path: Path) -> None:
         endpoint = make_endpoint(block, 2)
         before = await stored(store)
         with pytest.raises(InvalidValue, match="twice"):
-            await overlay.endpoints.publish(H1, [endpoint, replace(endpoint, addresses=(block.cidr[3],))], [])
+            await overlay.endpoints.publish(
+                BY_CONTROLLER, H1, [endpoint, replace(endpoint, addresses=(block.cidr[3],))], []
+            )
         with pytest.raises(InvalidValue, match="twice"):
-            await overlay.endpoints.publish(H1, [endpoint], [endpoint.key])
+            await overlay.endpoints.publish(BY_CONTROLLER, H1, [endpoint], [endpoint.key])
         assert await stored(store) == before
 
 
@@ -172,10 +175,10 @@ async def test_of_two_containers_with_one_address_the_first_stands(tmp_path: Pat
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         first, second = make_endpoint(block, 2, "b"), make_endpoint(block, 2, "a")
         second = replace(second, mac=MacAddress("02:00:00:00:00:01"))
-        await overlay.endpoints.publish(H1, [first], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [first], [])
         for refused in (
-            (await overlay.endpoints.publish(H1, [second], [])).result,
-            (await overlay.endpoints.replace(H1, [second, first])).result,
+            (await overlay.endpoints.publish(BY_CONTROLLER, H1, [second], [])).result,
+            (await overlay.endpoints.replace(BY_CONTROLLER, H1, [second, first])).result,
         ):
             assert [refusal.endpoint for refusal in refused] == [second.key]
             assert "10.32.0.2" in str(refused[0].error)
@@ -187,36 +190,40 @@ async def test_a_thousand_changes_remove_before_they_add(tmp_path: Path) -> None
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         old = [make_endpoint(block, 2 + n, f"old{n}") for n in range(500)]
         new = [make_endpoint(block, 501 - n, f"new{n}") for n in range(500)]
-        assert (await overlay.endpoints.publish(H1, old, [])).result == ()
-        assert (await overlay.endpoints.publish(H1, new, [endpoint.key for endpoint in old])).result == ()
+        assert (await overlay.endpoints.publish(BY_CONTROLLER, H1, old, [])).result == ()
+        assert (
+            await overlay.endpoints.publish(BY_CONTROLLER, H1, new, [endpoint.key for endpoint in old])
+        ).result == ()
         assert set((await whole_cluster(store)).endpoints.values()) == set(new)
 
 
 async def test_two_hosts_may_have_containers_of_one_id(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         ours, theirs = make_endpoint(block, 2, "first"), make_endpoint(other, 2, "first")
-        await overlay.endpoints.publish(H1, [ours], [])
-        await overlay.endpoints.publish(H2, [theirs], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [ours], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         assert (await whole_cluster(store)).endpoints == {ours.key: ours, theirs.key: theirs}
 
 
 async def test_a_host_does_not_remove_endpoints_of_another(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], _, other):
         theirs = make_endpoint(other, 2)
-        await overlay.endpoints.publish(H2, [theirs], [])
-        await overlay.endpoints.publish(H1, [], [theirs.key])
+        await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [], [theirs.key])
         assert (await whole_cluster(store)).endpoints == {theirs.key: theirs}
 
 
 async def test_a_host_that_never_registered_publishes_nothing(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (_, [overlay, _], _, _):
         with pytest.raises(NotFound):
-            await overlay.endpoints.replace(HostId("nobody"), [])
+            await overlay.endpoints.replace(BY_CONTROLLER, HostId("nobody"), [])
 
 
 async def test_full_sets_sent_to_two_controllers_at_once_end_as_one_of_them(tmp_path: Path) -> None:
     async with two_hosts_with_blocks(tmp_path) as (store, both, block, _):
         first = [make_endpoint(block, n) for n in range(2, 52)]
         second = [make_endpoint(block, n) for n in range(40, 90)]
-        await asyncio.gather(both[0].endpoints.replace(H1, first), both[1].endpoints.replace(H1, second))
+        await asyncio.gather(
+            both[0].endpoints.replace(BY_CONTROLLER, H1, first), both[1].endpoints.replace(BY_CONTROLLER, H1, second)
+        )
         assert set((await whole_cluster(store)).endpoints.values()) in (set(first), set(second))

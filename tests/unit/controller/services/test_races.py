@@ -11,6 +11,7 @@ import pytest
 
 from controller.overlay import Overlay
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import KeyValue, Store
 from overlayd.model.address import overlap
 from overlayd.model.cluster import Cluster
@@ -63,28 +64,30 @@ async def administer(overlay: Overlay, chance: random.Random) -> None:
     kept = tuple(each for each in RESERVED if chance.random() < 0.5 and FIRST in pools)
     match chance.randrange(8):
         case 0 | 1:
-            await overlay.networks.create(name, pools, Topology.ROUTED, None, kept)
+            await overlay.networks.create(BY_CONTROLLER, name, pools, Topology.ROUTED, None, kept)
         case 2 | 3:
-            await overlay.networks.update(name, lambda network: replace(network, pools=pools, reserved=kept))
+            await overlay.networks.update(
+                BY_CONTROLLER, name, lambda network: replace(network, pools=pools, reserved=kept)
+            )
         case 4:
-            await overlay.networks.delete(name)
+            await overlay.networks.delete(BY_CONTROLLER, name)
         case 5 | 6:
             await make_host(overlay, number)
         case 7:
             state = chance.choice([HostState.ACTIVE, HostState.ACTIVE, HostState.DRAINING])
-            await overlay.hosts.update(HostId(f"h{number}"), state)
+            await overlay.hosts.update(BY_CONTROLLER, HostId(f"h{number}"), state)
 
 
 async def allocate(overlay: Overlay, chance: random.Random) -> None:
     name, host = chance.choice(NAMES), HostId(f"h{chance.randint(1, HOSTS)}")
     own = overlay.blocks.select(name, host)
     if own and chance.random() < 0.4:
-        await overlay.blocks.release(name, chance.choice(own).cidr, host)
+        await overlay.blocks.release(BY_CONTROLLER, name, chance.choice(own).cidr, host)
     elif own and chance.random() < 0.5:
         endpoint = make_endpoint(chance.choice(own), chance.randint(2, 9))
-        await overlay.endpoints.replace(host, [endpoint] if chance.random() < 0.5 else [])
+        await overlay.endpoints.replace(BY_CONTROLLER, host, [endpoint] if chance.random() < 0.5 else [])
     else:
-        await overlay.blocks.acquire(name, host, [block.cidr for block in own])
+        await overlay.blocks.acquire(BY_CONTROLLER, name, host, [block.cidr for block in own])
 
 
 async def reserve(overlay: Overlay, chance: random.Random) -> None:
@@ -92,13 +95,13 @@ async def reserve(overlay: Overlay, chance: random.Random) -> None:
     address = IPv4Address("10.32.0.0") + chance.choice([1, 5, 9, 17, 33, 245])
     match chance.randrange(4):
         case 0:
-            await overlay.reservations.create(network, name)
+            await overlay.reservations.create(BY_CONTROLLER, network, name)
         case 1:
-            await overlay.reservations.create(network, name, [address])
+            await overlay.reservations.create(BY_CONTROLLER, network, name, [address])
         case 2:
-            await overlay.reservations.delete(network, name)
+            await overlay.reservations.delete(BY_CONTROLLER, network, name)
         case 3:
-            await overlay.reservations.release(network, name)
+            await overlay.reservations.release(BY_CONTROLLER, network, name)
 
 
 async def hold(overlay: Overlay, chance: random.Random) -> None:
@@ -107,7 +110,7 @@ async def hold(overlay: Overlay, chance: random.Random) -> None:
     container = Holder(
         HostId(f"h{chance.randint(1, HOSTS)}"), ContainerId(f"c{chance.randint(1, 2)}"), InterfaceName("eth0")
     )
-    reservation = (await overlay.reservations.claim(network, name, container)).result
+    reservation = (await overlay.reservations.claim(BY_CONTROLLER, network, name, container)).result
     endpoint = Endpoint(
         network=network,
         container_id=container.container_id,
@@ -117,13 +120,13 @@ async def hold(overlay: Overlay, chance: random.Random) -> None:
         mac=MacAddress("02:00:00:00:00:01"),
         sandbox="/run/netns/c",
     )
-    await overlay.endpoints.publish(container.host, [endpoint], [])
+    await overlay.endpoints.publish(BY_CONTROLLER, container.host, [endpoint], [])
     if chance.random() < 0.3:
-        await overlay.endpoints.publish(container.host, [], [endpoint.key])
+        await overlay.endpoints.publish(BY_CONTROLLER, container.host, [], [endpoint.key])
 
 
 async def leave(overlay: Overlay, chance: random.Random) -> None:
-    await overlay.hosts.forget(HostId(f"h{chance.randint(1, HOSTS)}"))
+    await overlay.hosts.forget(BY_CONTROLLER, HostId(f"h{chance.randint(1, HOSTS)}"))
 
 
 def assert_sound(cluster: Cluster, items: dict[str, KeyValue]) -> None:
@@ -222,6 +225,6 @@ async def test_one_host_gets_blocks_of_many_networks_at_once(tmp_path: Path, num
         names = [NetworkName(f"net{each}") for each in range(100)]
         for name in names:
             await make_network(made[0], name)
-        asked = [made[each % number].blocks.acquire(name, host, []) for each, name in enumerate(names)]
+        asked = [made[each % number].blocks.acquire(BY_CONTROLLER, name, host, []) for each, name in enumerate(names)]
         got = await asyncio.gather(*asked, return_exceptions=True)
         assert [each for each in got if isinstance(each, BaseException)] == []

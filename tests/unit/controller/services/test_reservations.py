@@ -11,6 +11,7 @@ import pytest
 
 from controller.overlay import Overlay
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.state.space import Withholding
 from controller.store.port import Store
 from overlayd.model.address import Family, IpAddress
@@ -55,7 +56,7 @@ async def a_network(
     async with controllers(directory, number, quarantine) as (store, all_of_them):
         here = all_of_them[0]
         kept = tuple(IPv4Network(each) for each in reserved)
-        await here.networks.create(BLUE, (pool("10.32.0.0/24", 28),), Topology.ROUTED, None, kept)
+        await here.networks.create(BY_CONTROLLER, BLUE, (pool("10.32.0.0/24", 28),), Topology.ROUTED, None, kept)
         for host in (1, 2):
             await make_host(here, host)
         for other in all_of_them[1:]:
@@ -64,7 +65,7 @@ async def a_network(
 
 
 async def reserved(overlay: Overlay, name: ReservationName, *addresses: str) -> list[str]:
-    made = await overlay.reservations.create(BLUE, name, [ip(each) for each in addresses])
+    made = await overlay.reservations.create(BY_CONTROLLER, BLUE, name, [ip(each) for each in addresses])
     return [str(address) for address in made.result.addresses]
 
 
@@ -90,7 +91,7 @@ async def test_the_lowest_address_is_reserved_and_its_unit_withheld_from_hosts(t
     async with a_network(tmp_path) as (store, [overlay]):
         assert await reserved(overlay, WEB) == ["10.32.0.2"]
         assert await reserved(overlay, DB) == ["10.32.0.3"]
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         assert str(block.cidr) == "10.32.0.16/28"
         more = [await reserved(overlay, ReservationName(f"n{number}")) for number in range(12)]
         assert [first for (first,) in more] == [f"10.32.0.{number}" for number in (*range(4, 16), 33)][:12]
@@ -104,13 +105,17 @@ async def test_the_lowest_address_is_reserved_and_its_unit_withheld_from_hosts(t
 
 async def test_one_of_each_family(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
-        await overlay.networks.create(BLUE, (pool("10.32.0.0/24", 28), V6), Topology.SWITCHED, None)
+        await overlay.networks.create(BY_CONTROLLER, BLUE, (pool("10.32.0.0/24", 28), V6), Topology.SWITCHED, None)
         assert await reserved(overlay, WEB) == ["10.32.0.3", "fd00:1::3"]
         assert await reserved(overlay, DB, "fd00:1::77") == ["fd00:1::77"]
-        both = await overlay.reservations.create(BLUE, ReservationName("both"), [ip("fd00:1::99")], [Family.V4])
+        both = await overlay.reservations.create(
+            BY_CONTROLLER, BLUE, ReservationName("both"), [ip("fd00:1::99")], [Family.V4]
+        )
         assert [str(address) for address in both.result.addresses] == ["fd00:1::99", "10.32.0.4"]
         with pytest.raises(InvalidValue, match="one of each family"):
-            await overlay.reservations.create(BLUE, ReservationName("two"), [ip("10.32.0.9"), ip("10.32.0.10")])
+            await overlay.reservations.create(
+                BY_CONTROLLER, BLUE, ReservationName("two"), [ip("10.32.0.9"), ip("10.32.0.10")]
+            )
 
 
 @pytest.mark.parametrize(
@@ -131,9 +136,9 @@ async def test_an_address_that_is_not_to_be_had_is_refused(
 ) -> None:
     async with a_network(tmp_path, 1, 60.0, "10.32.0.48/31") as (store, [overlay]):
         await reserved(overlay, WEB, "10.32.0.5")
-        mine = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        second = (await overlay.blocks.acquire(BLUE, H1, [mine.cidr])).result
-        await overlay.blocks.release(BLUE, second.cidr, H1)
+        mine = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        second = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [mine.cidr])).result
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, second.cidr, H1)
         before = await stored(store)
         with pytest.raises(error, match=reason) as refused:
             await reserved(overlay, DB, address)
@@ -143,13 +148,15 @@ async def test_an_address_that_is_not_to_be_had_is_refused(
 
 async def test_what_the_network_reserves_needs_no_unit(tmp_path: Path) -> None:
     async with a_network(tmp_path, 1, 60.0, "10.32.0.8/29") as (_, [overlay]):
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         assert str(block.cidr) == "10.32.0.0/28"
         assert await reserved(overlay, WEB, "10.32.0.9") == ["10.32.0.9"]
         assert overlay.mirror.occupancy.space(BLUE).withheld == {}
         with pytest.raises(InUse, match=r"10\.32\.0\.9 belongs to reservation web"):
-            await overlay.networks.update(BLUE, lambda network: replace(network, reserved=()))
-        done = await overlay.endpoints.publish(H1, [make_endpoint(block, 9), make_endpoint(block, 10)], [])
+            await overlay.networks.update(BY_CONTROLLER, BLUE, lambda network: replace(network, reserved=()))
+        done = await overlay.endpoints.publish(
+            BY_CONTROLLER, H1, [make_endpoint(block, 9), make_endpoint(block, 10)], []
+        )
         assert [type(refusal.error) for refusal in done.result] == [AlreadyExists, InvalidValue]
         assert "held by reservation web" in str(done.result[0].error)
         assert "is reserved" in str(done.result[1].error)
@@ -170,16 +177,20 @@ async def test_only_the_mac_changes(tmp_path: Path) -> None:
         await reserved(overlay, WEB)
         mac = MacAddress("02:00:00:00:00:99")
         seen = overlay.mirror.mod_revision(keys.reservation(BLUE, WEB))
-        amended = await overlay.reservations.update(BLUE, WEB, lambda found: replace(found, mac=mac), seen)
+        amended = await overlay.reservations.update(
+            BY_CONTROLLER, BLUE, WEB, lambda found: replace(found, mac=mac), seen
+        )
         assert amended.result.mac == mac
         with pytest.raises(Stale):
-            await overlay.reservations.update(BLUE, WEB, lambda found: replace(found, mac=None), seen)
+            await overlay.reservations.update(BY_CONTROLLER, BLUE, WEB, lambda found: replace(found, mac=None), seen)
         before = await stored(store)
         with pytest.raises(InvalidValue) as refused:
-            await overlay.reservations.update(BLUE, WEB, lambda found: replace(found, addresses=(ip("10.32.0.9"),)))
+            await overlay.reservations.update(
+                BY_CONTROLLER, BLUE, WEB, lambda found: replace(found, addresses=(ip("10.32.0.9"),))
+            )
         assert refused.value.field == "addresses"
         with pytest.raises(Stale):
-            await overlay.reservations.delete(BLUE, WEB, seen)
+            await overlay.reservations.delete(BY_CONTROLLER, BLUE, WEB, seen)
         assert await stored(store) == before
 
 
@@ -188,7 +199,7 @@ async def test_an_address_rests_when_its_reservation_goes_and_a_unit_when_its_la
         unit = IPv4Network("10.32.0.0/28")
         await reserved(overlay, WEB, "10.32.0.5")
         await reserved(overlay, DB, "10.32.0.6")
-        await overlay.reservations.delete(BLUE, WEB)
+        await overlay.reservations.delete(BY_CONTROLLER, BLUE, WEB)
         space = overlay.mirror.occupancy.space(BLUE)
         assert space.withheld == {unit: Withholding.RESERVATIONS}
         with pytest.raises(InUse, match="in quarantine"):
@@ -196,11 +207,11 @@ async def test_an_address_rests_when_its_reservation_goes_and_a_unit_when_its_la
         await until(overlay, lambda: not space.resting)
         assert await reserved(overlay, WEB, "10.32.0.5") == ["10.32.0.5"]
         for name in (WEB, DB):
-            await overlay.reservations.delete(BLUE, name)
+            await overlay.reservations.delete(BY_CONTROLLER, BLUE, name)
         assert space.withheld == {unit: Withholding.QUARANTINE}
-        assert str((await overlay.blocks.acquire(BLUE, H1, [])).result.cidr) == "10.32.0.16/28"
+        assert str((await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result.cidr) == "10.32.0.16/28"
         await until(overlay, lambda: not overlay.mirror.occupancy.space(BLUE).withheld)
-        assert (await overlay.blocks.acquire(BLUE, H2, [])).result.cidr == unit
+        assert (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H2, [])).result.cidr == unit
         assert not [key for key in await stored(store) if "/addresses/" in key or "/resting/" in key]
 
 
@@ -208,64 +219,68 @@ async def test_a_network_with_reservations_stays_and_so_does_their_range(tmp_pat
     async with a_network(tmp_path) as (_, [overlay]):
         await reserved(overlay, WEB)
         with pytest.raises(InUse, match="one of them is web"):
-            await overlay.networks.delete(BLUE)
+            await overlay.networks.delete(BY_CONTROLLER, BLUE)
         with pytest.raises(InUse, match="belongs to reservation web"):
-            await overlay.networks.update(BLUE, lambda network: replace(network, pools=(pool("10.40.0.0/24"),)))
+            await overlay.networks.update(
+                BY_CONTROLLER, BLUE, lambda network: replace(network, pools=(pool("10.40.0.0/24"),))
+            )
 
 
 async def test_hosts_and_reservations_share_a_pool_until_it_is_full(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay, of=pool("10.32.0.0/28", 29))
         await make_host(overlay, 1)
-        held = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        held = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         given = [await reserved(overlay, ReservationName(f"n{number}")) for number in range(6)]
         assert [first for (first,) in given] == [f"10.32.0.{number}" for number in range(9, 15)]
         with pytest.raises(Exhausted, match="all 2 blocks"):
             await reserved(overlay, WEB)
         with pytest.raises(Exhausted, match="all 2 blocks"):
-            await overlay.blocks.acquire(BLUE, H1, [held.cidr])
+            await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [held.cidr])
 
 
 async def test_who_claims_a_reservation_may_have_its_address(tmp_path: Path) -> None:
     async with a_network(tmp_path) as (store, [overlay]):
         await reserved(overlay, WEB)
         reservation = overlay.reservations.get(BLUE, WEB)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         endpoint = with_address(make_endpoint(block, 2), reservation)
-        (refusal,) = (await overlay.endpoints.publish(H1, [endpoint], [])).result
+        (refusal,) = (await overlay.endpoints.publish(BY_CONTROLLER, H1, [endpoint], [])).result
         assert "which the container has not claimed" in str(refusal.error)
-        claimed = (await overlay.reservations.claim(BLUE, WEB, holder(endpoint))).result
+        claimed = (await overlay.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(endpoint))).result
         assert claimed.holder == holder(endpoint)
-        await overlay.endpoints.publish(H1, [endpoint], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [endpoint], [])
         before = await stored(store)
-        await overlay.reservations.claim(BLUE, WEB, holder(endpoint))
+        await overlay.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(endpoint))
         assert await stored(store) == before
         with pytest.raises(InUse, match="container h1-2 on host h1 holds reservation web"):
-            await overlay.reservations.delete(BLUE, WEB)
-        await overlay.endpoints.replace(H1, [])
+            await overlay.reservations.delete(BY_CONTROLLER, BLUE, WEB)
+        await overlay.endpoints.replace(BY_CONTROLLER, H1, [])
         assert overlay.reservations.get(BLUE, WEB) == reservation
-        await overlay.reservations.delete(BLUE, WEB)
+        await overlay.reservations.delete(BY_CONTROLLER, BLUE, WEB)
 
 
 async def test_the_last_claim_wins_and_the_former_endpoint_goes_at_once(tmp_path: Path) -> None:
     async with a_network(tmp_path, 2) as (store, [here, there]):
         await reserved(here, WEB)
         reservation = here.reservations.get(BLUE, WEB)
-        blocks = [(await here.blocks.acquire(BLUE, host, [])).result for host in (H1, H2)]
+        blocks = [(await here.blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result for host in (H1, H2)]
         first, second = (with_address(make_endpoint(block, 2), reservation) for block in blocks)
         other = make_endpoint(blocks[0], 3)
-        await here.reservations.claim(BLUE, WEB, holder(first))
-        await here.endpoints.publish(H1, [first, other], [])
+        await here.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(first))
+        await here.endpoints.publish(BY_CONTROLLER, H1, [first, other], [])
         await there.mirror.reached(here.mirror.revision)
-        moved = await there.reservations.claim(BLUE, WEB, holder(second))
+        moved = await there.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(second))
         cluster = await whole_cluster(store)
         assert set(cluster.endpoints.values()) == {other}
         await here.mirror.reached(moved.revision)
-        (refusal,) = (await here.endpoints.publish(H1, [first], [])).result
+        (refusal,) = (await here.endpoints.publish(BY_CONTROLLER, H1, [first], [])).result
         assert "another one has claimed since" in str(refusal.error)
-        assert (await here.reservations.release(BLUE, WEB, holder(first))).result.holder == holder(second)
-        await there.endpoints.publish(H2, [second], [])
-        await there.reservations.release(BLUE, WEB)
+        assert (await here.reservations.release(BY_CONTROLLER, BLUE, WEB, holder(first))).result.holder == holder(
+            second
+        )
+        await there.endpoints.publish(BY_CONTROLLER, H2, [second], [])
+        await there.reservations.release(BY_CONTROLLER, BLUE, WEB)
         cluster = await whole_cluster(store)
         assert set(cluster.endpoints.values()) == {other}
         assert cluster.reservations[BLUE, WEB].holder is None
@@ -276,44 +291,44 @@ async def test_an_interface_holds_one_reservation_of_a_family(tmp_path: Path) ->
         await reserved(overlay, WEB)
         await reserved(overlay, DB)
         one = Holder(H1, ContainerId("c"), InterfaceName("eth0"))
-        await overlay.reservations.claim(BLUE, WEB, one)
+        await overlay.reservations.claim(BY_CONTROLLER, BLUE, WEB, one)
         with pytest.raises(AlreadyExists, match="holds reservation web already"):
-            await overlay.reservations.claim(BLUE, DB, one)
-        await overlay.reservations.claim(BLUE, DB, replace(one, interface=InterfaceName("eth1")))
+            await overlay.reservations.claim(BY_CONTROLLER, BLUE, DB, one)
+        await overlay.reservations.claim(BY_CONTROLLER, BLUE, DB, replace(one, interface=InterfaceName("eth1")))
 
 
 async def test_a_shared_address_floats_among_its_members_and_their_endpoints_stay(tmp_path: Path) -> None:
     async with controllers(tmp_path, 2) as (store, [here, there]):
-        await here.networks.create(BLUE, (pool("10.32.0.0/24", 28),), Topology.SWITCHED, None)
+        await here.networks.create(BY_CONTROLLER, BLUE, (pool("10.32.0.0/24", 28),), Topology.SWITCHED, None)
         for number in (1, 2):
             await make_host(here, number)
-        made = (await here.reservations.create(BLUE, WEB, shared=True)).result
-        blocks = [(await here.blocks.acquire(BLUE, host, [])).result for host in (H1, H2)]
+        made = (await here.reservations.create(BY_CONTROLLER, BLUE, WEB, shared=True)).result
+        blocks = [(await here.blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result for host in (H1, H2)]
         first, second = (replace(make_endpoint(blocks[n], 2 + n), shares=(WEB,)) for n in (0, 1))
         stranger = make_endpoint(blocks[0], 5)
-        (refusal,) = (await here.endpoints.publish(H1, [with_address(first, made)], [])).result
+        (refusal,) = (await here.endpoints.publish(BY_CONTROLLER, H1, [with_address(first, made)], [])).result
         assert isinstance(refusal.error, AlreadyExists)
         with pytest.raises(InvalidValue, match="is no member of reservation web"):
-            await here.reservations.claim(BLUE, WEB, holder(first))
-        await here.endpoints.publish(H1, [first, stranger], [])
-        await here.endpoints.publish(H2, [second], [])
-        await here.hosts.update(H1, HostState.DRAINING)
+            await here.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(first))
+        await here.endpoints.publish(BY_CONTROLLER, H1, [first, stranger], [])
+        await here.endpoints.publish(BY_CONTROLLER, H2, [second], [])
+        await here.hosts.update(BY_CONTROLLER, H1, HostState.DRAINING)
         with pytest.raises(InvalidValue, match="is no member"):
-            await here.reservations.claim(BLUE, WEB, holder(stranger))
+            await here.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(stranger))
         for overlay, member in ((here, first), (there, second), (here, first)):
             await overlay.mirror.reached(max(here.mirror.revision, there.mirror.revision))
-            await overlay.reservations.claim(BLUE, WEB, holder(member))
+            await overlay.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(member))
             cluster = await whole_cluster(store)
             assert cluster.reservations[BLUE, WEB].holder == holder(member)
             assert set(cluster.endpoints.values()) == {first, second, stranger}
-        await here.endpoints.publish(H1, [], [first.key])
+        await here.endpoints.publish(BY_CONTROLLER, H1, [], [first.key])
         assert (await whole_cluster(store)).reservations[BLUE, WEB] == made
 
 
 async def test_a_shared_reservation_needs_a_segment_and_has_no_mac(tmp_path: Path) -> None:
     async with a_network(tmp_path) as (_, [overlay]):
         with pytest.raises(InvalidValue) as caught:
-            await overlay.reservations.create(BLUE, WEB, shared=True)
+            await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, shared=True)
         assert caught.value.field == "shared"
     with pytest.raises(InvalidValue) as caught:
         Reservation(BLUE, WEB, (ip("10.32.0.5"),), MacAddress("02:00:00:00:00:05"), shared=True)
@@ -323,17 +338,17 @@ async def test_a_shared_reservation_needs_a_segment_and_has_no_mac(tmp_path: Pat
 @pytest.mark.parametrize("attempt", range(5))
 async def test_who_goes_at_the_moment_of_its_claim_does_not_keep_a_shared_address(tmp_path: Path, attempt: int) -> None:
     async with controllers(tmp_path, 2) as (store, [here, there]):
-        await here.networks.create(BLUE, (pool("10.32.0.0/24", 28),), Topology.SWITCHED, None)
+        await here.networks.create(BY_CONTROLLER, BLUE, (pool("10.32.0.0/24", 28),), Topology.SWITCHED, None)
         await make_host(here, 1)
-        await here.reservations.create(BLUE, WEB, shared=True)
-        block = (await here.blocks.acquire(BLUE, H1, [])).result
+        await here.reservations.create(BY_CONTROLLER, BLUE, WEB, shared=True)
+        block = (await here.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         member = replace(make_endpoint(block, 2), shares=(WEB,))
-        await here.endpoints.publish(H1, [member], [])
+        await here.endpoints.publish(BY_CONTROLLER, H1, [member], [])
         await there.mirror.reached(here.mirror.revision)
         one, other = (here, there) if attempt % 2 else (there, here)
         await asyncio.gather(
-            one.reservations.claim(BLUE, WEB, holder(member)),
-            other.endpoints.publish(H1, [], [member.key]),
+            one.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(member)),
+            other.endpoints.publish(BY_CONTROLLER, H1, [], [member.key]),
             return_exceptions=True,
         )
         cluster = await whole_cluster(store)
@@ -346,14 +361,16 @@ async def test_a_host_that_never_registered_claims_nothing(tmp_path: Path) -> No
         await reserved(overlay, WEB)
         with pytest.raises(NotFound):
             await overlay.reservations.claim(
-                BLUE, WEB, Holder(HostId("nobody"), ContainerId("c"), InterfaceName("eth0"))
+                BY_CONTROLLER, BLUE, WEB, Holder(HostId("nobody"), ContainerId("c"), InterfaceName("eth0"))
             )
 
 
 async def test_many_reservations_at_once_share_units_and_no_address(tmp_path: Path) -> None:
     async with a_network(tmp_path, 2) as (store, both):
         names = [ReservationName(f"n{number}") for number in range(60)]
-        made = await asyncio.gather(*(both[n % 2].reservations.create(BLUE, name) for n, name in enumerate(names)))
+        made = await asyncio.gather(
+            *(both[n % 2].reservations.create(BY_CONTROLLER, BLUE, name) for n, name in enumerate(names))
+        )
         assert len({address for each in made for address in each.result.addresses}) == 60
         cluster, items = await whole_cluster(store), await stored(store)
         assert len(cluster.reservations) == 60
@@ -364,8 +381,8 @@ async def test_many_reservations_at_once_share_units_and_no_address(tmp_path: Pa
 @pytest.mark.parametrize("attempt", range(10))
 async def test_a_unit_is_a_hosts_or_withheld_whoever_is_first(tmp_path: Path, attempt: int) -> None:
     async with a_network(tmp_path, 2) as (store, [here, there]):
-        acquire = here.blocks.acquire(BLUE, H1, [])
-        reserve = there.reservations.create(BLUE, WEB, [ip("10.32.0.5")])
+        acquire = here.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
+        reserve = there.reservations.create(BY_CONTROLLER, BLUE, WEB, [ip("10.32.0.5")])
         outcomes = await asyncio.gather(
             *([acquire, reserve] if attempt % 2 else [reserve, acquire]), return_exceptions=True
         )
@@ -378,8 +395,8 @@ async def test_a_unit_stays_withheld_for_one_that_comes_as_the_last_one_goes(tmp
     async with a_network(tmp_path, 2) as (store, [here, there]):
         await reserved(here, WEB, "10.32.0.5")
         await there.mirror.reached(here.mirror.revision)
-        going = here.reservations.delete(BLUE, WEB)
-        coming = there.reservations.create(BLUE, DB, [ip("10.32.0.6")])
+        going = here.reservations.delete(BY_CONTROLLER, BLUE, WEB)
+        coming = there.reservations.create(BY_CONTROLLER, BLUE, DB, [ip("10.32.0.6")])
         order = [going, coming] if attempt % 2 else [coming, going]
         outcomes = await asyncio.gather(*order, return_exceptions=True)
         cluster, items = await whole_cluster(store), await stored(store)
@@ -395,12 +412,12 @@ async def test_a_claim_leaves_no_endpoint_that_its_former_holder_publishes_meanw
     async with a_network(tmp_path, 2) as (store, [here, there]):
         await reserved(here, WEB)
         reservation = here.reservations.get(BLUE, WEB)
-        blocks = [(await here.blocks.acquire(BLUE, host, [])).result for host in (H1, H2)]
+        blocks = [(await here.blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result for host in (H1, H2)]
         first, second = (with_address(make_endpoint(block, 2), reservation) for block in blocks)
-        await here.reservations.claim(BLUE, WEB, holder(first))
+        await here.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(first))
         await there.mirror.reached(here.mirror.revision)
-        publish = here.endpoints.publish(H1, [first], [])
-        claim = there.reservations.claim(BLUE, WEB, holder(second))
+        publish = here.endpoints.publish(BY_CONTROLLER, H1, [first], [])
+        claim = there.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(second))
         await asyncio.gather(*([publish, claim] if attempt % 2 else [claim, publish]), return_exceptions=True)
         assert (await whole_cluster(store)).endpoints == {}
 
@@ -408,7 +425,7 @@ async def test_a_claim_leaves_no_endpoint_that_its_former_holder_publishes_meanw
 async def test_reservations_are_told_to_hosts_of_the_network(tmp_path: Path) -> None:
     async with a_network(tmp_path) as (_, [overlay]):
         await reserved(overlay, WEB)
-        await overlay.blocks.acquire(BLUE, H1, [])
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         with overlay.feeds.open(H1, "i1") as feed:
             first = await anext(feed.messages(None))
         records = getattr(first, "puts", ())

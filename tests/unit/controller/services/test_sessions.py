@@ -9,6 +9,7 @@ import pytest
 
 from controller.identity.roles import Role
 from controller.overlay import Overlay
+from controller.state.actor import BY_CONTROLLER
 from tests.support.controllers.overlays import store_at
 from tests.support.controllers.virtual_clock import VirtualClock
 
@@ -29,8 +30,8 @@ async def a_controller(directory: Path) -> AsyncIterator[tuple[Overlay, VirtualC
 
 async def test_a_session_ends_within_seconds_after_its_token_expired(tmp_path: Path) -> None:
     async with a_controller(tmp_path) as (overlay, clock):
-        brief = (await overlay.tokens.create("brief", Role.VIEWER, 60)).result.record
-        lasting = (await overlay.tokens.create("lasting", Role.VIEWER, None)).result.record
+        brief = (await overlay.tokens.create(BY_CONTROLLER, "brief", Role.VIEWER, 60)).result.record
+        lasting = (await overlay.tokens.create(BY_CONTROLLER, "lasting", Role.VIEWER, None)).result.record
         with overlay.sessions.open(brief.id) as ended, overlay.sessions.open(lasting.id) as other:
             await clock.advance(58)
             assert not ended.is_set()
@@ -41,8 +42,8 @@ async def test_a_session_ends_within_seconds_after_its_token_expired(tmp_path: P
 
 async def test_every_session_of_a_revoked_token_ends(tmp_path: Path) -> None:
     async with a_controller(tmp_path) as (overlay, clock):
-        token = (await overlay.tokens.create("ci", Role.VIEWER, None)).result.record
+        token = (await overlay.tokens.create(BY_CONTROLLER, "ci", Role.VIEWER, None)).result.record
         with overlay.sessions.open(token.id) as one, overlay.sessions.open(token.id) as two:
-            await overlay.tokens.revoke(token.id)
+            await overlay.tokens.revoke(BY_CONTROLLER, token.id)
             await clock.advance(2)
             await asyncio.wait_for(asyncio.gather(one.wait(), two.wait()), 30)

@@ -11,7 +11,7 @@ from controller.past.archive import Change, Search
 from controller.past.pruning import HistoryLimits, Pruning
 from controller.past.subjects import Subject
 from controller.state import keys
-from controller.state.actor import Actor
+from controller.state.actor import BY_CONTROLLER, Actor, Requester
 from controller.store.port import Put, Store, Transaction
 from overlayd.model.network import Topology
 from tests.support.controllers.overlays import (
@@ -29,8 +29,8 @@ from tests.support.controllers.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
 
-ALICE = Actor("alice", "operator")
-BOB = Actor("bob", "admin")
+ALICE = Requester(Actor("alice", "operator"))
+BOB = Requester(Actor("bob", "admin"))
 ALL = 1000
 EVERYTHING = Search()
 
@@ -45,10 +45,10 @@ def told(found: list[Change]) -> list[tuple[str, str, bool, bool]]:
 
 async def test_a_change_has_actor_revision_before_and_after(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
-        made = (await overlay.acting(ALICE).networks.create(BLUE, (pool(),), Topology.ROUTED, None)).revision
+        made = (await overlay.networks.create(ALICE, BLUE, (pool(),), Topology.ROUTED, None)).revision
         wider = (pool(), pool("10.64.0.0/16"))
-        amended = await overlay.acting(BOB).networks.update(BLUE, lambda network: replace(network, pools=wider), None)
-        gone = await overlay.acting(ALICE).networks.delete(BLUE)
+        amended = await overlay.networks.update(BOB, BLUE, lambda network: replace(network, pools=wider), None)
+        gone = await overlay.networks.delete(ALICE, BLUE)
         found = await changes(overlay)
         assert told(found) == [
             ("alice", "network", True, False),
@@ -66,10 +66,10 @@ async def test_what_hosts_do_is_kept_too_and_found_by_what_it_is_about(tmp_path:
         await make_network(here)
         await make_host(here, 1)
         await make_host(there, 2)
-        block = (await there.blocks.acquire(BLUE, H1, [])).result
+        block = (await there.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         first, second = make_endpoint(block, 2), make_endpoint(block, 3)
-        await here.endpoints.publish(H1, [first, second], [])
-        await there.endpoints.publish(H1, [], [first.key])
+        await here.endpoints.publish(BY_CONTROLLER, H1, [first, second], [])
+        await there.endpoints.publish(BY_CONTROLLER, H1, [], [first.key])
         address = Search(Subject(address=IPv4Address(first.addresses[0])))
         assert [change.kind for change in await changes(here, address)] == ["endpoint", "endpoint", "block"]
         container = Search(Subject(container=second.container_id))
@@ -102,12 +102,12 @@ async def test_an_address_is_found_as_it_was_at_a_time(tmp_path: Path) -> None:
     async with store_at(tmp_path / "store.db", clock) as store, controller_on(store, clock=clock) as overlay:
         await make_network(overlay)
         await make_host(overlay, 1)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         first = make_endpoint(block, 2, "first")
         moments = [clock.wall()]
         for puts, deletes in (([first], []), ([], [first.key]), ([make_endpoint(block, 2, "second")], [])):
             await clock.advance(60)
-            await overlay.endpoints.publish(H1, puts, deletes)
+            await overlay.endpoints.publish(BY_CONTROLLER, H1, puts, deletes)
             moments.append(clock.wall())
             await clock.advance(60)
         subject = Subject(kind="endpoint", address=first.addresses[0])

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Forgotten, Mirror
 from controller.store.port import PAGE_MAX, Put, Transaction
 from controller.streams.feed import Deltas, Feed
@@ -60,7 +61,7 @@ async def test_the_log_answers_for_the_revisions_it_has(tmp_path: Path) -> None:
         await mirror.load()
         following = asyncio.create_task(mirror.run())
         revisions = [
-            (await overlay.hosts.register(H1, f"name {n}", host.address, "i")).revision
+            (await overlay.hosts.register(BY_CONTROLLER, H1, f"name {n}", host.address, "i")).revision
             for n, host in enumerate([await make_host(overlay, 1)] * 5)
         ]
         await mirror.reached(revisions[-1])

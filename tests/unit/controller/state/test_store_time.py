@@ -7,6 +7,7 @@ import pytest
 from controller.identity.roles import Role
 from controller.overlay import Overlay
 from controller.past.pruning import HistoryLimits, Pruning
+from controller.state.actor import BY_CONTROLLER
 from controller.state.store_time import StoreTime
 from controller.store.port import Store
 from tests.support.controllers.overlays import controller_on, make_host, make_network, store_at
@@ -43,7 +44,7 @@ async def test_a_clock_that_jumps_forward_makes_nothing_older(tmp_path: Path) ->
     clock = JumpingClock()
     async with store_at(tmp_path / "store.db", clock) as store, controller_on(store, clock=clock) as overlay:
         await make_network(overlay)
-        await overlay.tokens.create("carol", Role.VIEWER, 3600)
+        await overlay.tokens.create(BY_CONTROLLER, "carol", Role.VIEWER, 3600)
         assert await tidied(store, overlay, overlay.time) == 0
         clock.offset = YEAR
         assert await tidied(store, overlay, overlay.time) == 0
@@ -71,7 +72,7 @@ async def test_time_that_passes_makes_things_older(tmp_path: Path) -> None:
     async with store_at(tmp_path / "store.db", clock) as store, controller_on(store, clock=clock) as overlay:
         time = StoreTime(store, clock)
         await make_network(overlay)
-        await overlay.tokens.create("carol", Role.VIEWER, 3600)
+        await overlay.tokens.create(BY_CONTROLLER, "carol", Role.VIEWER, 3600)
         start = await time.advance()
         clock.pass_without_waking(31 * DAY)
         assert await time.advance() == pytest.approx((start or 0.0) + 31 * DAY)

@@ -8,6 +8,7 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Mirror
 from controller.store.port import Committed, Put, Store, Transaction
 from overlayd.model.cluster import RecordKey
@@ -47,7 +48,7 @@ async def test_fields_of_a_newer_controller_survive_our_changes(tmp_path: Path) 
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay)
-        await overlay.blocks.acquire(BLUE, H1, [])
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         network, host = await value_at(store, keys.network(BLUE)), await value_at(store, keys.host(H1))
         pool: Json = {"range": "10.32.0.0/16", "block_length": 26, "kind": "fast"}
         newer: dict[str, Json] = {**network, "colour": "deep", "pools": [pool]}
@@ -55,8 +56,8 @@ async def test_fields_of_a_newer_controller_survive_our_changes(tmp_path: Path) 
         await write(store, keys.host(H1), {**host, "rack": {"row": 4}})
         await overlay.mirror.reached(await store.current_revision())
 
-        await overlay.networks.delete(BLUE)
-        await overlay.hosts.register(H1, "another name", overlay.hosts.get(H1).address, "i1")
+        await overlay.networks.delete(BY_CONTROLLER, BLUE)
+        await overlay.hosts.register(BY_CONTROLLER, H1, "another name", overlay.hosts.get(H1).address, "i1")
 
         assert await value_at(store, keys.network(BLUE)) == {**newer, "state": "deleting"}
         assert await value_at(store, keys.host(H1)) == {**host, "rack": {"row": 4}, "name": "another name"}
@@ -66,7 +67,7 @@ async def test_fields_of_a_newer_controller_survive_inside_a_holder(tmp_path: Pa
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         web = make_endpoint(block, 5)
         held = Reservation(
             BLUE, ReservationName("db"), web.addresses, None, Holder(H1, web.container_id, web.interface)
@@ -85,7 +86,7 @@ async def test_an_endpoint_of_schema_1_is_read_and_written_as_today(tmp_path: Pa
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         web = make_endpoint(block, 5)
         form = json.loads(keys.encode_record(web))
         (form["address"],) = form.pop("addresses")
@@ -94,7 +95,7 @@ async def test_an_endpoint_of_schema_1_is_read_and_written_as_today(tmp_path: Pa
         assert overlay.mirror.intent.find(RecordKey(Endpoint, web.key)) == web
 
         moved = replace(web, sandbox="/run/netns/other")
-        await overlay.endpoints.publish(H1, [moved], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [moved], [])
 
         assert await value_at(store, keys.of(web)) == json.loads(keys.encode_record(moved))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from controller.clock import SystemClock
 from controller.overlay import Overlay
+from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Mirror
 from controller.streams.feed import Deltas, Feed
 from overlayd.model.cluster import Cluster, RecordKey
@@ -99,7 +100,7 @@ async def test_a_host_without_blocks_is_told_the_hosts_only(tmp_path: Path) -> N
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         hosts = [await make_host(overlay, number) for number in (1, 2)]
-        await overlay.blocks.acquire(BLUE, H2, [])
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H2, [])
         at = overlay.mirror.intent_revision
         assert await opening(overlay, H1, None) == [Snapshot(at, tuple(hosts)), synced(overlay, at)]
 
@@ -110,11 +111,11 @@ async def test_the_first_block_brings_the_whole_network(tmp_path: Path, topology
         network = await make_network(overlay, topology=topology)
         for number in (1, 2):
             await make_host(overlay, number)
-        theirs = (await overlay.blocks.acquire(BLUE, H2, [])).result
+        theirs = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H2, [])).result
         endpoint = make_endpoint(theirs, 5)
-        await overlay.endpoints.publish(H2, [endpoint], [])
+        await overlay.endpoints.publish(BY_CONTROLLER, H2, [endpoint], [])
         before = overlay.mirror.intent_revision
-        mine = await overlay.blocks.acquire(BLUE, H1, [])
+        mine = await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         (delta, in_sync) = await opening(overlay, H1, before)
         assert isinstance(delta, Delta)
         endpoints = {endpoint} if topology is Topology.SWITCHED else set()
@@ -128,10 +129,10 @@ async def test_the_last_block_takes_the_network(tmp_path: Path) -> None:
         await make_network(overlay)
         for number in (1, 2):
             await make_host(overlay, number)
-        await overlay.blocks.acquire(BLUE, H2, [])
-        mine = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H2, [])
+        mine = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         before = overlay.mirror.intent_revision
-        left = await overlay.blocks.release(BLUE, mine.cidr, H1)
+        left = await overlay.blocks.release(BY_CONTROLLER, BLUE, mine.cidr, H1)
         expected = Delta(left.revision, (), (RecordKey(Network, BLUE),))
         assert await opening(overlay, H1, before) == [expected, synced(overlay, left.revision)]
 
@@ -140,11 +141,11 @@ async def test_a_block_given_back_and_taken_again_is_all_that_changed(tmp_path: 
     async with controllers(tmp_path, 1, quarantine=0.1) as (_, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay)
-        mine = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        mine = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         before = overlay.mirror.intent_revision
-        await overlay.blocks.release(BLUE, mine.cidr, H1)
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, mine.cidr, H1)
         await until(overlay, lambda: not overlay.mirror.occupancy.space(BLUE).withheld)
-        again = await overlay.blocks.acquire(BLUE, H1, [])
+        again = await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         assert await opening(overlay, H1, before) == [
             Delta(again.revision, (mine,), ()),
             synced(overlay, again.revision),
@@ -157,11 +158,11 @@ async def test_endpoints_are_told_in_switched_networks_only(tmp_path: Path, topo
         await make_network(overlay, topology=topology)
         for number in (1, 2):
             await make_host(overlay, number)
-        block = (await overlay.blocks.acquire(BLUE, H2, [])).result
-        before = (await overlay.blocks.acquire(BLUE, H1, [])).revision
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H2, [])).result
+        before = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).revision
         endpoint = make_endpoint(block, 5)
-        put = (await overlay.endpoints.publish(H2, [endpoint], [])).revision
-        deleted = (await overlay.endpoints.replace(H2, [])).revision
+        put = (await overlay.endpoints.publish(BY_CONTROLLER, H2, [endpoint], [])).revision
+        deleted = (await overlay.endpoints.replace(BY_CONTROLLER, H2, [])).revision
         key = RecordKey(Endpoint, endpoint.key)
         told_of_it: list[FeedMessage] = [Delta(deleted, (), (key,))] if topology is Topology.SWITCHED else []
         assert await opening(overlay, H1, before) == [*told_of_it, synced(overlay, deleted)]
@@ -172,12 +173,12 @@ async def test_a_network_made_anew_while_the_host_was_away_stands_in_both_lists(
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay, topology=Topology.SWITCHED)
-        mine = (await overlay.blocks.acquire(BLUE, H1, [])).result
+        mine = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         before = overlay.mirror.intent_revision
-        await overlay.networks.delete(BLUE)
-        await overlay.blocks.release(BLUE, mine.cidr, H1)
+        await overlay.networks.delete(BY_CONTROLLER, BLUE)
+        await overlay.blocks.release(BY_CONTROLLER, BLUE, mine.cidr, H1)
         again = await make_network(overlay, of=pool("10.33.0.0/16"))
-        block = await overlay.blocks.acquire(BLUE, H1, [])
+        block = await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         expected = Delta(block.revision, (again, block.result), (RecordKey(Network, BLUE),))
         assert await opening(overlay, H1, before) == [expected, synced(overlay, block.revision)]
 
@@ -186,8 +187,8 @@ async def test_a_large_snapshot_comes_in_parts_of_one_revision(tmp_path: Path) -
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay, of=pool("10.32.0.0/16", 20), topology=Topology.SWITCHED)
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        await overlay.endpoints.replace(H1, [make_endpoint(block, number) for number in range(2, 2502)])
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        await overlay.endpoints.replace(BY_CONTROLLER, H1, [make_endpoint(block, number) for number in range(2, 2502)])
         *parts, in_sync = await opening(overlay, H1, None)
         assert {part.revision for part in parts} == {in_sync.revision} == {overlay.mirror.intent_revision}
         assert [len(part.puts) for part in parts if isinstance(part, Snapshot)] == [1000, 1000, 503]
@@ -279,20 +280,22 @@ async def perform(overlay: Overlay, step: tuple[object, ...]) -> None:
         case ("create", str(name), Topology() as topology):
             await make_network(overlay, NetworkName(name), topology=topology)
         case ("delete", str(name)):
-            await overlay.networks.delete(NetworkName(name))
+            await overlay.networks.delete(BY_CONTROLLER, NetworkName(name))
         case ("register", int(number), int(last)):
-            await overlay.hosts.register(HostId(f"h{number}"), "name", IPv4Address(0xC0000200 + last), "i")
+            await overlay.hosts.register(
+                BY_CONTROLLER, HostId(f"h{number}"), "name", IPv4Address(0xC0000200 + last), "i"
+            )
         case ("acquire", str(host), str(name)):
             held = [block.cidr for block in overlay.blocks.select(NetworkName(name), HostId(host))]
-            await overlay.blocks.acquire(NetworkName(name), HostId(host), held)
+            await overlay.blocks.acquire(BY_CONTROLLER, NetworkName(name), HostId(host), held)
         case ("release", str(host), str(name)):
             for block in overlay.blocks.select(NetworkName(name), HostId(host))[:1]:
-                await overlay.blocks.release(block.network, block.cidr, block.host)
+                await overlay.blocks.release(BY_CONTROLLER, block.network, block.cidr, block.host)
         case ("publish", str(host), str(name), int(offset)):
             for block in overlay.blocks.select(NetworkName(name), HostId(host))[:1]:
-                await overlay.endpoints.publish(HostId(host), [make_endpoint(block, offset)], [])
+                await overlay.endpoints.publish(BY_CONTROLLER, HostId(host), [make_endpoint(block, offset)], [])
         case ("unpublish", str(host)):
-            await overlay.endpoints.replace(HostId(host), [])
+            await overlay.endpoints.replace(BY_CONTROLLER, HostId(host), [])
 
 
 async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]) -> None:
@@ -301,7 +304,7 @@ async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]
             await make_host(overlay, number)
         for name, topology in zip(("blue", "red"), Topology, strict=True):
             await make_network(overlay, NetworkName(name), topology=topology)
-            await overlay.blocks.acquire(NetworkName(name), H2, [])
+            await overlay.blocks.acquire(BY_CONTROLLER, NetworkName(name), H2, [])
         agent, expected = Agent(), dict[Revision, Cluster]()
         feed = Feed(Deltas(overlay.mirror), H1)
         overlay.mirror.listen(lambda _: feed.wake())

@@ -9,14 +9,24 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.overlay import Overlay
-from controller.state.actor import CONTROLLER
+from controller.state.actor import BY_CONTROLLER, CONTROLLER, Requester
 from controller.state.mirror import Mirror
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import KeyValue, Page, Put, Store, StoreUnavailable, Transaction
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import Revision
+from overlayd.model.network import Topology
 from overlayd.wire.feed import Bookmark, FeedMessage, InSync
-from tests.support.controllers.overlays import BLUE, H1, controller_on, controllers, make_host, make_network, stored
+from tests.support.controllers.overlays import (
+    BLUE,
+    H1,
+    controller_on,
+    controllers,
+    make_host,
+    make_network,
+    pool,
+    stored,
+)
 from tests.support.controllers.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -55,8 +65,8 @@ async def test_what_seems_to_be_done_is_done_for_sure(tmp_path: Path) -> None:
         await make_network(overlay)
         await make_host(overlay, 1)
         await late.load()
-        block = (await overlay.blocks.acquire(BLUE, H1, [])).result
-        releasing = asyncio.create_task(late.blocks.release(BLUE, block.cidr, H1))
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        releasing = asyncio.create_task(late.blocks.release(BY_CONTROLLER, BLUE, block.cidr, H1))
         await asyncio.sleep(0)
         async with running(late.run()):
             await releasing
@@ -76,9 +86,9 @@ async def test_those_who_ask_at_the_same_time_share_one_look_at_the_store(tmp_pa
 
 async def test_nothing_is_done_for_somebody_who_has_gone(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
-        for_nobody = overlay.acting(CONTROLLER, lambda: False)
+        gone = Requester(CONTROLLER, lambda: False)
         with pytest.raises(Unavailable, match="has gone"):
-            await make_network(for_nobody)
+            await overlay.networks.create(gone, BLUE, (pool(),), Topology.ROUTED, None)
         assert await stored(store) == {}
 
 
@@ -88,7 +98,7 @@ async def test_a_host_that_changes_nothing_may_register_without_the_store(tmp_pa
         store.lost = StoreUnavailable("no quorum")
         assert await make_host(overlay, 1) == host
         with pytest.raises(Unavailable):
-            await overlay.hosts.register(H1, host.name, host.address, "another start of its agent")
+            await overlay.hosts.register(BY_CONTROLLER, H1, host.name, host.address, "another start of its agent")
 
 
 async def test_a_controller_that_is_behind_a_host_catches_up_before_it_tells_it_anything(tmp_path: Path) -> None:

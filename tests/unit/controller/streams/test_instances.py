@@ -11,6 +11,7 @@ import pytest
 from controller.clock import SystemClock
 from controller.overlay import Overlay
 from controller.state import keys
+from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Store
 from overlayd.model.errors import AlreadyExists
 from overlayd.wire.feed import InSync
@@ -46,7 +47,7 @@ async def test_a_double_is_refused_by_a_controller_that_has_yet_to_hear_of_the_f
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
         async with behind(store, overlay) as late:
-            registering = asyncio.create_task(late.hosts.register(H1, "clone", SECOND, "i2"))
+            registering = asyncio.create_task(late.hosts.register(BY_CONTROLLER, H1, "clone", SECOND, "i2"))
             await asyncio.sleep(0)  # it makes its draft of what it knows
             following = asyncio.create_task(late.run())
             with pytest.raises(AlreadyExists, match=r"connected from 192\.0\.2\.1"):
@@ -58,8 +59,8 @@ async def test_a_double_is_refused_by_a_controller_that_has_yet_to_hear_of_the_f
 async def test_of_two_machines_with_one_id_that_start_at_once_one_gets_a_feed(tmp_path: Path) -> None:
     async with controllers(tmp_path, 2) as (store, [here, there]):
         await asyncio.gather(
-            here.hosts.register(H1, "original", FIRST, "i1"),
-            there.hosts.register(H1, "clone", SECOND, "i2"),
+            here.hosts.register(BY_CONTROLLER, H1, "original", FIRST, "i1"),
+            there.hosts.register(BY_CONTROLLER, H1, "clone", SECOND, "i2"),
             return_exceptions=True,  # one may have been in time, or both one after the other
         )
         winner = (await whole_cluster(store)).hosts[H1].address
@@ -77,10 +78,10 @@ async def test_of_two_machines_with_one_id_that_start_at_once_one_gets_a_feed(tm
 
 async def test_an_agent_that_starts_anew_moves_no_revision_and_leaves_no_history(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
-        first = await overlay.hosts.register(H1, "one", FIRST, "i1")
+        first = await overlay.hosts.register(BY_CONTROLLER, H1, "one", FIRST, "i1")
         before = await stored(store)
         history = (await store.page(keys.HISTORY)).items
-        assert await overlay.hosts.register(H1, "one", FIRST, "i2") == first
+        assert await overlay.hosts.register(BY_CONTROLLER, H1, "one", FIRST, "i2") == first
         changed = {key for key, item in (await stored(store)).items() if item != before.get(key)}
         assert changed == {keys.instance(H1)}
         assert (await store.page(keys.HISTORY)).items == history
@@ -92,12 +93,12 @@ async def test_a_feed_whose_host_registered_anew_elsewhere_ends(tmp_path: Path) 
         here = Overlay(store, clock, "here")
         await here.load()
         following = asyncio.create_task(here.run())
-        await there.hosts.register(H1, "one", FIRST, "i1")
+        await there.hosts.register(BY_CONTROLLER, H1, "one", FIRST, "i1")
         await here.mirror.reached(there.mirror.revision)
         with here.feeds.open(H1, "i1") as feed:
             said = feed.messages(there.mirror.intent_revision)
             assert isinstance(await anext(said), InSync)
-            await there.hosts.register(H1, "one", FIRST, "i2")
+            await there.hosts.register(BY_CONTROLLER, H1, "one", FIRST, "i2")
             await here.mirror.reached(there.mirror.revision)
             rest = asyncio.ensure_future(anext(said, None))
             await clock.advance(3)
@@ -109,5 +110,5 @@ async def test_a_feed_whose_host_registered_anew_elsewhere_ends(tmp_path: Path) 
 async def test_a_forgotten_host_leaves_no_instance_behind(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
-        await overlay.hosts.forget(H1)
+        await overlay.hosts.forget(BY_CONTROLLER, H1)
         assert keys.instance(H1) not in await stored(store)

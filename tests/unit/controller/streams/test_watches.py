@@ -10,6 +10,7 @@ import pytest
 from controller.clock import SystemClock
 from controller.identity.roles import Role
 from controller.overlay import Overlay
+from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Mirror
 from controller.streams.snapshots import AGE_MAX, Snapshots
 from controller.streams.watched import PIECE_MAX, Filter
@@ -62,7 +63,7 @@ async def test_a_watch_begins_with_what_exists(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_network(overlay)
         await make_host(overlay, 1)
-        await overlay.blocks.acquire(BLUE, H1, [])
+        await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
         watch = await overlay.watches.prepare(EVERYTHING, None)
         with overlay.watches.open(watch):
             lines = await read_until(watch, "in-sync")
@@ -75,10 +76,10 @@ async def test_every_change_is_told_also_that_of_endpoints_of_a_routed_network(t
         await make_network(here)
         start = here.mirror.intent_revision
         await make_host(here, 1)
-        block = (await there.blocks.acquire(BLUE, H1, [])).result
+        block = (await there.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
         endpoint = make_endpoint(block, 2)
-        await there.endpoints.publish(H1, [endpoint], [])
-        await there.endpoints.publish(H1, [], [endpoint.key])
+        await there.endpoints.publish(BY_CONTROLLER, H1, [endpoint], [])
+        await there.endpoints.publish(BY_CONTROLLER, H1, [], [endpoint.key])
         await here.mirror.reached(there.mirror.revision)
         assert await changes_after(here, start) == [
             ("put", "host"),
@@ -95,7 +96,7 @@ async def test_a_filter_admits_what_it_names(tmp_path: Path) -> None:
         await make_host(overlay, 1)
         for name in (BLUE, red):
             await make_network(overlay, name)
-            await overlay.blocks.acquire(name, H1, [])
+            await overlay.blocks.acquire(BY_CONTROLLER, name, H1, [])
         for wanted, told in (
             (Filter(Network, None), [("put", "network"), ("put", "network")]),
             (Filter(None, red), [("put", "network"), ("put", "block")]),
@@ -141,8 +142,10 @@ async def many(overlay: Overlay, number: int) -> None:
     """Let host 1 have so many endpoints."""
     await make_network(overlay, of=pool("10.32.0.0/16", 20))
     await make_host(overlay, 1)
-    block = (await overlay.blocks.acquire(BLUE, H1, [])).result
-    await overlay.endpoints.publish(H1, [make_endpoint(block, offset) for offset in range(2, number + 2)], [])
+    block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+    await overlay.endpoints.publish(
+        BY_CONTROLLER, H1, [make_endpoint(block, offset) for offset in range(2, number + 2)], []
+    )
 
 
 @pytest.mark.parametrize("resumed", [False, True])
@@ -230,7 +233,7 @@ async def test_a_watch_goes_on_at_another_controller_that_has_yet_to_hear_of_it(
 async def test_a_revision_that_changed_no_record_is_known_too(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_host(overlay, 1)
-        aside = (await overlay.tokens.create("ci", Role.VIEWER, None)).revision
+        aside = (await overlay.tokens.create(BY_CONTROLLER, "ci", Role.VIEWER, None)).revision
         assert aside > overlay.mirror.intent_revision
         await make_network(overlay)
         assert await changes_after(overlay, aside) == [("put", "network")]
