@@ -1,4 +1,4 @@
-"""`python -m bench [NAME] [--json] [--quick]`: measure, and say how it compares."""
+"""`python -m bench [NAME] [--json] [--quick]`: run a benchmark and compare its figures with a peer or a budget."""
 
 import argparse
 import asyncio
@@ -37,10 +37,14 @@ BENCHES: dict[str, Bench] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=sorted(BENCHES), help="which budget; they are listed without one")
+    parser.add_argument(
+        "name", nargs="?", choices=sorted(BENCHES), help="the benchmark to run; without it they are listed"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--quick", action="store_true", help="as little as shows that it works; the figures mean nothing"
+        "--quick",
+        action="store_true",
+        help="run just long enough to show that the benchmark works; its figures mean nothing",
     )
     given = parser.parse_args()
     if given.name is None:

@@ -1,4 +1,4 @@
-"""What an agent needs that has nothing to do: memory and processor time, with 1,000 remotes and 100 endpoints."""
+"""Memory and processor time of an idle agent with 1,000 remote hosts and 100 endpoints."""
 
 import asyncio
 import tempfile

@@ -1,4 +1,4 @@
-"""Blocks a second and p99 with 64 hosts that ask at once, against the store's raw compare-and-swap rate."""
+"""Blocks per second and p99 when 64 hosts request them at once, against the store's raw compare-and-swap rate."""
 
 import asyncio
 import time
@@ -61,7 +61,7 @@ async def _against_the_store(report: Report, kind: str, store: Store, overlay: O
 
 
 async def _pools(report: Report, overlay: Overlay, rounds: int) -> None:
-    """Fill pools of as many blocks as the smallest one has, in large ones and in small ones."""
+    """Allocate the same number of blocks from large pools and from small ones, and compare the time of each."""
     hosts = [HostId(f"h{number}") for number in range(SMALL_POOL)]
     for large, small in (("/8", "/24"), ("/48", "/120")):
         step = report.step(f"allocate, {large} against {small}", rounds)
@@ -100,7 +100,7 @@ async def _over_http(report: Report, rounds: int) -> None:
 
 
 async def _timed(tasks: list[Callable[[], Awaitable[Times]]]) -> tuple[float, Times]:
-    """Return how many things a second all did together, and how long each of them took in seconds."""
+    """Run tasks concurrently; return the operations per second of all, and the seconds that each operation took."""
     started = time.perf_counter()
     found = await asyncio.gather(*(task() for task in tasks))
     times = [each for times in found for each in times]

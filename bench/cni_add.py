@@ -1,4 +1,4 @@
-"""CNI ADD, alone and sixteen at once, with both launchers, and where its time goes; against bridge + host-local."""
+"""CNI ADD, one and sixteen at a time, with both launchers, and its stages; against bridge + host-local."""
 
 from bench.cni_operations import MANY, arena, compare
 from bench.cni_stages import tell_stages

@@ -1,4 +1,4 @@
-"""CNI DEL, one at a time and sixteen at once, with both launchers; against bridge + host-local."""
+"""CNI DEL, one and sixteen at a time, with both launchers; against bridge + host-local."""
 
 from bench.cni_operations import MANY, arena, compare
 from bench.report import Report

@@ -1,4 +1,4 @@
-"""What the benchmarks of the CNI plugin share: the contestants on one host, and executions that take turns."""
+"""The parts that the benchmarks of the CNI plugin share: the plugins on one host, and rounds that alternate them."""
 
 import json
 import tempfile
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from bench.plugin_runner import Plugin, Runtime, Times, runtime_on
 from bench.report import Report
-from bench.runtime import Plugin, Runtime, Times, runtime_on
 from cni.install import install_plugin
 from tests.support.lab.lab import CommandFailed, Lab, LabHost, plugin_config
 
 PEER = "bridge + host-local"
 OURS = ("launcher", "shim")
 PEER_PLUGIN = Path("/usr/lib/cni/bridge")
-"""Of Debian's package containernetworking-plugins."""
+"""From Debian's package containernetworking-plugins."""
 
 MANY = 16
 
@@ -47,7 +47,7 @@ class Arena:
 @contextmanager
 def arena() -> Iterator[Arena]:
     if not PEER_PLUGIN.exists():
-        raise CommandFailed("the peer is a package of Debian: apt-get install containernetworking-plugins")
+        raise CommandFailed("the peer is missing: apt-get install containernetworking-plugins")
     with tempfile.TemporaryDirectory(prefix="overlay-bench-") as name, Lab(Path(name), hosts=1) as lab:
         (host,) = lab.hosts
         lab.start_controller()
@@ -69,7 +69,7 @@ def arena() -> Iterator[Arena]:
 
 
 class Rounds:
-    """Attaches and detaches with each plugin in turn; the turn begins with another one each time."""
+    """Attaches and detaches with each plugin in turn. Each round starts with a different plugin."""
 
     def __init__(self, place: Arena, at_once: int) -> None:
         self._arena = place
@@ -93,12 +93,12 @@ class Rounds:
                 self.times[command, name].append(taken)
 
     def together(self, command: str, name: str) -> list[float]:
-        """Return how long the executions of each round took together."""
+        """Return the time of all executions of each round together."""
         return [times.together for times in self.times[command, name]]
 
 
 def compare(report: Report, place: Arena, command: str, budgets: Mapping[tuple[str, int], float]) -> None:
-    """Compare one command: one at a time, and many at once."""
+    """Compare the plugins in one command, one at a time and many at once."""
     for at_once, runs in ((1, 3 if report.quick else 60), (MANY, 2 if report.quick else 25)):
         rounds = Rounds(place, at_once)
         step = report.step(f"{at_once} at once", runs)

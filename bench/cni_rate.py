@@ -1,4 +1,4 @@
-"""Attachments a second that one host sustains, sixteen at once; against bridge + host-local."""
+"""The attachments per second that one host sustains, sixteen at a time; against bridge + host-local."""
 
 from bench.cni_operations import MANY, PEER, arena
 from bench.report import Report

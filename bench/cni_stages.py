@@ -1,4 +1,4 @@
-"""Where an ADD's time goes: the launcher alone, the agent's answer over its socket, and the kernel's part of it."""
+"""The stages of an ADD: the launcher alone, the agent's answer over its socket, and the kernel's part of that."""
 
 import json
 import socket
@@ -40,7 +40,7 @@ def tell_stages(report: Report, place: Arena) -> None:
 
 
 def _asked(place: Arena, command: str, container: str) -> float:
-    """Ask the agent as the launcher does; return how long it takes, in milliseconds."""
+    """Send a request to the agent as the launcher does; return the time until its answer in milliseconds."""
     variables = {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": container,
@@ -62,7 +62,7 @@ def _asked(place: Arena, command: str, container: str) -> float:
 
 
 def _applied(runs: int) -> list[float]:
-    """Attach endpoints with nothing but a kernel; return how long each takes, in milliseconds."""
+    """Attach endpoints with the planner and the kernel only; return the milliseconds of each."""
     found = []
     with SimulatedHost(IPv4Interface("192.0.2.1/24")) as host:
         kernel = HostedKernel(host)

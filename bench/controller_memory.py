@@ -1,4 +1,4 @@
-"""Memory of a controller with 1,000 hosts, 100 networks, 50,000 endpoints and a feed of each host."""
+"""Memory of a controller with 1,000 hosts, 100 networks, 50,000 endpoints and a feed to each host."""
 
 import asyncio
 import time

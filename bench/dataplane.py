@@ -1,4 +1,4 @@
-"""Container to container on two hosts: round trips, connections, a stream, packets; against flannel's design."""
+"""Traffic between containers on two hosts: round trips, connections, a stream, packets; against flannel's design."""
 
 import os
 import shutil
@@ -16,10 +16,10 @@ PORT = 9000
 SOURCE = Path(__file__).with_name("traffic.c")
 
 WHAT = {"tcp_rr": "us", "udp_rr": "us", "connect": "1/s", "stream": "MB/s", "packets": "1/s"}
-"""What is measured, and in which unit; a round trip is better when it is less."""
+"""The measurements with their units. Lower is better for round trips, higher for the others."""
 
 TOGETHER = {"tcp_rr", "udp_rr", "connect"}
-"""What is measured with both ends on one core: else the time to wake another core is most of a round trip."""
+"""Measured with both ends on one core; on two, most of a round trip would be the time to wake the other core."""
 
 BUDGETS = {
     ("routed", "clean"): 1 / 0.94,
@@ -46,12 +46,12 @@ table ip bench-nat {{
     chain postrouting {{ type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }}
 }}
 """
-"""What a host usually has: a filter that asks for the state of connections, some rules, and address translation."""
+"""The rules of a typical host: a filter with connection tracking, some other rules, and address translation."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPath:
-    """One way from host 1 to host 2: the commands that enter its ends, and the far end's address."""
+    """A path from host 1 to host 2: the commands that enter the namespaces of its ends, and the far end's address."""
 
     name: str
     here: Sequence[str]
@@ -104,7 +104,7 @@ def _ours(lab: Lab) -> Iterator[MeasuredPath]:
 
 
 def _flannel(lab: Lab) -> MeasuredPath:
-    """Make what flannel makes: on each host a bridge with the containers, a VXLAN device, and routes between them."""
+    """Configure each host as flannel does: a bridge with the containers, a VXLAN device, and routes between them."""
     for number, host in enumerate(lab.hosts, 1):
         other = 3 - number
         host.add_sandbox("flannel")
@@ -140,7 +140,7 @@ def _serving(ways: Sequence[MeasuredPath], traffic: Path, directory: Path) -> It
             server = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=directory)
             servers.append(server)
             if server.stdout is None or server.stdout.readline() != b"ready\n":
-                raise CommandFailed(f"nobody serves at the end of {way.name}")
+                raise CommandFailed(f"the server at the end of {way.name} did not start")
         yield
     finally:
         for server in servers:
@@ -149,7 +149,7 @@ def _serving(ways: Sequence[MeasuredPath], traffic: Path, directory: Path) -> It
 
 
 def _on_core(place: int) -> list[str]:
-    """Return what a command begins with that stays on one of the cores that this process may use."""
+    """Return the prefix of a command that makes it run on one of the cores that this process may use."""
     return ["taskset", "--cpu-list", str(sorted(os.sched_getaffinity(0))[place])]
 
 
@@ -162,10 +162,10 @@ def _prepare(host: LabHost, state: str, directory: Path) -> None:
         host.run("sysctl", "-q", f"net.bridge.bridge-nf-call-{family}={int(state == 'firewall')}")
 
 
-def _rounds(  # noqa: PLR0913, PLR0917 - all that a round needs
+def _rounds(  # noqa: PLR0913, PLR0917 - a round needs them all
     report: Report, state: str, ways: Sequence[MeasuredPath], traffic: Path, rounds: int, seconds: float
 ) -> Mapping[tuple[str, str], list[float]]:
-    """Measure everything on each way in turn; the turn begins with another one each time."""
+    """Measure everything on each path in turn. Each round starts with a different path."""
     found: dict[tuple[str, str], list[float]] = {(what, way.name): [] for what in WHAT for way in ways}
     step = report.step(state, rounds)
     for number in range(rounds):

@@ -1,4 +1,4 @@
-"""How long it takes until something that somebody broke by hand is repaired."""
+"""The time until the agent has repaired a manual change in the kernel."""
 
 import asyncio
 import tempfile
@@ -11,7 +11,7 @@ from tests.support.lab.lab import Container, Lab, LabHost
 
 BUDGET = 2.0
 _PAUSE = 5.5
-"""Seconds between two breaks: sooner they count as a fight, in which the agent takes its time."""
+"""Seconds between two changes. The agent delays repairs of changes that recur sooner."""
 
 INSIDE = "ip -n ov-blue"
 BREAKS = {
@@ -44,7 +44,7 @@ async def measure(report: Report) -> None:
 
 
 def _repair(host: LabHost, command: str, works: Callable[[], bool]) -> float:
-    """Return the seconds from a command's end until things work again."""
+    """Return the seconds from the end of a command until traffic passes again."""
     host.run(*command.split())
     broken = time.monotonic()
     while not works():
@@ -54,5 +54,5 @@ def _repair(host: LabHost, command: str, works: Callable[[], bool]) -> float:
 
 
 def _works(here: Container, there: Container) -> bool:
-    # A namespace without a name lives on for a moment, and forwards.
+    # A namespace whose name was deleted still exists for a moment, and forwards.
     return "ov-blue" in here.host.run("ip", "netns", "list") and here.ping(there.address, wait=0.02) is not None

@@ -1,4 +1,4 @@
-"""Reads many feeds: a process of its own, so that it takes no time of the controller's or of who asks it."""
+"""Reads many feeds in a process of its own, so that it does not slow the controller or the benchmark down."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 
 class Readers:
-    """The feeds, and when the last of them came to each revision."""
+    """Reads the feeds, and reports when all of them have reached a revision."""
 
     def __init__(self, url: str, hosts: list[str]) -> None:
         self._address = urlsplit(url)
@@ -28,7 +28,7 @@ class Readers:
             tasks.create_task(self._answer(loop))
 
     async def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Print, for each revision asked for on stdin, when the last feed has come to it, and how many lines came."""
+        """For each revision read from stdin, print when the last feed reached it, and the number of lines received."""
         await self._until(lambda: self._in_sync == len(self._hosts))
         print(json.dumps({"in_sync": self._in_sync}), flush=True)
         while line := await loop.run_in_executor(None, sys.stdin.readline):

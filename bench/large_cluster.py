@@ -1,4 +1,4 @@
-"""A cluster of many hosts in one routed network, as one host of it knows it."""
+"""A cluster of many hosts in one routed network, as its hosts receive it."""
 
 from ipaddress import IPv4Address, IPv4Network
 
@@ -17,7 +17,7 @@ _UNDERLAY = int(IPv4Address("172.16.0.0"))
 
 
 def large_cluster(remotes: int, own: IPv4Address) -> Cluster:
-    """Return this host and so many others, each with a block of 256 addresses."""
+    """Return a cluster of this host and a number of remote hosts, each with a block of 256 addresses."""
     hosts = [Host(HERE, HostNumber(1), "here", own)]
     for number in range(2, remotes + 2):
         host = HostId(f"00000000-0000-4000-8000-{number:012x}")

@@ -17,12 +17,12 @@ class LoneAgent:
 
     @property
     def reports(self) -> list[tuple[float, int]]:
-        """When the agent reported, by the monotonic clock, and which revision it has in force."""
+        """The reports of the agent: time on the monotonic clock, and the revision in force."""
         lines = [line.split() for line in self._stub.output.splitlines() if line != "ready"]
         return [(float(moment), int(revision)) for moment, revision in lines]
 
     def start(self, *options: str) -> Process:
-        """Start the agent; return when it has reported that its kernel is as the controller says."""
+        """Start the agent; return when it has reported that its kernel matches the cluster."""
         before = len(self.reports)
         process = self.host.start_agent("--resync", "30", *options, wait=False)
         eventually(lambda: any(revision for _, revision in self.reports[before:]), "the agent reports", timeout=60)

@@ -1,4 +1,4 @@
-"""1,000, 5,000 and 20,000 remote hosts programmed into an empty network; against ip -batch and bridge -batch."""
+"""The time to program 1,000 to 20,000 remote hosts into an empty network; against ip -batch and bridge -batch."""
 
 import time
 from collections.abc import Callable
@@ -50,14 +50,14 @@ def _measure(report: Report, remotes: int, runs: int) -> None:
 
 
 def _entries(cluster: Cluster) -> Plan:
-    """Return the operations for all entries of remote hosts, and for nothing else."""
+    """Return the operations for the entries of remote hosts only."""
     items = [item for item in resolve(cluster, site(), []) if isinstance(item, FdbEntry | Neighbour | Route)]
     items = [item for item in items if item.ns == NS and item.dev == ownership.VXLAN]
     return Plan(tuple(Add(item) for item in sorted(items, key=lambda item: type(item).__name__)))
 
 
 def _in_empty(kernel: HostedKernel, alone: State, work: Callable[[], float]) -> float:
-    """Return how long, in milliseconds, some work takes in a new network without remote hosts."""
+    """Return the milliseconds that some work takes in a new network without remote hosts."""
     kernel.apply(diff(alone, frozenset()))
     taken = work()
     kernel.apply(diff(frozenset(), kernel.observe(kernel.namespaces())))
@@ -82,7 +82,7 @@ def _apply(kernel: HostedKernel, plan: Plan) -> float:
 
 
 def _batches(host: SimulatedHost, plan: Plan, *, metric: bool) -> float:
-    """Let iproute2 make the same entries, from texts that are ready."""
+    """Create the same entries with iproute2, from prepared batch files."""
     texts: dict[str, list[str]] = {"ip": [], "bridge": []}
     for op in plan:
         program, _, _, *words = str(op).split()

@@ -1,4 +1,4 @@
-"""What a benchmark says: cases with our figure, the peer's from the same interleaved run, and their ratio."""
+"""The report of a benchmark: cases with our figure, the peer's from the same interleaved run, and their ratio."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured in the runs of one side, in the unit of its case."""
+    """The measured values of one side, in the unit of the case."""
 
     values: tuple[float, ...]
 
@@ -31,7 +31,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One comparison. `ratio` is above 1 when we are better; `met` tells of the budget, None without one."""
+    """One comparison. `ratio` is above 1 when we are better; `met` is None without a budget."""
 
     name: str
     unit: str
@@ -58,7 +58,7 @@ class Case:
 
 @dataclass
 class Report:
-    """Collects the cases of one benchmark, and shows how far it is."""
+    """Collects the cases of one benchmark, and shows its progress."""
 
     name: str
     quick: bool
@@ -69,13 +69,13 @@ class Report:
         self.progress = Progress(console=Console(stderr=True), disable=self.quiet)
 
     def step(self, about: str, total: int) -> TaskID:
-        """Begin a part of so many steps."""
+        """Begin a part of the benchmark that has `total` steps."""
         return self.progress.add_task(about, total=total)
 
     def compare(  # noqa: PLR0913 - the columns of a case
         self, name: str, unit: str, ours: list[float], peer_name: str, peer: list[float], *, least: float, more: bool
     ) -> None:
-        """Add a case of pairs: run n of ours was made beside run n of the peer. `more` is better, or less is."""
+        """Add a case of pairs: run n of ours alternated with run n of the peer. With `more` higher is better."""
         ratios = [(our / their if more else their / our) for our, their in zip(ours, peer, strict=True)]
         ratio = median(ratios)
         budget = f"at least {least} of the peer"
@@ -84,17 +84,17 @@ class Report:
         )
 
     def bound(self, name: str, unit: str, values: list[float], most: float) -> None:
-        """Add a case whose budget is a bound on the 99th percentile."""
+        """Add a case whose budget is an upper bound of the 99th percentile."""
         figures = Figures(tuple(values))
         self.cases.append(Case(name, unit, figures, None, None, None, f"p99 below {most} {unit}", figures.p99 < most))
 
     def at_least(self, name: str, unit: str, values: list[float], least: float) -> None:
-        """Add a case whose budget is a bound that the median must reach."""
+        """Add a case whose budget is a lower bound of the median."""
         figures = Figures(tuple(values))
         self.cases.append(Case(name, unit, figures, None, None, None, f"at least {least} {unit}", figures.p50 >= least))
 
     def none(self, name: str, unit: str, count: int) -> None:
-        """Add a count whose budget is 0."""
+        """Add a count that must be 0."""
         self.cases.append(Case(name, unit, Figures((float(count),)), None, None, None, "none", count == 0))
 
     def tell(self, name: str, unit: str, values: list[float]) -> None:
@@ -130,7 +130,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a benchmark is about, and how it is done."""
+    """The description of a benchmark, and the function that runs it."""
 
     about: str
     measure: Callable[[Report], Coroutine[None, None, None]]

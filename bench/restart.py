@@ -1,4 +1,4 @@
-"""An agent that starts on a host where 20,000 remote hosts are in the kernel as they should be."""
+"""The start of an agent on a host whose kernel already has all entries of 20,000 remote hosts."""
 
 import tempfile
 import time
@@ -22,7 +22,7 @@ async def measure(report: Report) -> None:
         cached = lone.host.directory / "written/var/lib/overlayd/cluster.json"
         eventually(cached.exists, "the cluster is cached")
         step = report.step("restart", runs)
-        taken, told = [], 0
+        taken, heard = [], 0
         for _ in range(runs):
             lone.host.stop_agent()
             with closing(Listening(lone.host, NETWORK.name)) as listening:
@@ -30,7 +30,7 @@ async def measure(report: Report) -> None:
                 started = time.monotonic()
                 lone.start()
                 taken.append(lone.reports[before][0] - started)
-                told += len(listening.heard())
+                heard += len(listening.heard())
             report.progress.advance(step)
     report.bound(f"{remotes} remotes/from the start of the process to the report", "s", taken, BUDGET)
-    report.none("what the kernel tells of while it starts", "messages", told)
+    report.none("notifications of the kernel during the start", "messages", heard)

@@ -1,4 +1,4 @@
-"""Stores and controllers to measure."""
+"""The stores and controllers that benchmarks measure."""
 
 import asyncio
 import socket
@@ -63,7 +63,7 @@ async def overlay_on(store: Store) -> AsyncIterator[Overlay]:
 
 
 class ControllerProcess:
-    """A controller as operators run it, without TLS."""
+    """A controller in a process of its own, without TLS."""
 
     def __init__(self, directory: Path) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=4096) as listening:
@@ -89,7 +89,7 @@ class ControllerProcess:
             return False
 
     def memory(self) -> float:
-        """Return the megabytes that the process has for itself (proc(5), smaps_rollup: Pss)."""
+        """Return the proportional memory of the process in megabytes (proc(5), smaps_rollup: Pss)."""
         for line in Path(f"/proc/{self.process.pid.number}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) / 1024

@@ -1,6 +1,6 @@
-"""A controller that knows one cluster, which never changes: `python -m bench.stub_controller ADDRESS PORT REMOTES OWN`.
+"""A controller with a fixed cluster: `python -m bench.stub_controller ADDRESS PORT REMOTES OWN`.
 
-It answers one agent, and prints a line for each report: the time of the machine's monotonic clock and the revision.
+It serves one agent, and prints a line for each report: the time on the machine's monotonic clock and the revision.
 """
 
 import asyncio

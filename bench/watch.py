@@ -1,4 +1,4 @@
-"""Changes a second to 200 feeds of one controller, how late they are, and how fast a store watch resumes."""
+"""Changes per second to 200 feeds of one controller, their delay, and the time in which a store watch resumes."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def measure(report: Report) -> None:
 
 
 async def _feeds(report: Report, feeds: int, changes: int, budget: float | None) -> None:
-    """Rename hosts, which every host is told, as fast as it goes and then one at a time."""
+    """Rename hosts, a change that every feed carries, first as fast as possible and then one at a time."""
     hosts = [f"h{number}" for number in range(feeds)]
     with controller_process() as controller:
         async with httpx.AsyncClient(base_url=controller.url, timeout=60, trust_env=False) as api:
@@ -64,9 +64,9 @@ async def _feeds(report: Report, feeds: int, changes: int, budget: float | None)
 
 
 async def _resumption(fault: str) -> float:
-    """Return how late, in seconds, a fault of the watched node makes a change; nothing is lost or doubled.
+    """Return the longest delay of a change, in seconds, after a fault of the watched node; none is lost or repeated.
 
-    Late counts from the acknowledgement: while the nodes elect a leader nobody writes anything that could be watched.
+    The delay counts from the acknowledgement of the change: while the nodes elect a leader there are no writes.
     """
     with EtcdCluster(3) as cluster:
         watched = etcd_store(cluster.url)
@@ -104,7 +104,7 @@ async def _resumption(fault: str) -> float:
             await others.close()
         seen = [revision for _, revision in arrived]
         if seen != sorted(set(seen)) or not written.keys() <= set(seen):
-            raise ValueError("the watch lost or doubled a change")
+            raise ValueError("the watch lost or repeated a change")
         return max(at - written[revision] for at, revision in arrived if written.get(revision, 0) >= cut)
 
 

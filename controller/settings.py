@@ -15,11 +15,11 @@ from controller.rules.recovery import RECOVERY_TIME
 from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files
-from overlayd.configuration.credentials import is_encrypted
 from overlayd.configuration.schema import Schema, Setting, ValueKind
+from overlayd.configuration.systemd_credentials import is_encrypted
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
-from overlayd.wire.supervisor import Supervisor
+from overlayd.wire.systemd_notify import ServiceManager
 
 DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
 DEFAULT_LISTEN = ["127.0.0.1:7471"]
@@ -136,7 +136,7 @@ class Settings:
     quarantine: float
     recovery_time: float
     history: HistoryLimits
-    supervisor: Supervisor
+    supervisor: ServiceManager
 
     @property
     def own_authority(self) -> Path | None:
@@ -203,7 +203,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         quarantine=quarantine,
         recovery_time=recovery_time,
         history=history,
-        supervisor=Supervisor.of(os.environ, os.getpid()),
+        supervisor=ServiceManager.of(os.environ, os.getpid()),
     )
 
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# progress.sh COMMAND [ARGUMENT...]: run a command that prints too much or nothing, and show that it goes on: the seconds and the last
-# line of its output on a terminal, a line every fifteen seconds elsewhere. All of its output is shown when it fails.
+# progress.sh COMMAND [ARGUMENT...]: run a command and show its progress instead of its output: the seconds and the last line of the
+# output on a terminal, a line every fifteen seconds elsewhere. When the command fails, all of its output is shown.
 set -u
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -1,17 +1,17 @@
 #!/bin/bash
-# A container's network without the container, on one machine, as root:
+# Tests a network with a network namespace in place of a container, on one machine, as root:
 #
-#     sandbox.sh attach NETWORK       makes a sandbox, attaches it and prints its address
-#     sandbox.sh ping NETWORK ADDRESS sends packets of the largest size from it
-#     sandbox.sh detach NETWORK       detaches it and removes it; may be repeated
+#     sandbox.sh attach NETWORK       creates a sandbox, attaches it and prints its address
+#     sandbox.sh ping NETWORK ADDRESS sends packets of the maximum size from it
+#     sandbox.sh detach NETWORK       detaches and removes it; may be repeated
 #
-# smoke.sh runs it by `bash -s` on machines that have not got it.
+# smoke.sh sends this script to the machines by `bash -s`.
 set -euo pipefail
 
 network=$2
 sandbox=sandbox-$network
 namespace=/run/netns/$sandbox
-container=$sandbox-$HOSTNAME # no two containers in a network have the same id
+container=$sandbox-$HOSTNAME # a container id must be unique in a network
 
 # Executes the plugin as a container runtime does (CNI specification, section 2).
 cni() {

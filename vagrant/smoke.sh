@@ -1,5 +1,5 @@
 #!/bin/bash
-# Tries the three machines: a network, a sandbox on each through the CNI plugin, a ping for each pair, and all is gone again.
+# Tests the three machines: creates a network and a sandbox on each by the CNI plugin, pings each pair, and removes it all.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -41,14 +41,14 @@ network_is_gone() {
     [[ $listed != *"\"$network\""* ]]
 }
 
-# Also after a failure half-way.
+# Called after a failure too.
 remove() {
     local host status=0
     for host in "${hosts[@]}"; do
         sandbox "$host" detach "$network" || status=1
     done
     on host1 "sudo overlayctl network delete $network" || return
-    eventually network_is_gone || return # the hosts give back their blocks first
+    eventually network_is_gone || return # the hosts release their blocks first
     return "$status"
 }
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts the three machines and makes a cluster of them, as docs/install.md does; may be repeated.
+# Starts the three machines and forms a cluster of them, as docs/install.md describes; may be repeated.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -12,7 +12,7 @@ on() {
 
 vagrant up --provision "$@"
 
-# The line that makes a host of a machine; it goes by standard input, as it has a token in it.
+# The command with which a machine joins. It is passed by standard input, because it contains a token.
 said=$(on host1 "sudo overlay-controller init --listen $controller" </dev/null)
 joining=$(grep 'overlayd join' <<<"$said")
 for host in "${hosts[@]}"; do

@@ -16,7 +16,7 @@ from overlayd.model.statement import Statement
 from overlayd.model.workload import COUNT_MAX
 from overlayd.wire import records, statement
 from overlayd.wire.fields import Fields, parse_cidr, parse_ethertype, parse_part
-from overlayd.wire.report import foremost
+from overlayd.wire.problem_limit import foremost
 
 ENDPOINTS_MAX = 10_000
 """How many endpoints one request may name."""

@@ -38,8 +38,8 @@ from controller.store.etcd.cluster import Certificates, is_url
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import StoreUnavailable
 from overlayd.configuration import files, sources
-from overlayd.configuration.changes import FileChanges, check_environment_file, check_service_file, given
-from overlayd.configuration.service import Service, check_systemd
+from overlayd.configuration.file_changes import FileChanges, check_environment_file, check_service_file, given
+from overlayd.configuration.systemd_service import Service, check_systemd
 from overlayd.model.errors import InUse, InvalidValue, OverlayError, Unavailable
 
 SERVICE = Service("overlay-controller.service")

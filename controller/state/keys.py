@@ -24,7 +24,7 @@ from overlayd.model.reservation import Reservation
 from overlayd.wire import records
 from overlayd.wire.credentials import TokenId
 from overlayd.wire.fields import Fields, Json
-from overlayd.wire.unknown import NOTHING, Unknown
+from overlayd.wire.unknown_fields import NOTHING, Unknown
 
 VALUE_VERSION = 2
 """Since 2 an endpoint has `addresses` and not one `address`. Values of version 1 are read, and written as 2."""

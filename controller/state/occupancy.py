@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from controller.state import keys
 from controller.state.space import Claimant, Space, Withholding
-from overlayd.ipam.vacancies import FreeNumbers
+from overlayd.ipam.free_blocks import FreeNumbers
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork
 from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, HostId, NetworkName

@@ -13,7 +13,7 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import HostId, Revision
 from overlayd.model.network import Network
 from overlayd.wire.credentials import TokenId
-from overlayd.wire.unknown import NOTHING, Unknown
+from overlayd.wire.unknown_fields import NOTHING, Unknown
 
 if TYPE_CHECKING:
     from controller.identity.tokens import TokenRecord

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from overlayd.ipam import addresses
-from overlayd.ipam.vacancies import FreeNumbers, Vacancies
+from overlayd.ipam.free_blocks import FreeBlocks, FreeNumbers
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.ids import HostId, Vni
 from overlayd.model.network import Network, Pool
@@ -42,7 +42,7 @@ class Space:
         self._claimants: dict[IpNetwork, Claimant] = {}
         self._claims: set[IpAddress] = set()
         self._resting: set[IpAddress] = set()
-        self._vacancies: dict[IpNetwork, Vacancies] = {}
+        self._vacancies: dict[IpNetwork, FreeBlocks] = {}
         self._reservable: dict[Family, FreeNumbers] = {}
         self._claims_by_unit: dict[IpNetwork, set[IpAddress]] = {}
         self._misfits: set[IpNetwork] = set()
@@ -66,7 +66,7 @@ class Space:
         """The addresses of reservations that are gone, in quarantine."""
         return self._resting
 
-    def vacancies(self, pool: Pool) -> Vacancies:
+    def vacancies(self, pool: Pool) -> FreeBlocks:
         """Return the free units of a pool of the network."""
         return self._vacancies[pool.range]
 
@@ -136,7 +136,7 @@ class Space:
 
     def _rebuild(self) -> None:
         network, self._misfits, self._claims_by_unit = self._network, set(), {}
-        self._vacancies = {pool.range: Vacancies(network, pool) for pool in network.pools} if network else {}
+        self._vacancies = {pool.range: FreeBlocks(network, pool) for pool in network.pools} if network else {}
         self._reservable = {family: FreeNumbers(0, 0) for family in Family}
         for taken in (*self._blocks, *self._withheld):
             self._take(taken)
@@ -164,7 +164,7 @@ class Space:
         elif vacancies := self._fitting(unit):
             vacancies.give(unit)
 
-    def _fitting(self, unit: IpNetwork) -> Vacancies | None:
+    def _fitting(self, unit: IpNetwork) -> FreeBlocks | None:
         """Return the vacancies of the pool that has this very unit."""
         pool = self._network.pool_of(unit) if self._network else None
         return self._vacancies[pool.range] if pool and pool.block_length == unit.prefixlen else None

@@ -6,7 +6,7 @@ from controller.state import keys
 from overlayd.model import ids
 from overlayd.wire.credentials import TokenId
 from overlayd.wire.fields import Json
-from overlayd.wire.unknown import NOTHING, Unknown
+from overlayd.wire.unknown_fields import NOTHING, Unknown
 
 
 def encode(record: TokenRecord, unknown: Unknown = NOTHING) -> bytes:

@@ -50,7 +50,7 @@ from overlayd.kernel.limits import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.cluster import Cluster
 from overlayd.wire.feed import FEED_VERSION
-from overlayd.wire.supervisor import Supervisor
+from overlayd.wire.systemd_notify import ServiceManager
 
 _log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ def collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
-async def run(settings: Settings, supervisor: Supervisor) -> None:
+async def run(settings: Settings, supervisor: ServiceManager) -> None:
     """Run the agent until SIGTERM or SIGINT. Stopping leaves the kernel as it is: traffic goes on.
 
     The supervisor gets signs of life while the event loop runs and nothing keeps the kernel from everybody else.
@@ -110,7 +110,7 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
 
 
 def _wire(
-    settings: Settings, supervisor: Supervisor, locks: Collection[Lock], closing: contextlib.AsyncExitStack
+    settings: Settings, supervisor: ServiceManager, locks: Collection[Lock], closing: contextlib.AsyncExitStack
 ) -> tuple[Actors, Servers]:
     """Make every part, open the sockets, and return what is to run: the servers stop first."""
     identity = load_identity(settings.state_dir)
@@ -190,7 +190,7 @@ def _save_kept(cache: ClusterCache, kept: Cluster) -> None:
         _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
 
 
-async def _tell(supervisor: Supervisor, control: Control, changes: Changes) -> None:
+async def _tell(supervisor: ServiceManager, control: Control, changes: Changes) -> None:
     """Tell the supervisor in a few words how the agent is, whenever that changes."""
     seen, told = 0, ""
     while True:

@@ -26,9 +26,9 @@ from overlayd.agent.settings import (
 )
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
-from overlayd.configuration.credentials import is_encrypted
+from overlayd.configuration.systemd_credentials import is_encrypted
 from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
-from overlayd.wire.supervisor import Supervisor
+from overlayd.wire.systemd_notify import ServiceManager
 
 app = typer.Typer(
     help="The host agent of the overlayd VXLAN network.",
@@ -101,7 +101,7 @@ def run(
             credential=membership.of_host(state_dir, controller or ()),
         )
         with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(daemon.run(settings, Supervisor.of(os.environ, os.getpid())))
+            runner.run(daemon.run(settings, ServiceManager.of(os.environ, os.getpid())))
 
 
 def _check(values: Mapping[str, Any]) -> str | None:

@@ -31,8 +31,8 @@ def watch(
 def _show(message: Fields) -> None:
     match message.text("type"):
         case "put":
-            told = " ".join(f"{name}={value}" for name, value in message.object("object").value.items() if value)
-            typer.echo(f"{message.number('revision')} + {message.text('kind')} {told}")
+            fields = " ".join(f"{name}={value}" for name, value in message.object("object").value.items() if value)
+            typer.echo(f"{message.number('revision')} + {message.text('kind')} {fields}")
         case "delete":
             key = message.value["key"]
             name = " ".join(map(str, key)) if isinstance(key, list) else key

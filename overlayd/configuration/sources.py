@@ -13,7 +13,7 @@ from typing import IO, Any
 import typer
 from typer.core import TyperCommand
 
-from overlayd.configuration import credentials, files, toml_file
+from overlayd.configuration import files, systemd_credentials, toml_file
 from overlayd.configuration.schema import Schema, Setting, Value
 from overlayd.configuration.toml_file import Fault
 from overlayd.model.errors import InvalidValue
@@ -97,7 +97,7 @@ def credential_by_hand(name: str) -> Path | None:
 
     Raises `PermissionError` when only other users may read it.
     """
-    return credential(name) if os.environ.get("CREDENTIALS_DIRECTORY") else credentials.kept(name)
+    return credential(name) if os.environ.get("CREDENTIALS_DIRECTORY") else systemd_credentials.kept(name)
 
 
 def look_from_outside(context: typer.Context) -> None:

@@ -15,7 +15,7 @@ from overlayd.dataplane.uplink import disguise, host_side
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 from overlayd.model.network import Network, Topology, Uplink
-from overlayd.model.port import PORT_MAX, Published
+from overlayd.model.published_port import PORT_MAX, Published
 
 _WORDS = {Family.V4: "ip", Family.V6: "ip6"}
 _TYPES = {Family.V4: "ipv4_addr", Family.V6: "ipv6_addr"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from overlayd.model.address import Family, IpAddress
-from overlayd.model.port import TransportProtocol
+from overlayd.model.published_port import TransportProtocol
 
 _RULE = re.compile(
     r"^\s*(?:iifname \S+ )?(?:ip6? daddr (?P<at>\S+)|meta nfproto ipv[46]) (?P<transport>udp|sctp) dport (?P<port>\d+)"

@@ -37,7 +37,7 @@ from overlayd.model.host import Host, Vtep
 from overlayd.model.ids import HostId, InterfaceName, NetworkName
 from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, Topology, Uplink
-from overlayd.model.port import Published
+from overlayd.model.published_port import Published
 from overlayd.model.reservation import Reservation, lost_addresses, shared_addresses
 
 VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})

@@ -17,7 +17,7 @@ from overlayd.kernel.netlink import decode, encode
 from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
-from overlayd.model.port import TransportProtocol
+from overlayd.model.published_port import TransportProtocol
 
 _IPCTNL_MSG_CT_GET, _IPCTNL_MSG_CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
 """With NFNL_SUBSYS_CTNETLINK (linux/netfilter/nfnetlink.h) in the upper byte."""

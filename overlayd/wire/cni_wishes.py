@@ -13,12 +13,12 @@ from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
 from overlayd.model.endpoint import check_addresses
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import MacAddress, ReservationName, quoted
-from overlayd.model.port import PortMapping
+from overlayd.model.published_port import PortMapping
 from overlayd.model.workload import UNKNOWN, Pod, Workload
 from overlayd.wire import bandwidth, ports
 from overlayd.wire.cni_error import unsupported
+from overlayd.wire.cni_spelling import as_specified
 from overlayd.wire.fields import Fields, Json, parse_address, parse_cidr
-from overlayd.wire.spelling import as_specified
 
 T = TypeVar("T")
 

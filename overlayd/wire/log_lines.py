@@ -28,11 +28,11 @@ def processors(stream: TextIO, environment: Mapping[str, str]) -> list[Processor
 
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Return whether a stream leads to systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
-    told = environment.get("JOURNAL_STREAM")
-    if not told:
+    stream_id = environment.get("JOURNAL_STREAM")
+    if not stream_id:
         return False
     status = os.fstat(stream.fileno())
-    return told == f"{status.st_dev}:{status.st_ino}"
+    return stream_id == f"{status.st_dev}:{status.st_ino}"
 
 
 def journal_line(_logger: object, _method: str, event: EventDict) -> str:

@@ -2,7 +2,7 @@
 
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
-from overlayd.model.port import PortMapping, TransportProtocol
+from overlayd.model.published_port import PortMapping, TransportProtocol
 from overlayd.wire.fields import Fields, Json, parse_address
 
 MAPPINGS_MAX = 1024

@@ -28,13 +28,13 @@ def narrow(message: FeedMessage) -> FeedMessage:
     """Return the message reduced to what schema 1 can express."""
     match message:
         case Snapshot(revision, puts):
-            return Snapshot(revision, tuple(_told(puts)))
+            return Snapshot(revision, tuple(_narrowed_records(puts)))
         case Delta(revision, puts, deletes):
-            told = tuple(_told(puts))
+            narrowed = tuple(_narrowed_records(puts))
             # A record that lost its IPv4 part is deleted for such an agent, which ignores deletions of unknown records.
             lost = (RecordKey.of(record) for record in puts if _narrowed(record) is None)
             gone = tuple(key for key in (*deletes, *lost) if _is_known(key))
-            return Delta(revision, told, gone) if told or gone else Bookmark(revision)
+            return Delta(revision, narrowed, gone) if narrowed or gone else Bookmark(revision)
         case InSync(revision):
             return InSync(revision, VERSION)
         case Bookmark():
@@ -56,7 +56,7 @@ def network(known: Network) -> Network:
     return replace(known, pools=(first,), reserved=()) if first else known
 
 
-def _told(puts: Iterable[Record]) -> Iterator[Record]:
+def _narrowed_records(puts: Iterable[Record]) -> Iterator[Record]:
     for record in puts:
         narrowed = _narrowed(record)
         if narrowed is not None:

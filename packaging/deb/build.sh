@@ -20,41 +20,41 @@ fail() {
     exit 1
 }
 
-# Prints the time that everything in the package has: that of the commit.
+# Prints the time of the commit, which all files in the package get.
 source_date() {
     if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
         echo "$SOURCE_DATE_EPOCH"
-    # Whoever runs a script of this tree trusts it already, be it another user's.
+    # The user trusts this tree already, by running its script, even if it belongs to another user.
     elif ! git -c safe.directory="$source" -C "$source" log -1 --format=%ct; then
-        fail "git does not tell when this source was made: say it yourself, SOURCE_DATE_EPOCH=SECONDS"
+        fail "git does not know the date of this source: set SOURCE_DATE_EPOCH=SECONDS"
     fi
 }
 
-# Makes a virtual environment of the pinned dependencies, without pip, and with the bytes of no file but those of the wheels.
+# Creates a virtual environment with the pinned dependencies, without pip and without files that differ between builds.
 make_environment() {
     local place=$1 packages
     "$python" -m venv --without-pip "$place"
     packages=$(echo "$place"/lib/python3.*/site-packages)
     "${pip[@]}" --python "$place/bin/python" install --no-compile --only-binary :all: --require-hashes \
         -r "$source/requirements.lock"
-    # Programs of the dependencies, and what only pip reads, or names the directory of this build.
+    # Remove programs of the dependencies, files that only pip reads, and files that contain the directory of this build.
     find "$place/bin" -mindepth 1 ! -name 'python*' -delete
     rm -rf "$place"/{include,share,etc} "$packages"/*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json}
     find "$packages" -depth -type d \( -name tests -o -name test -o -name __pycache__ \) -exec rm -r {} +
     find "$packages" -type f ! -name '*.so*' -perm /111 -exec chmod 644 {} +
     sed -i '/^command = /d' "$place/pyvenv.cfg"
-    # Nobody edits them: an interpreter that starts need not look whether a source is newer.
+    # The files never change, so the interpreter need not check whether a source is newer.
     compile "$place" unchecked-hash "$packages"
 }
 
-# Compiles what Python files are below directories, by the names that they are going to have.
+# Compiles the Python files below directories, with the paths that they have after installation.
 compile() {
     local place=$1 mode=$2
     shift 2
     "$python" -I -m compileall -q --invalidation-mode "$mode" -s "$place" -p "$home" "$@"
 }
 
-# Returns a copy of the environment; one made for the same dependencies and the same script is taken again.
+# Creates a copy of the environment. One with the same dependencies and the same script is reused.
 copy_environment() {
     local key kept
     key=$({
@@ -69,13 +69,13 @@ copy_environment() {
         mkdir -p "$source/build"
         partial=$(mktemp -d "$source/build/.deb-environment-XXXXXX")
         make_environment "$partial/environment"
-        mv -T "$partial/environment" "$kept" 2>/dev/null || [ -d "$kept" ] # or another build was faster
+        mv -T "$partial/environment" "$kept" 2>/dev/null || [ -d "$kept" ] # or a concurrent build has made it
         rm -rf "$partial"
     fi
     cp -a "$kept" "$1"
 }
 
-# Installs this tree into an environment. A copy is built: what an older build left in the tree must not get in.
+# Installs this tree into an environment, from a copy without the remains of earlier builds.
 install_tree() {
     local place=$1 packages command
     packages=$(echo "$place"/lib/python3.*/site-packages)
@@ -87,14 +87,14 @@ install_tree() {
     "${pip[@]}" --python "$place/bin/python" install --no-compile --no-deps --no-index "$scratch"/overlayd-*.whl
     rm -r "$packages"/overlayd-*.dist-info/{RECORD,INSTALLER,REQUESTED,direct_url.json}
     for command in "${commands[@]}"; do
-        # Isolated: neither the user's packages nor PYTHON... variables have anything to say here.
+        # -I: ignore the user's packages and the variables PYTHON...
         sed -i "1s|.*|#!$home/bin/python -I|" "$place/bin/$command"
     done
     find "$place" -exec touch --no-dereference --date="@$epoch" {} +
     compile "$place" timestamp "$packages"/{cni,controller,overlayd}
 }
 
-# Prints what the environment holds besides this project, each with its version and licence.
+# Prints the dependencies in the environment with their versions and licences.
 list_dependencies() {
     local described
     for described in "$1"/lib/python3.*/site-packages/*.dist-info/METADATA; do
@@ -108,7 +108,7 @@ list_dependencies() {
     done
 }
 
-# Puts everything that is not Python where Debian wants it.
+# Installs everything that is not Python at the paths of Debian's policy.
 install_files() {
     local root=$1 place=$1$home
     "$place/bin/python" -IB -m overlayd.installation "$place/share/overlayd" "$root"
@@ -125,7 +125,7 @@ install_files() {
     install -Dm 644 "$source/packaging/deb/lintian-overrides" "$root/usr/share/lintian/overrides/overlayd"
 }
 
-# Writes what dpkg reads.
+# Writes the control files of the package.
 write_control() {
     local root=$1 control=$1/DEBIAN minor
     install -d "$control"
@@ -140,7 +140,7 @@ write_control() {
 }
 
 [ -x "$source/cni/launcher" ] || fail "there is no cni/launcher: make cni/launcher"
-cd / # so that no directory of the caller is on Python's path
+cd / # so that the caller's directory is not on Python's path
 scratch=$(mktemp -d)
 partial=
 trap 'rm -rf "$scratch" ${partial:+"$partial"}' EXIT
@@ -158,5 +158,5 @@ find "$root" -exec touch --no-dereference --date="@$epoch" {} +
 package=$output/overlayd_${version}_$(dpkg --print-architecture).deb
 mkdir -p "$output"
 dpkg-deb --root-owner-group -Zxz -z1 --build "$root" "$package.partial" >/dev/null
-mv "$package.partial" "$package" # whoever installs it meanwhile has the old one, or all of the new one
+mv "$package.partial" "$package" # atomically: a concurrent installation reads the old package or all of the new one
 echo "built $package"

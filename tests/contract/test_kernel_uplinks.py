@@ -31,7 +31,7 @@ from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
-from overlayd.model.port import PortMapping, Published, TransportProtocol
+from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
 from tests.support.controllers.clusters import HERE, dual, endpoint, site
 

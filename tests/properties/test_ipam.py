@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlayd.ipam import addresses
-from overlayd.ipam.vacancies import FreeNumbers, Vacancies
+from overlayd.ipam.free_blocks import FreeBlocks, FreeNumbers
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.errors import Exhausted, InvalidValue
@@ -77,7 +77,7 @@ def _part(pool: Pool, length: int, number: int) -> IpNetwork:
 @given(networks(), st.data())
 def test_vacancies_are_as_a_naive_search_finds_them(network: Network, data: st.DataObject) -> None:
     pool = network.pools[0]
-    vacancies, taken = Vacancies(network, pool), set[IpNetwork]()
+    vacancies, taken = FreeBlocks(network, pool), set[IpNetwork]()
     offered = [cidr for cidr in every_block(pool) if addresses.is_usable(network, cidr)]
     assert vacancies.usable == len(offered)
     for block in data.draw(st.lists(st.sampled_from(every_block(pool)), max_size=40)):

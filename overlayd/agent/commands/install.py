@@ -12,7 +12,7 @@ import typer
 from overlayd.agent.commands.cleanup import check_unused
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.configuration.files import exists, is_directory
-from overlayd.configuration.service import Service, is_systemd_here, reload_units
+from overlayd.configuration.systemd_service import Service, is_systemd_here, reload_units
 from overlayd.installation.files import UNITS, files, put, take_away, under
 from overlayd.installation.layout import Layout, beside, packages_unit
 from overlayd.installation.programs import MachineRole

@@ -19,9 +19,9 @@ from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.host_identity import load_identity
 from overlayd.agent.settings import DEFAULT_STATE_DIR, SCHEMA, check_urls
 from overlayd.configuration import environment_file, sources
-from overlayd.configuration.changes import FileChanges, check_environment_file, check_service_file, given
+from overlayd.configuration.file_changes import FileChanges, check_environment_file, check_service_file, given
 from overlayd.configuration.schema import Setting
-from overlayd.configuration.service import Service, check_systemd
+from overlayd.configuration.systemd_service import Service, check_systemd
 from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, Unavailable
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.model.ids import HostId

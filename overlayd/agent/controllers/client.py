@@ -29,7 +29,7 @@ from overlayd.model.statement import Statement
 from overlayd.wire import problem, records, refusals, statement
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json
-from overlayd.wire.report import foremost
+from overlayd.wire.problem_limit import foremost
 
 FEED_SILENCE = 8.0
 """Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 3 s (5 s in 0.1)."""

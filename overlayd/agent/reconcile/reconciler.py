@@ -47,7 +47,7 @@ from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import HostId, InterfaceName, NetworkName, Revision
 from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network
-from overlayd.model.port import Published
+from overlayd.model.published_port import Published
 from overlayd.model.reservation import lost_addresses
 
 _log = structlog.get_logger(__name__)

@@ -5,7 +5,7 @@ from pathlib import Path
 from overlayd.configuration.files import read_regular, write_atomically
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
-from overlayd.model.port import PORT_MAX
+from overlayd.model.published_port import PORT_MAX
 
 _REMEMBERED_MAX = 16
 _SIZE_MAX = 1 << 12

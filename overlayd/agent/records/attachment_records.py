@@ -19,7 +19,7 @@ from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import InterfaceName, NetworkName
-from overlayd.model.port import PortMapping
+from overlayd.model.published_port import PortMapping
 from overlayd.wire import bandwidth, ports, records
 from overlayd.wire.fields import Fields
 

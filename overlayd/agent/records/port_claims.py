@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from overlayd.agent.records.attachment_records import Attachment
 from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.network import Network, Uplink
-from overlayd.model.port import PortMapping
+from overlayd.model.published_port import PortMapping
 
 _FIELD = "runtimeConfig.portMappings"
 

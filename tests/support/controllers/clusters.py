@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from overlayd.dataplane.resolve import Site
 from overlayd.ipam import addresses
-from overlayd.ipam.vacancies import Vacancies
+from overlayd.ipam.free_blocks import FreeBlocks
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.block import Block
@@ -32,7 +32,7 @@ from overlayd.model.ids import (
     Vni,
 )
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
-from overlayd.model.port import PortMapping, Published, TransportProtocol
+from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from overlayd.model.reservation import Holder, Reservation
 
 HERE = HostId("host-1")
@@ -184,7 +184,7 @@ def clusters(draw: st.DrawFn) -> Cluster:
         held: list[Block] = []
         for pool in made.pools:
             owners = draw(st.lists(st.sampled_from(members), max_size=min(2 * len(members), pool.capacity)))
-            free = Vacancies(made, pool).free()
+            free = FreeBlocks(made, pool).free()
             held += [Block(made.name, cidr, owner.id) for owner, cidr in zip(owners, free, strict=False)]
         records += [made, *held]
         for where in draw(st.lists(st.sampled_from(held), max_size=4)) if held else []:

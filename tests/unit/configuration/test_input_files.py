@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.configuration import credentials, files, sources
+from overlayd.configuration import files, sources, systemd_credentials
 from overlayd.model.errors import InvalidValue
 
 LOOKS: list[Callable[[Path], object]] = [files.exists, files.is_file, files.is_directory]
@@ -48,7 +48,7 @@ def test_a_directory_that_cannot_be_read_is_not_empty(loop: Path) -> None:
 
 def test_a_credential_that_cannot_be_looked_at_is_an_error(loop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="symbolic links"):
-        credentials.kept(loop.name, [loop.parent])
+        systemd_credentials.kept(loop.name, [loop.parent])
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(loop.parent))
     with pytest.raises(OSError, match="symbolic links"):
         sources.credential(loop.name)

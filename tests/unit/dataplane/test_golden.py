@@ -15,7 +15,7 @@ from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
-from overlayd.model.port import PortMapping, Published, TransportProtocol
+from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from tests.support.controllers import clusters
 
 Golden = Callable[[str, str], None]

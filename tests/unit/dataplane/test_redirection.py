@@ -10,7 +10,7 @@ from overlayd.dataplane.uplink import host_device
 from overlayd.model.address import IpAddress
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology, Uplink
-from overlayd.model.port import PortMapping, Published, TransportProtocol
+from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from tests.support.controllers import clusters
 
 BLUE = clusters.dual(Topology.ROUTED).networks[NetworkName("blue")]

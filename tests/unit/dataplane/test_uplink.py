@@ -14,7 +14,7 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
 from overlayd.model.lifelines import Lifeline, Lifelines
 from overlayd.model.network import Network, Topology, Uplink
-from overlayd.model.port import PortMapping, Published, TransportProtocol
+from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from tests.support.controllers import clusters
 
 BLUE, GREEN = NetworkName("blue"), NetworkName("green")

@@ -79,7 +79,7 @@ def test_a_tree_of_another_user_is_built_as_of_its_last_commit(tree: Path, stand
 def test_a_tree_without_git_is_built_as_of_a_time_that_somebody_says(tree: Path, stand_in: StandIn) -> None:
     said = build(tree, stand_in("pip", "exit 1"))
     assert "not a git repository" in said
-    assert said.endswith("say it yourself, SOURCE_DATE_EPOCH=SECONDS\n")
+    assert said.endswith("set SOURCE_DATE_EPOCH=SECONDS\n")
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_an_upgrade_restarts_what_runs_ready_or_not(systemd: Callable[[str], Sys
         f"*daemon-reload) exit 0 ;;\n*show*overlay-controller*) echo {state} ;;\n*show*) echo inactive ;;"
     )
     said = machine.run("postinst", "configure", "0.1.9")  # it does not start: that is not the package's fault
-    assert "overlay-controller.service has not come up" in said
+    assert "overlay-controller.service has not started" in said
     assert machine.called() == [*RELOADED, *with_patience("restart", "overlay-controller.service")]
 
 

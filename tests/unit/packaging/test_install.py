@@ -152,9 +152,8 @@ def test_nobody_waits_for_ever_for_what_is_restarted(machine: Machine, stand_in:
     """A controller may wait for its store as long as it takes; with less patience than an installation has."""
     machine.host.run("mkdir", "-p", "/run/systemd/system")
     stand_ins = stand_in("systemctl", '[ "$1" = show ] && echo activating || exec sleep 60')
-    renew = (
-        "from overlayd.configuration.service import Service; print(Service('overlay-controller.service').renew(0.2))"
-    )
+    service = "Service('overlay-controller.service')"
+    renew = f"from overlayd.configuration.systemd_service import Service; print({service}.renew(0.2))"
     assert machine.host.run("env", f"PATH={stand_ins}:/usr/bin:/bin", sys.executable, "-c", renew) == "False\n"
 
 

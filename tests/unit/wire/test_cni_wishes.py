@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from overlayd.model.bandwidth import Rate
-from overlayd.model.port import PortMapping, TransportProtocol
+from overlayd.model.published_port import PortMapping, TransportProtocol
 from overlayd.model.workload import Pod
 from overlayd.wire import cni
 from overlayd.wire.cni_error import CniError, Code

@@ -10,7 +10,7 @@ from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import DeviceSysctls, Link, NamespaceRef, NftFamily, NftTable
 from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.ids import InterfaceName, MacAddress
-from overlayd.model.port import PortMapping, TransportProtocol
+from overlayd.model.published_port import PortMapping, TransportProtocol
 from overlayd.wire import cni_result
 from overlayd.wire.cni import Command, Request
 from overlayd.wire.cni_wishes import NOTHING, Wishes

@@ -17,7 +17,7 @@ from overlayd.dataplane.firewall import Metadata
 from overlayd.dataplane.items import NftTable, network_namespace
 from overlayd.kernel.port import KernelError, Surroundings
 from overlayd.model.network import Network, Uplink
-from overlayd.model.port import PortMapping, TransportProtocol
+from overlayd.model.published_port import PortMapping, TransportProtocol
 from tests.support.agents.loopback import claims_of, client_of, unused_url
 from tests.support.controllers import clusters
 from tests.support.kernel.fake_kernel import FakeKernel

@@ -8,7 +8,7 @@ from overlayd.agent.records.attachment_records import Attachment
 from overlayd.agent.records.port_claims import check_ports
 from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.network import Uplink
-from overlayd.model.port import PortMapping, TransportProtocol
+from overlayd.model.published_port import PortMapping, TransportProtocol
 from overlayd.wire.fields import parse_address
 from tests.support.controllers import clusters
 

@@ -12,7 +12,7 @@ from controller.commands import places
 from controller.commands.places import Place
 from controller.main import app
 from controller.settings import SCHEMA
-from overlayd.configuration.changes import check_service_file
+from overlayd.configuration.file_changes import check_service_file
 from overlayd.model.errors import InUse, InvalidValue
 
 

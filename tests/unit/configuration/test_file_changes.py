@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.configuration import environment_file
-from overlayd.configuration.changes import FileChanges, check_environment_file
+from overlayd.configuration.file_changes import FileChanges, check_environment_file
 from overlayd.configuration.schema import Schema, Setting
 from overlayd.model.errors import InvalidValue
 

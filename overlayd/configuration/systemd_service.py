@@ -100,7 +100,7 @@ def reload_units() -> None:
 
 
 def check_systemd(instead: str) -> None:
-    """Raise `InvalidValue` where systemd does not run; `instead` tells the user what to do."""
+    """Raise `InvalidValue` where systemd does not run; `instead` is the advice in the error."""
     if not is_systemd_here():
         raise InvalidValue(f"systemd does not run here: {instead}", field="--no-start")
 

@@ -11,7 +11,7 @@ _BEATS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Supervisor:
+class ServiceManager:
     """The service manager that started this process. Without `address` there is none, and nothing is sent.
 
     `watchdog` is the time in seconds after which it kills a process that sends no notification; None means never.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from overlayd.configuration.credentials import STORES, is_encrypted, kept
+from overlayd.configuration.systemd_credentials import STORES, is_encrypted, kept
 
 
 def test_the_first_store_that_has_it_counts(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Fields of another version survive a read-modify-write."""
 
 from overlayd.wire.fields import Json
-from overlayd.wire.unknown import NOTHING, Unknown
+from overlayd.wire.unknown_fields import NOTHING, Unknown
 
 KNOWN: dict[str, Json] = {"name": "blue", "pools": [{"range": "10.0.0.0/16"}, {"range": "fd00::/64"}], "holder": None}
 

@@ -63,7 +63,7 @@ class FreeNumbers:
         self._ends[start:stop] = [end for _, end in spans]
 
 
-class Vacancies:
+class FreeBlocks:
     """The blocks of one pool that can be allocated: those without an owner that have an address for a container."""
 
     def __init__(self, network: Network, pool: Pool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.wire.supervisor import Supervisor
+from overlayd.wire.systemd_notify import ServiceManager
 
 HERE = 4711
 
@@ -21,21 +21,21 @@ def listening(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def test_without_systemd_nobody_is_told_and_nothing_is_watched() -> None:
-    alone = Supervisor.of({}, HERE)
-    assert alone == Supervisor()
+    alone = ServiceManager.of({}, HERE)
+    assert alone == ServiceManager()
     alone.tell("READY=1")
     asyncio.run(alone.watch(lambda _: pytest.fail("nobody waits for it")))
 
 
 def test_states_go_in_one_message(listening: socket.socket) -> None:
-    Supervisor.of({"NOTIFY_SOCKET": listening.getsockname()}, HERE).tell("READY=1", "STATUS=well")
+    ServiceManager.of({"NOTIFY_SOCKET": listening.getsockname()}, HERE).tell("READY=1", "STATUS=well")
     assert listening.recv(100) == b"READY=1\nSTATUS=well"
 
 
 def test_an_abstract_socket_is_written_with_an_at_sign() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0overlayd-test-supervisor")
-        Supervisor("@overlayd-test-supervisor").tell("READY=1")
+        ServiceManager("@overlayd-test-supervisor").tell("READY=1")
         assert listening.recv(100) == b"READY=1"
 
 
@@ -50,7 +50,7 @@ def test_an_abstract_socket_is_written_with_an_at_sign() -> None:
     ],
 )
 def test_the_watchdog_is_for_the_process_that_is_meant(variables: dict[str, str], seconds: float | None) -> None:
-    assert Supervisor.of(variables, HERE).watchdog == seconds
+    assert ServiceManager.of(variables, HERE).watchdog == seconds
 
 
 def test_signs_of_life_come_only_while_all_is_well(listening: socket.socket) -> None:
@@ -63,7 +63,7 @@ def test_signs_of_life_come_only_while_all_is_well(listening: socket.socket) -> 
         return well.pop(0)
 
     with pytest.raises(KeyError):
-        asyncio.run(Supervisor(listening.getsockname(), watchdog=0.003).watch(is_well))
+        asyncio.run(ServiceManager(listening.getsockname(), watchdog=0.003).watch(is_well))
     assert asked == [0.003] * 5
     assert [listening.recv(100) for _ in range(2)] == [b"WATCHDOG=1"] * 2
     listening.settimeout(0)

@@ -1,7 +1,7 @@
-"""A container runtime that does nothing but execute CNI plugins and time that.
+"""A container runtime for benchmarks, which only executes CNI plugins and measures their time.
 
-`Runtime` is for benchmarks. What it starts runs on the simulated host, entered once, so that an execution costs what a
-plugin costs: one line of JSON in, one out.
+`Runtime` starts a process that has entered the simulated host once, so that an execution costs no more than the plugin
+itself. It sends requests to that process and receives results as lines of JSON.
 """
 
 import json
@@ -23,7 +23,7 @@ _FILES = Path("/run/bench")
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An executable, and the file with the network's configuration."""
+    """The executable of a plugin, and the file with the network's configuration."""
 
     path: str
     config: str
@@ -31,14 +31,14 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long each of some executions took, and how long all of them; in milliseconds."""
+    """The milliseconds of each of several executions, and of all together."""
 
     each: tuple[float, ...]
     together: float
 
 
 class Runtime:
-    """Has sandboxes, and executes plugins for them."""
+    """Creates sandboxes and executes plugins for them."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -47,12 +47,12 @@ class Runtime:
         self._ask({"do": "sandboxes", "names": names})
 
     def execute(self, plugin: Plugin, command: str, containers: Mapping[str, str]) -> Times:
-        """Execute a command for containers, which have these sandboxes, all at the same time."""
+        """Execute a command for all containers at the same time. `containers` maps container ids to sandboxes."""
         answer = self._ask({"do": "execute", "plugin": asdict(plugin), "command": command, "containers": containers})
         return Times(tuple(answer["each"]), answer["together"][0])
 
     def rate(self, plugin: Plugin, command: str, containers: Mapping[str, str], at_once: int) -> float:
-        """Execute a command for containers, for so many at the same time; return how many that is a second."""
+        """Execute a command for containers, `at_once` at a time; return the executions per second."""
         about = {"plugin": asdict(plugin), "command": command, "containers": containers, "at_once": at_once}
         return self._ask({"do": "rate", **about})["rate"][0]
 
@@ -62,14 +62,14 @@ class Runtime:
         print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise ChildProcessError("the runtime ended: what it says is above")
+            raise ChildProcessError("the runtime ended: its errors are above")
         found: dict[str, list[float]] = json.loads(answer)
         return found
 
 
 @contextmanager
 def runtime_on(host: LabHost) -> Iterator[Runtime]:
-    command = host.enter([sys.executable, "-m", "bench.runtime"])
+    command = host.enter([sys.executable, "-m", "bench.plugin_runner"])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Runtime(process)
@@ -105,7 +105,7 @@ def _done(request: dict[str, object]) -> dict[str, list[float]]:
                 _ended()
             return {"rate": [len(containers) / (time.perf_counter() - started)]}
         case _:
-            raise ValueError(f"not understood: {request}")
+            raise ValueError(f"unknown request: {request}")
 
 
 def _milliseconds(since: float) -> float:
@@ -129,7 +129,7 @@ def _start(plugin: Mapping[str, str], command: str, container: str, sandbox: str
 
 
 def _ended() -> int:
-    """Wait for the next plugin that ends; return its process id."""
+    """Wait until a plugin ends; return its process id."""
     pid, status = os.wait()
     if status:
         raise ChildProcessError(f"a plugin failed: {(_FILES / 'answer').read_text()[-1000:]}")

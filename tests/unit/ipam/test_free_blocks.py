@@ -5,18 +5,18 @@ from itertools import islice
 
 import pytest
 
-from overlayd.ipam.vacancies import Vacancies
+from overlayd.ipam.free_blocks import FreeBlocks
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, Pool, Topology
 
 
-def vacancies(cidr: str, block_length: int, *reserved: str, topology: Topology = Topology.ROUTED) -> Vacancies:
+def vacancies(cidr: str, block_length: int, *reserved: str, topology: Topology = Topology.ROUTED) -> FreeBlocks:
     pool = Pool(ip_network(cidr), block_length)
     kept = tuple(ip_network(each) for each in reserved)
-    return Vacancies(Network(NetworkName("blue"), Vni(1), topology, (pool,), reserved=kept), pool)
+    return FreeBlocks(Network(NetworkName("blue"), Vni(1), topology, (pool,), reserved=kept), pool)
 
 
-def some(found: Vacancies, number: int = 3) -> list[str]:
+def some(found: FreeBlocks, number: int = 3) -> list[str]:
     return [str(block) for block in islice(found.free(), number)]
 
 

@@ -1,6 +1,6 @@
 """Of too many problems, those are told that leave no network without its own."""
 
-from overlayd.wire.report import PROBLEMS_MAX, foremost
+from overlayd.wire.problem_limit import PROBLEMS_MAX, foremost
 
 Numbered = tuple[str | None, int]
 

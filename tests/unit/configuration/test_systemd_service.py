@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.configuration.service import Service
+from overlayd.configuration.systemd_service import Service
 from overlayd.model.errors import Unavailable
 
 UNIT = Service("overlayd.service")
