@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from overlayd.model.address import Family
-from overlayd.model.ids import MacAddress, Vni
+from overlayd.model.ids import MacAddress, Vni, packed_mac
 
 ETHERTYPE = 0x88B5
 
@@ -48,7 +48,7 @@ def encode(probe: Probe, vni: Vni, family: Family, size: int) -> bytes:
     packet = b"".join(
         (
             _VXLAN.pack(_VNI_IS_VALID, vni << 8),
-            _ETHERNET.pack(_packed(probe.destination), _packed(probe.source), ETHERTYPE),
+            _ETHERNET.pack(packed_mac(probe.destination), packed_mac(probe.source), ETHERTYPE),
             _BODY.pack(_MAGIC, probe.kind, probe.nonce),
         )
     )
@@ -64,7 +64,3 @@ def decode(frame: bytes) -> Probe | None:
     if kind != ETHERTYPE or magic != _MAGIC or what not in set(ProbeKind):
         return None
     return Probe(ProbeKind(what), nonce, MacAddress(source.hex(":")), MacAddress(destination.hex(":")))
-
-
-def _packed(mac: MacAddress) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))

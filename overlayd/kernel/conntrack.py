@@ -13,14 +13,12 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from overlayd.dataplane.redirection import Redirection
-from overlayd.kernel.netlink import decode, encode
-from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
+from overlayd.kernel.netlink import decode, nfnetlink, requests
+from overlayd.kernel.netlink.framing import NLA_F_NESTED, NLM_F_DUMP, attribute, attributes, packed_number
+from overlayd.kernel.netlink.transport import Netlink, open_socket
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.published_port import TransportProtocol
-
-_IPCTNL_MSG_CT_GET, _IPCTNL_MSG_CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
-"""With NFNL_SUBSYS_CTNETLINK (linux/netfilter/nfnetlink.h) in the upper byte."""
 
 _CTA_TUPLE_ORIG, _CTA_TUPLE_REPLY, _CTA_ID, _CTA_ZONE, _CTA_FILTER = 1, 2, 12, 18, 25
 _CTA_TUPLE_IP, _CTA_TUPLE_PROTO = 1, 2
@@ -29,9 +27,6 @@ _CTA_FILTER_ORIG_FLAGS = 1
 _F_PROTO_NUM, _F_PROTO_DST_PORT = 1 << 3, 1 << 5
 """CTA_FILTER_F_CTA_PROTO_NUM and _DST_PORT (net/netfilter/nf_internals.h), since Linux 5.8; older kernels dump all."""
 
-_NLA_F_NESTED = 0x8000
-_NFGENMSG = struct.Struct("=BBH")
-_ATTRIBUTE = struct.Struct("=HH")
 _PORT = struct.Struct("!H")
 _FAMILIES = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 _SOURCES, _DESTINATIONS = {Family.V4: 1, Family.V6: 3}, {Family.V4: 2, Family.V6: 4}
@@ -42,16 +37,16 @@ _NUMBERS = {TransportProtocol.UDP: socket.IPPROTO_UDP, TransportProtocol.SCTP: s
 _DUMPS_MAX = 16
 """Ports that are asked for one by one: the kernel goes through its whole table each time, which takes milliseconds."""
 
-Place = tuple[IpAddress, int]
+SocketAddress = tuple[IpAddress, int]
 _Flow = tuple[Family, TransportProtocol]
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _TrackedFlow:
     """Where a flow's first packet was sent, where its answers come from, and what names the entry in a deletion."""
 
-    to: Place
-    answered_from: Place
+    to: SocketAddress
+    answered_from: SocketAddress
     key: bytes
 
 
@@ -69,24 +64,26 @@ def forget_misled(netlink: Netlink, changed: Collection[Redirection], rules: Col
         of_flow = [each for each in changed if (each.family, each.transport) == flow]
         leading = [each for each in rules if (each.family, each.transport) == flow]
         deletions += [
-            _message(_IPCTNL_MSG_CT_DELETE, flow[0], entry.key)
+            flow_deletion(flow[0], entry.key)
             for entry in _entries(netlink, flow, {each.port for each in of_flow})
             if any(_concerns(each, entry.to, local) for each in of_flow)
-            and entry.answered_from not in _right_places(entry.to, leading, local)
+            and entry.answered_from not in _right_answers(entry.to, leading, local)
         ]
     for error in netlink.batch(deletions).values():
         if error.errno != errno.ENOENT:
             raise error
 
 
-def _right_places(to: Place, rules: Collection[Redirection], local: Callable[[IpAddress], bool]) -> set[Place]:
+def _right_answers(
+    to: SocketAddress, rules: Collection[Redirection], local: Callable[[IpAddress], bool]
+) -> set[SocketAddress]:
     """Return where answers come from when rules are followed: those for one address come before those for all."""
     found = [each for each in rules if _concerns(each, to, local)]
     first = [each for each in found if each.at] or found
     return {(each.target, each.target_port) for each in first} or {to}
 
 
-def _concerns(rule: Redirection, to: Place, local: Callable[[IpAddress], bool]) -> bool:
+def _concerns(rule: Redirection, to: SocketAddress, local: Callable[[IpAddress], bool]) -> bool:
     address, port = to
     return port == rule.port and (address == rule.at if rule.at else local(address))
 
@@ -95,16 +92,16 @@ def _local_addresses() -> Callable[[IpAddress], bool]:
     """Return what tells whether an address is one of the namespace in which the calling thread is now."""
     with closing(open_socket()) as channel:
         netlink = Netlink(channel)
-        found = {decode.local_address(payload) for each in encode.ADDRESSES for payload in netlink.dump(each)}
+        found = {decode.local_address(payload) for each in requests.ADDRESSES for payload in netlink.dump(each)}
     return lambda address: address.is_loopback or address in found
 
 
-def _entries(netlink: Netlink, flow: _Flow, ports: Collection[int]) -> Iterator[_Entry]:
+def _entries(netlink: Netlink, flow: _Flow, ports: Collection[int]) -> Iterator[_TrackedFlow]:
     """Yield the entries of a family and a transport whose first packet was sent to one of these ports."""
     wanted = {_PORT.pack(port) for port in ports}
     for port in wanted if len(wanted) <= _DUMPS_MAX else (None,):
         try:
-            payloads = netlink.dump(_dump_request(flow, port))
+            payloads = netlink.dump(flows_request(*flow, port))
         except KernelError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -114,10 +111,10 @@ def _entries(netlink: Netlink, flow: _Flow, ports: Collection[int]) -> Iterator[
                 yield entry
 
 
-def _entry(payload: bytes, flow: _Flow, ports: Collection[bytes]) -> _Entry | None:
+def _entry(payload: bytes, flow: _Flow, ports: Collection[bytes]) -> _TrackedFlow | None:
     """Return an entry, None when it is of another flow or port, or of a zone, which rules of others assign."""
     family, transport = flow
-    found = attributes(payload, _NFGENMSG.size)
+    found = attributes(payload, nfnetlink.NFGENMSG.size)
     original = attributes(found[_CTA_TUPLE_ORIG])
     protocol = attributes(original[_CTA_TUPLE_PROTO])
     port, number = protocol.get(_CTA_PROTO_DST_PORT, b""), protocol[_CTA_PROTO_NUM][0]
@@ -127,32 +124,28 @@ def _entry(payload: bytes, flow: _Flow, ports: Collection[bytes]) -> _Entry | No
     answering = attributes(reply[_CTA_TUPLE_PROTO])[_CTA_PROTO_SRC_PORT]
     to = attributes(original[_CTA_TUPLE_IP])[_DESTINATIONS[family]]
     source = attributes(reply[_CTA_TUPLE_IP])[_SOURCES[family]]
-    key = _attribute(_CTA_TUPLE_ORIG | _NLA_F_NESTED, found[_CTA_TUPLE_ORIG]) + _attribute(_CTA_ID, found[_CTA_ID])
-    return _Entry(_place(family, to, port), _place(family, source, answering), key)
+    key = attribute(_CTA_TUPLE_ORIG | NLA_F_NESTED, found[_CTA_TUPLE_ORIG]) + attribute(_CTA_ID, found[_CTA_ID])
+    return _TrackedFlow(_socket_address(family, to, port), _socket_address(family, source, answering), key)
 
 
-def _place(family: Family, address: bytes, port: bytes) -> Place:
+def _socket_address(family: Family, address: bytes, port: bytes) -> SocketAddress:
     (number,) = _PORT.unpack(port)
     return family.address(int.from_bytes(address)), number
 
 
-def _dump_request(flow: _Flow, port: bytes | None) -> bytes:
-    family, transport = flow
-    protocol = _attribute(_CTA_PROTO_NUM, bytes([_NUMBERS[transport]]))
+def flow_deletion(family: Family, key: bytes) -> bytes:
+    """Return the message that deletes the entry that these attributes name."""
+    return nfnetlink.message(nfnetlink.IPCTNL_MSG_CT_DELETE, _FAMILIES[family], key)
+
+
+def flows_request(family: Family, transport: TransportProtocol, port: bytes | None) -> bytes:
+    """Return the request for the entries of a family and a transport, with one destination port or with all of them."""
+    protocol = attribute(_CTA_PROTO_NUM, bytes([_NUMBERS[transport]]))
     flags = _F_PROTO_NUM
     if port:
-        protocol += _attribute(_CTA_PROTO_DST_PORT, port)
+        protocol += attribute(_CTA_PROTO_DST_PORT, port)
         flags |= _F_PROTO_DST_PORT
-    original = _attribute(_CTA_TUPLE_PROTO | _NLA_F_NESTED, protocol)
-    wanted = _attribute(_CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
-    body = _attribute(_CTA_TUPLE_ORIG | _NLA_F_NESTED, original) + _attribute(_CTA_FILTER | _NLA_F_NESTED, wanted)
-    return _message(_IPCTNL_MSG_CT_GET, family, body, NLM_F_DUMP)
-
-
-def _message(kind: int, family: Family, body: bytes, flags: int = 0) -> bytes:
-    payload = _NFGENMSG.pack(_FAMILIES[family], 0, 0) + body
-    return HEADER.pack(HEADER.size + len(payload), kind, NLM_F_REQUEST | flags, 0, 0) + payload
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+    original = attribute(_CTA_TUPLE_PROTO | NLA_F_NESTED, protocol)
+    wanted = attribute(_CTA_FILTER_ORIG_FLAGS, packed_number(flags))
+    body = attribute(_CTA_TUPLE_ORIG | NLA_F_NESTED, original) + attribute(_CTA_FILTER | NLA_F_NESTED, wanted)
+    return nfnetlink.message(nfnetlink.IPCTNL_MSG_CT_GET, _FAMILIES[family], body, NLM_F_DUMP)

@@ -20,9 +20,9 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import limits, nft
 from overlayd.kernel.apply import offload
-from overlayd.kernel.apply.executor import Application
+from overlayd.kernel.apply.executor import Execution
 from overlayd.kernel.apply.sockets import Sockets, reap
-from overlayd.kernel.netlink import decode, encode, encode_link, qdisc
+from overlayd.kernel.netlink import decode, requests, traffic_control
 from overlayd.kernel.netlink.readings import Readings
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.packets import announce, source_guard
@@ -81,7 +81,7 @@ class LinuxKernel:
         """Tell whether there is a device of this name in a namespace of ours."""
         self._sockets.put_name_back(ns)
         try:
-            self._sockets.into(ns).get(encode_link.link_request(name))
+            self._sockets.into(ns).get(requests.link(name))
         except NoNamespace:
             return False
         except KernelError as error:
@@ -147,7 +147,7 @@ class LinuxKernel:
         return next(decode.links(ns, named, {device.index: device.name for device in devices}), None)
 
     def _devices(self, ns: NamespaceRef) -> list[decode.Device]:
-        return [decode.device(payload) for payload in self._sockets.into(ns).dump(encode_link.LINKS)]
+        return [decode.device(payload) for payload in self._sockets.into(ns).dump(requests.LINKS)]
 
     def _read_host(self) -> Iterator[Item]:
         """Yield what is ours, or needed by us, in the host's own namespace."""
@@ -160,10 +160,10 @@ class LinuxKernel:
             yield from (Sysctl(HOST, name, value) for name, value in settings)
         if ours:
             yield from decode.links(HOST, ours, {device.index: device.name for device in devices})
-            yield from decode.addresses(HOST, _tables(netlink, encode.ADDRESSES), names)
+            yield from decode.addresses(HOST, _tables(netlink, requests.ADDRESSES), names)
             readings = Readings(HOST)
-            yield from readings.items(decode.neighbour, _tables(netlink, encode.NEIGHBOURS), names)
-            yield from readings.items(decode.route, _tables(netlink, encode.ROUTES), names)
+            yield from readings.items(decode.neighbour, _tables(netlink, requests.NEIGHBOURS), names)
+            yield from readings.items(decode.route, _tables(netlink, requests.ROUTES), names)
 
     def _read(self, ns: NamespaceRef, recognised: _Recognised) -> Iterator[Iterable[Item]]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
@@ -185,11 +185,11 @@ class LinuxKernel:
             yield from (SoftwareChecksums(ns, name) for name in tunnels if not offload.is_offloaded(fd, name))
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
-        yield from decode.addresses(ns, _tables(netlink, encode.ADDRESSES), names)
-        qdiscs = netlink.dump(qdisc.QDISCS)
-        yield from qdisc.limits(ns, qdiscs, names)
-        for index in qdisc.guarded(qdiscs, names):
-            yield source_guard.observed(ns, names[index], _filter(netlink, index))
+        yield from decode.addresses(ns, _tables(netlink, requests.ADDRESSES), names)
+        qdiscs = netlink.dump(requests.QDISCS)
+        yield from traffic_control.limits(ns, qdiscs, names)
+        for index in traffic_control.hooked(qdiscs, names):
+            yield source_guard.observed(ns, names[index], _program(netlink, index))
 
     def _read_tables(
         self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised, readings: Readings
@@ -197,16 +197,16 @@ class LinuxKernel:
         """Yield what there may be tens of thousands of, in a network that has as many hosts or endpoints."""
         netlink = self._sockets.into(ns)
         names = {device.index: device.name for device in devices if recognised(device.name)}
-        yield readings.items(decode.neighbour, _tables(netlink, encode.NEIGHBOURS), names)
-        yield readings.items(decode.forwarding_entry, netlink.dump(encode.FDB_ENTRIES), names)
+        yield readings.items(decode.neighbour, _tables(netlink, requests.NEIGHBOURS), names)
+        yield readings.items(decode.forwarding_entry, netlink.dump(requests.FDB_ENTRIES), names)
         # In a sandbox, others may have moved ours: plugins for policy routing or a VRF do.
-        routes = encode.ROUTES if ownership.is_network_namespace(ns) else encode.ROUTES_OF_ALL_TABLES
+        routes = requests.ROUTES if ownership.is_network_namespace(ns) else requests.ROUTES_OF_ALL_TABLES
         yield readings.items(decode.route, _tables(netlink, routes), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
         self._sockets.put_names_back()
-        outcomes = Application(self._sockets, self._tables).run(plan)
+        outcomes = Execution(self._sockets, self._tables).run(plan)
         self._sockets.monitor.did(outcomes)
         return outcomes
 
@@ -238,10 +238,10 @@ class LinuxKernel:
     def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
         netlink = self._sockets.host
-        for payload in _tables(netlink, encode.ADDRESSES):
+        for payload in _tables(netlink, requests.ADDRESSES):
             if decode.local_address(payload) == address:
                 index = decode.address_device(payload)
-                device = decode.device(netlink.get(encode_link.link_request_by_index(index)))
+                device = decode.device(netlink.get(requests.link_by_index(index)))
                 if ownership.owns_host_device(device.name):
                     continue  # an address of a network, which may be the same
                 ways = () if device.carries_packets else tuple(self._ways(address, peers))
@@ -256,7 +256,7 @@ class LinuxKernel:
         netlink, found = self._sockets.host, dict[int, int | None]()
         for peer in {peer for peer in peers if peer.version == address.version and peer != address}:
             try:
-                route = netlink.get(encode.route_request(peer))
+                route = netlink.get(requests.route(peer))
             except KernelError as error:
                 if error.errno not in _WITHOUT_WAY:
                     raise
@@ -275,10 +275,10 @@ class LinuxKernel:
         netlink = self._sockets.host
         devices = self._devices(HOST)
         ours = {device.index for device in devices if ownership.owns_host_device(device.name)}
-        addresses = frozenset(decode.foreign_addresses(_tables(netlink, encode.ADDRESSES), ours))
+        addresses = frozenset(decode.foreign_addresses(_tables(netlink, requests.ADDRESSES), ours))
         self._sockets.monitor.host.saw_addresses(addresses)
         routes, next_hops, ways_out = set[IpNetwork](), set[IpAddress](), set[int]()
-        for payload in _tables(netlink, encode.ALL_ROUTES):
+        for payload in _tables(netlink, requests.ALL_ROUTES):
             if decode.is_foreign_route(payload, ours):
                 next_hops.update(decode.next_hops(payload))
                 ways_out.update(decode.default_devices(payload))
@@ -313,14 +313,14 @@ def _device(item: Item) -> InterfaceName | None:
             return item.dev
 
 
-def _filter(netlink: Netlink, index: int) -> bytes | None:
-    """Return the kernel's answer about the filter of a device, None when it has none, or is gone."""
+def _program(netlink: Netlink, index: int) -> bytes:
+    """Return the program at a device's ingress hook, empty when it has none of classic BPF, or is gone."""
     try:
-        return netlink.get(source_guard.request(index))
+        return traffic_control.program_code(netlink.get(traffic_control.program_request(index)))
     except KernelError as error:
         if error.errno not in {errno.ENOENT, errno.EINVAL, errno.ENODEV}:
             raise
-        return None
+        return b""
 
 
 def _tables(netlink: Netlink, requests: Iterable[bytes]) -> Iterator[bytes]:

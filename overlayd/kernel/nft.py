@@ -12,7 +12,6 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,19 +23,15 @@ from overlayd.dataplane import ownership, render
 from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
 from overlayd.dataplane.redirection import Redirection, redirections
 from overlayd.kernel.conntrack import forget_misled
-from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP, NLM_F_REQUEST, Netlink, attributes, open_socket
+from overlayd.kernel.netlink import nfnetlink
+from overlayd.kernel.netlink.framing import attributes
+from overlayd.kernel.netlink.transport import Netlink, open_socket
 from overlayd.kernel.port import KernelError, NoNamespace, translated
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.errors import InvalidValue
 
 DIRECTORY = Path("/run/overlayd/tables")
 
-_NETLINK_NETFILTER = 12
-_NFNL_SUBSYS_NFTABLES = 10 << 8
-_NFT_MSG_GETTABLE = _NFNL_SUBSYS_NFTABLES | 1
-_NFT_MSG_GETGEN = _NFNL_SUBSYS_NFTABLES | 16
-_NFTA_TABLE_NAME, _NFTA_GEN_ID = 1, 1
-_NFGENMSG = struct.Struct("=BBH")
 _FAMILIES = {1: NftFamily.INET, 7: NftFamily.BRIDGE}
 """Numbers of linux/netfilter.h: NFPROTO_INET, NFPROTO_BRIDGE."""
 
@@ -54,7 +49,7 @@ _TableKey = tuple[NftFamily, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownTable:
     """A table as of some generation: the text that it stands for, and a digest of the kernel's own listing.
 
     `made` is the text of which it was last made, whatever became of it; empty when that is not known.
@@ -71,7 +66,7 @@ class _Seen:
 
     cookie: int
     generation: int
-    tables: Mapping[_TableKey, _Known]
+    tables: Mapping[_TableKey, _KnownTable]
 
 
 class Tables:
@@ -119,7 +114,7 @@ class Tables:
             listing = known[key].listing if key in known and after == before + 1 else ""
             rules = redirections(table.text)
             forget_misled(inside.netlink, _changed(seen, key, rules), rules)
-            made = _Known(table.text, listing, table.text)
+            made = _KnownTable(table.text, listing, table.text)
             self._keep(table.ns, _Seen(inside.cookie, after, {**known, key: made}))
 
     def delete(self, table: NftTable) -> None:
@@ -164,7 +159,7 @@ class _Inside:
             fd = namespaces.open_namespace(self._ns)
             failure.callback(os.close, fd)
             failure.enter_context(namespaces.entered(fd))
-            channel = open_socket(_NETLINK_NETFILTER)
+            channel = open_socket(nfnetlink.NETLINK_NETFILTER)
             failure.callback(channel.close)
             self.cookie = _cookie(channel)
             self.netlink = Netlink(channel)
@@ -176,15 +171,15 @@ class _Inside:
 
     def generation(self) -> int:
         """Return how many transactions this namespace has seen."""
-        answer = self.netlink.get(_request(_NFT_MSG_GETGEN))
-        return int.from_bytes(_attribute(answer, _NFTA_GEN_ID))
+        answer = self.netlink.get(nfnetlink.GENERATION)
+        return int.from_bytes(_attribute(answer, nfnetlink.NFTA_GEN_ID))
 
     def names(self) -> list[_TableKey]:
         """Return the family and the name of each table that is ours."""
         found = []
-        for payload in self.netlink.dump(_request(_NFT_MSG_GETTABLE, NLM_F_DUMP)):
+        for payload in self.netlink.dump(nfnetlink.TABLES):
             family = _FAMILIES.get(payload[0])
-            name = _attribute(payload, _NFTA_TABLE_NAME).rstrip(b"\0").decode()
+            name = _attribute(payload, nfnetlink.NFTA_TABLE_NAME).rstrip(b"\0").decode()
             if family and name in {ownership.TABLE, ownership.VXLAN_TABLE}:
                 found.append((family, name))
         return found
@@ -221,7 +216,7 @@ def _look(inside: _Inside, before: _Seen | None) -> _Seen:
         digest = hashlib.blake2s(listing.encode()).hexdigest()
         known = before.tables.get((family, name)) if before and before.cookie == inside.cookie else None
         if known is None or known.listing != digest:
-            known = _Known(listing, digest, known.made if known else "")
+            known = _KnownTable(listing, digest, known.made if known else "")
         tables[(family, name)] = known
     return _Seen(inside.cookie, generation, tables)
 
@@ -261,13 +256,8 @@ def _cookie(channel: socket.socket) -> int:
             return int.from_bytes(os.urandom(8))
 
 
-def _request(kind: int, flags: int = 0) -> bytes:
-    body = _NFGENMSG.pack(socket.AF_UNSPEC, 0, 0)
-    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
-
-
 def _attribute(payload: bytes, wanted: int) -> bytes:
-    return attributes(payload, _NFGENMSG.size).get(wanted, b"")
+    return attributes(payload, nfnetlink.NFGENMSG.size).get(wanted, b"")
 
 
 def _read(path: Path) -> _Seen | None:
@@ -276,7 +266,7 @@ def _read(path: Path) -> _Seen | None:
         with translated(f"what is remembered of nft tables in {path}"):
             stored = json.loads(read_regular(path, _REMEMBERED_MAX))
         tables = {
-            (NftFamily(each["family"]), str(each["name"])): _Known(
+            (NftFamily(each["family"]), str(each["name"])): _KnownTable(
                 str(each["text"]), str(each["listing"]), str(each["made"])
             )
             for each in stored["tables"]

@@ -109,6 +109,11 @@ def mac_address(value: str, field: str = "mac") -> MacAddress:
     return MacAddress(lowered)
 
 
+def packed_mac(mac: MacAddress) -> bytes:
+    """Return the six bytes of a MAC."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
 def workload_mac(value: str, field: str = "mac") -> MacAddress:
     """Check the MAC that a container or a reservation asks for: unicast, and not in the range of our own devices.
 

@@ -15,7 +15,7 @@ from overlayd.agent.probes.remote_kernel import Way, opened, repeated
 from overlayd.dataplane import ownership
 from overlayd.kernel.packets.checksum import internet_checksum
 from overlayd.model.address import Family
-from overlayd.model.ids import InterfaceName, MacAddress
+from overlayd.model.ids import InterfaceName, packed_mac
 
 _SOL_PACKET, _PACKET_VNET_HDR = 263, 15
 """linux/if_packet.h: each frame is preceded by a struct virtio_net_hdr."""
@@ -103,7 +103,7 @@ def message(path: Path, count: int, sequence: int, port: int) -> bytes:
     def tcp(checksum: int) -> bytes:
         return _TCP.pack(port, _CLOSED_PORT, sequence, 0, _WORDS, _PUSH, 0, checksum, 0)
 
-    headers = _ETHERNET.pack(_packed(ownership.GATEWAY_MAC), _packed(ownership.HOST_MAC), _ETHERTYPES[family])
+    headers = _ETHERNET.pack(packed_mac(ownership.GATEWAY_MAC), packed_mac(ownership.HOST_MAC), _ETHERTYPES[family])
     headers += _ip_header(way, length)
     if count == 1:
         return bytes(_OFFLOADS.size) + headers + tcp(internet_checksum(pseudo + tcp(0) + data)) + data
@@ -121,7 +121,3 @@ def _ip_header(way: Way, length: int) -> bytes:
     bare = _IPV4.pack(0x45, 0, total, 0, _DONT_FRAGMENT, _HOPS, socket.IPPROTO_TCP, 0, *addresses)
     checksum = internet_checksum(bare)
     return _IPV4.pack(0x45, 0, total, 0, _DONT_FRAGMENT, _HOPS, socket.IPPROTO_TCP, checksum, *addresses)
-
-
-def _packed(mac: MacAddress) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))

@@ -2,12 +2,12 @@
 
 import errno
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import assert_never, cast
 
 from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Link, Neighbour, RateLimit, Route, SourceGuard
-from overlayd.dataplane.plan import Add, Change, Delete, Op
-from overlayd.kernel.netlink import decode, encode, templates
-from overlayd.kernel.netlink.encode import Indexes, Verb
+from overlayd.dataplane.plan import Add, Change, Delete, Op, Retire
+from overlayd.kernel.netlink import decode, entry_messages, requests, traffic_control
+from overlayd.kernel.netlink.entry_messages import Indexes, Verb
 from overlayd.kernel.netlink.transport import CHUNK, Netlink
 from overlayd.kernel.packets import source_guard
 from overlayd.kernel.port import KernelError
@@ -15,6 +15,9 @@ from overlayd.model.ids import InterfaceName
 
 Entry = Address | BridgeEntry | FdbEntry | Neighbour | RateLimit | Route
 """What hangs on a link; an unreachable route on none."""
+
+KINDS = entry_messages.KINDS - {Link}
+"""The kinds of item that are executed here."""
 
 _VERBS = {Add: Verb.ADD, Change: Verb.REPLACE, Delete: Verb.DELETE}
 
@@ -25,7 +28,9 @@ def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[in
     errors = {position: missing[dev] for position, op in enumerate(ops) if (dev := _device(op)) in missing}
     positions = [position for position in range(len(ops)) if position not in errors] if errors else range(len(ops))
     chunks = (
-        templates.entries([(_VERBS[type(ops[at])], ops[at].item) for at in positions[start : start + CHUNK]], indexes)
+        entry_messages.entries(
+            [(_VERBS[type(ops[at])], ops[at].item) for at in positions[start : start + CHUNK]], indexes
+        )
         for start in range(0, len(positions), CHUNK)
     )
     refusals = netlink.stream(chunks) if len(positions) > CHUNK else netlink.batch(next(chunks, []))
@@ -62,7 +67,7 @@ def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) ->
     try:
         if _is_permanent(netlink, indexes, op.item):
             return error
-        netlink.execute(encode.entry(Verb.REPLACE, op.item, indexes))
+        netlink.execute(entry_messages.entry(Verb.REPLACE, op.item, indexes))
     except KernelError as other:
         return other
     return None
@@ -71,7 +76,7 @@ def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) ->
 def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
     """Tell whether somebody set a neighbour; one that is gone by now was none of those. Raises `KernelError`."""
     try:
-        return decode.is_permanent(netlink.get(encode.neighbour_request(item, indexes)))
+        return decode.is_permanent(netlink.get(requests.neighbour(item.address, indexes[item.dev])))
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -81,13 +86,20 @@ def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
 def guard(netlink: Netlink, indexes: Indexes, op: Op, item: SourceGuard) -> None:
     """Put a filter at a device, replace it, or take it away; raise what the kernel answers."""
     index = indexes[item.dev]
-    if isinstance(op, Delete):
-        netlink.execute(source_guard.removal(index))
-        return
-    hook, program = source_guard.messages(item, index)
-    try:
-        netlink.execute(hook)
-    except KernelError as error:
-        if error.errno != errno.EEXIST or isinstance(op, Add):
-            raise
-    netlink.execute(program)
+    match op:
+        case Add():
+            netlink.execute(traffic_control.hook_made(index))
+        case Change():
+            try:
+                netlink.execute(traffic_control.hook_made(index))
+            except KernelError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+        case Delete():
+            netlink.execute(traffic_control.hook_deleted(index))
+            return
+        case Retire():
+            raise KernelError(errno.EOPNOTSUPP, f"{item.dev}: a filter is deleted and not retired")
+        case _:
+            assert_never(op)
+    netlink.execute(traffic_control.program_put(index, source_guard.code(item)))

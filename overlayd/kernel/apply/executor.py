@@ -4,6 +4,7 @@ import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import assert_never, cast
 
 from overlayd.dataplane.items import (
     HOST,
@@ -50,10 +51,14 @@ _ABSENCES: Mapping[type[Item], frozenset[int]] = {
 """What the kernel answers to the deletion of what is gone. Any other reason, and any other item, is a failure."""
 
 _Errors = Mapping[int, KernelError]
-_Execute = Callable[["Application", NamespaceRef, Sequence[Op]], _Errors]
+_ExecuteBatch = Callable[["Execution", NamespaceRef, Sequence[Op]], _Errors]
+"""Executes operations of one namespace of which none needs another; returns the errors by position."""
+
+_ExecuteOne = Callable[["Execution", Op, Item], None]
+"""Executes one operation on an item; raises `KernelError`."""
 
 
-class Application:
+class Execution:
     """The execution of one plan."""
 
     def __init__(self, sockets: Sockets, tables: Tables) -> None:
@@ -72,14 +77,14 @@ class Application:
         carrier.settle(outcomes)
         return tuple(outcomes)
 
-    def _execute_all(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> Iterable[Outcome]:
+    def _execute_all(self, execute: _ExecuteBatch, ns: NamespaceRef, ops: Sequence[Op]) -> Iterable[Outcome]:
         """Return the outcomes of operations, as long as nothing has failed that could be needed."""
         errors = self._errors(execute, ns, ops)
         if not errors:
             return map(Outcome, ops)
         return [self._judged(op, errors.get(position)) for position, op in enumerate(ops)]
 
-    def _execute(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> Iterator[Outcome]:
+    def _execute(self, execute: _ExecuteBatch, ns: NamespaceRef, ops: Sequence[Op]) -> Iterator[Outcome]:
         """Yield the outcomes of operations of which none needs another."""
         forbidden = {position for position, op in enumerate(ops) if self._failures.forbid(op)}
         allowed = [op for position, op in enumerate(ops) if position not in forbidden] if forbidden else ops
@@ -92,7 +97,7 @@ class Application:
             else:
                 yield self._judged(op, errors.get(next(numbers)))
 
-    def _errors(self, execute: _Execute, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+    def _errors(self, execute: _ExecuteBatch, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
         try:
             return execute(self, ns, ops) if ops else {}
         except KernelError as error:
@@ -117,74 +122,99 @@ class Application:
         """Take veth pairs of one namespace out of use."""
         return self._links.retire(ns, [op.item for op in ops if isinstance(op, Retire)])
 
-    def link(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Create or change one link."""
-        match ops:
-            case [Add(item=Link() as link)]:
-                self._links.add(link)
-            case [Change(item=Link() as link, before=Link() as before)]:
-                self._links.change(link, before)
+    def one(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+        """Execute one operation on an item of which none goes with another."""
+        for op in ops:
+            _EXECUTORS[type(op.item)](self, op, op.item)
         return {}
 
-    def namespace(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+    def link(self, op: Op, item: Link) -> None:
+        """Create or change one link; what deletes links takes many at a time."""
+        match op:
+            case Add():
+                self._links.add(item)
+            case Change():
+                self._links.change(item, op.before)
+            case Delete() | Retire():
+                raise _unsupported(op)
+            case _:
+                assert_never(op)
+
+    def namespace(self, op: Op, item: Namespace) -> None:
         """Create, change or delete one namespace."""
-        match ops:
-            case [Delete()]:
-                self._delete_namespace(ns)
-            case [Add(item=Namespace(sysctls=values))]:
-                self._sockets.make(ns)
-                self._enforce(ns, values)
-            case [Change(item=Namespace(sysctls=values))]:
-                self._enforce(ns, values)
-        return {}
+        match op:
+            case Add():
+                self._sockets.make(item.ns)
+                self._enforce(item)
+            case Change():
+                self._enforce(item)
+            case Delete():
+                self._delete_namespace(item.ns)
+            case Retire():
+                raise _unsupported(op)
+            case _:
+                assert_never(op)
 
-    def source_guard(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+    def source_guard(self, op: Op, item: SourceGuard) -> None:
         """Put a filter at a device, or take it away."""
-        match ops:
-            case [op] if isinstance(op.item, SourceGuard):
-                entries.guard(self._sockets.into(ns), self._indexes[ns], op, op.item)
-        return {}
+        entries.guard(self._sockets.into(item.ns), self._indexes[item.ns], op, item)
 
-    def table(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
+    def table(self, op: Op, item: NftTable) -> None:
         """Make, replace or delete one table of nftables."""
-        match ops:
-            case [Delete(item=NftTable() as table)]:
-                self._tables.delete(table)
-            case [Add(item=NftTable() as table) | Change(item=NftTable() as table)]:
-                self._tables.put(table)
-        return {}
+        match op:
+            case Add() | Change():
+                self._tables.put(item)
+            case Delete():
+                self._tables.delete(item)
+            case Retire():
+                raise _unsupported(op)
+            case _:
+                assert_never(op)
 
-    def device_sysctls(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Set the sysctls of one device. There is no removing them: they go with the device."""
-        match ops:
-            case [Add(item=DeviceSysctls() as item)] | [Change(item=DeviceSysctls() as item)]:
-                with descriptor(ns) as fd:
+    def device_sysctls(self, op: Op, item: DeviceSysctls) -> None:
+        """Set the sysctls of one device."""
+        match op:
+            case Add() | Change():
+                with descriptor(item.ns) as fd:
                     sysctls.enforce_device(fd, item)
-        return {}
+            case Delete():
+                pass  # they go with the device
+            case Retire():
+                raise _unsupported(op)
+            case _:
+                assert_never(op)
 
-    def offload(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Take the checksums from one device, or give them back to it."""
-        match ops:
-            case [Add(item=SoftwareChecksums(dev=dev)) | Change(item=SoftwareChecksums(dev=dev))]:
-                with descriptor(ns) as fd:
-                    offload.set_offloaded(fd, dev, offloaded=False)
-            case [Delete(item=SoftwareChecksums(dev=dev))]:
-                with descriptor(ns) as fd:
-                    offload.set_offloaded(fd, dev, offloaded=True)
-        return {}
+    def offload(self, op: Op, item: SoftwareChecksums) -> None:
+        """Let the kernel make the checksums of what one device sends, or leave them to the device again."""
+        match op:
+            case Add() | Change():
+                offloaded = False
+            case Delete():
+                offloaded = True
+            case Retire():
+                raise _unsupported(op)
+            case _:
+                assert_never(op)
+        with descriptor(item.ns) as fd:
+            offload.set_offloaded(fd, item.dev, offloaded=offloaded)
 
-    def sysctl(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Set one sysctl; one that nobody needs any more stays as it is."""
-        match ops:
-            case [Add(item=Sysctl() as wanted) | Change(item=Sysctl() as wanted)]:
-                with descriptor(ns) as fd:
-                    sysctls.put(fd, wanted.name, wanted.value)
-        return {}
+    def sysctl(self, op: Op, item: Sysctl) -> None:
+        """Set one sysctl."""
+        match op:
+            case Add() | Change():
+                with descriptor(item.ns) as fd:
+                    sysctls.put(fd, item.name, item.value)
+            case Delete():
+                pass  # one that we no longer need keeps its value: others may count on it
+            case Retire():
+                raise _unsupported(op)
+            case _:
+                assert_never(op)
 
     @staticmethod
-    def _enforce(ns: NamespaceRef, values: sysctls.Values) -> None:
-        with descriptor(ns) as fd:
-            sysctls.enforce(fd, values)
+    def _enforce(item: Namespace) -> None:
+        with descriptor(item.ns) as fd:
+            sysctls.enforce(fd, item.sysctls)
 
     def _delete_namespace(self, ns: NamespaceRef) -> None:
         self._indexes.pop(ns, None)
@@ -200,23 +230,30 @@ def _is_gone(item: Item, error: KernelError) -> bool:
     return isinstance(error, NoNamespace) or error.errno in _ABSENCES.get(type(item), frozenset())
 
 
-def _batches(plan: Plan) -> Iterator[tuple[_Execute, NamespaceRef, Sequence[Op]]]:
+def _unsupported(op: Op) -> KernelError:
+    return KernelError(errno.EOPNOTSUPP, f"no such operation on an item of this kind: {op}")
+
+
+def _batches(plan: Plan) -> Iterator[tuple[_ExecuteBatch, NamespaceRef, Sequence[Op]]]:
     for (execute, ns), run in groupby(plan, _batch_of):
-        if execute in _BATCHED:
-            yield execute, ns, list(run)
-        else:
+        if execute is Execution.one:
             yield from ((execute, ns, [op]) for op in run)
+        else:
+            yield execute, ns, list(run)
 
 
-def _batch_of(op: Op) -> tuple[_Execute, NamespaceRef]:
+def _batch_of(op: Op) -> tuple[_ExecuteBatch, NamespaceRef]:
+    item = op.item
+    if type(item) in entries.KINDS:
+        return Execution.entries, item.ns
     if isinstance(op, Retire):
-        return Application.retirements, op.item.ns
-    if _is_setting(op):
-        return Application.entries, op.item.ns
-    kind = type(op.item)
-    if kind is Link and isinstance(op, Delete):
-        return Application.link_deletions, op.item.ns
-    return _EXECUTORS.get(kind, Application.entries), op.item.ns
+        return Execution.retirements, item.ns
+    if isinstance(item, Link):
+        if isinstance(op, Delete):
+            return Execution.link_deletions, item.ns
+        if _is_setting(op):
+            return Execution.entries, item.ns
+    return Execution.one, item.ns
 
 
 def _is_setting(op: Op) -> bool:
@@ -230,13 +267,14 @@ def _is_setting(op: Op) -> bool:
             return False
 
 
-_EXECUTORS: dict[type[Item], _Execute] = {
-    Namespace: Application.namespace,
-    Link: Application.link,
-    SourceGuard: Application.source_guard,
-    NftTable: Application.table,
-    DeviceSysctls: Application.device_sysctls,
-    SoftwareChecksums: Application.offload,
-    Sysctl: Application.sysctl,
+_EXECUTORS: dict[type[Item], _ExecuteOne] = {
+    Namespace: cast("_ExecuteOne", Execution.namespace),
+    Link: cast("_ExecuteOne", Execution.link),
+    SourceGuard: cast("_ExecuteOne", Execution.source_guard),
+    NftTable: cast("_ExecuteOne", Execution.table),
+    DeviceSysctls: cast("_ExecuteOne", Execution.device_sysctls),
+    SoftwareChecksums: cast("_ExecuteOne", Execution.offload),
+    Sysctl: cast("_ExecuteOne", Execution.sysctl),
 }
-_BATCHED = {Application.entries, Application.link_deletions, Application.retirements}
+KINDS = entries.KINDS | _EXECUTORS.keys()
+"""Every kind of item, as each has an executor."""

@@ -2,7 +2,7 @@
 
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.apply.sockets import Sockets
-from overlayd.kernel.netlink import decode, encode_link
+from overlayd.kernel.netlink import decode, requests
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName
 
@@ -18,7 +18,7 @@ class NamespaceIndexes(dict[InterfaceName, int]):
     def __missing__(self, name: InterfaceName) -> int:
         netlink = self._sockets.into(self._ns)
         try:
-            answer = netlink.get(encode_link.link_request(name))
+            answer = netlink.get(requests.link(name))
         except KernelError as error:
             raise KernelError(error.errno, f"{name}: {error.detail}") from error
         self[name] = decode.device(answer).index

@@ -3,12 +3,13 @@
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import assert_never
 
-from overlayd.dataplane.items import HOST, Bridge, Link, Loopback, NamespaceRef, Veth, VethPeer, Vxlan
+from overlayd.dataplane.items import HOST, Bridge, Item, Link, Loopback, NamespaceRef, Other, Veth, VethPeer, Vxlan
 from overlayd.kernel.apply.indexes import Indexes
 from overlayd.kernel.apply.removal import delete_links
 from overlayd.kernel.apply.sockets import Sockets
-from overlayd.kernel.netlink import decode, encode_link
+from overlayd.kernel.netlink import decode, link_messages, requests
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.spaces.namespaces import descriptor
@@ -28,7 +29,7 @@ class Links:
         if comes_along(link):
             if link.ns == HOST:
                 _keep_bare(netlink, link.name)
-            netlink.execute(encode_link.changed(link.name, mtu=link.mtu, up=link.up))
+            netlink.execute(link_messages.changed(link.name, mtu=link.mtu, up=link.up))
             return
         with self._explaining(link):
             self._make(netlink, link)
@@ -37,20 +38,22 @@ class Links:
         settings = self._settings(link)
         # What has settings to come is set up last: until its flags are set, a port would flood and learn.
         self._create(netlink, link, up=link.up and not settings)
-        _execute(netlink, [*settings, encode_link.changed(link.name, up=link.up)] if settings else [])
+        _execute(netlink, [*settings, link_messages.changed(link.name, up=link.up)] if settings else [])
 
-    def change(self, link: Link, before: Link) -> None:
+    def change(self, link: Link, before: Item) -> None:
         """Set what differs from `before`; when nothing does, the MTU and the state once more."""
+        if not isinstance(before, Link):
+            raise KernelError(errno.EINVAL, f"{link.name} was no link before")
         repeated = link == before
         mac = link.mac if link.mac != before.mac else None
         mtu = link.mtu if link.mtu != before.mtu or repeated else None
         alias = link.alias if link.alias != before.alias else None
         is_same = mac is None and mtu is None and alias is None
-        messages = [] if is_same else [encode_link.changed(link.name, mac=mac, mtu=mtu, alias=alias)]
+        messages = [] if is_same else [link_messages.changed(link.name, mac=mac, mtu=mtu, alias=alias)]
         if link.port != before.port:
-            messages += self._join(link) if link.port else [encode_link.changed(link.name, master=0)]
+            messages += self._join(link) if link.port else [link_messages.changed(link.name, master=0)]
         if link.up != before.up or repeated:
-            messages.append(encode_link.changed(link.name, up=link.up))
+            messages.append(link_messages.changed(link.name, up=link.up))
         with self._explaining(link):
             _execute(self._sockets.into(link.ns), messages)
 
@@ -73,11 +76,11 @@ class Links:
         return errors
 
     def _retire(self, netlink: Netlink, link: Link) -> None:
-        device = decode.device(netlink.get(encode_link.link_request(link.name)))
-        _execute(netlink, encode_link.retired(device.index))
+        device = decode.device(netlink.get(requests.link(link.name)))
+        _execute(netlink, link_messages.retired(device.index))
         if isinstance(link.kind, Veth) and link.kind.peer:
             try:
-                _execute(self._sockets.into(link.kind.peer.ns), encode_link.retired(device.far_index))
+                _execute(self._sockets.into(link.kind.peer.ns), link_messages.retired(device.far_index))
             except NoNamespace:
                 return  # the workload is gone
             except KernelError as error:
@@ -88,7 +91,7 @@ class Links:
         """Return the messages for what cannot be said when the link is created."""
         if isinstance(link.kind, Bridge):
             # A bridge follows the MTU of its ports until somebody changes it (net/bridge/br_if.c: br_mtu_auto_adjust).
-            return [encode_link.changed(link.name, mtu=link.mtu)]
+            return [link_messages.changed(link.name, mtu=link.mtu)]
         return self._join(link)
 
     def _join(self, link: Link) -> list[bytes]:
@@ -96,19 +99,23 @@ class Links:
         if link.port is None:
             return []
         master = self._indexes[link.ns][link.port.master]
-        return [encode_link.changed(link.name, master=master), encode_link.port_changed(link.name, link.port)]
+        return [link_messages.changed(link.name, master=master), link_messages.port_changed(link.name, link.port)]
 
     def _create(self, netlink: Netlink, link: Link, *, up: bool) -> None:
         match link.kind:
-            case Vxlan():
+            case Vxlan() as kind:
                 with descriptor(link.ns) as fd:
                     # The UDP socket stays in the namespace from which the device is created: here the host's.
-                    self._sockets.host.execute(encode_link.created(link, up=up, fd=fd))
-            case Veth(peer=VethPeer(ns=sandbox)):
-                with descriptor(sandbox) as fd:
-                    self._create_pair(netlink, link, up=up, fd=fd)
+                    self._sockets.host.execute(link_messages.created_vxlan(link, kind, fd, up=up))
+            case Veth(peer=VethPeer() as peer):
+                with descriptor(peer.ns) as fd:
+                    self._create_pair(netlink, link, peer, up=up, fd=fd)
+            case Bridge():
+                netlink.execute(link_messages.created_bridge(link, up=up))
+            case Loopback() | Veth() | Other():
+                raise KernelError(errno.EOPNOTSUPP, f"{link.name}: no link of this kind is made by itself")
             case _:
-                netlink.execute(encode_link.created(link, up=up))
+                assert_never(link.kind)
 
     @contextmanager
     def _explaining(self, link: Link) -> Iterator[None]:
@@ -137,36 +144,35 @@ class Links:
             raise KernelError(error.errno, detail) from error
 
     def _is_there(self, link: Link) -> bool:
-        devices = self._sockets.into(link.ns).dump(encode_link.LINKS)
+        devices = self._sockets.into(link.ns).dump(requests.LINKS)
         return any(decode.device(payload).name == link.name for payload in devices)
 
     def _holder(self, wanted: Vxlan) -> str | None:
         """Return the name of the device in the host's namespace that has a VNI on a port."""
-        for payload in self._sockets.host.dump(encode_link.LINKS):
+        for payload in self._sockets.host.dump(requests.LINKS):
             device = decode.device(payload)
             if decode.vxlan_place(device) == (wanted.vni, wanted.port):
                 return device.name
         return None
 
-    def _create_pair(self, netlink: Netlink, link: Link, *, up: bool, fd: int) -> None:
-        near, far = encode_link.chosen_indexes(link.name)
+    def _create_pair(self, netlink: Netlink, link: Link, peer: VethPeer, *, up: bool, fd: int) -> None:
+        near, far = link_messages.chosen_indexes(link.name)
         try:
-            netlink.execute(encode_link.created(link, up=up, fd=fd, indexes=(near, far)))
+            netlink.execute(link_messages.created_pair(link, peer, fd, up=up, indexes=(near, far)))
         except KernelError as error:
             if error.errno not in {errno.EEXIST, errno.EBUSY}:
                 raise
             # It may be the index that is taken and not the name: the kernel chooses another one.
-            netlink.execute(encode_link.created(link, up=up, fd=fd))
+            netlink.execute(link_messages.created_pair(link, peer, fd, up=up))
         else:
             self._indexes[link.ns][link.name] = near
-            if isinstance(link.kind, Veth) and link.kind.peer:
-                self._indexes[link.kind.peer.ns][link.kind.peer.name] = far
+            self._indexes[peer.ns][peer.name] = far
 
 
 def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
     """Keep the kernel from giving a device of the host's own namespace an address as soon as it is up."""
     try:
-        netlink.execute(encode_link.without_addresses(name))
+        netlink.execute(link_messages.without_addresses(name))
     except KernelError as error:
         if error.errno != errno.EAFNOSUPPORT:  # no IPv6 on this device: it gets no address anyway
             raise

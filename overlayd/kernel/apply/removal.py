@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from overlayd.kernel.netlink import encode_link
+from overlayd.kernel.netlink import link_messages
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName
@@ -22,7 +22,7 @@ def delete_links(netlink: Netlink, names: Sequence[InterfaceName]) -> Mapping[in
 
 def _delete(netlink: Netlink, names: Sequence[InterfaceName]) -> Mapping[int, KernelError]:
     if len(names) > 1:
-        errors = netlink.batch([*(encode_link.doomed(name) for name in names), encode_link.group_deleted()])
+        errors = netlink.batch([*(link_messages.doomed(name) for name in names), link_messages.group_deleted()])
         if len(names) not in errors:
             return errors
-    return netlink.batch([encode_link.deleted(name) for name in names])
+    return netlink.batch([link_messages.deleted(name) for name in names])

@@ -11,7 +11,7 @@ import structlog
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef
 from overlayd.kernel.apply.removal import delete_links
-from overlayd.kernel.netlink import decode, encode_link
+from overlayd.kernel.netlink import decode, link_messages, requests
 from overlayd.kernel.netlink.transport import Netlink, open_socket, port_id
 from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.spaces import namespace_names, namespaces
@@ -29,7 +29,7 @@ def open_in(ns: NamespaceRef) -> Netlink:
 
 def free_devices(netlink: Netlink) -> None:
     """Delete at once the devices that others would miss: the VNIs, and the names in sandboxes, are free then."""
-    devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
+    devices = [decode.device(payload) for payload in netlink.dump(requests.LINKS)]
     names = [device.name for device in devices if device.kind in {"vxlan", "veth"}]
     for error in delete_links(netlink, names).values():
         if error.errno != errno.ENODEV:  # a veth that took its other end along
@@ -40,7 +40,7 @@ def reap(ns: NamespaceRef) -> None:
     """Delete the veth pairs of a namespace that were taken out of use, over a socket for this moment."""
     try:
         with closing(open_in(ns)) as netlink:
-            netlink.execute(encode_link.group_deleted())
+            netlink.execute(link_messages.group_deleted())
     except NoNamespace:
         return  # all of them are gone with it
     except KernelError as error:

@@ -29,33 +29,84 @@ from overlayd.dataplane.items import (
     Veth,
     Vxlan,
 )
-from overlayd.kernel.netlink.encode import NTF_EXT_LEARNED, NTF_SELF, NUD_PERMANENT, RTN_UNICAST, RTN_UNREACHABLE
-from overlayd.kernel.netlink.encode_link import IFF_UP
-from overlayd.kernel.netlink.transport import attributes
+from overlayd.kernel.netlink.framing import aligned, attributes
+from overlayd.kernel.netlink.rtnetlink import (
+    IFA_ADDRESS,
+    IFA_LOCAL,
+    IFADDRMSG,
+    IFF_LOOPBACK,
+    IFF_LOWER_UP,
+    IFF_UP,
+    IFINFOMSG,
+    IFLA_ADDRESS,
+    IFLA_AF_SPEC,
+    IFLA_BRPORT_LEARNING,
+    IFLA_BRPORT_NEIGH_SUPPRESS,
+    IFLA_BRPORT_UNICAST_FLOOD,
+    IFLA_CARRIER_DOWN_COUNT,
+    IFLA_EVENT,
+    IFLA_EVENT_FEATURES,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    IFLA_INET6_CONF,
+    IFLA_INET_CONF,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND,
+    IFLA_LINK,
+    IFLA_LINK_NETNSID,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+    IFLA_PROTINFO,
+    IFLA_VXLAN_ID,
+    IFLA_VXLAN_LEARNING,
+    IFLA_VXLAN_LOCAL,
+    IFLA_VXLAN_LOCAL6,
+    IFLA_VXLAN_PORT,
+    NDA_DST,
+    NDA_LLADDR,
+    NDA_MASTER,
+    NDA_PROTOCOL,
+    NDMSG,
+    NETCONFA_FORWARDING,
+    NETCONFA_IFINDEX,
+    NETCONFA_RP_FILTER,
+    NETNSA_NSID,
+    NTF_EXT_LEARNED,
+    NTF_SELF,
+    NUD_PERMANENT,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_METRICS,
+    RTA_MULTIPATH,
+    RTA_OIF,
+    RTA_PRIORITY,
+    RTA_VIA,
+    RTAX_MTU,
+    RTGENMSG,
+    RTMSG,
+    RTN_UNICAST,
+    RTN_UNREACHABLE,
+    RTNEXTHOP,
+)
 from overlayd.model.address import IpAddress, IpInterface, IpNetwork
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_LINK_NETNSID = 1, 3, 4, 10, 18, 37
-_IFLA_IFALIAS = 20
-_IFLA_LINK, _IFLA_EVENT, _IFLA_EVENT_FEATURES = 5, 44, 2
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
-_IFLA_VXLAN_ID, _IFLA_VXLAN_LOCAL, _IFLA_VXLAN_LEARNING, _IFLA_VXLAN_PORT, _IFLA_VXLAN_LOCAL6 = 1, 4, 7, 15, 17
-_IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS = 8, 9, 32
-_IFLA_PROTINFO, _IFLA_IFALIAS = 12, 20
-_RTGENMSG_SIZE, _NETNSA_NSID = 4, 1
 _SIGNED = struct.Struct("=i")
-_IFLA_CARRIER_DOWN_COUNT, _IFLA_AF_SPEC, _IFLA_INET_CONF, _IFLA_INET6_CONF = 48, 26, 1, 2
-_NETCONFA_IFINDEX, _NETCONFA_FORWARDING, _NETCONFA_RP_FILTER = 1, 2, 3
 _NETCONF_SYSCTLS: Mapping[int, Mapping[int, str]] = {
     socket.AF_INET: {
-        _NETCONFA_FORWARDING: "net/ipv4/conf/{}/forwarding",
-        _NETCONFA_RP_FILTER: "net/ipv4/conf/{}/rp_filter",
+        NETCONFA_FORWARDING: "net/ipv4/conf/{}/forwarding",
+        NETCONFA_RP_FILTER: "net/ipv4/conf/{}/rp_filter",
     },
-    socket.AF_INET6: {_NETCONFA_FORWARDING: "net/ipv6/conf/{}/forwarding"},
+    socket.AF_INET6: {NETCONFA_FORWARDING: "net/ipv6/conf/{}/forwarding"},
 }
 _DEVICE_SYSCTLS: Mapping[int, tuple[int, Mapping[str, int]]] = {
     socket.AF_INET: (
-        _IFLA_INET_CONF,
+        IFLA_INET_CONF,
         {
             "net/ipv4/conf/{}/forwarding": 0,
             "net/ipv4/conf/{}/send_redirects": 5,
@@ -63,7 +114,7 @@ _DEVICE_SYSCTLS: Mapping[int, tuple[int, Mapping[str, int]]] = {
         },
     ),
     socket.AF_INET6: (
-        _IFLA_INET6_CONF,
+        IFLA_INET6_CONF,
         {
             "net/ipv6/conf/{}/forwarding": 0,
             "net/ipv6/conf/{}/disable_ipv6": 26,
@@ -73,21 +124,9 @@ _DEVICE_SYSCTLS: Mapping[int, tuple[int, Mapping[str, int]]] = {
 """The attribute that holds a device's sysctls as an array of numbers, and their places in it (linux/ip.h, linux/ipv6.h:
 IPV4_DEVCONF_*, which begin with 1, and DEVCONF_*)."""
 
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_NDA_DST, _NDA_LLADDR, _NDA_MASTER, _NDA_PROTOCOL = 1, 2, 9, 12
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 9, 18
-_RTA_METRICS, _RTAX_MTU = 8, 2
-_RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
-
-_IFINFOMSG = struct.Struct("=BBHiII")
-_IFADDRMSG = struct.Struct("=BBBBI")
-_NDMSG = struct.Struct("=BBHiHBB")
-_RTMSG = struct.Struct("=BBBBBBBBI")
-_RTNEXTHOP = struct.Struct("=HBBi")
 _NUMBER = struct.Struct("=I")
 _PORT = struct.Struct("!H")
 _OURS = bytes([ownership.PROTOCOL])
-_IFF_LOOPBACK, _IFF_LOWER_UP = 0x8, 0x10000
 _IPV4_SIZE = 4
 _ANY = {socket.AF_INET: bytes(4), socket.AF_INET6: bytes(16)}
 """The destination of a default route, which has no RTA_DST."""
@@ -110,48 +149,48 @@ class Device:
     @property
     def far_index(self) -> int:
         """The index of the other end of a veth pair, in whatever namespace that is."""
-        return _number(self.attributes.get(_IFLA_LINK))
+        return _number(self.attributes.get(IFLA_LINK))
 
     @property
     def mac(self) -> str:
         """Its address, empty when it has none."""
-        return self.attributes.get(_IFLA_ADDRESS, b"").hex(":")
+        return self.attributes.get(IFLA_ADDRESS, b"").hex(":")
 
     @property
     def carries_packets(self) -> bool:
         """Whether packets leave the host by it: not by a loopback or a dummy, though others may reach its address."""
-        return not self.flags & _IFF_LOOPBACK and self.kind != "dummy"
+        return not self.flags & IFF_LOOPBACK and self.kind != "dummy"
 
     @property
     def has_carrier(self) -> bool:
         """Whether it is up, and what is on the other side too."""
-        return bool(self.flags & _IFF_LOWER_UP)
+        return bool(self.flags & IFF_LOWER_UP)
 
     @property
     def carrier_losses(self) -> int:
         """How often its carrier went, since it was made."""
-        return _number(self.attributes.get(_IFLA_CARRIER_DOWN_COUNT))
+        return _number(self.attributes.get(IFLA_CARRIER_DOWN_COUNT))
 
 
 def namespace_number(payload: bytes) -> int:
     """Return the number by which one namespace knows another, -1 when it does not know it."""
-    return int(_SIGNED.unpack(attributes(payload, _RTGENMSG_SIZE)[_NETNSA_NSID])[0])
+    return int(_SIGNED.unpack(attributes(payload, RTGENMSG.size)[NETNSA_NSID])[0])
 
 
 def is_bound_to(device: Device, number: int) -> bool:
     """Tell whether the socket of a tunnel is in the namespace that the device's own knows by this number."""
-    known = device.attributes.get(_IFLA_LINK_NETNSID)
+    known = device.attributes.get(IFLA_LINK_NETNSID)
     return known is not None and number >= 0 and _SIGNED.unpack(known)[0] == number
 
 
 def is_bound_elsewhere(device: Device, number: int) -> bool:
     """Tell whether the socket of a tunnel is in a third namespace: neither in that one nor in the device's own."""
-    return _IFLA_LINK_NETNSID in device.attributes and not is_bound_to(device, number)
+    return IFLA_LINK_NETNSID in device.attributes and not is_bound_to(device, number)
 
 
 def alias(device: Device) -> str:
     """Return the alias of a link, empty when it has none."""
-    return _text(device.attributes.get(_IFLA_IFALIAS, b""))
+    return _text(device.attributes.get(IFLA_IFALIAS, b""))
 
 
 def _number(value: bytes | None) -> int:
@@ -185,11 +224,11 @@ def _network(packed: bytes, length: int) -> IpNetwork:
 
 def device(payload: bytes) -> Device:
     """Return one link."""
-    _, _, _, index, flags, _ = _IFINFOMSG.unpack_from(payload)
-    found = attributes(payload, _IFINFOMSG.size)
-    info = attributes(found.get(_IFLA_LINKINFO, b""))
-    name = InterfaceName(_text(found[_IFLA_IFNAME]))
-    return Device(index, name, _number(found.get(_IFLA_MTU)), flags, _text(info.get(_IFLA_INFO_KIND, b"")), found)
+    _, _, _, index, flags, _ = IFINFOMSG.unpack_from(payload)
+    found = attributes(payload, IFINFOMSG.size)
+    info = attributes(found.get(IFLA_LINKINFO, b""))
+    name = InterfaceName(_text(found[IFLA_IFNAME]))
+    return Device(index, name, _number(found.get(IFLA_MTU)), flags, _text(info.get(IFLA_INFO_KIND, b"")), found)
 
 
 def links(ns: NamespaceRef, devices: Iterable[Device], names: Names) -> Iterator[Link]:
@@ -200,11 +239,11 @@ def links(ns: NamespaceRef, devices: Iterable[Device], names: Names) -> Iterator
 
 def _link(ns: NamespaceRef, one: Device, names: Names) -> Link:
     up = bool(one.flags & IFF_UP)
-    if one.flags & _IFF_LOOPBACK:
+    if one.flags & IFF_LOOPBACK:
         return Link(ns, one.name, Loopback(), None, None, up)
-    info = attributes(one.attributes.get(_IFLA_LINKINFO, b""))
-    master = names.get(_number(one.attributes.get(_IFLA_MASTER)))
-    mac = _mac(one.attributes.get(_IFLA_ADDRESS, b""))
+    info = attributes(one.attributes.get(IFLA_LINKINFO, b""))
+    master = names.get(_number(one.attributes.get(IFLA_MASTER)))
+    mac = _mac(one.attributes.get(IFLA_ADDRESS, b""))
     return Link(ns, one.name, _kind(one, info), mac, one.mtu, up, _port(master, info), _alias(ns, one))
 
 
@@ -212,13 +251,13 @@ def _alias(ns: NamespaceRef, one: Device) -> str:
     """Return what is written on the host's end of a container's veth pair; what others have is not ours to read."""
     if not (ownership.is_network_namespace(ns) and one.name.startswith(ownership.VETH_PREFIX)):
         return ""
-    return _text(one.attributes.get(_IFLA_IFALIAS, b""))
+    return _text(one.attributes.get(IFLA_IFALIAS, b""))
 
 
 def _kind(one: Device, info: Mapping[int, bytes]) -> LinkKind:
     match one.kind:
         case "vxlan":
-            return _vxlan(one, attributes(info.get(_IFLA_INFO_DATA, b"")))
+            return _vxlan(one, attributes(info.get(IFLA_INFO_DATA, b"")))
         case "bridge":
             return Bridge()
         case "veth":
@@ -228,43 +267,43 @@ def _kind(one: Device, info: Mapping[int, bytes]) -> LinkKind:
 
 
 def _vxlan(one: Device, data: Mapping[int, bytes]) -> LinkKind:
-    if _IFLA_LINK_NETNSID not in one.attributes:
+    if IFLA_LINK_NETNSID not in one.attributes:
         return Other("vxlan with its socket inside the network's namespace")
-    if _flag(data.get(_IFLA_VXLAN_LEARNING)):
+    if _flag(data.get(IFLA_VXLAN_LEARNING)):
         return Other("vxlan that learns")
-    local = data.get(_IFLA_VXLAN_LOCAL) or data.get(_IFLA_VXLAN_LOCAL6)
+    local = data.get(IFLA_VXLAN_LOCAL) or data.get(IFLA_VXLAN_LOCAL6)
     if local is None:
         return Other("vxlan without a local address")
-    (port,) = _PORT.unpack(data[_IFLA_VXLAN_PORT])
-    return Vxlan(Vni(_number(data[_IFLA_VXLAN_ID])), _address(local), port)
+    (port,) = _PORT.unpack(data[IFLA_VXLAN_PORT])
+    return Vxlan(Vni(_number(data[IFLA_VXLAN_ID])), _address(local), port)
 
 
 def vxlan_place(one: Device) -> tuple[int, int] | None:
     """Return VNI and UDP port of a VXLAN device, whosever it is; None for any other device."""
     if one.kind != "vxlan":
         return None
-    info = attributes(one.attributes.get(_IFLA_LINKINFO, b""))
-    data = attributes(info.get(_IFLA_INFO_DATA, b""))
-    (port,) = _PORT.unpack(data.get(_IFLA_VXLAN_PORT, bytes(2)))
-    return _number(data.get(_IFLA_VXLAN_ID)), port
+    info = attributes(one.attributes.get(IFLA_LINKINFO, b""))
+    data = attributes(info.get(IFLA_INFO_DATA, b""))
+    (port,) = _PORT.unpack(data.get(IFLA_VXLAN_PORT, bytes(2)))
+    return _number(data.get(IFLA_VXLAN_ID)), port
 
 
 def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort | None:
-    if master is None or info.get(_IFLA_INFO_SLAVE_KIND) != b"bridge\0":
+    if master is None or info.get(IFLA_INFO_SLAVE_KIND) != b"bridge\0":
         return None
-    data = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
+    data = attributes(info.get(IFLA_INFO_SLAVE_DATA, b""))
     return BridgePort(
         master,
-        learning=_flag(data.get(_IFLA_BRPORT_LEARNING)),
-        unicast_flood=_flag(data.get(_IFLA_BRPORT_UNICAST_FLOOD)),
-        neigh_suppress=_flag(data.get(_IFLA_BRPORT_NEIGH_SUPPRESS)),
+        learning=_flag(data.get(IFLA_BRPORT_LEARNING)),
+        unicast_flood=_flag(data.get(IFLA_BRPORT_UNICAST_FLOOD)),
+        neigh_suppress=_flag(data.get(IFLA_BRPORT_NEIGH_SUPPRESS)),
     )
 
 
 def addresses(ns: NamespaceRef, payloads: Iterable[bytes], names: Names) -> Iterator[Address]:
     """Yield the addresses of the named devices."""
     for payload in payloads:
-        _, length, _, _, index = _IFADDRMSG.unpack_from(payload)
+        _, length, _, _, index = IFADDRMSG.unpack_from(payload)
         if index in names:
             yield Address(ns, names[index], _interface(_local(payload), length))
 
@@ -276,8 +315,8 @@ def local_address(payload: bytes) -> IpAddress:
 
 def _local(payload: bytes) -> bytes:
     # IFA_ADDRESS is the far end's where there is an IFA_LOCAL too, which IPv6 has for such devices only.
-    found = attributes(payload, _IFADDRMSG.size)
-    return found[_IFA_LOCAL] if _IFA_LOCAL in found else found[_IFA_ADDRESS]
+    found = attributes(payload, IFADDRMSG.size)
+    return found[IFA_LOCAL] if IFA_LOCAL in found else found[IFA_ADDRESS]
 
 
 def foreign_addresses(payloads: Iterable[bytes], ours: Container[int]) -> Iterator[IpAddress]:
@@ -290,23 +329,23 @@ def foreign_addresses(payloads: Iterable[bytes], ours: Container[int]) -> Iterat
 
 def address_device(payload: bytes) -> int:
     """Return the index of the device that has the address of an RTM_NEWADDR message."""
-    return int(_IFADDRMSG.unpack_from(payload)[4])
+    return int(IFADDRMSG.unpack_from(payload)[4])
 
 
 def is_permanent(payload: bytes) -> bool:
     """Tell whether somebody set the neighbour of an RTM_NEWNEIGH message, rather than the kernel found it."""
-    return bool(_NDMSG.unpack_from(payload)[4] & NUD_PERMANENT)
+    return bool(NDMSG.unpack_from(payload)[4] & NUD_PERMANENT)
 
 
 def neighbour(ns: NamespaceRef, payload: bytes, names: Names) -> Neighbour | None:
     """Return the neighbour that is permanent, ours and on one of the named devices."""
-    _, _, _, index, state, _, _ = _NDMSG.unpack_from(payload)
+    _, _, _, index, state, _, _ = NDMSG.unpack_from(payload)
     if not state & NUD_PERMANENT or index not in names:
         return None
-    found = attributes(payload, _NDMSG.size)
-    if found.get(_NDA_PROTOCOL) != _OURS:
+    found = attributes(payload, NDMSG.size)
+    if found.get(NDA_PROTOCOL) != _OURS:
         return None
-    return Neighbour(ns, names[index], _address(found[_NDA_DST]), _mac(found[_NDA_LLADDR]))
+    return Neighbour(ns, names[index], _address(found[NDA_DST]), _mac(found[NDA_LLADDR]))
 
 
 def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry | BridgeEntry | None:
@@ -315,16 +354,16 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
     The VXLAN driver keeps flags for each MAC, not for each destination, and the last writer decides: a destination that
     somebody appends to the flood list takes our mark from all of them. The flood list as a whole is ours, then.
     """
-    _, _, _, index, _, flags, _ = _NDMSG.unpack_from(payload)
+    _, _, _, index, _, flags, _ = NDMSG.unpack_from(payload)
     if index not in names:
         return None
-    found = attributes(payload, _NDMSG.size)
-    mac = _mac(found[_NDA_LLADDR])
+    found = attributes(payload, NDMSG.size)
+    mac = _mac(found[NDA_LLADDR])
     if not flags & NTF_EXT_LEARNED and mac != FLOOD:
         return None
-    if flags & NTF_SELF and _NDA_DST in found:
-        return FdbEntry(ns, names[index], mac, _address(found[_NDA_DST]))
-    bridge = names.get(_number(found.get(_NDA_MASTER)))
+    if flags & NTF_SELF and NDA_DST in found:
+        return FdbEntry(ns, names[index], mac, _address(found[NDA_DST]))
+    bridge = names.get(_number(found.get(NDA_MASTER)))
     return BridgeEntry(ns, bridge, mac, names[index]) if bridge else None
 
 
@@ -333,45 +372,45 @@ def is_foreign_route(payload: bytes, ours: Container[int]) -> bool:
 
     The kernel itself makes a route to each IPv6 address of a device.
     """
-    _, _, _, _, table, protocol, *_ = _RTMSG.unpack_from(payload)
-    if protocol == ownership.PROTOCOL or table == _RT_TABLE_LOCAL:
+    _, _, _, _, table, protocol, *_ = RTMSG.unpack_from(payload)
+    if protocol == ownership.PROTOCOL or table == RT_TABLE_LOCAL:
         return False
-    return _number(attributes(payload, _RTMSG.size).get(_RTA_OIF)) not in ours
+    return _number(attributes(payload, RTMSG.size).get(RTA_OIF)) not in ours
 
 
 def destination(payload: bytes) -> IpNetwork | None:
     """Return where a route of the main table leads, None for default routes and what every device has."""
-    family, length, _, _, table, *_ = _RTMSG.unpack_from(payload)
-    if table != _RT_TABLE_MAIN or not length:
+    family, length, _, _, table, *_ = RTMSG.unpack_from(payload)
+    if table != RT_TABLE_MAIN or not length:
         return None
-    dst = _network(attributes(payload, _RTMSG.size).get(_RTA_DST, _ANY[family]), length)
+    dst = _network(attributes(payload, RTMSG.size).get(RTA_DST, _ANY[family]), length)
     return None if dst.is_link_local or dst.is_multicast else dst
 
 
 def default_devices(payload: bytes) -> Iterator[int]:
     """Yield the indexes of the devices of a route, when it is a default route of the main table."""
-    _, length, _, _, table, *_ = _RTMSG.unpack_from(payload)
-    if table == _RT_TABLE_MAIN and not length:
+    _, length, _, _, table, *_ = RTMSG.unpack_from(payload)
+    if table == RT_TABLE_MAIN and not length:
         yield from route_devices(payload)
 
 
 def route_devices(payload: bytes) -> Iterator[int]:
     """Yield the indexes of the devices of a route, which may have several."""
-    found = attributes(payload, _RTMSG.size)
-    if index := _number(found.get(_RTA_OIF)):
+    found = attributes(payload, RTMSG.size)
+    if index := _number(found.get(RTA_OIF)):
         yield index
     yield from (index for index, _ in _ways(found))
 
 
 def route_mtu(payload: bytes) -> int | None:
     """Return the MTU that somebody has given to a route, in bytes; None when it is that of its device."""
-    metrics = attributes(attributes(payload, _RTMSG.size).get(_RTA_METRICS, b""))
-    return _number(metrics.get(_RTAX_MTU)) or None
+    metrics = attributes(attributes(payload, RTMSG.size).get(RTA_METRICS, b""))
+    return _number(metrics.get(RTAX_MTU)) or None
 
 
 def next_hops(payload: bytes) -> Iterator[IpAddress]:
     """Yield the gateways of a route: of one way, or of each of several (struct rtnexthop, linux/rtnetlink.h)."""
-    found = attributes(payload, _RTMSG.size)
+    found = attributes(payload, RTMSG.size)
     yield from _gateway(found)
     for _, way in _ways(found):
         yield from _gateway(way)
@@ -379,43 +418,43 @@ def next_hops(payload: bytes) -> Iterator[IpAddress]:
 
 def _ways(found: Mapping[int, bytes]) -> Iterator[tuple[int, Mapping[int, bytes]]]:
     """Yield the device and the attributes of each way of a route that has several."""
-    several, offset = found.get(_RTA_MULTIPATH, b""), 0
-    while len(several) - offset >= _RTNEXTHOP.size:
-        length, _, _, index = _RTNEXTHOP.unpack_from(several, offset)
-        if length < _RTNEXTHOP.size:
+    several, offset = found.get(RTA_MULTIPATH, b""), 0
+    while len(several) - offset >= RTNEXTHOP.size:
+        length, _, _, index = RTNEXTHOP.unpack_from(several, offset)
+        if length < RTNEXTHOP.size:
             return
-        yield index, attributes(several[offset : offset + length], _RTNEXTHOP.size)
-        offset += (length + 3) & ~3
+        yield index, attributes(several[offset : offset + length], RTNEXTHOP.size)
+        offset += aligned(length)
 
 
 def _gateway(found: Mapping[int, bytes]) -> Iterator[IpAddress]:
-    if _RTA_GATEWAY in found:
-        yield _address(found[_RTA_GATEWAY])
-    if _RTA_VIA in found:  # a gateway of the other family: struct rtvia, the address behind two bytes
-        yield _address(found[_RTA_VIA][2:])
+    if RTA_GATEWAY in found:
+        yield _address(found[RTA_GATEWAY])
+    if RTA_VIA in found:  # a gateway of the other family: struct rtvia, the address behind two bytes
+        yield _address(found[RTA_VIA][2:])
 
 
 def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
     """Return the route, if it is of our protocol: the kernel has filtered most others already."""
-    family, length, _, tos, _, protocol, _, kind, _ = _RTMSG.unpack_from(payload)
+    family, length, _, tos, _, protocol, _, kind, _ = RTMSG.unpack_from(payload)
     if protocol != ownership.PROTOCOL or tos:
         return None
-    found = attributes(payload, _RTMSG.size)
-    dst = _network(found.get(_RTA_DST, _ANY[family]), length)
-    metric = _number(found.get(_RTA_PRIORITY))
-    dev = names.get(_number(found.get(_RTA_OIF)))
+    found = attributes(payload, RTMSG.size)
+    dst = _network(found.get(RTA_DST, _ANY[family]), length)
+    metric = _number(found.get(RTA_PRIORITY))
+    dev = names.get(_number(found.get(RTA_OIF)))
     if kind == RTN_UNREACHABLE:
         return Route(ns, dst, None, None, metric)
     if kind != RTN_UNICAST or dev is None:
         return None
-    gateway = found.get(_RTA_GATEWAY)
+    gateway = found.get(RTA_GATEWAY)
     return Route(ns, dst, dev, _address(gateway) if gateway else None, metric)
 
 
 def tells_of_offloads(payload: bytes) -> bool:
     """Tell whether a link message was sent as somebody changed what a VXLAN device leaves to the one below."""
     one = device(payload)
-    return one.kind == "vxlan" and _number(one.attributes.get(_IFLA_EVENT)) == _IFLA_EVENT_FEATURES
+    return one.kind == "vxlan" and _number(one.attributes.get(IFLA_EVENT)) == IFLA_EVENT_FEATURES
 
 
 def family(payload: bytes) -> int:
@@ -425,31 +464,31 @@ def family(payload: bytes) -> int:
 
 def link_index(payload: bytes) -> int:
     """Return the index of the device that a link or a neighbour message is about: it stands at one place in both."""
-    return int(_IFINFOMSG.unpack_from(payload)[3])
+    return int(IFINFOMSG.unpack_from(payload)[3])
 
 
 def port_flags(payload: bytes) -> tuple[bool, bool, bool] | None:
     """Return learning, unicast flood and neighbour suppression of an AF_BRIDGE link message, if it tells of them."""
-    data = attributes(attributes(payload, _IFINFOMSG.size).get(_IFLA_PROTINFO, b""))
-    flags = (_IFLA_BRPORT_LEARNING, _IFLA_BRPORT_UNICAST_FLOOD, _IFLA_BRPORT_NEIGH_SUPPRESS)
+    data = attributes(attributes(payload, IFINFOMSG.size).get(IFLA_PROTINFO, b""))
+    flags = (IFLA_BRPORT_LEARNING, IFLA_BRPORT_UNICAST_FLOOD, IFLA_BRPORT_NEIGH_SUPPRESS)
     learning, flood, suppress = (data.get(flag) for flag in flags)
     return None if learning is None else (_flag(learning), _flag(flood), _flag(suppress))
 
 
 def forwarding_mac(payload: bytes) -> MacAddress:
     """Return the MAC of a forwarding entry."""
-    return _mac(attributes(payload, _NDMSG.size)[_NDA_LLADDR])
+    return _mac(attributes(payload, NDMSG.size)[NDA_LLADDR])
 
 
 def forwarding_key(payload: bytes) -> tuple[object, ...]:
     """Return what tells forwarding entries of one namespace apart."""
-    found = attributes(payload, _NDMSG.size)
-    return (link_index(payload), found[_NDA_LLADDR], found.get(_NDA_DST))
+    found = attributes(payload, NDMSG.size)
+    return (link_index(payload), found[NDA_LLADDR], found.get(NDA_DST))
 
 
 def netconf_index(payload: bytes) -> int:
     """Return the device that an RTM_NEWNETCONF message is about; below 0 for `all` and `default` (linux/netconf.h)."""
-    value = attributes(payload, 4).get(_NETCONFA_IFINDEX, bytes(4))
+    value = attributes(payload, 4).get(NETCONFA_IFINDEX, bytes(4))
     return int.from_bytes(value, sys.byteorder, signed=True)
 
 
@@ -462,7 +501,7 @@ def netconf_sysctls(payload: bytes) -> Mapping[str, str]:
 
 def device_sysctls(one: Device) -> Mapping[str, str]:
     """Return the sysctls of a device, by those of DEVICE_SYSCTLS; what IPv6 has is missing on a device without it."""
-    inet = attributes(one.attributes.get(_IFLA_AF_SPEC, b""))
+    inet = attributes(one.attributes.get(IFLA_AF_SPEC, b""))
     values: dict[str, str] = {}
     for version, (kind, places) in _DEVICE_SYSCTLS.items():
         conf = attributes(inet.get(version, b"")).get(kind, b"")

@@ -5,21 +5,21 @@ about neighbours and forwarding entries (NDA_CACHEINFO, linux/neighbour.h), and 
 """
 
 import errno
-import struct
 from collections.abc import Callable, Iterable, Mapping
 
 from overlayd.dataplane.items import Item, NamespaceRef, State
 from overlayd.kernel.netlink.decode import Names
+from overlayd.kernel.netlink.framing import ATTRIBUTE, aligned
+from overlayd.kernel.netlink.rtnetlink import NDA_CACHEINFO, NDMSG
 from overlayd.kernel.port import KernelError
 
 Decoder = Callable[[NamespaceRef, bytes, Names], Item | None]
 """Makes an item of a message, or nothing when it is about what is not ours."""
 
-_ATTRIBUTE = struct.Struct("=HH")
-_BODY = 12
-"""Bytes: struct ndmsg and struct rtmsg."""
+_BODY = NDMSG.size
+"""Bytes; struct rtmsg is as long."""
 
-_TIMES = _ATTRIBUTE.pack(20, 3)
+_TIMES = ATTRIBUTE.pack(20, NDA_CACHEINFO)
 """How NDA_CACHEINFO begins: its length, with four numbers in it, and its type."""
 
 
@@ -71,8 +71,8 @@ def _place_of_times(payload: bytes) -> int:
     """Return where the times are, or the end of a message without them."""
     place = _BODY
     while place < len(payload) and payload[place : place + 4] != _TIMES:
-        (length, _) = _ATTRIBUTE.unpack_from(payload, place)
-        if length < _ATTRIBUTE.size:
+        (length, _) = ATTRIBUTE.unpack_from(payload, place)
+        if length < ATTRIBUTE.size:
             raise KernelError(errno.EBADMSG, f"a netlink attribute of {length} bytes")
-        place += (length + 3) & ~3
+        place += aligned(length)
     return min(place, len(payload))

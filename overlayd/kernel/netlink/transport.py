@@ -9,33 +9,35 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Protocol
 
+from overlayd.kernel.netlink.framing import (
+    ATTRIBUTE,
+    HEADER,
+    NLM_F_ACK,
+    NLM_F_ACK_TLVS,
+    NLM_F_DUMP_INTR,
+    NLM_F_REQUEST,
+    Message,
+    aligned,
+    messages,
+)
 from overlayd.kernel.port import KernelError, translated
-
-HEADER = struct.Struct("=IHHII")
-"""struct nlmsghdr (linux/netlink.h): length, type, flags, sequence number, port id."""
-
-NLM_F_REQUEST = 0x1
-NLM_F_ACK = 0x4
-NLM_F_DUMP_INTR = 0x10
-NLM_F_DUMP = 0x300
-NLM_F_ACK_TLVS = 0x200
 
 _NLMSG_NOOP = 1
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLMSGERR_ATTR_MSG = 1
 
-_SOL_NETLINK = 270
+SOL_NETLINK = 270
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
 _SO_SNDBUFFORCE = 32
-_SO_RCVBUFFORCE = 33
+SO_RCVBUFFORCE = 33
 
 _SOCKET_BUFFER = 4 << 20
 CHUNK = 3_000
@@ -55,18 +57,10 @@ _SEQUENCE_MAX = 1 << 31
 _ERROR = struct.Struct("=i")
 _SEQUENCE = struct.Struct("=I")
 _SEQUENCE_OFFSET = 8
-_ATTRIBUTE = struct.Struct("=HH")
-_ATTRIBUTE_SIZE = _ATTRIBUTE.size
-_NLA_TYPE_MASK = 0x3FFF
-"""Without NLA_F_NESTED and NLA_F_NET_BYTEORDER (linux/netlink.h)."""
-
 _BARRIER = HEADER.pack(HEADER.size, _NLMSG_NOOP, NLM_F_REQUEST | NLM_F_ACK, 0, 0)
 
-Message = tuple[int, int, int, bytes]
-"""Type, flags, sequence number and payload."""
 
-
-class Transport(Protocol):
+class Datagrams(Protocol):
     """The part of a socket that is used here."""
 
     def send(self, data: bytes | bytearray, /) -> int:
@@ -85,10 +79,10 @@ def open_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         failure.callback(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _SOCKET_BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _SOCKET_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
-            sock.setsockopt(_SOL_NETLINK, option, 1)
+            sock.setsockopt(SOL_NETLINK, option, 1)
         sock.bind((0, 0))
         failure.pop_all()
     return sock
@@ -103,7 +97,7 @@ def port_id(sock: socket.socket) -> int:
 class Netlink:
     """One conversation with the kernel. Not for use by two threads at once."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Datagrams) -> None:
         self._transport = transport
         self._buffer = bytearray(_DATAGRAM_MAX)
         self._sequence = 0
@@ -241,39 +235,6 @@ class Netlink:
         return list(messages(bytes(memoryview(self._buffer)[:size])))
 
 
-def messages(data: bytes) -> Iterator[Message]:
-    """Yield the messages of one datagram; raise `KernelError` (EBADMSG) when it is damaged."""
-    offset, end = 0, len(data)
-    while offset < end:
-        if end - offset < HEADER.size:
-            raise KernelError(errno.EBADMSG, f"{end - offset} bytes behind the last netlink message")
-        length, kind, flags, sequence, _ = HEADER.unpack_from(data, offset)
-        if not HEADER.size <= length <= end - offset:
-            raise KernelError(errno.EBADMSG, f"a netlink message of {length} bytes, in {end - offset}")
-        yield kind, flags, sequence, data[offset + HEADER.size : offset + length]
-        offset += (length + 3) & ~3
-
-
-def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Return the attributes that begin at an offset, by their types; raise `KernelError` (EBADMSG) for damaged ones.
-
-    As in the kernel (include/net/netlink.h: nla_ok) each must hold its own header, and end where the data does.
-    """
-    found: dict[int, bytes] = {}
-    end = len(data)
-    unpack = _ATTRIBUTE.unpack_from
-    try:
-        while offset < end:
-            length, kind = unpack(data, offset)
-            if length < _ATTRIBUTE_SIZE or offset + length > end:
-                raise KernelError(errno.EBADMSG, f"a netlink attribute of {length} bytes, in {end - offset}")
-            found[kind & _NLA_TYPE_MASK] = data[offset + _ATTRIBUTE_SIZE : offset + length]
-            offset += (length + 3) & ~3
-    except struct.error as error:
-        raise KernelError(errno.EBADMSG, f"{end - offset} bytes behind the last netlink attribute") from error
-    return found
-
-
 def _number(data: bytearray, messages: Sequence[bytes], first: int) -> None:
     """Write sequence numbers from `first` on into the messages, of which `data` begins with the concatenation."""
     lengths = set(map(len, messages))
@@ -306,9 +267,9 @@ def _error(payload: bytes, flags: int, attributes: int = _ERROR.size + HEADER.si
 
 def _attribute_text(payload: bytes, offset: int) -> str:
     """Return the kernel's own words (NLMSGERR_ATTR_MSG), or nothing."""
-    while offset + _ATTRIBUTE.size <= len(payload):
-        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+    while offset + ATTRIBUTE.size <= len(payload):
+        length, kind = ATTRIBUTE.unpack_from(payload, offset)
         if kind == _NLMSGERR_ATTR_MSG:
-            return payload[offset + _ATTRIBUTE.size : offset + length].rstrip(b"\0").decode(errors="replace")
-        offset += max((length + 3) & ~3, _ATTRIBUTE.size)
+            return payload[offset + ATTRIBUTE.size : offset + length].rstrip(b"\0").decode(errors="replace")
+        offset += max(aligned(length), ATTRIBUTE.size)
     return ""

@@ -8,7 +8,7 @@ from overlayd.kernel.packets.checksum import internet_checksum
 from overlayd.kernel.port import translated
 from overlayd.kernel.spaces.namespaces import descriptor, entered
 from overlayd.model.address import Family, IpAddress
-from overlayd.model.ids import InterfaceName, MacAddress
+from overlayd.model.ids import InterfaceName, MacAddress, packed_mac
 
 _ETH_P_ARP, _ETH_P_IPV6 = 0x0806, 0x86DD
 _BROADCAST = b"\xff" * 6
@@ -28,7 +28,7 @@ _HOP_LIMIT = 255
 
 def announcement(address: IpAddress, mac: MacAddress) -> bytes:
     """Return the frame that makes who knows the address by another MAC take this one."""
-    hardware = bytes.fromhex(mac.replace(":", ""))
+    hardware = packed_mac(mac)
     if Family.of(address) is Family.V4:
         packet = _ARP.pack(*(1, 0x0800, 6, 4, _ARP_REQUEST), *(hardware, address.packed), *(bytes(6), address.packed))
         return _ETHERNET.pack(_BROADCAST, hardware, _ETH_P_ARP) + packet

@@ -15,7 +15,6 @@ from overlayd.kernel.packets.classic_bpf import (
     RETURN,
     Line,
     Step,
-    assembled,
     to,
     unless,
     when,
@@ -47,7 +46,7 @@ def receiving(ns: NamespaceRef, dev: InterfaceName, addresses: Collection[IpAddr
         with namespaces.descriptor(ns) as fd, namespaces.entered(fd):
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC)
         # Without a protocol nothing is queued before the filter is there.
-        socket_filter.attach_code(sock, assembled(program(addresses)))
+        socket_filter.attach(sock, program(addresses))
         sock.bind((dev, _ETH_P_ALL))
         sock.setblocking(False)  # noqa: FBT003 - the library's own
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Programs of classic BPF that look at Ethernet frames: instructions, labels and their assembler. Pure.
+"""Programs of classic BPF: instructions, labels and their assembler. Pure.
 
 A load behind a frame's end ends the program with 0. Loads are in network byte order (linux/filter.h).
 """
@@ -23,7 +23,7 @@ RETURN = 0x06
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One instruction; a conditional jump skips `then` or `otherwise` instructions, another goes on behind a label."""
+    """One instruction. A jump goes on at its label, a conditional one if so; without one it skips instructions."""
 
     code: int
     value: int = 0
@@ -47,13 +47,17 @@ def assembled(lines: Iterable[Line]) -> bytes:
             steps.append(line)
     code = bytearray()
     for number, step in enumerate(steps, 1):
-        value = places[step.label] - number if step.label else step.value
-        code += INSTRUCTION.pack(step.code, step.then, step.otherwise, value)
+        value, then = step.value, step.then
+        if step.code == JUMP:
+            value = places[step.label] - number
+        elif step.label:
+            then = places[step.label] - number
+        code += INSTRUCTION.pack(step.code, then, step.otherwise, value)
     return bytes(code)
 
 
 def to(label: str) -> Step:
-    """Return a jump behind a label, which stands further down."""
+    """Return a jump to a label, which stands further down."""
     return Step(JUMP, label=label)
 
 

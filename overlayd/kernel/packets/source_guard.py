@@ -6,15 +6,11 @@ a check of the length.
 """
 
 import functools
-import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from overlayd.dataplane.items import NamespaceRef, SourceGuard
-from overlayd.kernel.netlink.qdisc import INGRESS_HANDLE, TCMSG, attribute
-from overlayd.kernel.netlink.rtnetlink import RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTFILTER
-from overlayd.kernel.netlink.transport import HEADER, NLM_F_REQUEST, attributes
 from overlayd.kernel.packets.classic_bpf import (
     ADD,
     ADD_INDEX,
@@ -45,16 +41,9 @@ from overlayd.kernel.packets.classic_bpf import (
     when_words,
 )
 from overlayd.model.address import IpAddress
-from overlayd.model.ids import InterfaceName, MacAddress
+from overlayd.model.ids import InterfaceName, MacAddress, packed_mac
 
-_RTM_GETTFILTER = 46
-_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x100, 0x200, 0x400
-_TC_H_INGRESS = 0xFFFFFFF1
-_TCA_KIND, _TCA_OPTIONS = 1, 2
-_TCA_BPF_OPS_LEN, _TCA_BPF_OPS, _TCA_BPF_FLAGS = 4, 5, 8
-_TCA_BPF_FLAG_ACT_DIRECT = 1
 _TC_ACT_OK, _TC_ACT_SHOT = 0, 2
-_ETH_P_ALL = 3
 
 _VLAN_TAG_PRESENT = (-0x1000 + 48) % (1 << 32)
 """SKF_AD_OFF and SKF_AD_VLAN_TAG_PRESENT."""
@@ -94,39 +83,14 @@ _NEXT, _FRAGMENTED, _UNSPECIFIED = range(3)
 _PASS, _DROP = Step(RETURN, _TC_ACT_OK), Step(RETURN, _TC_ACT_SHOT)
 
 
-def messages(item: SourceGuard, index: int) -> tuple[bytes, bytes]:
-    """Return the messages that make a device's ingress hook, and put the program there or replace it."""
-    head = TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, INGRESS_HANDLE, _TC_H_INGRESS, 0)
-    hook = _message(RTM_NEWQDISC, _NLM_F_CREATE | _NLM_F_EXCL, head + attribute(_TCA_KIND, b"ingress\0"))
-    code = assembled(program(item.mac, item.addresses, item.ethertypes))
-    options = attribute(_TCA_BPF_OPS_LEN, struct.pack("=H", len(code) // INSTRUCTION.size))
-    options += attribute(_TCA_BPF_OPS, code)
-    options += attribute(_TCA_BPF_FLAGS, struct.pack("=I", _TCA_BPF_FLAG_ACT_DIRECT))
-    body = _program_of(index)
-    body += attribute(_TCA_KIND, b"bpf\0") + attribute(_TCA_OPTIONS, options)
-    return hook, _message(RTM_NEWTFILTER, _NLM_F_CREATE | _NLM_F_REPLACE, body)
+def code(item: SourceGuard) -> bytes:
+    """Return the program as the kernel takes it."""
+    return assembled(program(item.mac, item.addresses, item.ethertypes))
 
 
-def request(index: int) -> bytes:
-    """Return the message that asks for a device's program."""
-    return _message(_RTM_GETTFILTER, 0, _program_of(index))
-
-
-def observed(ns: NamespaceRef, dev: InterfaceName, answer: bytes | None) -> SourceGuard:
+def observed(ns: NamespaceRef, dev: InterfaceName, found: bytes) -> SourceGuard:
     """Return what a device's program lets in; of what is no program of ours, or of none, nothing."""
-    options = attributes(attributes(answer, TCMSG.size).get(_TCA_OPTIONS, b"")) if answer else {}
-    return SourceGuard(ns, dev, *_sources(options.get(_TCA_BPF_OPS, b"")))
-
-
-def removal(index: int) -> bytes:
-    """Return the message that removes a device's ingress hook, with the program."""
-    body = TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, INGRESS_HANDLE, _TC_H_INGRESS, 0)
-    return _message(RTM_DELQDISC, 0, body + attribute(_TCA_KIND, b"ingress\0"))
-
-
-def _program_of(index: int) -> bytes:
-    priority = 1 << 16 | socket.htons(_ETH_P_ALL)
-    return TCMSG.pack(socket.AF_UNSPEC, 0, 0, index, 1, INGRESS_HANDLE, priority)
+    return SourceGuard(ns, dev, *_sources(found))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -161,7 +125,7 @@ def program(
     mac: MacAddress, addresses: Collection[IpAddress], ethertypes: Collection[int] = frozenset()
 ) -> Iterator[Line]:
     """Yield the program for a container with this MAC and these addresses, on a segment of these EtherTypes."""
-    sender = bytes.fromhex(mac.replace(":", ""))
+    sender = packed_mac(mac)
     own4 = sorted(int(address) for address in addresses if isinstance(address, IPv4Address))
     own6 = sorted(address for address in addresses if isinstance(address, IPv6Address))
     yield Step(LOADS[4], _VLAN_TAG_PRESENT)
@@ -299,7 +263,3 @@ def _only_mac(offset: int, mac: bytes) -> Iterator[Line]:
     for start, size in ((0, 4), (4, 2)):
         yield Step(LOADS[size], offset + start)
         yield from unless(int.from_bytes(mac[start : start + size]), _DROP)
-
-
-def _message(kind: int, flags: int, body: bytes) -> bytes:
-    return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, NamespaceRef
-from overlayd.kernel.netlink import decode, encode_link
+from overlayd.kernel.netlink import decode, link_messages, requests
 from overlayd.kernel.netlink.transport import Netlink, open_socket
 from overlayd.kernel.port import KernelError, translated
 from overlayd.kernel.spaces import namespaces
@@ -87,7 +87,7 @@ def is_ours(ns: NamespaceRef, netlink: Netlink, host: int) -> bool:
     device that only an agent makes counts as a mark too, and the namespace gets its own one now. `host` is a descriptor
     of the host's namespace. Raises `OfAnotherHost` and any other `KernelError`.
     """
-    devices = [decode.device(payload) for payload in netlink.dump(encode_link.LINKS)]
+    devices = [decode.device(payload) for payload in netlink.dump(requests.LINKS)]
     found = "".join(decode.alias(device) for device in devices if device.name == ownership.LOOPBACK)
     is_marked = found.startswith(_MARK)
     if found != _mark(ns) and (is_marked or not any(_is_of_an_agent(device) for device in devices)):
@@ -101,7 +101,7 @@ def is_ours(ns: NamespaceRef, netlink: Netlink, host: int) -> bool:
 
 
 def _number_of(host: int, netlink: Netlink) -> int:
-    return decode.namespace_number(netlink.get(encode_link.namespace_number_request(host)))
+    return decode.namespace_number(netlink.get(requests.namespace_number(host)))
 
 
 def _is_of_an_agent(device: decode.Device) -> bool:
@@ -112,7 +112,7 @@ def _is_of_an_agent(device: decode.Device) -> bool:
 
 def mark(ns: NamespaceRef, netlink: Netlink) -> None:
     """Write into a namespace which one it is: as the alias of its loopback device. Raises `KernelError`."""
-    netlink.execute(encode_link.aliased(ownership.LOOPBACK, _mark(ns)))
+    netlink.execute(link_messages.changed(ownership.LOOPBACK, alias=_mark(ns)))
 
 
 def nameless(ns: NamespaceRef, other: namespaces.Identity | None) -> int | None:
@@ -143,8 +143,7 @@ def _has_tunnel_of(ns: NamespaceRef, fd: int, host: int) -> bool:
     with namespaces.entered(fd), closing(Netlink(open_socket())) as netlink:
         try:
             loopback, tunnel = (
-                decode.device(netlink.get(encode_link.link_request(name)))
-                for name in (ownership.LOOPBACK, ownership.VXLAN)
+                decode.device(netlink.get(requests.link(name))) for name in (ownership.LOOPBACK, ownership.VXLAN)
             )
             number = _number_of(host, netlink)
         except KernelError:

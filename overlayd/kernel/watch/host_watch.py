@@ -1,12 +1,12 @@
 """Which notifications of the host's own namespace matter: most of what happens there is none of our business."""
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from overlayd.dataplane import ownership
 from overlayd.kernel.netlink import decode
-from overlayd.kernel.netlink.encode_link import IFF_UP
 from overlayd.kernel.netlink.rtnetlink import (
+    IFF_UP,
     RTM_DELADDR,
     RTM_DELLINK,
     RTM_DELNEIGH,
@@ -18,8 +18,6 @@ from overlayd.kernel.netlink.rtnetlink import (
 )
 from overlayd.kernel.watch.beliefs import Notification
 from overlayd.model.address import IpAddress
-
-_OWNED = re.compile(r"ov\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class HostWatch:
         if gone:
             # Where another vxlan device goes a VNI may be free.
             return self._known.pop(device.index, None) is not None or device.kind == "vxlan"
-        if device.index not in self._known and not _OWNED.fullmatch(device.name):
+        if device.index not in self._known and not ownership.owns_host_device(device.name):
             return False
         before = self._known.get(device.index)
         self._known[device.index] = _Facts.of(device)

@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 
 from overlayd.dataplane import ownership
+from overlayd.kernel.netlink.nfnetlink import NFT_MSG_NEWGEN
 from overlayd.kernel.watch.beliefs import Notification
-
-_NFT_MSG_NEWGEN = 10 << 8 | 15
-"""The last message of each transaction."""
 
 _OUR_NAMES = ownership.TABLE.encode()
 """What the names of all our tables begin with."""
@@ -30,7 +28,7 @@ class TableWatch:
         """Tell whether somebody else touched our tables too."""
         touching, touched = 0, False
         for kind, payload in notifications:
-            if kind != _NFT_MSG_NEWGEN:
+            if kind != NFT_MSG_NEWGEN:  # the last message of each transaction
                 touched = touched or _OUR_NAMES in payload
             elif touched:
                 touching, touched = touching + 1, False

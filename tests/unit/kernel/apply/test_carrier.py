@@ -12,7 +12,7 @@ from overlayd.dataplane.items import Link, NamespaceRef, Veth, VethPeer
 from overlayd.dataplane.plan import Change
 from overlayd.kernel.apply import carrier
 from overlayd.kernel.apply.sockets import open_in
-from overlayd.kernel.netlink import encode_link
+from overlayd.kernel.netlink import link_messages
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import Outcome
 from overlayd.kernel.spaces import namespaces
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("root")
 NEAR, SANDBOX = NamespaceRef("/run/netns/ov-blue"), NamespaceRef("/run/netns/c1")
 INSIDE, OUTSIDE = InterfaceName("eth0"), InterfaceName("ve1")
 MAC = MacAddress("02:00:00:00:00:01")
-PAIR = Link(NEAR, OUTSIDE, Veth(VethPeer(SANDBOX, INSIDE, MAC)), MAC, 1450, up=False)
+PEER = VethPeer(SANDBOX, INSIDE, MAC)
+PAIR = Link(NEAR, OUTSIDE, Veth(PEER), MAC, 1450, up=False)
 ETHERTYPE = 0x88B5
 """For local experiments (IEEE 802)."""
 
@@ -44,9 +45,9 @@ def host() -> Iterator[SimulatedHost]:
 def set_up(near: Netlink, inside: Netlink) -> None:
     """Make a pair and set it up, the container's end first: as an attachment does."""
     with descriptor(SANDBOX) as fd:
-        near.execute(encode_link.created(PAIR, up=False, fd=fd))
-    inside.execute(encode_link.changed(INSIDE, up=True))
-    near.execute(encode_link.changed(OUTSIDE, up=True))
+        near.execute(link_messages.created_pair(PAIR, PEER, fd, up=False))
+    inside.execute(link_messages.changed(INSIDE, up=True))
+    near.execute(link_messages.changed(OUTSIDE, up=True))
 
 
 def in_namespace(ns: NamespaceRef, device: InterfaceName) -> socket.socket:
@@ -72,7 +73,7 @@ def test_nothing_is_dropped_once_the_kernel_was_asked(host: SimulatedHost) -> No
                     sender.send(FRAME)
                     with suppress(TimeoutError):
                         found += receiver.recv(2048) == FRAME
-                near.execute(encode_link.deleted(OUTSIDE))
+                near.execute(link_messages.deleted(OUTSIDE))
         return found
 
     assert host.run(rounds) == ROUNDS

@@ -7,8 +7,8 @@ import pytest
 
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.netlink import decode
+from overlayd.kernel.netlink.framing import HEADER, attributes, messages
 from overlayd.kernel.netlink.readings import Readings
-from overlayd.kernel.netlink.transport import HEADER, attributes, messages
 from overlayd.kernel.port import KernelError
 
 GOOD = struct.pack("=HH4s", 8, 3, b"eth0")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from overlayd.kernel.netlink.transport import HEADER, NLM_F_DUMP_INTR, Netlink
+from overlayd.kernel.netlink.framing import HEADER, NLM_F_DUMP_INTR
+from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError
 
 DONE, ERROR, ENTRY = 3, 2, 24
