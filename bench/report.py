@@ -88,6 +88,11 @@ class Report:
         figures = Figures(tuple(values))
         self.cases.append(Case(name, unit, figures, None, None, None, f"p99 below {most} {unit}", figures.p99 < most))
 
+    def at_most(self, name: str, unit: str, values: list[float], most: float) -> None:
+        """Add a case whose budget is a bound on the median."""
+        figures = Figures(tuple(values))
+        self.cases.append(Case(name, unit, figures, None, None, None, f"p50 below {most} {unit}", figures.p50 < most))
+
     def at_least(self, name: str, unit: str, values: list[float], least: float) -> None:
         """Add a case whose budget is a lower bound of the median."""
         figures = Figures(tuple(values))

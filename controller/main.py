@@ -69,6 +69,7 @@ from controller.throttle import SeldomFilter
 from controller.tls import Secured, StartRefused, secure
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.wire import log_lines
@@ -100,6 +101,7 @@ _USER_TIMEOUT_MS = 15_000
 _log = structlog.get_logger()
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="The controller of a VXLAN overlay network for container hosts.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

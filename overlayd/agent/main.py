@@ -26,11 +26,13 @@ from overlayd.agent.settings import (
 )
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.configuration.systemd_credentials import is_encrypted
 from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
 from overlayd.wire.systemd_notify import ServiceManager
 
 app = typer.Typer(
+    cls=PlainGroup,
     help="The host agent of the overlayd VXLAN network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,20 +1,18 @@
 """The agent's settings: immutable, from flags, environment and a TOML file; a change is a restart."""
 
-import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from overlayd.agent.controllers.credential import Credential
+from overlayd.configuration.controller_urls import check_url
 from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address
-from overlayd.model.ids import quoted
 from overlayd.wire.fields import parse_address
 
 DEFAULT_STATE_DIR = Path("/var/lib/overlayd")
@@ -50,7 +48,6 @@ SCHEMA = Schema(
 )
 """What `overlayd run` can be told."""
 
-_URL = re.compile(r"https?://[^/?#\s]+/?")
 _PORT_MAX = 65535
 
 
@@ -134,13 +131,4 @@ def check_urls(urls: Sequence[str], field: str) -> None:
     if not urls:
         raise NotJoined("give at least one URL, or let the host join: overlayd join --help", field=field)
     for url in urls:
-        if not _is_url(url):
-            raise InvalidValue(f"{quoted(url)} is not a URL such as https://10.0.0.1:7471", field=field)
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        return bool(_URL.fullmatch(text) and parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, or a port that is no number up to 65535
-        return False
+        check_url(url, field)

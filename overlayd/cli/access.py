@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.commands.join import read_token
 from overlayd.agent.controllers.trust import Trust
 from overlayd.cli.api import Api
 from overlayd.configuration.files import write_atomically
+from overlayd.configuration.token_file import read_token
 from overlayd.model.errors import InvalidValue, Unauthenticated
 from overlayd.wire import credentials
 from overlayd.wire.credentials import AccessToken, parse_access_token
@@ -88,7 +88,7 @@ def _open(given: Given) -> Api:
 
 def _token(given: Given, login: SavedLogin | None, url: str) -> AccessToken:
     if given.token_file:
-        return parse_access_token(read_token(given.token_file), "--token-file")
+        return parse_access_token(read_token(given.token_file, "--token-file"), "--token-file")
     if login is None:
         raise Unauthenticated(f"log in first: overlayctl login {url}")
     if not login.is_for(url):

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import cast
-
-import httpx
+from typing import TYPE_CHECKING, cast
 
 from overlayd.agent.controllers.trust import Trust
 from overlayd.model.errors import InvalidValue, Stale, Unavailable
@@ -12,7 +10,11 @@ from overlayd.wire import problem
 from overlayd.wire.credentials import AccessToken
 from overlayd.wire.fields import Fields, Json
 
-_TIMEOUT = httpx.Timeout(30.0, connect=3.0)
+if TYPE_CHECKING:
+    import httpx
+
+_CONNECT, _PATIENCE = 3.0, 30.0
+"""Seconds for a connection, and for everything after it."""
 
 STREAM_SILENCE = 15.0
 """Seconds without a line after which a stream counts as dead; a controller sends one every 5 s at least."""
@@ -30,9 +32,15 @@ class Api:
     """
 
     def __init__(self, url: str, trust: Trust, token: AccessToken | None) -> None:
+        import httpx  # takes 65 ms, which a command that asks no controller need not wait for
+
         headers = {"Authorization": f"Bearer {token.text}"} if token else {}
         self._http = httpx.Client(
-            base_url=url.rstrip("/"), verify=trust.context(), headers=headers, timeout=_TIMEOUT, trust_env=False
+            base_url=url.rstrip("/"),
+            verify=trust.context(),
+            headers=headers,
+            timeout=httpx.Timeout(_PATIENCE, connect=_CONNECT),
+            trust_env=False,
         )
         self._extensions = trust.extensions
         self._url = url
@@ -78,8 +86,10 @@ class Api:
 
     def lines(self, path: str, **params: str | float | None) -> Iterator[str]:
         """Yield the lines of a stream until it ends."""
+        import httpx
+
         given = {name: value for name, value in params.items() if value is not None}
-        timeout = httpx.Timeout(STREAM_SILENCE, connect=_TIMEOUT.connect)
+        timeout = httpx.Timeout(STREAM_SILENCE, connect=_CONNECT)
         try:
             with self._http.stream("GET", path, params=given, extensions=self._extensions, timeout=timeout) as response:
                 if response.is_error:
@@ -100,7 +110,9 @@ class Api:
         body: Document | None = None,
         params: dict[str, str | float] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> httpx.Response:
+    ) -> "httpx.Response":
+        import httpx
+
         try:
             response = self._http.request(
                 method, path, json=body, params=params, headers=headers, extensions=self._extensions
@@ -114,5 +126,5 @@ class Api:
         return response
 
 
-def _document(response: httpx.Response) -> Document:
+def _document(response: "httpx.Response") -> Document:
     return cast("Document", response.json()) if response.content else {}

@@ -1,15 +1,16 @@
 """`overlayctl capacity`: how many addresses, VNIs and host numbers are in use."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
 from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.wire.fields import Fields
+
+if TYPE_CHECKING:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
 
 _BAR = 20
 """Characters."""
@@ -39,7 +40,9 @@ def show(
             typer.echo(f"{alarm.text('level')}: {taken} {alarm.text('subject')}: {alarm.text('advice')}", err=True)
 
 
-def _ranges(networks: list[Fields]) -> Table:
+def _ranges(networks: list[Fields]) -> "Table":
+    from rich.text import Text
+
     columns = ("network", "range", "blocks", "", "used", "withheld", "resting", "reserved", "free", "of")
     made = tables.table("Ranges", columns, ())
     for network in networks:
@@ -58,7 +61,9 @@ def _ranges(networks: list[Fields]) -> Table:
     return made
 
 
-def _numbers(fields: Fields) -> Table:
+def _numbers(fields: Fields) -> "Table":
+    from rich.text import Text
+
     made = tables.table("Numbers", ("of", "", "taken", "total"), ())
     for name, supply in (("VNIs", fields.object("vnis")), ("host numbers", fields.object("host_numbers"))):
         taken, total = supply.number("taken"), supply.number("total")
@@ -70,7 +75,9 @@ def _level(supply: Fields) -> str | None:
     return supply.text("level") if supply.has("level") else None
 
 
-def _bar(taken: int, total: int, level: str | None) -> ProgressBar:
+def _bar(taken: int, total: int, level: str | None) -> "ProgressBar":
+    from rich.progress_bar import ProgressBar
+
     style = _STYLES.get(level or "", "green")
     return ProgressBar(
         total=total or 1, completed=taken if total else 1, width=_BAR, complete_style=style, finished_style=style

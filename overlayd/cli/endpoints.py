@@ -8,10 +8,11 @@ import typer
 from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.cli.api import Document
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.model.address import IpAddress
 from overlayd.wire.fields import Fields
 
-app = typer.Typer(help="Endpoints: attachments of containers.")
+app = typer.Typer(cls=PlainGroup, help="Endpoints: attachments of containers.")
 
 
 @app.callback()

@@ -8,11 +8,12 @@ import typer
 from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.cli.api import Api, Document
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.model.errors import InvalidValue, NotFound
 from overlayd.model.ids import quoted
 from overlayd.wire.fields import Fields
 
-app = typer.Typer(help="Hosts: the machines on which an agent runs.")
+app = typer.Typer(cls=PlainGroup, help="Hosts: the machines on which an agent runs.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="The host's id, or its name if only one has it.")]

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.commands.join import read_token
 from overlayd.agent.controllers.trust import Trust, fetch_authority
-from overlayd.agent.settings import check_urls
 from overlayd.cli import tables
 from overlayd.cli.access import SavedLogin, api, load_login, login_file, read_authority, save_login
 from overlayd.cli.api import Api, Document
+from overlayd.configuration.controller_urls import check_url
+from overlayd.configuration.token_file import read_token
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, parse_access_token, parse_fingerprint
 
@@ -37,7 +37,7 @@ def login(
     as_json: AsJson = False,
 ) -> None:
     """Log in: save a token, and how to authenticate the controllers, for later commands."""
-    check_urls([url], "URL")
+    check_url(url, "URL")
     url = url.rstrip("/")
     if not url.startswith("https://"):
         raise InvalidValue(f"{url} is without TLS: no login is needed there, and a token is never sent", field="URL")
@@ -92,4 +92,6 @@ def _authority(url: str, fingerprint: str | None, ca: Path | None, *, system_ca:
 def _token(path: Path | None) -> AccessToken:
     if path is None and sys.stdin.isatty():
         return parse_access_token(typer.prompt("Token", hide_input=True, err=True).strip())
-    return parse_access_token(read_token(path or Path("-")), "--token-file" if path else "standard input")
+    return parse_access_token(
+        read_token(path or Path("-"), "--token-file"), "--token-file" if path else "standard input"
+    )

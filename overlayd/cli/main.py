@@ -2,13 +2,9 @@
 
 import sys
 import time
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.status import Status
-from rich.text import Text
 
 from overlayd.agent.control.client import ask, status_lines
 from overlayd.cli import (
@@ -29,6 +25,7 @@ from overlayd.cli.access import api as _api
 from overlayd.cli.api import Document
 from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
 from overlayd.cli.uplinks import EgressOption, EthertypeOption, UplinkOption
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.model.errors import OverlayError
 from overlayd.model.network import Topology
 from overlayd.wire.fields import Fields, Json
@@ -36,8 +33,14 @@ from overlayd.wire.fields import Fields, Json
 WAIT_MAX = 5.0
 """Seconds that a controller waits for the hosts in one request; longer waits take several requests."""
 
-app = typer.Typer(help="Administer the overlayd VXLAN network.", no_args_is_help=True, pretty_exceptions_enable=False)
-network_app = typer.Typer(help="Networks: isolated address spaces that containers on any host join.")
+app = typer.Typer(
+    cls=PlainGroup,
+    help="Administer the overlayd VXLAN network.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+network_app = typer.Typer(cls=PlainGroup, help="Networks: isolated address spaces that containers on any host join.")
 app.add_typer(network_app, name="network", no_args_is_help=True)
 app.add_typer(hosts.app, name="host", no_args_is_help=True)
 app.add_typer(reservations.app, name="reservation", no_args_is_help=True)
@@ -62,6 +65,8 @@ NetworkFilter = Annotated[str | None, typer.Option("--network", help="Of this ne
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback has this form
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"overlayctl {version('overlayd')}")
         raise typer.Exit
 
@@ -192,6 +197,9 @@ def wait(
     as_json: AsJson = False,
 ) -> None:
     """Wait until a revision is in force on every host; name the lagging hosts if the time runs out."""
+    from rich.console import Console
+    from rich.status import Status
+
     api = _api(context)
     deadline = time.monotonic() + timeout
     with Status("", console=Console(stderr=True)) as progress:
@@ -217,5 +225,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except OverlayError as error:
+        from rich.console import Console
+        from rich.text import Text
+
         Console(stderr=True).print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(1)

@@ -7,9 +7,12 @@ import typer
 from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.cli.api import Document
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.wire.fields import Fields
 
-app = typer.Typer(help="Reservations: addresses held for a name, which containers keep from host to host.")
+app = typer.Typer(
+    cls=PlainGroup, help="Reservations: addresses held for a name, which containers keep from host to host."
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Network = Annotated[str, typer.Argument(help="The network's name.")]

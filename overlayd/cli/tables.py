@@ -4,16 +4,19 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from overlayd.wire.fields import Fields, Json
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
     """Return a table; the first column names the object of the row."""
+    from rich.table import Table  # what prints one line need not wait for it
+    from rich.text import Text
+
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold cyan", border_style="dim")
     for index, column in enumerate(columns):
         made.add_column(column, style="bold" if index == 0 else "", overflow="fold")
@@ -23,9 +26,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return made
 
 
-def show(made: Table) -> None:
+def show(made: "Table") -> None:
     """Print a table on stdout, or one line if it has no rows."""
     if made.row_count:
+        from rich.console import Console
+
         Console().print(made)
     else:
         sys.stdout.write(f"no {made.title}\n".lower())

@@ -9,11 +9,12 @@ import typer
 from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.cli.api import Document
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 from overlayd.wire.credentials import parse_token_id
 
-app = typer.Typer(help="Tokens: credentials for users of the API, and for hosts that join.")
+app = typer.Typer(cls=PlainGroup, help="Tokens: credentials for users of the API, and for hosts that join.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _TTL = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from overlayd.configuration import environment_file, sources, toml_file
+from overlayd.configuration.help_pages import PlainGroup
 from overlayd.configuration.schema import Schema, Setting, Value
 from overlayd.model.errors import InvalidValue
 
@@ -107,7 +108,7 @@ class Resolved:
 
 def commands(schema: Schema, check: Check) -> typer.Typer:
     """Return the commands below ``config`` of a daemon whose command is ``run``."""
-    app = typer.Typer(help="Show the settings and their origins, and check them.", no_args_is_help=True)
+    app = typer.Typer(cls=PlainGroup, help="Show the settings and their origins, and check them.", no_args_is_help=True)
 
     @app.command("check")
     def check_settings(

@@ -11,6 +11,7 @@ import typer
 from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.trust import TIMEOUT, Trust, fetch_authority
 from overlayd.agent.settings import check_urls
+from overlayd.configuration.token_file import read_token
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import HostId
 from overlayd.wire import problem
@@ -18,19 +19,6 @@ from overlayd.wire.credentials import JoinToken, fingerprint, parse_access_token
 from overlayd.wire.fields import Fields
 
 _TOKEN = "--token-file"  # noqa: S105 - an option's name
-_READ_MAX = 4096
-"""Characters: a token is far shorter."""
-
-
-def read_token(path: Path, field: str = _TOKEN) -> str:
-    """Return the token in a file, or on standard input for the path `-`; raise `InvalidValue`."""
-    try:
-        if str(path) == "-":
-            return sys.stdin.read(_READ_MAX).strip()
-        with path.open() as file:
-            return file.read(_READ_MAX).strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(f"{path} cannot be read: {error}", field=field) from None
 
 
 def given_token(path: Path | None) -> JoinToken:
@@ -40,7 +28,7 @@ def given_token(path: Path | None) -> JoinToken:
     """
     if path is None and sys.stdin.isatty():
         return parse_join_token(typer.prompt("Join token", hide_input=True, err=True).strip(), "token")
-    return parse_join_token(read_token(path or Path("-")), _TOKEN if path else "standard input")
+    return parse_join_token(read_token(path or Path("-"), _TOKEN), _TOKEN if path else "standard input")
 
 
 def has_joined(credential: Credential, urls: Sequence[str], token: JoinToken, host: HostId) -> bool:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import structlog
 
-from overlayd.agent.commands.join import join, read_token
+from overlayd.agent.commands.join import join
 from overlayd.agent.controllers import credential
 from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.host_identity import load_identity
 from overlayd.configuration import sources
+from overlayd.configuration.token_file import read_token
 from overlayd.wire.credentials import parse_join_token
 
 JOIN_TOKEN = "overlayd.join-token"  # noqa: S105 - a name

@@ -1,15 +1,17 @@
 """Whom a client takes for a controller, and how it comes to know the controllers' certificate authority."""
 
-import ssl
 from dataclasses import dataclass
-
-import httpx
+from typing import TYPE_CHECKING
 
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.wire import credentials, problem
 from overlayd.wire.credentials import CONTROLLER_NAME
 
-TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+if TYPE_CHECKING:
+    import ssl
+
+TIMEOUT = (3.0, 10.0, 10.0, 3.0)
+"""Seconds for connecting, reading, writing, and for a connection of the pool (httpx.Timeout)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,10 @@ class Trust:
 
     authority: str | None
 
-    def context(self) -> ssl.SSLContext:
+    def context(self) -> "ssl.SSLContext":
         """Return what httpx verifies connections with; raise `InvalidValue` when the authority is damaged."""
+        import ssl  # noqa: PLC0415 - a command that asks no controller starts without it
+
         if self.authority is None:
             return ssl.create_default_context()
         try:
@@ -42,6 +46,10 @@ def fetch_authority(url: str, fingerprint: str, field: str) -> str:
     Nothing that is secret is sent. Raises `InvalidValue`, which names `field` as the fingerprint's origin, or
     `Unavailable`.
     """
+    import ssl  # noqa: PLC0415 - as above
+
+    import httpx  # noqa: PLC0415 - takes 65 ms
+
     untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     untrusting.check_hostname = False
     untrusting.verify_mode = ssl.CERT_NONE  # the fingerprint proves what is fetched

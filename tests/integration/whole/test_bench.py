@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[3]
 NAMES = (
     "allocate",
     "cni_add",
+    "commands",
     "controller_memory",
     "dataplane",
     "program_remotes",

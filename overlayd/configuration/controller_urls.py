@@ -1,0 +1,23 @@
+"""The URLs by which hosts and people reach controllers."""
+
+import re
+from urllib.parse import urlsplit
+
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import quoted
+
+_URL = re.compile(r"https?://[^/?#\s]+/?")
+
+
+def check_url(url: str, field: str) -> None:
+    """Raise `InvalidValue` unless this is the URL of a controller."""
+    if not _is_url(url):
+        raise InvalidValue(f"{quoted(url)} is not a URL such as https://10.0.0.1:7471", field=field)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(_URL.fullmatch(text) and parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, or a port that is no number up to 65535
+        return False
