@@ -8,6 +8,7 @@ import sys
 from bench import (
     agent_idle,
     allocate,
+    busy_cluster,
     cni_add,
     cni_del,
     cni_rate,
@@ -24,6 +25,7 @@ from bench.report import Bench, Report
 BENCHES: dict[str, Bench] = {
     "agent_idle": Bench(agent_idle.__doc__ or "", agent_idle.measure),
     "allocate": Bench(allocate.__doc__ or "", allocate.measure),
+    "busy_cluster": Bench(busy_cluster.__doc__ or "", busy_cluster.measure),
     "cni_add": Bench(cni_add.__doc__ or "", cni_add.measure),
     "cni_del": Bench(cni_del.__doc__ or "", cni_del.measure),
     "cni_rate": Bench(cni_rate.__doc__ or "", cni_rate.measure),

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[3]
 
 NAMES = (
     "allocate",
+    "busy_cluster",
     "cni_add",
     "commands",
     "controller_memory",
