@@ -1,11 +1,14 @@
 """What one host knows of the cluster, as of one revision."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import assert_never
 
+from overlayd.model import by_network
 from overlayd.model.address import IpAddress
 from overlayd.model.block import Block, BlockKey
+from overlayd.model.by_network import ByNetwork
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
@@ -43,60 +46,36 @@ class RecordKey:
 class Cluster:
     """Networks, hosts, blocks, endpoints and reservations by key. A value: `changed` returns another one.
 
-    `lineage` is what the revision belongs to, None where no controller has said so.
+    What a change leaves alone stays the same object: each table, and of blocks, endpoints and reservations the table of
+    each network. Readers tell by that that nothing of theirs has changed. `lineage` is what the revision belongs to,
+    None where no controller has said so.
     """
 
     revision: Revision = UNKNOWN
     networks: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
     hosts: Mapping[HostId, Host] = field(default_factory=lambda: MappingProxyType({}))
-    blocks: Mapping[BlockKey, Block] = field(default_factory=lambda: MappingProxyType({}))
-    endpoints: Mapping[EndpointKey, Endpoint] = field(default_factory=lambda: MappingProxyType({}))
-    reservations: Mapping[ReservationKey, Reservation] = field(default_factory=lambda: MappingProxyType({}))
+    blocks: ByNetwork[BlockKey, Block] = field(default_factory=ByNetwork)
+    endpoints: ByNetwork[EndpointKey, Endpoint] = field(default_factory=ByNetwork)
+    reservations: ByNetwork[ReservationKey, Reservation] = field(default_factory=ByNetwork)
     lineage: Lineage | None = None
 
     def changed(self, revision: Revision, puts: Iterable[Record] = (), deletes: Iterable[RecordKey] = ()) -> "Cluster":
         """Return the cluster after these changes. A deleted network takes all that is in it with it."""
-        puts, deletes = tuple(puts), tuple(deletes)
-        if not puts and not deletes:
-            return replace(self, revision=revision)
-        before: dict[type[Record], Mapping[object, Record]] = {
-            Network: self.networks,  # type: ignore[dict-item]
-            Host: self.hosts,  # type: ignore[dict-item]
-            Block: self.blocks,  # type: ignore[dict-item]
-            Endpoint: self.endpoints,  # type: ignore[dict-item]
-            Reservation: self.reservations,  # type: ignore[dict-item]
-        }
-        # What does not change stays the same table: readers tell by that that nothing of theirs has changed.
-        touched = {deleted.kind for deleted in deletes} | {type(record) for record in puts}
-        gone = {deleted.key for deleted in deletes if deleted.kind is Network}
-        if gone:
-            touched |= {Block, Endpoint, Reservation}
-        after = {kind: dict(before[kind].items()) for kind in touched}
-        for deleted in deletes:
-            after[deleted.kind].pop(deleted.key, None)
-        if gone:
-            for kind in (Block, Endpoint, Reservation):
-                after[kind] = {k: r for k, r in after[kind].items() if getattr(r, "network", None) not in gone}
-        for record in puts:
-            after[type(record)][RecordKey.of(record).key] = record
-        changed = Cluster(
+        put, deleted = _Puts.of(puts), _Deletes.of(deletes)
+        return Cluster(
             revision,
-            *(MappingProxyType(after[kind]) if kind in touched else before[kind] for kind in before),  # type: ignore[arg-type]
+            by_network.changed(self.networks, put.networks, deleted.networks),
+            by_network.changed(self.hosts, put.hosts, deleted.hosts),
+            self.blocks.changed(put.blocks, deleted.blocks, deleted.networks),
+            self.endpoints.changed(put.endpoints, deleted.endpoints, deleted.networks),
+            self.reservations.changed(put.reservations, deleted.reservations, deleted.networks),
+            self.lineage,
         )
-        return replace(changed, lineage=self.lineage)
 
     def has_records_of(self, other: "Cluster") -> bool:
         """Tell whether both came of one another by nothing but revisions; comparing them costs nothing."""
-        return all(
-            mine is theirs
-            for mine, theirs in (
-                (self.networks, other.networks),
-                (self.hosts, other.hosts),
-                (self.blocks, other.blocks),
-                (self.endpoints, other.endpoints),
-                (self.reservations, other.reservations),
-            )
-        )
+        is_same = self.endpoints is other.endpoints and self.reservations is other.reservations
+        return is_same and self.has_hosts_of(other)
 
     def has_hosts_of(self, other: "Cluster") -> bool:
         """Tell whether networks, hosts and blocks came of one another unchanged, as `has_records_of`."""
@@ -115,14 +94,65 @@ class Cluster:
 
     def reserved(self, network: NetworkName) -> dict[IpAddress, Reservation]:
         """Return the reservations of a network by the addresses that they hold."""
-        return {
-            address: reservation
-            for reservation in self.reservations.values()
-            if reservation.network == network
-            for address in reservation.addresses
-        }
+        held = self.reservations.of(network).values()
+        return {address: reservation for reservation in held for address in reservation.addresses}
 
     def blocks_of(self, network: NetworkName, host: HostId) -> tuple[Block, ...]:
         """Return the blocks of a network that one host owns, by address."""
-        owned = [block for block in self.blocks.values() if block.network == network and block.host == host]
+        owned = [block for block in self.blocks.of(network).values() if block.host == host]
         return tuple(sorted(owned, key=lambda block: (block.family, int(block.cidr.network_address))))
+
+
+@dataclass(slots=True)
+class _Puts:
+    """Records by kind, each with its key."""
+
+    networks: list[tuple[NetworkName, Network]] = field(default_factory=list)
+    hosts: list[tuple[HostId, Host]] = field(default_factory=list)
+    blocks: list[tuple[BlockKey, Block]] = field(default_factory=list)
+    endpoints: list[tuple[EndpointKey, Endpoint]] = field(default_factory=list)
+    reservations: list[tuple[ReservationKey, Reservation]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, records: Iterable[Record]) -> "_Puts":
+        found = cls()
+        for record in records:
+            match record:
+                case Network():
+                    found.networks.append((record.name, record))
+                case Host():
+                    found.hosts.append((record.id, record))
+                case Block():
+                    found.blocks.append((record.key, record))
+                case Endpoint():
+                    found.endpoints.append((record.key, record))
+                case Reservation():
+                    found.reservations.append((record.key, record))
+                case _:
+                    assert_never(record)
+        return found
+
+
+@dataclass(slots=True)
+class _Deletes:
+    """Keys by kind."""
+
+    networks: list[NetworkName] = field(default_factory=list)
+    hosts: list[HostId] = field(default_factory=list)
+    blocks: list[BlockKey] = field(default_factory=list)
+    endpoints: list[EndpointKey] = field(default_factory=list)
+    reservations: list[ReservationKey] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, deletes: Iterable[RecordKey]) -> "_Deletes":
+        found = cls()
+        lists: dict[type[Record], list[object]] = {
+            Network: found.networks,  # type: ignore[dict-item]
+            Host: found.hosts,  # type: ignore[dict-item]
+            Block: found.blocks,  # type: ignore[dict-item]
+            Endpoint: found.endpoints,  # type: ignore[dict-item]
+            Reservation: found.reservations,  # type: ignore[dict-item]
+        }
+        for deleted in deletes:
+            lists[deleted.kind].append(deleted.key)
+        return found

@@ -19,7 +19,8 @@ from overlayd.agent.probes.schedule import Schedule
 from overlayd.agent.probes.segment import Path, loses_segments
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.dataplane import uplink
-from overlayd.dataplane.resolve import Site, joined, uplink_kinds
+from overlayd.dataplane.resolve import joined, uplink_kinds
+from overlayd.dataplane.site import Site
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster

@@ -37,7 +37,8 @@ from overlayd.dataplane.items import (
     network_namespace,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.dataplane.resolve import Site, joined, resolve
+from overlayd.dataplane.resolve import Desired, joined
+from overlayd.dataplane.site import Site
 from overlayd.kernel.port import KernelError, Outcome, Surroundings
 from overlayd.model.address import Family, IpAddress, alone
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
@@ -133,6 +134,7 @@ class Reconciler:
         self._redirections = SharedRun()
         self._to_redirect: set[NamespaceRef] = set()
         self._not_redirected: dict[NamespaceRef, KernelError] = {}
+        self._desired = Desired()
         self._resolved: tuple[Cluster, Site, list[Endpoint], State, tuple[Problem, ...]] | None = None
 
     async def run(self) -> None:
@@ -400,7 +402,8 @@ class Reconciler:
         known = self._resolved
         if known is None or not known[0].has_records_of(cluster) or known[1:3] != (site, endpoints):
             lacking = tuple(shortcomings(cluster, site, joined(cluster, site.host), endpoints))
-            known = self._resolved = (cluster, site, endpoints, resolve(cluster, site, endpoints), lacking)
+            self._desired = self._desired.of(cluster, site, endpoints)
+            known = self._resolved = (cluster, site, endpoints, self._desired.state, lacking)
         return known[3:]
 
     def _present_endpoints(self) -> tuple[list[Endpoint], frozenset[EndpointKey], list[Problem]]:

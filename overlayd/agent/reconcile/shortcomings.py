@@ -8,7 +8,8 @@ from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.dataplane import uplink
 from overlayd.dataplane.endpoint import IPV6_MTU_MIN
 from overlayd.dataplane.items import Neighbour, State
-from overlayd.dataplane.resolve import Site, lifelines
+from overlayd.dataplane.resolve import lifelines
+from overlayd.dataplane.site import Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint

@@ -7,7 +7,8 @@ import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, Item, Link, NftTable, Route, State
-from overlayd.dataplane.resolve import Site, resolve
+from overlayd.dataplane.resolve import resolve
+from overlayd.dataplane.site import Site
 from overlayd.dataplane.uplink import choose, disguise, host_device, host_side, severing
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster

@@ -97,3 +97,33 @@ def test_a_change_leaves_the_tables_alone_that_it_does_not_touch() -> None:
     assert after.has_hosts_of(before)
     assert not after.has_records_of(before)
     assert not before.changed(Revision(2), [clusters.host(9)]).has_hosts_of(before)
+
+
+def test_a_change_of_one_network_leaves_the_tables_of_the_others_alone() -> None:
+    green = clusters.block(1, "10.32.0.0/24", "green")
+    before = clusters.cluster([*EVERYTHING, GREEN, green])
+    after = before.changed(Revision(2), [clusters.block(2, "10.32.1.0/24", "green")], [RecordKey.of(ENDPOINT)])
+    assert after.blocks.of(BLUE.name) is before.blocks.of(BLUE.name)
+    assert len(after.blocks.of(GREEN.name)) == 2
+    assert after.endpoints.of(BLUE.name) is after.endpoints.of(GREEN.name), "neither has any"
+
+
+def test_what_is_known_already_is_no_change() -> None:
+    before = clusters.cluster(EVERYTHING)
+    again: list[Record] = [clusters.network("blue"), clusters.host(1), clusters.block(1, "10.32.0.0/24"), ENDPOINT]
+    unknown = [RecordKey.of(GREEN), RecordKey.of(clusters.endpoint(1, "unknown", "10.32.0.9"))]
+    after = before.changed(Revision(2), again, unknown)
+    assert after.revision == 2
+    assert after.has_records_of(before)
+
+
+def test_records_of_all_networks_read_as_one_table() -> None:
+    green = clusters.block(1, "10.32.0.0/24", "green")
+    blocks = clusters.cluster([*EVERYTHING, GREEN, green]).blocks
+    assert dict(blocks) == {BLOCK.key: BLOCK, green.key: green}
+    assert list(blocks.values()) == [BLOCK, green]
+    assert dict(blocks.items()) == dict(blocks)
+    assert (len(blocks), blocks[green.key], blocks.get(BLOCK.key)) == (2, green, BLOCK)
+    assert green.key in blocks
+    assert (NetworkName("red"), green.cidr) not in blocks
+    assert blocks.get((NetworkName("red"), green.cidr)) is None

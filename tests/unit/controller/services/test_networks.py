@@ -136,7 +136,7 @@ async def test_hosts_that_leave_a_deleted_network_all_at_once_take_it_with_them(
             *(both[n % 2].blocks.release(BY_CONTROLLER, BLUE, block.cidr, block.host) for n, block in enumerate(blocks))
         )
         cluster = await whole_cluster(store)
-        assert (cluster.networks, cluster.blocks) == ({}, {})
+        assert (dict(cluster.networks), dict(cluster.blocks)) == ({}, {})
 
 
 @pytest.mark.parametrize("attempt", range(10))

@@ -1,0 +1,90 @@
+"""What holds on one host alone, besides what the cluster says. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from overlayd.dataplane import firewall
+from overlayd.model.address import Family, IpNetwork
+from overlayd.model.bandwidth import Bandwidth
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.ids import HostId, InterfaceName, NetworkName
+from overlayd.model.lifelines import Lifeline
+from overlayd.model.network import Network
+from overlayd.model.published_port import Published
+
+VXLAN_OVERHEAD: Mapping[Family, int] = MappingProxyType({Family.V4: 50, Family.V6: 70})
+"""Bytes that encapsulation adds over each family: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 or IPv6 40 (RFC 7348
+section 5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What holds on this host alone: its id, the underlay's family and MTU in bytes, the VXLAN port, foreign routes.
+
+    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours, and `lifelines`
+    what it must go on to reach or to have besides the other hosts; `forgotten` are networks that containers here still
+    use, and the cluster does not know any more, or not on this host;
+    `kept_uplinks` are the host's ends of uplinks of those of which nothing else is known; `published` are
+    the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
+    limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
+    path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel; `former_vxlan_ports`
+    are what the port was before, which other hosts may still have; `ways_out` are the devices of the default routes;
+    `metadata` is what containers may ask a cloud.
+    """
+
+    host: HostId
+    underlay: Family
+    underlay_mtu: int
+    vxlan_port: int
+    foreign_routes: frozenset[IpNetwork] = frozenset()
+    lifelines: frozenset[Lifeline] = frozenset()
+    forgotten: tuple[Network, ...] = ()
+    kept_uplinks: frozenset[InterfaceName] = frozenset()
+    published: tuple[Published, ...] = ()
+    bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
+    unguarded: frozenset[EndpointKey] = frozenset()
+    out_of_reach: frozenset[EndpointKey] = frozenset()
+    software_checksums: bool = False
+    ways_out: frozenset[InterfaceName] = frozenset()
+    former_vxlan_ports: frozenset[int] = frozenset()
+    metadata: firewall.Metadata = firewall.Metadata.REFUSED
+
+    @property
+    def without_endpoints(self) -> "Site":
+        """The same without what comes and goes with this host's endpoints: what matters for the ways to other hosts."""
+        return replace(
+            self, published=(), bandwidths=(), unguarded=frozenset(), out_of_reach=frozenset(), kept_uplinks=frozenset()
+        )
+
+    @property
+    def vxlan_ports(self) -> frozenset[int]:
+        """Where hosts of this cluster, or of another overlay, may take in VXLAN packets: UDP, in host byte order."""
+        return self.former_vxlan_ports | {self.vxlan_port, firewall.VXLAN_PORT}
+
+    @property
+    def mtu(self) -> int:
+        """The MTU of every device of an overlay network, in bytes."""
+        return self.underlay_mtu - VXLAN_OVERHEAD[self.underlay]
+
+    def divided(self, networks: Collection[NetworkName]) -> Mapping[NetworkName, "Site"]:
+        """Return for each of these networks what of this holds in that network alone."""
+        bare = replace(
+            self.without_endpoints,
+            foreign_routes=frozenset(),
+            lifelines=frozenset(),
+            forgotten=(),
+            ways_out=frozenset(),
+        )
+        with_endpoints = {each.network for each in self.published} | {each.network for each, _ in self.bandwidths}
+        with_endpoints |= {network for network, *_ in (*self.unguarded, *self.out_of_reach)}
+        return {name: self._in_network(bare, name) if name in with_endpoints else bare for name in networks}
+
+    def _in_network(self, bare: "Site", name: NetworkName) -> "Site":
+        return replace(
+            bare,
+            published=tuple(each for each in self.published if each.network == name),
+            bandwidths=tuple(each for each in self.bandwidths if each[0].network == name),
+            unguarded=frozenset(key for key in self.unguarded if key[0] == name),
+            out_of_reach=frozenset(key for key in self.out_of_reach if key[0] == name),
+        )
