@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help root venv system system-test machines demo demo-down test test-thorough test-vm lint soak chaos bench bench-table deb deb-tools lock proto clean
+.PHONY: help root venv system system-test machines demo demo-down test test-thorough times test-vm lint soak chaos bench bench-table deb deb-tools lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -91,6 +91,9 @@ test: root system-test venv lint cni/launcher machines ## lint, then run the tes
 
 test-thorough: root system-test venv lint cni/launcher machines ## the same, with every variant (root)
 	$(PYTEST) $(ARGS)
+
+times: root system-test venv cni/launcher machines ## the tests, and record how long each file takes: long ones go first (root)
+	$(PYTEST) -m 'not thorough' --record-times $(ARGS)
 
 test-vm: root system venv cni/launcher ## the tests of the services once more, on Debian's kernel in qemu: half an hour (root)
 	@$(call install_missing,$(VM_PACKAGES))

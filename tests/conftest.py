@@ -8,6 +8,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests import longest_first
+
 # A test that takes longer on a busy machine is no failure: sizes are bounded, wall time is not.
 _PATIENT = hypothesis.settings(deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 # The same tree gets the same verdict twice. `--hypothesis-profile=hunt` looks further, at other examples each time.
@@ -30,6 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--machines", choices=["nspawn", "qemu"], default="nspawn", help="what boots the machines of tests/machines"
     )
+    parser.addoption("--record-times", action="store_true", help="write how long each file took to file_seconds.txt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Workers of xdist send their reports to the process that started them.
+    if config.getoption("--record-times") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(longest_first.Recorder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    longest_first.sort(items)
 
 
 @pytest.fixture(scope="session")

@@ -26,9 +26,8 @@ _PATIENCE = {"nspawn": 600, "qemu": 7200}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests that boot machines more time than others have, and let them begin: a file of theirs takes longest."""
+    """Give tests that boot machines more time than others have."""
     patience = pytest.mark.timeout(_PATIENCE[config.getoption("--machines")])
-    items.sort(key=lambda item: not _boots(item))
     for item in filter(_boots, items):
         item.add_marker(patience)
 
