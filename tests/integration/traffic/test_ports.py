@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 
 import pytest
 
+from overlayd.dataplane.items import NamespaceRef
+from overlayd.model.address import IpAddress
 from tests.integration.conftest import NewNetwork
 from tests.support.lab.lab import Container, Executed, Lab, LabHost, plugin_config
 from tests.support.lab.processes import eventually
 from tests.support.packets.conversation import Server, ask
+from tests.support.packets.sctp_end import associate, sctp_ends
 
 OUTSIDE = "10.99.0.1"
 PORT = 8000
@@ -164,13 +168,36 @@ def tracked(host: LabHost, network: str) -> list[str]:
     return host.run("cat", "/proc/net/nf_conntrack").splitlines() + host.run(*inside).splitlines()
 
 
-def test_sctp_is_redirected_where_the_kernel_has_it(lab: Lab, new_network: NewNetwork) -> None:
-    network = new_network()
-    web = publish(lab.hosts[0], f"{network}-web", network, mapping(8080, "sctp"))
-    assert f"sctp dport 8080 dnat ip to {web.address}:{PORT}" in web.host.run(
-        "nft", "list", "table", "inet", "overlayd"
-    )
+@KINDS
+def test_an_sctp_association_is_opened_through_a_published_port(lab: Lab, new_network: NewNetwork, kind: str) -> None:
+    """By packets of the test's own: this kernel tracks and translates SCTP, and may have no sockets of it."""
+    network = new_network("--uplink", kind, "--range", "fd00:88::/48")
+    host, other = lab.hosts
+    lab.underlay_run("ip", "address", "replace", "fd00:99::1/64", "dev", "under0", "nodad")
+    web = publish(host, f"{network}-web", network, mapping(8080, "sctp"))
+    beside = host.attach(f"{network}-beside", network)
+    stranger = host.attach(f"{network}-stranger", new_network("--uplink", kind, "--range", "fd00:89::/48"))
+    elsewhere = other.attach(f"{network}-elsewhere", network)
+    lab.in_force(web, beside, elsewhere)
+    asking = {
+        "the world outside": f"/proc/{lab.place.pid}/ns/net",
+        "another host": f"/proc/{other.pid}/ns/net",
+        "the host itself": f"/proc/{host.pid}/ns/net",
+        **{each.name: f"/proc/{each.host.pid}/root{each.sandbox}" for each in (beside, stranger, elsewhere)},
+    }
+    at: dict[int, IpAddress] = {4: host.address, 6: host.address6}
+
+    def opened(who: str, version: int, server: str, port: int) -> IpAddress | None:
+        with sctp_ends(NamespaceRef(asking[who]), NamespaceRef(server), version) as (client, end):
+            return associate(client, at[version], 8080, end, port)
+
+    inside = f"/proc/{host.pid}/root{web.sandbox}"
+    silent = [(who, version) for who in asking for version in at if not opened(who, version, inside, PORT)]
+    assert silent == []
     remove(web)
+    outside = {version: opened("the world outside", version, asking["the host itself"], 8080) for version in at}
+    assert outside == {4: ip_address(OUTSIDE), 6: ip_address("fd00:99::1")}, "from then on the port is the host's"
+    lab.underlay_run("ip", "address", "del", "fd00:99::1/64", "dev", "under0")
 
 
 def test_a_taken_port_is_refused_and_its_holder_named(lab: Lab, new_network: NewNetwork) -> None:
