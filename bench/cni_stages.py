@@ -15,8 +15,8 @@ from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.network import Topology
 from tests.support.controllers.clusters import endpoint, example, site
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 from tests.support.lab.lab import plugin_config
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
 
 
 def tell_stages(report: Report, place: Arena) -> None:

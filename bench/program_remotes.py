@@ -13,7 +13,7 @@ from overlayd.dataplane.items import FdbEntry, Neighbour, Route, State, network_
 from overlayd.dataplane.plan import Add, Plan
 from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 
 OWN = IPv4Interface("172.16.0.1/12")
 NS = network_namespace(NETWORK.name)

@@ -18,7 +18,7 @@ from overlayd.kernel.spaces import namespaces
 from overlayd.model.ids import InterfaceName
 from tests.support.kernel.failing_calls import Fault
 from tests.support.kernel.fake_kernel import FakeKernel
-from tests.support.lab.namespaces import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import UNDERLAY_DEVICE, HostedKernel, SimulatedHost
 
 UNDERLAY = IPv4Interface("192.0.2.1/24")
 

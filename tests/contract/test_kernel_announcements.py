@@ -16,7 +16,7 @@ from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology
 from tests.contract.kernels import UNDERLAY, World, enforce
 from tests.support.controllers.clusters import HERE, dual, endpoint, site
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")

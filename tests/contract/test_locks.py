@@ -11,7 +11,7 @@ from overlayd.dataplane.plan import Add, Plan
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.ids import NetworkName
 from tests.contract.kernels import UNDERLAY
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 from tests.support.lab.processes import eventually
 
 DIRECTORY = "/run/netns"

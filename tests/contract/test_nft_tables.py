@@ -12,7 +12,7 @@ from overlayd.dataplane.plan import Add, Change, Plan
 from overlayd.kernel.nft import DIRECTORY
 from overlayd.kernel.port import NoNamespace
 from tests.contract.kernels import UNDERLAY
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 
 pytestmark = pytest.mark.usefixtures("root")
 

@@ -7,7 +7,7 @@ import pytest
 from overlayd.dataplane.items import HOST, NftFamily, NftTable
 from overlayd.dataplane.plan import Add, Change, Delete, Plan
 from tests.contract.kernels import UNDERLAY
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 
 pytestmark = pytest.mark.usefixtures("root")
 

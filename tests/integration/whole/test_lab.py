@@ -1,5 +1,6 @@
-"""The lab leaves nothing behind, however a test ends."""
+"""The lab leaves nothing behind, however a test ends, and works as its page shows."""
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.conftest import NewNetwork
 from tests.support.lab.lab import ROOT, Lab
 from tests.support.lab.processes import Pid, eventually
+from tests.support.packets.ping_stream import Pinging
 
 
 class TestFailedError(Exception):
@@ -52,3 +55,22 @@ def test_everything_ends_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
         assert all(pid.alive for pid in pids)
         runner.kill()
     eventually(lambda: not any(pid.alive for pid in pids), "every process has ended")
+
+
+def test_a_container_stays_reachable_while_its_agent_restarts(
+    lab: Lab, new_network: NewNetwork, tmp_path: Path
+) -> None:
+    network = new_network("--topology", "switched")
+    here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
+    lab.in_force(here, there)
+    with Pinging(here, there.address, tmp_path / "ping.log") as pinging:
+        there.host.stop_agent()
+        there.host.start_agent()
+        pinging.more(50)
+    assert pinging.lost == set()
+
+
+def test_the_page_of_the_lab_shows_the_test_above() -> None:
+    page = (ROOT / "tests/support/README.md").read_text()
+    (shown,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert shown in Path(__file__).read_text()

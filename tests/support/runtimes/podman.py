@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.lab.cgroups import ControlGroup
-from tests.support.lab.foreign_root import ForeignRoot
 from tests.support.lab.lab import Container, LabHost, run
 from tests.support.machines.rootfs import PODMAN_4
 from tests.support.runtimes import workloads
+from tests.support.runtimes.foreign_root import ForeignRoot
 from tests.support.runtimes.images import PAUSE
 
 _CONFIG = """\

@@ -18,7 +18,7 @@ from overlayd.kernel.port import Outcome
 from overlayd.kernel.spaces import namespaces
 from overlayd.kernel.spaces.namespaces import descriptor
 from overlayd.model.ids import InterfaceName, MacAddress
-from tests.support.lab.namespaces import SimulatedHost
+from tests.support.kernel.hosted_kernel import SimulatedHost
 
 pytestmark = pytest.mark.usefixtures("root")
 
