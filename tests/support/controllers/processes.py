@@ -67,7 +67,7 @@ class LocalController:
         self.await_ready()
 
     def await_ready(self) -> None:
-        eventually(self.is_ready, f"{self.name} is ready", timeout=30)
+        eventually(self.is_ready, f"{self.name} is ready")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         assert self.process is not None
@@ -93,11 +93,11 @@ class LocalController:
             return False
 
     def request(self, method: str, path: str, body: object = None) -> httpx.Response:
-        return httpx.request(method, self.api_url + path, json=body, trust_env=False, timeout=30)
+        return httpx.request(method, self.api_url + path, json=body, trust_env=False, timeout=30, verify=self.trust())
 
     def trust(self) -> ssl.SSLContext | bool:
-        """Return what its clients trust."""
-        return True
+        """Return what httpx verifies with."""
+        return False
 
     def _send(self, number: signal.Signals) -> None:
         assert self.process is not None

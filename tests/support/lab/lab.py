@@ -4,6 +4,7 @@ A host has its own /run, its own version of /etc, /opt and /var/lib, one underla
 machine's network. Agents and controllers run in it as the real processes.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -26,13 +27,13 @@ from unittest import mock
 
 import httpx
 
-from cni.install import conflist
+from cni.install import BIN_DIR, CONF_DIR, PLUGIN, Conf, conflist, install_conf, plugin, replace_file
 from overlayd.cli.main import main as administer
 from overlayd.model.address import IpAddress
 from tests.support.agents.released import Release
 from tests.support.controllers.processes import ControllerProcess, start_all
 from tests.support.lab import nursery
-from tests.support.lab.nursery import Place
+from tests.support.lab.nursery import NO_PUBLIC_AUTHORITIES, Place
 from tests.support.lab.processes import Forked, Pid, Process, eventually
 
 ROOT = nursery.ROOT
@@ -55,7 +56,9 @@ _INSTALL = (
     "import sys; from cni.install import Conf, install_conf, install_plugin; install_plugin();"
     " [install_conf(Conf(network)) for network in sys.argv[1:]]"
 )
-"""What `overlayd install-cni` does, without the second that it takes to start."""
+"""What `overlayd install-cni` of a release does, without the second that it takes to start."""
+
+_launcher = functools.cache(plugin)
 
 _PING_HEADERS = {4: 20 + 8, 6: 40 + 8}
 """Bytes: IP and ICMP."""
@@ -182,8 +185,16 @@ class LabHost:
 
     def install(self, *networks: str, release: Release | None = None) -> None:
         """Put the CNI plugin of this tree or of a release in place, and the configuration of these networks."""
-        python = release.python() if release else [sys.executable]
-        self.run(*python, "-c", _INSTALL, *networks)
+        if release:
+            self.run(*release.python(), "-c", _INSTALL, *networks)
+            return
+        replace_file(self.inside(BIN_DIR) / PLUGIN, _launcher(), mode=0o755)
+        for network in networks:
+            install_conf(Conf(network), self.inside(CONF_DIR))
+
+    def inside(self, path: Path) -> Path:
+        """Return how this process reaches a file of the host."""
+        return Path(f"/proc/{self.pid}/root") / path.relative_to("/")
 
     def _boot(self) -> None:
         self._holder = self._lab.hold(self.name, self._mounts())
@@ -508,10 +519,10 @@ class Lab:
         self.urls = [each.url for each in self.controllers]
         return self.controllers
 
-    def trust(self) -> ssl.SSLContext:
-        """Return what a client trusts: the authority of a secure lab, once there is one."""
+    def trust(self) -> ssl.SSLContext | bool:
+        """Return what httpx verifies with: the authority of a secure lab, once there is one; else nothing."""
         known = self.directory / "ca.pem"
-        return ssl.create_default_context(cafile=known if known.exists() else None)
+        return ssl.create_default_context(cafile=known) if known.exists() else False
 
     def stop_controller(self, number: signal.Signals = signal.SIGTERM) -> None:
         assert self.controller is not None
@@ -534,7 +545,7 @@ class Lab:
         """
         environment = {**self.as_admin, "COLUMNS": str(columns)}
         if not self._release:
-            return in_process(["overlayctl", *arguments], administer, environment)
+            return in_process(["overlayctl", *arguments], administer, environment | NO_PUBLIC_AUTHORITIES)
         return run([*program("overlayctl", self._release), *arguments], env={**os.environ, **environment})
 
     def published(self, network: str) -> set[str]:

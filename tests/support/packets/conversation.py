@@ -1,6 +1,6 @@
-"""Somebody who listens, and somebody who asks: over TCP or UDP, in whatever namespace. The answer is who asked.
+"""A server and a client over TCP or UDP, each in any namespace. The answer is the address that the server saw.
 
-A process of its own in the namespace: ``python -m tests.support.packets.conversation VERB PROTOCOL ADDRESS PORT``.
+Each is a process of its own in the namespace: ``python conversation.py VERB PROTOCOL ADDRESS PORT``.
 """
 
 import socket
@@ -19,11 +19,12 @@ _PATIENCE = 1.0
 
 
 def _command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "tests.support.packets.conversation", *words]
+    # Isolated: the environment's packages cost more to find than this program takes.
+    return [sys.executable, "-IS", __file__, *words]
 
 
 class Server:
-    """Answers everybody with the address that it sees, from the moment that the `with` block begins."""
+    """Answers each client with the address that it sees, from the moment that the `with` block begins."""
 
     def __init__(self, enter: Enter, address: str, port: int = 0, protocol: str = "tcp") -> None:
         self._command = enter(_command("serve", protocol, address, str(port)))
