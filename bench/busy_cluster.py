@@ -26,7 +26,7 @@ from overlayd.model.ids import ContainerId, HostId, HostNumber, InterfaceName, M
 from overlayd.model.network import Network, Pool, Topology
 from overlayd.wire.feed import Bookmark, Delta, decode_line, encode_line
 from tests.support.agents.loopback import claims_of, client_of, unused_url
-from tests.support.lab.namespaces import HostedKernel, SimulatedHost
+from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 
 OWN = IPv4Interface("172.16.0.1/12")
 HOSTS, NETWORKS = 20_000, 50

@@ -108,7 +108,7 @@ def test_a_running_agent_puts_the_name_back_and_no_packet_is_lost(
     before, others = identity(host, path), devices(host, "ov-other")
     lose_name(host, path)
     assert there.ping(here.address) is not None
-    eventually(lambda: identity(host, path) == before, "the name leads there again, unasked", timeout=3)
+    eventually(lambda: identity(host, path) == before, "the name leads there again, unasked")
     assert devices(host, "ov-other") == others
     works(host, network, here)
     assert there.ping(here.address) is None

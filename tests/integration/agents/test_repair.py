@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Network
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,9 @@ from tests.support.lab.processes import eventually
 from tests.support.packets.ping_stream import Pinging
 
 SYSCTLS = ("net.ipv4.ip_forward", "net.ipv4.conf.all.rp_filter", "net.bridge.bridge-nf-call-iptables")
+
+SELDOM = ("--resync", "3600")
+"""What these agents repair, they repair because the kernel notified them: the periodic look comes after the tests."""
 
 Break = Callable[[LabHost, Container, Container], None]
 
@@ -167,14 +172,27 @@ def repairs_of(host: LabHost) -> int:
     return host.agent.output.count("repaired what somebody changed")
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Two hosts whose agents hardly ever look by themselves: what is repaired was noticed."""
-    with Lab(tmp_path_factory.mktemp("lab"), hosts=2) as made:
+@contextmanager
+def attentive(directory: Path) -> Iterator[Lab]:
+    with Lab(directory, hosts=2) as made:
         made.start_controller()
         for host in made.hosts:
             host.run("ip", "route", "add", "default", "via", CONTROLLER)
-            host.start_agent("--resync", "3600")
+            host.start_agent(*SELDOM)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two hosts whose agents repair what the kernel notifies them of."""
+    with attentive(tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+@pytest.fixture
+def attentive_lab(tmp_path: Path) -> Iterator[Lab]:
+    """Such a lab for a test that breaks something."""
+    with attentive(tmp_path / "lab") as made:
         yield made
 
 
@@ -227,9 +245,9 @@ def test_what_is_broken_by_hand_is_repaired_at_once(
 
     break_it(host, here, there)
 
-    eventually(lambda: repairs_of(host) > repairs, "it was noticed", timeout=2)
-    eventually(lambda: kernel_of(host, network) == before, "the kernel is as it was", timeout=2)
-    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=2)
+    eventually(lambda: repairs_of(host) > repairs, "it was noticed")
+    eventually(lambda: kernel_of(host, network) == before, "the kernel is as it was")
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again")
     eventually(lambda: plan_of(host) == [], "the agent agrees")
     status = host.agent_status()
     assert status is not None
@@ -269,7 +287,7 @@ def test_what_is_not_ours_stays(lab: Lab, new_network: NewNetwork) -> None:
 
     before = foreign()
     delete_vxlan(host, here, there)
-    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=20)
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again")
     assert foreign() == before
     host.run("ip", "link", "del", "vxforeign")
 
@@ -352,19 +370,19 @@ def test_a_changed_address_is_announced_and_the_block_is_kept(own_lab: Lab) -> N
     )
 
 
-def test_an_address_that_changes_while_the_agent_runs_is_announced_and_the_block_is_kept(own_lab: Lab) -> None:
-    own_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16")
-    here, there = (h.attach(f"blue-{h.name}", "blue") for h in own_lab.hosts)
-    own_lab.in_force(here, there)
-    host = own_lab.hosts[1]
-    blocks = own_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2]
+def test_an_address_that_changes_while_the_agent_runs_is_announced_and_the_block_is_kept(attentive_lab: Lab) -> None:
+    attentive_lab.overlayctl("network", "create", "blue", "--range", "10.52.0.0/16")
+    here, there = (h.attach(f"blue-{h.name}", "blue") for h in attentive_lab.hosts)
+    attentive_lab.in_force(here, there)
+    host = attentive_lab.hosts[1]
+    blocks = attentive_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2]
 
     host.run("ip", "address", "del", f"{host.address}/24", "dev", "eth0")
     host.run("ip", "address", "add", "10.99.0.99/24", "dev", "eth0")
 
-    eventually(lambda: "10.99.0.99" in own_lab.overlayctl("host", "list"), "the new address is announced", timeout=5)
-    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=5)
-    assert own_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2] == blocks
+    eventually(lambda: "10.99.0.99" in attentive_lab.overlayctl("host", "list"), "the new address is announced")
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again")
+    assert attentive_lab.overlayctl("network", "show", "blue", "--json").partition("blocks")[2] == blocks
     assert there.ping(here.address) is not None
 
 
@@ -375,11 +393,11 @@ def tables_of(container: Container) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("topology", ["routed", "switched"])
-def test_what_a_container_loses_as_its_device_is_down_comes_back(own_lab: Lab, topology: str) -> None:
+def test_what_a_container_loses_as_its_device_is_down_comes_back(attentive_lab: Lab, topology: str) -> None:
     ranges = ("--range", "10.53.0.0/16", "--range", "fd00:53::/64")
-    own_lab.overlayctl("network", "create", "flap", *ranges, "--topology", topology)
-    here, there = (host.attach(f"flap-{host.name}", "flap") for host in own_lab.hosts)
-    own_lab.in_force(here, there)
+    attentive_lab.overlayctl("network", "create", "flap", *ranges, "--topology", topology)
+    here, there = (host.attach(f"flap-{host.name}", "flap") for host in attentive_lab.hosts)
+    attentive_lab.in_force(here, there)
     host = here.host
 
     def is_whole() -> bool:
@@ -387,14 +405,14 @@ def test_what_a_container_loses_as_its_device_is_down_comes_back(own_lab: Lab, t
 
     before = tables_of(here)
     here.run("sh", "-c", "ip link set lo down; ip link set eth0 down; ip link set eth0 up")
-    eventually(is_whole, "all of it is back", timeout=4)
+    eventually(is_whole, "all of it is back")
     assert here.ping(here.address) is not None
     here.run("ip", "link", "set", "eth0", "down")
     host.stop_agent()
     here.run("ip", "link", "set", "eth0", "up")
     assert not is_whole()
-    host.start_agent("--resync", "3600")
-    eventually(is_whole, "an agent that starts finds it out", timeout=4)
+    host.start_agent(*SELDOM)
+    eventually(is_whole, "an agent that starts finds it out")
     repairs = host.control("plan")
     assert repairs == {"operations": []}
 
@@ -415,7 +433,7 @@ def test_the_underlays_mtu_is_followed_into_the_containers(
     with Pinging(here, there.address, lab.directory / f"ping-{network}") as pinging:
         for underlay in (mtu, 1500):
             lab.set_mtu(underlay)
-            eventually(lambda: mtus() == {underlay - 50}, "the MTU is followed", timeout=4)  # noqa: B023 - used at once
+            eventually(lambda: mtus() == {underlay - 50}, "the MTU is followed")  # noqa: B023 - used at once
             assert here.ping(there.address, size=underlay - 50) is not None
             pinging.more(50)
     assert pinging.lost == set()
@@ -462,11 +480,11 @@ def test_a_way_that_is_narrower_than_the_device_is_a_problem_until_it_is_wide_en
         assert isinstance(found, list)
         return [problem["object"] for problem in found if "packets of 1500 bytes do not reach" in problem["message"]]
 
-    eventually(lambda: problems() == ["host host2"], "it is reported", timeout=15)
+    eventually(lambda: problems() == ["host host2"], "it is reported")
     assert here.ping(there.address) is not None, "small packets arrive"
 
     own_lab.underlay_run("ip", "link", "set", "to-host2", "mtu", "1500")
-    eventually(lambda: problems() == [], "the problem is over", timeout=25)
+    eventually(lambda: problems() == [], "the problem is over")
 
 
 @pytest.mark.parametrize("topology", ["routed", "switched"])
@@ -477,7 +495,7 @@ def test_another_udp_port_is_taken_online(own_lab: Lab, topology: str) -> None:
     for host in own_lab.hosts:
         host.stop_agent()
         host.start_agent("--vxlan-port", "8472")
-    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again", timeout=5)
+    eventually(lambda: here.ping(there.address, wait=0.2) is not None, "the ping works again")
     assert "dstport 8472" in own_lab.hosts[0].run("ip", "-n", "ov-blue", "-d", "link", "show", "vx0")
     assert here.ping(there.address, size=1450) is not None
 

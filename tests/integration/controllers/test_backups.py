@@ -207,7 +207,7 @@ def test_a_file_that_is_exchanged_under_a_running_controller_is_read_from_the_be
     with controller_at(tmp_path, str(store)) as running:
         make(running, "blue")
         (tmp_path / "other" / "store.db").rename(store)
-        eventually(lambda: running.is_ready() and networks(running) == {"other"}, "it is read again", timeout=30)
+        eventually(lambda: running.is_ready() and networks(running) == {"other"}, "it is read again")
         assert running.process
         assert "is another file than the one that was opened" in running.process.output
         assert make(running, "blue").status_code == 201

@@ -26,8 +26,8 @@ def test_a_controller_whose_clock_is_a_year_ahead_forgets_nothing(tmp_path: Path
     command = [str(COMMANDS / "overlay-controller"), "run", *options]
     ahead = Process(command, tmp_path / "ahead.log", env={**os.environ, **moved})
     try:
-        eventually(lambda: "nothing is forgotten before its time" in ahead.output, "it has tidied up", timeout=30)
-        history = eventually(lambda: changes(first.api_url), "it answers", timeout=30)
+        eventually(lambda: "nothing is forgotten before its time" in ahead.output, "it has tidied up")
+        history = eventually(lambda: changes(first.api_url), "it answers")
         assert len(history) == 5
     finally:
         ahead.stop()

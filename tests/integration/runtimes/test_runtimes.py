@@ -118,7 +118,7 @@ def test_what_ends_while_the_agent_is_away_is_freed_with_a_word_or_without(
     with pytest.raises(grpc.RpcError, match="the overlayd agent is not running"):
         kubelet.run("new")
     first.host.start_agent("--resync", "1")
-    eventually(lambda: not {pod, lost.name} & lab.published("blue"), "the endpoints of both are gone", timeout=30)
+    eventually(lambda: not {pod, lost.name} & lab.published("blue"), "the endpoints of both are gone")
     kubelet.run("new")
     assert kept.name in lab.published("blue"), "its sandbox lives on with another container"
     assert there.ping(kept.address) is not None

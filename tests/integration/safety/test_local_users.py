@@ -28,10 +28,10 @@ if libc.ptrace(PTRACE_ATTACH, int(sys.argv[1]), None, None):
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 """
 HOLD = """
-import socket, sys, time
+import signal, socket, sys
 channel = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 channel.bind(("::", int(sys.argv[1])))
-time.sleep(60)
+signal.pause()
 """
 
 

@@ -82,23 +82,23 @@ def test_a_container_of_a_network_that_was_lost_holds_no_other_one_back(own_lab:
         lambda: listed().count("refuse it: there is no network 'blue'") == len(late), "what is refused is listed"
     )
     own_lab.overlayctl("network", "create", "blue", "--range", "10.40.0.0/16")
-    eventually(lambda: "there is no network" not in listed(), "the network is known again", timeout=20)
+    eventually(lambda: "there is no network" not in listed(), "the network is known again")
 
 
 def test_a_container_whose_sandbox_is_gone_holds_nobody_up(own_lab: Lab) -> None:
     source, destination = pair(own_lab)
     source.host.remove_sandbox(source.name)
-    eventually(lambda: "is gone" in str(asked(source.host, "status")["problems"]), "it is reported", timeout=20)
+    eventually(lambda: "is gone" in str(asked(source.host, "status")["problems"]), "it is reported")
     late = source.host.attach("late", "blue")
     assert late.address != source.address, "its address is not free before its DEL"
     assert late.ping(destination.address) is not None
     assert source.host.detach(source).status == 0
-    eventually(lambda: asked(source.host, "status")["problems"] == [], "the problem is over", timeout=20)
+    eventually(lambda: asked(source.host, "status")["problems"] == [], "the problem is over")
 
 
 def test_another_namespace_at_the_same_path_gets_nothing(own_lab: Lab) -> None:
     source, _ = pair(own_lab)
     source.host.remove_sandbox(source.name)
     source.host.add_sandbox(source.name)
-    eventually(lambda: "is gone" in str(asked(source.host, "status")["problems"]), "it is reported", timeout=20)
+    eventually(lambda: "is gone" in str(asked(source.host, "status")["problems"]), "it is reported")
     assert "eth0" not in source.run("ip", "link")

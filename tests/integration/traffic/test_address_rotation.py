@@ -42,5 +42,5 @@ def test_three_hosts_that_rotate_their_addresses_carry_traffic_again(lab: Lab, t
         host.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
     wanted = {host.name: str(address) for host, address in zip(lab.hosts, new, strict=True)}
     assert wanted != known
-    eventually(lambda: addresses(lab) == wanted, "every host is known at its new address", timeout=15)
-    eventually(lambda: all_reach_each_other(containers), "traffic passes again", timeout=15)
+    eventually(lambda: addresses(lab) == wanted, "every host is known at its new address")
+    eventually(lambda: all_reach_each_other(containers), "traffic passes again")

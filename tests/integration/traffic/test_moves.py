@@ -14,8 +14,9 @@ from tests.support.lab.processes import eventually
 from tests.support.packets.ping_stream import Pinging
 
 BOTH = pytest.mark.parametrize("topology", ["routed", "switched"])
-GAP_MAX = 1.0
-"""Seconds for which an address may be out of reach when it moves."""
+GAP_MAX = 15.0
+"""Seconds for which an address may be out of reach when it moves, on however busy a machine: a small part of one is
+usual. The entries of neighbours are permanent: without the news of the move it would stay out of reach."""
 
 _numbers = count(1)
 
@@ -58,7 +59,7 @@ def reaches(source: Container, *addresses: IpAddress) -> None:
 @BOTH
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("first", ["stays", "goes"])
-def test_a_reservation_that_moves_is_reached_again_within_a_second(
+def test_a_reservation_that_moves_is_reached_again_at_once(
     lab: Lab, tmp_path: Path, topology: str, family: int, first: str
 ) -> None:
     network = new_network(lab, topology)

@@ -110,7 +110,7 @@ def test_a_device_that_lacks_what_it_promises_is_found_and_worked_round_where_it
         here, there = two_containers(own_lab, topology, addresses)
         wire.enter_context(listening(there))
         eventually(lambda: here.ping(there.address) is not None, "pings, which need no help, pass")
-        eventually(lambda: uses_software_checksums(one, "blue"), "the agent works round it", timeout=60)
+        eventually(lambda: uses_software_checksums(one, "blue"), "the agent works round it")
         assert talks(here, there)
         status = one.run(str(COMMANDS / "overlayd"), "status")
         assert "made by the kernel" in status
@@ -139,6 +139,6 @@ def test_a_host_that_answers_nothing_is_no_problem_of_ours(own_lab: Lab, dropped
     two.run("nft", f"add rule inet deaf in meta l4proto {dropped} iifname ov* drop")
     one.stop_agent()
     one.start_agent()
-    eventually(lambda: (one.agent_status() or {})["probed_hosts"] == 1, "the other host was probed", timeout=30)
+    eventually(lambda: (one.agent_status() or {})["probed_hosts"] == 1, "the other host was probed")
     assert not uses_software_checksums(one, "blue")
     assert (one.agent_status() or {})["problems"] == []

@@ -196,7 +196,7 @@ def test_an_uplink_that_is_broken_by_hand_comes_back(lab: Lab, new_network: NewN
     ):
         host.run(*breaking)
         what = f"the way out works again after {' '.join(breaking)}"
-        eventually(lambda: not is_cut_off(here, OUTSIDE), what, timeout=20)
+        eventually(lambda: not is_cut_off(here, OUTSIDE), what)
 
 
 def test_beside_dockers_tables_the_network_works_and_the_page_tells_how_egress_does(

@@ -95,7 +95,7 @@ def test_an_interrupted_demo_is_removed_and_says_so_in_one_line() -> None:
         text=True,
         start_new_session=True,
     )
-    eventually((ROOT / "build/demo/host1/agent.log").exists, "the demo has come to its first agent", timeout=60)
+    eventually((ROOT / "build/demo/host1/agent.log").exists, "the demo has come to its first agent")
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does
     shown, _ = running.communicate(timeout=60)
     assert running.returncode == 130

@@ -156,7 +156,7 @@ class EtcdCluster:
     def await_health(self) -> None:
         """Return when every running node serves reads, which takes a leader."""
         for index in self.running:
-            eventually(partial(self.serves, index), f"etcd node {index} serves", timeout=30)
+            eventually(partial(self.serves, index), f"etcd node {index} serves")
 
     def serves(self, index: int) -> bool:
         """Tell whether a node answers a read that takes a leader."""

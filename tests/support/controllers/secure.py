@@ -33,7 +33,7 @@ class SecureController:
             self.port: int = listening.getsockname()[1]
             command = [*_COMMAND, "run", "--store", str(self.store), "--listen", f"fd:{listening.fileno()}", *options]
             self.process = Process(command, directory / "controller.log", pass_fds=[listening.fileno()])
-        eventually(self._answers, "the controller answers", timeout=30)
+        eventually(self._answers, "the controller answers")
 
     def _answers(self) -> bool:
         self.process.check()

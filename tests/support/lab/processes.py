@@ -14,20 +14,29 @@ from tests.support.lab.nursery import Child, Place, nursery
 T = TypeVar("T")
 
 POLL = 0.02
-"""Seconds between two looks at a condition."""
+"""Seconds between two looks at a condition, at least."""
+
+PATIENCE = 60.0
+"""Seconds to wait for a condition: many, as a slow machine is no fault. A test that passes does not wait so long."""
 
 
 class NotInTime(AssertionError):
     """A condition did not come true."""
 
 
-def eventually(condition: Callable[[], T], what: str, timeout: float = 10.0) -> T:
-    """Return the condition's first true value; raise `NotInTime` that says what was waited for."""
+def eventually(condition: Callable[[], T], what: str, timeout: float = PATIENCE) -> T:
+    """Return the condition's first true value; raise `NotInTime` that says what was waited for.
+
+    At most half of the time goes to looking: the rest is for the processes that are to make the condition true.
+    """
     deadline = time.monotonic() + timeout
+    looked = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise NotInTime(f"not within {timeout:.0f} s: {what}")
-        time.sleep(POLL)
+        time.sleep(max(POLL, now - looked))
+        looked = time.monotonic()
     return value
 
 
@@ -98,7 +107,7 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 10.0) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = PATIENCE) -> int:
         """Send a signal and return the exit status; a process that does not end is killed, and that fails."""
         if self._popen.poll() is None:
             self._popen.send_signal(number)
@@ -109,7 +118,7 @@ class Process:
             self._popen.wait()
             raise NotInTime(f"{self._command} did not stop within {timeout:.0f} s:\n{self.output[-3000:]}") from None
 
-    def wait(self, timeout: float) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Return the exit status of a process that ends by itself."""
         try:
             return self._popen.wait(timeout)

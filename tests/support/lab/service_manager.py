@@ -103,7 +103,7 @@ class ServiceManager:
                 def is_decided() -> bool:
                     return not daemon.pid.alive or any(word in daemon.output[before:] for word in _UP)
 
-                eventually(is_decided, f"{unit} is up, or has ended", 30)
+                eventually(is_decided, f"{unit} is up, or has ended")
                 if not daemon.pid.alive:
                     return 1, ""
                 self.running[unit] = daemon

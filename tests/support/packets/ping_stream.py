@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from overlayd.model.address import IpAddress
-from tests.support.lab.processes import NotInTime, Process, eventually
+from tests.support.lab.processes import PATIENCE, NotInTime, Process, eventually
 
 _ANSWER = re.compile(r"icmp_seq=(\d+) (?:ttl|hlim)=")
 _TIME = re.compile(r"^\[(\d+\.\d+)\].*time=", re.MULTILINE)
@@ -48,9 +48,16 @@ class Pinging:
 
     def more(self, count: int) -> None:
         """Wait until so many more answers have come."""
-        goal = len(self.answered) + count
-        patience = 10 + 10 * count * self._interval
-        eventually(lambda: len(self.answered) >= goal, f"{count} more pings are answered", patience)
+        known = self._log.stat().st_size
+
+        def have_come() -> bool:
+            # Only what is new: the log grows by sixty kilobytes a second.
+            with self._log.open("rb") as log:
+                log.seek(known)
+                return len(_ANSWER.findall(log.read().decode(errors="replace"))) >= count
+
+        patience = PATIENCE + 10 * count * self._interval
+        eventually(have_come, f"{count} more pings are answered", patience)
 
     def gap(self, since: float) -> float:
         """Return the longest time in seconds without an answer from a point in time (of the epoch) on."""

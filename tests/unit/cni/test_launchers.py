@@ -23,7 +23,7 @@ from cni import install, shim
 from overlayd.agent.cni.server import DEL_DEADLINE
 from overlayd.wire import cni, cni_version
 from overlayd.wire.cni_error import Code
-from tests.support.lab.processes import eventually
+from tests.support.lab.processes import PATIENCE, eventually
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -104,7 +104,7 @@ class Machine:
         self, stdin: bytes = CONFIG, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str, **changes: str
     ) -> subprocess.CompletedProcess[bytes]:
         command = self.command({**environment, **changes}, *wrapper)
-        return subprocess.run(command, input=stdin, capture_output=True, timeout=30, check=False)
+        return subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE, check=False)
 
     def command(self, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str) -> list[str | bytes]:
         """Return what becomes the launcher, or what is wrapped around it, as one and the same process."""

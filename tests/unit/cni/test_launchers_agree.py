@@ -15,7 +15,7 @@ import pytest
 from cni import install, shim
 from overlayd.agent.runtime.unix_server import REQUEST_MAX
 from overlayd.wire import cni
-from tests.support.lab.processes import eventually
+from tests.support.lab.processes import PATIENCE, eventually
 from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, SHIM, Agent, Machine, launchers
 
 __all__ = ["launchers"]  # the fixture
@@ -275,7 +275,7 @@ def test_an_agent_that_resets_the_connection_within_its_answer(pair: Pair) -> No
                 stdout, stderr = running.stdout, running.stderr
                 assert stdout
                 assert stderr
-                return subprocess.CompletedProcess("", running.wait(20), stdout.read(), stderr.read())
+                return subprocess.CompletedProcess("", running.wait(PATIENCE), stdout.read(), stderr.read())
 
     assert pair.do(act).message.endswith(": Connection reset by peer")
 
@@ -302,7 +302,7 @@ def test_a_signal_while_the_agent_is_asked(pair: Pair, number: signal.Signals, s
                     if not status:
                         channel.sendall(b"0ok")
                         channel.shutdown(socket.SHUT_WR)
-                    running.wait(20)
+                    running.wait(PATIENCE)
                 stdout, stderr = running.stdout, running.stderr
                 assert stdout
                 assert stderr
@@ -331,7 +331,7 @@ def test_a_launcher_that_is_stopped_while_it_waits_to_connect(pair: Pair) -> Non
                     while channel.recv(65536):
                         pass
                     channel.sendall(b"0ok")
-                running.wait(20)
+                running.wait(PATIENCE)
                 stdout, stderr = running.stdout, running.stderr
                 assert stdout
                 assert stderr
