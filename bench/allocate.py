@@ -9,9 +9,9 @@ import httpx
 
 from bench.report import Report
 from bench.stores import STORES, controller_process, overlay_on, store_of
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.state.actor import BY_CONTROLLER
-from controller.store.port import Committed, Compare, Put, Store, Transaction
+from controller.store.port import Committed, Compare, PutKey, Store, Transaction
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Pool, Topology
@@ -125,7 +125,7 @@ def _swaps(store: Store, number: int, host: HostId) -> Callable[[], Awaitable[Ti
         for block in range(BLOCKS):
             started = time.perf_counter()
             key = f"/raw/{number}/{host}/{block}"
-            ops = (Put(key, b'{"v":2}'), Put(f"{key}/beside", b'{"v":2}'))
+            ops = (PutKey(key, b'{"v":2}'), PutKey(f"{key}/beside", b'{"v":2}'))
             outcome = await store.commit(Transaction((Compare(key, Revision(0)),), ops))
             if not isinstance(outcome, Committed):
                 raise TypeError("a new key was there already")

@@ -11,7 +11,7 @@ import httpx
 
 from bench.report import Report
 from bench.stores import controller_process, etcd_store, readers
-from controller.store.port import Committed, Put, Transaction
+from controller.store.port import Committed, PutKey, Transaction
 from tests.support.controllers.etcd import EtcdCluster
 
 FEEDS = 200
@@ -77,7 +77,7 @@ async def _resumption(fault: str) -> float:
 
         async def write() -> None:
             while True:
-                outcome = await others.commit(Transaction((), (Put("/t/x", b"%d" % len(written)),)))
+                outcome = await others.commit(Transaction((), (PutKey("/t/x", b"%d" % len(written)),)))
                 if isinstance(outcome, Committed):
                     written[outcome.revision] = time.monotonic()
                 await asyncio.sleep(0.01)

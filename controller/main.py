@@ -21,9 +21,10 @@ import uvicorn
 
 from controller import settings
 from controller.api.app import create_app
-from controller.api.auth import INSECURE
+from controller.api.http.auth import INSECURE
 from controller.clock import Clock, SystemClock
-from controller.commands import backups, init
+from controller.commands import init, store_commands
+from controller.commands.listen_addresses import served
 from controller.commands.options import (
     AdminTokenOption,
     ByHandConfigOption,
@@ -46,8 +47,8 @@ from controller.commands.options import (
     TlsKeyOption,
     TlsNameOption,
 )
-from controller.commands.places import served
 from controller.identity.roles import Role
+from controller.journal.actor import BY_CONTROLLER
 from controller.lifecycle.bootstrap import ADMIN, EmptyStore, former_traces, refuse_empty
 from controller.lifecycle.known_store import KnownStore
 from controller.overlay import Overlay
@@ -58,8 +59,7 @@ from controller.rules.recovery import RECOVERY_TIME
 from controller.server import http
 from controller.server.bounds import BOUNDS
 from controller.server.listener import Listener, raise_descriptor_limit
-from controller.settings import InheritedSocket, Listen, Settings
-from controller.state.actor import BY_CONTROLLER
+from controller.settings import ControllerSettings, InheritedSocket, Listen
 from controller.state.keys import Unreadable
 from controller.store.embedded import StoreRefused
 from controller.store.etcd.cluster import Certificates
@@ -216,10 +216,10 @@ def _check(values: Mapping[str, Any]) -> None:
 
 
 app.command("init", cls=sources.ConfiguredCommand)(init.init)
-app.command("backup", cls=sources.ConfiguredCommand)(backups.backup)
-app.command("restore", cls=sources.ConfiguredCommand)(backups.restore)
-app.command("migrate", cls=sources.ConfiguredCommand)(backups.migrate)
-app.command("new-cluster", cls=sources.ConfiguredCommand)(backups.new_cluster)
+app.command("backup", cls=sources.ConfiguredCommand)(store_commands.backup)
+app.command("restore", cls=sources.ConfiguredCommand)(store_commands.restore)
+app.command("migrate", cls=sources.ConfiguredCommand)(store_commands.migrate)
+app.command("new-cluster", cls=sources.ConfiguredCommand)(store_commands.new_cluster)
 app.add_typer(config_commands(settings.SCHEMA, _check), name="config")
 
 
@@ -265,7 +265,7 @@ async def _made_admin(choice: StoreChoice, clock: Clock) -> str:
     return made.result.token.text
 
 
-async def serve(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> str | None:
+async def serve(chosen: ControllerSettings, sockets: list[socket.socket], clock: Clock) -> str | None:
     """Serve on these sockets until a signal comes, or until the store is another one than it was: returns how, then.
 
     Raises `StoreRefused`, `StartRefused` or `Unreadable`.
@@ -354,7 +354,7 @@ async def _remember(overlay: Overlay, known: KnownStore) -> None:
         await overlay.clock.sleep(_REMEMBERING_INTERVAL)
 
 
-def _run(chosen: Settings, sockets: list[socket.socket], clock: Clock) -> list[BaseException]:
+def _run(chosen: ControllerSettings, sockets: list[socket.socket], clock: Clock) -> list[BaseException]:
     """Serve until a signal comes; return why that cannot go on, if it cannot.
 
     When the store turns out to be another one, everything that was made of it goes, and is made of what it is now.
@@ -406,7 +406,7 @@ def _config(overlay: Overlay, secured: Secured | None) -> uvicorn.Config:
     )
 
 
-async def _load(overlay: Overlay, store: Store, known: KnownStore, chosen: Settings) -> None:
+async def _load(overlay: Overlay, store: Store, known: KnownStore, chosen: ControllerSettings) -> None:
     """Read the store, as soon as it can be read; raises `StartRefused` when it is empty and should not be."""
     waiting = False
     try:

@@ -8,10 +8,13 @@ from controller.clock import Clock
 from controller.health.alarms import AlarmLog
 from controller.health.convergence import Statuses
 from controller.health.writability import Writability
+from controller.journal.change_record import Recorder
+from controller.journal.journal import Journal
+from controller.journal.transaction_meter import TransactionMeter
 from controller.past.archive import Archive
 from controller.rules.quarantine import QUARANTINE, Quarantine
 from controller.rules.recovery import RECOVERY_TIME, Recovery
-from controller.rules.withheld import Withheld
+from controller.rules.withheld_units import WithheldUnits
 from controller.services.blocks import Blocks
 from controller.services.departures import Departures
 from controller.services.endpoint_sets import EndpointSets
@@ -22,14 +25,11 @@ from controller.services.reservations import Reservations
 from controller.services.sessions import Sessions
 from controller.services.statements import Statements
 from controller.services.tokens import Tokens
-from controller.state.change_record import Recorder
-from controller.state.journal import Journal
-from controller.state.lineages import Known, ensured
+from controller.state.lineages import KnownLineage, ensured
 from controller.state.mirror import Mirror
 from controller.state.store_time import StoreTime
-from controller.state.transaction_meter import CommitMeter
 from controller.store.port import Store
-from controller.streams.connections import Connections
+from controller.streams.connections import HostConnections
 from controller.streams.feed import Feeds
 from controller.streams.watches import Watches
 from overlayd.model.address import IpAddress
@@ -62,7 +62,7 @@ class Overlay:
         self.archive = Archive(store, mirror, clock)
 
         resting = Quarantine(store, journal, quarantine)
-        withheld = Withheld(mirror, journal)
+        withheld = WithheldUnits(mirror, journal)
         self.recovery = recovery = Recovery(mirror, journal, clock, recovery_time)
 
         self.tokens = Tokens(mirror, journal, clock)
@@ -76,7 +76,7 @@ class Overlay:
         self.endpoints = Endpoints(mirror, journal, self.hosts)
         self.endpoint_sets = EndpointSets(clock)
 
-        self.connections = Connections(store, clock, controller)
+        self.connections = HostConnections(store, clock, controller)
         self.feeds = Feeds(mirror, self.connections, clock)
         self.watches = Watches(mirror, clock)
 
@@ -84,19 +84,19 @@ class Overlay:
         self.statuses = Statuses(mirror, self.hosts, self.networks, recovery)
 
     @property
-    def commits(self) -> CommitMeter:
+    def commits(self) -> TransactionMeter:
         """How the transactions of this controller end."""
         return self._journal.commits
 
-    async def load(self, known: Known | None = None) -> None:
+    async def load(self, known: KnownLineage | None = None) -> None:
         """Read the store, of which this may be known from before; everything else needs this first."""
         await ensured(self._store, known)
         await self.mirror.load()
 
-    def known(self) -> Known | None:
+    def known(self) -> KnownLineage | None:
         """Return what is to be known of the store when it is opened again, None when it has no lineage."""
         record = self.mirror.lineage
-        return Known(record.lineage, self.mirror.revision, self._store.cluster) if record else None
+        return KnownLineage(record.lineage, self.mirror.revision, self._store.cluster) if record else None
 
     async def run(self) -> None:
         """Follow the store and serve feeds, until cancelled."""

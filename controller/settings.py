@@ -12,7 +12,7 @@ from pathlib import Path
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.past.pruning import HistoryLimits
 from controller.rules.recovery import RECOVERY_TIME
-from controller.store.etcd.cluster import Certificates, Login, is_url, parse_url
+from controller.store.etcd.cluster import Certificates, EtcdLogin, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files
 from overlayd.configuration.schema import Schema, Setting, ValueKind
@@ -121,7 +121,7 @@ Tls = OwnCertificate | GivenCertificate
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ControllerSettings:
     """Settings of one controller process; a change is a restart.
 
     `tls` None: neither TLS nor tokens. `quarantine` and `recovery_time` are in seconds. `known_store` is where the
@@ -163,7 +163,7 @@ def choose(  # noqa: PLR0913 - each is an option
     etcd_password_file: Path | None,
     state_dir: Path | None,
     recovery_time: int,
-) -> Settings:
+) -> ControllerSettings:
     """Return the settings that the options give; raise `InvalidValue` that names the option."""
     return load(
         parse_store(store, Certificates(etcd_ca, etcd_cert, etcd_key), etcd_user, etcd_password_file),
@@ -186,7 +186,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
     history: HistoryLimits = DEFAULT_HISTORY,
     state_dir: Path | None = None,
     recovery_time: int = RECOVERY_TIME,
-) -> Settings:
+) -> ControllerSettings:
     """Return the settings; raise `InvalidValue` that names the option."""
     if admin_token is not None:
         _check_no_directory(admin_token, "--admin-token-file")
@@ -194,7 +194,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         raise InvalidValue(f"{quarantine} is not in 1..{QUARANTINE_MAX} seconds", field="--quarantine")
     if not 1 <= recovery_time <= RECOVERY_TIME_MAX:
         raise InvalidValue(f"{recovery_time} is not in 1..{RECOVERY_TIME_MAX} seconds", field="--recovery-time")
-    return Settings(
+    return ControllerSettings(
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
         tls=tls,
@@ -267,7 +267,7 @@ def parse_store(text: str, certificates: Certificates, user: str | None, passwor
         if file is not None:
             _check_file(file, option)
     if is_url(text):
-        login = Login(user, password_file) if user is not None and password_file is not None else None
+        login = EtcdLogin(user, password_file) if user is not None and password_file is not None else None
         return parse_url(text, certificates, login, "--store")
     if "://" in text:
         raise InvalidValue(f"{text!r} is neither a file nor etcd://HOST:PORT", field="--store")

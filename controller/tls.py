@@ -13,12 +13,12 @@ from pathlib import Path
 
 import structlog
 
-from controller.api.auth import Security
+from controller.api.http.auth import Security
 from controller.clock import Clock
 from controller.identity.authority import Authority, Issued, utc
 from controller.lifecycle.bootstrap import ensure_admin, shared_authority, write_authority
 from controller.overlay import Overlay
-from controller.settings import GivenCertificate, OwnCertificate, Settings, Tls
+from controller.settings import ControllerSettings, GivenCertificate, OwnCertificate, Tls
 from controller.store.port import Store
 from overlayd.model.errors import InvalidValue, Unavailable
 
@@ -87,7 +87,9 @@ class Secured:
                 _log.warning("the certificate was not renewed", reason=str(error))
 
 
-async def secure(chosen: Settings, overlay: Overlay, store: Store, sockets: Iterable[socket.socket]) -> Secured:
+async def secure(
+    chosen: ControllerSettings, overlay: Overlay, store: Store, sockets: Iterable[socket.socket]
+) -> Secured:
     """Prepare TLS and, at a first start, the authority and an admin token; raise `StartRefused`."""
     if chosen.tls is None:
         raise ValueError("TLS was not asked for")

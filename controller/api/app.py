@@ -6,8 +6,16 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
-from controller.api import (
+from controller.api.http import (
     auth,
+    body_limit,
+    interrupted_requests,
+    permissions,
+    problem_documents,
+    unknown_parameters,
+)
+from controller.api.http.auth import Security
+from controller.api.routes import (
     blocks,
     capacity,
     convergence,
@@ -16,19 +24,13 @@ from controller.api import (
     history,
     hosts,
     identity,
-    limits,
     metrics,
     networks,
-    permissions,
-    problems,
     reservations,
-    stopping,
-    strict,
     tokens,
     watch,
 )
-from controller.api.auth import Security
-from controller.api.metrics import Metrics, RequestMeter
+from controller.api.routes.metrics import Metrics, RequestMeter
 from controller.overlay import Overlay
 
 _DESCRIPTION = """
@@ -72,7 +74,7 @@ _pages = APIRouter(include_in_schema=False)
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if not self.openapi_schema:
-            problems.document(super().openapi())
+            problem_documents.document(super().openapi())
             auth.document(super().openapi())
         return super().openapi()
 
@@ -89,16 +91,16 @@ def create_app(overlay: Overlay, security: Security) -> FastAPI:
         openapi_tags=_TAGS,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
-        dependencies=[Depends(auth.authorise), Depends(strict.refuse_unknown_parameters)],
+        dependencies=[Depends(auth.authorise), Depends(unknown_parameters.refuse_unknown_parameters)],
     )
     app.state.overlay = overlay
     app.state.security = security
     app.state.metrics = Metrics(overlay)
     app.add_middleware(RequestMeter, metrics=app.state.metrics)
-    app.add_middleware(limits.BodyLimit)
+    app.add_middleware(body_limit.BodyLimit)
     app.add_middleware(auth.Authentication, overlay=overlay, security=security)
-    app.add_middleware(stopping.Stopping)
-    problems.install(app)
+    app.add_middleware(interrupted_requests.InterruptedRequests)
+    problem_documents.install(app)
     for router in (*(part.router for part in _PARTS), _pages):
         app.include_router(router)
         for route in router.routes:

@@ -19,7 +19,8 @@ import typer
 
 from controller import settings
 from controller.clock import SystemClock
-from controller.commands import places
+from controller.commands import listen_addresses
+from controller.commands.listen_addresses import DEFAULT_PORT, ListenAddress, which
 from controller.commands.options import (
     EtcdCaOption,
     EtcdCertificateOption,
@@ -32,7 +33,6 @@ from controller.commands.options import (
     WrittenConfigOption,
 )
 from controller.commands.overlayctl import Overlayctl, program
-from controller.commands.places import DEFAULT_PORT, Place, which
 from controller.settings import DEFAULT_STORE, SCHEMA
 from controller.store.etcd.cluster import Certificates, is_url
 from controller.store.opening import StoreChoice, open_store
@@ -150,24 +150,24 @@ def _check_store(context: typer.Context, store: str) -> None:
         )
 
 
-def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool) -> list[Place]:
+def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool) -> list[ListenAddress]:
     """Return where the controller is to listen; raise `InvalidValue` or `InUse` when it cannot.
 
     `is_ours`: a controller of this machine runs, and may be who listens there.
     """
     if not listen:
-        raise places.missing("--listen")
-    found = [places.parse(text, "--listen") for text in listen]
+        raise listen_addresses.missing("--listen")
+    found = [listen_addresses.parse(text, "--listen") for text in listen]
     if not given(context, "listen"):
         return found
-    found = places.with_loopback(found)
+    found = listen_addresses.with_loopback(found)
     for place in found:
         with suppress(InUse) if is_ours else nullcontext():
             place.check("--listen")
     return found
 
 
-def _values(context: typer.Context, listens: list[Place]) -> dict[str, str | list[str]]:
+def _values(context: typer.Context, listens: list[ListenAddress]) -> dict[str, str | list[str]]:
     """Return what is to be written; raise `InvalidValue` when the service's file of variables says something else."""
     check_environment_file(SCHEMA, {*_WRITTEN, *_OTHER_KINDS, "admin-token-file"})
     params = {**context.params, "listen": [str(place) for place in listens]}
@@ -239,7 +239,14 @@ class _Offer:
 
 
 def _offer(
-    listens: list[Place], choice: StoreChoice, config: Path, left: Path, hosts: int, ttl: str, *, must_answer: bool
+    listens: list[ListenAddress],
+    choice: StoreChoice,
+    config: Path,
+    left: Path,
+    hosts: int,
+    ttl: str,
+    *,
+    must_answer: bool,
 ) -> _Offer | None:
     """Log in and return how hosts join, None while there is no controller yet; raise `Unavailable`."""
     here = listens[0].for_this_machine
@@ -259,7 +266,7 @@ def _offer(
     return _Offer(token, outside.url)
 
 
-def _answers(place: Place, timeout: float) -> bool:
+def _answers(place: ListenAddress, timeout: float) -> bool:
     """Tell whether somebody speaks TLS at a place within `timeout` seconds: a controller does once it is ready."""
     untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     untrusting.check_hostname = False

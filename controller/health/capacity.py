@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from controller.state.address_space import Withholding
 from controller.state.mirror import Mirror
-from controller.state.space import Withholding
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.ids import HOST_NUMBER_MAX, VNI_MAX, NetworkName
 from overlayd.model.network import Network

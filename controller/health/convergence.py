@@ -7,8 +7,8 @@ from controller.clock import Clock
 from controller.rules.recovery import Recovery
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
+from controller.state.host_presence import HostPresence
 from controller.state.mirror import Mirror
-from controller.state.presence import Presence
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName, Revision
@@ -25,7 +25,7 @@ class HostStatus:
     """
 
     host: Host
-    presence: Presence | None
+    presence: HostPresence | None
     is_awaited: bool = False
 
     def lag(self, revision: Revision, network: NetworkName | None) -> str | None:

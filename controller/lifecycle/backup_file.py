@@ -18,9 +18,9 @@ from controller.store.port import (
     TRANSACTION_MAX,
     Committed,
     Compare,
-    Delete,
+    DeleteKey,
     KeyValue,
-    Put,
+    PutKey,
     Store,
     Transaction,
     Unmodified,
@@ -104,16 +104,16 @@ async def restore(store: Store, backup: Backup) -> LineageRecord:
     record = backup.lineage.renewed(backup.revision)
     nothing = Revision(0)
     empty = (Unmodified(keys.PREFIX, nothing), Unmodified(keys.HISTORY, nothing), Compare(keys.AUTHORITY, nothing))
-    begun = Transaction((*empty, Compare(keys.RESTORING, nothing)), (Put(keys.RESTORING, keys.EMPTY),))
+    begun = Transaction((*empty, Compare(keys.RESTORING, nothing)), (PutKey(keys.RESTORING, keys.EMPTY),))
     if not isinstance(await store.commit(begun), Committed):
         raise AlreadyExists("it is not empty")
     lease = await store.grant(QUARANTINE) if any(item.rests for item in backup.items) else None
-    puts = [Put(item.key, item.value, lease if item.rests else None) for item in backup.items]
+    puts = [PutKey(item.key, item.value, lease if item.rests else None) for item in backup.items]
     # Every record is older than the mark of the intent, as in a store that came to be by and by.
-    last = [put for put in puts if put.key == keys.INTENT] or [Put(keys.INTENT, keys.EMPTY)]
+    last = [put for put in puts if put.key == keys.INTENT] or [PutKey(keys.INTENT, keys.EMPTY)]
     for step in _steps(put for put in puts if put.key != keys.INTENT):
         await store.commit(Transaction((), step))
-    await store.commit(Transaction((), (*last, record.put(), Delete(keys.RESTORING))))
+    await store.commit(Transaction((), (*last, record.put(), DeleteKey(keys.RESTORING))))
     return record
 
 
@@ -121,7 +121,7 @@ async def empty(store: Store) -> None:
     """Delete all that controllers have written."""
     page = await store.page(keys.ROOT, limit=TRANSACTION_MAX)
     while page.items:
-        gone = tuple(Delete(item.key) for item in page.items if not item.key.startswith(_SLOTS))
+        gone = tuple(DeleteKey(item.key) for item in page.items if not item.key.startswith(_SLOTS))
         await store.commit(Transaction((), gone))
         page = await store.page(keys.ROOT, limit=TRANSACTION_MAX, after_key=page.items[-1].key)
 
@@ -150,8 +150,8 @@ def _item(fields: Fields) -> Item:
     return Item(fields.text("key"), base64.b64decode(fields.text("value"), validate=True), fields.flag("rests"))
 
 
-def _steps(puts: Iterable[Put]) -> Iterator[tuple[Put, ...]]:
-    step: list[Put] = []
+def _steps(puts: Iterable[PutKey]) -> Iterator[tuple[PutKey, ...]]:
+    step: list[PutKey] = []
     size = 0
     for put in puts:
         if step and (len(step) == TRANSACTION_MAX or size + len(put.value) > _BYTES_MAX):

@@ -9,10 +9,10 @@ import structlog
 from controller.identity.authority import Authority, utc
 from controller.identity.roles import Role
 from controller.identity.tokens import mint_access_token
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.store.port import Committed, Compare, KeyValue, Put, Store, Transaction
+from controller.store.port import Committed, Compare, KeyValue, PutKey, Store, Transaction
 from overlayd.configuration.files import sync_directory
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
@@ -74,7 +74,7 @@ async def shared_authority(store: Store, now: float) -> Authority:
         if found is not None:
             return _decoded(found)
         made = Authority.create(utc(now))
-        put = Put(keys.AUTHORITY, keys.encode({"certificate": made.certificate, "key": made.key}))
+        put = PutKey(keys.AUTHORITY, keys.encode({"certificate": made.certificate, "key": made.key}))
         if isinstance(await store.commit(Transaction((Compare(keys.AUTHORITY, Revision(0)),), (put,))), Committed):
             _log.info("made the certificate authority of this cluster", fingerprint=made.fingerprint)
             return made

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from controller.state.lineages import Known
+from controller.state.lineages import KnownLineage
 from overlayd.configuration.files import write_atomically
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
@@ -22,10 +22,10 @@ class KnownStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._noted: Known | None = None
+        self._noted: KnownLineage | None = None
         self._has_failed = False
 
-    def load(self) -> Known | None:
+    def load(self) -> KnownLineage | None:
         """Return what was noted last, None when nothing was.
 
         Raises `InvalidValue` that names the file when it is damaged, `OSError` when it cannot be read.
@@ -36,7 +36,7 @@ class KnownStore:
             return None
         try:
             fields = Fields(json.loads(content))
-            return Known(
+            return KnownLineage(
                 parse_lineage(fields.text("lineage")), Revision(fields.number("revision")), fields.text("cluster")
             )
         except (ValueError, RecursionError, InvalidValue) as error:
@@ -45,7 +45,7 @@ class KnownStore:
                 field=str(self.path),
             ) from None
 
-    def note(self, known: Known) -> None:
+    def note(self, known: KnownLineage) -> None:
         """Keep what is known now. A disk that is full is logged, and no reason to stop."""
         if known == self._noted:
             return

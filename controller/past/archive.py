@@ -12,10 +12,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from controller.clock import Clock
+from controller.journal.actor import Actor
+from controller.journal.change_record import Form
 from controller.past.subjects import EVERYTHING, KINDS, Identity, Subject, identity, quoted
 from controller.state import keys
-from controller.state.actor import Actor
-from controller.state.change_record import Form
 from controller.state.mirror import Mirror
 from controller.store.port import KeyValue, Store
 from overlayd.model.cluster import Record
@@ -44,7 +44,7 @@ _BREATH = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PastChange:
     """One object that one transaction changed. `at` is in seconds since 1970 (UTC), `place` in the history's order."""
 
     place: str
@@ -70,7 +70,7 @@ class Search:
     since: float | None = None
     until: float | None = None
 
-    def matches(self, change: Change) -> bool:
+    def matches(self, change: PastChange) -> bool:
         """Tell whether a change is meant."""
         return (
             self.actor in (None, change.by.name)
@@ -109,7 +109,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _KnownForm:
     """How an object was at a moment, as one of its changes tells; None: it did not exist, or is not meant."""
 
     is_before: bool
@@ -128,14 +128,14 @@ class _States:
 
     subject: Subject
     moment: float
-    known: dict[Identity, _Known] = field(default_factory=dict)
+    known: dict[Identity, _KnownForm] = field(default_factory=dict)
 
-    def take(self, change: Change) -> None:
+    def take(self, change: PastChange) -> None:
         """Take in a change."""
         is_before = change.at <= self.moment
         form = change.after if is_before else change.before
         matching = form if form is not None and self.subject.matches(change.kind, form) else None
-        told = _Known(is_before, change.revision, matching)
+        told = _KnownForm(is_before, change.revision, matching)
         key = identity(change.kind, next(change.forms))
         if key not in self.known or self.known[key].weight < told.weight:
             self.known[key] = told
@@ -155,12 +155,12 @@ class Archive:
         marker = await self._store.get(keys.HISTORY_BEGIN)
         return _seconds(keys.decode(marker.value)) if marker else 0.0
 
-    async def changes(self, search: Search, before: str, limit: int) -> list[Change]:
+    async def changes(self, search: Search, before: str, limit: int) -> list[PastChange]:
         """Return the latest changes that match, newest first, of those with a place below `before` ("": all).
 
         Raises `InvalidValue` when that is no place in the history.
         """
-        found: list[Change] = []
+        found: list[PastChange] = []
         async with self._readers:
             start = await self._start(search.since)
             end, newest = _end(search.until, before)
@@ -215,9 +215,9 @@ class Archive:
                 if number % _BREATH == _BREATH - 1:
                     await asyncio.sleep(0)
 
-    async def _newest(self, search: Search, begin: str, end: str | None, before: str, limit: int) -> list[Change]:
+    async def _newest(self, search: Search, begin: str, end: str | None, before: str, limit: int) -> list[PastChange]:
         """Return the newest changes that match between two keys, newest first."""
-        newest: deque[Change] = deque(maxlen=limit)
+        newest: deque[PastChange] = deque(maxlen=limit)
         async with aclosing(self._entries(begin, end)) as entries:
             async for entry in entries:
                 if search.may_be_in(entry.value):
@@ -264,13 +264,13 @@ def _seconds(fields: Fields) -> float:
     return float(at) if isinstance(at, int | float) else 0.0
 
 
-def _read(item: KeyValue) -> Iterator[Change]:
+def _read(item: KeyValue) -> Iterator[PastChange]:
     fields = keys.decode(item.value)
     actor = fields.object("actor")
     by, at = Actor(actor.text("name"), actor.text("role")), _seconds(fields)
     place = item.key.removeprefix(keys.HISTORY)
     for index, change in enumerate(fields.objects("changes")):
-        yield Change(
+        yield PastChange(
             f"{place}-{index:04}",
             item.mod_revision,
             at,

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from controller.state import keys
 from controller.store.port import (
     TRANSACTION_MAX,
-    Compacted,
     Compare,
     Conflict,
-    Delete,
+    DeleteKey,
     KeyValue,
-    Put,
+    PutKey,
+    RevisionCompacted,
     Store,
     Transaction,
 )
@@ -54,7 +54,7 @@ class Pruning:
         while True:
             try:
                 page = await self._store.page(keys.HISTORY, limit=_STEP, after_key=last, revision=counted.revision)
-            except Compacted:
+            except RevisionCompacted:
                 return removed  # it took that long; the next time goes on
             due = [item for index, item in enumerate(page.items) if removed + index < surplus or item.key < oldest]
             if not due:
@@ -69,8 +69,8 @@ class Pruning:
             mark = await self._store.get(keys.HISTORY_BEGIN)
             said = keys.decode(mark.value).value.get("at") if mark else None
             behind = not isinstance(said, int | float) or (isinstance(until, int | float) and said < until)
-            begin = (Put(keys.HISTORY_BEGIN, keys.encode({"at": until})),) if behind else ()
+            begin = (PutKey(keys.HISTORY_BEGIN, keys.encode({"at": until})),) if behind else ()
             unchanged = Compare(keys.HISTORY_BEGIN, mark.mod_revision if mark else Revision(0))
-            removal = Transaction((unchanged,), (*(Delete(item.key) for item in due), *begin))
+            removal = Transaction((unchanged,), (*(DeleteKey(item.key) for item in due), *begin))
             if not isinstance(await self._store.commit(removal), Conflict):
                 return

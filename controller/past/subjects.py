@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 
-from controller.state.change_record import Form
+from controller.journal.change_record import Form
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import InvalidValue
 from overlayd.wire import records

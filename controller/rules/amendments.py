@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
+from controller.state.address_space import AddressSpace, Withholding
 from controller.state.intent import Intent
-from controller.state.space import Space, Withholding
 from overlayd.model.address import IpAddress, IpNetwork, contains, overlap
 from overlayd.model.errors import InUse, InvalidValue
 from overlayd.model.network import Network, Pool
@@ -42,7 +42,7 @@ def newly_reserved(before: Network, after: Network) -> tuple[IpNetwork, ...]:
     return tuple(kept for kept in after.reserved if not any(contains(whole, kept) for whole in covered))
 
 
-def check_holdings(intent: Intent, space: Space, before: Network, after: Network) -> None:
+def check_holdings(intent: Intent, space: AddressSpace, before: Network, after: Network) -> None:
     """Raise `InUse` when something is in what an amendment takes away.
 
     In a removed pool that is a block, an address in quarantine or a reservation; in a newly reserved range a block; in
@@ -63,7 +63,7 @@ def check_holdings(intent: Intent, space: Space, before: Network, after: Network
 
 
 def _check_reservation(
-    space: Space, before: Network, after: Network, reservation: Reservation, address: IpAddress
+    space: AddressSpace, before: Network, after: Network, reservation: Reservation, address: IpAddress
 ) -> None:
     if not any(address in pool.range for pool in after.pools):
         raise InUse(f"{address} belongs to reservation {reservation.name}; its range cannot go", field="pools")
@@ -76,7 +76,7 @@ def _check_reservation(
             )
 
 
-def _in_quarantine(space: Space, pool: Pool) -> IpNetwork | IpAddress | None:
+def _in_quarantine(space: AddressSpace, pool: Pool) -> IpNetwork | IpAddress | None:
     unit = next((unit for unit in space.withheld if contains(pool.range, unit)), None)
     return unit or next((address for address in space.resting if address in pool.range), None)
 

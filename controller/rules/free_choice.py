@@ -13,7 +13,7 @@ _WIDER = 8
 _WIDEST = 512
 
 
-class Choice:
+class FreeChoice:
     """The choices of one draft: at its first attempt the lowest that is free, later any of more and more.
 
     Several controllers that saw the same state would else race for the same one again and again.

@@ -8,10 +8,10 @@ has no such key: its record alone keeps others away, and the key comes with the 
 from collections.abc import Container
 from dataclasses import dataclass
 
+from controller.journal.journal import Journal
 from controller.state import keys
-from controller.state.journal import Journal
 from controller.state.mirror import Mirror
-from controller.store.port import Compare, Delete, Put
+from controller.store.port import Compare, DeleteKey, PutKey
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue
@@ -24,7 +24,7 @@ class MacChange:
     """What must hold, and what is written, so that a MAC is one record's alone."""
 
     compares: tuple[Compare, ...] = ()
-    ops: tuple[Put | Delete, ...] = ()
+    ops: tuple[PutKey | DeleteKey, ...] = ()
 
 
 class Macs:
@@ -69,7 +69,7 @@ class Macs:
         key, own = keys.mac(record.network, record.mac), RecordKey.of(record)
         if own in self._mirror.intent.holders_of(record.network, record.mac) and self._mirror.mod_revision(key):
             return MacChange()
-        return MacChange((self._journal.unchanged(key),), (Put(key, keys.mac_claim(own)),))
+        return MacChange((self._journal.unchanged(key),), (PutKey(key, keys.mac_claim(own)),))
 
     def release(self, record: Endpoint | Reservation) -> MacChange:
         """Return what takes the key of a MAC away that its record gives up, unless another one has the MAC too."""
@@ -79,7 +79,7 @@ class Macs:
         is_alone = self._mirror.intent.holders_of(record.network, record.mac) == (RecordKey.of(record),)
         if not is_alone or not self._mirror.mod_revision(key):
             return MacChange()
-        return MacChange((self._journal.unchanged(key),), (Delete(key),))
+        return MacChange((self._journal.unchanged(key),), (DeleteKey(key),))
 
     def _is_older(self, endpoint: Endpoint, other: Endpoint) -> bool:
         """Tell whether an endpoint has had its MAC for longer than another one: an earlier release let both have it."""

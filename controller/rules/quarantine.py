@@ -6,8 +6,8 @@ No controller has to do anything for that, and none can forget it.
 from collections.abc import Callable
 from typing import TypeVar
 
-from controller.state.actor import Requester
-from controller.state.journal import Draft, Journal, Written
+from controller.journal.actor import Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.store.port import LeaseId, LeaseLost, Store
 from overlayd.model.errors import Unavailable
 
@@ -25,7 +25,7 @@ class Quarantine:
         self._journal = journal
         self.seconds = seconds
 
-    async def write(self, by: Requester, make: Callable[[LeaseId], Draft[T]]) -> Written[T]:
+    async def write(self, by: Requester, make: Callable[[LeaseId], TransactionDraft[T]]) -> Written[T]:
         """Write a draft whose keys may hang on the lease that it is given; raises what `Journal.write` raises."""
         lease = await self._store.grant(self.seconds)
         try:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import structlog
 
 from controller.clock import Clock
+from controller.journal.actor import BY_CONTROLLER, Requester
+from controller.journal.journal import Journal, TransactionDraft
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER, Requester
-from controller.state.journal import Draft, Journal
 from controller.state.lineages import settled
 from controller.state.mirror import Mirror
 from overlayd.model.errors import OverlayError, Unavailable
@@ -88,7 +88,7 @@ class Recovery:
         _log.warning("a host knows a later revision than the store has", host=host, revision=revision, store=found)
         renewed = record.renewed(found, host)
         unchanged = self._journal.unchanged(keys.LINEAGE)
-        await self._journal.write_unnoted(by, lambda: Draft(None, (unchanged,), (renewed.put(),)))
+        await self._journal.write_unnoted(by, lambda: TransactionDraft(None, (unchanged,), (renewed.put(),)))
         raise Unavailable("the store is older than what this host knows; it is read again, and hosts are asked")
 
     async def run(self) -> None:
@@ -110,11 +110,11 @@ class Recovery:
             await self._clock.sleep(_LOOK_INTERVAL)
 
     async def _settle(self, silent: list[Host]) -> None:
-        def draft() -> Draft[None]:
+        def draft() -> TransactionDraft[None]:
             record = self._mirror.lineage
             if record is None or record.settled:
-                return Draft(None)
-            return Draft(None, (self._journal.unchanged(keys.LINEAGE),), (settled(record).put(),))
+                return TransactionDraft(None)
+            return TransactionDraft(None, (self._journal.unchanged(keys.LINEAGE),), (settled(record).put(),))
 
         try:
             await self._journal.write_unnoted(BY_CONTROLLER, draft)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from controller.journal.journal import Journal
 from controller.rules import amendments
 from controller.rules.macs import MacChange, Macs
 from controller.state import keys
-from controller.state.journal import Journal
+from controller.state.address_space import Withholding
 from controller.state.mirror import Mirror
-from controller.state.space import Withholding
-from controller.store.port import Compare, Delete, LeaseId, Put, Unmodified
+from controller.store.port import Compare, DeleteKey, LeaseId, PutKey, Unmodified
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
@@ -22,7 +22,7 @@ class Removal:
     """What must hold, and what is done."""
 
     compares: tuple[Compare | Unmodified, ...]
-    ops: tuple[Put | Delete, ...]
+    ops: tuple[PutKey | DeleteKey, ...]
 
 
 class Removals:
@@ -49,18 +49,18 @@ class Removals:
         """Remove the record of an endpoint that is still there; it keeps the reservations that it holds."""
         found = self._mirror.intent.find(RecordKey(Endpoint, endpoint))
         released = self._macs.release(found) if isinstance(found, Endpoint) else MacChange()
-        return Removal(released.compares, (Delete(keys.endpoint(endpoint)), *released.ops))
+        return Removal(released.compares, (DeleteKey(keys.endpoint(endpoint)), *released.ops))
 
     def block(self, network: Network, block: Block, lease: LeaseId) -> Removal:
         """Remove a block: its addresses go into quarantine. The last block of a DELETING network takes it along."""
         key = keys.of(block)
-        quarantined = Put(keys.withheld(block.network, block.cidr), keys.withholding(Withholding.QUARANTINE), lease)
+        quarantined = PutKey(keys.withheld(block.network, block.cidr), keys.withholding(Withholding.QUARANTINE), lease)
         compares = [self._journal.unchanged(key), self._journal.unchanged(keys.network(network.name))]
-        ops: list[Put | Delete] = [Delete(key), quarantined]
+        ops: list[PutKey | DeleteKey] = [DeleteKey(key), quarantined]
         if network.state is NetworkState.DELETING:
             other = next((other for other in self._mirror.intent.blocks_in(network.name) if other != block), None)
             if other is None:  # and none can come: nobody acquires a block of a DELETING network
-                ops += [Delete(keys.network(network.name)), Delete(keys.vni(network.vni))]
+                ops += [DeleteKey(keys.network(network.name)), DeleteKey(keys.vni(network.vni))]
             else:
                 # Of two hosts that release the last two blocks at once, one finds its witness gone and looks again.
                 compares.append(self._journal.unchanged(keys.of(other)))
@@ -76,9 +76,9 @@ class Removals:
             self._journal.unchanged(keys.network(name)),
             *released.compares,
         ]
-        ops: list[Put | Delete] = [Delete(key), *released.ops]
+        ops: list[PutKey | DeleteKey] = [DeleteKey(key), *released.ops]
         for address in reservation.addresses:
-            ops += [Delete(keys.address(name, address)), Put(keys.resting(name, address), keys.EMPTY, lease)]
+            ops += [DeleteKey(keys.address(name, address)), PutKey(keys.resting(name, address), keys.EMPTY, lease)]
             unit = self._mirror.occupancy.space(name).unit(address)
             if unit is None or not self._is_withheld(network, unit):
                 continue
@@ -89,7 +89,7 @@ class Removals:
                     self._journal.unchanged(withheld),
                     Unmodified(keys.addresses_of(name), self._mirror.revision),
                 ]
-                ops.append(Put(withheld, keys.withholding(Withholding.QUARANTINE), lease))
+                ops.append(PutKey(withheld, keys.withholding(Withholding.QUARANTINE), lease))
             else:  # a witness, as for blocks
                 compares.append(self._journal.unchanged(keys.address(name, other)))
         return Removal(tuple(compares), tuple(ops))

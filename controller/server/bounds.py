@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ConnectionBounds:
     """Times are in seconds.
 
     `handshake` is for TLS: three round trips, and little work. `farewell` is what a peer has to answer the end of TLS.
@@ -25,4 +25,4 @@ class Bounds:
     token: int = 256
 
 
-BOUNDS = Bounds()
+BOUNDS = ConnectionBounds()

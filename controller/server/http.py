@@ -9,7 +9,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from controller.server.bounds import Bounds
+from controller.server.bounds import ConnectionBounds
 from controller.server.visitors import Visitor
 from overlayd.wire.credentials import TokenId
 
@@ -44,7 +44,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, visitor: Visitor, config: Config, state: ServerState, bounds: Bounds) -> None:
+    def __init__(self, visitor: Visitor, config: Config, state: ServerState, bounds: ConnectionBounds) -> None:
         super().__init__(config, state, {})
         self._visitor = visitor
         self._bounds = bounds
@@ -136,6 +136,6 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport.close()
 
 
-def protocol(config: Config, state: ServerState, bounds: Bounds) -> Callable[[Visitor], BoundedHttp]:
+def protocol(config: Config, state: ServerState, bounds: ConnectionBounds) -> Callable[[Visitor], BoundedHttp]:
     """Return what makes the protocol of each connection."""
     return lambda visitor: BoundedHttp(visitor, config, state, bounds)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from controller.clock import Clock
-from controller.server.bounds import Bounds
+from controller.server.bounds import ConnectionBounds
 from controller.server.visitors import Visitor, Visitors
 from controller.throttle import Throttle
 
@@ -60,7 +60,7 @@ class Listener:
         context: ssl.SSLContext | None,
         make: MakeProtocol,
         clock: Clock,
-        bounds: Bounds,
+        bounds: ConnectionBounds,
     ) -> None:
         self._sockets = sockets
         self._context = context

@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_address
 import structlog
 
 from controller.clock import Clock
-from controller.server.bounds import Bounds
+from controller.server.bounds import ConnectionBounds
 from controller.throttle import Throttle
 from overlayd.wire.credentials import TokenId
 
@@ -40,7 +40,7 @@ class Visitor:
 class Visitors:
     """The connections that have not shown a token yet, and those of each token; the oldest first."""
 
-    def __init__(self, clock: Clock, bounds: Bounds) -> None:
+    def __init__(self, clock: Clock, bounds: ConnectionBounds) -> None:
         self._clock = clock
         self._bounds = bounds
         self._strangers: dict[Visitor, None] = {}

@@ -3,18 +3,18 @@
 from collections.abc import Collection
 from random import Random
 
-from controller.rules import units
-from controller.rules.free_choice import Choice
+from controller.journal.actor import Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.rules import free_units
+from controller.rules.free_choice import FreeChoice
 from controller.rules.quarantine import Quarantine
 from controller.rules.recovery import Recovery
 from controller.rules.removals import Removals
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
 from controller.state import keys
-from controller.state.actor import Requester
-from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
-from controller.store.port import LeaseId, Put
+from controller.store.port import LeaseId, PutKey
 from overlayd.model import ids
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
@@ -71,9 +71,9 @@ class Blocks:
         `InUse` when the network is being deleted or the host is to get nothing new, or `Unavailable` while hosts have
         yet to say what they use.
         """
-        choice = Choice(self._chance)
+        choice = FreeChoice(self._chance)
 
-        def draft() -> Draft[Block]:
+        def draft() -> TransactionDraft[Block]:
             found, owner = self._networks.get(network), self._hosts.get(host)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {network} is being deleted", field="network")
@@ -81,20 +81,20 @@ class Blocks:
             owned = [block for block in self.select(network, host) if block.family is (family or Family.V4)]
             unheld = [block for block in owned if block.cidr not in held]
             if unheld:
-                return Draft(min(unheld, key=lambda block: int(block.cidr.network_address)))
+                return TransactionDraft(min(unheld, key=lambda block: int(block.cidr.network_address)))
             self._recovery.refuse()
             choice.attempt()
             offered = found if family else schema1.network(found)
-            unit = choice.among(units.free(self._mirror, self._journal, offered, family or Family.V4))
+            unit = choice.among(free_units.free(self._mirror, self._journal, offered, family or Family.V4))
             if unit is None:
-                raise units.exhausted(self._mirror, offered, family or Family.V4)
+                raise free_units.exhausted(self._mirror, offered, family or Family.V4)
             block = Block(network, unit, owner.id)
             key, holdings = keys.of(block), keys.holdings(host)
             compared = (key, keys.withheld(network, unit), holdings, keys.network(network), keys.host(host))
-            return Draft(
+            return TransactionDraft(
                 block,
                 tuple(self._journal.unchanged(each) for each in compared),
-                (self._mirror.put(block), Put(holdings, keys.EMPTY)),
+                (self._mirror.put(block), PutKey(holdings, keys.EMPTY)),
             )
 
         return await self._journal.write(by, draft)
@@ -106,17 +106,17 @@ class Blocks:
         block, `InUse` while endpoints of the host have addresses in it.
         """
 
-        def draft(lease: LeaseId) -> Draft[None]:
+        def draft(lease: LeaseId) -> TransactionDraft[None]:
             block = self._mirror.intent.find(RecordKey(Block, (network, cidr)))
             if not isinstance(block, Block):
-                return Draft(None)
+                return TransactionDraft(None)
             self._refuse_release(block, host)
             removal = self._removals.block(self._networks.get(network), block, lease)
             holdings = keys.holdings(host)
-            return Draft(
+            return TransactionDraft(
                 None,
                 (self._journal.unchanged(holdings), *removal.compares),
-                (Put(holdings, keys.EMPTY), *removal.ops),
+                (PutKey(holdings, keys.EMPTY), *removal.ops),
             )
 
         self._hosts.get(host)

@@ -10,15 +10,15 @@ from itertools import islice
 import structlog
 
 from controller.clock import Clock
+from controller.journal.actor import BY_CONTROLLER, Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.rules.quarantine import Quarantine
 from controller.rules.removals import Removal, Removals
-from controller.rules.withheld import Withheld
+from controller.rules.withheld_units import WithheldUnits
 from controller.services.tokens import Tokens
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER, Requester
-from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
-from controller.store.port import Delete, LeaseId, Put
+from controller.store.port import DeleteKey, LeaseId, PutKey
 from overlayd.model.errors import OverlayError
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId
@@ -36,7 +36,7 @@ class Departures:
     """Completes the departure of hosts that are FORGETTING."""
 
     def __init__(
-        self, mirror: Mirror, journal: Journal, quarantine: Quarantine, tokens: Tokens, withheld: Withheld
+        self, mirror: Mirror, journal: Journal, quarantine: Quarantine, tokens: Tokens, withheld: WithheldUnits
     ) -> None:
         self._mirror = mirror
         self._journal = journal
@@ -73,53 +73,53 @@ class Departures:
             pass
         return await self._quarantine.write(by, lambda lease: self._without_host(host_id, lease))
 
-    def _without_endpoints(self, host_id: HostId) -> Draft[bool]:
+    def _without_endpoints(self, host_id: HostId) -> TransactionDraft[bool]:
         endpoints = islice(self._mirror.intent.endpoints_of(host_id), _STEP)
         return self._step(host_id, [self._removals.endpoint(endpoint.key) for endpoint in endpoints])
 
-    def _without_claims(self, host_id: HostId) -> Draft[bool]:
+    def _without_claims(self, host_id: HostId) -> TransactionDraft[bool]:
         claimed = (each for each in self._mirror.intent.reservations() if each.holder and each.holder.host == host_id)
         released = [(keys.of(each), self._mirror.put(replace(each, holder=None))) for each in islice(claimed, _STEP)]
         return self._step(host_id, [Removal((self._journal.unchanged(key),), (put,)) for key, put in released])
 
-    def _without_block(self, host_id: HostId, lease: LeaseId) -> Draft[bool]:
+    def _without_block(self, host_id: HostId, lease: LeaseId) -> TransactionDraft[bool]:
         block = next(iter(self._mirror.intent.blocks_of(host_id)), None)
         if block is None:
-            return Draft(result=False)
+            return TransactionDraft(result=False)
         network = self._mirror.intent.networks[block.network]
         return self._step(host_id, [self._removals.block(network, block, lease)])
 
-    def _without_host(self, host_id: HostId, lease: LeaseId) -> Draft[None]:
+    def _without_host(self, host_id: HostId, lease: LeaseId) -> TransactionDraft[None]:
         host = self._leaving(host_id)
         if host is None:
-            return Draft(None)
+            return TransactionDraft(None)
         key, holdings, claim = keys.host(host_id), keys.holdings(host_id), keys.claim(host_id)
         vtep, claimed = keys.vtep(host.address), self._mirror.occupancy.vteps.get(host.address)
         # Another host may have the address since this one gave it up.
         is_own = claimed is None or claimed.holder == host_id
-        return Draft(
+        return TransactionDraft(
             None,
             tuple(self._journal.unchanged(each) for each in (key, holdings, vtep)),
             (
-                Delete(key),
-                Delete(holdings),
-                Delete(keys.instance(host_id)),
-                Delete(keys.statement(host_id)),
-                Put(keys.number(host.number), claim, lease),
-                *((Put(vtep, claim, lease),) if is_own else ()),
+                DeleteKey(key),
+                DeleteKey(holdings),
+                DeleteKey(keys.instance(host_id)),
+                DeleteKey(keys.statement(host_id)),
+                PutKey(keys.number(host.number), claim, lease),
+                *((PutKey(vtep, claim, lease),) if is_own else ()),
             ),
         )
 
-    def _step(self, host_id: HostId, removals: Sequence[Removal]) -> Draft[bool]:
+    def _step(self, host_id: HostId, removals: Sequence[Removal]) -> TransactionDraft[bool]:
         """Return the draft of some removals; its result tells whether there were any."""
         if not removals or not self._leaving(host_id):
-            return Draft(result=False)
+            return TransactionDraft(result=False)
         key, holdings = keys.host(host_id), keys.holdings(host_id)
         compares = [compare for removal in removals for compare in removal.compares]
-        return Draft(
+        return TransactionDraft(
             True,  # noqa: FBT003 - the result, as in every draft
             (self._journal.unchanged(key), self._journal.unchanged(holdings), *compares),
-            (Put(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
+            (PutKey(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
         )
 
     def _leaving(self, host_id: HostId) -> Host | None:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from controller.journal.actor import Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.rules import amendments
 from controller.rules.macs import Macs
 from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
 from controller.state import keys
-from controller.state.actor import Requester
-from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
-from controller.store.port import Compare, Delete, Put, Unmodified
+from controller.store.port import Compare, DeleteKey, PutKey, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.block import Block
@@ -147,14 +147,16 @@ class Endpoints:
                 left.popleft()
         return Written(has_written, revision)
 
-    def _step(self, host: HostId, items: Collection[T], change: Callable[[T], Removal]) -> Draft[tuple[int, bool]]:
+    def _step(
+        self, host: HostId, items: Collection[T], change: Callable[[T], Removal]
+    ) -> TransactionDraft[tuple[int, bool]]:
         """Return the draft for the first of these items; its result tells for how many, and whether it writes."""
         if self._hosts.get(host).state is HostState.FORGETTING:
             raise InUse(f"host {host} is being forgotten", field="host")
         holdings = keys.holdings(host)
         guards = tuple(self._journal.unchanged(key) for key in (holdings, keys.host(host)))
         compares: dict[Compare | Unmodified, None] = dict.fromkeys(guards)
-        ops: dict[str, Put | Delete] = {}
+        ops: dict[str, PutKey | DeleteKey] = {}
         done = 0
         for item in items:
             made = change(item)
@@ -162,11 +164,11 @@ class Endpoints:
                 break
             compares.update(dict.fromkeys(made.compares))
             # A MAC that one endpoint gives up and another one gets stays a key.
-            ops |= {op.key: op for op in made.ops if isinstance(op, Put) or not isinstance(ops.get(op.key), Put)}
+            ops |= {op.key: op for op in made.ops if isinstance(op, PutKey) or not isinstance(ops.get(op.key), PutKey)}
             done += 1
         if not ops:
-            return Draft((done, False))
-        return Draft((done, True), tuple(compares), (Put(holdings, keys.EMPTY), *ops.values()))
+            return TransactionDraft((done, False))
+        return TransactionDraft((done, True), tuple(compares), (PutKey(holdings, keys.EMPTY), *ops.values()))
 
     def _without(self, host: HostId, key: EndpointKey) -> Removal:
         """Return the removal of an endpoint, if it is there and the host's."""

@@ -6,14 +6,14 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
-from controller.rules.free_choice import Choice
+from controller.journal.actor import Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.rules.free_choice import FreeChoice
 from controller.rules.recovery import Recovery
 from controller.services.departures import Departures
 from controller.state import keys
-from controller.state.actor import Requester
-from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
-from controller.store.port import Compare, Delete, Put, Unmodified
+from controller.store.port import Compare, DeleteKey, PutKey, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, Unavailable
@@ -70,9 +70,9 @@ class Hosts:
         goes by the same id at whichever controller (field `id`); `Exhausted` when no number is left; `Unavailable`
         while a host with this id or address is being forgotten, or its address rests after that.
         """
-        choice = Choice(self._chance)
+        choice = FreeChoice(self._chance)
 
-        def draft() -> Draft[Host]:
+        def draft() -> TransactionDraft[Host]:
             found = self._registered(host_id, name, address, instance, partial(self._number, number, choice))
             return self._claiming_instance(found, host_id, instance) if found.ops else found
 
@@ -102,15 +102,15 @@ class Hosts:
         `InvalidValue` for FORGETTING, to which there is another way, or `InUse` when the host is being forgotten.
         """
 
-        def draft() -> Draft[Host]:
+        def draft() -> TransactionDraft[Host]:
             known, key = self.get(host_id), keys.host(host_id)
             self._journal.expect(key, expected)
             if known.state is HostState.FORGETTING:
                 raise InUse(f"host {host_id} is being forgotten", field="state")
             changed = replace(known, state=state)
             if changed == known:
-                return Draft(known)
-            return Draft(changed, (self._journal.unchanged(key),), (self._mirror.put(changed),))
+                return TransactionDraft(known)
+            return TransactionDraft(changed, (self._journal.unchanged(key),), (self._mirror.put(changed),))
 
         if state is HostState.FORGETTING:
             raise InvalidValue("a host is forgotten by deleting it", field="state")
@@ -125,18 +125,18 @@ class Hosts:
         Goes on where an earlier attempt was interrupted. Raises `NotFound`, `Stale`, or `InUse` while it is connected.
         """
 
-        def draft() -> Draft[None]:
+        def draft() -> TransactionDraft[None]:
             if self._departures.has_remains(host_id):
-                return Draft(None)
+                return TransactionDraft(None)
             known, key = self.get(host_id), keys.host(host_id)
             self._journal.expect(key, expected)
             if known.state is HostState.FORGETTING:
-                return Draft(None)
+                return TransactionDraft(None)
             if self._mirror.presence(host_id):
                 raise InUse(f"host {known.name} is connected; stop its agent, or drain it, before it is forgotten")
             unconnected = Unmodified(keys.presences_of(host_id), self._mirror.revision)
             forgetting = self._mirror.put(replace(known, state=HostState.FORGETTING))
-            return Draft(None, (self._journal.unchanged(key), unconnected), (forgetting,))
+            return TransactionDraft(None, (self._journal.unchanged(key), unconnected), (forgetting,))
 
         await self._journal.reach(expected)
         await self._journal.write(by, draft)
@@ -144,7 +144,7 @@ class Hosts:
 
     def _registered(
         self, host_id: HostId, name: str, address: IpAddress, instance: str, number: Callable[[], HostNumber]
-    ) -> Draft[Host]:
+    ) -> TransactionDraft[Host]:
         known = self._mirror.intent.hosts.get(host_id)
         if known is None:
             return self._first(Host(host_id, number(), name, address))
@@ -153,29 +153,33 @@ class Hosts:
             self._refuse_double(known, address, instance)
         return self._again(known, replace(known, name=name, address=address))
 
-    def _first(self, host: Host) -> Draft[Host]:
+    def _first(self, host: Host) -> TransactionDraft[Host]:
         keep, put = self._claim_address(host)
         key, number, holdings = keys.host(host.id), keys.number(host.number), keys.holdings(host.id)
-        return Draft(
+        return TransactionDraft(
             host,
             (keep, self._journal.unchanged(key), self._journal.unchanged(number), self._journal.unchanged(holdings)),
             (
                 put,
                 self._mirror.put(host),
-                Put(number, keys.claim(host.id)),
-                Put(holdings, keys.EMPTY),
+                PutKey(number, keys.claim(host.id)),
+                PutKey(holdings, keys.EMPTY),
             ),
         )
 
-    def _again(self, known: Host, host: Host) -> Draft[Host]:
+    def _again(self, known: Host, host: Host) -> TransactionDraft[Host]:
         is_elsewhere = host.address != known.address
         if not is_elsewhere and self._has_its_address(known):
             key = keys.host(host.id)
-            return Draft(host) if host == known else Draft(host, self._unchanged(key), (self._mirror.put(host),))
+            return (
+                TransactionDraft(host)
+                if host == known
+                else TransactionDraft(host, self._unchanged(key), (self._mirror.put(host),))
+            )
         keep, claim = self._claim_address(host)
         former = keys.vtep(known.address)
         is_own = is_elsewhere and self._claims_its_address(known)
-        return Draft(
+        return TransactionDraft(
             host,
             # No other instance connects meanwhile, at whichever controller.
             (
@@ -183,21 +187,21 @@ class Hosts:
                 keep,
                 self._unconnected(host.id),
             ),
-            (self._mirror.put(host), claim, *((Delete(former),) if is_own else ())),
+            (self._mirror.put(host), claim, *((DeleteKey(former),) if is_own else ())),
         )
 
-    def _without_former_address(self, host_id: HostId, address: IpAddress, instance: str) -> Draft[None]:
+    def _without_former_address(self, host_id: HostId, address: IpAddress, instance: str) -> TransactionDraft[None]:
         """Return the draft that gives up the address of a host's record, as the host has announced another one."""
         known = self._mirror.intent.hosts.get(host_id)
         if known is None or known.address == address or not self._has_its_address(known):
-            return Draft(None)
+            return TransactionDraft(None)
         _refuse_forgetting(known)
         self._refuse_double(known, address, instance)
         key = keys.vtep(known.address)
-        return Draft(
+        return TransactionDraft(
             None,
             (*self._unchanged(keys.host(host_id), key), self._unconnected(host_id)),
-            (Put(key, keys.given_up(host_id)),),
+            (PutKey(key, keys.given_up(host_id)),),
         )
 
     def _unchanged(self, *names: str) -> tuple[Compare, ...]:
@@ -216,22 +220,22 @@ class Hosts:
         claim = self._mirror.occupancy.vteps.get(host.address)
         return claim is not None and claim.holder == host.id
 
-    def _started_anew(self, host_id: HostId, address: IpAddress, instance: str) -> Draft[None]:
+    def _started_anew(self, host_id: HostId, address: IpAddress, instance: str) -> TransactionDraft[None]:
         host = self.get(host_id)
         if host.address != address:
             raise self._double(host, address)
         if self._mirror.instance(host_id) == instance:
-            return Draft(None)
+            return TransactionDraft(None)
         unchanged = self._journal.unchanged(keys.host(host_id))
-        return self._claiming_instance(Draft(None, (unchanged,)), host_id, instance)
+        return self._claiming_instance(TransactionDraft(None, (unchanged,)), host_id, instance)
 
-    def _claiming_instance(self, draft: Draft[T], host_id: HostId, instance: str) -> Draft[T]:
+    def _claiming_instance(self, draft: TransactionDraft[T], host_id: HostId, instance: str) -> TransactionDraft[T]:
         """Return a draft that also makes this the only instance that may open a feed."""
         key = keys.instance(host_id)
-        claim = Put(key, keys.encode({"instance": instance}))
+        claim = PutKey(key, keys.encode({"instance": instance}))
         return replace(draft, compares=(*draft.compares, self._journal.unchanged(key)), ops=(*draft.ops, claim))
 
-    def _claim_address(self, host: Host) -> tuple[Compare, Put]:
+    def _claim_address(self, host: Host) -> tuple[Compare, PutKey]:
         others = (other for other in self.all() if other.address == host.address and other.id != host.id)
         holder = next((other for other in others if self._has_its_address(other)), None)
         if holder:
@@ -241,7 +245,7 @@ class Hosts:
             raise InUse(
                 f"{host.address} was the address of a host that was forgotten, and is in quarantine", field="address"
             )
-        return self._journal.unchanged(key), Put(key, keys.claim(host.id))
+        return self._journal.unchanged(key), PutKey(key, keys.claim(host.id))
 
     def _refuse_double(self, known: Host, address: IpAddress, instance: str) -> None:
         # A host whose address changed comes with the instance that is connected, or after that one has gone.
@@ -256,14 +260,14 @@ class Hosts:
             field="id",
         )
 
-    def _number(self, former: HostNumber | None, choice: Choice) -> HostNumber:
+    def _number(self, former: HostNumber | None, choice: FreeChoice) -> HostNumber:
         """Return the number of a new host: the one that it had, if that is free, else the lowest free one."""
         if former is not None and not self._journal.is_taken(keys.number(former)):
             return former
         self._recovery.refuse()
         return self._free_number(choice)
 
-    def _free_number(self, choice: Choice) -> HostNumber:
+    def _free_number(self, choice: FreeChoice) -> HostNumber:
         choice.attempt()
         taken = {int(number) for number in self._journal.underway(keys.NUMBERS)}
         number = choice.among(number for number in self._mirror.occupancy.numbers if number not in taken)

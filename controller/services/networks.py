@@ -4,14 +4,14 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from random import Random
 
+from controller.journal.actor import Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.rules import amendments
-from controller.rules.free_choice import Choice
+from controller.rules.free_choice import FreeChoice
 from controller.rules.recovery import Recovery
 from controller.state import keys
-from controller.state.actor import Requester
-from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
-from controller.store.port import Delete, Put, Unmodified
+from controller.store.port import DeleteKey, PutKey, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
@@ -67,9 +67,9 @@ class Networks:
         that holds the address of a host or of this controller, `Exhausted`, or `Unavailable` while hosts have yet to
         say what they use.
         """
-        choice = Choice(self._chance)
+        choice = FreeChoice(self._chance)
 
-        def draft() -> Draft[Network]:
+        def draft() -> TransactionDraft[Network]:
             if existing := self._mirror.intent.networks.get(name):
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
@@ -87,10 +87,10 @@ class Networks:
             )
             self._check_members(network, network.pools)
             key, claim = keys.network(name), keys.vni(network.vni)
-            return Draft(
+            return TransactionDraft(
                 network,
                 (self._journal.unchanged(key), self._journal.unchanged(claim)),
-                (self._mirror.put(network), Put(claim, keys.claim(name))),
+                (self._mirror.put(network), PutKey(claim, keys.claim(name))),
             )
 
         return await self._journal.write(by, draft)
@@ -112,19 +112,19 @@ class Networks:
         become members of a range that holds the address of a host or of this controller.
         """
 
-        def draft() -> Draft[Network]:
+        def draft() -> TransactionDraft[Network]:
             found, key = self.get(name), keys.network(name)
             self._journal.expect(key, expected)
             amended = change(found)
             amendments.check_fields(found, amended)
             if amended == found:
-                return Draft(found)
+                return TransactionDraft(found)
             if found.state is NetworkState.DELETING:
                 raise InUse(f"network {name} is being deleted", field="name")
             kept = found.pools if amended.uplink is found.uplink else ()
             self._check_members(amended, tuple(pool for pool in amended.pools if pool not in kept))
             amendments.check_holdings(self._mirror.intent, self._mirror.occupancy.space(name), found, amended)
-            return Draft(
+            return TransactionDraft(
                 amended,
                 (self._journal.unchanged(key), *self._no_new_holdings(found, amended)),
                 (self._mirror.put(amended),),
@@ -182,11 +182,11 @@ class Networks:
         Raises `NotFound`, `Stale`, or `InUse` while endpoints are published or reservations exist.
         """
 
-        def draft() -> Draft[Network | None]:
+        def draft() -> TransactionDraft[Network | None]:
             network = self.get(name)
             self._journal.expect(keys.network(name), expected)
             if network.state is NetworkState.DELETING:
-                return Draft(network)
+                return TransactionDraft(network)
             intent, since = self._mirror.intent, self._mirror.revision
             if endpoints := intent.endpoints_in(name):
                 example = next(iter(endpoints))
@@ -202,17 +202,17 @@ class Networks:
             )
             block = next(iter(intent.blocks_in(name)), None)
             if block is None:
-                return Draft(None, unchanged, (Delete(key), Delete(keys.vni(network.vni))))
+                return TransactionDraft(None, unchanged, (DeleteKey(key), DeleteKey(keys.vni(network.vni))))
             # One block that is still there when this commits: a DELETING network always has a block, and so always has
             # somebody whose release removes it.
             witness = self._journal.unchanged(keys.of(block))
             deleting = replace(network, state=NetworkState.DELETING)
-            return Draft(deleting, (*unchanged, witness), (self._mirror.put(deleting),))
+            return TransactionDraft(deleting, (*unchanged, witness), (self._mirror.put(deleting),))
 
         await self._journal.reach(expected)
         return await self._journal.write(by, draft)
 
-    def _free_vni(self, choice: Choice) -> Vni:
+    def _free_vni(self, choice: FreeChoice) -> Vni:
         choice.attempt()
         taken = {int(number) for number in self._journal.underway(keys.VNIS)}
         number = choice.among(number for number in self._mirror.occupancy.vnis if number not in taken)

@@ -7,8 +7,10 @@ from functools import partial
 from ipaddress import ip_address
 from random import Random
 
-from controller.rules import amendments, units
-from controller.rules.free_choice import Choice
+from controller.journal.actor import Requester
+from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.rules import amendments, free_units
+from controller.rules.free_choice import FreeChoice
 from controller.rules.macs import Macs
 from controller.rules.quarantine import Quarantine
 from controller.rules.recovery import Recovery
@@ -16,11 +18,9 @@ from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
 from controller.state import keys
-from controller.state.actor import Requester
-from controller.state.journal import Draft, Journal, Written
+from controller.state.address_space import Withholding
 from controller.state.mirror import Mirror
-from controller.state.space import Withholding
-from controller.store.port import Compare, LeaseId, Put
+from controller.store.port import Compare, LeaseId, PutKey
 from overlayd.ipam import addresses as ipam
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, IpNetwork, overlap
@@ -44,7 +44,7 @@ class _Claim:
 
     address: IpAddress
     compares: tuple[Compare, ...]
-    ops: tuple[Put, ...] = ()
+    ops: tuple[PutKey, ...] = ()
 
 
 class Reservations:
@@ -105,7 +105,7 @@ class Reservations:
         it is in quarantine, or `Exhausted`.
         """
 
-        def draft(choice: Choice, *, new_units: bool) -> Draft[Reservation]:
+        def draft(choice: FreeChoice, *, new_units: bool) -> TransactionDraft[Reservation]:
             self._recovery.refuse()
             found = self._networks.get(network)
             if found.state is NetworkState.DELETING:
@@ -127,7 +127,7 @@ class Reservations:
             owned = self._macs.claim(reservation)
             compared = (keys.of(reservation), keys.network(network))
             holder = keys.claim(name)
-            return Draft(
+            return TransactionDraft(
                 reservation,
                 (
                     *(self._journal.unchanged(key) for key in compared),
@@ -136,18 +136,18 @@ class Reservations:
                 ),
                 (
                     self._mirror.put(reservation),
-                    *(Put(keys.address(network, claim.address), holder) for claim in claims),
+                    *(PutKey(keys.address(network, claim.address), holder) for claim in claims),
                     *(op for claim in claims for op in claim.ops),
                     *owned.ops,
                 ),
             )
 
         try:
-            return await self._journal.write(by, partial(draft, Choice(self._chance), new_units=False))
+            return await self._journal.write(by, partial(draft, FreeChoice(self._chance), new_units=False))
         except _UnitNeeded:
             # One at a time: the others then find room in the unit that the first one withheld.
             async with self._withholding:
-                return await self._journal.write(by, partial(draft, Choice(self._chance), new_units=True))
+                return await self._journal.write(by, partial(draft, FreeChoice(self._chance), new_units=True))
 
     async def update(
         self,
@@ -163,7 +163,7 @@ class Reservations:
         `InvalidValue`, or `AlreadyExists` when another one has the MAC.
         """
 
-        def draft() -> Draft[Reservation]:
+        def draft() -> TransactionDraft[Reservation]:
             found = self.get(network, name)
             key = keys.of(found)
             self._journal.expect(key, expected)
@@ -172,11 +172,11 @@ class Reservations:
                 if getattr(amended, field) != getattr(found, field):
                     raise InvalidValue(f"the {field} of a reservation cannot be set", field=field)
             if amended == found:
-                return Draft(found)
+                return TransactionDraft(found)
             if amended.mac is not None:
                 self._macs.check_reservation(network, amended.mac, found)
             owned, released = self._macs.claim(amended), self._macs.release(found)
-            return Draft(
+            return TransactionDraft(
                 amended,
                 (self._journal.unchanged(key), *owned.compares, *released.compares),
                 (self._mirror.put(amended), *owned.ops, *released.ops),
@@ -193,7 +193,7 @@ class Reservations:
         Raises `NotFound`, `Stale`, or `InUse` while a container holds it.
         """
 
-        def draft(lease: LeaseId) -> Draft[None]:
+        def draft(lease: LeaseId) -> TransactionDraft[None]:
             found = self.get(network, name)
             self._journal.expect(keys.of(found), expected)
             if found.holder:
@@ -202,7 +202,7 @@ class Reservations:
                     f" detach it, or release it (overlayctl reservation release {network} {name})"
                 )
             removal = self._removals.reservation(self._networks.get(network), found, lease)
-            return Draft(None, removal.compares, removal.ops)
+            return TransactionDraft(None, removal.compares, removal.ops)
 
         await self._journal.reach(expected)
         return await self._quarantine.write(by, draft)
@@ -217,13 +217,13 @@ class Reservations:
         interface holds another reservation of the same family, or `InvalidValue` when it is no member of a shared one.
         """
 
-        def draft() -> Draft[Reservation]:
+        def draft() -> TransactionDraft[Reservation]:
             found, host = self.get(network, name), self._hosts.get(holder.host)
             # What floats among containers that are there is nothing new to a host that drains.
             if host.state is HostState.FORGETTING or (host.state is HostState.DRAINING and not found.shared):
                 raise InUse(f"host {host.name} is {host.state} and gets no reservation", field="host")
             if found.holder == holder:
-                return Draft(found)
+                return TransactionDraft(found)
             if found.shared:
                 return self._floated(found, holder)
             self._recovery.refuse()
@@ -240,10 +240,10 @@ class Reservations:
         When another one holds it, or nobody, nothing happens. Raises `NotFound`.
         """
 
-        def draft() -> Draft[Reservation]:
+        def draft() -> TransactionDraft[Reservation]:
             found = self.get(network, name)
             if found.holder is None or holder not in (None, found.holder):
-                return Draft(found)
+                return TransactionDraft(found)
             return self._handed_over(found, None)
 
         return await self._journal.write(by, draft)
@@ -254,23 +254,23 @@ class Reservations:
         Raises `NotFound`, or why it cannot be: `InvalidValue`, `AlreadyExists`, `InUse`.
         """
 
-        def draft() -> Draft[None]:
+        def draft() -> TransactionDraft[None]:
             network = self._networks.get(said.network)
             found = self._mirror.intent.find(RecordKey(Reservation, said.key))
             if isinstance(found, Reservation):
                 if found.addresses != said.addresses:
                     raise AlreadyExists(f"it has {', '.join(map(str, found.addresses))} by now", field="addresses")
                 if found.holder == said.holder:
-                    return Draft(None)
+                    return TransactionDraft(None)
                 handed = self._handed_over(found, said.holder)
-                return Draft(None, handed.compares, handed.ops)
+                return TransactionDraft(None, handed.compares, handed.ops)
             claims = [self._wanted(network, each, f"addresses[{n}]") for n, each in enumerate(said.addresses)]
             if said.mac is not None:
                 self._macs.check_reservation(said.network, said.mac, said)
             owned = self._macs.claim(said)
             compares = [self._journal.unchanged(key) for key in (keys.of(said), keys.network(said.network))]
-            claimed = [Put(keys.address(said.network, claim.address), keys.claim(said.name)) for claim in claims]
-            return Draft(
+            claimed = [PutKey(keys.address(said.network, claim.address), keys.claim(said.name)) for claim in claims]
+            return TransactionDraft(
                 None,
                 (*compares, *owned.compares, *(compare for claim in claims for compare in claim.compares)),
                 (self._mirror.put(said), *claimed, *owned.ops, *(op for claim in claims for op in claim.ops)),
@@ -302,7 +302,7 @@ class Reservations:
             raise InUse(f"{address} is in {unit}, which host {claimant.host} uses", field=field)
         return self._claim_of(network, address, unit)
 
-    def _free(self, network: Network, family: Family, choice: Choice, *, new_units: bool) -> _Claim:
+    def _free(self, network: Network, family: Family, choice: FreeChoice, *, new_units: bool) -> _Claim:
         """Return the claim of a free address, in a new unit if need be; raise `_UnitNeeded` when that may not be."""
         space = self._mirror.occupancy.space(network.name)
         underway = (ip_address(text) for text in self._journal.underway(keys.addresses_of(network.name)))
@@ -313,9 +313,9 @@ class Reservations:
             return self._claim_of(network, address, space.unit(address))
         if not new_units:
             raise _UnitNeeded
-        unit = choice.among(units.free(self._mirror, self._journal, network, family))
+        unit = choice.among(free_units.free(self._mirror, self._journal, network, family))
         if unit is None:
-            raise units.exhausted(self._mirror, network, family)
+            raise free_units.exhausted(self._mirror, network, family)
         first, _ = next(ipam.spans(network, unit))
         return self._claim_of(network, family.address(first), unit)
 
@@ -328,7 +328,7 @@ class Reservations:
         compares = (claim, self._journal.unchanged(withheld), self._journal.unchanged(keys.block(network.name, unit)))
         if unit in self._mirror.occupancy.space(network.name).withheld:
             return _Claim(address, compares)
-        return _Claim(address, compares, (Put(withheld, keys.withholding(Withholding.RESERVATIONS)),))
+        return _Claim(address, compares, (PutKey(withheld, keys.withholding(Withholding.RESERVATIONS)),))
 
     def _refuse_second(self, reservation: Reservation, holder: Holder) -> None:
         families = {Family.of(address) for address in reservation.addresses}
@@ -341,7 +341,7 @@ class Reservations:
                     field="holder",
                 )
 
-    def _floated(self, reservation: Reservation, holder: Holder) -> Draft[Reservation]:
+    def _floated(self, reservation: Reservation, holder: Holder) -> TransactionDraft[Reservation]:
         """Return the draft of another holder of a shared reservation; raise `InvalidValue` if that is no member."""
         key = (reservation.network, holder.host, holder.container_id, holder.interface)
         member = self._mirror.intent.find(RecordKey(Endpoint, key))
@@ -353,10 +353,12 @@ class Reservations:
         held = replace(reservation, holder=holder)
         compared = (keys.of(reservation), keys.endpoint(key), keys.holdings(holder.host), keys.host(holder.host))
         # The endpoint takes the reservation along when it goes: that must not miss this claim.
-        ops = (self._mirror.put(held), Put(keys.holdings(holder.host), keys.EMPTY))
-        return Draft(held, tuple(self._journal.unchanged(each) for each in compared), ops)
+        ops = (self._mirror.put(held), PutKey(keys.holdings(holder.host), keys.EMPTY))
+        return TransactionDraft(held, tuple(self._journal.unchanged(each) for each in compared), ops)
 
-    def _handed_over(self, reservation: Reservation, holder: Holder | None, *guards: str) -> Draft[Reservation]:
+    def _handed_over(
+        self, reservation: Reservation, holder: Holder | None, *guards: str
+    ) -> TransactionDraft[Reservation]:
         """Return the draft of another holder, without the endpoint that had the addresses until now."""
         compared, ops = [keys.of(reservation), *guards], [self._mirror.put(replace(reservation, holder=holder))]
         removal = Removal((), ())
@@ -367,8 +369,8 @@ class Reservations:
             if isinstance(published, Endpoint) and not set(published.addresses).isdisjoint(reservation.addresses):
                 removal = self._removals.endpoint(endpoint, but=reservation)
                 compared.append(keys.holdings(former.host))
-                ops.append(Put(keys.holdings(former.host), keys.EMPTY))
-        return Draft(
+                ops.append(PutKey(keys.holdings(former.host), keys.EMPTY))
+        return TransactionDraft(
             replace(reservation, holder=holder),
             (*(self._journal.unchanged(key) for key in compared), *removal.compares),
             (*ops, *removal.ops),

@@ -11,16 +11,16 @@ from ipaddress import ip_network
 import structlog
 
 from controller.clock import Clock
+from controller.journal.actor import BY_CONTROLLER, Requester
+from controller.journal.journal import Journal, TransactionDraft
 from controller.rules.quarantine import Quarantine
 from controller.rules.removals import Removals
-from controller.rules.withheld import Withheld
+from controller.rules.withheld_units import WithheldUnits
 from controller.services.reservations import Reservations
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER, Requester
-from controller.state.journal import Draft, Journal
+from controller.state.address_space import AddressSpace, Withholding
 from controller.state.mirror import Mirror
-from controller.state.space import Space, Withholding
-from controller.store.port import Compare, Delete, LeaseId, Put
+from controller.store.port import Compare, DeleteKey, LeaseId, PutKey
 from overlayd.model.address import IpNetwork, overlap
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
@@ -49,7 +49,7 @@ class Statements:
         journal: Journal,
         quarantine: Quarantine,
         reservations: Reservations,
-        withheld: Withheld,
+        withheld: WithheldUnits,
     ) -> None:
         self._mirror = mirror
         self._journal = journal
@@ -83,9 +83,9 @@ class Statements:
         await self._disclaim(by, host, said if is_of_this else Statement(None, said.revision))
         for text in disputes:
             _log.error("two lay claim to one thing since the store was restored", host=host, problem=text)
-        spoken = Put(keys.statement(host), keys.encode({"lineage": str(record.lineage)}))
+        spoken = PutKey(keys.statement(host), keys.encode({"lineage": str(record.lineage)}))
         if self._mirror.statements.get(host) != str(record.lineage):
-            await self._journal.write_unnoted(by, lambda: Draft(None, (), (spoken,)))
+            await self._journal.write_unnoted(by, lambda: TransactionDraft(None, (), (spoken,)))
         return disputes
 
     async def run(self, clock: Clock) -> None:
@@ -137,27 +137,29 @@ class Statements:
         """Make a unit the block of a host, or withhold it for the host; return why neither can be."""
         return (await self._journal.write(by, lambda: self._draft(owner, name, unit, vni))).result
 
-    def _draft(self, owner: HostId, name: NetworkName, unit: IpNetwork, vni: Vni) -> Draft[str | None]:
+    def _draft(self, owner: HostId, name: NetworkName, unit: IpNetwork, vni: Vni) -> TransactionDraft[str | None]:
         space = self._mirror.occupancy.space(name)
         overlapping = next(self._overlapping(name, unit), None)
         if overlapping and overlapping.host == owner:
-            return Draft(None)
+            return TransactionDraft(None)
         if dispute := _dispute(name, unit, owner, overlapping, space):
-            return Draft(dispute)
+            return TransactionDraft(dispute)
         claimant = space.claimants.get(unit)
         key = keys.withheld(name, unit)
         compares = [self._journal.unchanged(each) for each in (keys.block(name, unit), key, keys.network(name))]
         if self._fits(name, unit, owner):
             holdings = keys.holdings(owner)
             compares += [self._journal.unchanged(each) for each in (keys.host(owner), holdings)]
-            freed = (Delete(key),) if self._mirror.mod_revision(key) else ()
-            ops = (self._mirror.put(Block(name, unit, owner)), Put(holdings, keys.EMPTY), *freed)
-            return Draft(None, tuple(compares), ops)
+            freed = (DeleteKey(key),) if self._mirror.mod_revision(key) else ()
+            ops = (self._mirror.put(Block(name, unit, owner)), PutKey(holdings, keys.EMPTY), *freed)
+            return TransactionDraft(None, tuple(compares), ops)
         if claimant:
-            return Draft(None)
-        withheld = Put(key, keys.withheld_for(owner, vni))
+            return TransactionDraft(None)
+        withheld = PutKey(key, keys.withheld_for(owner, vni))
         claimed, dispute = self._claim_vni(name, vni)
-        return Draft(dispute, (*compares, *(claim for claim, _ in claimed)), (withheld, *(put for _, put in claimed)))
+        return TransactionDraft(
+            dispute, (*compares, *(claim for claim, _ in claimed)), (withheld, *(put for _, put in claimed))
+        )
 
     def _overlapping(self, name: NetworkName, unit: IpNetwork) -> Iterator[Block]:
         """Yield the blocks that share addresses with a unit, the very same one first."""
@@ -167,7 +169,7 @@ class Statements:
             yield same
         yield from (block for block in intent.blocks_in(name) if overlap(block.cidr, unit))
 
-    def _claim_vni(self, name: NetworkName, vni: Vni) -> tuple[list[tuple[Compare, Put]], str | None]:
+    def _claim_vni(self, name: NetworkName, vni: Vni) -> tuple[list[tuple[Compare, PutKey]], str | None]:
         """Return what keeps the VNI of a network that the store has lost, or why it cannot be kept."""
         networks = self._mirror.intent.networks
         if name in networks:
@@ -176,7 +178,7 @@ class Statements:
         if holder:
             return [], f"VNI {vni} is in use here for network {name}, and belongs to network {holder}"
         key = keys.vni(vni)
-        return [(self._journal.unchanged(key), Put(key, keys.claim(name)))], None
+        return [(self._journal.unchanged(key), PutKey(key, keys.claim(name)))], None
 
     def _fits(self, name: NetworkName, unit: IpNetwork, owner: HostId) -> bool:
         """Tell whether a unit can be a block of a host: the network has it, and the host is there to have it."""
@@ -199,29 +201,29 @@ class Statements:
                 pass
             await self._quarantine.write(by, lambda lease: self._without_block(block, lease))  # noqa: B023 - at once
 
-    def _without_endpoints(self, block: Block) -> Draft[bool]:
+    def _without_endpoints(self, block: Block) -> TransactionDraft[bool]:
         found = [
             endpoint
             for endpoint in self._mirror.intent.endpoints_of(block.host)
             if endpoint.network == block.network and any(address in block.cidr for address in endpoint.addresses)
         ][:_STEP]
         if not found:
-            return Draft(result=False)
+            return TransactionDraft(result=False)
         removals = [self._removals.endpoint(endpoint.key) for endpoint in found]
         holdings = keys.holdings(block.host)
-        return Draft(
+        return TransactionDraft(
             True,  # noqa: FBT003 - the result, as in every draft
             (self._journal.unchanged(holdings), *(each for removal in removals for each in removal.compares)),
-            (Put(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
+            (PutKey(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
         )
 
-    def _without_block(self, block: Block, lease: LeaseId) -> Draft[None]:
+    def _without_block(self, block: Block, lease: LeaseId) -> TransactionDraft[None]:
         network = self._mirror.intent.networks.get(block.network)
         if network is None or self._mirror.intent.find(RecordKey(Block, block.key)) != block:
-            return Draft(None)
+            return TransactionDraft(None)
         removal, holdings = self._removals.block(network, block, lease), keys.holdings(block.host)
-        return Draft(
-            None, (self._journal.unchanged(holdings), *removal.compares), (Put(holdings, keys.EMPTY), *removal.ops)
+        return TransactionDraft(
+            None, (self._journal.unchanged(holdings), *removal.compares), (PutKey(holdings, keys.EMPTY), *removal.ops)
         )
 
 
@@ -230,7 +232,7 @@ def _has_unit(network: Network | None, unit: IpNetwork) -> bool:
     return pool is not None and pool.block_length == unit.prefixlen
 
 
-def _dispute(name: NetworkName, unit: IpNetwork, owner: HostId, block: Block | None, space: Space) -> str | None:
+def _dispute(name: NetworkName, unit: IpNetwork, owner: HostId, block: Block | None, space: AddressSpace) -> str | None:
     """Return who else has a unit, as a sentence; None when no other does."""
     claimant = space.claimants.get(unit)
     if block:

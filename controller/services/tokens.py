@@ -14,12 +14,12 @@ from controller.identity.tokens import (
     mint_access_token,
     mint_join_token,
 )
+from controller.journal.actor import BY_CONTROLLER, Actor, Requester
+from controller.journal.change_record import Note
+from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.state import keys, token_records
-from controller.state.actor import BY_CONTROLLER, Actor, Requester
-from controller.state.change_record import Note
-from controller.state.journal import Draft, Journal, Written
 from controller.state.mirror import Mirror
-from controller.store.port import Compare, Delete, Put
+from controller.store.port import Compare, DeleteKey, PutKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, quoted
 from overlayd.wire.credentials import AccessToken, JoinToken, TokenId, parse_access_token, parse_join_token
@@ -56,7 +56,7 @@ class _Use:
     """The use of a join token: what must stay as it is, what it writes, and what the history says of it."""
 
     compares: tuple[Compare, ...]
-    ops: tuple[Put, ...]
+    ops: tuple[PutKey, ...]
     noted: tuple[Note, ...]
 
 
@@ -133,7 +133,7 @@ class Tokens:
         await self._check_joining(token)
         by = replace(by, actor=Actor(f"join token {token.id}", Role.HOST))
 
-        def draft() -> Draft[Made]:
+        def draft() -> TransactionDraft[Made]:
             joining = self._recognised(token, TokenKind.JOIN, self._clock.wall())
             former = self._of_host(host)
             used = self._use(joining, host, former)
@@ -142,14 +142,14 @@ class Tokens:
             made = Made(minted, replace(record, joined_with=joining.id))
             claim, replaced = keys.credential(host), [former] if former else []
             kept = (claim, *(keys.token(each.id) for each in (joining, *replaced)))
-            return Draft(
+            return TransactionDraft(
                 made,
                 (*map(self._journal.unchanged, kept), *used.compares),
                 (
                     _put(made.record),
-                    Put(claim, keys.claim(minted.id)),
+                    PutKey(claim, keys.claim(minted.id)),
                     *used.ops,
-                    *(Delete(keys.token(each.id)) for each in replaced),
+                    *(DeleteKey(keys.token(each.id)) for each in replaced),
                 ),
                 (_came(made.record), *used.noted, *map(_went, replaced)),
             )
@@ -166,7 +166,7 @@ class Tokens:
     async def revoke(self, by: Requester, token_id: TokenId) -> Written[None]:
         """End a token; raises `NotFound`."""
 
-        def draft() -> Draft[None]:
+        def draft() -> TransactionDraft[None]:
             return self._removal(self.get(token_id))
 
         return await self._journal.write_aside(by, draft)
@@ -174,9 +174,9 @@ class Tokens:
     async def revoke_credential(self, by: Requester, host: HostId) -> Written[None]:
         """End the credential of a host, if it has one, as part of forgetting the host."""
 
-        def draft() -> Draft[None]:
+        def draft() -> TransactionDraft[None]:
             record = self._of_host(host)
-            return self._removal(record) if record else Draft(None)
+            return self._removal(record) if record else TransactionDraft(None)
 
         return await self._journal.write_aside(by, draft)
 
@@ -184,9 +184,11 @@ class Tokens:
         """Remove tokens that expired long before a time, in seconds since 1970 (UTC)."""
         before = now - _KEPT
 
-        def draft() -> Draft[None]:
+        def draft() -> TransactionDraft[None]:
             gone = [record for record in self.all() if record.is_expired(before)][:_PURGED_MAX]
-            return Draft(None, (), tuple(Delete(keys.token(record.id)) for record in gone), tuple(map(_went, gone)))
+            return TransactionDraft(
+                None, (), tuple(DeleteKey(keys.token(record.id)) for record in gone), tuple(map(_went, gone))
+            )
 
         await self._journal.write_aside(BY_CONTROLLER, draft)
 
@@ -231,9 +233,9 @@ class Tokens:
         return TokenRecord(token.id, kind, name, role, digest(token.secret), now, expires, host, by, hosts)
 
     async def _add(self, by: Requester, made: Made) -> Written[Made]:
-        def draft() -> Draft[Made]:
+        def draft() -> TransactionDraft[Made]:
             key = keys.token(made.record.id)
-            return Draft(made, (self._journal.unchanged(key),), (_put(made.record),), (_came(made.record),))
+            return TransactionDraft(made, (self._journal.unchanged(key),), (_put(made.record),), (_came(made.record),))
 
         return await self._journal.write_aside(by, draft)
 
@@ -263,10 +265,10 @@ class Tokens:
         made, registered = keys.credential(host), keys.instance(host)
         return self._mirror.mod_revision(registered) > self._mirror.mod_revision(made)
 
-    def _removal(self, record: TokenRecord) -> Draft[None]:
+    def _removal(self, record: TokenRecord) -> TransactionDraft[None]:
         key = keys.token(record.id)
-        claimed = (Delete(keys.credential(record.host)),) if record.kind is TokenKind.ACCESS and record.host else ()
-        return Draft(None, (self._journal.unchanged(key),), (Delete(key), *claimed), (_went(record),))
+        claimed = (DeleteKey(keys.credential(record.host)),) if record.kind is TokenKind.ACCESS and record.host else ()
+        return TransactionDraft(None, (self._journal.unchanged(key),), (DeleteKey(key), *claimed), (_went(record),))
 
 
 def _parsed_join_token(text: str) -> JoinToken:
@@ -282,8 +284,8 @@ def _limited(ttl: int | None, limit: int) -> int | None:
     return ttl
 
 
-def _put(record: TokenRecord) -> Put:
-    return Put(keys.token(record.id), token_records.encode(record))
+def _put(record: TokenRecord) -> PutKey:
+    return PutKey(keys.token(record.id), token_records.encode(record))
 
 
 def _came(record: TokenRecord) -> Note:

@@ -24,7 +24,7 @@ class RecordChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class IntentChange:
     """The records that one revision changed and that hosts may be told."""
 
     revision: Revision

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from controller.state import keys
-from controller.store.port import Committed, Compare, Put, Store, Transaction
+from controller.store.port import Committed, Compare, PutKey, Store, Transaction
 from overlayd.model import ids
 from overlayd.model.cluster import UNKNOWN
 from overlayd.model.ids import HostId, Revision
@@ -44,9 +44,9 @@ class LineageRecord:
             self.lineage.renewed(), self.lineage, revision, settled=False, doubters=tuple(dict.fromkeys(doubters))
         )
 
-    def put(self) -> Put:
+    def put(self) -> PutKey:
         """Return the write of this record."""
-        return Put(keys.LINEAGE, encode(self))
+        return PutKey(keys.LINEAGE, encode(self))
 
 
 def encode(record: LineageRecord) -> bytes:
@@ -76,7 +76,7 @@ def decode(value: bytes) -> LineageRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownLineage:
     """What a controller knows of its store from before: its lineage, its revision, and which etcd it was ("": none)."""
 
     lineage: Lineage
@@ -84,7 +84,7 @@ class Known:
     cluster: str
 
 
-async def ensured(store: Store, known: Known | None) -> LineageRecord:
+async def ensured(store: Store, known: KnownLineage | None) -> LineageRecord:
     """Return the lineage of a store, which is written if there is none, or if the store is older than what is known.
 
     Raises `StoreUnavailable`.
@@ -105,7 +105,7 @@ async def ensured(store: Store, known: Known | None) -> LineageRecord:
             return record
 
 
-def _fault(record: LineageRecord, revision: Revision, cluster: str, known: Known) -> str | None:
+def _fault(record: LineageRecord, revision: Revision, cluster: str, known: KnownLineage) -> str | None:
     """Return why a store cannot be as it was known before, though it has the same lineage."""
     if record.lineage != known.lineage:
         return None  # what wrote the other one knew

@@ -15,16 +15,16 @@ import structlog
 from controller.clock import Clock
 from controller.identity.tokens import TokenRecord
 from controller.state import keys, lineages, token_records
-from controller.state.intent import Change, Intent
+from controller.state.decoded_store import DecodedStore
+from controller.state.host_presence import HostPresence
+from controller.state.intent import Intent, IntentChange
 from controller.state.lineages import LineageRecord
 from controller.state.occupancy import Occupancy
-from controller.state.presence import Presence
-from controller.state.records import Image
 from controller.store.port import (
-    Compacted,
     Compare,
-    Put,
+    PutKey,
     Replaced,
+    RevisionCompacted,
     Store,
     StoreUnavailable,
     Unmodified,
@@ -60,8 +60,8 @@ class Mirror:
         self._store = store
         self._clock = clock
         self._log_max = log_max
-        self._image = Image()
-        self._log: deque[Change] = deque()
+        self._image = DecodedStore()
+        self._log: deque[IntentChange] = deque()
         self._log_records = 0
         self._log_start = Revision(0)
         self._advanced = asyncio.Event()
@@ -71,7 +71,7 @@ class Mirror:
         self._looks = 0
         self._looked = 0
         self._failure: str | None = None
-        self._listeners: list[Callable[[Change], None]] = []
+        self._listeners: list[Callable[[IntentChange], None]] = []
         self._lineage: LineageRecord | None = None
         self._replaced = asyncio.Event()
 
@@ -116,22 +116,22 @@ class Mirror:
         """Return the record that a key of the store holds, None when it holds none."""
         return self._image.record(key)
 
-    def put(self, record: Record) -> Put:
+    def put(self, record: Record) -> PutKey:
         """Return the write of a record that keeps what other versions of the controller know of it."""
         key = keys.of(record)
-        return Put(key, keys.encode_record(record, self._image.unknown(key)))
+        return PutKey(key, keys.encode_record(record, self._image.unknown(key)))
 
-    def put_token(self, record: TokenRecord) -> Put:
+    def put_token(self, record: TokenRecord) -> PutKey:
         """Return the write of a token, otherwise as `put`."""
         key = keys.token(record.id)
-        return Put(key, token_records.encode(record, self._image.unknown(key)))
+        return PutKey(key, token_records.encode(record, self._image.unknown(key)))
 
     def form(self, key: str) -> dict[str, Json] | None:
         """Return a record as it stands in the store, without its version, None when the key holds none."""
         record = self.record(key)
         return self._image.unknown(key).added_to(records.encode(record)) if record else None
 
-    def presence(self, host: HostId) -> Presence | None:
+    def presence(self, host: HostId) -> HostPresence | None:
         """Return the latest presence of a host at any controller, None when it is not connected."""
         return self._image.presence(host)
 
@@ -139,7 +139,7 @@ class Mirror:
         """Return the instance of a host's agent that registered last, None when it is not known."""
         return self._image.instances.get(host)
 
-    def since(self, after: Revision, limit: int | None = None) -> list[Change]:
+    def since(self, after: Revision, limit: int | None = None) -> list[IntentChange]:
         """Return the changes of intent after a revision, or the first `limit`, oldest first; raise `Forgotten`."""
         if not self._log_start <= after <= self.intent_revision:
             raise Forgotten
@@ -147,7 +147,7 @@ class Mirror:
         stop = len(self._log) if limit is None else min(start + limit, len(self._log))
         return [self._log[index] for index in range(start, stop)]
 
-    def listen(self, listener: Callable[[Change], None]) -> None:
+    def listen(self, listener: Callable[[IntentChange], None]) -> None:
         """Call `listener` after each change of intent, and with an empty change when all may have changed."""
         self._listeners.append(listener)
 
@@ -235,7 +235,7 @@ class Mirror:
 
     async def load(self) -> None:
         """Read everything anew, at one revision. The log begins anew too."""
-        image = Image()
+        image = DecodedStore()
         page = await self._store.page(keys.PREFIX)
         at = page.revision
         while True:
@@ -251,7 +251,7 @@ class Mirror:
         self._log.clear()
         self._log_records = 0
         self._log_start = self.intent_revision
-        self._announce(Change(at, ()))
+        self._announce(IntentChange(at, ()))
 
     async def run(self) -> None:
         """Follow the store after `load`, until cancelled, or until it is another one."""
@@ -264,7 +264,7 @@ class Mirror:
                 async for changes in self._store.watch(keys.PREFIX, self.revision):
                     self._take(self._image.apply(changes))
                     self._compare_lineage(self._image.lineage)
-            except Compacted:
+            except RevisionCompacted:
                 _log.warning("mirror compacted", revision=self.revision)
                 is_whole = False
             except Replaced:
@@ -279,7 +279,7 @@ class Mirror:
         if known and (found is None or found.lineage != known.lineage):
             self._replaced.set()
 
-    def _take(self, change: Change) -> None:
+    def _take(self, change: IntentChange) -> None:
         if change.revision == self.intent_revision:
             self._log.append(change)
             self._log_records += len(change.records)
@@ -291,7 +291,7 @@ class Mirror:
         else:
             self._wake()
 
-    def _announce(self, change: Change) -> None:
+    def _announce(self, change: IntentChange) -> None:
         self._wake()
         for listener in self._listeners:
             listener(change)

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from controller.state import keys
-from controller.state.space import Claimant, Space, Withholding
+from controller.state.address_space import AddressSpace, Claimant, Withholding
 from overlayd.ipam.free_blocks import FreeNumbers
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork
@@ -31,11 +31,11 @@ class Occupancy:
         self.vnis = FreeNumbers(1, VNI_MAX + 1)
         self.numbers = FreeNumbers(1, HOST_NUMBER_MAX + 1)
         self.vteps: dict[IpAddress, VtepClaim] = {}
-        self._spaces: dict[NetworkName, Space] = {}
+        self._spaces: dict[NetworkName, AddressSpace] = {}
 
-    def space(self, network: NetworkName) -> Space:
+    def space(self, network: NetworkName) -> AddressSpace:
         """Return the space of a network; an empty one if nothing is known of it."""
-        return self._spaces.get(network) or Space()
+        return self._spaces.get(network) or AddressSpace()
 
     @property
     def claimed(self) -> list[tuple[NetworkName, IpNetwork, Claimant]]:
@@ -46,7 +46,7 @@ class Occupancy:
 
     def set_network(self, name: NetworkName, network: Network | None) -> None:
         """Take in a network, or that it is gone."""
-        space = self._spaces.setdefault(name, Space())
+        space = self._spaces.setdefault(name, AddressSpace())
         space.set_network(network)
         self._drop_empty(name, space)
 
@@ -72,7 +72,7 @@ class Occupancy:
         self.vteps[address] = VtepClaim(HostId(fields.text("holder")), fields.flag("given_up"))
 
     def _take_in_part(self, name: NetworkName, kind: str, part: str, value: bytes | None) -> None:
-        space, there = self._spaces.setdefault(name, Space()), value is not None
+        space, there = self._spaces.setdefault(name, AddressSpace()), value is not None
         match kind:
             case "blocks":
                 space.set_block(ip_network(part), there=there)
@@ -84,7 +84,7 @@ class Occupancy:
                 space.set_resting(ip_address(part), there=there)
         self._drop_empty(name, space)
 
-    def _drop_empty(self, name: NetworkName, space: Space) -> None:
+    def _drop_empty(self, name: NetworkName, space: AddressSpace) -> None:
         if space.is_empty:
             del self._spaces[name]
 

@@ -9,7 +9,7 @@ import structlog
 
 from controller.clock import Clock
 from controller.state import keys
-from controller.store.port import Compare, Put, Store, Transaction
+from controller.store.port import Compare, PutKey, Store, Transaction
 from overlayd.model.ids import Revision
 
 _RATE = 1.1
@@ -55,7 +55,9 @@ class StoreTime:
         if known is None or int(self._at) > known:
             unchanged = Compare(keys.TIME, found.mod_revision if found else Revision(0))
             # After a conflict another controller has kept it.
-            await self._store.commit(Transaction((unchanged,), (Put(keys.TIME, keys.encode({"at": int(self._at)})),)))
+            await self._store.commit(
+                Transaction((unchanged,), (PutKey(keys.TIME, keys.encode({"at": int(self._at)})),))
+            )
         return self._at
 
     def _notice(self, wall: float) -> None:

@@ -19,7 +19,6 @@ from controller.clock import Clock
 from controller.store.history import History
 from controller.store.port import (
     PAGE_MAX,
-    Changes,
     Committed,
     Conflict,
     Count,
@@ -28,6 +27,7 @@ from controller.store.port import (
     LeaseLost,
     Page,
     Replaced,
+    RevisionEvents,
     StoreUnavailable,
     Transaction,
     always,
@@ -166,7 +166,7 @@ class EmbeddedStore:
         await self._write(lambda history: history.revoke(lease))
         self._ttls.pop(lease, None)
 
-    async def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[Changes]:
+    async def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[RevisionEvents]:
         position = after_revision
         while True:
             written = self._written  # taken before the read: a write that comes during it is not missed

@@ -8,19 +8,19 @@ from itertools import groupby
 from operator import itemgetter
 
 from controller.store.port import (
-    Changes,
     Committed,
-    Compacted,
     Compare,
     Conflict,
     Count,
-    Delete,
+    DeleteKey,
     Event,
     KeyValue,
     LeaseId,
     LeaseLost,
     Page,
-    Put,
+    PutKey,
+    RevisionCompacted,
+    RevisionEvents,
     Transaction,
     Unmodified,
 )
@@ -54,7 +54,7 @@ _IS_LAST = "h.mod_revision = (SELECT max(mod_revision) FROM history WHERE key = 
 class Stretch:
     """The changes of a stretch of revisions that ends with `until`. `more` tells that the store has later ones."""
 
-    changes: tuple[Changes, ...]
+    changes: tuple[RevisionEvents, ...]
     until: Revision
     more: bool
 
@@ -109,12 +109,12 @@ class History:
         self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def get(self, key: str, revision: Revision | None) -> KeyValue | None:
-        """Return a key as of `revision`; raise `Compacted` when that is forgotten."""
+        """Return a key as of `revision`; raise `RevisionCompacted` when that is forgotten."""
         with self.reading():
             return self._at(key, self._readable(revision))
 
     def page(self, prefix: str, limit: int, after_key: str | None, revision: Revision | None) -> Page:
-        """Return one page of keys; raise `Compacted` when the revision is forgotten."""
+        """Return one page of keys; raise `RevisionCompacted` when the revision is forgotten."""
         with self.reading():
             at = self._readable(revision)
             rows = self._db.execute(
@@ -136,11 +136,14 @@ class History:
         return Count(number, at)
 
     def changes(self, prefix: str, after: Revision, limit: int) -> Stretch:
-        """Return what the next `limit` revisions changed below the prefix; raise `Compacted` when that is forgotten."""
+        """Return what the next `limit` revisions changed below the prefix.
+
+        Raises `RevisionCompacted` when that is forgotten.
+        """
         with self.reading():
             newest = self.revision()
             if after < self._counter("compacted"):
-                raise Compacted
+                raise RevisionCompacted
             until = Revision(min(newest, after + limit))
             rows = self._db.execute(
                 "SELECT h.mod_revision, h.key, h.value, (SELECT p.value FROM history p WHERE p.key = h.key"
@@ -150,7 +153,7 @@ class History:
                 (after, until, prefix, _end(prefix)),
             ).fetchall()
         groups = groupby(rows, key=itemgetter(0))
-        changes = tuple(Changes(at, tuple(Event(*row[1:]) for row in group)) for at, group in groups)
+        changes = tuple(RevisionEvents(at, tuple(Event(*row[1:]) for row in group)) for at, group in groups)
         return Stretch(changes, until, more=until < newest)
 
     def commit(self, transaction: Transaction) -> Committed | Conflict:
@@ -158,7 +161,7 @@ class History:
         revision = self.revision()
         if not all(self._holds(compare, revision) for compare in transaction.compares):
             return Conflict(revision)
-        for lease in {op.lease for op in transaction.ops if isinstance(op, Put) and op.lease is not None}:
+        for lease in {op.lease for op in transaction.ops if isinstance(op, PutKey) and op.lease is not None}:
             if not self._db.execute("SELECT 1 FROM leases WHERE id = ?", (lease,)).fetchone():
                 raise LeaseLost(lease)
         return Committed(self._write(transaction.ops, revision))
@@ -178,7 +181,7 @@ class History:
             f"SELECT h.key FROM history h WHERE h.lease = :lease AND {_IS_LAST}",  # noqa: S608
             {"lease": lease, "revision": revision},
         ).fetchall()
-        self._write([Delete(key) for (key,) in keys], revision)
+        self._write([DeleteKey(key) for (key,) in keys], revision)
         self._db.execute("DELETE FROM leases WHERE id = ?", (lease,))
 
     def compact(self, revision: Revision) -> None:
@@ -202,7 +205,7 @@ class History:
         if revision is None:
             return self.revision()
         if revision < self._counter("compacted"):
-            raise Compacted
+            raise RevisionCompacted
         return revision
 
     def _at(self, key: str, revision: Revision) -> KeyValue | None:
@@ -225,13 +228,13 @@ class History:
         )
         return modified.fetchone() is None
 
-    def _write(self, ops: Iterable[Put | Delete], revision: Revision) -> Revision:
+    def _write(self, ops: Iterable[PutKey | DeleteKey], revision: Revision) -> Revision:
         next_revision = Revision(revision + 1)
         rows: list[tuple[str, Revision, Revision, bytes | None, LeaseId | None]] = []
         for op in ops:
             found = self._at(op.key, revision)
             created = found.create_revision if found else next_revision
-            if isinstance(op, Put):
+            if isinstance(op, PutKey):
                 rows.append((op.key, next_revision, created, op.value, op.lease))
             elif found:
                 rows.append((op.key, next_revision, created, None, None))

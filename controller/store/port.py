@@ -41,7 +41,7 @@ class Abandoned(StoreUnavailable):
     """The transaction was not written and never will be: it was to be tried again, and was not wanted any more."""
 
 
-class Compacted(Exception):
+class RevisionCompacted(Exception):
     """The revision that was asked for is older than what the store remembers. Read everything again."""
 
 
@@ -77,7 +77,7 @@ class Unmodified:
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
+class PutKey:
     """Writes a value; the key hangs on `lease` from now on, or on none."""
 
     key: str
@@ -86,7 +86,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteKey:
     """Removes a key; nothing happens when it is not there."""
 
     key: str
@@ -97,7 +97,7 @@ class Transaction:
     """Operations that happen together, in one revision, if every compare holds. Each key is written once at most."""
 
     compares: tuple[Compare | Unmodified, ...]
-    ops: tuple[Put | Delete, ...]
+    ops: tuple[PutKey | DeleteKey, ...]
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what no store accepts: our own mistake, and never a user's."""
@@ -148,7 +148,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class RevisionEvents:
     """Everything that one revision changed below the watched prefix, by key."""
 
     revision: Revision
@@ -177,7 +177,7 @@ class Store(Protocol):
         """Return the revision of the last write."""
 
     async def get(self, key: str, revision: Revision | None = None) -> KeyValue | None:
-        """Return a key as of `revision` (default: now), None when it does not exist; may raise `Compacted`."""
+        """Return a key as of `revision` (default: now), None when it does not exist; may raise `RevisionCompacted`."""
 
     async def page(
         self,
@@ -189,7 +189,7 @@ class Store(Protocol):
     ) -> Page:
         """Return up to `limit` keys below the prefix, those after `after_key`, as of `revision` (default: now).
 
-        The pages of one list are asked for with the revision of the first one. May raise `Compacted`.
+        The pages of one list are asked for with the revision of the first one. May raise `RevisionCompacted`.
         """
 
     async def count(self, prefix: str) -> Count:
@@ -213,10 +213,10 @@ class Store(Protocol):
     async def revoke(self, lease: LeaseId) -> None:
         """End the lease and delete its keys in one revision; nothing happens when it is gone already."""
 
-    def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[Changes]:
+    def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[RevisionEvents]:
         """Yield every change below the prefix after `after_revision`, each revision once and in order, without end.
 
-        Raises `Compacted` when changes after `after_revision` may have been forgotten.
+        Raises `RevisionCompacted` when changes after `after_revision` may have been forgotten.
         """
 
     async def compact(self, revision: Revision) -> None:

@@ -10,14 +10,14 @@ from dataclasses import replace
 import structlog
 
 from controller.clock import Clock
-from controller.state import keys, presence
-from controller.state.presence import Presence, Problem
+from controller.state import host_presence, keys
+from controller.state.host_presence import HostPresence, HostProblem
 from controller.store.port import (
     TRANSACTION_MAX,
-    Delete,
+    DeleteKey,
     LeaseId,
     LeaseLost,
-    Put,
+    PutKey,
     Store,
     StoreUnavailable,
     Transaction,
@@ -38,7 +38,7 @@ _RETRY_INTERVAL = 1.0
 _log = structlog.get_logger()
 
 
-class Connections:
+class HostConnections:
     """The presences that this controller vouches for."""
 
     def __init__(self, store: Store, clock: Clock, controller: str) -> None:
@@ -46,14 +46,14 @@ class Connections:
         self._clock = clock
         self._controller = controller
         self._lease: LeaseId | None = None
-        self._live: dict[HostId, Presence] = {}
+        self._live: dict[HostId, HostPresence] = {}
         self._unwritten: set[HostId] = set()
         self._changed = asyncio.Event()
         self._unwritable, self._not_kept = Throttle(), Throttle()
 
     def connect(self, host: HostId, instance: str) -> None:
         """Announce a host; an earlier connection of the same host is replaced."""
-        self._set(Presence(host, self._controller, instance))
+        self._set(HostPresence(host, self._controller, instance))
 
     def disconnect(self, host: HostId) -> None:
         """Withdraw the announcement of a host."""
@@ -64,7 +64,7 @@ class Connections:
         """Return the instance of a host that is connected to this controller."""
         return self._live[host].instance
 
-    def report(self, host: HostId, instance: str, applied: Revision, problems: tuple[Problem, ...]) -> None:
+    def report(self, host: HostId, instance: str, applied: Revision, problems: tuple[HostProblem, ...]) -> None:
         """Take in what a connected host says of itself.
 
         Raises `NotFound` when the host has no feed from this controller, `AlreadyExists` when another instance has it.
@@ -87,7 +87,7 @@ class Connections:
         if self._lease is not None:
             await self._store.revoke(self._lease)
 
-    def _set(self, announced: Presence) -> None:
+    def _set(self, announced: HostPresence) -> None:
         if self._live.get(announced.host) != announced:
             self._live[announced.host] = announced
             self._mark({announced.host})
@@ -119,11 +119,11 @@ class Connections:
             ops = tuple(self._op(host, self._lease) for host in hosts[start : start + TRANSACTION_MAX])
             await self._store.commit(Transaction((), ops))
 
-    def _op(self, host: HostId, lease: LeaseId) -> Put | Delete:
+    def _op(self, host: HostId, lease: LeaseId) -> PutKey | DeleteKey:
         announced = self._live.get(host)
         if announced is None:
-            return Delete(keys.presence(host, self._controller))
-        return Put(announced.key, presence.encode(announced), lease)
+            return DeleteKey(keys.presence(host, self._controller))
+        return PutKey(announced.key, host_presence.encode(announced), lease)
 
     async def _keep_lease(self) -> None:
         while True:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import structlog
 
 from controller.clock import Clock
-from controller.state.intent import Change
+from controller.state.intent import IntentChange
 from controller.state.mirror import Forgotten, Mirror
 from controller.streams import visibility
-from controller.streams.connections import Connections
+from controller.streams.connections import HostConnections
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.lineage import Lineage
@@ -123,7 +123,7 @@ class Feed:
         lineage = self._mirror.lineage
         yield InSync(self._position, lineage=lineage.lineage if lineage else None)
 
-    def _missed(self, after: Revision | None) -> list[Change] | None:
+    def _missed(self, after: Revision | None) -> list[IntentChange] | None:
         """Return what came after a revision, None when only a snapshot can tell."""
         try:
             return None if after is None else self._mirror.since(after)
@@ -153,7 +153,7 @@ class Feed:
 class Feeds:
     """The feeds that hosts have open at this controller, one for each host."""
 
-    def __init__(self, mirror: Mirror, connections: Connections, clock: Clock) -> None:
+    def __init__(self, mirror: Mirror, connections: HostConnections, clock: Clock) -> None:
         self._mirror = mirror
         self._deltas = Deltas(mirror)
         self._connections = connections
@@ -252,7 +252,7 @@ class Feeds:
             else:
                 self._is_stale = False
 
-    def _on_change(self, change: Change) -> None:
+    def _on_change(self, change: IntentChange) -> None:
         self._changed.set()
         for host in visibility.leaving(change):
             if feed := self._open.get(host):

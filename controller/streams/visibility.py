@@ -6,7 +6,7 @@ its endpoints if it is switched. The endpoints of a routed network concern nobod
 
 from collections.abc import Collection, Iterable, Sequence
 
-from controller.state.intent import Change, Intent
+from controller.state.intent import Intent, IntentChange
 from overlayd.model.block import Block
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
@@ -22,7 +22,7 @@ def snapshot(intent: Intent, host: HostId) -> list[Record]:
 
 
 def difference(
-    intent: Intent, changes: Sequence[Change], before: frozenset[NetworkName], after: frozenset[NetworkName]
+    intent: Intent, changes: Sequence[IntentChange], before: frozenset[NetworkName], after: frozenset[NetworkName]
 ) -> tuple[list[Record], list[RecordKey]]:
     """Return what to put and what to delete after these changes, of which `intent` is the outcome.
 
@@ -44,7 +44,7 @@ def difference(
     return puts, deletes
 
 
-def networks_before(intent: Intent, host: HostId, changes: Iterable[Change]) -> frozenset[NetworkName]:
+def networks_before(intent: Intent, host: HostId, changes: Iterable[IntentChange]) -> frozenset[NetworkName]:
     """Return the networks in which the host owned a block before these changes, of which `intent` is the outcome."""
     owned = {block.key for block in intent.blocks_of(host)}
     for change in reversed(list(changes)):
@@ -56,7 +56,7 @@ def networks_before(intent: Intent, host: HostId, changes: Iterable[Change]) -> 
     return frozenset(network for network, _ in owned)
 
 
-def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
+def concerned(intent: Intent, change: IntentChange) -> frozenset[HostId] | None:
     """Return the hosts that a change says something to; None stands for all of them."""
     hosts: set[HostId] = set()
     for record in change.records:
@@ -76,7 +76,7 @@ def concerned(intent: Intent, change: Change) -> frozenset[HostId] | None:
     return frozenset(hosts)
 
 
-def leaving(change: Change) -> frozenset[HostId]:
+def leaving(change: IntentChange) -> frozenset[HostId]:
     """Return the hosts that a change begins to forget, or that are forgotten with it: they are told nothing more."""
     hosts = (record for record in change.records if record.key.kind is Host)
     return frozenset(

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from controller.clock import Clock
-from controller.state.intent import Change
+from controller.state.intent import IntentChange
 from controller.state.mirror import Forgotten, Mirror
-from controller.streams import watched
-from controller.streams.snapshots import Snapshots
-from controller.streams.watched import PIECE_MAX, Filter
+from controller.streams import watch_lines
+from controller.streams.watch_lines import PIECE_MAX, WatchFilter
+from controller.streams.watch_snapshots import WatchSnapshots
 from overlayd.model.errors import Compacted, Unavailable
 from overlayd.model.ids import Revision
 
@@ -37,7 +37,7 @@ class Watch:
     It keeps a position in the mirror's log and no queue; a reader that falls off the log comes to the end.
     """
 
-    def __init__(self, watches: "Watches", wanted: Filter, after: Revision | None) -> None:
+    def __init__(self, watches: "Watches", wanted: WatchFilter, after: Revision | None) -> None:
         self._watches = watches
         self._filter = wanted
         self._after = after
@@ -66,7 +66,7 @@ class Watch:
                     if self._is_ended or self._watches.clock.now() > deadline:
                         return
                 del snapshot  # the watch may last, and the snapshot need not
-                yield watched.in_sync(position)
+                yield watch_lines.in_sync(position)
             else:
                 position = self._after
             async for piece in self._changes(position):
@@ -80,7 +80,7 @@ class Watch:
             told, position = self._next(position)
             must_speak, self._must_speak = self._must_speak, False
             if told or must_speak:
-                yield told + watched.bookmark(position)
+                yield told + watch_lines.bookmark(position)
             if position < mirror.intent_revision:
                 await asyncio.sleep(0)
             else:
@@ -106,7 +106,7 @@ class Watches:
     def __init__(self, mirror: Mirror, clock: Clock) -> None:
         self.mirror = mirror
         self.clock = clock
-        self.snapshots = Snapshots(mirror, clock)
+        self.snapshots = WatchSnapshots(mirror, clock)
         self._open: set[Watch] = set()
         self._is_ending = False
         self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
@@ -117,7 +117,7 @@ class Watches:
         """How many are open."""
         return len(self._open)
 
-    async def prepare(self, wanted: Filter, after: Revision | None) -> Watch:
+    async def prepare(self, wanted: WatchFilter, after: Revision | None) -> Watch:
         """Return a watch of what comes after a revision, or of everything from now on.
 
         Raises `Compacted` when the revision is forgotten, `Unavailable` when there are too many watches, or when this
@@ -158,14 +158,14 @@ class Watches:
         for watch in self._open:
             watch.end()
 
-    def lines_of(self, change: Change, wanted: Filter) -> bytes:
+    def lines_of(self, change: IntentChange, wanted: WatchFilter) -> bytes:
         """Return the lines about a change that a filter admits, made once for all watches."""
         made = self._lines.get(change.revision)
         if made is None:
             made = self._lines[change.revision] = [
-                (each.key, watched.put(each.after, change.revision))
+                (each.key, watch_lines.put(each.after, change.revision))
                 if each.after
-                else (each.key, watched.delete(each.key, change.revision))
+                else (each.key, watch_lines.delete(each.key, change.revision))
                 for each in change.records
             ]
             if len(self._lines) > _REMEMBERED:
@@ -180,6 +180,6 @@ class Watches:
             for watch in self._open:
                 watch.wake(must_speak=True)
 
-    def _on_change(self, _: Change) -> None:
+    def _on_change(self, _: IntentChange) -> None:
         for watch in self._open:
             watch.wake()

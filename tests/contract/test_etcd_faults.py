@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
-from controller.store.etcd.cluster import Certificates, Login, parse_url
+from controller.store.etcd.cluster import Certificates, EtcdLogin, parse_url
 from controller.store.etcd.cluster import EtcdCluster as Address
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import (
-    Changes,
     Committed,
-    Compacted,
     Compare,
     Conflict,
     KeyValue,
     LeaseLost,
-    Put,
+    PutKey,
     Replaced,
+    RevisionCompacted,
+    RevisionEvents,
     StoreUnavailable,
     Transaction,
 )
@@ -71,7 +71,7 @@ class Traffic:
 
     store: EtcdStore
     acknowledged: dict[Revision, str] = field(default_factory=dict)
-    seen: list[Changes] = field(default_factory=list)
+    seen: list[RevisionEvents] = field(default_factory=list)
     unavailable: int = 0
     doubled: list[str] = field(default_factory=list)
     position: Revision = NOTHING
@@ -118,7 +118,7 @@ class Traffic:
             at = outcome.revision
 
     async def _commit(self, key: str, at: Revision, value: str) -> Committed | Conflict:
-        outcome = await self.store.commit(Transaction((Compare(key, at),), (Put(key, value.encode()),)))
+        outcome = await self.store.commit(Transaction((Compare(key, at),), (PutKey(key, value.encode()),)))
         if isinstance(outcome, Committed):
             self.acknowledged[outcome.revision] = value
             self._moved.set()
@@ -210,12 +210,12 @@ async def test_all_nodes_go_and_come_back(three: EtcdCluster) -> None:
 
 async def test_a_store_without_quorum_says_so_and_has_written_nothing(three: EtcdCluster) -> None:
     async with store_of(address(three)) as store:
-        before = await store.commit(Transaction((), (Put("/t/x", b"before"),)))
+        before = await store.commit(Transaction((), (PutKey("/t/x", b"before"),)))
         three.kill(1)
         three.kill(2)
         outcomes = await asyncio.gather(
             store.get("/t/x"),
-            store.commit(Transaction((), (Put("/t/x", b"without quorum"),))),
+            store.commit(Transaction((), (PutKey("/t/x", b"without quorum"),))),
             store.grant(10),
             store.current_revision(),
             return_exceptions=True,
@@ -234,27 +234,27 @@ async def test_a_watch_of_what_is_compacted_says_so(three: EtcdCluster) -> None:
     async with store_of(address(three)) as store:
         start = await store.current_revision()
         watch = store.watch("/t/", start)
-        first = await store.commit(Transaction((), (Put("/t/x", b"1"),)))
+        first = await store.commit(Transaction((), (PutKey("/t/x", b"1"),)))
         assert (await anext(watch)).revision == first.revision
         for index in (0, 1, 2):
             three.kill(index)
         for index in (0, 1, 2):
             three.launch(index)
         await asyncio.to_thread(three.await_health)
-        await store.commit(Transaction((), (Put("/t/x", b"2"),)))
-        last = await store.commit(Transaction((), (Put("/t/x", b"3"),)))
+        await store.commit(Transaction((), (PutKey("/t/x", b"2"),)))
+        last = await store.commit(Transaction((), (PutKey("/t/x", b"3"),)))
         await store.compact(last.revision)
         late = store.watch("/t/", first.revision)
-        with pytest.raises(Compacted):
+        with pytest.raises(RevisionCompacted):
             await anext(late)
-        with pytest.raises(Compacted):
+        with pytest.raises(RevisionCompacted):
             await store.get("/t/x", first.revision)
 
 
 async def test_a_lease_outlives_a_node_and_ends_when_nobody_keeps_it(three: EtcdCluster) -> None:
     async with store_of(address(three)) as store:
         lease = await store.grant(5)
-        put = await store.commit(Transaction((), (Put("/t/leased", b"", lease),)))
+        put = await store.commit(Transaction((), (PutKey("/t/leased", b"", lease),)))
         three.kill(0)
         await store.keep_alive(lease)
         watch = store.watch("/t/", put.revision)
@@ -270,7 +270,7 @@ async def test_a_commit_whose_answer_is_lost_is_known_to_have_happened(one: Etcd
     async with proxy.serving(), store_of(Address((f"127.0.0.1:{proxy.port}",))) as store:
         at = Revision(0)
         for number in range(20):
-            transaction = Transaction((Compare("/t/x", at),), (Put("/t/x", b"%d" % number),))
+            transaction = Transaction((Compare("/t/x", at),), (PutKey("/t/x", b"%d" % number),))
             if number % 2:
                 proxy.lose_next_answer()
             outcome = await store.commit(transaction)
@@ -333,7 +333,7 @@ async def test_an_etcd_without_space_is_read_and_not_written_until_it_has_some(s
 async def fill(store: EtcdStore) -> None:
     """Write until etcd refuses."""
     for number in range(400):
-        await store.commit(Transaction((), (Put(f"/filling/{number}", b"x" * 100_000),)))
+        await store.commit(Transaction((), (PutKey(f"/filling/{number}", b"x" * 100_000),)))
 
 
 def make_space(cluster: EtcdCluster) -> None:
@@ -353,9 +353,9 @@ def make_space(cluster: EtcdCluster) -> None:
 @pytest.mark.parametrize("how", ["the same nodes", "other nodes"])
 async def test_an_etcd_that_goes_back_is_another_one(tmp_path: Path, one: EtcdCluster, how: str) -> None:
     async with store_of(address(one)) as store:
-        await store.commit(Transaction((), (Put("/t/x", b"1"),)))
+        await store.commit(Transaction((), (PutKey("/t/x", b"1"),)))
         await asyncio.to_thread(one.save, tmp_path / "snapshot")
-        later = await store.commit(Transaction((), (Put("/t/x", b"2"),)))
+        later = await store.commit(Transaction((), (PutKey("/t/x", b"2"),)))
         watch = store.watch("/t/", later.revision)
         one.kill(0)
         if how == "other nodes":
@@ -368,7 +368,7 @@ async def test_an_etcd_that_goes_back_is_another_one(tmp_path: Path, one: EtcdCl
         with pytest.raises(Replaced):
             await store.get("/t/x")
         # From now on nothing is read, written or watched by what is known of the other one.
-        for refused in (store.commit(Transaction((), (Put("/t/x", b"3"),))), anext(watch)):
+        for refused in (store.commit(Transaction((), (PutKey("/t/x", b"3"),))), anext(watch)):
             with pytest.raises(Replaced):
                 await refused
 
@@ -376,7 +376,7 @@ async def test_an_etcd_that_goes_back_is_another_one(tmp_path: Path, one: EtcdCl
 async def write_past(where: Address, until: Revision) -> None:
     """Write until an etcd is past a revision."""
     async with store_of(where) as store:
-        while (await store.commit(Transaction((), (Put("/t/y", b""),)))).revision <= until:
+        while (await store.commit(Transaction((), (PutKey("/t/y", b""),)))).revision <= until:
             pass
 
 
@@ -388,7 +388,7 @@ def root_of(cluster: EtcdCluster, directory: Path) -> tuple[Address, Path]:
     cluster.post("/v3/auth/enable", {})
     password = directory / "password"
     password.write_text("sesame\n")
-    return Address((cluster.nodes[0].endpoint,), None, Login("root", password)), password
+    return Address((cluster.nodes[0].endpoint,), None, EtcdLogin("root", password)), password
 
 
 async def test_a_login_that_is_refused_ends_no_controller(tmp_path: Path, one: EtcdCluster) -> None:

@@ -17,7 +17,7 @@ from controller.clock import SystemClock
 from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.cluster import EtcdCluster as Address
 from controller.store.etcd.store import EtcdStore
-from controller.store.port import Committed, Put, StoreUnavailable, Transaction
+from controller.store.port import Committed, PutKey, StoreUnavailable, Transaction
 from tests.support.controllers.etcd import EtcdCluster
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,7 @@ def cluster(files: Certificates) -> Iterator[EtcdCluster]:
 async def written(where: Address) -> object:
     store = EtcdStore(where, SystemClock())
     try:
-        return await store.commit(Transaction((), (Put("/t/x", b"1"),)))
+        return await store.commit(Transaction((), (PutKey("/t/x", b"1"),)))
     finally:
         await store.close()
 
@@ -73,7 +73,7 @@ async def test_a_store_is_used_over_tls(cluster: EtcdCluster, files: Certificate
     assert isinstance(await written(where), Committed)
     store = EtcdStore(where, SystemClock())
     watch = store.watch("/t/", await store.current_revision())
-    put = await store.commit(Transaction((), (Put("/t/y", b"2"),)))
+    put = await store.commit(Transaction((), (PutKey("/t/y", b"2"),)))
     async with asyncio.timeout(10):
         assert (await anext(watch)).revision == put.revision
     await store.close()

@@ -15,17 +15,17 @@ from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import (
     TRANSACTION_MAX,
-    Changes,
     Committed,
-    Compacted,
     Compare,
     Conflict,
     Count,
-    Delete,
+    DeleteKey,
     Event,
     LeaseId,
     LeaseLost,
-    Put,
+    PutKey,
+    RevisionCompacted,
+    RevisionEvents,
     Store,
     Transaction,
     Unmodified,
@@ -126,13 +126,13 @@ async def test_asking_whether_writes_are_taken_changes_nothing(store: Store) -> 
 
 
 async def put(store: Store, key: str, value: bytes = b"", lease: LeaseId | None = None) -> Revision:
-    committed = await store.commit(Transaction((), (Put(key, value, lease),)))
+    committed = await store.commit(Transaction((), (PutKey(key, value, lease),)))
     assert isinstance(committed, Committed)
     return committed.revision
 
 
 async def delete(store: Store, key: str) -> Revision:
-    committed = await store.commit(Transaction((), (Delete(key),)))
+    committed = await store.commit(Transaction((), (DeleteKey(key),)))
     assert isinstance(committed, Committed)
     return committed.revision
 
@@ -141,7 +141,7 @@ async def contents(store: Store, prefix: str, revision: Revision | None = None) 
     return {item.key: item.value for item in (await store.page(prefix, revision=revision)).items}
 
 
-async def take(watch: AsyncIterator[Changes], number: int) -> list[Changes]:
+async def take(watch: AsyncIterator[RevisionEvents], number: int) -> list[RevisionEvents]:
     """Return the next changes, of which there must be so many before the test's patience ends."""
     async with asyncio.timeout(30):
         return [await anext(watch) for _ in range(number)]
@@ -168,7 +168,7 @@ async def test_a_deleted_key_is_gone_and_made_anew(store: Store) -> None:
 
 async def test_the_revision_counts_transactions_that_write(store: Store) -> None:
     start = await store.current_revision()
-    ops = (Put("/a/x", b"1"), Put("/a/y", b"2"))
+    ops = (PutKey("/a/x", b"1"), PutKey("/a/y", b"2"))
     assert await store.commit(Transaction((), ops)) == Committed(Revision(start + 1))
     assert await store.current_revision() == start + 1
 
@@ -193,7 +193,7 @@ async def test_a_list_holds_the_keys_below_its_prefix_in_order(store: Store) -> 
 
 async def test_pages_of_one_list_show_one_revision_while_writes_go_on(store: Store) -> None:
     wanted = {f"/a/{number:02}": b"old" for number in range(25)}
-    await store.commit(Transaction((), tuple(Put(key, value) for key, value in wanted.items())))
+    await store.commit(Transaction((), tuple(PutKey(key, value) for key, value in wanted.items())))
     page = await store.page("/a/", limit=10)
     at, seen, sizes = page.revision, list(page.items), [len(page.items)]
     while page.more:
@@ -219,7 +219,7 @@ async def test_the_keys_below_a_prefix_are_counted(store: Store) -> None:
 async def test_a_transaction_writes_all_when_its_compares_hold(store: Store) -> None:
     at = await put(store, "/a/x", b"1")
     compares = (Compare("/a/x", at), Compare("/a/y", ABSENT))
-    outcome = await store.commit(Transaction(compares, (Put("/a/y", b"2"), Delete("/a/x"))))
+    outcome = await store.commit(Transaction(compares, (PutKey("/a/y", b"2"), DeleteKey("/a/x"))))
     assert outcome == Committed(Revision(at + 1))
     assert await contents(store, "/a/") == {"/a/y": b"2"}
 
@@ -229,14 +229,14 @@ async def test_a_transaction_writes_all_when_its_compares_hold(store: Store) -> 
 )
 async def test_a_transaction_writes_nothing_when_one_compare_fails(store: Store, wrong: Compare) -> None:
     at = await put(store, "/a/x", b"1")
-    outcome = await store.commit(Transaction((Compare("/a/x", at), wrong), (Put("/a/z", b"2"), Delete("/a/x"))))
+    outcome = await store.commit(Transaction((Compare("/a/x", at), wrong), (PutKey("/a/z", b"2"), DeleteKey("/a/x"))))
     assert outcome == Conflict(at)
     assert await contents(store, "/a/") == {"/a/x": b"1"}
     assert await store.current_revision() == at
 
 
 async def test_of_writers_that_compare_the_same_key_one_wins(store: Store) -> None:
-    claims = [Transaction((Compare("/a/x", ABSENT),), (Put("/a/x", b"%d" % number),)) for number in range(64)]
+    claims = [Transaction((Compare("/a/x", ABSENT),), (PutKey("/a/x", b"%d" % number),)) for number in range(64)]
     outcomes = await asyncio.gather(*(store.commit(claim) for claim in claims))
     (winner,) = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Committed)]
     assert await contents(store, "/a/") == {"/a/x": b"%d" % winner}
@@ -246,7 +246,7 @@ async def test_unmodified_fails_when_a_key_below_the_prefix_is_newer(store: Stor
     await put(store, "/a/x")
     since = await put(store, "/a/y")
     await put(store, "/b/x")
-    guarded = Transaction((Unmodified("/a/", since),), (Put("/c", b""),))
+    guarded = Transaction((Unmodified("/a/", since),), (PutKey("/c", b""),))
     assert isinstance(await store.commit(guarded), Committed)
     await put(store, "/a/x", b"changed")
     assert isinstance(await store.commit(guarded), Conflict)
@@ -257,13 +257,13 @@ async def test_unmodified_does_not_notice_deletions(store: Store) -> None:
     await put(store, "/a/y")
     await delete(store, "/a/y")
     await delete(store, "/a/x")
-    assert isinstance(await store.commit(Transaction((Unmodified("/a/", since),), (Put("/c", b""),))), Committed)
+    assert isinstance(await store.commit(Transaction((Unmodified("/a/", since),), (PutKey("/c", b""),))), Committed)
 
 
 async def test_the_largest_transaction_is_taken(store: Store) -> None:
     names = [f"/a/{number}" for number in range(TRANSACTION_MAX)]
     compares = tuple(Compare(name, ABSENT) for name in names)
-    assert isinstance(await store.commit(Transaction(compares, tuple(Put(name, b"") for name in names))), Committed)
+    assert isinstance(await store.commit(Transaction(compares, tuple(PutKey(name, b"") for name in names))), Committed)
     assert len(await contents(store, "/a/")) == TRANSACTION_MAX
 
 
@@ -271,16 +271,16 @@ async def test_a_watch_sees_each_revision_once_and_in_order(store: Store) -> Non
     await put(store, "/a/before")
     after = await put(store, "/a/x", b"1")
     watch = store.watch("/a/", after)
-    both = await store.commit(Transaction((), (Put("/a/x", b"2"), Put("/a/w", b"3"), Put("/b/other", b""))))
+    both = await store.commit(Transaction((), (PutKey("/a/x", b"2"), PutKey("/a/w", b"3"), PutKey("/b/other", b""))))
     await put(store, "/b/x")
     gone = await delete(store, "/a/x")
     assert await take(watch, 2) == [
-        Changes(both.revision, (Event("/a/w", b"3", None), Event("/a/x", b"2", b"1"))),
-        Changes(gone, (Event("/a/x", None, b"2"),)),
+        RevisionEvents(both.revision, (Event("/a/w", b"3", None), Event("/a/x", b"2", b"1"))),
+        RevisionEvents(gone, (Event("/a/x", None, b"2"),)),
     ]
     following = asyncio.create_task(take(watch, 1))  # now it waits
     last = await put(store, "/a/x", b"4")
-    assert await following == [Changes(last, (Event("/a/x", b"4", None),))]
+    assert await following == [RevisionEvents(last, (Event("/a/x", b"4", None),))]
 
 
 async def test_a_watch_that_is_resumed_misses_and_repeats_nothing(store: Store) -> None:
@@ -314,13 +314,13 @@ async def test_compaction_keeps_what_exists_and_forgets_what_was(store: Store) -
     found = await store.get("/a/x")
     assert found is not None
     assert found.create_revision == old
-    with pytest.raises(Compacted):
+    with pytest.raises(RevisionCompacted):
         await store.get("/a/x", old)
-    with pytest.raises(Compacted):
+    with pytest.raises(RevisionCompacted):
         await store.page("/a/", revision=old)
-    with pytest.raises(Compacted):
+    with pytest.raises(RevisionCompacted):
         await take(store.watch("/a/", old), 1)
-    assert await take(store.watch("/a/", at), 1) == [Changes(later, (Event("/a/y", b"4", b"3"),))]
+    assert await take(store.watch("/a/", at), 1) == [RevisionEvents(later, (Event("/a/y", b"4", b"3"),))]
 
 
 async def test_a_compaction_to_an_older_revision_changes_nothing(store: Store) -> None:
@@ -383,7 +383,7 @@ async def test_a_put_on_a_lost_lease_writes_nothing(store: Store) -> None:
     lease = await store.grant(60)
     await store.revoke(lease)
     with pytest.raises(LeaseLost):
-        await store.commit(Transaction((), (Put("/a/x", b"1"), Put("/a/y", b"2", lease))))
+        await store.commit(Transaction((), (PutKey("/a/x", b"1"), PutKey("/a/y", b"2", lease))))
     assert await contents(store, "/a/") == {}
 
 
@@ -433,12 +433,12 @@ async def test_a_store_does_what_a_dictionary_does(store: Store, seed: int) -> N
     past: dict[Revision, dict[str, bytes]] = {start: {}}
     for number in range(300):
         names = chance.sample([f"/a/{name}" for name in "uvwxyz"], chance.randint(1, 4))
-        ops = tuple(Put(name, b"%d" % number) if chance.random() < 0.6 else Delete(name) for name in names)
+        ops = tuple(PutKey(name, b"%d" % number) if chance.random() < 0.6 else DeleteKey(name) for name in names)
         outcome = await store.commit(Transaction((), ops))
-        if all(isinstance(op, Delete) and op.key not in expected for op in ops):
+        if all(isinstance(op, DeleteKey) and op.key not in expected for op in ops):
             continue  # nothing happened, and nobody hears of it
         for op in ops:
-            if isinstance(op, Put):
+            if isinstance(op, PutKey):
                 expected[op.key] = op.value
             else:
                 expected.pop(op.key, None)

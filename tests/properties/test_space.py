@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.state.space import Space, Withholding
+from controller.state.address_space import AddressSpace, Withholding
 from overlayd.ipam import addresses
 from overlayd.model.address import Family, IpNetwork, contains, overlap
 from overlayd.model.ids import NetworkName, Vni
@@ -17,7 +17,7 @@ FIRST, COARSE = Pool(IPv4Network("10.32.0.0/26"), 28), Pool(IPv4Network("10.32.0
 SECOND = Pool(IPv4Network("10.40.0.0/27"), 29)
 UNITS = [*FIRST.range.subnets(new_prefix=28), *SECOND.range.subnets(new_prefix=29)]
 NUMBERS = [1, 2, 5, 16, 17, 31, 40, 47]
-Change = Callable[[Space], None]
+Change = Callable[[AddressSpace], None]
 
 
 def network(pools: tuple[Pool, ...], reserved: list[str]) -> Network:
@@ -65,7 +65,7 @@ def changes(before: Facts, after: Facts) -> list[Change]:
     return made
 
 
-def check(space: Space, state: Facts) -> None:
+def check(space: AddressSpace, state: Facts) -> None:
     units, claimed, resting, found = state
     assert space.withheld == {unit: reason for unit, reason in units.items() if reason is not None}
     for pool in found.pools if found else ():
@@ -93,7 +93,7 @@ def check(space: Space, state: Facts) -> None:
 
 @given(st.lists(facts, min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_a_space_is_as_its_facts_whatever_came_before(states: list[Facts], chance: Random) -> None:
-    space, state = Space(), ({}, set(), set(), None)  # type: Space, Facts
+    space, state = AddressSpace(), ({}, set(), set(), None)  # type: AddressSpace, Facts
     for following in states:
         steps = changes(state, following)
         chance.shuffle(steps)

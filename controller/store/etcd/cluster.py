@@ -23,7 +23,7 @@ class Certificates:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class EtcdLogin:
     """A user of etcd, and the file that holds its password."""
 
     user: str
@@ -36,7 +36,7 @@ class EtcdCluster:
 
     endpoints: tuple[str, ...]
     certificates: Certificates | None = None
-    login: Login | None = None
+    login: EtcdLogin | None = None
 
     def __str__(self) -> str:
         """Return the URL."""
@@ -48,7 +48,7 @@ def is_url(text: str) -> bool:
     return text.partition("://")[0] in {PLAIN_SCHEME, TLS_SCHEME}
 
 
-def parse_url(url: str, certificates: Certificates, login: Login | None, field: str) -> EtcdCluster:
+def parse_url(url: str, certificates: Certificates, login: EtcdLogin | None, field: str) -> EtcdCluster:
     """Read ``etcd://HOST[:PORT],HOST[:PORT]…``, or ``etcds://`` for TLS; raise `InvalidValue`."""
     scheme, _, rest = url.partition("://")
     endpoints = tuple(_endpoint(part, field) for part in rest.removesuffix("/").split(","))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from controller.store.etcd import rpc_pb2 as rpc
-from controller.store.port import Changes, Compare, Delete, Event, KeyValue, LeaseId, Put, Unmodified
+from controller.store.port import Compare, DeleteKey, Event, KeyValue, LeaseId, PutKey, RevisionEvents, Unmodified
 from overlayd.model.ids import Revision
 
 
@@ -34,9 +34,9 @@ def compare(wanted: Compare | Unmodified) -> rpc.Compare:
     )
 
 
-def operation(op: Put | Delete) -> rpc.RequestOp:
+def operation(op: PutKey | DeleteKey) -> rpc.RequestOp:
     """Return the operation that etcd executes."""
-    if isinstance(op, Put):
+    if isinstance(op, PutKey):
         return rpc.RequestOp(request_put=rpc.PutRequest(key=op.key.encode(), value=op.value, lease=op.lease or 0))
     return rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=op.key.encode()))
 
@@ -52,11 +52,11 @@ def key_value(found: rpc.KeyValue) -> KeyValue:
     )
 
 
-def changes(events: Iterable[rpc.Event]) -> Iterator[Changes]:
+def changes(events: Iterable[rpc.Event]) -> Iterator[RevisionEvents]:
     """Yield the revisions of a watch response, which holds each of its revisions whole."""
     for revision, group in groupby(events, key=lambda event: event.kv.mod_revision):
         found = sorted((_event(event) for event in group), key=lambda event: event.key.encode())
-        yield Changes(Revision(revision), tuple(found))
+        yield RevisionEvents(Revision(revision), tuple(found))
 
 
 def _event(event: rpc.Event) -> Event:

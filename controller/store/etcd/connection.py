@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from controller.clock import Clock
 from controller.store.etcd import rpc_pb2 as rpc
-from controller.store.etcd.cluster import Certificates, EtcdCluster, Login
+from controller.store.etcd.cluster import Certificates, EtcdCluster, EtcdLogin
 from controller.store.etcd.timeline import Timeline
 from controller.store.port import StoreUnavailable
 
@@ -77,7 +77,7 @@ class CallFailed(Exception):
     """An endpoint gave no answer, or one that another endpoint may not give. The call may have been executed."""
 
 
-class Refused(Exception):
+class EtcdRefusal(Exception):
     """The cluster answered that it does not do this, and has not done it."""
 
     def __init__(self, code: grpc.StatusCode, detail: str) -> None:
@@ -85,7 +85,7 @@ class Refused(Exception):
         self.code = code
 
 
-class Endpoint:
+class EtcdEndpoint:
     """One endpoint of the cluster."""
 
     def __init__(self, target: str, certificates: Certificates | None) -> None:
@@ -99,7 +99,7 @@ class Endpoint:
         await self._channel.close()
 
     async def call(self, method: Method[R], request: Message, metadata: tuple[tuple[str, str], ...]) -> R:
-        """Make a call with one request and one answer; raises `CallFailed` or `Refused`."""
+        """Make a call with one request and one answer; raises `CallFailed` or `EtcdRefusal`."""
         invoke = self._channel.unary_unary(method.path, _serialized, method.answer.FromString)
         try:
             answer: R = await invoke(request, timeout=ATTEMPT_MAX, metadata=metadata)
@@ -114,24 +114,24 @@ class Endpoint:
         invoke = self._channel.stream_stream(method.path, _serialized, method.answer.FromString)
         return Stream(self, method, invoke(timeout=deadline, metadata=metadata))
 
-    def translated(self, error: grpc.aio.AioRpcError) -> CallFailed | Refused:
+    def translated(self, error: grpc.aio.AioRpcError) -> CallFailed | EtcdRefusal:
         """Return what a failed call means."""
         detail = error.details() or error.code().name
         if error.code() in _PASSING:
             return CallFailed(f"{self.target}: {detail}")
-        return Refused(error.code(), f"{self.target}: {detail}")
+        return EtcdRefusal(error.code(), f"{self.target}: {detail}")
 
 
 class Stream(Generic[R]):
     """A stream of requests to one endpoint, and of its answers."""
 
-    def __init__(self, endpoint: Endpoint, method: Method[R], call: grpc.aio.StreamStreamCall[Message, R]) -> None:
+    def __init__(self, endpoint: EtcdEndpoint, method: Method[R], call: grpc.aio.StreamStreamCall[Message, R]) -> None:
         self._endpoint = endpoint
         self._method = method
         self._call = call
 
     async def write(self, request: Message) -> None:
-        """Send a request; raises `CallFailed` or `Refused`, also when the endpoint does not take it in time."""
+        """Send a request; raises `CallFailed` or `EtcdRefusal`, also when the endpoint does not take it in time."""
         try:
             async with asyncio.timeout(ATTEMPT_MAX):
                 await self._call.write(request)
@@ -141,7 +141,7 @@ class Stream(Generic[R]):
             raise CallFailed(f"{self._endpoint.target} takes no more requests") from None
 
     async def read(self) -> R:
-        """Return the next answer; raises `CallFailed`, also at the end of the stream, or `Refused`."""
+        """Return the next answer; raises `CallFailed`, also at the end of the stream, or `EtcdRefusal`."""
         try:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
@@ -163,10 +163,10 @@ class Connection:
         self._token: str | None = None
         self._logins = Logins(clock)
         self.timeline = Timeline()
-        self._endpoints = [Endpoint(target, cluster.certificates) for target in cluster.endpoints]
+        self._endpoints = [EtcdEndpoint(target, cluster.certificates) for target in cluster.endpoints]
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> EtcdEndpoint:
         """The endpoint in use."""
         return self._endpoints[0]
 
@@ -179,7 +179,7 @@ class Connection:
         for endpoint in self._endpoints:
             await endpoint.close()
 
-    def leave(self, endpoint: Endpoint) -> None:
+    def leave(self, endpoint: EtcdEndpoint) -> None:
         """Use the next endpoint from now on, if this one is still in use."""
         if self._endpoints[0] is endpoint:
             self._endpoints.append(self._endpoints.pop(0))
@@ -188,7 +188,7 @@ class Connection:
         """Make a call that may be executed twice, wherever it is answered.
 
         Raises `StoreUnavailable` when no endpoint answers in time, `Replaced` when the cluster is another one than it
-        was, `Refused` when one does not do it.
+        was, `EtcdRefusal` when one does not do it.
         """
         deadline = self._clock.now() + CALL_MAX
         failures: dict[str, str] = {}
@@ -204,25 +204,25 @@ class Connection:
                     raise StoreUnavailable(f"no etcd endpoint answers: {'; '.join(failures.values())}")
             await self._clock.sleep(_PAUSE)
 
-    async def once(self, endpoint: Endpoint, method: Method[R], request: Message) -> R:
-        """Make a call at one endpoint, as the user; raises `CallFailed`, `Refused` or `Replaced`."""
+    async def once(self, endpoint: EtcdEndpoint, method: Method[R], request: Message) -> R:
+        """Make a call at one endpoint, as the user; raises `CallFailed`, `EtcdRefusal` or `Replaced`."""
         self.timeline.check()
         known = self.timeline.revision
         answer = await self._answered(endpoint, method, request)
         self.timeline.take(endpoint.target, answer, known)
         return answer
 
-    async def _answered(self, endpoint: Endpoint, method: Method[R], request: Message) -> R:
+    async def _answered(self, endpoint: EtcdEndpoint, method: Method[R], request: Message) -> R:
         try:
             return await endpoint.call(method, request, await self.metadata(endpoint))
-        except Refused as refused:
+        except EtcdRefusal as refused:
             # An unknown or outdated token is refused before anything is executed.
             if self._login is None or refused.code not in _BAD_TOKEN:
                 raise
             self.forget_token()
             return await endpoint.call(method, request, await self.metadata(endpoint))
 
-    async def metadata(self, endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+    async def metadata(self, endpoint: EtcdEndpoint) -> tuple[tuple[str, str], ...]:
         """Return what every call carries; raises as `once` does when it takes a login."""
         if self._login is None:
             return ()
@@ -251,25 +251,25 @@ class Logins:
         self._pause = _LOGIN_PAUSE_MIN
         self._next = 0.0
 
-    async def log_in(self, endpoint: Endpoint, login: Login) -> str:
-        """Return a token; raises `CallFailed`, `Refused`, or `StoreUnavailable` when there is no password."""
+    async def log_in(self, endpoint: EtcdEndpoint, login: EtcdLogin) -> str:
+        """Return a token; raises `CallFailed`, `EtcdRefusal`, or `StoreUnavailable` when there is no password."""
         password = await _read_password(login)
         is_refused = self._refusal is not None and self._refusal[0] == password
         if self._refusal and is_refused and self._clock.now() < self._next:
-            raise Refused(*self._refusal[1:])
+            raise EtcdRefusal(*self._refusal[1:])
         request = rpc.AuthenticateRequest(name=login.user, password=password)
         try:
             answer = await endpoint.call(_AUTHENTICATE, request, ())
-        except Refused as refused:
+        except EtcdRefusal as refused:
             self._pause = min(2 * self._pause, _LOGIN_PAUSE_MAX) if is_refused else _LOGIN_PAUSE_MIN
             self._next = self._clock.now() + self._pause
             self._refusal = (password, refused.code, f"user {login.user} cannot log in: {refused}")
-            raise Refused(*self._refusal[1:]) from None
+            raise EtcdRefusal(*self._refusal[1:]) from None
         self._refusal = None
         return answer.token
 
 
-async def _read_password(login: Login) -> str:
+async def _read_password(login: EtcdLogin) -> str:
     try:
         return (await asyncio.to_thread(login.password_file.read_text)).strip()
     except OSError as error:

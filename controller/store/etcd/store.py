@@ -23,24 +23,24 @@ from controller.store.etcd.connection import (
     TXN,
     CallFailed,
     Connection,
-    Refused,
+    EtcdRefusal,
 )
 from controller.store.etcd.slots import PREFIX as SLOTS
 from controller.store.etcd.slots import Claim, Slots
-from controller.store.etcd.watching import Watch
+from controller.store.etcd.watching import EtcdWatch
 from controller.store.port import (
     PAGE_MAX,
     Abandoned,
-    Changes,
     Committed,
-    Compacted,
     Conflict,
     Count,
     KeyValue,
     LeaseId,
     LeaseLost,
     Page,
-    Put,
+    PutKey,
+    RevisionCompacted,
+    RevisionEvents,
     StoreUnavailable,
     Transaction,
     always,
@@ -148,11 +148,11 @@ class EtcdStore:
             self._connection.leave(endpoint)
             try:
                 happened = claim.happened(await self._connection.repeat(TXN, claim.question()))
-            except Refused as refused:
+            except EtcdRefusal as refused:
                 raise _unavailable(refused) from None
             return None if happened is None else Committed(happened)
-        except Refused as refused:
-            leases = [op.lease for op in transaction.ops if isinstance(op, Put) and op.lease is not None]
+        except EtcdRefusal as refused:
+            leases = [op.lease for op in transaction.ops if isinstance(op, PutKey) and op.lease is not None]
             if refused.code is grpc.StatusCode.NOT_FOUND and leases:
                 raise LeaseLost(leases[0]) from None
             raise _unavailable(refused) from None
@@ -172,14 +172,14 @@ class EtcdStore:
         put = rpc.RequestOp(request_put=rpc.PutRequest(key=_NOTHING, value=b"x"))
         try:
             await self._connection.repeat(TXN, rpc.TxnRequest(compare=[never], success=[put]))
-        except Refused as refused:
+        except EtcdRefusal as refused:
             raise _unavailable(refused) from None
 
     async def grant(self, ttl: float) -> LeaseId:
         lease = LeaseId(secrets.randbits(62) + 1)  # ours, so that a grant whose answer was lost can be repeated
         try:
             await self._connection.repeat(LEASE_GRANT, rpc.LeaseGrantRequest(TTL=math.ceil(ttl), ID=lease))
-        except Refused as refused:
+        except EtcdRefusal as refused:
             if refused.code is not grpc.StatusCode.FAILED_PRECONDITION:  # granted already
                 raise _unavailable(refused) from None
         return lease
@@ -195,7 +195,7 @@ class EtcdStore:
                 if self._clock.now() >= deadline:
                     raise StoreUnavailable(f"etcd does not keep a lease: {failed}") from None
                 await self._clock.sleep(0.1)
-            except Refused as refused:
+            except EtcdRefusal as refused:
                 self._connection.forget_token()  # it may be that alone
                 raise _unavailable(refused) from None
             else:
@@ -204,12 +204,12 @@ class EtcdStore:
     async def revoke(self, lease: LeaseId) -> None:
         try:
             await self._connection.repeat(LEASE_REVOKE, rpc.LeaseRevokeRequest(ID=lease))
-        except Refused as refused:
+        except EtcdRefusal as refused:
             if refused.code is not grpc.StatusCode.NOT_FOUND:  # gone already
                 raise _unavailable(refused) from None
 
-    async def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[Changes]:
-        async for changes in Watch(self._connection, self._clock, prefix, after_revision).changes():
+    async def watch(self, prefix: str, after_revision: Revision) -> AsyncIterator[RevisionEvents]:
+        async for changes in EtcdWatch(self._connection, self._clock, prefix, after_revision).changes():
             yield changes
 
     async def compact(self, revision: Revision) -> None:
@@ -217,16 +217,16 @@ class EtcdStore:
             return
         try:
             await self._connection.repeat(COMPACT, rpc.CompactionRequest(revision=revision))
-        except Refused as refused:
+        except EtcdRefusal as refused:
             if refused.code is not grpc.StatusCode.OUT_OF_RANGE:  # compacted already
                 raise _unavailable(refused) from None
 
     async def _repeat_range(self, request: rpc.RangeRequest) -> rpc.RangeResponse:
         try:
             return await self._connection.repeat(RANGE, request)
-        except Refused as refused:
+        except EtcdRefusal as refused:
             if refused.code is grpc.StatusCode.OUT_OF_RANGE:
-                raise Compacted from None
+                raise RevisionCompacted from None
             raise _unavailable(refused) from None
 
     async def _keep_alive(self, lease: LeaseId) -> None:
@@ -257,9 +257,9 @@ class EtcdStore:
                 delete = rpc.RequestOp(request_delete_range=rpc.DeleteRangeRequest(key=found.key.encode()))
                 try:
                     await self._connection.repeat(TXN, rpc.TxnRequest(compare=[unchanged], success=[delete]))
-                except Refused as refused:
+                except EtcdRefusal as refused:
                     raise _unavailable(refused) from None
 
 
-def _unavailable(refused: Refused) -> StoreUnavailable:
+def _unavailable(refused: EtcdRefusal) -> StoreUnavailable:
     return StoreUnavailable(f"etcd refuses: {refused}")

@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator
 from controller.clock import Clock
 from controller.store.etcd import codec
 from controller.store.etcd import rpc_pb2 as rpc
-from controller.store.etcd.connection import WATCH, CallFailed, Connection, Endpoint, Refused, Stream
-from controller.store.port import Changes, Compacted, StoreUnavailable
+from controller.store.etcd.connection import WATCH, CallFailed, Connection, EtcdEndpoint, EtcdRefusal, Stream
+from controller.store.port import RevisionCompacted, RevisionEvents, StoreUnavailable
 from overlayd.model.ids import Revision
 
 _SILENCE = 2.0
@@ -27,7 +27,7 @@ _REQUIRE_LEADER = ("hasleader", "true")
 """An endpoint that the rest of the cluster has left ends the stream (etcd's client metadata)."""
 
 
-class Watch:
+class EtcdWatch:
     """A watch of one prefix."""
 
     def __init__(self, connection: Connection, clock: Clock, prefix: str, after: Revision) -> None:
@@ -36,10 +36,11 @@ class Watch:
         self._prefix = prefix
         self._position = after
 
-    async def changes(self) -> AsyncIterator[Changes]:
-        """Yield every change; raises `Compacted`, or `StoreUnavailable` when no endpoint has answered for seconds.
+    async def changes(self) -> AsyncIterator[RevisionEvents]:
+        """Yield every change.
 
-        Raises `Replaced` when the cluster is another one than it was.
+        Raises `RevisionCompacted`, `StoreUnavailable` when no endpoint has answered for seconds, or `Replaced` when the
+        cluster is another one than it was.
         """
         failed = 0
         while True:
@@ -51,7 +52,7 @@ class Watch:
                     for change in codec.changes(response.events):
                         yield change
                         self._position = change.revision
-            except (CallFailed, Refused) as error:
+            except (CallFailed, EtcdRefusal) as error:
                 reason = str(error)
             self._connection.leave(endpoint)
             failed += 1
@@ -60,8 +61,11 @@ class Watch:
             if failed % self._connection.size == 0:
                 await self._clock.sleep(_PAUSE)
 
-    async def _responses(self, endpoint: Endpoint) -> AsyncIterator[rpc.WatchResponse]:
-        """Yield what one endpoint sends, and end when it falls silent; raises `CallFailed`, `Refused`, `Compacted`."""
+    async def _responses(self, endpoint: EtcdEndpoint) -> AsyncIterator[rpc.WatchResponse]:
+        """Yield what one endpoint sends, and end when it falls silent.
+
+        Raises `CallFailed`, `EtcdRefusal` or `RevisionCompacted`.
+        """
         stream = endpoint.stream(WATCH, (*await self._connection.metadata(endpoint), _REQUIRE_LEADER))
         reading: asyncio.Task[rpc.WatchResponse] | None = None
         try:
@@ -92,9 +96,9 @@ class Watch:
             )
         )
 
-    def _check(self, endpoint: Endpoint, response: rpc.WatchResponse) -> None:
+    def _check(self, endpoint: EtcdEndpoint, response: rpc.WatchResponse) -> None:
         if response.compact_revision:
-            raise Compacted
+            raise RevisionCompacted
         if response.canceled:
             self._connection.forget_token()  # a token that ran out shows here, and as words only
             raise CallFailed(f"{endpoint.target}: the watch was cancelled: {response.cancel_reason}")

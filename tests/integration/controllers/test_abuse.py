@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from controller.api.permissions import NEEDS, Place
+from controller.api.http.permissions import NEEDS, HostPlace
 from controller.identity.authority import Authority, utc
 from overlayd.agent.commands.join import join
 from overlayd.agent.controllers.trust import Trust
@@ -81,8 +81,8 @@ def test_a_host_does_nothing_for_another(controller: SecureController) -> None:
             continue
         method, _, path = route.partition(" ")
         place = path.replace("{id}", "h1").replace("{name}", "blue").replace("{cidr:path}", block)
-        query = {"host": "h1", "instance": "i1"} if need.host is Place.QUERY else None
-        body = {**BODIES[route], "host": "h1"} if need.host is Place.BODY else BODIES.get(route)
+        query = {"host": "h1", "instance": "i1"} if need.host is HostPlace.QUERY else None
+        body = {**BODIES[route], "host": "h1"} if need.host is HostPlace.BODY else BODIES.get(route)
         answer = h2.request(method, place, json=body, params=query)
         assert_problem(answer, 403, "forbidden", None)
     assert [block] == [each["cidr"] for each in controller.client(controller.admin).get("/v1/blocks").json()["items"]]

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from controller.api.capacity import CapacityAnswer, NetworkCapacityAnswer
-from controller.api.reservations import ReservationAnswer, ReservationsAnswer
+from controller.api.routes.capacity import CapacityAnswer, NetworkCapacityAnswer
+from controller.api.routes.reservations import ReservationAnswer, ReservationsAnswer
 from controller.overlay import Overlay
 from tests.integration.controllers.test_api import HOST, api_of, assert_problem, endpoint
 from tests.support.controllers.overlays import controllers

@@ -10,11 +10,11 @@ import pytest
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from controller.api import answers
 from controller.api.app import create_app
-from controller.api.auth import INSECURE
-from controller.api.permissions import NEEDS
-from controller.api.problems import Problem
+from controller.api.bodies import response_bodies
+from controller.api.http.auth import INSECURE
+from controller.api.http.permissions import NEEDS
+from controller.api.http.problem_documents import ProblemDocument
 from controller.overlay import Overlay
 from controller.store.port import Store
 from overlayd.model.errors import OverlayError
@@ -60,7 +60,7 @@ async def a_cluster(directory: Path) -> AsyncIterator[tuple[httpx.AsyncClient, S
 
 def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
-    document = Problem.model_validate_json(answer.content)
+    document = ProblemDocument.model_validate_json(answer.content)
     assert (answer.status_code, document.status, document.code, document.field) == (status, status, code, field)
     assert document.detail
     assert document.type == f"urn:overlayd:problem:{code}"
@@ -336,14 +336,14 @@ async def test_a_store_that_cannot_be_written_is_503_with_a_time_to_come_again(t
 @pytest.mark.parametrize(
     ("path", "model"),
     [
-        ("/v1/networks", answers.NetworksAnswer),
-        ("/v1/networks/blue", answers.NetworkAnswer),
-        ("/v1/hosts", answers.HostStatusesAnswer),
-        ("/v1/hosts/h1", answers.HostStatusAnswer),
-        ("/v1/blocks", answers.BlocksAnswer),
-        ("/v1/endpoints", answers.EndpointsAnswer),
-        ("/v1/convergence", answers.ConvergenceAnswer),
-        ("/healthz", answers.HealthAnswer),
+        ("/v1/networks", response_bodies.NetworksAnswer),
+        ("/v1/networks/blue", response_bodies.NetworkAnswer),
+        ("/v1/hosts", response_bodies.HostStatusesAnswer),
+        ("/v1/hosts/h1", response_bodies.HostStatusAnswer),
+        ("/v1/blocks", response_bodies.BlocksAnswer),
+        ("/v1/endpoints", response_bodies.EndpointsAnswer),
+        ("/v1/convergence", response_bodies.ConvergenceAnswer),
+        ("/healthz", response_bodies.HealthAnswer),
     ],
 )
 async def test_answers_are_what_the_documentation_says(tmp_path: Path, path: str, model: type[BaseModel]) -> None:
@@ -370,7 +370,7 @@ async def test_everything_is_documented_and_the_page_needs_nothing_from_elsewher
         ]
         for status, refusal in refusals:
             assert refusal["content"] == {
-                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
             }, status
         page = await api.get("/docs")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -383,7 +383,7 @@ async def test_an_endpoint_that_cannot_be_is_refused_by_itself_and_all_others_ar
         outside, unknown = endpoint(9, addresses=["10.99.0.1"]), endpoint(8, network="nowhere")
         answer = await api.post("/v1/hosts/h1/endpoints", json={"puts": [endpoint(5), outside, unknown, endpoint(6)]})
         assert answer.status_code == 200
-        body = answers.PublishedAnswer.model_validate(answer.json(), strict=True, extra="forbid")
+        body = response_bodies.PublishedAnswer.model_validate(answer.json(), strict=True, extra="forbid")
         assert [(each.container_id, each.code, each.field) for each in body.refused] == [
             ("c9", "invalid-value", "puts[1].addresses"),
             ("c8", "not-found", "puts[2].network"),

@@ -17,10 +17,10 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from controller.api.feed import opened_feed
-from controller.api.lines import LineResponse
+from controller.api.http.line_response import LineResponse
+from controller.api.routes.feed import opened_feed
 from controller.clock import SystemClock
-from controller.store.port import Put, Transaction
+from controller.store.port import PutKey, Transaction
 from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line
 from tests.support.controllers.overlays import H1, controllers, make_host, store_at
 from tests.support.lab.processes import eventually
@@ -213,7 +213,7 @@ def test_a_start_that_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_a_store_that_a_newer_controller_wrote_stops_it_with_the_key(tmp_path: Path) -> None:
     store = tmp_path / "store.db"
-    newer = Transaction((), (Put("/overlayd/v1/hosts/h1", b'{"v": 99}'),))
+    newer = Transaction((), (PutKey("/overlayd/v1/hosts/h1", b'{"v": 99}'),))
 
     async def write() -> None:
         async with store_at(store, SystemClock()) as opened:

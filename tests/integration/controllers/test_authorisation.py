@@ -9,13 +9,13 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from controller.api import permissions
 from controller.api.app import create_app
-from controller.api.auth import Security
-from controller.api.permissions import NEEDS, Place
+from controller.api.http import permissions
+from controller.api.http.auth import Security
+from controller.api.http.permissions import NEEDS, HostPlace
 from controller.identity.roles import Permission, Role, may
+from controller.journal.actor import Actor, Requester
 from controller.overlay import Overlay
-from controller.state.actor import Actor, Requester
 from overlayd.model.ids import HostId
 from overlayd.wire import problem
 from tests.integration.controllers.test_api import BLUE, HOST, assert_problem
@@ -59,9 +59,9 @@ class Cluster:
         values = {"name": "blue", "cidr:path": "10.32.0.0/26", "id": "h1", "reservation": "web"} | changes
         for name, value in values.items():
             path = path.replace(f"{{{name}}}", value)
-        query = {"host": values["id"], "instance": "i1", "after": "99"} if NEEDS[route].host is Place.QUERY else {}
+        query = {"host": values["id"], "instance": "i1", "after": "99"} if NEEDS[route].host is HostPlace.QUERY else {}
         body = BODIES.get(route)
-        if NEEDS[route].host is Place.BODY:
+        if NEEDS[route].host is HostPlace.BODY:
             body = {**BODIES[route], "host": values["id"]}
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         return await self.api.request(method, path, headers=headers, json=body, params=query)

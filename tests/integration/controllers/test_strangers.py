@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from controller.clock import SystemClock
 from controller.server import http
-from controller.server.bounds import Bounds
+from controller.server.bounds import ConnectionBounds
 from controller.server.listener import Listener
 from overlayd.wire.credentials import TokenId
 from tests.integration.controllers.test_abuse import raw
@@ -25,7 +25,7 @@ from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.anyio
 
-SHORT = Bounds(handshake=0.2, farewell=0.2, head=0.2, body=0.2)
+SHORT = ConnectionBounds(handshake=0.2, farewell=0.2, head=0.2, body=0.2)
 """Times for peers that do nothing in them."""
 
 PATIENT = 20.0
@@ -53,7 +53,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def listening(bounds: Bounds) -> AsyncIterator[int]:
+async def listening(bounds: ConnectionBounds) -> AsyncIterator[int]:
     """Serve within these bounds; return the port."""
     config = uvicorn.Config(application, lifespan="off", log_config=None)
     config.load()
@@ -99,7 +99,7 @@ async def test_what_is_not_sent_in_time_ends_the_connection(sent: bytes, answer:
 
 
 async def test_time_is_not_won_by_sending_slowly() -> None:
-    async with listening(Bounds(head=0.3)) as port:
+    async with listening(ConnectionBounds(head=0.3)) as port:
         reader, writer = await connected(port)
         ending = asyncio.create_task(rest(reader))
         with closing(writer):
@@ -111,7 +111,7 @@ async def test_time_is_not_won_by_sending_slowly() -> None:
 
 
 async def test_one_address_has_its_bound_and_keeps_nobody_else_out() -> None:
-    async with listening(Bounds(peer=3)) as port:
+    async with listening(ConnectionBounds(peer=3)) as port:
         with ExitStack() as open_connections:
             for _ in range(3):
                 open_connections.enter_context(closing((await connected(port))[1]))
@@ -125,7 +125,7 @@ async def test_one_address_has_its_bound_and_keeps_nobody_else_out() -> None:
 
 
 async def test_the_oldest_stranger_makes_room_and_those_with_a_token_stay() -> None:
-    async with listening(Bounds(strangers=2)) as port:
+    async with listening(ConnectionBounds(strangers=2)) as port:
         known, sending = await connected(port)
         with closing(sending), ExitStack() as open_connections:
             sending.write(b"GET /known HTTP/1.1\r\nHost: c\r\n\r\n")
@@ -140,7 +140,7 @@ async def test_the_oldest_stranger_makes_room_and_those_with_a_token_stay() -> N
 
 
 async def test_a_token_has_its_bound_and_its_oldest_connection_goes() -> None:
-    async with listening(Bounds(token=2)) as port:
+    async with listening(ConnectionBounds(token=2)) as port:
         with ExitStack() as open_connections:
             made = []
             for path in ("/known-1", "/known-2", "/known-1", "/known-1"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.api.problems import CODES
+from controller.api.http.problem_documents import CODES
 from overlayd.model.errors import ERRORS_BY_CODE
 from tests.integration.commands.test_address_commands import Terminal
 from tests.integration.controllers.test_api_process import controller

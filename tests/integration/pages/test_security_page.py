@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.api import permissions
+from controller.api.http import permissions
 from controller.identity.roles import ALLOWED, Role
 from tests.support.controllers.secure import SecureController, secure_controller
 from tests.support.lab.lab import COMMANDS, ROOT

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from controller.api.permissions import NEEDS
+from controller.api.http.permissions import NEEDS
 from overlayd.wire.feed import InSync, decode_line
 from tests.integration.controllers.test_abuse import raw
 from tests.integration.controllers.test_api import HOST, assert_problem

@@ -9,11 +9,11 @@ from pathlib import Path
 from random import Random
 
 from controller.clock import Clock, SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.rules.quarantine import QUARANTINE
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.state.presence import Presence
+from controller.state.host_presence import HostPresence
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import KeyValue, Store
 from overlayd.model.address import IpAddress
@@ -156,6 +156,6 @@ async def until(overlay: Overlay, condition: Callable[[], bool]) -> None:
             await overlay.mirror.reached(Revision(overlay.mirror.revision + 1))
 
 
-async def until_heard(overlay: Overlay, host: HostId, condition: Callable[[Presence | None], bool]) -> None:
+async def until_heard(overlay: Overlay, host: HostId, condition: Callable[[HostPresence | None], bool]) -> None:
     """Return when what a controller hears of a host is as it should be."""
     await until(overlay, lambda: condition(overlay.mirror.presence(host)))

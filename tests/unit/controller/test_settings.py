@@ -6,7 +6,7 @@ import pytest
 
 from controller import settings
 from controller.settings import InheritedSocket, Listen, TcpAddress
-from controller.store.etcd.cluster import Certificates, EtcdCluster, Login
+from controller.store.etcd.cluster import Certificates, EtcdCluster, EtcdLogin
 from overlayd.model.errors import InvalidValue
 
 NONE = Certificates()
@@ -34,7 +34,7 @@ def test_a_url_names_the_endpoints_of_an_etcd(text: str, endpoints: tuple[str, .
 def test_tls_and_a_login_go_with_an_etcd(file: Path) -> None:
     tls = Certificates(file, file, file)
     chosen = settings.parse_store("etcds://a", tls, "root", file)
-    assert chosen == EtcdCluster(("a:2379",), tls, Login("root", file))
+    assert chosen == EtcdCluster(("a:2379",), tls, EtcdLogin("root", file))
     assert "secret" not in repr(chosen)
     assert settings.parse_store("etcds://a", NONE, None, None) == EtcdCluster(("a:2379",), NONE)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from controller.api.stopping import Stopping
-from controller.streams.watched import Filter
+from controller.api.http.interrupted_requests import InterruptedRequests
+from controller.streams.watch_lines import WatchFilter
 from overlayd.model.errors import Unavailable
 from tests.support.controllers.overlays import H1, controllers, make_host
 
@@ -33,7 +33,7 @@ async def cancelled_while_under_way(app_says: list[Message]) -> tuple[list[Messa
     async def send(message: Message) -> None:
         sent.append(message)
 
-    task = asyncio.create_task(Stopping(app)(SCOPE, receive, send))
+    task = asyncio.create_task(InterruptedRequests(app)(SCOPE, receive, send))
     await under_way.wait()
     task.cancel()
     await asyncio.wait([task])
@@ -59,13 +59,13 @@ async def test_a_controller_that_stops_opens_no_stream_that_lasts(tmp_path: Path
     """Agents come again the moment that their feeds end."""
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_host(overlay, 1)
-        watch = await overlay.watches.prepare(Filter(None, None), None)
+        watch = await overlay.watches.prepare(WatchFilter(None, None), None)
         overlay.feeds.end()
         overlay.watches.end()
         with pytest.raises(Unavailable, match="stopping"):
             await overlay.feeds.admit(H1, "i1", None)
         with pytest.raises(Unavailable, match="stopping"):
-            await overlay.watches.prepare(Filter(None, None), None)
+            await overlay.watches.prepare(WatchFilter(None, None), None)
         async with asyncio.timeout(5):  # what was admitted a moment before
             with overlay.feeds.open(H1, "i1") as feed, overlay.watches.open(watch):
                 assert [message async for message in feed.messages(None)]

@@ -77,7 +77,7 @@ def test_the_architecture_has_every_room_and_no_other() -> None:
     assert sorted(rooms_of_the_page()) == sorted(PROJECT["tool"]["setuptools"]["packages"])
 
 
-@pytest.mark.parametrize("container", ["overlayd", "overlayd.agent", "overlayd.kernel", "controller"])
+@pytest.mark.parametrize("container", ["overlayd", "overlayd.agent", "overlayd.kernel", "controller", "controller.api"])
 def test_rooms_stand_above_those_that_they_may_import(container: str) -> None:
     (layers,) = (
         contract["layers"]

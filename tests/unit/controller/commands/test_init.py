@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from controller.commands import places
-from controller.commands.places import Place
+from controller.commands import listen_addresses
+from controller.commands.listen_addresses import ListenAddress
 from controller.main import app
 from controller.settings import SCHEMA
 from overlayd.configuration.file_changes import check_service_file
@@ -42,9 +42,9 @@ def free_port() -> int:
     ],
 )
 def test_a_place_is_an_address_and_a_port(text: str, shown: str, url: str) -> None:
-    place = places.parse(text, "--listen")
+    place = listen_addresses.parse(text, "--listen")
     assert (str(place), place.url, place.for_hosts, place.for_this_machine) == (shown, url, place, place)
-    assert places.parse(shown, "--listen") == place
+    assert listen_addresses.parse(shown, "--listen") == place
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,16 @@ def test_a_place_is_an_address_and_a_port(text: str, shown: str, url: str) -> No
 )
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue) as refused:
-        places.parse(text, "--listen")
+        listen_addresses.parse(text, "--listen")
     assert refused.value.field == "--listen"
 
 
 def test_loopback_is_added_where_it_is_not_meant_already() -> None:
     def added(*texts: str) -> list[str]:
-        return [str(place) for place in places.with_loopback([places.parse(text, "x") for text in texts])]
+        return [
+            str(place)
+            for place in listen_addresses.with_loopback([listen_addresses.parse(text, "x") for text in texts])
+        ]
 
     assert added("10.0.0.1:80", "10.0.0.2") == ["127.0.0.1:80", "10.0.0.1:80", "10.0.0.2:7471"]
     assert added("0.0.0.0") == ["0.0.0.0:7471"]
@@ -66,7 +69,7 @@ def test_loopback_is_added_where_it_is_not_meant_already() -> None:
 
 
 def test_all_addresses_are_reached_at_one() -> None:
-    everywhere = places.parse("0.0.0.0:80", "x")
+    everywhere = listen_addresses.parse("0.0.0.0:80", "x")
     assert str(everywhere.for_this_machine) == "127.0.0.1:80"
     assert not everywhere.for_hosts.address.is_unspecified
 
@@ -91,7 +94,7 @@ def test_of_all_addresses_hosts_are_told_the_one_of_the_default_route(
         ip route add default via $3 dev uplink
         exec "$5" -c "$6"
     """
-    look = f"from controller.commands import places; print(places.parse({everywhere!r}, '').for_hosts)"
+    look = f"from controller.commands.listen_addresses import parse; print(parse({everywhere!r}, '').for_hosts)"
     option = "nodad" if ":" in everywhere else ""
     done = subprocess.run(
         ["unshare", "--net", "sh", "-euc", script, "sh", bridge, uplink, gateway, option, sys.executable, look],
@@ -127,13 +130,13 @@ def test_paths_are_written_for_a_service_that_works_elsewhere(
 
 def test_a_place_that_somebody_else_has_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        place = places.parse(f"127.0.0.1:{taken.getsockname()[1]}", "x")
+        place = listen_addresses.parse(f"127.0.0.1:{taken.getsockname()[1]}", "x")
         with pytest.raises(InUse, match=rf"port {place.port} of 127\.0\.0\.1 is taken") as refused:
             place.check("--listen")
     assert f"--listen ADDRESS:{place.port + 1}" in str(refused.value)
     with pytest.raises(InvalidValue, match="is no address of this machine, which has"):
-        places.parse("192.0.2.99", "x").check("--listen")
-    Place(place.address, free_port()).check("--listen")
+        listen_addresses.parse("192.0.2.99", "x").check("--listen")
+    ListenAddress(place.address, free_port()).check("--listen")
 
 
 def test_the_settings_are_written_once_and_kept(config: Path) -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from controller.health import capacity
 from controller.health.alarms import AlarmLog
 from controller.health.capacity import Level, Supply
-from controller.state.actor import BY_CONTROLLER
+from controller.journal.actor import BY_CONTROLLER
 from overlayd.model.address import IpNetwork
 from overlayd.model.ids import ReservationName
 from overlayd.model.network import Pool, Topology

@@ -7,10 +7,10 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.identity.roles import Role
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.state.presence import Presence, Problem
+from controller.state.host_presence import HostPresence, HostProblem
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.network import Topology
@@ -61,7 +61,7 @@ async def test_a_revision_is_in_force_where_the_kernel_matches_it(tmp_path: Path
             await until(here, lambda: lags(here) == {"h1": None, "h2": f"at revision {older}", "h3": "not connected"})
             assert lags(here, older) == {"h1": None, "h2": None, "h3": "not connected"}
             assert lags(here, network=BLUE) == {"h1": None}
-            problem = Problem("network blue", "UDP port 4789 is taken")
+            problem = HostProblem("network blue", "UDP port 4789 is taken")
             here.connections.report(H1, "i1", at, (problem, problem))
             await until(here, lambda: lags(here, at)[H1] == "network blue: UDP port 4789 is taken, and 1 more")
 
@@ -76,10 +76,10 @@ async def test_a_problem_of_one_network_is_none_of_another(tmp_path: Path) -> No
         at = overlay.mirror.intent_revision
         with overlay.feeds.open(H1, "i1"):
             await until_heard(overlay, H1, lambda presence: presence is not None)
-            overlay.connections.report(H1, "i1", at, (Problem("link vx0", "busy", BLUE),))
+            overlay.connections.report(H1, "i1", at, (HostProblem("link vx0", "busy", BLUE),))
             await until(overlay, lambda: lags(overlay, network=red) == {"h1": None})
             assert lags(overlay) == lags(overlay, network=BLUE) == {"h1": "link vx0: busy"}
-            overlay.connections.report(H1, "i1", at, (Problem("host", "no underlay"),))
+            overlay.connections.report(H1, "i1", at, (HostProblem("host", "no underlay"),))
             await until(overlay, lambda: lags(overlay, network=red) == {"h1": "host: no underlay"})
 
 
@@ -229,7 +229,7 @@ async def test_hosts_of_a_controller_that_died_vanish_and_those_of_the_others_co
                     await until_heard(living, H1, lambda presence: presence is not None)
                     await until_heard(living, H2, lambda presence: presence is not None)
                     living.connections.report(H2, "i2", Revision(1), ())
-            assert living.mirror.presence(H1) == Presence(H1, "dies", "i1")
+            assert living.mirror.presence(H1) == HostPresence(H1, "dies", "i1")
             # The store's time alone passes, and both leases end; one has somebody who notices.
             await clock.advance(11)
             await until_heard(living, H1, lambda presence: presence is None)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from controller.identity.roles import Role
+from controller.journal.actor import BY_CONTROLLER
 from controller.lifecycle.bootstrap import ensure_admin, shared_authority
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.store.port import Put, Transaction
+from controller.store.port import PutKey, Transaction
 from tests.support.controllers.overlays import controllers
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def test_controllers_that_start_at_once_share_one_authority(tmp_path: Path
 )
 async def test_a_damaged_authority_is_refused(tmp_path: Path, value: dict[str, str | int]) -> None:
     async with controllers(tmp_path, 1) as (store, _):
-        await store.commit(Transaction((), (Put(keys.AUTHORITY, keys.encode({**value})),)))
+        await store.commit(Transaction((), (PutKey(keys.AUTHORITY, keys.encode({**value})),)))
         with pytest.raises(ValueError, match="certificate authority"):
             await shared_authority(store, time.time())
 

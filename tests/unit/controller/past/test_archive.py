@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER, CONTROLLER
+from controller.journal.change_record import Recorder
 from controller.overlay import Overlay
-from controller.past.archive import Change, Search
+from controller.past.archive import PastChange, Search
 from controller.past.pruning import HistoryLimits, Pruning
 from controller.past.subjects import Subject
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER, CONTROLLER
-from controller.state.change_record import Recorder
 from controller.store.embedded import EmbeddedStore
-from controller.store.port import Committed, Page, Put, Transaction
+from controller.store.port import Committed, Page, PutKey, Transaction
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, HostNumber, Revision
@@ -73,7 +73,7 @@ async def write(overlay: Overlay, store: EmbeddedStore, at: float, host: Host, b
     """Write a host and its entry as a controller does whose clock says `at`."""
     put = overlay.mirror.put(host)
     entry = Recorder(f"{by}{overlay.mirror.revision}").entry(at, CONTROLLER, overlay.mirror.form, [put])
-    outcome = await store.commit(Transaction((), (put, Put(keys.INTENT, keys.EMPTY), entry)))
+    outcome = await store.commit(Transaction((), (put, PutKey(keys.INTENT, keys.EMPTY), entry)))
     assert isinstance(outcome, Committed)
     await overlay.mirror.reached(outcome.revision)
 
@@ -82,7 +82,7 @@ async def names_at(overlay: Overlay, moment: float) -> list[object]:
     return [found.form["name"] for found in (await overlay.archive.at(Subject(kind="host"), moment)).objects]
 
 
-async def all_of(overlay: Overlay, search: Search) -> list[Change]:
+async def all_of(overlay: Overlay, search: Search) -> list[PastChange]:
     return await overlay.archive.changes(search, "", 10_000)
 
 
@@ -119,7 +119,7 @@ async def test_pages_miss_and_repeat_nothing_in_whatever_stretches_changes_lie(t
         whole = await all_of(overlay, Search())
         assert len(whole) == 16
         assert [change.place for change in whole] == sorted((change.place for change in whole), reverse=True)
-        seen: list[Change] = []
+        seen: list[PastChange] = []
         while page := await overlay.archive.changes(Search(), seen[-1].place if seen else "", limit):
             seen += page
         assert seen == whole
@@ -186,8 +186,8 @@ async def test_what_another_version_wrote_beside_a_record_has_not_changed(tmp_pa
     async with controllers(tmp_path, 1) as (store, [overlay]):
         network = await make_network(overlay)
         newer = json.loads(keys.encode_record(network)) | {"colour": "red"}
-        put = Put(keys.of(network), json.dumps(newer).encode())
-        outcome = await store.commit(Transaction((), (put, Put(keys.INTENT, keys.EMPTY))))
+        put = PutKey(keys.of(network), json.dumps(newer).encode())
+        outcome = await store.commit(Transaction((), (put, PutKey(keys.INTENT, keys.EMPTY))))
         assert isinstance(outcome, Committed)
         await overlay.mirror.reached(outcome.revision)
         wider = (pool(), pool("10.64.0.0/16"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from overlayd.model.errors import InUse, InvalidValue, Stale
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, NetworkState, Topology

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.store.port import Delete, Put, Store, Transaction
+from controller.store.port import DeleteKey, PutKey, Store, Transaction
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, InvalidValue
@@ -114,7 +114,7 @@ async def test_of_what_an_earlier_release_stored_the_older_one_stands(tmp_path: 
     async with cluster(tmp_path) as (store, [overlay, _], block, other):
         older, younger = having(MAC, other, 2), having(MAC, block, 2)
         for endpoint in (older, younger):
-            await store.commit(Transaction((), (Put(keys.of(endpoint), keys.encode_record(endpoint)),)))
+            await store.commit(Transaction((), (PutKey(keys.of(endpoint), keys.encode_record(endpoint)),)))
         await overlay.mirror.reached(await store.current_revision())
         third = having(MAC, block, 9)
         done = await overlay.endpoints.publish(BY_CONTROLLER, H1, [third], [])
@@ -130,7 +130,7 @@ async def test_a_key_that_was_left_behind_is_in_nobodys_way(tmp_path: Path) -> N
     async with cluster(tmp_path) as (store, [overlay, _], block, other):
         gone, heir = having(MAC, block, 2), having(MAC, other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [gone], [])
-        await store.commit(Transaction((), (Delete(keys.of(gone)),)))
+        await store.commit(Transaction((), (DeleteKey(keys.of(gone)),)))
         await overlay.mirror.reached(await store.current_revision())
         assert (await overlay.endpoints.publish(BY_CONTROLLER, H2, [heir], [])).result == ()
         assert await endpoints(store) == {heir}

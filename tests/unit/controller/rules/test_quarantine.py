@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from overlayd.model.errors import Exhausted, InUse
 from overlayd.model.network import Network
 from tests.support.controllers.overlays import (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.state.actor import BY_CONTROLLER
+from controller.journal.actor import BY_CONTROLLER
 from overlayd.model.address import contains
 from overlayd.model.errors import Exhausted, InUse, InvalidValue, NotFound
 from overlayd.model.ids import HostId, NetworkName

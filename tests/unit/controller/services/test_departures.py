@@ -10,10 +10,10 @@ import pytest
 
 from controller.identity.roles import Role
 from controller.identity.tokens import TokenKind
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.store.port import Put, Store, Transaction
+from controller.store.port import PutKey, Store, Transaction
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InUse, NotFound, Stale, Unavailable
@@ -73,7 +73,7 @@ async def two_hosts(directory: Path, quarantine: float = 60.0) -> AsyncIterator[
 async def begin_to_forget(store: Store, overlays: list[Overlay]) -> None:
     """Leave host h1 as a controller does that dies in the middle."""
     leaving = replace(overlays[0].hosts.get(H1), state=HostState.FORGETTING)
-    ops = (overlays[0].mirror.put(leaving), Put(keys.INTENT, keys.EMPTY))
+    ops = (overlays[0].mirror.put(leaving), PutKey(keys.INTENT, keys.EMPTY))
     written = await store.commit(Transaction((), ops))
     for overlay in overlays:
         await overlay.mirror.reached(written.revision)

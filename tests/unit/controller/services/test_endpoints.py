@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Store
 from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint

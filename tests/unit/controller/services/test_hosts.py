@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.store.port import Delete, Transaction
+from controller.store.port import DeleteKey, Transaction
 from overlayd.model.errors import AlreadyExists, InvalidValue, Stale
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, HostNumber
@@ -150,7 +150,7 @@ async def test_the_address_of_a_host_without_a_claim_is_its_own(tmp_path: Path) 
     """A controller of a former release takes the claim along that another host has by then."""
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
-        await store.commit(Transaction((), (Delete(keys.vtep(FIRST)),)))
+        await store.commit(Transaction((), (DeleteKey(keys.vtep(FIRST)),)))
         await overlay.mirror.reached(await store.current_revision())
         with pytest.raises(AlreadyExists, match="host h1"):
             await overlay.hosts.register(BY_CONTROLLER, H2, "two", FIRST, "i2")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import NetworkState, Pool, Topology, Uplink

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from controller.store.port import KeyValue, Store
 from overlayd.model.address import overlap
 from overlayd.model.cluster import Cluster

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
-from controller.state.space import Withholding
+from controller.state.address_space import Withholding
 from controller.store.port import Store
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.block import Block

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from controller.identity.roles import Role
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.state.actor import BY_CONTROLLER
 from tests.support.controllers.overlays import store_at
 from tests.support.controllers.virtual_clock import VirtualClock
 

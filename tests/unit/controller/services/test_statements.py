@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from controller.api import answers
+from controller.api.bodies import response_bodies
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.lifecycle import backup_file
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Store
 from controller.store.reading import everything
 from overlayd.model.block import Block
@@ -120,7 +120,7 @@ async def test_nothing_is_given_out_before_every_host_has_spoken(tmp_path: Path)
         assert [host.id for host in overlay.recovery.awaited()] == [H1, H2]
         await overlay.statements.take(BY_CONTROLLER, H1, before.statement(H1))
         assert [host.id for host in overlay.recovery.awaited()] == [H2]
-        heard = {host: answers.heard(overlay.statuses.get(host))["problems"] for host in (H1, H2)}
+        heard = {host: response_bodies.heard(overlay.statuses.get(host))["problems"] for host in (H1, H2)}
         assert heard[H1] == []
         assert "yet to say what it uses" in str(heard[H2])
         with pytest.raises(Unavailable, match="not heard yet: host 2"):

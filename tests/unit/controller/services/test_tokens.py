@@ -11,12 +11,12 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.identity.roles import Role
+from controller.journal.actor import Actor, Requester
 from controller.overlay import Overlay
 from controller.services.tokens import JOIN_HOSTS_MAX, JOIN_TTL_MAX, TTL_MAX, Made
 from controller.state import keys, token_records
-from controller.state.actor import Actor, Requester
 from controller.store.embedded import EmbeddedStore
-from controller.store.port import Committed, Conflict, KeyValue, Put, Store, Transaction, always
+from controller.store.port import Committed, Conflict, KeyValue, PutKey, Store, Transaction, always
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, Revision
 from tests.support.controllers.overlays import H1, H2, controller_on, controllers, make_host, store_at, stored
@@ -286,7 +286,7 @@ async def test_a_join_token_keeps_what_another_version_added_to_it(tmp_path: Pat
         found = await store.get(key)
         assert found
         value = json.dumps({**json.loads(found.value), "site": "rack 7"}).encode()
-        written = await store.commit(Transaction((), (Put(key, value),)))
+        written = await store.commit(Transaction((), (PutKey(key, value),)))
         await overlay.mirror.reached(written.revision)
         await overlay.tokens.join(BY_ANNA, made.token.text, H1)
         found = await store.get(key)
@@ -302,7 +302,7 @@ async def test_a_join_token_of_an_older_version_is_for_one_host(tmp_path: Path) 
         assert found
         value = json.loads(found.value)
         del value["hosts"]
-        written = await store.commit(Transaction((), (Put(key, json.dumps(value).encode()),)))
+        written = await store.commit(Transaction((), (PutKey(key, json.dumps(value).encode()),)))
         await overlay.mirror.reached(written.revision)
         assert overlay.tokens.get(made.record.id) == made.record
 
@@ -376,7 +376,7 @@ async def test_a_credential_of_an_older_version_is_replaced_by_no_join_token_but
         assert found
         value = json.loads(found.value)
         del value["joined_with"]
-        written = await store.commit(Transaction((), (Put(key, json.dumps(value).encode()),)))
+        written = await store.commit(Transaction((), (PutKey(key, json.dumps(value).encode()),)))
         await overlay.mirror.reached(written.revision)
         assert overlay.tokens.authenticate(made.token.text, 0).host == H1
         with pytest.raises(AlreadyExists):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from controller.journal.actor import BY_CONTROLLER, Actor, Requester
 from controller.overlay import Overlay
-from controller.past.archive import Change, Search
+from controller.past.archive import PastChange, Search
 from controller.past.pruning import HistoryLimits, Pruning
 from controller.past.subjects import Subject
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER, Actor, Requester
-from controller.store.port import Put, Store, Transaction
+from controller.store.port import PutKey, Store, Transaction
 from overlayd.model.network import Topology
 from tests.support.controllers.overlays import (
     BLUE,
@@ -35,11 +35,11 @@ ALL = 1000
 EVERYTHING = Search()
 
 
-async def changes(overlay: Overlay, search: Search = EVERYTHING) -> list[Change]:
+async def changes(overlay: Overlay, search: Search = EVERYTHING) -> list[PastChange]:
     return await overlay.archive.changes(search, "", ALL)
 
 
-def told(found: list[Change]) -> list[tuple[str, str, bool, bool]]:
+def told(found: list[PastChange]) -> list[tuple[str, str, bool, bool]]:
     return [(change.by.name, change.kind, change.before is not None, change.after is not None) for change in found]
 
 
@@ -90,7 +90,7 @@ async def test_changes_come_in_pages_newest_first(tmp_path: Path) -> None:
         for number in range(1, 26):
             await make_host(overlay, number)
         whole = await changes(overlay)
-        seen: list[Change] = []
+        seen: list[PastChange] = []
         while page := await overlay.archive.changes(Search(), seen[-1].place if seen else "", 10):
             seen += page
         assert seen == whole
@@ -150,7 +150,7 @@ async def test_the_mirror_is_not_told_of_the_history(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_network(overlay)
         at = overlay.mirror.revision
-        await store.commit(Transaction((), (Put(f"{keys.HISTORY}x", b"no entry at all"),)))
+        await store.commit(Transaction((), (PutKey(f"{keys.HISTORY}x", b"no entry at all"),)))
         await make_host(overlay, 1)
         assert overlay.mirror.revision == at + 2
         assert not [key for key in await entries(store) if overlay.mirror.mod_revision(key)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
-from controller.state.grouping import Group, Grouping, Waiting
+from controller.journal.grouping import Group, Grouping, Waiting
 from controller.store.embedded import EmbeddedStore
 from controller.store.port import (
     TRANSACTION_MAX,
@@ -16,10 +16,10 @@ from controller.store.port import (
     Committed,
     Compare,
     Conflict,
-    Delete,
+    DeleteKey,
     LeaseId,
     LeaseLost,
-    Put,
+    PutKey,
     StoreUnavailable,
     Transaction,
     Unmodified,
@@ -31,7 +31,7 @@ from tests.support.controllers.overlays import store_at
 
 pytestmark = pytest.mark.anyio
 
-SHARED = Put("/shared", b"")
+SHARED = PutKey("/shared", b"")
 
 
 class Door:
@@ -96,9 +96,9 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
         yield found
 
 
-def new(key: str, *more: Put | Delete) -> Transaction:
+def new(key: str, *more: PutKey | DeleteKey) -> Transaction:
     """A transaction that makes a key, and bumps what all of them bump."""
-    return Transaction((Compare(key, Revision(0)),), (Put(key, b"x"), SHARED, *more))
+    return Transaction((Compare(key, Revision(0)),), (PutKey(key, b"x"), SHARED, *more))
 
 
 async def test_those_that_wait_go_as_one_and_share_its_revision(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ async def test_those_that_wait_go_as_one_and_share_its_revision(tmp_path: Path) 
 
 async def test_who_meets_a_conflict_meets_it_alone(tmp_path: Path) -> None:
     async with scene(tmp_path) as its:
-        await its.door.inner.commit(Transaction((), (Put("/a/1", b"there"),)))
+        await its.door.inner.commit(Transaction((), (PutKey("/a/1", b"there"),)))
         outcomes = await its.let_in(*(its.send(new(f"/a/{number}")) for number in range(3)))
         assert [type(outcome) for outcome in outcomes] == [Committed, Conflict, Committed]
         found = await its.door.inner.get("/a/1")
@@ -122,7 +122,7 @@ async def test_who_meets_a_conflict_meets_it_alone(tmp_path: Path) -> None:
 
 async def test_who_has_no_lease_any_more_fails_alone(tmp_path: Path) -> None:
     async with scene(tmp_path) as its:
-        leased = Transaction((), (Put("/leased", b"", LeaseId(999)),))
+        leased = Transaction((), (PutKey("/leased", b"", LeaseId(999)),))
         outcomes = await its.let_in(its.send(new("/a")), its.send(leased))
         assert [type(outcome) for outcome in outcomes] == [Committed, LeaseLost]
 
@@ -149,7 +149,7 @@ async def test_what_nobody_wants_any_more_is_not_written(tmp_path: Path) -> None
 
 async def test_who_gives_up_while_a_group_meets_a_conflict_is_left_out_of_what_follows(tmp_path: Path) -> None:
     async with scene(tmp_path) as its:
-        await its.door.inner.commit(Transaction((), (Put("/a/1", b"there"),)))
+        await its.door.inner.commit(Transaction((), (PutKey("/a/1", b"there"),)))
         tasks = [its.send(new(f"/a/{number}")) for number in range(4)]
         await its.settled()
         its.door.open.set()
@@ -181,7 +181,7 @@ async def test_the_store_is_asked_for_no_more_than_it_takes(tmp_path: Path) -> N
     async with scene(tmp_path) as its:
         await its.let_in(*(its.send(new(f"/a/{number}")) for number in range(2 * TRANSACTION_MAX)))
         assert len(its.door.came) == 3
-        large = [its.send(new(f"/large/{n}", Put(f"/value/{n}", bytes(200_000)))) for n in range(3)]
+        large = [its.send(new(f"/large/{n}", PutKey(f"/value/{n}", bytes(200_000)))) for n in range(3)]
         its.door.came.clear()
         await asyncio.gather(*large)
         assert len(its.door.came) == 3
@@ -190,12 +190,12 @@ async def test_the_store_is_asked_for_no_more_than_it_takes(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (new("/a"), Transaction((Compare("/a", Revision(0)),), (Put("/b", b""),))),
-        (Transaction((Compare("/b", Revision(0)),), (Put("/a", b""),)), Transaction((), (Put("/b", b""),))),
-        (new("/hosts/a"), Transaction((Unmodified("/hosts/", Revision(9)),), (Put("/b", b""),))),
-        (Transaction((Unmodified("/hosts/", Revision(9)),), (Put("/b", b""),)), new("/hosts/a")),
-        (Transaction((), (Put("/a", b"1"),)), Transaction((), (Put("/a", b"2"),))),
-        (Transaction((), (Put("/a", b"1"),)), Transaction((), (Delete("/a"),))),
+        (new("/a"), Transaction((Compare("/a", Revision(0)),), (PutKey("/b", b""),))),
+        (Transaction((Compare("/b", Revision(0)),), (PutKey("/a", b""),)), Transaction((), (PutKey("/b", b""),))),
+        (new("/hosts/a"), Transaction((Unmodified("/hosts/", Revision(9)),), (PutKey("/b", b""),))),
+        (Transaction((Unmodified("/hosts/", Revision(9)),), (PutKey("/b", b""),)), new("/hosts/a")),
+        (Transaction((), (PutKey("/a", b"1"),)), Transaction((), (PutKey("/a", b"2"),))),
+        (Transaction((), (PutKey("/a", b"1"),)), Transaction((), (DeleteKey("/a"),))),
     ],
 )
 async def test_what_depends_on_another_does_not_go_with_it(one: Transaction, other: Transaction) -> None:

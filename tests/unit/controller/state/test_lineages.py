@@ -10,7 +10,7 @@ from controller.clock import SystemClock
 from controller.lifecycle.known_store import KnownStore
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.lineages import Known, LineageRecord, decode, encode, ensured
+from controller.state.lineages import KnownLineage, LineageRecord, decode, encode, ensured
 from controller.store.port import Store, Transaction
 from overlayd.model.errors import InvalidValue, Unavailable
 from overlayd.model.ids import HostId, Revision
@@ -59,7 +59,7 @@ async def test_a_controller_that_knew_a_later_revision_or_another_etcd_renews_th
     async with controllers(tmp_path, 1) as (store, [overlay]):
         before = lineage_of(overlay)
         at = await store.current_revision()
-        record = await ensured(store, Known(before, Revision(at + later), cluster))
+        record = await ensured(store, KnownLineage(before, Revision(at + later), cluster))
         assert (record.lineage != before) is is_renewed
         assert record.settled is not is_renewed
         assert record.lineage.cluster == before.cluster
@@ -70,7 +70,7 @@ async def test_a_lineage_that_somebody_renewed_is_taken_as_it_is(tmp_path: Path)
         before = lineage_of(overlay)
         renewed = LineageRecord(before).renewed(Revision(1))
         await write_lineage(store, renewed)
-        assert await ensured(store, Known(before, Revision(1_000_000), "")) == renewed
+        assert await ensured(store, KnownLineage(before, Revision(1_000_000), "")) == renewed
 
 
 async def test_a_controller_notices_that_another_one_renewed_the_lineage(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def make_host_revision(overlay: Overlay) -> Revision:
 async def test_what_is_known_of_a_store_is_kept(tmp_path: Path) -> None:
     file = KnownStore(tmp_path / "known.json")
     assert file.load() is None
-    known = Known(OTHER, Revision(7), "beef")
+    known = KnownLineage(OTHER, Revision(7), "beef")
     file.note(known)
     assert KnownStore(file.path).load() == known
 
@@ -149,4 +149,4 @@ async def test_a_damaged_note_is_named(tmp_path: Path, content: bytes) -> None:
 
 async def test_a_disk_that_is_full_is_no_reason_to_stop(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    KnownStore(tmp_path / "file" / "known.json").note(Known(OTHER, Revision(7), ""))
+    KnownStore(tmp_path / "file" / "known.json").note(KnownLineage(OTHER, Revision(7), ""))

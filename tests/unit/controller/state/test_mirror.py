@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
-from controller.state.actor import BY_CONTROLLER
+from controller.journal.actor import BY_CONTROLLER
 from controller.state.mirror import Forgotten, Mirror
-from controller.store.port import PAGE_MAX, Put, Transaction
+from controller.store.port import PAGE_MAX, PutKey, Transaction
 from controller.streams.feed import Deltas, Feed
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import Revision
@@ -46,7 +46,7 @@ async def test_a_store_larger_than_a_page_is_read_whole(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         await make_host(overlay, 1)
         for start in range(0, PAGE_MAX + 100, 100):
-            ops = tuple(Put(f"/overlayd/v1/aaa/{number:05}", b"") for number in range(start, start + 100))
+            ops = tuple(PutKey(f"/overlayd/v1/aaa/{number:05}", b"") for number in range(start, start + 100))
             await store.commit(Transaction((), ops))
         fresh = Mirror(store, SystemClock(), log_max=100)
         await fresh.load()

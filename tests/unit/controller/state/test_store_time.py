@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from controller.identity.roles import Role
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.past.pruning import HistoryLimits, Pruning
-from controller.state.actor import BY_CONTROLLER
 from controller.state.store_time import StoreTime
 from controller.store.port import Store
 from tests.support.controllers.overlays import controller_on, make_host, make_network, store_at

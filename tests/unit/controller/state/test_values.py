@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Mirror
-from controller.store.port import Committed, Put, Store, Transaction
+from controller.store.port import Committed, PutKey, Store, Transaction
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import ReservationName
@@ -40,8 +40,8 @@ async def value_at(store: Store, key: str) -> dict[str, Json]:
 
 async def write(store: Store, key: str, value: dict[str, Json]) -> None:
     """Write a value, as another controller does."""
-    put = Put(key, json.dumps(value).encode())
-    assert isinstance(await store.commit(Transaction((), (put, Put(keys.INTENT, keys.EMPTY)))), Committed)
+    put = PutKey(key, json.dumps(value).encode())
+    assert isinstance(await store.commit(Transaction((), (put, PutKey(keys.INTENT, keys.EMPTY)))), Committed)
 
 
 async def test_fields_of_a_newer_controller_survive_our_changes(tmp_path: Path) -> None:

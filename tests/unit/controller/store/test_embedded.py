@@ -12,7 +12,7 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.store.embedded import EmbeddedStore, StoreRefused
-from controller.store.port import Committed, Put, Replaced, StoreUnavailable, Transaction
+from controller.store.port import Committed, PutKey, Replaced, StoreUnavailable, Transaction
 from tests.support.controllers.overlays import files_at_most, store_at
 
 pytestmark = pytest.mark.anyio
@@ -66,12 +66,12 @@ async def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
 
 async def test_a_full_disk_makes_the_store_unavailable_and_nothing_is_half_made(tmp_path: Path) -> None:
     async with store_at(tmp_path / "store.db", SystemClock()) as store:
-        await store.commit(Transaction((), (Put("/a/before", b""),)))
+        await store.commit(Transaction((), (PutKey("/a/before", b""),)))
         with files_at_most(4096 * KIB):
             with pytest.raises(StoreUnavailable):
-                await store.commit(Transaction((), (Put("/a/small", b""), Put("/a/large", bytes(8192 * KIB)))))
+                await store.commit(Transaction((), (PutKey("/a/small", b""), PutKey("/a/large", bytes(8192 * KIB)))))
             assert [item.key for item in (await store.page("/a/")).items] == ["/a/before"]
-        assert await store.commit(Transaction((), (Put("/a/after", b""),))) == Committed(
+        assert await store.commit(Transaction((), (PutKey("/a/after", b""),))) == Committed(
             (await store.page("/a/")).revision
         )
         assert [item.key for item in (await store.page("/a/")).items] == ["/a/after", "/a/before"]
@@ -82,14 +82,14 @@ import asyncio, sys
 from pathlib import Path
 from controller.clock import SystemClock
 from controller.store.embedded import EmbeddedStore
-from controller.store.port import Put, Transaction
+from controller.store.port import PutKey, Transaction
 
 async def main():
     store = EmbeddedStore.open(Path(sys.argv[1]), SystemClock())
     running = asyncio.create_task(store.run())
     number = 0
     while True:
-        pair = (Put(f"/a/{number}", b""), Put(f"/b/{number}", b""))
+        pair = (PutKey(f"/a/{number}", b""), PutKey(f"/b/{number}", b""))
         print((await store.commit(Transaction((), pair))).revision, flush=True)
         number += 1
 
@@ -121,7 +121,7 @@ async def filled(path: Path) -> None:
     """Make a store of some hundred pages, all of them in the file itself."""
     async with store_at(path, SystemClock()) as store:
         for number in range(60):
-            puts = tuple(Put(f"/a/{number:03}-{part:03}", bytes(200)) for part in range(50))
+            puts = tuple(PutKey(f"/a/{number:03}-{part:03}", bytes(200)) for part in range(50))
             await store.commit(Transaction((), puts))
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -162,7 +162,7 @@ async def write_and_read(store: EmbeddedStore) -> None:
     """Write and read until that fails: what a connection has in its cache it need not read until another one wrote."""
     async with asyncio.timeout(30):
         while True:
-            await store.commit(Transaction((), (Put("/b", b""),)))
+            await store.commit(Transaction((), (PutKey("/b", b""),)))
             await store.page("/a/")
 
 
@@ -197,7 +197,7 @@ async def test_a_file_that_is_exchanged_under_a_running_store_ends_it(tmp_path: 
         await running
     assert ended.group_contains(Replaced)
     with pytest.raises(Replaced):
-        await store.commit(Transaction((), (Put("/a/late", b""),)))
+        await store.commit(Transaction((), (PutKey("/a/late", b""),)))
     await store.close()
 
 
@@ -205,10 +205,10 @@ async def test_a_store_that_falls_behind_its_own_revision_writes_nothing_more(tm
     path = tmp_path / "store.db"
     async with store_at(path, SystemClock()) as store:
         for number in range(5):
-            await store.commit(Transaction((), (Put(f"/a/{number}", b""),)))
+            await store.commit(Transaction((), (PutKey(f"/a/{number}", b""),)))
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("UPDATE counters SET value = 2 WHERE name = 'revision'")
         with pytest.raises(Replaced, match="at revision 2, and was at 5"):
-            await store.commit(Transaction((), (Put("/a/late", b""),)))
+            await store.commit(Transaction((), (PutKey("/a/late", b""),)))
         assert other.execute("SELECT count(*) FROM history").fetchall() == [(5,)]
         other.close()

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Mirror
 from controller.streams.feed import Deltas, Feed
 from overlayd.model.cluster import Cluster, RecordKey

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER, CONTROLLER, Requester
 from controller.overlay import Overlay
-from controller.state.actor import BY_CONTROLLER, CONTROLLER, Requester
 from controller.state.mirror import Mirror
 from controller.store.embedded import EmbeddedStore
-from controller.store.port import KeyValue, Page, Put, Store, StoreUnavailable, Transaction
+from controller.store.port import KeyValue, Page, PutKey, Store, StoreUnavailable, Transaction
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.model.network import Topology
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 async def write_for_somebody_else(store: Store) -> None:
     """Write below another prefix, as another program does that shares an etcd with us."""
-    await store.commit(Transaction((), (Put("/registry/pods/p1", b"{}"),)))
+    await store.commit(Transaction((), (PutKey("/registry/pods/p1", b"{}"),)))
 
 
 async def test_a_conflict_in_a_store_that_others_write_to_is_met_at_once(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from controller.clock import SystemClock
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state import keys
-from controller.state.actor import BY_CONTROLLER
 from controller.store.port import Store
 from overlayd.model.errors import AlreadyExists
 from overlayd.wire.feed import InSync

@@ -9,11 +9,11 @@ import pytest
 
 from controller.clock import SystemClock
 from controller.identity.roles import Role
+from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.state.actor import BY_CONTROLLER
 from controller.state.mirror import Mirror
-from controller.streams.snapshots import AGE_MAX, Snapshots
-from controller.streams.watched import PIECE_MAX, Filter
+from controller.streams.watch_lines import PIECE_MAX, WatchFilter
+from controller.streams.watch_snapshots import AGE_MAX, WatchSnapshots
 from controller.streams.watches import SNAPSHOT_TIME, STREAMS_MAX, Watch
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import Compacted, Unavailable
@@ -34,7 +34,7 @@ from tests.support.controllers.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
 
-EVERYTHING = Filter(None, None)
+EVERYTHING = WatchFilter(None, None)
 Line = dict[str, Any]
 
 
@@ -53,7 +53,9 @@ def summary(lines: list[Line]) -> list[tuple[str, str]]:
     return [(line["type"], line["kind"]) for line in lines if "kind" in line]
 
 
-async def changes_after(overlay: Overlay, revision: Revision, wanted: Filter = EVERYTHING) -> list[tuple[str, str]]:
+async def changes_after(
+    overlay: Overlay, revision: Revision, wanted: WatchFilter = EVERYTHING
+) -> list[tuple[str, str]]:
     watch = await overlay.watches.prepare(wanted, revision)
     with overlay.watches.open(watch):
         return summary(await read_until(watch, "bookmark"))
@@ -87,7 +89,10 @@ async def test_every_change_is_told_also_that_of_endpoints_of_a_routed_network(t
             ("put", "endpoint"),
             ("delete", "endpoint"),
         ]
-        assert await changes_after(here, start, Filter(Endpoint, BLUE)) == [("put", "endpoint"), ("delete", "endpoint")]
+        assert await changes_after(here, start, WatchFilter(Endpoint, BLUE)) == [
+            ("put", "endpoint"),
+            ("delete", "endpoint"),
+        ]
 
 
 async def test_a_filter_admits_what_it_names(tmp_path: Path) -> None:
@@ -98,9 +103,9 @@ async def test_a_filter_admits_what_it_names(tmp_path: Path) -> None:
             await make_network(overlay, name)
             await overlay.blocks.acquire(BY_CONTROLLER, name, H1, [])
         for wanted, told in (
-            (Filter(Network, None), [("put", "network"), ("put", "network")]),
-            (Filter(None, red), [("put", "network"), ("put", "block")]),
-            (Filter(Network, red), [("put", "network")]),
+            (WatchFilter(Network, None), [("put", "network"), ("put", "network")]),
+            (WatchFilter(None, red), [("put", "network"), ("put", "block")]),
+            (WatchFilter(Network, red), [("put", "network")]),
         ):
             watch = await overlay.watches.prepare(wanted, None)
             with overlay.watches.open(watch):
@@ -109,7 +114,7 @@ async def test_a_filter_admits_what_it_names(tmp_path: Path) -> None:
 
 async def test_a_change_wakes_a_watch_that_waits(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (_, [overlay]):
-        watch = await overlay.watches.prepare(Filter(Network, None), overlay.mirror.intent_revision)
+        watch = await overlay.watches.prepare(WatchFilter(Network, None), overlay.mirror.intent_revision)
         with overlay.watches.open(watch):
             reading = asyncio.create_task(read_until(watch, "bookmark"))
             await make_host(overlay, 1)
@@ -196,7 +201,7 @@ async def test_a_snapshot_is_not_given_when_changes_after_it_are_forgotten(tmp_p
     async with store_at(tmp_path / "s.db", SystemClock()) as store:
         mirror = Mirror(store, SystemClock(), 1)
         await mirror.load()
-        snapshots = Snapshots(mirror, SystemClock())
+        snapshots = WatchSnapshots(mirror, SystemClock())
         first = snapshots.take()
         async with controller_on(store) as overlay:
             await make_host(overlay, 1)

@@ -1,0 +1,40 @@
+"""What routes are given: the services, and on whose behalf they write."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from controller.api.http.auth import CurrentCaller
+from controller.journal.actor import CONTROLLER, Actor, Requester
+from controller.overlay import Overlay
+from controller.server.http import IS_WAITING
+
+
+async def _overlay(request: Request) -> Overlay:
+    overlay = request.app.state.overlay
+    if not isinstance(overlay, Overlay):
+        raise TypeError("the application was made without an overlay")
+    return overlay
+
+
+async def _caller(request: Request, caller: CurrentCaller) -> Requester:
+    return _requester(request, caller.actor)
+
+
+async def _controller(request: Request) -> Requester:
+    return _requester(request, CONTROLLER)
+
+
+def _requester(request: Request, actor: Actor) -> Requester:
+    extension = request.scope.get("extensions", {}).get(IS_WAITING)
+    return Requester(actor, extension["now"]) if extension else Requester(actor)
+
+
+Services = Annotated[Overlay, Depends(_overlay)]
+"""The services of this controller."""
+
+By = Annotated[Requester, Depends(_caller)]
+"""The caller, as the author of what a route writes."""
+
+ByController = Annotated[Requester, Depends(_controller)]
+"""The controller itself, as the author of what a route writes that asks for no credentials."""

@@ -1,0 +1,70 @@
+"""What a controller says of a host that is connected to it, and what the host says of itself."""
+
+from dataclasses import dataclass
+
+from controller.state import keys
+from overlayd.model import ids
+from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.wire.fields import Fields, Json
+
+
+@dataclass(frozen=True, slots=True)
+class HostProblem:
+    """An object that a host cannot make true, why, and the network that suffers; None: all of them may."""
+
+    object: str
+    message: str
+    network: NetworkName | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostPresence:
+    """A host's open feed. `applied` is the revision that its kernel matches, None until it reported one.
+
+    `instance` is the agent's, drawn anew at each of its starts.
+    """
+
+    host: HostId
+    controller: str
+    instance: str
+    applied: Revision | None = None
+    problems: tuple[HostProblem, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Where it stands in the store."""
+        return keys.presence(self.host, self.controller)
+
+
+def encode(presence: HostPresence) -> bytes:
+    """Return a presence as it stands in the store."""
+    problems: list[Json] = [
+        {"object": problem.object, "message": problem.message, "network": problem.network}
+        for problem in presence.problems
+    ]
+    return keys.encode(
+        {
+            "host": presence.host,
+            "controller": presence.controller,
+            "instance": presence.instance,
+            "applied": presence.applied,
+            "problems": problems,
+        }
+    )
+
+
+def decode(value: bytes) -> HostPresence:
+    """Read a presence of the store."""
+    fields = keys.decode(value)
+    return HostPresence(
+        host=ids.host_id(fields.text("host"), "host"),
+        controller=fields.text("controller"),
+        instance=fields.text("instance"),
+        applied=Revision(fields.number("applied")) if fields.has("applied") else None,
+        problems=tuple(_problem(problem) for problem in fields.objects("problems")),
+    )
+
+
+def _problem(fields: Fields) -> HostProblem:
+    network = ids.network_name(fields.text("network"), "network") if fields.has("network") else None
+    return HostProblem(fields.text("object"), fields.text("message"), network)
