@@ -312,7 +312,7 @@ def test_an_upgrade_does_not_wait_for_an_etcd_that_is_away(cluster: Cluster) -> 
         process = machine.property(CONTROLLER, "MainPID")
         # apt-get would set PATH.
         install = f"chmod +x impatient/timeout; PATH=/root/impatient:$PATH dpkg --install {cluster.package.name} 2>&1"
-        assert f"{CONTROLLER} is not ready after 60 s, and goes on" in machine.shell(install)
+        assert f"{CONTROLLER} is not ready after 60 s and keeps starting" in machine.shell(install)
         eventually(lambda: is_waiting(machine, process), "another one waits", machine.patience)
         together(away, lambda each: each.run("systemctl", "start", "--no-block", "etcd"))
         eventually(lambda: is_up(machine, CONTROLLER), "the controller has its store", machine.patience)

@@ -241,8 +241,8 @@ def test_an_upgrade_does_not_wait_for_a_controller_that_waits_for_its_store(
     machine = systemd(f"{runs}\n*restart*controller*) exec sleep 60 ;;\n*restart*) exit 0 ;;")
     said = machine.run("postinst", "configure", "0.1.9")
     assert said == (
-        "overlayd: overlay-controller.service is not ready after 60 s, and goes on:"
-        " journalctl --unit overlay-controller.service tells why\n"
+        "overlayd: overlay-controller.service is not ready after 60 s and keeps starting:"
+        " see journalctl --unit overlay-controller.service\n"
     )
     assert machine.called()[-2:] == with_patience("restart", "overlayd.service")
 
