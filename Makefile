@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help root venv system system-test machines demo demo-down test test-thorough times test-vm lint soak chaos bench bench-table deb deb-tools lock proto clean
+.PHONY: help root venv system system-test machines demo demo-down test test-thorough times test-vm lint mutants soak chaos bench bench-table deb deb-tools lock proto clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -105,6 +105,9 @@ lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
+
+mutants: venv ## mutation tests of a pure package, in build/mutants: PACKAGE=ipam (model, ipam, wire, dataplane) MINUTES=30
+	@nice -n 19 $(VENV)/bin/python -m tests.mutants $(or $(PACKAGE),ipam) --minutes $(or $(MINUTES),30)
 
 soak: root system-test venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
 	@mkdir -p build

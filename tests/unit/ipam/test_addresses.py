@@ -1,6 +1,6 @@
 """Choosing an address: the lowest that is free, never a reserved one."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -137,3 +137,50 @@ def test_the_address_after_the_last_one_comes_first_and_the_lowest_after_the_end
     taken: set[IPv4Address], last: str, found: str
 ) -> None:
     assert addresses.free_address(ROUTED, [FIRST, SECOND], taken, IPv4Address(last)) == IPv4Address(found)
+
+
+def test_the_special_addresses_are_those_of_the_whole_range() -> None:
+    assert addresses.special(SWITCHED, SECOND.cidr) == ips("10.32.0.0", "10.32.0.1", "10.32.0.255")
+
+
+def test_a_range_outside_the_network_is_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"block 10\.99\.0\.0/26 lies in no range of network blue") as caught:
+        addresses.reserved_of(ROUTED, IPv4Network("10.99.0.0/26"))
+    assert caught.value.field == "cidr"
+
+
+@pytest.mark.parametrize(
+    ("ranges", "taken", "found"),
+    [
+        ([("10.32.0.10", "10.32.0.12")], ips(), "10.32.0.10"),
+        ([("10.32.0.10", "10.32.0.12")], ips("10.32.0.10", "10.32.0.11"), "10.32.0.12"),
+        ([("10.32.0.0", "10.32.0.2")], ips(), "10.32.0.2"),
+        ([("10.32.0.70", "10.32.0.79"), ("10.32.0.9", "10.32.0.9")], ips(), "10.32.0.9"),
+        ([("10.32.0.63", "10.32.0.80")], ips("10.32.0.63"), "10.32.0.65"),
+        ([("10.32.0.0", "10.32.0.255")], ips(), "10.32.0.2"),
+    ],
+)
+def test_the_lowest_free_address_of_the_wanted_ranges_is_found(
+    ranges: list[tuple[str, str]], taken: set[IPv4Address], found: str
+) -> None:
+    limits = [(IPv4Address(first), IPv4Address(last)) for first, last in ranges]
+    assert addresses.free_address_within(ROUTED, [FIRST, SECOND], taken, limits) == IPv4Address(found)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "taken"),
+    [
+        ([("10.32.0.9", "10.32.0.9")], ips("10.32.0.9")),
+        ([("10.32.0.0", "10.32.0.1")], ips()),
+        ([("10.32.0.130", "10.32.0.140")], ips()),
+        ([], ips()),
+    ],
+)
+def test_wanted_ranges_without_a_free_address_are_an_error(
+    ranges: list[tuple[str, str]], taken: set[IPv4Address]
+) -> None:
+    limits = [(IPv4Address(first), IPv4Address(last)) for first, last in ranges]
+    with pytest.raises(Exhausted) as caught:
+        addresses.free_address_within(ROUTED, [FIRST, SECOND], taken, limits)
+    reason = "no free address of network blue on this host is in the ranges that are asked for"
+    assert str(caught.value) == reason

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from overlayd.ipam.free_blocks import FreeBlocks
+from overlayd.ipam.free_blocks import FreeBlocks, FreeNumbers
 from overlayd.model.ids import NetworkName, Vni
 from overlayd.model.network import Network, Pool, Topology
 
@@ -30,6 +30,8 @@ def some(found: FreeBlocks, number: int = 3) -> list[str]:
         (["10.32.2.0/24", "10.32.1.0/24", "10.32.0.0/24"], "10.32.3.0/24"),
         (["10.32.0.0/26"], "10.32.1.0/24"),
         (["10.32.0.0/22"], "10.32.4.0/24"),
+        (["10.32.0.0/32"], "10.32.1.0/24"),
+        (["10.32.0.255/32"], "10.32.1.0/24"),
         (["10.32.0.200/29", "10.32.1.0/29"], "10.32.2.0/24"),
         (["10.33.0.0/24", "192.0.2.0/24", "fd00::/64"], "10.32.0.0/24"),
         (["10.0.0.0/8"], None),
@@ -76,6 +78,8 @@ def test_blocks_that_are_skipped_are_not_offered() -> None:
         (["10.32.0.0/24"], ["10.32.1.0/24", "10.32.2.0/24", "10.32.3.0/24"]),
         (["10.32.1.0/24", "10.32.3.0/24"], ["10.32.0.0/24", "10.32.2.0/24", "10.32.4.0/24"]),
         # Smaller ranges leave the block to hosts, unless nothing of it is left.
+        (["10.32.0.128/25", "10.32.1.0/24"], ["10.32.0.0/24", "10.32.2.0/24", "10.32.3.0/24"]),
+        (["10.32.1.0/24", "10.32.2.0/25"], ["10.32.0.0/24", "10.32.2.0/24", "10.32.3.0/24"]),
         (["10.32.0.0/25"], ["10.32.0.0/24", "10.32.1.0/24", "10.32.2.0/24"]),
         (["10.32.0.0/25", "10.32.0.128/25"], ["10.32.1.0/24", "10.32.2.0/24", "10.32.3.0/24"]),
         (
@@ -113,3 +117,8 @@ def test_blocks_that_reserved_ranges_fill_are_not_offered(reserved: list[str], f
         for block in (ip_network(cidr),) if cidr.endswith("/24") else ():
             found.give(block)
     assert some(found) == free
+
+
+def test_free_numbers_are_counted() -> None:
+    found = FreeNumbers(3, 7)
+    assert (found.count, list(found)) == (4, [3, 4, 5, 6])
