@@ -13,6 +13,8 @@ PROGRESS := packaging/progress.sh
 PACKAGES := python3-venv iproute2 iputils-ping mount nftables systemd
 TEST_PACKAGES := containerd containernetworking-plugins etcd-client etcd-server faketime gcc git groff-base iptables libc6-dev \
 	mmdebstrap musl-tools procps ruby runc systemd-container vagrant
+# Debian testing has none now and then: what it is for is left out there, in words.
+OPTIONAL_PACKAGES := vagrant
 VM_PACKAGES := e2fsprogs mmdebstrap openssh-client qemu-system-x86
 
 # Prints which of the Debian packages $(1) are missing. When none is, this costs one dpkg-query.
@@ -35,6 +37,12 @@ trap '[ -z "$$rule" ] || rm -f "$$rule"' EXIT; \
 [ -z "$$rule" ] || install -m 755 /dev/stdin "$$rule" <<<$$'#!/bin/sh\nexit 101'; \
 export DEBIAN_FRONTEND=noninteractive; \
 $(PROGRESS) apt-get -q -o DPkg::Lock::Timeout=120 update; \
+for package in $(OPTIONAL_PACKAGES); do \
+	[[ " $$packages " != *" $$package "* ]] || LC_ALL=C apt-cache policy $$package | grep -q 'Candidate: [^(]' || { \
+		packages=$$(xargs -n1 <<<"$$packages" | { grep -vx $$package || true; } | xargs); \
+		echo "this release of Debian has no $$package: it goes without"; }; \
+done; \
+[ -n "$$packages" ] || exit 0; \
 $(PROGRESS) apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends --no-remove $$packages
 endef
 
