@@ -1,4 +1,4 @@
-"""What every test shares: root for those that need it, the asynchronous backend, golden files, hypothesis."""
+"""What all tests share: root for those that need it, the order, the asynchronous backend, golden files, hypothesis."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--update-golden", action="store_true", help="write the golden files anew instead of comparing with them"
+        "--update-golden", action="store_true", help="write the golden files instead of comparing with them"
     )
     parser.addoption(
         "--machines", choices=["nspawn", "qemu"], default="nspawn", help="what boots the machines of tests/machines"

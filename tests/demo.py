@@ -199,7 +199,7 @@ def _received(container: Container) -> int:
 
 
 def _free_or(port: int) -> int:
-    """Return the port if nobody listens on it on loopback, else 0: any port."""
+    """Return the port if it is free on loopback, else 0: any port."""
     return port if f"127.0.0.1:{port}" not in run(["ss", "-ltnH"]) else 0
 
 

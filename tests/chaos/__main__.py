@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: let things go wrong in a lab for some time, and fail when something is not as it must be."""
+"""`python -m tests.chaos`: cause faults in a lab for some time, and fail when an invariant is violated."""
 
 import argparse
 import secrets

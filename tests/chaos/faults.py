@@ -25,7 +25,7 @@ _SPARE_DESCRIPTORS = 4
 
 
 class Actor:
-    """Does one harm after the other, chosen by its seed, until it is told to stop; leaves everything as it was."""
+    """Causes one fault after the other, chosen by its seed, until it is stopped; leaves everything as it was."""
 
     def __init__(self, timeline: Timeline, seed: str, stop: threading.Event) -> None:
         self.timeline = timeline
@@ -54,7 +54,7 @@ class HostFaults(Actor):
         self._networks = networks
 
     def run_all(self) -> None:
-        """Harm hosts until told to stop."""
+        """Cause faults on hosts until it is stopped."""
         self.run(
             (
                 self._killed,
@@ -170,7 +170,7 @@ class ControlFaults(Actor):
         self._etcd = etcd
 
     def run_all(self) -> None:
-        """Harm the control plane until told to stop."""
+        """Cause faults of the control plane until it is stopped."""
         self.run(
             (
                 self._controller_killed,

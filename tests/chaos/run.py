@@ -1,4 +1,4 @@
-"""One run of the chaos: hosts with containers at work, faults at random, and a look at what is left of it."""
+"""One run of the chaos: hosts with working containers, random faults, and a check of the final state."""
 
 import threading
 from collections import Counter
@@ -52,7 +52,7 @@ class Outcome:
 
 
 def chaos(options: Options, say: Callable[[str], None]) -> Outcome:
-    """Run to the end and judge; everything that was started ends with it. `say` is told what is done."""
+    """Run to the end and judge; everything that was started ends with it. `say` gets a line for each step."""
     with ExitStack() as stack:
         # Before all else, to end after all else: what a thread has started ends with that thread (prctl(2), PDEATHSIG).
         threads = stack.enter_context(ThreadPoolExecutor(HOSTS + 2))

@@ -1,4 +1,4 @@
-"""What happened when, in one run of the chaos: told in full when something went wrong."""
+"""The events of one run of the chaos with their times, printed in full when the run fails."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""What must go on while things go wrong: pings, TCP connections, and containers that come and go."""
+"""The work that must go on during faults: pings, TCP connections, and containers that come and go."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ _CALM = 20.0
 """Seconds without a fault after which an attachment must succeed."""
 
 _PASSING = frozenset({11, 50, 51})
-"""What a runtime is told of an attachment that may succeed later (CNI SPEC, section "Error"; docs/cni.md)."""
+"""The error of an attachment that may succeed later (CNI SPEC, section "Error"; docs/cni.md)."""
 
 _WITHOUT_SPACE = 5
 
@@ -141,7 +141,7 @@ class Ledger:
 
 
 class Churn:
-    """Attaches and detaches containers of one host, as a runtime does, until it is told to stop."""
+    """Attaches and detaches containers of one host, as a runtime does, until it is stopped."""
 
     def __init__(
         self, host: LabHost, neighbours: Mapping[str, Container], ledger: Ledger, timeline: Timeline, seed: str

@@ -1,4 +1,4 @@
-"""The kernels that one suite holds to one behaviour, each with the hands of an administrator beside it."""
+"""The two kernels that one suite tests, each with what an administrator does to it by hand."""
 
 import json
 import os
@@ -24,7 +24,7 @@ UNDERLAY = IPv4Interface("192.0.2.1/24")
 
 
 class World(Protocol):
-    """A host with a kernel under test, and somebody else who works on it too."""
+    """A host with a kernel under test, and an administrator who changes it by hand."""
 
     @property
     def kernel(self) -> Kernel:
@@ -46,19 +46,19 @@ class World(Protocol):
         """Let a workload set its device down and up again."""
 
     def add_by_hand(self, item: Item) -> None:
-        """Let somebody else make an item, without our marks."""
+        """Make an item as an administrator does, without our marks."""
 
     def remove_by_hand(self, item: Item) -> bool:
-        """Let somebody else remove an item; tell whether it was there. `lo` cannot be removed, and goes down."""
+        """Remove an item as an administrator does; tell whether it was there. `lo` cannot be removed, and goes down."""
 
     def change_by_hand(self, item: Item, before: Item) -> None:
-        """Let somebody else change an item, without our marks."""
+        """Change an item as an administrator does, without our marks."""
 
     def devices(self, ns: NamespaceRef) -> set[str]:
-        """Return the names of all devices in a namespace, whoever's they are."""
+        """Return the names of all devices in a namespace, owned and foreign."""
 
     def change_underlay_mtu(self, mtu: int) -> None:
-        """Let somebody else change the MTU of the underlay's device, in bytes."""
+        """Change the MTU of the underlay's device, in bytes."""
 
     def suffer(self, fault: Fault | None) -> None:
         """Let a system call fail in each call to the kernel from now on; with None, no longer."""
@@ -186,7 +186,7 @@ def enforce(world: World, desired: State) -> Plan:
     plan = diff(desired, observed(world))
     refused = [outcome for outcome in world.kernel.apply(plan) if not outcome.done]
     assert not refused, [f"{each.op}: {each.error or 'skipped'}" for each in refused]
-    # A sysctl of the host that nobody needs stays as it is.
+    # A sysctl of the host that no item needs any more stays as it is.
     there = {item for item in observed(world) if item in desired or not isinstance(item, Sysctl)}
     assert there ^ owned(desired) == frozenset()
     assert not diff(desired, observed(world))

@@ -79,7 +79,7 @@ async def test_a_del_that_is_cancelled_while_it_removes_is_whole(host: Host) -> 
             came, was_cancelled = await cancelled(agent, Command.DEL, container, sandbox, at)
             cut_short += was_cancelled
             assert agent.records.endpoints == ()
-            assert agent.attachments.changes.count == 2, "the controllers are told that it came and went"
+            assert agent.attachments.changes.count == 2, "its coming and its going are published"
             host.world.kernel.reap(host.world.kernel.namespaces())
         assert observed(host.world) == empty
         if not came:

@@ -111,7 +111,7 @@ class Traffic:
                 found = await self._read(key)
                 at, count = (found.mod_revision, int(found.value.split(b":")[1])) if found else (Revision(0), 0)
                 continue
-            # Nobody else writes this key: a conflict would mean that a write happened that was called a failure.
+            # No other client writes this key: a conflict would mean that a write happened that was called a failure.
             if isinstance(outcome, Conflict):
                 self.doubled.append(value)
                 return

@@ -1,4 +1,4 @@
-"""Who is on a segment believes an announcement, also one that came in by the tunnel's port."""
+"""Stations on a segment accept an announcement, also one that arrives by the tunnel's port."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ def test_an_announcement_replaces_what_a_container_believes() -> None:
         known = dual(Topology.SWITCHED)
         known = known.changed(known.revision, [replace(known.hosts[HERE], address=UNDERLAY.ip)])
         wanted = resolve(known, site(), [SOURCE, LISTENER])
-        # Unguarded, the one container stands for whoever else is on the segment.
+        # Unguarded, the one container stands for every other station on the segment.
         guard = SourceGuard(
             network_namespace(NetworkName("blue")), host_end(SOURCE.key), SOURCE.mac, frozenset(SOURCE.addresses)
         )

@@ -1,4 +1,4 @@
-"""A kernel tells where somebody else changed something, and is silent about what this agent did itself."""
+"""A kernel reports the namespaces in which others changed something, and not what this agent did itself."""
 
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_interface

@@ -1,4 +1,4 @@
-"""A kernel that cannot say what is there says so: an error is never taken for absence, and changes nothing."""
+"""An error of the kernel is never taken for absence, and changes nothing."""
 
 import errno
 from collections.abc import Callable

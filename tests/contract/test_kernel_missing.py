@@ -1,4 +1,4 @@
-"""Asking a kernel which items are not in force, inside a sandbox too: what CHECK stands on."""
+"""Which items are not in force, inside a sandbox too: CHECK is built on this question."""
 
 from dataclasses import replace
 from ipaddress import IPv4Address

@@ -1,4 +1,4 @@
-"""A veth pair that is taken out of use is out of everybody's way at once, and deleted later."""
+"""A veth pair that is taken out of use frees its names and addresses at once, and is deleted later."""
 
 from dataclasses import replace
 

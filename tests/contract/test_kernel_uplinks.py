@@ -84,7 +84,7 @@ def test_whatever_is_removed_of_an_uplink_comes_back(world: World, topology: Top
     without = frozenset(item for item in desired(topology, Uplink.NONE) if not isinstance(item, RateLimit))
     for item in sorted((item for item in wanted - without if ownership.owns(item)), key=lambda item: repr(item.key)):
         assert world.remove_by_hand(item)
-        # A namespace that the agent holds has its name back as soon as somebody looks.
+        # A namespace that the agent holds gets its name back at the next look.
         assert enforce(world, wanted) or isinstance(item, Namespace), f"nothing was planned when this was gone: {item}"
 
 

@@ -1,4 +1,4 @@
-"""Our nft tables on the real kernel: what somebody changed is seen, what nobody changed is not touched."""
+"""Our nft tables on the real kernel: a table that was changed is noticed, the others are not written."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -436,7 +436,7 @@ async def test_a_store_does_what_a_dictionary_does(store: Store, seed: int) -> N
         ops = tuple(PutKey(name, b"%d" % number) if chance.random() < 0.6 else DeleteKey(name) for name in names)
         outcome = await store.commit(Transaction((), ops))
         if all(isinstance(op, DeleteKey) and op.key not in expected for op in ops):
-            continue  # nothing happened, and nobody hears of it
+            continue  # nothing was committed, so no watch reports it
         for op in ops:
             if isinstance(op, PutKey):
                 expected[op.key] = op.value

@@ -1,4 +1,4 @@
-"""Containers that vanish without a DEL: what they had is freed when it is sure that nobody uses it, and not before."""
+"""Containers that vanish without a DEL: their addresses are freed when the kernel proves them unused, not before."""
 
 import pytest
 

@@ -142,7 +142,7 @@ def initialised(machine: Machine) -> str:
 
 
 def restarts(machine: Machine, unit: str) -> int:
-    """Return how often systemd has started a unit anew because it ended by itself."""
+    """Return how often systemd has restarted a unit that ended by itself."""
     return int(machine.property(unit, "NRestarts"))
 
 
@@ -210,9 +210,9 @@ def test_networkd_leaves_the_uplink_alone_whatever_it_is_told_to_manage(cluster:
     if machine.property("systemd-udevd.service", "ActiveState") == "active":  # which is in no container
         properties = machine.run("udevadm", "info", "--query=property", f"--path=/sys/class/net/{uplink}")
         assert "/systemd/network/00-overlayd.link\n" in properties
-    # It has repaired nothing. Of the underlay's address networkd may make a new one, which the agent tells.
-    told = machine.journal(AGENT, f"--since=@{since}", "--output=cat").splitlines()
-    assert [line for line in told if not line.endswith(f'the address {machine.address}"')] == []
+    # The agent has repaired nothing. networkd may add the underlay's address again, which the agent logs.
+    logged = machine.journal(AGENT, f"--since=@{since}", "--output=cat").splitlines()
+    assert [line for line in logged if not line.endswith(f'the address {machine.address}"')] == []
 
 
 def look(machine: Machine, device: str) -> list[str]:

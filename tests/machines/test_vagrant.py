@@ -36,7 +36,7 @@ def defined(package: Path) -> dict[str, Any]:
 
 
 def vagrant(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Run Debian's Vagrant, which writes where it is told."""
+    """Run Debian's Vagrant, which writes below `home` only."""
     environment = {**os.environ, "HOME": str(home), "VAGRANT_HOME": str(home / "vagrant.d")}
     environment |= {"VAGRANT_CWD": str(VAGRANT), "VAGRANT_DOTFILE_PATH": str(home / "dot")}
     environment |= {"VAGRANT_CHECKPOINT_DISABLE": "1"}
@@ -98,11 +98,11 @@ def script(machines: list[Machine], defined: dict[str, Any], tmp_path: Path) -> 
         }
         for machine, (name, definition) in zip(machines, defined["machines"].items(), strict=True)
     }
-    told = tmp_path / "defined.json"
-    told.write_text(json.dumps(known))
+    definition = tmp_path / "defined.json"
+    definition.write_text(json.dumps(known))
     stand_in = tmp_path / "bin/vagrant"
     stand_in.parent.mkdir()
-    stand_in.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(STAND_IN), str(told)])} "$@"\n')
+    stand_in.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(STAND_IN), str(definition)])} "$@"\n')
     stand_in.chmod(0o755)
     environment = {**os.environ, "PATH": f"{stand_in.parent}:{os.environ['PATH']}"}
 

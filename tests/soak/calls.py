@@ -1,4 +1,4 @@
-"""Asking controllers until one of them gives a definite answer, and what came of it."""
+"""A request that is repeated at other controllers until one gives a definite answer, and its result."""
 
 import asyncio
 import random

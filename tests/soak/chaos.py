@@ -24,7 +24,7 @@ class Chaos:
         self._chance = random.Random(seed)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Do harm until told to stop, and leave everything running."""
+        """Do harm until it is stopped, and leave everything running."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self._harm_controller, stop), name="chaos of controllers")
             tasks.create_task(self._repeat(self._harm_etcd, stop), name="chaos of etcd")

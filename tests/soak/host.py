@@ -51,7 +51,7 @@ class Shared:
 
 @dataclass
 class Notes:
-    """What a client was told: every acknowledged write, and how all is that only it writes (None: gone)."""
+    """What a client knows: every acknowledged write, and the last state of what only it writes (None: deleted)."""
 
     acknowledged: list[Acknowledged] = field(default_factory=list)
     mine: dict[RecordKey, Record | None] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class Notes:
 
 
 class SimulatedHost:
-    """One host. Nobody else uses its id, its containers, and the networks and reservations that have its name."""
+    """One host. Only it uses its id, its containers, and the networks and reservations that have its name."""
 
     def __init__(self, number: int, shared: Shared, calls: Calls, controllers: Controllers, seed: int) -> None:
         self.id = HostId(f"soak-{number:03}")
@@ -88,7 +88,7 @@ class SimulatedHost:
         self._name = f"host {number}"
 
     async def run(self, pause: float, stop: asyncio.Event) -> None:
-        """Live until told to stop, doing something every `pause` seconds on average."""
+        """Work until it is stopped, with one action every `pause` seconds on average."""
         await self._start_anew()
         while not stop.is_set():
             action, *_ = self._chance.choices(*zip(*self._actions(), strict=True))

@@ -189,10 +189,10 @@ def lost(replay: Replay, acknowledged: Iterable[Acknowledged]) -> list[str]:
 
 
 def misremembered(stored: Mapping[RecordKey, Record], owner: HostId, remembered: Memory) -> list[str]:
-    """Return where the end is not what the only one who writes there was told."""
+    """Return where the final state differs from what the only writer of a key had acknowledged."""
     found = {key: record for key in remembered if (record := stored.get(key)) and not _is_anothers(record, owner)}
     return [
-        f"{key} is {found.get(key)}, and {owner} was told {record}"
+        f"{key} is {found.get(key)}, and {owner} had {record} acknowledged"
         for key, record in remembered.items()
         if found.get(key) != record
     ]
@@ -209,7 +209,7 @@ def judge(
     acknowledged: Iterable[Acknowledged],
     remembered: Mapping[HostId, Memory],
 ) -> list[str]:
-    """Return every fault: of the history, of what is stored at the end, and of what clients were told."""
+    """Return every fault: of the history, of what is stored at the end, and of what clients had acknowledged."""
     replay = Replay()
     for entry in sorted(history, key=lambda entry: entry.revision):
         replay.take(entry)

@@ -1,4 +1,4 @@
-"""An agent that has no file descriptor left: what is attached stays, what is new is refused early, and it is said."""
+"""An agent without free file descriptors keeps what is attached, refuses new requests early, and reports why."""
 
 import re
 from collections.abc import Iterator
@@ -76,8 +76,8 @@ def problems(host: LabHost) -> str:
 
 def wait_for_a_word(agent: Process) -> None:
     """Return when the agent has logged once more that it is short of descriptors."""
-    told = len(SHORT.findall(agent.output))
-    eventually(lambda: len(SHORT.findall(agent.output)) > told, "the agent says that it is short")
+    before = len(SHORT.findall(agent.output))
+    eventually(lambda: len(SHORT.findall(agent.output)) > before, "the agent says that it is short")
 
 
 def deleted(lab: Lab, network: str) -> bool:

@@ -40,9 +40,9 @@ def test_three_hosts_become_a_cluster_in_four_commands(machines: list[ServiceMan
     assert printed.endswith(f" | sudo overlayd join {url}\n")
     assert len(printed.splitlines()) == 1
     for machine in machines:
-        told = machine.type(printed)
-        assert "joined as host" in told
-        assert "in sync with a controller" in told
+        said = machine.type(printed)
+        assert "joined as host" in said
+        assert "in sync with a controller" in said
         assert machine.enabled == {AGENT} | ({CONTROLLER} if machine is first else set())
 
     listed = json.loads(first.type("overlayctl host list --json"))
@@ -65,9 +65,11 @@ def test_three_hosts_become_a_cluster_in_four_commands(machines: list[ServiceMan
     first.type(f"overlayctl token revoke {printed.split('_')[1]}")
     assert "has joined already" in machines[2].type(printed)
 
-    # A host joins again: its credential is good, and what it is told is written down.
-    told = machines[1].type(f"echo '{again.split(chr(39))[1]}' | overlayd join {url} --name rack-7 --timeout 20 --json")
-    joined = json.loads(told)
+    # A host joins again: its credential is good, and its new options are written to its settings.
+    answer = machines[1].type(
+        f"echo '{again.split(chr(39))[1]}' | overlayd join {url} --name rack-7 --timeout 20 --json"
+    )
+    joined = json.loads(answer)
     assert joined["host"] in {host["id"] for host in listed}
     assert (joined["settings"], joined["status"]["in_sync"]) == ("/etc/overlayd/agent.toml", True)
     assert machines[1].type("cat /etc/overlayd/agent.toml") == 'name = "rack-7"\n'
@@ -116,7 +118,7 @@ def test_a_second_controller_of_an_etcd_is_made_the_same_way(alone: tuple[Lab, S
         machine.type("mv /var/lib/overlay-controller/admin-token /run/first-token")
         settings = "--no-start --config /run/second.toml"
         make = f"HOME=/run/second overlay-controller init {settings} --listen {host.address}:7472 --store {etcd.url}"
-        assert machine.type(make) == "", "nobody answers there yet"
+        assert machine.type(make) == "", "no controller answers there yet"
         lab.start("overlay-controller", ["run", "--config", "/run/second.toml"], tmp_path / "second.log", host.place)
         eventually(lambda: "7472" in host.run("ss", "-ltn"), "the second controller listens")
         second = machine.type(make)

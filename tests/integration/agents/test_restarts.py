@@ -73,7 +73,7 @@ def test_a_restart_with_unchanged_intent_writes_nothing_to_the_kernel(
         assert listening.heard() == []
 
         host.detach(source)
-        assert {name for name, _ in listening.heard()} == {"blue"}, "whoever writes is heard"
+        assert {name for name, _ in listening.heard()} == {"blue"}, "every writer is heard"
 
 
 @pytest.mark.parametrize("topology", ["routed", "switched"])
@@ -114,7 +114,7 @@ def port_of(host: LabHost, container: Container) -> str:
 
 
 def is_settled(host: LabHost) -> bool:
-    """Tell whether an agent's kernel is as a controller told it."""
+    """Tell whether an agent's kernel matches what the controllers know."""
     status = host.agent_status() or {}
     return bool(status["in_sync"]) and status["applied"] == status["revision"]
 

@@ -109,7 +109,7 @@ def test_while_no_agent_runs_it_is_recovered(host: LabHost) -> None:
     eventually(lambda: are_copied(containers, copies), "there are copies of the records")
     host.stop_agent(signal.SIGKILL)
     shutil.rmtree(run_directory(host))
-    queued = host.detach(containers.pop())  # a launcher makes the directory anew, for a queued DEL
+    queued = host.detach(containers.pop())  # a launcher creates the directory again, for a queued DEL
     assert queued.status == 0
     host.start_agent()
     eventually(nothing_is_wrong(host), "nothing is wrong")

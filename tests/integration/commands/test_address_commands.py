@@ -18,7 +18,7 @@ from tests.integration.controllers.test_api_process import controller
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """Where somebody types overlayctl."""
+    """A shell in which overlayctl is run."""
 
     api: httpx.Client
 

@@ -21,7 +21,7 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureContr
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with a home directory, in which a login may be."""
+    """A user with a home directory, in which a login may be."""
 
     home: Path
 

@@ -58,7 +58,7 @@ def test_plan_shows_what_the_agent_would_do(own_lab: Lab) -> None:
     own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
     here, there = (each.attach(f"c-{each.name}", "blue") for each in own_lab.hosts[:2])
     remote = own_lab.hosts[1].address
-    # As long as somebody else has the VNI, the agent cannot do what it would do.
+    # As long as a foreign device has the VNI, the agent cannot do what its plan says.
     foreign = f"ip link add vxforeign type vxlan id 1 dstport 4789 local {host.address}"
     host.stop_agent()  # it would be faster
     host.run("sh", "-c", f"ip -n ov-blue link del vx0 && {foreign}")

@@ -1,4 +1,4 @@
-"""What somebody with the wrong token, or none, can do to a real controller over TLS: nothing."""
+"""A client with the wrong token, or none, can do nothing to a real controller over TLS."""
 
 import json
 import signal

@@ -282,7 +282,7 @@ def test_a_thousand_readers_that_do_not_read_harm_nobody(tmp_path: Path) -> None
         for network in networks[1:]:
             assert api.post("/v1/networks", json=network).status_code == 201
         with api.stream("GET", "/v1/watch", params={"kind": "network"}) as watching:
-            # Until all are told: those made last may come as changes after a snapshot that others were given, too.
+            # Until each feed has all: those made last may come as changes after a snapshot that others got, too.
             unheard = {str(network["name"]) for network in networks}
             for line in map(json.loads, watching.iter_lines()):
                 unheard.discard(line.get("object", {}).get("name"))

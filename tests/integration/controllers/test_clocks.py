@@ -34,7 +34,7 @@ def test_a_controller_whose_clock_is_a_year_ahead_forgets_nothing(tmp_path: Path
 
 
 def changes(url: str) -> list[object]:
-    """Return what the history tells of networks; nothing while nobody answers."""
+    """Return the history of networks; nothing while no controller answers."""
     try:
         answer = httpx.get(f"{url}/v1/history?kind=network", trust_env=False, timeout=5)
     except httpx.TransportError:

@@ -98,7 +98,7 @@ def test_agents_change_over_when_their_controller_goes(
     with Pinging(source, destination.address, tmp_path / "ping") as pinging:
         lose(before)
         late = host.attach(f"late-{way.replace(' ', '-')}", source.network)
-        assert late.ping(destination.address) is not None, "attaching waits for nobody"
+        assert late.ping(destination.address) is not None, "attaching waits for no controller"
         eventually(lambda: changed_over(lab, host, before), f"{host.name} has changed over", SLOW)
         network = new_network(lab)
         elsewhere = host.attach(f"{network}-late", network)

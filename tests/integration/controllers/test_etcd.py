@@ -64,7 +64,7 @@ def create(controller: ControllerProcess, name: str) -> httpx.Response:
 
 
 def created(controller: ControllerProcess, name: str) -> bool:
-    """Ask for a network until it is there, as whoever is told to come again."""
+    """Ask once for a network; tell whether it is there. A 503 names a time after which to ask again."""
     answer = create(controller, name)
     if answer.status_code == 503:
         assert answer.headers["Retry-After"]

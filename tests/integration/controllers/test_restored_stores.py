@@ -117,7 +117,7 @@ def assert_that_nothing_is_given_twice(cluster: Cluster, known: int, vni: int) -
     lab.in_force(*cluster.blue, *new)
     assert cluster.blue[0].ping(cluster.blue[2].address) is not None
     assert new[2].ping(new[0].address) is not None
-    # Made again, the network is what its containers know: nobody gets their addresses, and they reach each other.
+    # Created again, the network is the one of its containers: their addresses stay theirs, and they reach each other.
     cluster.create("later", "10.41.0.0/16")
     assert cluster.networks()["later"] == vni
     eventually(lambda: {each.name for each in cluster.later} <= lab.published("later"), "they are known again", SLOW)

@@ -32,7 +32,7 @@ def test_the_open_paths_are_named() -> None:
 
 
 def rows_of_attackers() -> list[str]:
-    """Return the rows of the tables below the headings that say what somebody can do."""
+    """Return the rows of the tables below the headings that say what an attacker can do."""
     rows: list[str] = []
     for section in re.split(r"^## ", PAGE, flags=re.MULTILINE):
         if re.match(r"What an? .* can (do|reach)", section):

@@ -1,4 +1,4 @@
-"""Many requests at once, agents that are killed, containers that vanish: nothing is lost, and nobody starves."""
+"""Many requests at once, killed agents, vanished containers: nothing is lost, and every request is answered."""
 
 import json
 import signal

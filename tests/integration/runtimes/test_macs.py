@@ -1,4 +1,4 @@
-"""On a segment a MAC has one owner: that of a gateway or a host is nobody's else, and the first claim stands."""
+"""On a segment a MAC has one owner: no container gets that of a gateway or a host, and the first claim stands."""
 
 import json
 from collections.abc import Iterator, Mapping

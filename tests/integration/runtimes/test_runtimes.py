@@ -84,8 +84,8 @@ def test_a_pod_has_an_address_its_port_and_its_limit_and_leaves_nothing(lab: Lab
     sandbox = kubelet.run("web-0", (PortMapping(container_port=80, host_port=8060),), wishes)
     namespace = kubelet.namespace(sandbox)
     pod = workloads.found(host, sandbox, "blue", namespace)
-    told = kubelet.status(sandbox).status.network
-    assert [str(address) for address in pod.addresses] == [told.ip, *(each.ip for each in told.additional_ips)]
+    known = kubelet.status(sandbox).status.network
+    assert [str(address) for address in pod.addresses] == [known.ip, *(each.ip for each in known.additional_ips)]
     assert "rate 8Mbit burst 10000b lat 25ms" in host.run("tc", "-n", "ov-blue", "qdisc", "show")
     lab.in_force(pod)
     listed = lab.overlayctl("endpoint", "list", "--pod", "web-0", "--pod-namespace", "shop", "--json")

@@ -1,4 +1,4 @@
-"""What an unprivileged user of a host gets at: docs/security.md's table."""
+"""What an unprivileged user of a host can do: docs/security.md's table."""
 
 import json
 import re

@@ -73,8 +73,8 @@ def test_a_host_whose_credential_is_revoked_says_so_and_traffic_goes_on(secure_l
     late = host.attach("late", "blue")
     assert late.ping(there.address) is not None
     assert host.agent
-    told = [line for line in host.agent.output.splitlines() if "refuse this host's credential" in line]
-    assert len(told) == 1, "once, and not at every attempt"
+    logged = [line for line in host.agent.output.splitlines() if "refuse this host's credential" in line]
+    assert len(logged) == 1, "once, and not at every attempt"
 
     host.stop_agent()
     assert "joined as host" in host.join()

@@ -130,7 +130,7 @@ def addresses_in(host: LabHost, network: str) -> set[str]:
 
 
 def automatic_addresses_in(host: LabHost, network: str) -> set[str]:
-    """Return the addresses that nobody gave: neither ours nor of the network's ranges."""
+    """Return the addresses that neither we nor the network's ranges gave."""
     ours = {"::1", str(GATEWAYS[Family.V6])}
     return {each for each in addresses_in(host, network) if each not in ours and not each.startswith("fd00:")}
 

@@ -137,7 +137,7 @@ def test_a_forged_source_is_not_forwarded_on_a_segment(lab: Lab, new_network: Ne
     for source, to in (theirs | own).items():
         send(sender, source, to, gateway=mac(receiver))
     for source, to in own.items():
-        # As somebody else on the segment, which would draw that one's packets.
+        # With the address of another container on the segment, which would attract its packets.
         send(sender, source, to, gateway=mac(receiver), as_mac=mac(beside))
     # What is sent last arrives last: by then all of it would have arrived.
     assert sender.ping(receiver.addresses[0]) is not None
@@ -173,7 +173,7 @@ def test_a_container_speaks_for_itself_only_on_a_segment(lab: Lab, new_network: 
 
 
 def said_for_itself(container: Container) -> list[Packet]:
-    """Return frames that everybody on the segment may hear, of which the last one is a datagram."""
+    """Return frames that all stations on the segment may get; the last one is a datagram."""
     own, address6 = mac(container), str(container.addresses[1])
     link_local = link_local_of(container)
     to_all = Ether(src=own, dst=ALL_NODES)
@@ -271,7 +271,7 @@ def test_link_local_addresses_work_on_a_segment_wherever_the_sandbox_makes_them(
     lab.in_force(plain, private)
     for one, other in ((plain, private), (private, plain)):
         to = IPv6Address(f"{link_local_of(other)}%eth0")
-        # Until both have found out that nobody else has their link-local address.
+        # Until duplicate address detection of both link-local addresses is over.
         eventually(lambda: one.ping(to), f"{to} answers")  # noqa: B023 - used at once
         assert one.run("ping", "-6", "-c1", "-s3000", str(other.addresses[1])), "in fragments"
         assert one.run("ping", "-c1", "-s3000", str(other.addresses[0])), "in fragments"

@@ -1,4 +1,4 @@
-"""Reserved addresses: who asks for one gets it, on whichever host, and everybody reaches it there at once."""
+"""Reserved addresses: a container that claims one gets it on any host, and all hosts reach it there at once."""
 
 import json
 import time

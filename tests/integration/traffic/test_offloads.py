@@ -118,7 +118,10 @@ def test_a_device_that_lacks_what_it_promises_is_found_and_worked_round_where_it
         one.start_agent()
         assert uses_software_checksums(one, "blue")
         one.run("nsenter", "--net=/run/netns/ov-blue", *turning_on("vx0"))
-        eventually(lambda: one.run(*offload_command("blue")).strip() == "0", "what somebody switched on is off again")
+        eventually(
+            lambda: one.run(*offload_command("blue")).strip() == "0",
+            "an offload that was switched on by hand is off again",
+        )
         assert (two.agent_status() or {})["probed_hosts"] == 1
         assert not uses_software_checksums(two, "blue")
 

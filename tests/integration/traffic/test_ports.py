@@ -1,4 +1,4 @@
-"""Published ports, from wherever somebody asks, over both families and every transport that this kernel has."""
+"""Published ports: every place from which they are reached, both families, and every transport."""
 
 import json
 from collections.abc import Callable, Sequence

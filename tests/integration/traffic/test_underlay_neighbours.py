@@ -163,7 +163,7 @@ def test_a_vxlan_packet_to_another_port_comes_to_nothing(neighbour: Neighbour) -
 
 
 def test_a_neighbour_takes_the_way_to_a_host_by_arp(neighbour: Neighbour) -> None:
-    """Whom a host takes for another one on the same link is the link's business (RFC 826)."""
+    """Hosts on one link find each other by ARP, which this project does not secure (RFC 826)."""
     host = neighbour.victim.host
 
     def is_taken() -> bool:

@@ -209,7 +209,7 @@ def test_beside_dockers_tables_the_network_works_and_the_page_tells_how_egress_d
     host.run("nft", "add rule ip filter FORWARD jump DOCKER-USER")
     assert here.ping(there.address) is not None
     assert host_reaches(host, there)
-    assert is_cut_off(here, OUTSIDE), "a rule that drops is the last word, whoever accepts"
+    assert is_cut_off(here, OUTSIDE), "a rule that drops decides, whichever other rule accepts"
     vni = json.loads(lab.overlayctl("network", "show", here.network, "--json"))["vni"]
     for direction in ("iifname", "oifname"):
         host.run("nft", f"add rule ip filter DOCKER-USER {direction} ov{vni} accept")

@@ -1,4 +1,4 @@
-"""Who may send VXLAN packets to a host: known VTEPs into our networks, and anybody into everybody else's."""
+"""Which VXLAN packets a host accepts: from known VTEPs into our networks, from any sender into foreign ones."""
 
 import json
 import re
@@ -85,7 +85,7 @@ def test_packets_between_vteps_are_not_tracked(lab: Lab, new_network: NewNetwork
     network = new_network()
     here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
     lab.in_force(here, there)
-    # Somebody else's table, which makes the host track its connections and count what is tracked.
+    # A foreign table, which makes the host track its connections and count what is tracked.
     here.host.run("nft", "add table inet tracker; add chain inet tracker in { type filter hook input priority 0; }")
     here.host.run("nft", "add rule inet tracker in udp dport 4789 ct state new,established counter")
     here.host.run("nft", "add rule inet tracker in udp dport 4789 ct state untracked counter")

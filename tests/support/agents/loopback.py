@@ -1,4 +1,4 @@
-"""A small HTTP server on the loopback interface that speaks the controller's API, as a test tells it to."""
+"""A small HTTP server on the loopback interface that speaks the controller's API; the test chooses its answers."""
 
 import asyncio
 import json

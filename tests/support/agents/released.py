@@ -20,7 +20,7 @@ class Archive:
 
     path: Path
     has_tokens: bool
-    """Whether its controller knows TLS, tokens and `/readyz`, and is told to go without: `--insecure`."""
+    """Whether its controller knows TLS, tokens and `/readyz`, and needs `--insecure` to go without."""
 
     def unpacked(self, directory: Path) -> "Release":
         """Unpack it; return what runs its commands."""

@@ -69,7 +69,7 @@ def network(
 
 
 def host(number: int, address: str | None = None) -> Host:
-    """Return host `number`, which is ``host-<number>`` at 192.0.2.<number> unless told otherwise."""
+    """Return host `number`, which is ``host-<number>``, by default at 192.0.2.<number>."""
     where = ip_address(address or f"192.0.2.{number}")
     return Host(HostId(f"host-{number}"), HostNumber(number), f"node-{number}", where)
 

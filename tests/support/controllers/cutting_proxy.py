@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 
 class CuttingProxy:
-    """Forwards connections to one server, until it is told to lose the next answers."""
+    """Forwards connections to one server, and loses the next answer on demand."""
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
@@ -28,7 +28,7 @@ class CuttingProxy:
             await asyncio.gather(*self._connections, return_exceptions=True)
 
     def lose_next_answer(self) -> None:
-        """Break the connection over which the server says anything next, before it is heard."""
+        """Break the connection over which the server says anything next, before the client gets it."""
         self._losing = True
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -50,7 +50,7 @@ class EtcdCluster:
     ) -> None:
         """Prepare a cluster; with `inside` its nodes run in that network namespace, on its loopback.
 
-        `client` is what the nodes want to see, if they ask whoever connects for a certificate.
+        `client` is what the nodes want to see, if they ask clients for a certificate.
         """
         self._inside = inside
         initializer = partial(_enter, inside) if inside else None
@@ -115,7 +115,7 @@ class EtcdCluster:
         self._running.pop(index).kill()
 
     def freeze(self, index: int) -> None:
-        """Keep a node from running: its connections stay, and nobody answers."""
+        """Keep a node from running: its connections stay, and get no answer."""
         self._running[index].send(signal.SIGSTOP)
 
     def thaw(self, index: int) -> None:

@@ -75,7 +75,7 @@ class LocalController:
         self.process = None
 
     def freeze(self) -> None:
-        """Keep it from running: its connections stay, and nobody answers."""
+        """Keep it from running: its connections stay, and get no answer."""
         self._send(signal.SIGSTOP)
         self._is_frozen = True
 

@@ -1,4 +1,4 @@
-"""Hearing of everything that is written to the kernel's tables."""
+"""All notifications of the kernel about changes of its tables."""
 
 import socket
 
@@ -13,7 +13,7 @@ Heard = tuple[str, int]
 
 
 class Listening:
-    """Hears what changes in the namespaces of a host's networks, and what somebody changes in its own."""
+    """Collects what changes in the namespaces of a host's networks, and what others change in its own."""
 
     def __init__(self, host: LabHost, *networks: str) -> None:
         places = {name: f"/proc/{host.pid}/root/run/netns/ov-{name}" for name in networks}

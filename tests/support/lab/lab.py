@@ -43,7 +43,7 @@ COMMANDS = Path(sys.executable).parent
 UNDERLAY = "10.99.0"
 CONTROLLER = f"{UNDERLAY}.1"
 UNDERLAY6 = "fd00:99:"
-"""The hosts' other addresses on the underlay, for those that are told to use them: ``--vtep``."""
+"""The hosts' IPv6 addresses on the underlay, for agents with ``--vtep``."""
 
 PORT = 7471
 
@@ -283,7 +283,7 @@ class LabHost:
         self.agent = None
 
     def agent_status(self) -> dict[str, object] | None:
-        """Ask the agent's control socket; None while nobody listens."""
+        """Ask the agent's control socket; None while no agent listens."""
         return self.control("status")
 
     def control(self, command: str) -> dict[str, object] | None:

@@ -1,4 +1,4 @@
-"""Starting our daemons for tests by forking a process that has imported them: imports are most of a start.
+"""Starting our daemons for tests by forking a process that has imported them: imports take most of the time of a start.
 
 What is started so runs in its own session, in the namespaces and with the descriptors, arguments and environment that
 it is given, as if its command had been executed. It ends with the test process, however that ends.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 NUMBER = 4
-"""Bytes of a process id or an exit status, as they are told."""
+"""Bytes of a process id or an exit status, as they are sent."""
 
 NO_PUBLIC_AUTHORITIES = {"SSL_CERT_FILE": os.devnull}
 """An environment in which OpenSSL does not read the machine's 140 authorities, which takes 25 ms for each client: no
@@ -52,21 +52,21 @@ class Order:
 class Child:
     """A process that was forked elsewhere, in the form of `subprocess.Popen`."""
 
-    def __init__(self, told: int) -> None:
+    def __init__(self, reports: int) -> None:
         self.returncode: int | None = None
-        self._told = told
+        self._reports = reports
         self.pid = self._number()
 
     def poll(self) -> int | None:
         """Return the exit status if it has ended, negative when a signal has ended it."""
-        if self.returncode is None and select.select([self._told], [], [], 0)[0]:
+        if self.returncode is None and select.select([self._reports], [], [], 0)[0]:
             self._end()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit status; raise `subprocess.TimeoutExpired` when there is none within so many seconds."""
         if self.returncode is None:
-            if not select.select([self._told], [], [], timeout)[0]:
+            if not select.select([self._reports], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired([str(self.pid)], timeout or 0)
             self._end()
         assert self.returncode is not None
@@ -81,10 +81,10 @@ class Child:
 
     def _end(self) -> None:
         self.returncode = self._number()
-        os.close(self._told)
+        os.close(self._reports)
 
     def _number(self) -> int:
-        found = os.read(self._told, NUMBER)
+        found = os.read(self._reports, NUMBER)
         if not found:
             raise ChildProcessError("the nursery ended")
         return int.from_bytes(found, "big", signed=True)
@@ -104,12 +104,12 @@ class Nursery:
         program, *arguments = command
         environment = {**os.environ, **NO_PUBLIC_AUTHORITIES}
         order = Order(program, tuple(arguments), environment, place, tuple(descriptors))
-        told, telling = os.pipe()
+        reports, reporting = os.pipe()
         try:
-            socket.send_fds(self._socket, [json.dumps(asdict(order)).encode()], [output, telling, *descriptors])
+            socket.send_fds(self._socket, [json.dumps(asdict(order)).encode()], [output, reporting, *descriptors])
         finally:
-            os.close(telling)
-        return Child(told)
+            os.close(reporting)
+        return Child(reports)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
-"""The process that has imported our daemons, and forks one for each order that comes; it ends with who ordered.
+"""The process that has imported our daemons, and forks one for each order; it ends with the process that orders.
 
-Between it and each daemon stands a keeper, which waits for the daemon's end and tells the exit status.
+Between it and each daemon stands a keeper, which waits for the daemon's end and sends its exit status.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(orders: socket.socket) -> None:
-    """Fork for each order, until nobody can send any more."""
+    """Fork for each order, until the sending end is closed."""
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -52,18 +52,18 @@ def _parsed(data: bytes) -> Order:
 
 
 def _keep(order: Order, descriptors: Sequence[int]) -> None:
-    """Start what was ordered, and tell its process id, and how it ended."""
+    """Start what was ordered; send its process id, and later its exit status."""
     _end_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    output, telling, *passed = descriptors
+    output, reporting, *passed = descriptors
     pid = os.fork()
     if pid == 0:
         os._exit(_run(order, output, passed))
     for descriptor in (output, *passed):
         os.close(descriptor)
-    os.write(telling, _number(pid))
+    os.write(reporting, _number(pid))
     _, status = os.waitpid(pid, 0)
-    os.write(telling, _number(os.waitstatus_to_exitcode(status)))
+    os.write(reporting, _number(os.waitstatus_to_exitcode(status)))
 
 
 def _number(value: int) -> bytes:

@@ -42,7 +42,7 @@ def eventually(condition: Callable[[], T], what: str, timeout: float = PATIENCE)
 
 @dataclass(frozen=True, slots=True)
 class Pid:
-    """A process, told apart from a later one with the same number by its start time (proc(5), field 22)."""
+    """A process; its start time (proc(5), field 22) distinguishes it from a later one with the same number."""
 
     number: int
     started: int
@@ -73,7 +73,7 @@ def _start_time(number: int) -> int:
 
 
 class Process:
-    """A daemon that was started for a test: its output in a file, its end in our hands."""
+    """A daemon that was started for a test, with its output in a file."""
 
     def __init__(self, command: Sequence[str], log: Path, *, lasting: bool = False, **options: Any) -> None:  # noqa: ANN401 - Popen's own
         """Start it. Unless it is `lasting` it ends with the process that started it, however that ends."""
@@ -131,7 +131,7 @@ class Process:
 
 
 class Forked(Process):
-    """One of our own daemons, started in no time; it ends with the process that started it."""
+    """One of our own daemons, forked from the nursery; it ends with the process that started it."""
 
     def __init__(self, command: Sequence[str], log: Path, place: Place | None, descriptors: Sequence[int] = ()) -> None:
         """Start it, with these descriptors besides the standard ones."""

@@ -1,4 +1,4 @@
-"""A stand-in for systemd on a simulated host: it starts our daemons when `systemctl` there is asked to."""
+"""A stand-in for systemd on a simulated host: its `systemctl` starts our daemons."""
 
 import json
 import shutil

@@ -76,7 +76,7 @@ class Machine(ABC):
         self.address = IPv4Address(f"{NETWORK}.{number}")
         self.log = underlay.directory / f"{self.name}.console"
         self._underlay = underlay
-        # What is written is in a tmpfs that nobody else has: nothing of it is left, however the tests end.
+        # What is written is in a tmpfs of its own: nothing of it is left, however the tests end.
         self._disk = underlay.hold(f"{self.name}-disk", _OVERLAY.format(lower=rootfs.made()))
         self._process: Process | None = None
         self.prepare("/etc/hostname", f"{self.name}\n")

@@ -1,4 +1,4 @@
-"""Machines with Debian's own kernel, in qemu without hardware's help: slow, and the real thing."""
+"""Machines with Debian's own kernel, emulated by qemu without KVM: slow."""
 
 import shlex
 import subprocess

@@ -77,10 +77,10 @@ def release() -> str:
 def _sources(suite: str) -> str:
     """Return where this machine gets Debian's packages from, as lines of sources.list for a release."""
     found = _of_debian()
-    if not found:  # nobody has asked them for what they have
+    if not found:  # the package lists have never been fetched
         subprocess.run(["apt-get", "-qq", "update"], check=True)
         found = _of_debian()
-    assert found, "this machine's apt has no sources of Debian: give it some"
+    assert found, "this machine's apt has no sources of Debian"
     if suite == release():
         return found
     # The archive itself has every release; updates and security have names of their own for each.

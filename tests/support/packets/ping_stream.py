@@ -21,10 +21,10 @@ class Source(Protocol):
 
 
 class Pinging:
-    """Sends echo requests, one every millisecond unless told, from the beginning of the `with` block to its end."""
+    """Sends echo requests, one every millisecond by default, from the beginning of the `with` block to its end."""
 
     def __init__(self, source: Source, destination: IpAddress, log: Path, interval: float = 0.001) -> None:
-        # It looks for answers without a pause, which is to slow nobody down.
+        # ping looks for answers without a pause; its low priority leaves the processors to the others.
         self._command = source.enter(["nice", "-n19", "ping", "-nD", "-i", str(interval), str(destination)])
         self._log = log
         self._interval = interval

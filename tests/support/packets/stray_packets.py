@@ -1,4 +1,4 @@
-"""Packets that belong to no connection, from whatever namespace: segments, and an answer to an echo never asked for.
+"""Packets that belong to no connection, from any namespace: segments, and an answer to an echo never asked for.
 
 Runs as root in a process of its own: ``python -m tests.support.packets.stray_packets ADDRESS PORT``, to a TCP server.
 """

@@ -103,7 +103,7 @@ class Containerd:
         return self.found(name, other.network)
 
     def kill(self, name: str) -> None:
-        """Kill the process of a container from outside, so that nobody sends a DEL; `ctr task kill` does since 1.7."""
+        """Kill the process of a container from outside, so that no DEL is sent; `ctr task kill` sends one since 1.7."""
         pid = self._pid(name)
         assert pid is not None
         Pid.of(pid).end()

@@ -1,4 +1,4 @@
-"""What containers of the tests are made of: one program that waits to be told to end."""
+"""The image of the tests' containers: one program that waits for a signal."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""A runtime's container as the kernel has it: the runtimes of the tests say little of the addresses that they got."""
+"""A runtime's container as the kernel has it: the runtimes of the tests print few of the addresses that they got."""
 
 import json
 
