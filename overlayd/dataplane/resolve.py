@@ -91,7 +91,7 @@ class HostSide:
         others = (ways, site.kept_uplinks, site.vxlan_ports, site.metadata)
         sources = (table, others, site.ways_out, tuple(part.on_host for part in parts))
         if sources == self.sources:
-            return self
+            return self if vteps == self.vteps else replace(self, vteps=vteps, vxlan_sources=vxlan_sources)
         items = list(chain.from_iterable(part.on_host for part in parts))
         if any(part.inputs.kind is not Uplink.NONE and Family.V4 in part.inputs.network.families for part in parts):
             # What comes back to containers from the world outside comes in there.

@@ -1,13 +1,14 @@
 """Resolving what has changed gives what resolving everything gives, and leaves the rest as it was."""
 
 from dataclasses import replace
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from overlayd.dataplane.items import HOST, network_namespace
 from overlayd.dataplane.resolve import Desired, resolve
-from overlayd.model.cluster import Record, RecordKey
+from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import MacAddress, Revision
 from tests.support.controllers.clusters import Scene, scenes
 
@@ -30,6 +31,16 @@ def test_records_that_come_and_go_one_by_one_give_the_same(first: Scene, second:
         cluster = cluster.changed(Revision(cluster.revision + 1), puts, deletes)
         desired = desired.of(cluster, site, endpoints)
         assert desired.state == resolve(cluster, site, endpoints)
+
+
+@given(scenes(), st.randoms(use_true_random=False))
+def test_a_cluster_that_grows_from_nothing_gives_the_same(scene: Scene, order: Random) -> None:
+    """As on a new host: other hosts are known before its first network, which then must admit them as VTEPs."""
+    cluster, desired = Cluster(), Desired()
+    for record in (*scene.cluster.hosts.values(), *order.sample(scene.cluster.records, len(scene.cluster.records))):
+        cluster = cluster.changed(Revision(cluster.revision + 1), [record])
+        desired = desired.of(cluster, scene.site, scene.endpoints)
+        assert desired.state == resolve(cluster, scene.site, scene.endpoints)
 
 
 @given(scenes(), st.data())
