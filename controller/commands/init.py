@@ -172,7 +172,9 @@ def _values(context: typer.Context, listens: list[ListenAddress]) -> dict[str, s
     check_environment_file(SCHEMA, {*_WRITTEN, *_OTHER_KINDS, "admin-token-file"})
     params = {**context.params, "listen": [str(place) for place in listens]}
     settings_given = (setting for setting in map(SCHEMA.find, _WRITTEN) if setting and given(context, setting.key))
-    return {setting.key: _written(setting.key, params[setting.parameter]) for setting in settings_given}
+    return {
+        setting.key: _written(setting.key, setting.converted(params[setting.parameter])) for setting in settings_given
+    }
 
 
 def _written(key: str, value: str | list[str] | Path) -> str | list[str]:

@@ -75,7 +75,8 @@ class Resolved:
     @property
     def values(self) -> dict[str, Any]:
         """The values of all settings, by the names of their parameters."""
-        return {setting.parameter: self._context.params[setting.parameter] for setting in self._schema.settings}
+        params = self._context.params
+        return {each.parameter: each.converted(params[each.parameter]) for each in self._schema.settings}
 
     @property
     def hidden(self) -> Path | None:

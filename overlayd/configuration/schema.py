@@ -4,6 +4,7 @@ import difflib
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from overlayd.configuration.toml_file import Toml, TomlStatement
 from overlayd.model.errors import InvalidValue
@@ -47,6 +48,10 @@ class Setting:
     def parameter(self) -> str:
         """The name of the parameter of the command's function."""
         return self.key.replace("-", "_")
+
+    def converted(self, value: Any) -> Any:  # noqa: ANN401 - of whatever type the setting is
+        """Return a value of typer's context as the command gets it: typer makes paths when it calls the command."""
+        return Path(value) if self.kind is ValueKind.PATH and isinstance(value, str) else value
 
     def value(self, said: Toml) -> Value:
         """Return the value in a file, checked; raise `InvalidValue` without a field when its type is wrong."""

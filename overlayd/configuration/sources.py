@@ -188,7 +188,8 @@ def located(context: typer.Context) -> Iterator[None]:
 def check_paths(context: typer.Context) -> None:
     """Raise `InvalidValue` with the flag of a setting whose value is a relative path and was not given by a flag."""
     for setting in configured(context).schema.settings:
-        value, found = context.params.get(setting.parameter), origin(context, setting)
+        value = setting.converted(context.params.get(setting.parameter))
+        found = origin(context, setting)
         if found and found.name != setting.flag and not setting.is_for_services(str(value)):
             raise InvalidValue(_relative(value), field=setting.flag)
 
