@@ -43,6 +43,7 @@ from overlayd.agent.records.recovery import recover
 from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.instance_lock import Lock, held
 from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.agent.runtime.preparation import prepare
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.agent.settings import Settings
@@ -141,7 +142,7 @@ def _wire(
     resting = RestingAddresses(settings.run_dir / "resting", time.monotonic)
     addressing = Addressing(records, blocks, reservations, resting)
     attachments = Attachments(turn, records, blocks, addressing, reconciler)
-    turn.kernel.reap(turn.kernel.namespaces())  # what an agent left that was killed
+    turn.kernel.reap(turn.kernel.leftovers())  # what an agent left that was killed
     copies = record_copies.loaded(settings.state_dir / "attachments")
     recover(turn.kernel, identity.id, records, copies.attachments)
     queue = DelQueue(settings.queue_dir, attachments.detach)
@@ -169,6 +170,7 @@ def _wire(
         "shared addresses": SharedAddresses(turn, client, feed, records, reconciler).run(attachments.changes),
         "announcements": attachments.announcements.run(),
         "reaper": attachments.reaper.run(),
+        "preparation": prepare(turn.kernel, reconciler.reports),
         "publication": published.run(attachments.changes),
         "report": publication.report(feed_client, feed, reconciler),
         "cache": caching.run(),

@@ -1,6 +1,7 @@
 """The kernel of this machine."""
 
 import errno
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from overlayd.dataplane.items import (
 )
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import limits, nft
-from overlayd.kernel.apply import offload
+from overlayd.kernel.apply import offload, rehearsal
 from overlayd.kernel.apply.executor import Execution
 from overlayd.kernel.apply.sockets import Sockets, reap
 from overlayd.kernel.netlink import decode, requests, traffic_control
@@ -37,6 +38,9 @@ from overlayd.model.ids import InterfaceName, MacAddress
 _ETHERNET_MTU = 1500
 """Bytes: what is taken for the underlay's MTU while no way leads anywhere."""
 
+_PAUSE = 0.02
+"""Seconds between two pieces of what is prepared: an event loop in another thread goes on meanwhile."""
+
 _WITHOUT_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES})
 """What the kernel answers when no route leads to an address, or an unreachable, blackhole or prohibit route does."""
 
@@ -44,7 +48,12 @@ _Recognised = Callable[[InterfaceName], bool]
 
 
 class LinuxKernel:
-    """The kernel, seen from the network namespace of the thread that makes this. That thread makes every call."""
+    """The kernel, seen from the network namespace of the thread that makes this.
+
+    The agent makes it and looks at it in the thread of its event loop, and from then on works with it in one other
+    thread, which is in the same namespace. What is beside that shares nothing with it: `reap` opens sockets of its own,
+    and `prepare` only fills what netlink/encoder.py keeps, which is behind a lock.
+    """
 
     def __init__(self, tables: Path = nft.DIRECTORY) -> None:
         """Remember below the directory `tables`, which does not outlive the boot, how our nft tables look."""
@@ -214,6 +223,19 @@ class LinuxKernel:
         """Delete what was taken out of use in these namespaces of ours, all that is in one of them at one stroke."""
         for ns in namespaces:
             reap(ns)
+
+    def leftovers(self) -> frozenset[NamespaceRef]:
+        """Return those of our namespaces that hold what was taken out of use and not deleted."""
+        return frozenset(
+            ns
+            for ns in self.namespaces()
+            if any(device.name.startswith(ownership.RETIRED_PREFIX) for device in self._devices(ns))
+        )
+
+    def prepare(self) -> None:
+        """Load and encode what the first attachment would have to wait for."""
+        for _ in rehearsal.rehearse():
+            time.sleep(_PAUSE)
 
     def shortage(self) -> str | None:
         """Return what this process has too little of for anything new, in one sentence; None when there is room."""

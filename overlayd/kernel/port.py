@@ -95,7 +95,10 @@ class Surroundings:
 
 
 class Kernel(Protocol):
-    """A kernel with network namespaces. Every method blocks; one thread calls them all but `reap`."""
+    """A kernel with network namespaces. Every method blocks.
+
+    One thread at a time calls them. Any thread may call `reap`, `prepare`, `shortage` and `fileno` beside it.
+    """
 
     def namespaces(self) -> frozenset[NamespaceRef]:
         """Return the network namespaces on this host that are ours by name; raise `KernelError`."""
@@ -147,6 +150,15 @@ class Kernel(Protocol):
         """Delete what was taken out of use in these namespaces of ours, all that is in one of them at one stroke.
 
         This takes long, and any thread may do it beside the one that calls the other methods. Raises `KernelError`.
+        """
+
+    def leftovers(self) -> frozenset[NamespaceRef]:
+        """Return those of our namespaces that hold what was taken out of use and not deleted; raise `KernelError`."""
+
+    def prepare(self) -> None:
+        """Load and encode what the first attachment would have to wait for: 50 ms of processor time, once.
+
+        It changes nothing in the kernel, and any thread may do it beside the other methods. Raises `KernelError`.
         """
 
     def shortage(self) -> str | None:

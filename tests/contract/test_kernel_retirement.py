@@ -87,9 +87,11 @@ def test_reaping_deletes_what_is_retired_and_nothing_else(world: World, topology
     peer = VethPeer(NamespaceRef(OTHER.sandbox), InterfaceName("mine1"), mac(1))
     foreign = Link(BLUE, InterfaceName("mine"), Veth(peer), mac(2), 1450)
     world.add_by_hand(foreign)
+    assert world.kernel.leftovers() == frozenset()
     perform(world, retirement(gone))
     world.restart_agent()
-    world.kernel.reap(world.kernel.namespaces())
+    assert world.kernel.leftovers() == {BLUE}
+    world.kernel.reap(world.kernel.leftovers())
 
     assert there <= observed(world)
     assert "mine" in world.devices(BLUE)

@@ -82,6 +82,12 @@ class MortalKernel:
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         self._reached().reap(namespaces)
 
+    def leftovers(self) -> frozenset[NamespaceRef]:
+        return self._reached().leftovers()
+
+    def prepare(self) -> None:
+        self._reached().prepare()
+
     def shortage(self) -> str | None:
         return self._reached().shortage()
 

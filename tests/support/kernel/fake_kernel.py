@@ -227,6 +227,18 @@ class FakeKernel:
             for name in [name for name in links if name.startswith(ownership.RETIRED_PREFIX)]:
                 self._remove_link((ns, name))
 
+    def leftovers(self) -> frozenset[NamespaceRef]:
+        self._check_health()
+        return frozenset(
+            ns
+            for ns, space in self._spaces.items()
+            if ownership.is_network_namespace(ns)
+            and any(name.startswith(ownership.RETIRED_PREFIX) for name in space.links)
+        )
+
+    def prepare(self) -> None:
+        """There is nothing to load."""
+
     def revived(self) -> frozenset[Device]:
         found, self._revived = frozenset(self._revived), set()
         return found

@@ -123,6 +123,12 @@ class HostedKernel:
     def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
         return self._call(self._kernel.underlay, address, peers)
 
+    def leftovers(self) -> frozenset[NamespaceRef]:
+        return self._call(self._kernel.leftovers)
+
+    def prepare(self) -> None:
+        self._call(self._kernel.prepare)
+
     def shortage(self) -> str | None:
         return self._call(self._kernel.shortage)
 
