@@ -18,7 +18,7 @@ _BROUGHT = {"starlette"}
 
 _WITHOUT_IMPORT = {
     "httptools",  # uvicorn loads it by its name
-    "pyroute2",  # makes what tests compare the agent's own messages with
+    "pyroute2",  # overlayd/kernel/netlink/encoder.py loads parts of it by their names
 }
 
 
