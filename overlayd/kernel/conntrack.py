@@ -54,7 +54,7 @@ def forget_misled(netlink: Netlink, changed: Collection[Redirection], rules: Col
     """Delete the entries of flows to the ports of `changed` that go elsewhere than the `rules` that are in force say.
 
     The caller's thread is in the namespace of the socket, which is of the protocol NETLINK_NETFILTER. A kernel that
-    tells nobody of its connections (CONFIG_NF_CT_NETLINK) keeps the entries until they expire. Raises `KernelError`.
+    does not report its connections (CONFIG_NF_CT_NETLINK) keeps the entries until they expire. Raises `KernelError`.
     """
     if not changed:
         return

@@ -144,7 +144,7 @@ class LinuxKernel:
             self._sockets.leave_sandbox()
 
     def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
-        """Return a device of one of our namespaces or of a sandbox, whoever made it; None when it is not there."""
+        """Return a device of one of our namespaces or of a sandbox, ours or not; None when it is not there."""
         if identity(ns) is None:
             return None
         self._sockets.put_name_back(ns)
@@ -246,7 +246,7 @@ class LinuxKernel:
         return self._sockets.monitor.fileno()
 
     def changed(self) -> frozenset[NamespaceRef]:
-        """Return where somebody else may have changed what is ours, and `HOST` when the underlay may be another."""
+        """Return where others may have changed what is ours, and `HOST` when the underlay may be another."""
         return self._sockets.monitor.changed()
 
     def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
@@ -254,7 +254,7 @@ class LinuxKernel:
         return self._sockets.monitor.revived()
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
-        """Tell whoever is behind a device that these addresses are at this MAC now."""
+        """Announce behind a device that these addresses are at this MAC now."""
         announce.send(ns, dev, [announce.announcement(address, mac) for address in addresses])
 
     def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:

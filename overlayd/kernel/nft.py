@@ -1,8 +1,8 @@
-"""Tables of nftables: replaced by the `nft` program in one transaction, and looked at only after somebody changed one.
+"""Tables of nftables: replaced by the `nft` program in one transaction, and listed only after a change by others.
 
 The kernel counts the transactions of each namespace (its *generation*). What a table looked like when we made it is
-remembered with that number, in a file too: after a restart nothing is listed, and nothing written, unless somebody
-changed something. Names are those of linux/netfilter/nf_tables.h.
+remembered with that number, in a file too: after a restart nothing is listed, and nothing written, unless a table
+was changed. Names are those of linux/netfilter/nf_tables.h.
 """
 
 import contextlib
@@ -110,7 +110,7 @@ class Tables:
             inside.run("-f", "-", stdin=render.replacement(replace(table, text=_counted(table, inside))))
             after = inside.generation()
             known = _look(inside, seen).tables
-            # With another writer in between nobody can tell whose rules are there: it is made again.
+            # With another writer in between it is unknown whose rules are there: it is made again.
             listing = known[key].listing if key in known and after == before + 1 else ""
             rules = redirections(table.text)
             forget_misled(inside.netlink, _changed(seen, key, rules), rules)
@@ -286,7 +286,7 @@ def _write(path: Path, seen: _Seen) -> None:
         for (family, name), known in seen.tables.items()
     ]
     content = json.dumps({"cookie": seen.cookie, "generation": seen.generation, "tables": tables})
-    # Without the file the next agent lists the tables and makes them anew: no reason to fail.
+    # Without the file the next agent lists the tables and makes them again: no reason to fail.
     with contextlib.suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")

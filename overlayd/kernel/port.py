@@ -59,7 +59,7 @@ def translated(what: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one operation: done, refused by the kernel, or skipped because one it needs failed."""
+    """Result of one operation: done, refused by the kernel, or skipped because one that it needs failed."""
 
     op: Op
     error: KernelError | None = None
@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """Tell whether the operation is in force."""
+        """Tell whether the operation was executed."""
         return self.error is None and not self.skipped
 
 
@@ -134,7 +134,7 @@ class Kernel(Protocol):
         """
 
     def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
-        """Return a device of one of our namespaces or of a sandbox, whoever made it; None when it is not there.
+        """Return a device of one of our namespaces or of a sandbox, ours or not; None when it is not there.
 
         Raises `KernelError` when the table cannot be read whole.
         """
@@ -168,7 +168,7 @@ class Kernel(Protocol):
         """Return a descriptor that is readable while `changed` may have something to say; any thread may ask."""
 
     def changed(self) -> frozenset[NamespaceRef]:
-        """Return where somebody else may have changed what is ours since it was observed.
+        """Return where others may have changed what is ours since it was observed.
 
         `HOST` is among them when the underlay may be another one, or something else in the host's own namespace. What
         `apply` did is no reason; still, a namespace may be named though nothing in it differs. Raises `KernelError`.
@@ -181,7 +181,7 @@ class Kernel(Protocol):
         """
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
-        """Tell whoever is behind a device that these addresses are at this MAC now; raise `KernelError`."""
+        """Announce behind a device that these addresses are at this MAC now; raise `KernelError`."""
 
     def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does.

@@ -60,7 +60,7 @@ def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) ->
     """Replace what the kernel itself found about a neighbour that is to be ours; return what still stands against it.
 
     Traffic to a neighbour that is not there makes the kernel enter it, unresolved or even resolved, and the entry may
-    outlive the traffic by hours, or be gone a moment later. One that somebody set is permanent, and stays.
+    outlive the traffic by hours, or be gone a moment later. One that was set by a program is permanent, and stays.
     """
     if error.errno != errno.EEXIST or not isinstance(op, Add) or not isinstance(op.item, Neighbour):
         return error
@@ -74,7 +74,7 @@ def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) ->
 
 
 def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
-    """Tell whether somebody set a neighbour; one that is gone by now was none of those. Raises `KernelError`."""
+    """Tell whether a neighbour was set by a program; one that is gone by now was not. Raises `KernelError`."""
     try:
         return decode.is_permanent(netlink.get(requests.neighbour(item.address, indexes[item.dev])))
     except KernelError as error:

@@ -219,7 +219,7 @@ class Execution:
     def _delete_namespace(self, ns: NamespaceRef) -> None:
         self._indexes.pop(ns, None)
         if namespaces.identity(ns):
-            # The kernel takes a namespace apart later, at its leisure; VNIs and names would be taken until then.
+            # The kernel takes a namespace apart some time later; VNIs and names would be taken until then.
             free_devices(self._sockets.into(ns))
             self._sockets.forget(ns)
         namespaces.delete(ns)

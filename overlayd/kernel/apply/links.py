@@ -90,7 +90,7 @@ class Links:
     def _settings(self, link: Link) -> list[bytes]:
         """Return the messages for what cannot be said when the link is created."""
         if isinstance(link.kind, Bridge):
-            # A bridge follows the MTU of its ports until somebody changes it (net/bridge/br_if.c: br_mtu_auto_adjust).
+            # A bridge follows the MTU of its ports until it is changed (net/bridge/br_if.c: br_mtu_auto_adjust).
             return [link_messages.changed(link.name, mtu=link.mtu)]
         return self._join(link)
 

@@ -137,7 +137,7 @@ Names = Mapping[int, InterfaceName]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A link as the kernel tells of it, before names stand for indexes."""
+    """A link as the kernel reports it, before names stand for indexes."""
 
     index: int
     name: InterfaceName
@@ -279,7 +279,7 @@ def _vxlan(one: Device, data: Mapping[int, bytes]) -> LinkKind:
 
 
 def vxlan_place(one: Device) -> tuple[int, int] | None:
-    """Return VNI and UDP port of a VXLAN device, whosever it is; None for any other device."""
+    """Return VNI and UDP port of a VXLAN device, ours or not; None for any other device."""
     if one.kind != "vxlan":
         return None
     info = attributes(one.attributes.get(IFLA_LINKINFO, b""))
@@ -333,7 +333,7 @@ def address_device(payload: bytes) -> int:
 
 
 def is_permanent(payload: bytes) -> bool:
-    """Tell whether somebody set the neighbour of an RTM_NEWNEIGH message, rather than the kernel found it."""
+    """Tell whether the neighbour of an RTM_NEWNEIGH message was set by a program, and not found by the kernel."""
     return bool(NDMSG.unpack_from(payload)[4] & NUD_PERMANENT)
 
 
@@ -352,7 +352,7 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
     """Return our entry of a VXLAN device (NTF_SELF) or of a bridge.
 
     The VXLAN driver keeps flags for each MAC, not for each destination, and the last writer decides: a destination that
-    somebody appends to the flood list takes our mark from all of them. The flood list as a whole is ours, then.
+    others append to the flood list takes our mark from all of them. The flood list as a whole is ours, then.
     """
     _, _, _, index, _, flags, _ = NDMSG.unpack_from(payload)
     if index not in names:
@@ -368,7 +368,7 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
 
 
 def is_foreign_route(payload: bytes, ours: Container[int]) -> bool:
-    """Tell whether a route is somebody else's; `ours` are the indexes of our devices.
+    """Tell whether a route is not ours; `ours` are the indexes of our devices.
 
     The kernel itself makes a route to each IPv6 address of a device.
     """
@@ -403,7 +403,7 @@ def route_devices(payload: bytes) -> Iterator[int]:
 
 
 def route_mtu(payload: bytes) -> int | None:
-    """Return the MTU that somebody has given to a route, in bytes; None when it is that of its device."""
+    """Return the MTU that a route was given, in bytes; None when it is that of its device."""
     metrics = attributes(attributes(payload, RTMSG.size).get(RTA_METRICS, b""))
     return _number(metrics.get(RTAX_MTU)) or None
 
@@ -452,7 +452,7 @@ def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
 
 
 def tells_of_offloads(payload: bytes) -> bool:
-    """Tell whether a link message was sent as somebody changed what a VXLAN device leaves to the one below."""
+    """Tell whether a link message was sent because of a change to what a VXLAN device leaves to the one below."""
     one = device(payload)
     return one.kind == "vxlan" and _number(one.attributes.get(IFLA_EVENT)) == IFLA_EVENT_FEATURES
 

@@ -34,7 +34,7 @@ _ENDINGS = ("keep", _KEEP, "drop", _DROP)
 def of_namespace(port: int) -> tuple[Line, ...]:
     """Return the filter for a namespace of ours, in which the agent writes with the socket of this port id.
 
-    No other process has business there, so whatever one does is kept. Of what the kernel does by itself (port id 0)
+    No other process is expected to write there, so what one does is kept. Of what the kernel does by itself (port id 0)
     only what can be damage is: links, addresses that go, and forwarding entries, which it never ascribes to a process.
     Routes and neighbours go without a process only together with a link.
     """

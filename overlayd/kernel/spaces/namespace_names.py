@@ -36,10 +36,10 @@ _MOUNTS = Path("/proc/thread-self/mountinfo")
 
 
 class MountWatch:
-    """Hears when anything is mounted or unmounted in the mount namespace of this process (proc(5), mountinfo)."""
+    """Notices when anything is mounted or unmounted in the mount namespace of this process (proc(5), mountinfo)."""
 
     def __init__(self) -> None:
-        # The kernel tells each open file once, so whoever waits and whoever asks need one each.
+        # The kernel reports a change once to each open file, so waiting and asking need one each.
         self._waiting, self._asking = _MOUNTS.open("rb"), _MOUNTS.open("rb")
         self._poll = select.poll()
         self._poll.register(self._asking, select.POLLPRI)
@@ -53,7 +53,7 @@ class MountWatch:
         return bool(self._poll.poll(0))
 
     def close(self) -> None:
-        """Hear nothing any more."""
+        """Stop listening."""
         self._waiting.close()
         self._asking.close()
 

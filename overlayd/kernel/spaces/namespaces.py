@@ -41,7 +41,7 @@ _HERE = "/proc/thread-self/ns/net"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 Identity = tuple[int, int]
-"""Device and inode of a namespace: unique as long as somebody holds the namespace."""
+"""Device and inode of a namespace: unique as long as a process or a mount holds the namespace."""
 
 
 def _check(result: int, what: str) -> None:
@@ -159,7 +159,7 @@ def _return_to(home: int) -> None:
     try:
         setns(home, CLONE_NEWNET)
     except KernelError:
-        # A thread lost in a foreign namespace would go on to change the wrong tables: rather die and start afresh.
+        # A thread left in a foreign namespace would change the wrong tables: the process ends and is started again.
         os.abort()
 
 
@@ -206,7 +206,7 @@ def _is_shared(directory: Path) -> bool:
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the lock that ``ip netns`` holds while it makes the directory a mount point, if it is to be had in time.
 
-    Whoever may read the directory may lock it: this goes on without the lock rather than wait for a stranger.
+    Any user who may read the directory may lock it, so this goes on without the lock rather than wait for ever.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     deadline = time.monotonic() + _LOCK_PATIENCE
@@ -254,7 +254,7 @@ def _bind_new_namespace(ns: NamespaceRef) -> None:
 def delete(ns: NamespaceRef) -> None:
     """Take away whatever bears a name itself, and not where that leads to: the mounts, and the file below them.
 
-    The kernel removes a namespace when nobody is left in it. Repeating is harmless. Raises `KernelError`.
+    The kernel removes a namespace when nothing holds it any more. Repeating is harmless. Raises `KernelError`.
     """
     while _unmounted(ns):
         pass

@@ -1,4 +1,4 @@
-"""Noticing that somebody else changed what is ours.
+"""Notices changes that others make to what is ours.
 
 Netlink notifications and inotify become names of namespaces to look at.
 """

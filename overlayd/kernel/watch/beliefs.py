@@ -1,7 +1,7 @@
 """What a namespace of ours holds as far as this agent knows: what it saw there, and did there since.
 
-The kernel tells of every change and does not always say whose it was. One that leaves a thing as this agent knows it is
-no news: the echo of what the agent did, a carrier that comes and goes.
+The kernel reports every change, and does not always say which process made it. A change that leaves an object as this
+agent knows it is no news: the echo of what the agent did, a carrier that comes and goes.
 """
 
 import socket
@@ -37,7 +37,7 @@ class Beliefs:
         self._forwarding: dict[MacAddress, tuple[FdbEntry | BridgeEntry, ...]] = {}
 
     def saw(self, items: Iterable[Item], names: Mapping[int, InterfaceName]) -> None:
-        """Start afresh with everything of ours in the namespace, and the names of all its devices."""
+        """Replace all beliefs by everything of ours in the namespace, and the names of all its devices."""
         self._names = dict(names)
         self._links = {}
         self._forwarding = {}
@@ -144,10 +144,10 @@ class Beliefs:
 
     def _port_differs(self, payload: bytes) -> bool:
         known = self._links.get(self._names.get(decode.link_index(payload), ownership.LOOPBACK))
-        told = decode.port_flags(payload)
-        if known is None or known.port is None or told is None:
+        found = decode.port_flags(payload)
+        if known is None or known.port is None or found is None:
             return False
-        return told != (known.port.learning, known.port.unicast_flood, known.port.neigh_suppress)
+        return found != (known.port.learning, known.port.unicast_flood, known.port.neigh_suppress)
 
     def _entry_differs(self, payload: bytes, *, gone: bool) -> bool:
         """Tell whether a forwarding entry is not as known; one that bears no mark of ours may replace one that did."""

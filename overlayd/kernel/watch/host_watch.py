@@ -1,4 +1,4 @@
-"""Which notifications of the host's own namespace matter: most of what happens there is none of our business."""
+"""Which notifications of the host's own namespace matter: most of what happens there does not concern us."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

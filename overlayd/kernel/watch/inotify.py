@@ -1,4 +1,4 @@
-"""Being told when files change (inotify(7)). Python's library has no call for it."""
+"""Notifications of changed files (inotify(7)), for which Python's library has no call."""
 
 import ctypes
 import errno

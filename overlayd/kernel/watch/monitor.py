@@ -1,4 +1,4 @@
-"""Noticing that somebody else changed what is ours.
+"""Notices changes that others make to what is ours.
 
 A notification is only a reason to look: what there is to do follows from observing. What was queued before a namespace
 is observed is in what is observed, and is thrown away then.
@@ -39,8 +39,8 @@ _NAMES_CHANGE = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | 
 class _Watched:
     """One namespace: its sockets, and the directories of its sysctls.
 
-    A watch on a directory tells of writes to the files in it. Each directory is held open: a watch ends with what
-    nobody holds, and a directory needs one descriptor for all of its files.
+    A watch on a directory reports writes to the files in it. Each directory is held open, as a watch ends once no
+    process holds what it watches; one descriptor serves all files of a directory.
     """
 
     def __init__(self, ns: NamespaceRef, port: int) -> None:
@@ -160,11 +160,11 @@ class Monitor:
             self._beliefs[ns].saw(items, {device.index: device.name for device in devices})
 
     def did(self, outcomes: Sequence[Outcome]) -> None:
-        """Take in what was done. It is thought about later: whoever waits for it to be done need not wait for that."""
+        """Remember what was done. It is worked into the beliefs later, so that no attachment waits for that."""
         self._outcomes.append(outcomes)
 
     def _catch_up(self) -> None:
-        """Think about what was done."""
+        """Work what was done into the beliefs."""
         ops = [outcome.op for outcomes in self._outcomes for outcome in outcomes if outcome.done]
         self._outcomes.clear()
         for ns, run in groupby(ops, lambda op: op.item.ns):
@@ -180,10 +180,10 @@ class Monitor:
         self._catch_up()
         found, sysctls_touched = self._file_news()
         for ns in self._watched:
-            told, touched = self._told(ns)
+            is_news, touched = self._news_of(ns)
             if touched:
                 sysctls_touched.add(ns)
-            if told:
+            if is_news:
                 found.add(ns)
         return frozenset(found | {ns for ns in sysctls_touched - found if self._sysctls_differ(ns)})
 
@@ -200,7 +200,7 @@ class Monitor:
         self._epoll.close()
 
     def _file_news(self) -> tuple[set[NamespaceRef], set[NamespaceRef]]:
-        """Return namespaces that came or went, and those whose sysctls somebody wrote."""
+        """Return namespaces that came or went, and those whose sysctls were written."""
         names, touched = set(), set()
         for event in self._inotify.events():
             if event.watch in self._places:
@@ -220,9 +220,9 @@ class Monitor:
         try:
             return identity(ns) != (watched.identity if watched else None)
         except KernelError:
-            return True  # whoever looks is told why it cannot be known
+            return True  # observing it raises the same error, with its reason
 
-    def _told(self, ns: NamespaceRef) -> tuple[bool, bool]:
+    def _news_of(self, ns: NamespaceRef) -> tuple[bool, bool]:
         """Tell whether there is news from the sockets of a namespace, and whether its sysctls must be looked at."""
         watched = self._watched[ns]
         try:
@@ -252,7 +252,7 @@ class Monitor:
             with descriptor(ns) as fd:
                 return self._beliefs[ns].sysctls != sysctls.observe(fd)
         except KernelError:
-            return True  # it is gone, or it cannot be seen: a look will tell
+            return True  # it is gone or cannot be read, which observing it reports
 
 
 def _drain(sock: Notifications) -> None:

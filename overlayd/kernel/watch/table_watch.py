@@ -11,7 +11,7 @@ _OUR_NAMES = ownership.TABLE.encode()
 
 
 class TableWatch:
-    """Knows how many transactions of this agent it has still to be told of."""
+    """Counts the transactions of this agent that the kernel has not reported yet."""
 
     def __init__(self) -> None:
         self._own = 0
@@ -21,11 +21,11 @@ class TableWatch:
         self._own += 1
 
     def settle(self) -> None:
-        """Take in that what was told so far was thrown away."""
+        """Record that all notifications so far were discarded."""
         self._own = 0
 
     def is_news(self, notifications: Iterable[Notification]) -> bool:
-        """Tell whether somebody else touched our tables too."""
+        """Tell whether others touched our tables too."""
         touching, touched = 0, False
         for kind, payload in notifications:
             if kind != NFT_MSG_NEWGEN:  # the last message of each transaction
