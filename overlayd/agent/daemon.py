@@ -47,7 +47,7 @@ from overlayd.agent.runtime.preparation import prepare
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.agent.settings import Settings
-from overlayd.kernel.limits import raise_descriptor_limit
+from overlayd.kernel.descriptor_limit import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.cluster import Cluster
 from overlayd.wire.feed import FEED_VERSION

@@ -19,7 +19,7 @@ from overlayd.dataplane.items import (
     Sysctl,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import limits, nft
+from overlayd.kernel import descriptor_limit, nft
 from overlayd.kernel.apply import offload, rehearsal
 from overlayd.kernel.apply.executor import Execution
 from overlayd.kernel.apply.sockets import Sockets, reap
@@ -239,7 +239,7 @@ class LinuxKernel:
 
     def shortage(self) -> str | None:
         """Return what this process has too little of for anything new, in one sentence; None when there is room."""
-        return limits.descriptor_shortage()
+        return descriptor_limit.descriptor_shortage()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable while `changed` may have something to say."""
@@ -309,10 +309,6 @@ class LinuxKernel:
         self._sockets.monitor.host.saw_ways_out(ways_out)
         self._ways_out = frozenset(device.name for device in devices if device.index in ways_out)
         return Surroundings(frozenset(routes), frozenset(next_hops), addresses, self._ways_out)
-
-    def neighbour_limit(self) -> int | None:
-        """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""
-        return limits.neighbour_limit()
 
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

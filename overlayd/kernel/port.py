@@ -192,8 +192,5 @@ class Kernel(Protocol):
     def surroundings(self) -> Surroundings:
         """Return what the host's own namespace has besides what is ours; raise `KernelError`."""
 
-    def neighbour_limit(self) -> int | None:
-        """Return how many neighbours there may be in all namespaces together; None when permanent ones do not count."""
-
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

@@ -13,7 +13,7 @@ from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
 from overlayd.agent.reconcile.drift import Drift
-from overlayd.agent.reconcile.shortcomings import crowding, shortcomings, unrecorded, without_ipv6
+from overlayd.agent.reconcile.shortcomings import shortcomings, unrecorded, without_ipv6
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.presence import Presence, presence
 from overlayd.agent.records.recovery import without_strays
@@ -343,7 +343,6 @@ class Reconciler:
         desired, lacking = frozenset[Item](), tuple[Problem, ...]()
         if self._site:
             desired, lacking = self._resolve(cluster, self._site, present)
-            problems += crowding(desired, kernel.neighbour_limit())
         problems += lacking
         problems += [
             Problem(

@@ -7,7 +7,6 @@ from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.dataplane import uplink
 from overlayd.dataplane.endpoint import IPV6_MTU_MIN
-from overlayd.dataplane.items import Neighbour, State
 from overlayd.dataplane.resolve import lifelines
 from overlayd.dataplane.site import Site
 from overlayd.model.address import Family
@@ -16,9 +15,6 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.lifelines import Lifelines
 from overlayd.model.network import Uplink
-
-_CROWDED = 0.8
-"""The part of the kernel's limit from which on it is a problem: other programs have neighbours too."""
 
 
 def shortcomings(
@@ -39,19 +35,6 @@ def without_ipv6(site: Site) -> str | None:
     if site.mtu >= IPV6_MTU_MIN:
         return None
     return f"no IPv6 on this host: it needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
-
-
-def crowding(desired: State, limit: int | None) -> Iterator[Problem]:
-    """Yield a problem when the kernel may soon refuse neighbours; `limit` None: it never does."""
-    if limit is None:
-        return
-    wanted = sum(isinstance(item, Neighbour) for item in desired)
-    if wanted > limit * _CROWDED:
-        message = (
-            f"{wanted} neighbours are needed, and this kernel holds {limit}: raise net.ipv4.neigh.default.gc_thresh1, 2"
-            " and 3, and those of net.ipv6 where there is IPv6 (or run Linux 5.0 or newer)"
-        )
-        yield Problem("host", message)
 
 
 def _isolated(cluster: Cluster, site: Site, names: frozenset[NetworkName]) -> Iterator[Problem]:

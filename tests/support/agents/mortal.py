@@ -109,9 +109,6 @@ class MortalKernel:
     def surroundings(self) -> Surroundings:
         return self._reached().surroundings()
 
-    def neighbour_limit(self) -> int | None:
-        return self._reached().neighbour_limit()
-
     def close(self) -> None:
         """Leave the kernel open for the next agent."""
 

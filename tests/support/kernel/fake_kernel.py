@@ -282,9 +282,6 @@ class FakeKernel:
             frozenset(route.dev for route in routes if route.dev and not route.dst.prefixlen),
         )
 
-    def neighbour_limit(self) -> int | None:
-        return None
-
     def close(self) -> None:
         """Nothing in the kernel changes."""
 

@@ -144,8 +144,5 @@ class HostedKernel:
     def surroundings(self) -> Surroundings:
         return self._call(self._kernel.surroundings)
 
-    def neighbour_limit(self) -> int | None:
-        return self._call(self._kernel.neighbour_limit)
-
     def close(self) -> None:
         self._call(self._kernel.close)

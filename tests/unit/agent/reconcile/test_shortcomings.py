@@ -4,9 +4,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
 from overlayd.agent.controllers.assignments import Holdings
-from overlayd.agent.reconcile.shortcomings import crowding, shortcomings
-from overlayd.dataplane.items import Neighbour
-from overlayd.dataplane.resolve import resolve
+from overlayd.agent.reconcile.shortcomings import shortcomings
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import NetworkName, Revision
@@ -64,15 +62,6 @@ def test_an_address_beside_a_lost_one_is_kept() -> None:
     both = replace(WEB, addresses=(IPv4Address("10.32.0.2"), *clusters.endpoint(1, "web", "fd00:32::2").addresses))
     known = clusters.dual(Topology.ROUTED).changed(Revision(2), [clusters.reservation("db", "fd00:32::2", ELSEWHERE)])
     assert {Family.of(address) for address in Holdings(known, clusters.HERE).kept(both)} == {Family.V4}
-
-
-def test_a_kernel_that_may_soon_refuse_neighbours_is_a_problem() -> None:
-    desired = resolve(clusters.example(Topology.ROUTED), clusters.site(), [])
-    wanted = sum(isinstance(item, Neighbour) for item in desired)
-    assert list(crowding(desired, None)) == []
-    assert list(crowding(desired, 2 * wanted)) == []
-    (problem,) = crowding(desired, wanted)
-    assert f"{wanted} neighbours are needed" in problem.message
 
 
 def test_a_network_that_is_isolated_for_a_lifeline_in_its_range_is_named_with_both() -> None:

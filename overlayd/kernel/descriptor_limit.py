@@ -1,30 +1,9 @@
-"""Limits to what we put into the kernel: those that old kernels set, and this process's own of descriptors."""
+"""How many descriptors this process may open, and whether it is about to have none left."""
 
-import os
-import re
 import resource
 from pathlib import Path
 
 from overlayd.kernel.port import KernelError, translated
-
-_COUNTED_BEFORE = (5, 0)
-"""Up to Linux 4.20 permanent neighbours count against gc_thresh3 (commit 58956317c8de)."""
-
-_GC_THRESH3 = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
-
-
-def neighbour_limit(release: str | None = None, setting: Path = _GC_THRESH3) -> int | None:
-    """Return how many neighbours this machine may have in all namespaces; None when permanent ones do not count.
-
-    `release` is that of the kernel, by default this one's. A limit of IPv6 is of its own, and as low by default.
-    Raises `KernelError`.
-    """
-    major, minor = re.findall(r"\d+", release or os.uname().release)[:2]
-    if (int(major), int(minor)) >= _COUNTED_BEFORE:
-        return None
-    with translated(str(setting)):
-        return int(setting.read_text())
-
 
 DESCRIPTOR_RESERVE = 64
 """Descriptors that stay free when nothing new is let in: for looking at what exists, repairing and detaching it.
