@@ -1,46 +1,26 @@
-"""Wiring the agent together, and its life from start to stop."""
+"""The rooms of the agent joined, and its life from start to stop."""
 
 import asyncio
-import contextlib
 import gc
 import signal
-import time
-from collections.abc import Collection, Coroutine
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 import structlog
 
-from overlayd.agent.attach.addressing import Addressing
-from overlayd.agent.attach.attachments import Attachments
-from overlayd.agent.attach.leaks import Leaks
-from overlayd.agent.cni.collection import Collector
-from overlayd.agent.cni.del_queue import DelQueue
-from overlayd.agent.cni.readiness import Readiness
-from overlayd.agent.cni.server import CniServer
+import overlayd.agent.attach.wiring as attaching
+import overlayd.agent.cni.wiring as cni
+import overlayd.agent.controllers.wiring as controlling
+import overlayd.agent.holdings.wiring as holding
+import overlayd.agent.probes.wiring as probing
+import overlayd.agent.reconcile.wiring as reconciling
+import overlayd.agent.records.wiring as recording
 from overlayd.agent.control.server import Control
-from overlayd.agent.controllers.claims import Claims
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.cluster_cache import ClusterCache, ClusterCacheWriter
-from overlayd.agent.controllers.controller_list import Controllers
-from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.controllers.host_identity import load_identity
+from overlayd.agent.control.supervisor_status import show_status
 from overlayd.agent.controllers.own_address import OwnAddress
-from overlayd.agent.holdings import publication
-from overlayd.agent.holdings.blocks import HeldBlocks
-from overlayd.agent.holdings.publication import Publication
-from overlayd.agent.holdings.reservations import HeldReservations
-from overlayd.agent.holdings.shared_addresses import SharedAddresses
-from overlayd.agent.probes.offload import OffloadProbe
-from overlayd.agent.probes.path import PathProbe
-from overlayd.agent.reconcile.checksums import Checksums
-from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler
-from overlayd.agent.reconcile.vxlan_ports import remember_vxlan_port
-from overlayd.agent.records import record_copies
-from overlayd.agent.records.attachment_records import AttachmentRecords
-from overlayd.agent.records.quarantine import RestingAddresses
-from overlayd.agent.records.recovery import recover
 from overlayd.agent.run_directory import RunDirectory
+from overlayd.agent.runtime.actors import Actors, started, stopped
 from overlayd.agent.runtime.instance_lock import Lock, held
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.agent.runtime.preparation import prepare
@@ -49,20 +29,21 @@ from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.agent.settings import Settings
 from overlayd.kernel.descriptor_limit import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
-from overlayd.model.cluster import Cluster
-from overlayd.wire.feed import FEED_VERSION
+from overlayd.kernel.port import Kernel
 from overlayd.wire.systemd_notify import ServiceManager
 
 _log = structlog.get_logger(__name__)
 
-STATUS_INTERVAL = 1.0
-"""Seconds between two words to the supervisor."""
-
 GRACE = 3.0
 """Seconds that requests under way have to end by themselves when the agent stops; then what they made is undone."""
 
-Actors = dict[str, Coroutine[None, None, None]]
-Servers = dict[str, UnixServer]
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """What runs: the servers stop before the actors, which requests under way need to come to their end."""
+
+    servers: Actors
+    actors: Actors
 
 
 def collect_seldom() -> None:
@@ -74,130 +55,98 @@ def collect_seldom() -> None:
 
 
 async def run(settings: Settings, supervisor: ServiceManager) -> None:
-    """Run the agent until SIGTERM or SIGINT. Stopping leaves the kernel as it is: traffic goes on.
-
-    The supervisor gets signs of life while the event loop runs and nothing keeps the kernel from everybody else.
-
-    Raises:
-        InUse: another agent runs on this host.
-        InvalidValue: the host's id, a record or the cache is damaged; names the file.
-        OSError: a directory cannot be used.
-        ExceptionGroup: something unexpected happened; the process ends, and whoever supervises it starts it again.
-    """
+    """Run the agent until SIGTERM or SIGINT; raises as `serve` does."""
     collect_seldom()
     raise_descriptor_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as closing:
+    await serve(settings, supervisor, lambda: LinuxKernel(settings.run_dir / "tables"), stop)
+
+
+async def serve(
+    settings: Settings, supervisor: ServiceManager, open_kernel: Callable[[], Kernel], stop: asyncio.Event
+) -> None:
+    """Run the agent until it is to stop. Stopping leaves the kernel as it is: traffic goes on.
+
+    The watchdog of the supervisor is fed while the event loop runs and no call holds the kernel lock too long.
+
+    Raises:
+        InUse: another agent runs on this host.
+        InvalidValue: the host's id, a record or the cache is damaged; names the file.
+        OSError: a directory cannot be used.
+        ExceptionGroup: something unexpected happened; the process ends, and its supervisor starts it again.
+    """
+    async with AsyncExitStack() as closing:
         locks = closing.enter_context(held(settings.state_dir, settings.run_dir))
-        actors, servers = _wire(settings, supervisor, locks, closing)
+        agent = build(settings, supervisor, locks, open_kernel, closing)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(actor, name=name) for name, actor in actors.items()]
-            serving = [tasks.create_task(server.run(), name=name) for name, server in servers.items()]
+            actors, servers = started(tasks, agent.actors), started(tasks, agent.servers)
             supervisor.tell("READY=1")
             _log.info("agent is up", name=settings.name)
             await stop.wait()
             supervisor.tell("STOPPING=1", "STATUS=traffic goes on without the agent")
-            await _cancelled(serving)  # requests under way need the others to come to their end
-            await _cancelled(running)
+            await stopped(servers)
+            await stopped(actors)
 
 
-async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Cancel tasks; return when they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-
-
-def _wire(
-    settings: Settings, supervisor: ServiceManager, locks: Collection[Lock], closing: contextlib.AsyncExitStack
-) -> tuple[Actors, Servers]:
-    """Make every part, open the sockets, and return what is to run: the servers stop first."""
-    identity = load_identity(settings.state_dir)
-    cache = ClusterCache(settings.state_dir / "cluster.json")
-    records = AttachmentRecords(settings.run_dir / "attachments")
-    records.load()
-    controllers = Controllers.for_host(settings.controllers, identity.id)
-    feed_client = ControllerClient(controllers, identity, settings.credential)
-    closing.push_async_callback(feed_client.close)
-    kept = ClusterCache(settings.state_dir / "kept.json")
-    claims = Claims(feed_client, lambda: records.endpoints, kept.load(), partial(_save_kept, kept))
-    feed = ClusterFeed(feed_client, cache.load(), claims)
-    caching = ClusterCacheWriter(cache, feed)
-    closing.callback(caching.finish)
-    turn = KernelTurn(LinuxKernel(settings.run_dir / "tables"))
+def build(
+    settings: Settings,
+    supervisor: ServiceManager,
+    locks: Collection[Lock],
+    open_kernel: Callable[[], Kernel],
+    closing: AsyncExitStack,
+) -> Agent:
+    """Join the rooms, restore lost records and open the sockets; `closing` closes what is opened."""
+    run_dir, state_dir, resync = settings.run_dir, settings.state_dir, settings.resync
+    recorded = recording.build(run_dir, state_dir)
+    records = recorded.attachments
+    cluster = controlling.build(
+        settings.controllers, settings.credential, state_dir, lambda: records.endpoints, closing
+    )
+    feed, host = cluster.feed, cluster.host
+    turn = KernelTurn(open_kernel())
     closing.callback(turn.close)
+    recorded.recover(turn.kernel, host)
 
-    checksums = Checksums(settings.run_dir / "software-checksums")
-    former_ports = remember_vxlan_port(settings.state_dir / "vxlan-ports", settings.vxlan_port)
-    addresses = ControllerAddresses(settings.controllers, settings.state_dir / "controllers.json")
-    local = Local(identity.id, settings.vxlan_port, settings.resync, former_ports, addresses, settings.metadata)
-    reconciler = Reconciler(turn, feed, records, checksums, local)
-    client = ControllerClient(controllers, identity, settings.credential)
-    closing.push_async_callback(client.close)
-    blocks = HeldBlocks(identity.id, client, feed, records)
-    published = Publication(client, feed, records, partial(reconciler.notice, "publication"))
-    reservations = HeldReservations(client, feed, records, published)
-    resting = RestingAddresses(settings.run_dir / "resting", time.monotonic)
-    addressing = Addressing(records, blocks, reservations, resting)
-    attachments = Attachments(turn, records, blocks, addressing, reconciler)
-    turn.kernel.reap(turn.kernel.leftovers())  # what an agent left that was killed
-    copies = record_copies.loaded(settings.state_dir / "attachments")
-    recover(turn.kernel, identity.id, records, copies.attachments)
-    queue = DelQueue(settings.queue_dir, attachments.detach)
-    readiness = Readiness(blocks, addressing, reconciler.ensure, client)
-    cni = CniServer(attachments, Collector(attachments.detach, records), readiness, queue)
-    control = Control(reconciler, feed, published)
+    here = reconciling.HostSettings(
+        host, settings.vxlan_port, resync, settings.metadata, settings.controllers, run_dir, state_dir
+    )
+    reconciled = reconciling.build(turn, feed, records, here)
+    reconciler = reconciled.reconciler
+    held_here = holding.build(cluster, records, turn, reconciler)
+    attached = attaching.build(turn, recorded, held_here, reconciler, 2 * resync)
+    answering = cni.build(attached, records, held_here, reconciler, settings.queue_dir)
+    control = Control(reconciler, feed, held_here.publication)
+    servers = _listening(settings, answering, control, closing)
+
+    changes, address = attached.attachments.changes, OwnAddress(settings.vtep, settings.controllers)
+    return Agent(
+        servers={name: server.run() for name, server in servers.items()},
+        actors={
+            **recorded.actors(changes),
+            **cluster.actors(settings.name, address, reconciler.drift.changes, resync, changes),
+            **reconciled.actors(),
+            **held_here.actors(changes),
+            **attached.actors(),
+            **answering.actors(resync),
+            **probing.actors(turn, feed, reconciler, host, resync),
+            "preparation": prepare(turn.kernel, reconciler.reports),
+            "status": show_status(supervisor, control, Changes(feed.changes, reconciler.reports)),
+            "watchdog": supervisor.watch(turn.is_free_within),
+            "run directory": RunDirectory(run_dir, locks, servers.values(), records, reconciled.checksums).run(),
+        },
+    )
+
+
+def _listening(
+    settings: Settings, answering: cni.CniParts, control: Control, closing: AsyncExitStack
+) -> Mapping[str, UnixServer]:
+    """Listen on the sockets; requests wait until the servers run."""
     servers = {
-        "CNI": UnixServer(settings.cni_socket, cni.answer, GRACE),
+        "CNI": UnixServer(settings.cni_socket, answering.server.answer, GRACE),
         "control": UnixServer(settings.control_socket, control.answer, GRACE),
     }
     for server in servers.values():
         closing.callback(server.close)
-
-    own_address = OwnAddress(settings.vtep, settings.controllers)
-    actors = {
-        "feed": feed.run(settings.name, own_address.current),
-        "own address": own_address.follow(reconciler.drift.changes, settings.resync, feed, (feed_client, client)),
-        "controller addresses": addresses.follow(settings.resync, reconciler.drift),
-        "reconcile": reconciler.run(),
-        "drift": reconciler.drift.run(),
-        "path probe": PathProbe(turn, feed, reconciler, identity.id).run(),
-        "offload probe": OffloadProbe(feed, reconciler, settings.resync).run(),
-        "blocks": blocks.run(attachments.changes),
-        "reservations": reservations.run(attachments.changes),
-        "shared addresses": SharedAddresses(turn, client, feed, records, reconciler).run(attachments.changes),
-        "announcements": attachments.announcements.run(),
-        "reaper": attachments.reaper.run(),
-        "preparation": prepare(turn.kernel, reconciler.reports),
-        "publication": published.run(attachments.changes),
-        "report": publication.report(feed_client, feed, reconciler),
-        "cache": caching.run(),
-        "claims": claims.run(lambda: feed.cluster, feed.changes, attachments.changes),
-        "word to the supervisor": _tell(supervisor, control, Changes(feed.changes, reconciler.reports)),
-        "watchdog": supervisor.watch(turn.is_free_within),
-        "queue": queue.run(settings.resync),
-        "run directory": RunDirectory(settings.run_dir, locks, servers.values(), records, checksums).run(),
-        "copies of records": record_copies.RecordCopies(records, copies).run(attachments.changes),
-        "leaks": Leaks(attachments, records, 2 * settings.resync, time.monotonic).run(),
-    }
-    return actors, servers
-
-
-def _save_kept(cache: ClusterCache, kept: Cluster) -> None:
-    try:
-        cache.save(kept, FEED_VERSION)
-    except OSError as error:
-        _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
-
-
-async def _tell(supervisor: ServiceManager, control: Control, changes: Changes) -> None:
-    """Tell the supervisor in a few words how the agent is, whenever that changes."""
-    seen, told = 0, ""
-    while True:
-        if (summary := control.summary()) != told:
-            told = summary
-            supervisor.tell(f"STATUS={summary}")
-        await asyncio.sleep(STATUS_INTERVAL)
-        seen = await changes.wait(seen)
+    return servers

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from collections.abc import Awaitable
 from itertools import count
 
 import pytest
@@ -13,9 +14,13 @@ from overlayd.model.network import Topology
 from overlayd.wire.cni import Command
 from tests.contract.kernels import observed
 from tests.contract.test_killed_agents import is_in_force
-from tests.support.agents.agents import Agent, Host, asked, frame
+from tests.support.agents.agents import Agent, Host, asked, frame, named
 
 pytestmark = pytest.mark.anyio
+
+
+async def done(work: Awaitable[object]) -> None:
+    await work
 
 
 async def cancelled(agent: Agent, command: Command, container: str, sandbox: str, at: int) -> tuple[bool, bool]:
@@ -24,8 +29,10 @@ async def cancelled(agent: Agent, command: Command, container: str, sandbox: str
     The second result tells whether the request was cut short.
     """
     attachments, loop, calls = agent.attachments, asyncio.get_running_loop(), count(1)
-    work = attachments.attach if command is Command.ADD else attachments.detach
-    task = asyncio.ensure_future(work(asked(command, container, sandbox)))
+    if command is Command.ADD:
+        task = asyncio.ensure_future(done(attachments.attach(asked(container, sandbox))))
+    else:
+        task = asyncio.ensure_future(attachments.detach(named(container)))
     came = False
 
     def cancel(times: int) -> None:
@@ -57,7 +64,7 @@ async def test_an_add_that_is_cancelled_leaves_nothing_or_is_whole(host: Host, t
             cut_short += was_cancelled
             if not was_cancelled:
                 assert is_in_force(host.world, topology, agent)
-                await agent.attachments.detach(asked(Command.DEL, container, sandbox))
+                await agent.attachments.detach(named(container))
             assert agent.records.endpoints == ()
             host.world.kernel.reap(host.world.kernel.namespaces())
         assert observed(host.world) == empty
@@ -75,7 +82,7 @@ async def test_a_del_that_is_cancelled_while_it_removes_is_whole(host: Host) -> 
         container, sandbox = f"c{at}", f"/run/netns/c{at}"
         host.world.add_sandbox(sandbox)
         async with host.agent() as agent:
-            await agent.attachments.attach(asked(Command.ADD, container, sandbox))
+            await agent.attachments.attach(asked(container, sandbox))
             came, was_cancelled = await cancelled(agent, Command.DEL, container, sandbox, at)
             cut_short += was_cancelled
             assert agent.records.endpoints == ()
@@ -113,7 +120,7 @@ async def test_a_del_that_the_kernel_refuses_succeeds_and_is_done_later(host: Ho
         raise KernelError(errno.ENOMEM, "no memory for now")
 
     async with host.agent() as agent:
-        await agent.attachments.attach(asked(Command.ADD, "web", "/run/netns/web"))
+        await agent.attachments.attach(asked("web", "/run/netns/web"))
         agent.life.at_each = refuse
         with capture_logs() as logs:
             assert await agent.cni.answer(frame(Command.DEL, "web", "/run/netns/web")) == b"0"

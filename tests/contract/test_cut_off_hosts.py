@@ -15,7 +15,6 @@ from overlayd.dataplane.uplink import host_device
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
-from overlayd.wire.cni import Command
 from tests.contract.kernels import World, enforce, observed
 from tests.support.agents.agents import Agent, Host, asked
 from tests.support.agents.loopback import claims_of, client_of, unused_url
@@ -103,7 +102,7 @@ async def test_a_network_that_the_cluster_forgot_leaves_the_host_its_lifelines_a
     feed = ClusterFeed(client, known, claims_of(client))
     world.add_sandbox("/run/netns/c1")
     async with Host(world, tmp_path, feed, client).agent() as agent:
-        await agent.attachments.attach(asked(Command.ADD, "c1", "/run/netns/c1"))
+        await agent.attachments.attach(asked("c1", "/run/netns/c1"))
         await agent.cycle()
         before = observed(world)
         lost = clusters.cluster([clusters.host(1)], revision=3)

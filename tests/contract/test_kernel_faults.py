@@ -14,7 +14,6 @@ from overlayd.kernel.port import Kernel, KernelError
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology
-from overlayd.wire.cni import Command
 from tests.contract.kernels import UNDERLAY, World, observed
 from tests.contract.test_kernel_changes import LOCAL, TOPOLOGIES, started
 from tests.support.agents.agents import Host, asked
@@ -65,7 +64,7 @@ def test_a_look_that_fails_is_an_error_or_finds_what_is_there(world: World, topo
 async def test_an_agent_that_cannot_see_keeps_everything_and_says_so(host: Host) -> None:
     async with host.agent() as agent:
         host.world.add_sandbox(LOCAL.sandbox)
-        await agent.attachments.attach(asked(Command.ADD, "web", LOCAL.sandbox))
+        await agent.attachments.attach(asked("web", LOCAL.sandbox))
         there, inside = observed(host.world), host.world.devices(SANDBOX)
         endpoints, leaks = agent.records.endpoints, Leaks(agent.attachments, agent.records, 0.0, lambda: 0.0)
         said = set()
@@ -88,18 +87,18 @@ async def test_an_attachment_that_meets_a_fault_leaves_nothing_or_all_of_it(host
         empty = observed(host.world)
         host.world.add_sandbox(LOCAL.sandbox)
         for fault in (Fault(call, errno.EMFILE) for call in SYSTEM_CALLS):
-            request = asked(Command.ADD, "web", LOCAL.sandbox)
+            request = asked("web", LOCAL.sandbox)
             host.world.suffer(fault)
             try:
                 await agent.attachments.attach(request)
             except (KernelError, Unavailable):
                 host.world.suffer(None)
-                await agent.attachments.detach(request)
+                await agent.attachments.detach(request.name)
             else:
                 host.world.suffer(None)
                 assert (await agent.cycle()).problems == (), str(fault)
                 assert host.world.devices(SANDBOX) == {"lo", "eth0"}, str(fault)
-                await agent.attachments.detach(request)
+                await agent.attachments.detach(request.name)
             assert agent.records.endpoints == (), str(fault)
             await agent.attachments.reaper.free(LOCAL)
         await agent.cycle()

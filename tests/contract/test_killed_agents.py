@@ -10,7 +10,7 @@ from overlayd.model.errors import AlreadyExists
 from overlayd.model.network import Topology
 from overlayd.wire.cni import Command
 from tests.contract.kernels import World, observed
-from tests.support.agents.agents import Agent, Host, asked
+from tests.support.agents.agents import Agent, Host, asked, named
 from tests.support.agents.mortal import Died
 from tests.support.controllers.clusters import example, site
 
@@ -29,13 +29,13 @@ def is_in_force(world: World, topology: Topology, agent: Agent) -> bool:
 async def add_after(agent: Agent, container: str, sandbox: str) -> None:
     """Let a runtime ask again: where it gets no answer, a DEL comes first (CNI SPEC, section "DEL")."""
     try:
-        await agent.attachments.attach(asked(Command.ADD, container, sandbox))
+        await agent.attachments.attach(asked(container, sandbox))
     except AlreadyExists:
-        await agent.attachments.detach(asked(Command.DEL, container, sandbox))
-        await agent.attachments.attach(asked(Command.ADD, container, sandbox))
+        await agent.attachments.detach(named(container))
+        await agent.attachments.attach(asked(container, sandbox))
 
 
-MENDS = ("add", "del", "del without a sandbox", "gc")
+MENDS = ("add", "del", "gc")
 
 
 async def mend(agent: Agent, how: str, container: str, sandbox: str) -> None:
@@ -43,9 +43,7 @@ async def mend(agent: Agent, how: str, container: str, sandbox: str) -> None:
         case "add":
             await add_after(agent, container, sandbox)
         case "del":
-            await agent.attachments.detach(asked(Command.DEL, container, sandbox))
-        case "del without a sandbox":
-            await agent.attachments.detach(asked(Command.DEL, container))
+            await agent.attachments.detach(named(container))
         case _:
             await agent.collect()
 
@@ -54,13 +52,13 @@ async def killed(on: Host, command: Command, steps: int, container: str, sandbox
     """Let an agent die at a step of a request; tell whether it did before the request was done."""
     async with on.agent() as agent:
         if command is Command.DEL:
-            await agent.attachments.attach(asked(Command.ADD, container, sandbox))
+            await agent.attachments.attach(asked(container, sandbox))
         agent.life.steps = steps
         try:
             if command is Command.ADD:
-                await agent.attachments.attach(asked(command, container, sandbox))
+                await agent.attachments.attach(asked(container, sandbox))
             else:
-                await agent.attachments.detach(asked(command, container, sandbox))
+                await agent.attachments.detach(named(container))
         except Died:
             return True
     return False
@@ -82,7 +80,7 @@ async def test_the_next_request_mends_whatever_a_killed_agent_left(
             await mend(agent, how, container, sandbox)
             if how == "add":
                 assert is_in_force(host.world, topology, agent)
-                await agent.attachments.detach(asked(Command.DEL, container, sandbox))
+                await agent.attachments.detach(named(container))
             assert agent.records.endpoints == ()
             host.world.kernel.reap(host.world.kernel.namespaces())
         assert observed(host.world) == empty
@@ -99,7 +97,7 @@ async def test_a_killed_agent_is_in_nobody_elses_way(host: Host, topology: Topol
         host.world.add_sandbox(other)
         died = await killed(host, Command.ADD, steps, container, sandbox)
         async with host.agent() as agent:
-            await agent.attachments.attach(asked(Command.ADD, f"other{steps}", other))
+            await agent.attachments.attach(asked(f"other{steps}", other))
             assert is_in_force(host.world, topology, agent)
             addresses = [address for each in agent.records.endpoints for address in each.addresses]
             assert len(addresses) == len(set(addresses))

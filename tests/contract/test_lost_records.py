@@ -8,9 +8,8 @@ from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import Link, NamespaceRef, network_namespace
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName
-from overlayd.wire.cni import Command
 from tests.contract.kernels import World, observed
-from tests.support.agents.agents import Agent, Host, asked
+from tests.support.agents.agents import Agent, Host, asked, named
 from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +34,7 @@ async def attached(host: Host, agent: Agent, name: str = "web") -> Endpoint:
     """Attach a container; return its endpoint."""
     sandbox = f"/run/netns/{name}"
     host.world.add_sandbox(sandbox)
-    await agent.attachments.attach(asked(Command.ADD, name, sandbox))
+    await agent.attachments.attach(asked(name, sandbox))
     return next(each for each in agent.records.endpoints if each.container_id == name)
 
 
@@ -63,8 +62,8 @@ async def test_records_are_made_again_of_what_interfaces_say(host: Host, records
         assert observed(host.world) == before
         other = await attached(host, agent, "db")
         assert set(other.addresses).isdisjoint(endpoint.addresses)
-        for name, sandbox in (("web", WEB), ("db", DB)):
-            await agent.attachments.detach(asked(Command.DEL, name, sandbox))
+        for name in ("web", "db"):
+            await agent.attachments.detach(named(name))
         await agent.attachments.reaper.free(endpoint)
         assert host.world.devices(NamespaceRef(WEB)) == {"lo"}
 
@@ -93,7 +92,7 @@ async def test_a_container_that_is_out_of_reach_keeps_its_interface(host: Host, 
         await agent.cycle()
         assert observed(host.world) == before
         assert host.world.devices(NamespaceRef(WEB)) == {"lo"}
-        await agent.attachments.detach(asked(Command.DEL, "web", WEB))
+        await agent.attachments.detach(named("web"))
         assert endpoint.key not in agent.records.attachments
 
 
@@ -147,7 +146,7 @@ async def test_a_del_finds_an_interface_that_says_nothing(host: Host, records: P
         make_blank(host.world, endpoint)
     only(records).unlink()
     async with host.agent() as agent:
-        await agent.attachments.detach(asked(Command.DEL, "web", WEB))
+        await agent.attachments.detach(named("web"))
         assert agent.records.strays == frozenset()
         await agent.cycle()
         assert host.world.devices(NamespaceRef(WEB)) == {"lo"}

@@ -13,7 +13,6 @@ from overlayd.dataplane.ownership import owns
 from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
-from overlayd.wire.cni import Command
 from tests.contract.kernels import World, enforce
 from tests.support.agents.agents import Host, asked
 from tests.support.agents.loopback import claims_of, client_of, unused_url
@@ -60,7 +59,7 @@ async def test_routes_neighbours_and_addresses_come_back(
     async with client_of(await unused_url()) as client:
         feed = ClusterFeed(client, known.changed(known.revision, [network]), claims_of(client))
         async with Host(world, tmp_path, feed, client).agent() as agent:
-            await agent.attachments.attach(asked(Command.ADD, "c1", SANDBOX))
+            await agent.attachments.attach(asked("c1", SANDBOX))
             (mine,) = agent.records.endpoints
             items = resolve_endpoint(network, mine, site().mtu)
             link = next(item for item in items if isinstance(item, Link) and item.ns == SANDBOX and item.name == ETH0)

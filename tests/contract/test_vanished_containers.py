@@ -7,9 +7,8 @@ from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import Link, NamespaceRef, State, network_namespace
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName
-from overlayd.wire.cni import Command
 from tests.contract.kernels import World, observed
-from tests.support.agents.agents import Agent, Host, asked
+from tests.support.agents.agents import Agent, Host, asked, named
 from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +33,7 @@ class Watch:
 async def attached(host: Host, agent: Agent) -> Endpoint:
     """Attach a container; return its endpoint."""
     host.world.add_sandbox(WEB)
-    await agent.attachments.attach(asked(Command.ADD, "web", WEB))
+    await agent.attachments.attach(asked("web", WEB))
     (endpoint,) = agent.records.endpoints
     return endpoint
 
@@ -60,11 +59,13 @@ async def test_what_a_container_had_is_free_some_time_after_its_end(host: Host) 
         await agent.cycle()
         assert observed(host.world) == empty
 
-        await agent.attachments.detach(asked(Command.DEL, "web", WEB))
+        await agent.attachments.detach(named("web"))
         host.world.add_sandbox(WEB)
-        again = await agent.attachments.attach(asked(Command.ADD, "web", WEB))
-        assert again.ips
-        assert {each.address.ip for each in again.ips}.isdisjoint(endpoint.addresses), "what was just freed rests"
+        again = await agent.attachments.attach(asked("web", WEB))
+        assert again.addresses
+        assert {each.interface.ip for each in again.addresses}.isdisjoint(endpoint.addresses), (
+            "what was just freed rests"
+        )
 
 
 async def test_a_container_whose_path_is_gone_keeps_all_that_it_has(host: Host) -> None:
@@ -115,7 +116,7 @@ async def test_time_begins_anew_with_what_is_attached_anew(host: Host) -> None:
             host.world.remove_sandbox(WEB)
             wait_for_its_end(host.world, endpoint)
             await watch.look(after=GRACE - 1)
-            await agent.attachments.detach(asked(Command.DEL, "web", WEB))
+            await agent.attachments.detach(named("web"))
             endpoint = await attached(host, agent)
         await watch.look(after=GRACE - 1)
         assert agent.records.endpoints == (endpoint,)

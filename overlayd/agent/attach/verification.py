@@ -1,47 +1,23 @@
-"""What a CHECK compares before it asks the kernel, and what it lets plugins after us change. Pure."""
+"""What an attachment must still have in the kernel, and what plugins after us may have changed of it. Pure."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from overlayd.agent.records.attachment_records import Attachment
 from overlayd.dataplane import render
 from overlayd.dataplane.items import DeviceSysctls, Item, Link, NamespaceRef, NftTable, State
-from overlayd.model.bandwidth import UNLIMITED
 from overlayd.model.endpoint import Endpoint
-from overlayd.wire.cni import Request
 
 
-def contradictions(request: Request, attachment: Attachment) -> Iterator[str]:
-    """Yield what the request says of an attachment that its record does not, one sentence each.
-
-    A CHECK need not repeat the ports and limits of its ADD; if it does they are the same.
-    """
-    endpoint, previous = attachment.endpoint, request.previous
-    for address in endpoint.addresses:
-        if address not in previous.addresses:
-            yield f"prevResult does not have the address {address}"
-    interface = previous.interface(endpoint.interface)
-    if interface is None:
-        yield f"prevResult does not have the interface {endpoint.interface} in a sandbox"
-    if request.wishes.ports and set(request.wishes.ports) != set(attachment.ports):
-        published = ", ".join(map(str, attachment.ports)) or "nothing"
-        yield f"runtimeConfig.portMappings is not what was published: {published}"
-    if request.wishes.bandwidth not in {UNLIMITED, attachment.bandwidth}:
-        yield "runtimeConfig.bandwidth is not what was asked for at the attachment"
-
-
-def allowed(items: State, endpoint: Endpoint, request: Request, observed: Link | None) -> State:
+def allowed(items: State, endpoint: Endpoint, known_mtu: int | None, observed: Link | None) -> State:
     """Return an endpoint's items as plugins after us may have left them (CNI SPEC, section "CHECK").
 
-    They may have set sysctls, and the MTU: to what `prevResult` says, or to less than ours without saying so. An MTU in
-    `prevResult` may be ours, and not theirs. What they add is theirs, and no item.
+    They may have set sysctls, and the MTU: to `known_mtu`, what the runtime knows as the interface's MTU in bytes, or
+    to less than ours without saying so. `known_mtu` may be ours, and not theirs. What they add is theirs, and no item.
     """
     key = (Link, NamespaceRef(endpoint.sandbox), endpoint.interface)
-    known = request.previous.interface(endpoint.interface)
-    told, has = (known.mtu if known else None), (observed.mtu if observed else None)
+    has = observed.mtu if observed else None
 
     def mtu(ours: int | None) -> int | None:
-        expected = told or ours
+        expected = known_mtu or ours
         is_smaller = has and ours and expected and has < min(ours, expected)
         return has if is_smaller else expected
 

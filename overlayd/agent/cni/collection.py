@@ -1,17 +1,17 @@
-"""Garbage collection: what a runtime no longer knows of its own is detached."""
+"""GC: detaches what a config attached and its runtime no longer lists."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.errors import OverlayError
-from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
-from overlayd.wire.cni import Attached, Command, GcRequest, Request
+from overlayd.model.ids import NetworkName
+from overlayd.wire.cni import GcRequest
 from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_version import GC
 
-_Place = tuple[NetworkName, ContainerId, InterfaceName]
+Detach = Callable[[AttachmentName, NetworkName | None], Awaitable[None]]
 
 
 class Collector:
@@ -21,15 +21,15 @@ class Collector:
     attached while a GC runs, or was not yet answered when it came, is too new for the runtime's list.
     """
 
-    def __init__(self, detach: Callable[[Request], Awaitable[None]], records: AttachmentRecords) -> None:
+    def __init__(self, detach: Detach, records: AttachmentRecords) -> None:
         self._detach = detach
         self._records = records
-        self._arriving = UnderWay[_Place]()
+        self._arriving = UnderWay[AttachmentName]()
 
     @contextmanager
-    def arriving(self, request: Request) -> Iterator[None]:
+    def arriving(self, name: AttachmentName) -> Iterator[None]:
         """Leave alone what an ADD makes until the end of the block."""
-        with self._arriving.counted((request.network, request.container_id, request.interface)):
+        with self._arriving.counted(name):
             yield
 
     async def collect(self, request: GcRequest) -> None:
@@ -44,7 +44,7 @@ class Collector:
             if not is_same or self._is_arriving(attachment):
                 continue  # its DEL came in between, and perhaps another ADD
             try:
-                await self._detach(_deletion(attachment))
+                await self._detach(AttachmentName.of(endpoint), attachment.owner or NetworkName(endpoint.network))
             except (OverlayError, OSError) as error:
                 failures.append(f"{endpoint.interface} of {endpoint.container_id}: {error}")
         if failures:
@@ -54,28 +54,10 @@ class Collector:
         return [
             attachment
             for attachment in self._records.attachments.values()
-            if attachment.conf == request.conf
-            and not _is_among(attachment, request.valid)
+            if attachment.owner == request.conf
+            and (attachment.endpoint.container_id, attachment.endpoint.interface) not in request.valid
             and not self._is_arriving(attachment)
         ]
 
     def _is_arriving(self, attachment: Attachment) -> bool:
-        endpoint = attachment.endpoint
-        return (endpoint.network, endpoint.container_id, endpoint.interface) in self._arriving
-
-
-def _is_among(attachment: Attachment, valid: frozenset[Attached]) -> bool:
-    return (attachment.endpoint.container_id, attachment.endpoint.interface) in valid
-
-
-def _deletion(attachment: Attachment) -> Request:
-    endpoint = attachment.endpoint
-    return Request(
-        command=Command.DEL,
-        version=GC,
-        conf=attachment.conf or NetworkName(endpoint.network),
-        network=endpoint.network,
-        container_id=endpoint.container_id,
-        interface=endpoint.interface,
-        sandbox="",
-    )
+        return AttachmentName.of(attachment.endpoint) in self._arriving

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
+from overlayd.agent.cni.collection import Detach
+from overlayd.agent.cni.translation import name_of
 from overlayd.agent.runtime.repeated_warning import Complaint
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.unix_server import REQUEST_MAX
@@ -47,7 +48,7 @@ class _Queued:
 class DelQueue:
     """The queued requests; each file is read once."""
 
-    def __init__(self, directory: Path, detach: Callable[[Request], Awaitable[None]]) -> None:
+    def __init__(self, directory: Path, detach: Detach) -> None:
         self._directory = directory
         self._detach = detach
         self._known: dict[str, _Queued] = {}
@@ -99,7 +100,7 @@ class DelQueue:
     async def _execute(self, queued: _Queued) -> None:
         async with queued.turn:
             if not queued.is_done:
-                await self._detach(queued.request)
+                await self._detach(name_of(queued.request), queued.request.conf)
                 queued.path.unlink(missing_ok=True)
                 queued.is_done = True
 

@@ -1,30 +1,21 @@
 """Answering the CNI launcher."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import structlog
 
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.cni.collection import Collector
 from overlayd.agent.cni.del_queue import DelQueue
+from overlayd.agent.cni.previous_result import contradictions, known_mtu
 from overlayd.agent.cni.readiness import Readiness
-from overlayd.kernel.port import KernelError
-from overlayd.model.errors import (
-    AlreadyExists,
-    Exhausted,
-    Forbidden,
-    InUse,
-    InvalidValue,
-    NotFound,
-    OverlayError,
-    Unauthenticated,
-    Unavailable,
-)
-from overlayd.wire import cni, cni_error, cni_result
+from overlayd.agent.cni.translation import attach_request, cni_error, cni_result, name_of, named_as_in
+from overlayd.model.errors import OverlayError
+from overlayd.wire import cni
 from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
 from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni_error import render as render_error
+from overlayd.wire.cni_result import render
 
 _log = structlog.get_logger(__name__)
 
@@ -33,20 +24,6 @@ DEADLINE = 30.0
 
 DEL_DEADLINE = 5.0
 """Seconds for a DEL, which is queued then; its launcher waits for 7."""
-
-_CODES: dict[type[OverlayError], Code] = {
-    NotFound: Code.INVALID_CONFIG,
-    InvalidValue: Code.INVALID_CONFIG,
-    AlreadyExists: Code.INVALID_CONFIG,
-    InUse: Code.TRY_AGAIN_LATER,
-    Unavailable: Code.TRY_AGAIN_LATER,
-    Unauthenticated: Code.TRY_AGAIN_LATER,
-    Forbidden: Code.TRY_AGAIN_LATER,
-    Exhausted: Code.EXHAUSTED,
-}
-"""By who is at fault. What names a variable is told from this by its field."""
-
-_VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
 
 
 class CniServer:
@@ -74,8 +51,8 @@ class CniServer:
         except OSError as failure:
             error = CniError(Code.IO_FAILURE, f"a file of the agent cannot be read or written: {failure}")
         except OverlayError as refused:
-            error = _translated(refused)
-        return b"1" + cni_error.render(version, error)
+            error = cni_error(refused)
+        return b"1" + render_error(version, error)
 
     async def _execute(self, frame: bytes) -> bytes:
         environment, stdin = cni.unpack(frame)
@@ -83,19 +60,31 @@ class CniServer:
             return cni.render_version(cni.version_of(stdin))
         match cni.parse(environment, stdin):
             case Request(command=Command.ADD) as request:
-                with self._collector.arriving(request), _named_as_in(request):
+                with self._collector.arriving(name_of(request)), named_as_in(request):
                     await self._queue.precede(request)
-                    return cni_result.render(request.version, await self._attachments.attach(request))
+                    made = await self._attachments.attach(attach_request(request))
+                return render(request.version, cni_result(made, request))
             case Request(command=Command.DEL) as request:
                 await self._detach(request, frame)
             case Request() as request:
-                if differences := await self._attachments.check(request):
-                    raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
+                await self._check(request)
             case GcRequest() as request:
                 await self._collector.collect(request)
             case StatusRequest(network=network):
                 await self._readiness.check(network)
         return b""
+
+    async def _check(self, request: Request) -> None:
+        """Execute a CHECK; raise `CniError` when there is no such attachment, or it is not as it was made."""
+        attachment = self._attachments.find(name_of(request))
+        if attachment is None:
+            what = f"{request.interface} of this container is not attached to {request.network}"
+            raise CniError(Code.UNKNOWN_CONTAINER, what)
+        differences = tuple(contradictions(request, attachment)) or await self._attachments.check(
+            attachment, request.sandbox, known_mtu(request)
+        )
+        if differences:
+            raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
 
     async def _detach(self, request: Request, frame: bytes) -> None:
         """Execute a DEL. What keeps it from being done is no business of its runtime, which needs it to succeed.
@@ -104,7 +93,7 @@ class CniServer:
         """
         try:
             async with asyncio.timeout(DEL_DEADLINE):
-                await self._attachments.detach(request)
+                await self._attachments.detach(name_of(request), request.conf)
         except (OverlayError, OSError) as error:
             reason = f"not done within {DEL_DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)
             self._queue.put(frame)
@@ -116,21 +105,3 @@ def _about(frame: bytes) -> dict[str, str]:
     environment, _ = cni.unpack(frame)
     names = {"command": "CNI_COMMAND", "container": "CNI_CONTAINERID", "interface": "CNI_IFNAME"}
     return {name: environment.get(variable, "") for name, variable in names.items()}
-
-
-@contextmanager
-def _named_as_in(request: Request) -> Iterator[None]:
-    """Let errors about fields of the model name those of a request."""
-    try:
-        yield
-    except OverlayError as error:
-        error.field = error.field and request.field(error.field)
-        raise
-
-
-def _translated(error: OverlayError) -> CniError:
-    if error.field and error.field.startswith("CNI_"):
-        return CniError(_VARIABLE_CODES.get(error.field, Code.INVALID_ENVIRONMENT), str(error))
-    if isinstance(error, KernelError):
-        return CniError(Code.TRY_AGAIN_LATER if error.is_shortage else Code.KERNEL, str(error))
-    return CniError(_CODES.get(type(error), Code.TRY_AGAIN_LATER), str(error))

@@ -72,6 +72,14 @@ class ClusterCache:
         write_atomically(self._path, json.dumps(content).encode())
 
 
+def save_kept(cache: ClusterCache, kept: Cluster) -> None:
+    """Save what containers of this host have of networks that the controllers lost; log it when that fails."""
+    try:
+        cache.save(kept, FEED_VERSION)
+    except OSError as error:
+        _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
+
+
 class ClusterCacheWriter:
     """Saves the cluster that the feed brings, and never the cached one that a start began with.
 

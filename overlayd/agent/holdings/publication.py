@@ -1,4 +1,4 @@
-"""Telling the controllers about this host: its endpoints, and how far its kernel is."""
+"""Publishing the endpoints of this host to the controllers."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,6 @@ from overlayd.agent.controllers.client import ControllerClient
 from overlayd.agent.controllers.endpoint_parts import PART_MAX, in_parts
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
-from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.signals import Changes
@@ -179,27 +178,3 @@ def _whole(error: OverlayError) -> tuple[Problem, ...]:
     if isinstance(error, Unavailable):
         return ()
     return (Problem("endpoints of this host", f"the controllers refuse them: {error}"),)
-
-
-async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconciler) -> None:
-    """Report every change of the reconciler's status, and the whole of it after every in-sync mark, for ever."""
-    wake = Changes(reconciler.reports, feed.syncs, feed.claims.changes)
-    backoff = Backoff()
-    reported = None
-    now = asyncio.get_running_loop().time
-    while True:
-        seen, due = wake.count, now() + PACE
-        current = (feed.syncs.count, reconciler.status, feed.claims.problems)
-        # What was applied of another lineage, which had later revisions, says nothing of this one.
-        is_of_this = reconciler.status.applied <= feed.cluster.revision
-        if current != reported and reconciler.status.is_pruned and is_of_this:
-            try:
-                await client.report(reconciler.status.applied, (*reconciler.status.problems, *feed.claims.problems))
-                reported = current
-                backoff.succeeded()
-            except OverlayError as error:
-                _log.debug("status not reported yet", reason=str(error))
-                await asyncio.sleep(backoff.after(error))
-                continue
-        await wake.wait(seen)
-        await asyncio.sleep(due - now())

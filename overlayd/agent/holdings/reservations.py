@@ -1,7 +1,7 @@
 """The reservations that endpoints of this host hold: claimed at an attachment, released when nobody needs them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import structlog
@@ -14,10 +14,11 @@ from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.under_way import UnderWay
-from overlayd.model.address import IpAddress
+from overlayd.model.address import Family, IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import InUse, NotFound, OverlayError, Unavailable
+from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
+from overlayd.model.network import Network
 from overlayd.model.reservation import Holder, Reservation, ReservationKey, lost_addresses, shared_addresses
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +52,34 @@ class HeldReservations:
     def at(self, network: NetworkName, address: IpAddress) -> Reservation | None:
         """Return the reservation that holds an address, None when there is none."""
         return self._reserved(network).get(address)
+
+    def asked_for(
+        self, network: Network, names: Iterable[ReservationName], addresses: Iterable[IpAddress]
+    ) -> list[Reservation]:
+        """Return the reservations that are asked for, by name or by an address that they hold.
+
+        Raises:
+            NotFound: there is no reservation of such a name.
+            InvalidValue: an address is of a family that the network does not have, is shared, or contradicts a name.
+        """
+        named = [self.get(network.name, name) for name in names]
+        own = [reservation for reservation in named if not reservation.shared]
+        for address in addresses:
+            family = Family.of(address)
+            if family not in network.families:
+                raise InvalidValue(f"{address}: network {network.name} has no IPv{family} range", field="address")
+            other = next((each for one in own for each in one.addresses if Family.of(each) is family), address)
+            if other != address:
+                raise InvalidValue(f"{address} is not {other}, which the reservation holds", field="address")
+            reservation = self.at(network.name, address)
+            if reservation and reservation.shared:
+                raise InvalidValue(
+                    f"{address} is shared by members of reservation {reservation.name}: ask for that by its name",
+                    field="address",
+                )
+            if reservation and reservation not in named:
+                named.append(reservation)
+        return named
 
     def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""

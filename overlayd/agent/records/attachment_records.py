@@ -41,7 +41,7 @@ class Attachment:
     A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go. `ports` are
     those of the host that lead to it, and `bandwidth` limits it. It has a way out if its network had one when it was
     attached. It is not guarded if an older agent attached it: on a live device, the filter would cost packets.
-    `conf` is the name of the CNI config that attached it, None if none did.
+    `owner` is the name of the configuration that attached it, None if none did.
     """
 
     endpoint: Endpoint
@@ -50,7 +50,7 @@ class Attachment:
     bandwidth: Bandwidth = UNLIMITED
     has_way_out: bool = False
     is_guarded: bool = True
-    conf: NetworkName | None = None
+    owner: NetworkName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class AttachmentRecords:
             bandwidth.decode(fields, "bandwidth"),
             fields.flag("has_way_out"),
             fields.flag("is_guarded"),
-            _conf(fields),
+            _owner(fields),
         )
 
     @property
@@ -167,7 +167,7 @@ class AttachmentRecords:
             "v": RECORD_VERSION,
             **records.encode(attachment.endpoint),
             "sandbox_id": {"device": device, "inode": inode},
-            "conf": attachment.conf,
+            "conf": attachment.owner,
             "ports": ports.encode(attachment.ports),
             "bandwidth": bandwidth.encode(attachment.bandwidth),
             "has_way_out": attachment.has_way_out,
@@ -198,7 +198,7 @@ class AttachmentRecords:
         return self._directory / f"{hashlib.blake2s(chr(0).join(key).encode(), digest_size=12).hexdigest()}.json"
 
 
-def _conf(fields: Fields) -> NetworkName | None:
-    """Return the name of the config; agents that did not keep it knew no other than the network's."""
+def _owner(fields: Fields) -> NetworkName | None:
+    """Return the name of the configuration; agents that did not keep it knew no other than the network's."""
     name = "conf" if "conf" in fields.value else "network"
     return ids.network_name(fields.text(name), fields.at(name)) if fields.has(name) else None

@@ -7,7 +7,7 @@ from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.network import Network, Uplink
 from overlayd.model.published_port import PortMapping
 
-_FIELD = "runtimeConfig.portMappings"
+_FIELD = "ports"
 
 
 def check_ports(network: Network, wanted: Attachment, others: Iterable[Attachment]) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from overlayd.agent.runtime.uninterrupted import ended
@@ -87,8 +88,7 @@ class KernelTurn:
 
         It is awaited to its end however often the caller is cancelled: half a plan must never run behind the next turn.
         """
-        future = self._thread.submit(function, *args, **kwargs)
-        waiter = asyncio.wrap_future(future)
+        waiter = asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
         try:
             return await asyncio.shield(waiter)
         except asyncio.CancelledError:

@@ -49,6 +49,7 @@ class UnixServer:
         self._grace = grace
         self._listener = _listen(path)
         self._place = _place(path)
+        self._is_closed = False
         self._moved = asyncio.Event()
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
         self._requests: set[asyncio.Task[None]] = set()
@@ -71,8 +72,8 @@ class UnixServer:
                     await asyncio.wait(self._requests, timeout=self._grace)
 
     def is_lost(self) -> bool:
-        """Tell whether no client finds this socket any more: its path was removed, or is another one's."""
-        return _place(self._path) != self._place
+        """Tell whether no client finds this socket, as its path was removed or is another one's; false once closed."""
+        return not self._is_closed and _place(self._path) != self._place
 
     def listen_again(self) -> None:
         """Listen on a new socket at the path; raise `OSError`, and go on as before, when that cannot be."""
@@ -87,8 +88,11 @@ class UnixServer:
 
         What another agent has put at the path meanwhile stays.
         """
+        if self._is_closed:
+            return
+        is_lost, self._is_closed = self.is_lost(), True
         self._listener.close()
-        if not self.is_lost():
+        if not is_lost:
             self._path.unlink(missing_ok=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from overlayd.agent.attach.addressing import Addressing
 from overlayd.agent.attach.attachments import Attachments
+from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.cni.collection import Collector
 from overlayd.agent.cni.del_queue import DelQueue
 from overlayd.agent.cni.readiness import Readiness
@@ -28,7 +29,7 @@ from overlayd.dataplane.firewall import Metadata
 from overlayd.model.cluster import RecordKey
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName, Revision
 from overlayd.model.network import Network
-from overlayd.wire.cni import Command, GcRequest, Request
+from overlayd.wire.cni import Command, GcRequest
 from tests.contract.kernels import World
 from tests.support.agents.mortal import Died, Life, MortalKernel, MortalRecords
 from tests.support.controllers.clusters import HERE
@@ -85,8 +86,12 @@ class Agent:
         self._turn.close()
 
 
-def asked(command: Command, container: str, sandbox: str = "") -> Request:
-    return Request(command, "1.1.0", BLUE, ContainerId(container), InterfaceName("eth0"), sandbox, BLUE)
+def named(container: str) -> AttachmentName:
+    return AttachmentName(BLUE, ContainerId(container), InterfaceName("eth0"))
+
+
+def asked(container: str, sandbox: str) -> AttachRequest:
+    return AttachRequest(named(container), sandbox, owner=BLUE)
 
 
 def frame(command: Command, container: str, sandbox: str = "") -> bytes:

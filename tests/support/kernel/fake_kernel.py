@@ -173,6 +173,10 @@ class FakeKernel:
         """Refuse the next operation with this errno."""
         self._refuse_next = code
 
+    def mend(self) -> None:
+        """Refuse nothing any more that a test asked to refuse."""
+        self._refuse_next = self.failing = None
+
     def fail_after(self, count: int) -> None:
         """Die after so many more operations."""
         self._crash_after = count

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent.attach.addressing import Addressing
+from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.quarantine import QUARANTINE_SECONDS, RestingAddresses
 from overlayd.agent.runtime.signals import Changes
+from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Record
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue
@@ -28,8 +30,6 @@ from overlayd.model.ids import (
     is_own_mac,
 )
 from overlayd.model.network import Topology
-from overlayd.wire.cni import Command, Request
-from overlayd.wire.cni_wishes import AddressRange, Wishes
 from overlayd.wire.feed import InSync, Snapshot
 from tests.support.agents.loopback import (
     Answer,
@@ -61,18 +61,13 @@ class Host:
 
     @asynccontextmanager
     async def attaching(self, name: str, *wanted: str, **more: object) -> AsyncIterator[Endpoint]:
-        request = Request(
-            command=Command.ADD,
-            version="1.0.0",
-            conf=BLUE,
-            network=BLUE,
-            container_id=ContainerId(name),
-            interface=InterfaceName("eth0"),
-            sandbox=f"/run/netns/{name}",
-            wishes=replace(Wishes(tuple(map(ip_address, wanted))), **more),  # type: ignore[arg-type]
+        request = AttachRequest(
+            AttachmentName(BLUE, ContainerId(name), InterfaceName("eth0")),
+            f"/run/netns/{name}",
+            addresses=tuple(map(ip_address, wanted)),
         )
-        key = (BLUE, clusters.HERE, request.container_id, request.interface)
-        async with self.addressing.chosen(self._blocks.network(BLUE), request, key) as endpoint:
+        asked = replace(request, **more)  # type: ignore[arg-type]
+        async with self.addressing.chosen(self._blocks.network(BLUE), asked) as endpoint:
             yield endpoint
 
     async def addresses(self, name: str, *wanted: str, **more: object) -> list[str]:
@@ -193,8 +188,8 @@ async def test_an_address_of_a_family_that_the_network_does_not_have_is_refused(
             await here.addresses("web", "fd00:32::5")
 
 
-def between(first: str, last: str) -> AddressRange:
-    return AddressRange(ip_address(first), ip_address(last))
+def between(first: str, last: str) -> tuple[IpAddress, IpAddress]:
+    return ip_address(first), ip_address(last)
 
 
 async def test_an_address_comes_of_the_ranges_that_are_asked_for(tmp_path: Path) -> None:
@@ -221,7 +216,7 @@ async def test_a_range_outside_the_network_is_refused(tmp_path: Path, last: str)
     async with host(tmp_path) as here:
         with pytest.raises(InvalidValue, match="lies in no range of network blue") as caught:
             await here.addresses("web", ranges=(between("10.31.255.255", last),))
-        assert caught.value.field == "runtimeConfig.ipRanges"
+        assert caught.value.field == "ranges"
 
 
 async def test_an_address_beside_a_reservation_of_its_family_is_refused(tmp_path: Path) -> None:

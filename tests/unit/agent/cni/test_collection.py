@@ -5,24 +5,25 @@ from pathlib import Path
 
 import pytest
 
+from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.cni.collection import Collector
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
-from overlayd.wire.cni import Command, GcRequest, Request
+from overlayd.wire.cni import GcRequest
 from overlayd.wire.cni_error import CniError, Code
 from tests.support.controllers import clusters
 
 pytestmark = pytest.mark.anyio
 
 BLUE, GREEN = NetworkName("blue"), NetworkName("green")
-WEB = Attachment(clusters.endpoint(1, "web", "10.32.0.2"), (4, 1), conf=BLUE)
-WEB_NET1 = Attachment(clusters.endpoint(1, "web", "10.32.0.3", interface="net1"), (4, 1), conf=BLUE)
-DB = Attachment(clusters.endpoint(1, "db", "10.32.0.4"), (4, 2), conf=BLUE)
+WEB = Attachment(clusters.endpoint(1, "web", "10.32.0.2"), (4, 1), owner=BLUE)
+WEB_NET1 = Attachment(clusters.endpoint(1, "web", "10.32.0.3", interface="net1"), (4, 1), owner=BLUE)
+DB = Attachment(clusters.endpoint(1, "db", "10.32.0.4"), (4, 2), owner=BLUE)
 OTHERS = (
-    Attachment(clusters.endpoint(1, "podman", "10.32.0.5"), (4, 3), conf=NetworkName("podman-blue")),
-    Attachment(clusters.endpoint(1, "docker", "10.32.0.6"), (4, 4), conf=None),
-    Attachment(clusters.endpoint(1, "cache", "10.64.0.2", "green"), (4, 5), conf=GREEN),
+    Attachment(clusters.endpoint(1, "podman", "10.32.0.5"), (4, 3), owner=NetworkName("podman-blue")),
+    Attachment(clusters.endpoint(1, "docker", "10.32.0.6"), (4, 4), owner=None),
+    Attachment(clusters.endpoint(1, "cache", "10.64.0.2", "green"), (4, 5), owner=GREEN),
 )
 
 
@@ -38,13 +39,13 @@ class Host:
         self.meanwhile: list[Attachment] = []
         """What another ADD has made by the time that the next one goes."""
 
-    async def detach(self, request: Request) -> None:
-        assert request.command is Command.DEL
+    async def detach(self, name: AttachmentName, owner: NetworkName | None) -> None:
+        assert owner is not None
         while self.meanwhile:
             self.records.put(self.meanwhile.pop())
-        if request.container_id in self.busy:
-            raise KernelError(16, f"{request.container_id} is busy")
-        self.records.remove((request.network, clusters.HERE, request.container_id, request.interface))
+        if name.container_id in self.busy:
+            raise KernelError(16, f"{name.container_id} is busy")
+        self.records.remove(name.key(clusters.HERE))
 
     async def collect(self, *valid: tuple[str, str], conf: NetworkName = BLUE) -> None:
         kept = frozenset((ContainerId(container), InterfaceName(name)) for container, name in valid)
@@ -77,12 +78,6 @@ async def test_one_that_cannot_go_keeps_no_other(tmp_path: Path) -> None:
     assert caught.value.details == "net1 of web: web is busy"
 
 
-def adding(attachment: Attachment) -> Request:
-    endpoint, conf = attachment.endpoint, attachment.conf or BLUE
-    place = (endpoint.network, endpoint.container_id, endpoint.interface)
-    return Request(Command.ADD, "1.1.0", *place, endpoint.sandbox, conf)
-
-
 async def test_what_is_attached_anew_in_between_stays(tmp_path: Path) -> None:
     host = Host(tmp_path, WEB, DB)
     again = replace(DB, sandbox_id=(4, 9))
@@ -93,7 +88,7 @@ async def test_what_is_attached_anew_in_between_stays(tmp_path: Path) -> None:
 
 async def test_what_is_still_being_attached_stays(tmp_path: Path) -> None:
     host = Host(tmp_path, WEB, DB)
-    with host.collector.arriving(adding(WEB)):
+    with host.collector.arriving(AttachmentName.of(WEB.endpoint)):
         await host.collect()
     assert host.left == {WEB}
     await host.collect()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.cni.del_queue import AT_ONCE, DelQueue
 from overlayd.agent.runtime.signals import Changes
 from overlayd.kernel.port import KernelError
@@ -58,14 +59,15 @@ class Detaching:
         while not condition():
             await self._changes.wait(self._changes.count)
 
-    async def __call__(self, request: Request) -> None:
-        self.begun.append(request.container_id)
+    async def __call__(self, name: AttachmentName, owner: NetworkName | None) -> None:
+        assert owner is not None
+        self.begun.append(name.container_id)
         self._changes.set()
-        if request.container_id in self.waits:
-            await self.waits[request.container_id].wait()
-        if request.container_id in self.fails:
+        if name.container_id in self.waits:
+            await self.waits[name.container_id].wait()
+        if name.container_id in self.fails:
             raise KernelError(errno.EBUSY, "not now")
-        self.done.append(request.container_id)
+        self.done.append(name.container_id)
         self._changes.set()
 
 

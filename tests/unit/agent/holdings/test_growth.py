@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent.attach.addressing import Addressing
+from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
@@ -20,7 +21,6 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import Exhausted, OverlayError, Unavailable
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName, Revision
 from overlayd.wire import records as forms
-from overlayd.wire.cni import Command, Request
 from overlayd.wire.feed import Delta, InSync, Snapshot
 from tests.support.agents.loopback import (
     Answer,
@@ -88,10 +88,10 @@ class Growing:
     @asynccontextmanager
     async def attaching(self, name: str) -> AsyncIterator[Endpoint]:
         container, interface = ContainerId(name), InterfaceName("eth0")
-        request = Request(Command.ADD, "1.0.0", BLUE, container, interface, f"/run/netns/{name}", BLUE)
+        request = AttachRequest(AttachmentName(BLUE, container, interface), f"/run/netns/{name}")
         async with (
             self._blocks.attaching(BLUE) as network,
-            self._addressing.chosen(network, request, (BLUE, clusters.HERE, container, interface)) as endpoint,
+            self._addressing.chosen(network, request) as endpoint,
         ):
             yield endpoint
 

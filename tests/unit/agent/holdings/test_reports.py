@@ -10,7 +10,7 @@ import pytest
 
 from overlayd.agent.controllers.client import ControllerClient
 from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.holdings.publication import report
+from overlayd.agent.holdings.status_report import report
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
 from overlayd.agent.reconcile.reconciler import Local, Reconciler

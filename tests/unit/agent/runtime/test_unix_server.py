@@ -206,3 +206,12 @@ async def test_without_descriptors_it_waits_and_says_so_once(tmp_path: Path) -> 
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert [line["event"] for line in logs] == ["no connection can be accepted for now"]
+
+
+async def test_a_socket_that_was_closed_is_not_lost(tmp_path: Path) -> None:
+    server = UnixServer(tmp_path / "socket", length_and_end, PATIENT)
+    server.close()
+    (tmp_path / "socket").write_text("another one's")
+    assert not server.is_lost(), "a server that stops must not listen again"
+    server.close()
+    assert (tmp_path / "socket").exists()

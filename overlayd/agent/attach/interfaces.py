@@ -1,0 +1,107 @@
+"""The interfaces of attachments in the kernel: made, taken out of use, compared. The caller holds the kernel lock."""
+
+import errno
+from collections.abc import Iterable
+
+from overlayd.agent.attach.addressing import Addressing
+from overlayd.agent.attach.verification import allowed, described, strange_mac
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.agent.records.attachment_records import Attachment, Stray
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane import ownership
+from overlayd.dataplane.diff import diff, retirement
+from overlayd.dataplane.endpoint import (
+    host_end,
+    resolve_endpoint,
+    resolve_limits,
+    without_guard,
+    without_sandbox,
+    without_way_out,
+)
+from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, VethPeer, network_namespace
+from overlayd.kernel.port import KernelError, Outcome
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.errors import AlreadyExists
+from overlayd.model.network import Network
+
+
+class Interfaces:
+    """Plans and applies what one attachment has in the kernel."""
+
+    def __init__(self, turn: KernelTurn, addressing: Addressing, reconciler: Reconciler) -> None:
+        self._turn = turn
+        self._kernel = turn.kernel
+        self._addressing = addressing
+        self._reconciler = reconciler
+
+    async def make(self, network: Network, attachment: Attachment) -> None:
+        """Make all that an attachment has.
+
+        Raises:
+            AlreadyExists: the sandbox has an interface of this name.
+            KernelError: the kernel refused something, which the message names.
+        """
+        plan = diff(self._items(network, attachment), frozenset())
+        _raise_first(await self._turn.call(self._kernel.apply, plan))
+
+    async def retire(self, network: Network | None, attachment: Attachment) -> None:
+        """Take what an attachment has out of use; raise `KernelError`. `network` None: it is no longer known."""
+        if network is not None:
+            owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
+        else:
+            # What else hangs on the device is unknown; but a device that stays would look like one without a record.
+            owned = frozenset({_bare_pair(attachment.endpoint)})
+        _raise_first(await self._turn.call(self._take_out_of_use, attachment, owned))
+
+    async def remove_stray(self, stray: Stray) -> None:
+        """Remove an interface without a record; raise `KernelError`."""
+        device = Link(network_namespace(stray.network), stray.device, Veth(), None, None)
+        _raise_first(await self._turn.call(self._kernel.apply, retirement(frozenset({device}))))
+        await self._turn.call(self._kernel.reap, [device.ns])
+
+    async def differences(self, network: Network, attachment: Attachment, mtu: int | None) -> tuple[str, ...]:
+        """Return what of an attachment is not as it was made, one sentence each; raise `KernelError`.
+
+        `mtu` is what its runtime knows as the MTU of its interface, which plugins after us may have set.
+        """
+        endpoint = attachment.endpoint
+        items = self._items(network, attachment)
+        if not attachment.has_way_out:
+            items = without_way_out(items)
+        inside = await self._turn.call(self._kernel.link, NamespaceRef(endpoint.sandbox), endpoint.interface)
+        if strange := strange_mac(endpoint, inside):
+            return (strange,)
+        missing = await self._turn.call(self._kernel.missing, allowed(items, endpoint, mtu, inside))
+        if attachment.ports:
+            missing |= await self._reconciler.misdirected(endpoint.network)
+        return tuple(sorted(map(described, missing)))
+
+    def _items(self, network: Network, attachment: Attachment) -> State:
+        endpoint, mtu = attachment.endpoint, self._reconciler.mtu
+        limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
+        lost, shared = self._addressing.lost(endpoint), self._addressing.shared(endpoint)
+        items = resolve_endpoint(network, endpoint, mtu, lost, shared)
+        return (items if attachment.is_guarded else without_guard(items)) | limits
+
+    def _take_out_of_use(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:
+        """Take the endpoint's devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
+        is_there = self._kernel.sandbox_id(attachment.endpoint.sandbox) == attachment.sandbox_id
+        return self._kernel.apply(retirement(owned if is_there else without_sandbox(owned)))
+
+
+def _bare_pair(endpoint: Endpoint) -> Link:
+    """Return an endpoint's veth pair without its settings."""
+    peer = VethPeer(NamespaceRef(endpoint.sandbox), endpoint.interface, endpoint.mac)
+    return Link(network_namespace(endpoint.network), host_end(endpoint.key), Veth(peer), None, None)
+
+
+def _raise_first(outcomes: Iterable[Outcome]) -> None:
+    """Raise what the kernel said to the first operation that it refused, with the operation."""
+    for op, error in ((outcome.op, outcome.error) for outcome in outcomes):
+        if error is None:
+            continue
+        if error.errno == errno.EEXIST and isinstance(op.item, Link) and isinstance(op.item.kind, Veth):
+            peer = op.item.kind.peer
+            name = f"{peer.name} in {peer.ns}" if peer else op.item.name
+            raise AlreadyExists(f"there is an interface {name} already", field="interface")
+        raise KernelError(error.errno, f"{op}: {error.detail}")

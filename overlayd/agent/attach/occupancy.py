@@ -1,0 +1,102 @@
+"""What earlier attachments occupy that a new one is to have: a sandbox's ranges, and ports of the host."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from overlayd.agent.attach.request import AttachRequest
+from overlayd.agent.holdings.blocks import HeldBlocks
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.agent.records.port_claims import claimants
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane.items import HOST
+from overlayd.model.address import overlap
+from overlayd.model.errors import InvalidValue, NotFound
+from overlayd.model.ids import NetworkName
+from overlayd.model.network import Network
+
+_LAST_BREATH, _GLANCE = 2.0, 0.05
+"""Seconds in which the kernel has taken a dead container's namespace apart, and between two looks at it."""
+
+SandboxId = tuple[int, int]
+"""Device and inode of a network namespace."""
+
+
+class Occupancy:
+    """Checks a request against the attachments of this host, and releases those whose containers are gone.
+
+    `release` releases an attachment and tells whether its container was gone.
+    """
+
+    def __init__(
+        self,
+        turn: KernelTurn,
+        records: AttachmentRecords,
+        blocks: HeldBlocks,
+        release: Callable[[Attachment], Awaitable[bool]],
+    ) -> None:
+        self._turn = turn
+        self._kernel = turn.kernel
+        self._records = records
+        self._blocks = blocks
+        self._release = release
+
+    async def sandbox_id(self, path: str) -> SandboxId:
+        """Return which namespace a path leads to.
+
+        Raises:
+            NotFound: it leads to none.
+            InvalidValue: it leads to the host's own.
+        """
+        found, own = await self._turn.call(lambda: (self._kernel.sandbox_id(path), self._kernel.sandbox_id(HOST)))
+        if found is None:
+            raise NotFound(f"{path!r} is no network namespace", field="sandbox")
+        if found == own:
+            raise InvalidValue(f"{path!r} is the host's own network namespace", field="sandbox")
+        return found
+
+    async def check(self, network: Network, request: AttachRequest, sandbox_id: SandboxId) -> None:
+        """Raise `InvalidValue` where a network cannot give what is asked for, or the sandbox cannot take the network.
+
+        One sandbox has one interface with the same ranges: its routes could lead to one of them only. The kernel
+        itself refuses the same interface a second time.
+        """
+        if request.needs_egress and not network.has_egress:
+            raise InvalidValue(f"true, and network {network.name} has no egress", field="needs_egress")
+        for attachment in list(self._records.attachments.values()):
+            endpoint = attachment.endpoint
+            if endpoint.interface == request.name.interface or attachment.sandbox_id != sandbox_id:
+                continue
+            # The kernel gives the number of a namespace that is gone to another one.
+            if self._share_ranges(network, endpoint.network) and await self._is_held_by(attachment):
+                where = f"the container is in network {endpoint.network} by {endpoint.interface}"
+                why = (
+                    "can be there once" if endpoint.network == network.name else f"the range of {network.name} overlaps"
+                )
+                raise InvalidValue(f"{where}, and {why}", field="name")
+
+    async def free_ports(self, wanted: Attachment) -> None:
+        """Release the attachments that hold a port of a new one and whose containers are gone."""
+        for other in claimants(wanted, self._records.attachments.values()):
+            await self._is_held_by(other)
+
+    def _share_ranges(self, network: Network, name: NetworkName) -> bool:
+        other = network if name == network.name else self._blocks.network_or_none(name)
+        return other is not None and any(
+            overlap(pool.range, theirs.range) for pool in network.pools for theirs in other.pools
+        )
+
+    async def _is_held_by(self, attachment: Attachment) -> bool:
+        """Tell whether an attachment goes on; one whose container is gone is released here.
+
+        One that no path leads to may be about to go: the kernel takes a namespace apart some time after its end.
+        """
+        key, now = attachment.endpoint.key, asyncio.get_running_loop().time
+        until = now() + _LAST_BREATH
+        while self._records.attachments.get(key) is attachment:
+            if await self._release(attachment):
+                return False
+            sandbox_id = await self._turn.call(self._kernel.sandbox_id, attachment.endpoint.sandbox)
+            if sandbox_id == attachment.sandbox_id or now() >= until:
+                return True
+            await asyncio.sleep(_GLANCE)
+        return False

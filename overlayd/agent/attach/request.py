@@ -1,0 +1,58 @@
+"""What a runtime asks for when it attaches a workload, whatever protocol the runtime speaks."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from overlayd.model.address import IpAddress
+from overlayd.model.bandwidth import UNLIMITED, Bandwidth
+from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
+from overlayd.model.published_port import PortMapping
+from overlayd.model.workload import UNKNOWN, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentName:
+    """How a runtime names an attachment: an interface of a container in a network."""
+
+    network: NetworkName
+    container_id: ContainerId
+    interface: InterfaceName
+
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> Self:
+        """Return the name of an endpoint of this host."""
+        return cls(endpoint.network, endpoint.container_id, endpoint.interface)
+
+    def key(self, host: HostId) -> EndpointKey:
+        """Return the key of its endpoint on a host."""
+        return (self.network, host, self.container_id, self.interface)
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRequest:
+    """What to attach, and what the attachment is to have; the network decides what is not asked for.
+
+    `sandbox` is the path of a network namespace. `owner` is the configuration that attaches: it may collect what it
+    attached. `addresses` holds one of each family at most; `ranges` are pairs of the first and the last address, from
+    which the others are chosen. `needs_egress`: refuse a network without a way out.
+
+    An error about one of these values names the field here, `name` for the network: the caller translates it.
+    """
+
+    name: AttachmentName
+    sandbox: str
+    owner: NetworkName | None = None
+    addresses: tuple[IpAddress, ...] = ()
+    ranges: tuple[tuple[IpAddress, IpAddress], ...] = ()
+    reservations: tuple[ReservationName, ...] = ()
+    mac: MacAddress | None = None
+    ports: tuple[PortMapping, ...] = ()
+    bandwidth: Bandwidth = UNLIMITED
+    workload: Workload = UNKNOWN
+    needs_egress: bool = False
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether its addresses may have been another endpoint's until now."""
+        return bool(self.reservations or self.addresses)

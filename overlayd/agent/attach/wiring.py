@@ -1,0 +1,40 @@
+"""The parts of this room, joined."""
+
+from dataclasses import dataclass
+from time import monotonic
+
+from overlayd.agent.attach.addressing import Addressing
+from overlayd.agent.attach.attachments import Attachments
+from overlayd.agent.attach.leaks import Leaks
+from overlayd.agent.holdings.wiring import HoldingParts
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.agent.records.wiring import RecordParts
+from overlayd.agent.runtime.actors import Actors
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+
+
+@dataclass(frozen=True, slots=True)
+class AttachParts:
+    """The attachments, and the addresses that they are given."""
+
+    attachments: Attachments
+    addressing: Addressing
+    leaks: Leaks
+
+    def actors(self) -> Actors:
+        """Return what runs as long as the agent."""
+        return {
+            "announcements": self.attachments.announcements.run(),
+            "reaper": self.attachments.reaper.run(),
+            "leaks": self.leaks.run(),
+        }
+
+
+def build(
+    turn: KernelTurn, recorded: RecordParts, holdings: HoldingParts, reconciler: Reconciler, grace: float
+) -> AttachParts:
+    """Make what attaches. What vanished without being detached is freed after `grace` seconds."""
+    records = recorded.attachments
+    addressing = Addressing(records, holdings.blocks, holdings.reservations, recorded.resting)
+    attachments = Attachments(turn, records, holdings.blocks, addressing, reconciler)
+    return AttachParts(attachments, addressing, Leaks(attachments, records, grace, monotonic))

@@ -1,0 +1,102 @@
+"""CNI's requests and results in the terms of `attach`, and the names of its fields in errors. Pure."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from overlayd.agent.attach.request import AttachmentName, AttachRequest
+from overlayd.agent.attach.result import AttachResult
+from overlayd.kernel.port import KernelError
+from overlayd.model.errors import (
+    AlreadyExists,
+    Exhausted,
+    Forbidden,
+    InUse,
+    InvalidValue,
+    NotFound,
+    OverlayError,
+    Unauthenticated,
+    Unavailable,
+)
+from overlayd.wire.cni import Request
+from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni_result import Assigned, Result
+
+_CODES: dict[type[OverlayError], Code] = {
+    NotFound: Code.INVALID_CONFIG,
+    InvalidValue: Code.INVALID_CONFIG,
+    AlreadyExists: Code.INVALID_CONFIG,
+    InUse: Code.TRY_AGAIN_LATER,
+    Unavailable: Code.TRY_AGAIN_LATER,
+    Unauthenticated: Code.TRY_AGAIN_LATER,
+    Forbidden: Code.TRY_AGAIN_LATER,
+    Exhausted: Code.EXHAUSTED,
+}
+"""By who is at fault. An error that names a variable has that variable's code instead."""
+
+_VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
+
+_FIELDS = {
+    "interface": "CNI_IFNAME",
+    "sandbox": "CNI_NETNS",
+    "ports": "runtimeConfig.portMappings",
+    "ranges": "runtimeConfig.ipRanges",
+    "needs_egress": "ipMasq",
+}
+"""Where a CNI request says what `AttachRequest` calls so; the request itself knows the others."""
+
+
+def name_of(request: Request) -> AttachmentName:
+    """Return the attachment that an ADD, a DEL or a CHECK is about."""
+    return AttachmentName(request.network, request.container_id, request.interface)
+
+
+def attach_request(request: Request) -> AttachRequest:
+    """Return what an ADD asks for."""
+    wishes = request.wishes
+    return AttachRequest(
+        name_of(request),
+        request.sandbox,
+        owner=request.conf,
+        addresses=wishes.addresses,
+        ranges=tuple((each.first, each.last) for each in wishes.ranges),
+        reservations=wishes.reservations,
+        mac=wishes.mac,
+        ports=wishes.ports,
+        bandwidth=wishes.bandwidth,
+        workload=wishes.workload,
+        needs_egress=wishes.masquerade,
+    )
+
+
+def cni_result(made: AttachResult, request: Request) -> Result:
+    """Return the result of an ADD, behind that of the plugins before us in its chain."""
+    endpoint = made.endpoint
+    return Result(
+        interface=endpoint.interface,
+        mac=endpoint.mac,
+        sandbox=endpoint.sandbox,
+        mtu=made.mtu,
+        ips=tuple(Assigned(each.interface, each.gateway) for each in made.addresses),
+        routes=made.routes,
+        dns=request.wishes.dns,
+        previous=request.previous,
+    )
+
+
+@contextmanager
+def named_as_in(request: Request) -> Iterator[None]:
+    """Let errors about fields of an `AttachRequest` name those of the ADD from which it came."""
+    try:
+        yield
+    except OverlayError as error:
+        error.field = error.field and (_FIELDS.get(error.field) or request.field(error.field))
+        raise
+
+
+def cni_error(error: OverlayError) -> CniError:
+    """Return how CNI reports an error of this agent."""
+    if error.field and error.field.startswith("CNI_"):
+        return CniError(_VARIABLE_CODES.get(error.field, Code.INVALID_ENVIRONMENT), str(error))
+    if isinstance(error, KernelError):
+        return CniError(Code.TRY_AGAIN_LATER if error.is_shortage else Code.KERNEL, str(error))
+    return CniError(_CODES.get(type(error), Code.TRY_AGAIN_LATER), str(error))

@@ -1,0 +1,40 @@
+"""The parts of this room, joined."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.agent.attach.wiring import AttachParts
+from overlayd.agent.cni.collection import Collector
+from overlayd.agent.cni.del_queue import DelQueue
+from overlayd.agent.cni.readiness import Readiness
+from overlayd.agent.cni.server import CniServer
+from overlayd.agent.holdings.wiring import HoldingParts
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.runtime.actors import Actors
+
+
+@dataclass(frozen=True, slots=True)
+class CniParts:
+    """What answers the launcher, and the DELs that it left."""
+
+    server: CniServer
+    queue: DelQueue
+
+    def actors(self, interval: float) -> Actors:
+        """Return what runs as long as the agent; the queue is looked at every `interval` seconds."""
+        return {"queue": self.queue.run(interval)}
+
+
+def build(
+    attach: AttachParts,
+    records: AttachmentRecords,
+    holdings: HoldingParts,
+    reconciler: Reconciler,
+    queue_dir: Path,
+) -> CniParts:
+    """Make what translates CNI for the launcher, which leaves DELs in `queue_dir`."""
+    detach = attach.attachments.detach
+    queue = DelQueue(queue_dir, detach)
+    readiness = Readiness(holdings.blocks, attach.addressing, reconciler.ensure, holdings.client)
+    return CniParts(CniServer(attach.attachments, Collector(detach, records), readiness, queue), queue)

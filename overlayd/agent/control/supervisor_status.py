@@ -1,0 +1,21 @@
+"""The line that the supervisor shows for this agent (`systemctl status`)."""
+
+import asyncio
+
+from overlayd.agent.control.server import Control
+from overlayd.agent.runtime.signals import Changes
+from overlayd.wire.systemd_notify import ServiceManager
+
+INTERVAL = 1.0
+"""Seconds between two updates, at least."""
+
+
+async def show_status(supervisor: ServiceManager, control: Control, changes: Changes) -> None:
+    """Send the supervisor a summary of this agent whenever it changes, for ever."""
+    seen, shown = 0, ""
+    while True:
+        if (summary := control.summary()) != shown:
+            shown = summary
+            supervisor.tell(f"STATUS={summary}")
+        await asyncio.sleep(INTERVAL)
+        seen = await changes.wait(seen)

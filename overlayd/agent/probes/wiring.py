@@ -1,0 +1,17 @@
+"""The parts of this room, joined."""
+
+from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.probes.offload import OffloadProbe
+from overlayd.agent.probes.path import PathProbe
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.agent.runtime.actors import Actors
+from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.model.ids import HostId
+
+
+def actors(turn: KernelTurn, feed: ClusterFeed, reconciler: Reconciler, host: HostId, interval: float) -> Actors:
+    """Return what runs as long as the agent; a host that does not answer is probed again after `interval` seconds."""
+    return {
+        "path probe": PathProbe(turn, feed, reconciler, host).run(),
+        "offload probe": OffloadProbe(feed, reconciler, interval).run(),
+    }
