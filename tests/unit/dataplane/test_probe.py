@@ -39,3 +39,9 @@ def test_the_outer_packet_has_the_size(family: Family, headers: int) -> None:
 )
 def test_what_is_no_probe_is_none(frame: bytes) -> None:
     assert decode(frame) is None
+
+
+def test_a_probe_is_padded_with_zeros() -> None:
+    probe = Probe(ProbeKind.REQUEST, b"12345678", HERE, THERE)
+    packet = encode(probe, Vni(7), Family.V4, 1500)
+    assert not any(packet[VXLAN + 14 + 5 + 8 :])

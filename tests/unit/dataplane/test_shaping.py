@@ -29,3 +29,17 @@ def test_a_frame_fits_into_every_bucket_and_its_numbers_into_the_kernels(rate: i
     assert bytes_at_once >= mtu + 14
     assert max(found.depth, found.limit) < 1 << 32
     assert found.limit > mtu
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "expected"),
+    [
+        (8_123_456, 1_000_007, (1_015_432, 1_923_443, 150_385)),
+        (8_123_456, 0, (1_015_432, 156_246, 35_539)),
+        (8_000, 0, (1_000, 45_750_000, 2_953)),
+    ],
+    ids=["burst", "ten milliseconds of the rate", "two frames"],
+)
+def test_rate_depth_and_queue_are_whole_numbers(rate: int, burst: int, expected: tuple[int, int, int]) -> None:
+    (found,) = limits(Bandwidth(Rate(rate, burst)), NEAR, FAR, 1450)
+    assert (found.rate, found.depth, found.limit) == expected
