@@ -172,7 +172,7 @@ def test_joining_sets_up_what_the_service_uses(tmp_path: Path) -> None:
             ("OVERLAYD_STATE_DIR=/var/lib/x", "--no-start", "OVERLAYD_STATE_DIR: is /var/lib/x in"),
             ("OVERLAYD_STATE_DIR=/var/lib/x", "--state-dir /var/lib/y", "OVERLAYD_STATE_DIR: is /var/lib/x in"),
             ("OVERLAYD_CONFIG=/var/lib/agent.toml", "", "OVERLAYD_CONFIG: is set in /etc/overlayd/agent.env"),
-            ("", "--config /var/lib/agent.toml", "--config: the service reads /etc/overlayd/agent.toml, and not"),
+            ("", "--config /var/lib/agent.toml", "--config: the service reads /etc/overlayd/agent.toml, not"),
             (
                 f"OVERLAYD_CONTROLLER={NOWHERE}",
                 "",
