@@ -39,7 +39,7 @@ from overlayd.kernel.netlink.rtnetlink import (
     RTN_UNREACHABLE,
     RTNH_F_ONLINK,
 )
-from overlayd.kernel.netlink.template import Fields, Template
+from overlayd.kernel.netlink.template import Template, TemplateFields
 from overlayd.model.ids import InterfaceName, packed_mac
 
 Indexes = Mapping[InterfaceName, int]
@@ -95,7 +95,7 @@ def _address(verb: Verb, item: Address, indexes: Indexes) -> bytes:
 @lru_cache(_SHAPES_KEPT)
 def _address_shape(verb: Verb, version: int, length: int, scope: int) -> Template:
     """Return the template of an address: its fields are the device's index and twice the address."""
-    field = Fields()
+    field = TemplateFields()
     head = {
         "family": FAMILIES[version],
         "prefixlen": length,
@@ -126,7 +126,7 @@ def _neighbours(verb: Verb, items: Sequence[Neighbour], indexes: Indexes) -> lis
 @lru_cache(_SHAPES_KEPT)
 def _neighbour_shape(verb: Verb, version: int) -> Template:
     """Return the template of a neighbour: its fields are the device's index, the address and the MAC."""
-    field = Fields()
+    field = TemplateFields()
     head = {"family": FAMILIES[version], "ifindex": field.number(), "state": NUD_PERMANENT}
     attributes = (
         ("NDA_DST", field.address(version)),
@@ -156,7 +156,7 @@ def _fdb_shape(verb: Verb, version: int, *, is_flood: bool) -> Template:
 
     The flood list is one entry with many destinations: each is appended, and one that is there stays.
     """
-    field = Fields()
+    field = TemplateFields()
     head = {
         "family": socket.AF_BRIDGE,
         "ifindex": field.number(),
@@ -185,7 +185,7 @@ def _bridge_shape(verb: Verb, *, to_itself: bool) -> Template:
     (net/bridge/br_fdb.c: __br_fdb_add).
     """
     state, at = (NUD_PERMANENT, NTF_SELF) if to_itself else (NUD_NOARP, NTF_MASTER)
-    field = Fields()
+    field = TemplateFields()
     head = {
         "family": socket.AF_BRIDGE,
         "ifindex": field.number(),
@@ -236,7 +236,7 @@ def _route_shape(verb: Verb, version: int, length: int, hop: Hop) -> Template:
     The hop says which of them it has. An IPv4 next hop is taken to be on the link by a flag; those of IPv6 are
     link-local, and so are on it anyway.
     """
-    field = Fields()
+    field = TemplateFields()
     family = FAMILIES[version]
     head = {
         "family": family,

@@ -13,7 +13,7 @@ from overlayd.dataplane.items import BridgePort, Link, VethPeer, Vxlan
 from overlayd.kernel.netlink.encoder import Structure, encoded, nested
 from overlayd.kernel.netlink.framing import NLM_F_CREATE, NLM_F_EXCL, packed_number
 from overlayd.kernel.netlink.rtnetlink import IFF_UP, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK
-from overlayd.kernel.netlink.template import Fields, Template, TextShape, shape, values
+from overlayd.kernel.netlink.template import Template, TemplateFields, TextShape, shape, values
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName, MacAddress, packed_mac
 
@@ -101,7 +101,7 @@ def created_pair(link: Link, peer: VethPeer, fd: int, *, up: bool, indexes: tupl
 
 @lru_cache(_SHAPES_KEPT)
 def _pair(name: TextShape, peer: TextShape, *, up: bool) -> Template:
-    field = Fields()
+    field = TemplateFields()
     index = field.number()
     attributes = (
         ("IFLA_IFNAME", field.text(name)),
@@ -153,7 +153,7 @@ def _change(  # noqa: PLR0913, PLR0917 - each is a setting of a link
     alias: TextShape | None,
     up: bool | None,  # noqa: FBT001
 ) -> Template:
-    field = Fields()
+    field = TemplateFields()
     attributes: list[tuple[str, object]] = [("IFLA_IFNAME", field.text(name))]
     if mac:
         attributes.append(("IFLA_ADDRESS", field.mac()))
@@ -181,7 +181,7 @@ def port_changed(name: InterfaceName, port: BridgePort) -> bytes:
 
 @lru_cache(_SHAPES_KEPT)
 def _port(name: TextShape, learning: bool, unicast_flood: bool, neigh_suppress: bool) -> Template:  # noqa: FBT001 - flags
-    field = Fields()
+    field = TemplateFields()
     data = nested(
         ("IFLA_BRPORT_LEARNING", int(learning)),
         ("IFLA_BRPORT_UNICAST_FLOOD", int(unicast_flood)),
@@ -199,7 +199,7 @@ def deleted(name: InterfaceName) -> bytes:
 
 @lru_cache(_SHAPES_KEPT)
 def _deletion(name: TextShape) -> Template:
-    field = Fields()
+    field = TemplateFields()
     return field.template(_message(RTM_DELLINK, 0, ("IFLA_IFNAME", field.text(name))))
 
 
@@ -210,7 +210,7 @@ def doomed(name: InterfaceName) -> bytes:
 
 @lru_cache(_SHAPES_KEPT)
 def _doom(name: TextShape) -> Template:
-    field = Fields()
+    field = TemplateFields()
     return field.template(_message(RTM_SETLINK, 0, ("IFLA_IFNAME", field.text(name)), ("IFLA_GROUP", REAPED_GROUP)))
 
 
@@ -227,9 +227,9 @@ def retired(index: int) -> list[bytes]:
 
 @lru_cache(_SHAPES_KEPT)
 def _retirement(name: TextShape) -> tuple[Template, Template]:
-    down = Fields()
+    down = TemplateFields()
     first = _message(RTM_SETLINK, 0, index=down.number(), up=False)
-    out = Fields()
+    out = TemplateFields()
     index = out.number()
     marks = (("IFLA_IFNAME", out.text(name)), ("IFLA_GROUP", REAPED_GROUP))
     return down.template(first), out.template(_message(RTM_SETLINK, 0, *marks, index=index))

@@ -50,7 +50,7 @@ class Template:
         return message
 
 
-class Fields:
+class TemplateFields:
     """Makes a value for each field of a template, and remembers the bytes that pyroute2 makes of it.
 
     They must be made in the order in which they stand in the message.

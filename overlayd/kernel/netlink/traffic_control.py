@@ -26,7 +26,7 @@ from overlayd.kernel.netlink.rtnetlink import (
     TCA_TBF_RATE64,
     TCMSG,
 )
-from overlayd.kernel.netlink.template import Fields, Template
+from overlayd.kernel.netlink.template import Template, TemplateFields
 from overlayd.model.ids import InterfaceName
 
 HANDLE = 0x6F76 << 16
@@ -63,7 +63,7 @@ def limit_put(item: RateLimit, index: int, flags: int) -> bytes:
 
 @lru_cache(None)
 def _limit(flags: int, *, is_long: bool) -> Template:
-    field = Fields()
+    field = TemplateFields()
     head = _head(field.number(), HANDLE, TC_H_ROOT)
     parameters = {
         "rate___reserved": _TC_LINKLAYER_ETHERNET,  # as which pyroute2 knows struct tc_ratespec's linklayer
@@ -89,7 +89,7 @@ def hook_made(index: int) -> bytes:
 
 @lru_cache(1)
 def _hook() -> Template:
-    field = Fields()
+    field = TemplateFields()
     head = _head(field.number(), INGRESS_HANDLE, TC_H_INGRESS)
     flags = NLM_F_CREATE | NLM_F_EXCL
     return field.template(encoded(Structure.TRAFFIC, RTM_NEWQDISC, flags, head, (("TCA_KIND", "ingress"),)))
@@ -102,7 +102,7 @@ def hook_deleted(index: int) -> bytes:
 
 @lru_cache(None)
 def _deletion(handle: int, parent: int, kind: str) -> Template:
-    field = Fields()
+    field = TemplateFields()
     head = _head(field.number(), handle, parent)
     return field.template(encoded(Structure.TRAFFIC, RTM_DELQDISC, 0, head, (("TCA_KIND", kind),)))
 
@@ -114,7 +114,7 @@ def program_put(index: int, code: bytes) -> bytes:
 
 @lru_cache(_PROGRAMS_KEPT)
 def _program(size: int) -> Template:
-    field = Fields()
+    field = TemplateFields()
     head = _head(field.number(), _PROGRAM_HANDLE, INGRESS_HANDLE, _PROGRAM_INFO)
     options = nested(
         ("TCA_BPF_OPS_LEN", size // _INSTRUCTION_SIZE),
