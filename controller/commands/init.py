@@ -22,19 +22,14 @@ from controller.clock import SystemClock
 from controller.commands import listen_addresses
 from controller.commands.listen_addresses import DEFAULT_PORT, ListenAddress, which
 from controller.commands.options import (
-    EtcdCaOption,
-    EtcdCertificateOption,
-    EtcdKeyOption,
-    EtcdPasswordOption,
-    EtcdUserOption,
     JsonOption,
-    StoreOption,
     TlsNameOption,
     WrittenConfigOption,
 )
 from controller.commands.overlayctl import Overlayctl, program
+from controller.commands.store_options import StoreOptions, takes_store
 from controller.settings import DEFAULT_STORE, SCHEMA
-from controller.store.etcd.cluster import Certificates, is_url
+from controller.store.etcd.cluster import is_url
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import StoreUnavailable
 from overlayd.configuration import files, sources
@@ -60,8 +55,10 @@ _OTHER_KINDS = ("insecure", "tls-cert")
 """Settings of controllers that nobody recognises by a fingerprint."""
 
 
+@takes_store
 def init(
     context: typer.Context,
+    store: StoreOptions,
     listen: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,13 +68,7 @@ def init(
         ),
     ] = None,
     config: WrittenConfigOption = None,
-    store: StoreOption = DEFAULT_STORE,
     tls_name: TlsNameOption = None,
-    etcd_ca: EtcdCaOption = None,
-    etcd_cert: EtcdCertificateOption = None,
-    etcd_key: EtcdKeyOption = None,
-    etcd_user: EtcdUserOption = None,
-    etcd_password_file: EtcdPasswordOption = None,
     hosts: Annotated[int, typer.Option(metavar="N", help="How many hosts can join with the token.")] = 100,
     ttl: Annotated[str, typer.Option(metavar="TIME", help="How long they can: 90s, 30m, 24h, at most 7d.")] = "1h",
     no_start: Annotated[
@@ -97,10 +88,9 @@ def init(
                 check_systemd("run init with --no-start, and `overlay-controller run` yourself")
                 check_service_file(SCHEMA, config)
             _check_kind(context)
-            certificates = Certificates(etcd_ca, etcd_cert, etcd_key)
-            choice = settings.parse_store(store, certificates, etcd_user, etcd_password_file)
+            choice = store.choice()
             settings.check_names(tls_name or [])
-            _check_store(context, _absolute_store(store))
+            _check_store(context, _absolute_store(store.store))
             listens = _listens(context, listen, is_ours=no_start or SERVICE.is_started)
             changes = FileChanges(config or SCHEMA.path, _values(context, listens))
         if not no_start:

@@ -16,15 +16,11 @@ from controller.clock import SystemClock
 from controller.commands.options import (
     AdminTokenOption,
     ByHandConfigOption,
-    EtcdCaOption,
-    EtcdCertificateOption,
-    EtcdKeyOption,
-    EtcdPasswordOption,
-    EtcdUserOption,
     JsonOption,
     StateDirectoryOption,
     StoreOption,
 )
+from controller.commands.store_options import StoreOptions, takes_store
 from controller.lifecycle import backup_file as backups
 from controller.lifecycle.backup_file import Backup
 from controller.lifecycle.bootstrap import former_traces
@@ -32,7 +28,7 @@ from controller.settings import DEFAULT_STORE
 from controller.state import keys
 from controller.state.lineages import LineageRecord
 from controller.store.embedded import EmbeddedStore, StoreRefused
-from controller.store.etcd.cluster import Certificates, is_url
+from controller.store.etcd.cluster import Certificates
 from controller.store.opening import StoreChoice, open_store
 from controller.store.port import Store, StoreUnavailable
 from controller.store.reading import everything, reading
@@ -61,17 +57,13 @@ NewAuthorityOption = Annotated[
 ]
 
 
-def backup(  # noqa: PLR0913, PLR0917 - each is an option
+@takes_store
+def backup(
     context: typer.Context,
+    store: StoreOptions,
     file: BackupFile,
     _config: ByHandConfigOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    etcd_ca: EtcdCaOption = None,
-    etcd_cert: EtcdCertificateOption = None,
-    etcd_key: EtcdKeyOption = None,
-    etcd_user: EtcdUserOption = None,
-    etcd_password_file: EtcdPasswordOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
+    as_json: JsonOption = False,
 ) -> None:
     """Write all of the store to a file, as it is at one moment; controllers may run meanwhile.
 
@@ -79,26 +71,22 @@ def backup(  # noqa: PLR0913, PLR0917 - each is an option
     """
     with _failing("no backup made"):
         with sources.located(context):
-            choice = _choice(store, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file)
+            choice = store.choice_of(store.store)
         made = asyncio.run(_read(choice))
         backups.write(file, made)
         body = {"file": str(file), "store": str(choice), "keys": len(made.items), "revision": made.revision}
         _tell(body, f"{file}: {len(made.items)} keys of {choice}, as of revision {made.revision}", as_json=as_json)
 
 
-def restore(  # noqa: PLR0913, PLR0917 - each is an option
+@takes_store
+def restore(
     context: typer.Context,
+    store: StoreOptions,
     file: BackupFile,
     _config: ByHandConfigOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    etcd_ca: EtcdCaOption = None,
-    etcd_cert: EtcdCertificateOption = None,
-    etcd_key: EtcdKeyOption = None,
-    etcd_user: EtcdUserOption = None,
-    etcd_password_file: EtcdPasswordOption = None,
-    replace: ReplaceOption = False,  # noqa: FBT002 - typer's flags
-    new_authority: NewAuthorityOption = False,  # noqa: FBT002
-    as_json: JsonOption = False,  # noqa: FBT002
+    replace: ReplaceOption = False,
+    new_authority: NewAuthorityOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Restore the store from a backup; no controller may run meanwhile.
 
@@ -106,7 +94,7 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
     """
     with _failing("not restored"):
         with sources.located(context):
-            choice = _choice(store, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file)
+            choice = store.choice_of(store.store)
         found = backups.read(file)
         if new_authority:
             found = backups.without_authority(found)
@@ -117,19 +105,15 @@ def restore(  # noqa: PLR0913, PLR0917 - each is an option
         _tell(body, said, as_json=as_json)
 
 
-def migrate(  # noqa: PLR0913, PLR0917 - each is an option
+@takes_store
+def migrate(
     context: typer.Context,
+    store: StoreOptions,
     target: Annotated[
         str, typer.Argument(metavar="FILE|URL", help="The store to move to; it must be empty.", show_default=False)
     ],
     _config: ByHandConfigOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    etcd_ca: EtcdCaOption = None,
-    etcd_cert: EtcdCertificateOption = None,
-    etcd_key: EtcdKeyOption = None,
-    etcd_user: EtcdUserOption = None,
-    etcd_password_file: EtcdPasswordOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
+    as_json: JsonOption = False,
 ) -> None:
     """Move the cluster to another store, from a file to an etcd or back; no controller may run meanwhile.
 
@@ -137,10 +121,7 @@ def migrate(  # noqa: PLR0913, PLR0917 - each is an option
     """
     with _failing("not moved"):
         with sources.located(context):
-            both = [
-                _choice(each, etcd_ca, etcd_cert, etcd_key, etcd_user, etcd_password_file) for each in (store, target)
-            ]
-        source, destination = both
+            source, destination = store.choice_of(store.store), store.choice_of(target)
         with _unused(source), _StoreTarget(destination, replace=False).prepared() as place:
             found = asyncio.run(_read(source))
             asyncio.run(_fill(place, found, replace=False))
@@ -159,7 +140,7 @@ def new_cluster(
     store: StoreOption = DEFAULT_STORE,
     admin_token_file: AdminTokenOption = None,
     state_dir: StateDirectoryOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - typer's flags
+    as_json: JsonOption = False,
 ) -> None:
     """Let a controller begin a new cluster in its empty store, though this machine had one before.
 
@@ -272,18 +253,6 @@ async def _opened(choice: StoreChoice) -> AsyncIterator[Store]:
         running.cancel()
         await asyncio.wait([running])
         await store.close()
-
-
-def _choice(  # noqa: PLR0913, PLR0917 - each is an option
-    store: str, ca: Path | None, cert: Path | None, key: Path | None, user: str | None, password_file: Path | None
-) -> StoreChoice:
-    """Return a store; what is said of etcd is about the other one, when this is a file."""
-    if is_url(store):
-        choice = settings.parse_store(store, Certificates(ca, cert, key), user, password_file)
-    else:
-        choice = settings.parse_store(store, Certificates(), None, None)
-    settings.check_for_everybody(choice)
-    return choice
 
 
 @contextmanager

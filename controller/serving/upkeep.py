@@ -1,0 +1,78 @@
+"""What a controller does beside serving: it reads the store at the start, notes how far it is, and prunes it."""
+
+import asyncio
+
+import structlog
+
+from controller.lifecycle.bootstrap import former_traces, refuse_empty
+from controller.lifecycle.known_store import KnownStore
+from controller.overlay import Overlay
+from controller.past.pruning import Pruning
+from controller.settings import ControllerSettings
+from controller.store.port import Replaced, Store, StoreUnavailable
+from controller.tls import StartRefused
+from overlayd.model.errors import InvalidValue, Unavailable
+from overlayd.model.ids import Revision
+
+_HISTORY_KEPT = 100_000
+"""Revisions that a compaction leaves."""
+
+_COMPACTION_INTERVAL = 300.0
+"""Seconds."""
+
+_REMEMBERING_INTERVAL = 5.0
+"""Seconds between two notes of how far the store is."""
+
+_LOAD_INTERVAL = 1.0
+"""Seconds between attempts to read a store that cannot be reached at the start."""
+
+_START_TIME_MORE = 30_000_000
+"""Microseconds that systemd gives a start from an attempt on, also beyond its TimeoutStartSec."""
+
+_log = structlog.get_logger()
+
+
+async def load(overlay: Overlay, store: Store, known: KnownStore, chosen: ControllerSettings) -> None:
+    """Read the store as soon as it can be read; raise `StartRefused` when it is empty and should not be."""
+    waiting = False
+    try:
+        before = known.load()
+    except (InvalidValue, OSError) as error:
+        raise StartRefused(str(error)) from None
+    while True:
+        try:
+            await refuse_empty(store, chosen.store, former_traces(chosen.known_store, chosen.own_authority))
+            await overlay.load(before)
+        except Replaced:
+            raise
+        except StoreUnavailable as error:
+            if not waiting:
+                _log.warning("waiting for the store", error=str(error))
+            waiting = True
+            # A start that waits is no start that hangs (systemd's TimeoutStartSec).
+            chosen.supervisor.tell(f"EXTEND_TIMEOUT_USEC={_START_TIME_MORE}", "STATUS=waiting for the store")
+            await overlay.clock.sleep(_LOAD_INTERVAL)
+        else:
+            return
+
+
+async def remember(overlay: Overlay, known: KnownStore) -> None:
+    """Note on disk how far the store is, for the next start, until cancelled."""
+    while True:
+        if found := overlay.known():
+            await asyncio.to_thread(known.note, found)
+        await overlay.clock.sleep(_REMEMBERING_INTERVAL)
+
+
+async def prune(store: Store, overlay: Overlay, pruning: Pruning) -> None:
+    """Remove old revisions, expired tokens and old history from the store, until cancelled."""
+    while True:
+        try:
+            await store.compact(Revision(await store.current_revision() - _HISTORY_KEPT))
+            now = await overlay.time.advance()
+            if now is not None:
+                await overlay.tokens.purge(now)
+                await pruning.prune(now)
+        except Unavailable as error:
+            _log.warning("not compacted", error=str(error))
+        await overlay.clock.sleep(_COMPACTION_INTERVAL)
