@@ -148,7 +148,7 @@ lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versio
 	@! grep -nE '/|^-' requirements.lock requirements-dev.lock || \
 		{ echo "A lock file names a host, a path or an option of pip" >&2; exit 1; }
 
-proto: venv ## make the messages of etcd and of container runtimes anew of rpc.proto and cri.proto
+proto: venv ## make the messages of etcd and of container runtimes from rpc.proto and cri.proto
 	$(VENV)/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
 		controller/store/etcd/rpc.proto tests/support/runtimes/cri.proto
 

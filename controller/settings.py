@@ -320,7 +320,10 @@ def _store_file(text: str) -> Path:
 
 
 def _check_no_directory(path: Path, field: str) -> None:
-    """Raise `InvalidValue` when this is a directory; who checks the service's settings may not see what it may."""
+    """Raise `InvalidValue` when this is a directory.
+
+    A path that this user may not read passes: the service, which runs as another user, may be able to read it.
+    """
     with suppress(PermissionError):
         if files.is_directory(path):
             raise InvalidValue(f"{path} is a directory", field=field)

@@ -135,7 +135,7 @@ def _check_store(context: typer.Context, store: str) -> None:
     if given(context, "store") and before not in {None, store}:
         raise InvalidValue(
             f"this machine's controller has its store in {before} ({place}), and another store is another cluster;"
-            " to begin anew, remove the old settings and the old store first",
+            " to begin again, remove the old settings and the old store first",
             field="--store",
         )
 
@@ -244,7 +244,7 @@ def _offer(
     here = listens[0].for_this_machine
     if not _answers(here, _ANSWER_MAX if must_answer else 0):
         if must_answer:
-            raise Unavailable(f"nobody answers at {here}: journalctl --unit {SERVICE.unit} tells more")
+            raise Unavailable(f"no controller answers at {here}: see journalctl --unit {SERVICE.unit}")
         _say("now start it: overlay-controller run. Then run this again: it logs in, and prints how hosts join")
         return None
     administrator = Overlayctl(here.url)
@@ -293,7 +293,7 @@ def _admin_token(choice: StoreChoice, path: Path, config: Path) -> str:
     except FileNotFoundError:
         if isinstance(choice, Path):
             raise Unavailable(
-                f"nobody is logged in here, and {path} is gone: log in with an admin token (overlayctl login),"
+                f"there is no login here, and {path} is gone: log in with an admin token (overlayctl login),"
                 " then run this again"
             ) from None
     made = subprocess.run(

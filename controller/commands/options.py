@@ -94,7 +94,7 @@ QuarantineOption = Annotated[
     typer.Option(
         "--quarantine",
         envvar="OVERLAY_CONTROLLER_QUARANTINE",
-        help="Seconds for which nobody gets blocks and reserved addresses that were given back.",
+        help="Seconds for which blocks and reserved addresses that were given back are not given out.",
     ),
 ]
 HistoryDaysOption = Annotated[

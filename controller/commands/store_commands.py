@@ -155,7 +155,7 @@ def new_cluster(
         found = former_traces(settings.known_file(choice, state_dir), token.with_name("ca.pem"))
         kept = {str(path): str(_set_aside(path, "former")) for path in (*found, *([token] if token.exists() else []))}
         lines = [f"{path} is {name} now" for path, name in kept.items()]
-        lines.append("the next start of a controller makes a new cluster" if kept else "nothing told of a cluster here")
+        lines.append("the next start of a controller makes a new cluster" if kept else "no trace of a cluster here")
         _tell({"kept": kept}, "\n".join(lines), as_json=as_json)
 
 

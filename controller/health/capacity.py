@@ -140,7 +140,7 @@ def alarms(mirror: Mirror) -> Iterator[Alarm]:
                 advice = f"overlayctl network add-range {network.name} CIDR gives it another range"
                 yield Alarm(level, network.name, subject, supply, advice)
     for subject, supply, advice in (
-        ("VNIs", vnis(mirror), "delete networks that nobody needs"),
+        ("VNIs", vnis(mirror), "delete networks that are not needed"),
         ("host numbers", host_numbers(mirror), "overlayctl host forget HOST frees that of a host which is gone"),
     ):
         if level := supply.level:

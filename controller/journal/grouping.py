@@ -103,7 +103,7 @@ class Group:
         self.size += _size(waiting.transaction)
 
     def is_wanted(self) -> bool:
-        """Tell whether every member still is."""
+        """Tell whether every member of the group is still wanted."""
         return all(waiting.is_wanted() for waiting in self.members)
 
     @property
@@ -158,7 +158,7 @@ class Grouping:
                 continue
             if not waiting.is_wanted():
                 # He may have asked another controller since, and changed his mind again: this one was frozen for long.
-                waiting.settle(Unavailable("whoever asked for this has gone"))
+                waiting.settle(Unavailable("the client has disconnected"))
             elif group.admits(waiting.transaction):
                 group.add(waiting)
             else:

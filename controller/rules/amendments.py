@@ -21,7 +21,7 @@ def check_fields(before: Network, after: Network) -> None:
     for index, pool in enumerate(after.pools):
         if (length := lengths.get(pool.range, pool.block_length)) != pool.block_length:
             raise InvalidValue(
-                f"the blocks of {pool.range} stay /{length}; remove the range while it is empty, and add it anew",
+                f"the blocks of {pool.range} stay /{length}; remove the range while it is empty, and add it again",
                 field=f"pools[{index}].block_length",
             )
     # Hosts are told of the first range only while their agents know no more than one.

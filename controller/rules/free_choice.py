@@ -1,4 +1,4 @@
-"""Which one of many free things a draft takes."""
+"""Choosing one of many free values (a number, a block, an address) for a draft."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -16,7 +16,7 @@ _WIDEST = 512
 class FreeChoice:
     """The choices of one draft: at its first attempt the lowest that is free, later any of more and more.
 
-    Several controllers that saw the same state would else race for the same one again and again.
+    Otherwise several controllers that saw the same state would compete for the same one again and again.
     """
 
     def __init__(self, chance: Random) -> None:

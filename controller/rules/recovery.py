@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 
 
 class Recovery:
-    """What becomes of a lineage that is not settled."""
+    """The recovery after a restoration: waits for the statements of the hosts, then settles the lineage."""
 
     def __init__(self, mirror: Mirror, journal: Journal, clock: Clock, patience: float) -> None:
         self._mirror = mirror

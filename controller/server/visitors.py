@@ -1,6 +1,7 @@
 """Who may hold how many connections to a controller.
 
-A connection costs a descriptor and memory. Strangers therefore have a bounded number of them, by address and in all.
+A connection costs a descriptor and memory. Strangers therefore have a bounded number of them, for each IPv4
+address or IPv6 /64, and in total.
 What a host or a person with a token holds is outside of these bounds: strangers cannot keep them out. Each token has a
 bound of its own, so that a host that was taken over cannot either.
 """

@@ -278,4 +278,4 @@ class Hosts:
 
 def _refuse_forgetting(host: Host) -> None:
     if host.state is HostState.FORGETTING:
-        raise Unavailable(f"host {host.id} is being forgotten; it can register anew after that")
+        raise Unavailable(f"host {host.id} is being forgotten; it can register again after that")

@@ -1,4 +1,4 @@
-"""Networks: making, finding and deleting them."""
+"""Networks: creating, finding, amending and deleting them."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace

@@ -249,9 +249,11 @@ class Reservations:
         return await self._journal.write(by, draft)
 
     async def restore(self, by: Requester, said: Reservation) -> None:
-        """Make a reservation that a host's container holds as the host says, in a store that may have lost it.
+        """Restore a reservation and its holder as a host states them; the store may have lost it.
 
-        Raises `NotFound`, or why it cannot be: `InvalidValue`, `AlreadyExists`, `InUse`.
+        A reservation that exists is handed over to the holder that the host states.
+
+        Raises `NotFound`, or the reason why it cannot be restored: `InvalidValue`, `AlreadyExists`, `InUse`.
         """
 
         def draft() -> TransactionDraft[None]:
@@ -279,7 +281,7 @@ class Reservations:
         await self._journal.write(by, draft)
 
     def _wanted(self, network: Network, address: IpAddress, field: str) -> _Claim:
-        """Return the claim of an address that somebody chose."""
+        """Return the claim of an address that the request names."""
         space = self._mirror.occupancy.space(network.name)
         unit = space.unit(address)
         if unit is None:

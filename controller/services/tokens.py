@@ -37,7 +37,7 @@ _KEPT = 24 * 3600
 """Seconds that an expired token is still listed."""
 
 _TURN_MAX = 5.0
-"""Seconds that a host waits for its turn to join; whoever joins gives up after ten."""
+"""Seconds that a request to join waits for its turn; the client gives up after ten."""
 
 _PURGED_MAX = 50
 """How many tokens one transaction removes."""
@@ -45,7 +45,7 @@ _PURGED_MAX = 50
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A new token, which nobody can show again, and what is known of it."""
+    """A new token with its secret, which the store does not keep, and the record of it."""
 
     token: AccessToken | JoinToken
     record: TokenRecord
@@ -53,7 +53,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """The use of a join token: what must stay as it is, what it writes, and what the history says of it."""
+    """One use of a join token: its compares, its operations, and its notes for the history."""
 
     compares: tuple[Compare, ...]
     ops: tuple[PutKey, ...]

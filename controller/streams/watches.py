@@ -138,7 +138,7 @@ class Watches:
         try:
             self.mirror.since(position, 0)
         except Forgotten:
-            raise Compacted(f"changes after revision {after} are not known any more; list and watch anew") from None
+            raise Compacted(f"changes after revision {after} are no longer known; list and watch again") from None
         return position
 
     @contextmanager

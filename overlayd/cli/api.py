@@ -74,7 +74,7 @@ class Api:
         return self._call("DELETE", path)
 
     def items(self, path: str, **params: str | float | None) -> list[Document]:
-        """Return the items of a collection, page by page."""
+        """Return all items of a collection, fetching every page."""
         found: list[Document] = []
         after: str | None = None
         while True:

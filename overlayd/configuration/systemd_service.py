@@ -47,8 +47,9 @@ class Service:
     def renew(self, patience: float = 60.0) -> bool:
         """Restart the service if it runs, ready or not; raise `Unavailable` with the end of its log.
 
-        Returns False if it is not ready after `patience` seconds; it keeps starting then. `systemctl try-restart` would
-        not restart a controller that still waits for its store, so that one would keep running old code.
+        Returns True when it is ready, or was not running and stays so. Returns False if it is not ready after
+        `patience` seconds; it keeps starting then. `systemctl try-restart` would not restart a
+        controller that still waits for its store, so that one would keep running old code.
         """
         if not self.is_started:
             return True

@@ -1,8 +1,8 @@
-"""Tables of nftables: replaced by the `nft` program in one transaction, and listed only after a change by others.
+"""Tables of nftables: replaced by the `nft` program in one transaction, and listed after each change.
 
-The kernel counts the transactions of each namespace (its *generation*). What a table looked like when we made it is
-remembered with that number, in a file too: after a restart nothing is listed, and nothing written, unless a table
-was changed. Names are those of linux/netfilter/nf_tables.h.
+The kernel counts the transactions of each namespace (its *generation*). After a write of ours the table is listed once,
+and a digest of the listing is kept with that number, in a file too. It is listed again when the number has changed. So
+a restarted agent lists and writes nothing unless a table was changed. Names are those of linux/netfilter/nf_tables.h.
 """
 
 import contextlib

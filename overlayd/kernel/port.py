@@ -81,11 +81,11 @@ class Underlay:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the host's own namespace has besides what is ours.
+    """The routes, gateways, addresses and default devices of the host's own namespace that are not ours.
 
     `routes` are where its main table leads, but for default routes; `next_hops` are the gateways of the routes of every
     table, default routes among them; `addresses` are those of its devices, but for link-local and loopback ones;
-    `ways_out` are the devices of default routes. From then on it is news when one of those ceases to forward.
+    `ways_out` are the devices of default routes. After that the monitor reports when one of them stops forwarding.
     """
 
     routes: frozenset[IpNetwork]

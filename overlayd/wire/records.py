@@ -116,7 +116,10 @@ def decode_block(fields: Fields) -> Block:
 
 
 def decode_endpoint(fields: Fields) -> Endpoint:
-    """Read an endpoint; one of schema 1 has `address`, and no `addresses`. `shares` may be missing."""
+    """Read an endpoint; one of schema 1 has `address`, and no `addresses`.
+
+    `shares`, `pod`, `labels` and `aliases` may be missing.
+    """
     texts = {name: fields.text(name) for name in ("network", "container_id", "interface", "host", "mac", "sandbox")}
     addresses = (fields.ipv4("address"),) if fields.has("address") else fields.addresses("addresses")
     known_as = workload.decode(fields)

@@ -39,7 +39,10 @@ class ServiceManager:
             channel.sendto("\n".join(states).encode(), address)
 
     async def watch(self, is_well: Callable[[float], bool]) -> None:
-        """Feed the watchdog for ever, while the event loop runs and `is_well` returns true for the watchdog's time."""
+        """Feed the watchdog until cancelled, while the event loop runs and `is_well` holds.
+
+        `is_well` gets the watchdog's time in seconds. Returns at once when there is no watchdog.
+        """
         if self.watchdog is None:
             return
         while True:

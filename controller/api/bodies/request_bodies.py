@@ -49,7 +49,7 @@ Reserved = Annotated[
     list[str],
     Field(
         max_length=RESERVED_MAX,
-        description="Ranges and addresses that nobody gets by himself: for reservations, or for others.",
+        description="Ranges and addresses that are never chosen automatically: for reservations, or for other uses.",
         examples=[["10.32.0.0/28"]],
     ),
 ]

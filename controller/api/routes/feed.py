@@ -76,7 +76,7 @@ async def feed(
     `in-sync`; then a `delta` as things change, and `bookmark` messages that say that nothing did. The host counts as
     connected while the stream is open.
 
-    A host that reads an older version of the feed is told what that one has words for.
+    A host that reads an older version of the feed gets what that version can express.
     """
     known_lineage = None if lineage is None else parse_lineage(lineage)
     resumed = await overlay.feeds.admit(

@@ -40,7 +40,7 @@ class CallerAnswer(BaseModel):
     name: Annotated[str, Field(examples=["anna"])]
     role: Annotated[str, Field(examples=["operator"])]
     host: Annotated[str | None, Field(description="The host that it acts for, and for no other.")]
-    token: Annotated[str | None, Field(description="The token's id; null where nobody is asked for one.")]
+    token: Annotated[str | None, Field(description="The token's id; null at a controller that needs no tokens.")]
     expires: Annotated[int | None, Field(description="Seconds since 1970 (UTC); null: until it is revoked.")]
 
 
@@ -54,7 +54,7 @@ class CallerAnswer(BaseModel):
     },
 )
 async def authority(request: Request) -> PlainTextResponse:
-    """Trust it only if its SHA-256 fingerprint is the one that you were told: a join token holds it."""
+    """Trust it only if its SHA-256 fingerprint is the one in the join token."""
     security = _security(request)
     if security.authority is None:
         raise NotFound("this controller has no certificate authority of its own")

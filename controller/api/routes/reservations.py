@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/networks/{name}/reservations", tags=["reservation
 
 Mac = Annotated[
     str | None,
-    Field(description="The MAC of the interface wherever it is; drawn anew each time if null.", examples=[None]),
+    Field(description="The MAC of the holder's interface; null: a random one each time.", examples=[None]),
 ]
 
 

@@ -121,7 +121,7 @@ async def get_token(id: str, overlay: Services) -> JSONResponse:  # noqa: A002 -
     "/{id}",
     summary="Revoke a token",
     status_code=204,
-    response_description="Nobody can use it any more; what is open with it ends within seconds.",
+    response_description="The token is no longer valid; its open connections end within seconds.",
     response_model=None,
     responses=response_bodies.refusals(404, 422, 503),
 )

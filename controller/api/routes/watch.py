@@ -34,7 +34,7 @@ async def watch(
     """Stream every change as a `put` with the object or a `delete` with its key, each with its revision.
 
     Without `after` all objects come first, and then `in-sync`. A `bookmark` ends what belongs together, and comes at
-    least every five seconds. With an `after` that is too old the answer is 410 (`compacted`): list anew.
+    least every five seconds. With an `after` that is too old the answer is 410 (`compacted`): list again.
     """
     wanted = WatchFilter(records.KINDS[kind] if kind else None, None if network is None else NetworkName(network))
     prepared = await overlay.watches.prepare(wanted, None if after is None else Revision(after))

@@ -52,7 +52,7 @@ _PASSING = frozenset(
         grpc.StatusCode.INTERNAL,
     }
 )
-"""What another endpoint, or the same one a little later, may not say."""
+"""Errors that another endpoint, or the same one a little later, may not return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,10 +185,10 @@ class Connection:
             self._endpoints.append(self._endpoints.pop(0))
 
     async def repeat(self, method: Method[R], request: Message) -> R:
-        """Make a call that may be executed twice, wherever it is answered.
+        """Make a call that may be executed twice, at the first endpoint that answers.
 
-        Raises `StoreUnavailable` when no endpoint answers in time, `Replaced` when the cluster is another one than it
-        was, `EtcdRefusal` when one does not do it.
+        Raises `StoreUnavailable` when no endpoint answers in time, `Replaced` when an endpoint belongs to another
+        cluster than before, `EtcdRefusal` when an endpoint refuses the call.
         """
         deadline = self._clock.now() + CALL_MAX
         failures: dict[str, str] = {}

@@ -135,7 +135,7 @@ class EtcdStore:
             if self._clock.now() >= deadline:
                 raise StoreUnavailable("etcd answers no transaction in time")
             if not go_on():
-                raise Abandoned("whoever asked for this has gone")
+                raise Abandoned("the client has disconnected")
 
     async def _committed(
         self, transaction: Transaction, request: rpc.TxnRequest, claim: Claim

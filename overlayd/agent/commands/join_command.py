@@ -56,9 +56,7 @@ def join_host(
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to wait until the agent is in sync.")
     ] = 60.0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON; what happens is told on standard error.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to standard error.")] = False,
 ) -> None:
     """Make this machine a host of the cluster: join, start the agent, and wait until it is in sync.
 
@@ -127,11 +125,11 @@ def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> No
     for place, urls in configured:
         for url in urls:
             if not url.startswith("https://"):
-                reason = f"{url} is without TLS, and goes before what joining tells: remove it"
+                reason = f"{url} is without TLS and takes precedence over the URLs of join: remove it"
                 raise InvalidValue(reason, field=str(place))
     for place, urls in configured[:1]:
         if _comparable(urls).isdisjoint(_comparable(controllers)):
-            reason = f"{' '.join(urls)} goes before what joining tells, and is none of these URLs: change or remove it"
+            reason = f"{' '.join(urls)} takes precedence and is none of the URLs of join: change or remove it"
             raise InvalidValue(reason, field=str(place))
 
 
@@ -193,5 +191,5 @@ def _in_sync(timeout: float) -> Fields:
             said = [*status_lines(status.value), *problems]
         if time.monotonic() > deadline:
             first = f"joined, but the agent is not in sync after {timeout:.0f} s:"
-            raise Unavailable("\n".join((first, *said, f"journalctl --unit {SERVICE.unit} tells more")))
+            raise Unavailable("\n".join((first, *said, f"journalctl --unit {SERVICE.unit} has more")))
         time.sleep(_LOOK)

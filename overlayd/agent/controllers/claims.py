@@ -75,7 +75,7 @@ class Claims:
             return
         if is_other:
             _log.warning(
-                "the controllers' store was restored: they are told what this host knows and uses",
+                "the controllers' store was restored: this host states what it knows and uses",
                 knew=str(known.lineage),
                 revision=known.revision,
                 now=str(lineage),

@@ -88,12 +88,12 @@ class ControllerClient:
 
     @property
     def host(self) -> HostId:
-        """The host for which it talks."""
+        """The host for which this client makes requests."""
         return self._identity.id
 
     @property
     def followed(self) -> str:
-        """The controller that the feed comes from, or is asked of."""
+        """The controller from which the feed comes, or was last requested."""
         return self._followed
 
     async def close(self) -> None:
@@ -105,7 +105,7 @@ class ControllerClient:
     async def renew(self) -> None:
         """Make new connections from now on: those that are there start at an address that this host may no longer have.
 
-        Who still waits for an answer gives up in time; what they use is closed with the next renewal.
+        Requests that still wait for an answer time out; their connections are closed at the next renewal.
         """
         before, self._before, self._http = self._before, self._http, self._without_connections()
         if before:

@@ -16,12 +16,12 @@ _LOOKUP_MAX = 10.0
 
 
 async def addresses_of(name: str) -> tuple[IpAddress, ...]:
-    """Return the addresses of a controller by its name; raise `Unavailable` when nobody resolves it."""
+    """Return the addresses of a controller by its name; raise `Unavailable` when it does not resolve."""
     try:
         async with asyncio.timeout(_LOOKUP_MAX):
             found = await asyncio.get_running_loop().getaddrinfo(name, _DISCARD_PORT, type=socket.SOCK_DGRAM)
     except (TimeoutError, OSError) as error:
-        raise Unavailable(f"nobody resolves {name}: {error}") from error
+        raise Unavailable(f"cannot resolve {name}: {error}") from error
     return tuple(ip_address(str(target[0]).partition("%")[0]) for *_, target in found)
 
 
@@ -37,7 +37,7 @@ async def source_address(destination: str) -> IpAddress:
             address = ip_address(probe.getsockname()[0])
         return check_vtep_address(address)
     except TimeoutError:
-        raise Unavailable(f"no route to the controller {destination}: nobody resolves the name; set --vtep") from None
+        raise Unavailable(f"no route to the controller {destination}: cannot resolve its name; set --vtep") from None
     except OSError as error:
         raise Unavailable(f"no route to the controller {destination}: {error}; set --vtep") from error
     except OverlayError as error:

@@ -59,7 +59,7 @@ class HeldBlocks:
 
     @asynccontextmanager
     async def attaching(self, name: NetworkName) -> AsyncIterator[Network]:
-        """Hold a block of each family of a network at least until the end of an attachment; yield the network.
+        """Hold a block of each family of a network until the context ends, and yield the network.
 
         Raises:
             NotFound: there is no such network.
@@ -100,7 +100,7 @@ class HeldBlocks:
                 while not self._feed.in_sync:
                     await self._feed.syncs.wait(self._feed.syncs.count)
         except TimeoutError:
-            raise Unavailable("this agent has just started, and no controller has told it yet what there is") from None
+            raise Unavailable("this agent has just started, and no controller has sent it the networks yet") from None
 
     async def _join(self, name: NetworkName) -> None:
         """Get the first block of a network of which this host does not know yet which families it has."""

@@ -82,7 +82,10 @@ class Publication:
             await asyncio.sleep(max(due - now(), LINGER))
 
     async def settled(self, key: EndpointKey) -> None:
-        """Return when the controllers know of no endpoint with this key that this host no longer has."""
+        """Return when the whole set is published after the last in-sync mark, and the endpoint of `key` deleted.
+
+        An endpoint that this host still has is not waited for.
+        """
         gone = key not in self._records.attachments
         while self._syncs != self._feed.syncs.count or (gone and key in self._published):
             await self._told.wait(self._told.count)

@@ -132,7 +132,7 @@ class HeldReservations:
             async with asyncio.timeout(FEED_DELAY):
                 await self._published.settled(key)
         except TimeoutError:
-            raise Unavailable(f"no controller was told in time that {key[2]} was detached before") from None
+            raise Unavailable(f"no controller learned in time that {key[2]} was detached") from None
 
     async def _brought(self, reservation: Reservation, holder: Holder, revision: Revision) -> Reservation:
         seen = self._feed.changes.count
@@ -143,7 +143,7 @@ class HeldReservations:
                     if known and known.holder == holder:
                         return known
                     if self._feed.cluster.revision >= revision:
-                        raise InUse(f"reservation {reservation.name} was claimed by somebody else at the same time")
+                        raise InUse(f"reservation {reservation.name} was claimed by another endpoint at the same time")
                     seen = await self._feed.changes.wait(seen)
         except TimeoutError:
             raise Unavailable(f"the feed did not bring the claim of reservation {reservation.name} in time") from None

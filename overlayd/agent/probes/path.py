@@ -105,7 +105,7 @@ class Surroundings:
 
 
 class PathProbe:
-    """Probes each way when it is new, and again from time to time, and answers the probes of others."""
+    """Probes each path when it is new and again at intervals, and answers the probes of other hosts."""
 
     def __init__(self, turn: KernelTurn, feed: ClusterFeed, reconciler: Reconciler, host: HostId) -> None:
         self._turn = turn
@@ -119,7 +119,7 @@ class PathProbe:
         self._last: Surroundings | None = None
 
     async def run(self) -> None:
-        """Probe for ever."""
+        """Probe until cancelled."""
         now = asyncio.get_running_loop().time
         try:
             while True:
@@ -143,7 +143,7 @@ class PathProbe:
                 self._stop_listening(ns)
 
     def _surroundings(self, site: Site) -> Surroundings:
-        """Return the other hosts of this host's networks, looked for anew when something of it has changed."""
+        """Return the other hosts of this host's networks, determined again after a change."""
         cluster, networks = self._feed.cluster, self._reconciler.networks
         if self._last is None or not self._last.are_of(cluster, site, networks):
             self._last = Surroundings(cluster, site, networks)

@@ -19,11 +19,11 @@ class Checksums:
 
     @property
     def probed(self) -> int:
-        """How many hosts were asked what they think of them."""
+        """How many hosts were sent a probe that tests the kernel's checksums."""
         return len(self._probed)
 
     def was_probed(self, host: HostId) -> None:
-        """Take in that a host was asked, whether or not it answered."""
+        """Record that a probe was sent to a host, whether or not it answered."""
         self._probed.add(host)
 
     def restore(self) -> bool:

@@ -187,7 +187,7 @@ class Reconciler:
         if draft.revived and any(not ownership.is_observed(op.item.ns) for op in draft.plan):
             _log.info("restored what went as containers' devices were down", devices=sorted(draft.revived))
         if suspects and draft.plan and not (is_news or is_asked_for):
-            _log.info("repaired what somebody changed", namespaces=sorted(suspects), operations=len(draft.plan))
+            _log.info("repaired external change", namespaces=sorted(suspects), operations=len(draft.plan))
         refused = _problems(self._refused.values(), self._places(cluster))
         noticed = (problem for problems in self._noticed_by.values() for problem in problems)
         problems = (*draft.problems, *refused, *noticed)
@@ -270,7 +270,7 @@ class Reconciler:
             raise Unavailable(f"network {network}: {reason}")
 
     async def refresh(self) -> None:
-        """Return when a cycle is over that began after this call; those who ask at the same time share it."""
+        """Run a cycle that begins after this call, and return when it has ended; concurrent callers share it."""
         await self._cycles.after_now(self.cycle)
 
     async def _is_in_place(self, network: NetworkName) -> bool:

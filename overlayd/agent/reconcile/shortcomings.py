@@ -90,6 +90,8 @@ def _lost_addresses(cluster: Cluster, host: HostId, endpoints: Iterable[Endpoint
                 continue
             reservation = holdings.reservation_at(endpoint.network, address)
             holder = reservation.holder if reservation else None
-            where = f"container {holder.container_id} on host {holder.host} has it now" if holder else "nobody has it"
+            where = (
+                f"container {holder.container_id} on host {holder.host} has it now" if holder else "it has no holder"
+            )
             name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
             yield Problem(name, f"lost its reserved address {address}: {where}", endpoint.network)

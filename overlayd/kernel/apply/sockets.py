@@ -152,7 +152,7 @@ class Sockets:
         if kept and not self.is_in_place(ns):
             with suppress(KernelError):
                 self._put_back(ns, kept)
-                _log.info("repaired what somebody changed", namespaces=[ns], what="where the name leads")
+                _log.info("repaired external change", namespaces=[ns], what="where the name leads")
 
     @staticmethod
     def _put_back(ns: NamespaceRef, member: _Member) -> None:

@@ -152,7 +152,7 @@ def test_a_host_that_has_joined_is_told_where_the_controller_has_moved(
 def test_controllers_elsewhere_in_the_settings_cost_no_token(machine: Machine, controller: SecureController) -> None:
     machine.settings.write_text(f'# ours\ncontroller = ["{NOWHERE}"]\n')
     told = machine.join(controller.url, fails=True)
-    assert f"{machine.settings}:2: controller: {NOWHERE} goes before what joining tells" in told
+    assert f"{machine.settings}:2: controller: {NOWHERE} takes precedence and is none of the URLs of join" in told
     assert left(controller, machine.token) == 1
     machine.settings.write_text(f'controller = ["{NOWHERE}", "{controller.url}/"]\n')
     assert "joined as host" in machine.join(controller.url)

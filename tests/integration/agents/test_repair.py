@@ -169,7 +169,7 @@ def kernel_of(host: LabHost, network: str) -> list[object]:
 def repairs_of(host: LabHost) -> int:
     """Return how often the agent has repaired something after a notification."""
     assert host.agent
-    return host.agent.output.count("repaired what somebody changed")
+    return host.agent.output.count("repaired external change")
 
 
 @contextmanager

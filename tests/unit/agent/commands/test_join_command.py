@@ -26,13 +26,13 @@ TOKEN = f"ovj_{'a' * 12}_{'b' * 40}_{'c' * 64}"
             'controller = "http://10.0.0.9"',
             [URL],
             TOKEN,
-            "FILE:1: controller: http://10.0.0.9 is without TLS, and goes",
+            "FILE:1: controller: http://10.0.0.9 is without TLS and takes precedence",
         ),
         (
             'controller = ["https://10.0.0.8", "https://10.0.0.9"]',
             [URL],
             TOKEN,
-            "FILE:1: controller: https://10.0.0.8 https://10.0.0.9 goes before what joining tells, and is",
+            "FILE:1: controller: https://10.0.0.8 https://10.0.0.9 takes precedence and is",
         ),
     ],
 )

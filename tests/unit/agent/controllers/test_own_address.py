@@ -42,7 +42,7 @@ async def test_a_silent_resolver_stops_nothing_else(silence: threading.Event) ->
 @pytest.mark.usefixtures("silence")
 async def test_a_lookup_ends_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(underlay, "_LOOKUP_MAX", 0.01)
-    with pytest.raises(Unavailable, match=r"c1\.example: nobody resolves the name; .*c2\.example: nobody"):
+    with pytest.raises(Unavailable, match=r"c1\.example: cannot resolve its name; .*c2\.example: cannot"):
         await OwnAddress(None, ["https://c1.example:7471", "https://c2.example:7471"]).current()
 
 

@@ -116,7 +116,7 @@ async def test_whoever_is_beaten_to_a_reservation_is_told(records: AttachmentRec
         answering(server, 5)
         deltas = await begun(server, feed, FREE)
         deltas.put_nowait(Delta(Revision(6), (THEIRS,), ()))
-        with pytest.raises(InUse, match="claimed by somebody else"):
+        with pytest.raises(InUse, match="claimed by another endpoint"):
             await claimed(held)
 
 

@@ -50,7 +50,7 @@ def test_an_endpoint_that_lost_its_reservation_is_named_with_who_has_it() -> Non
         "endpoint blue/web/eth0: lost its reserved address 10.32.0.2: container web on host host-2 has it now"
     )
     (released,) = found(known, clusters.reservation("db", "10.32.0.2"))
-    assert released.endswith("nobody has it")
+    assert released.endswith("it has no holder")
 
 
 def test_a_reservation_of_another_network_takes_nothing() -> None:

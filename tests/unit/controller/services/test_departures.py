@@ -171,7 +171,7 @@ async def test_a_host_that_is_being_forgotten_gets_and_says_nothing(tmp_path: Pa
             await there.reservations.claim(BY_CONTROLLER, BLUE, WEB, holder(endpoint))
         with pytest.raises(InUse, match="is being forgotten"):
             await there.hosts.update(BY_CONTROLLER, H1, HostState.ACTIVE)
-        with pytest.raises(Unavailable, match="is being forgotten; it can register anew after that"):
+        with pytest.raises(Unavailable, match="is being forgotten; it can register again after that"):
             await make_host(there, 1)
         with pytest.raises(Unavailable, match="is being forgotten"):
             there.hosts.welcome(H1)

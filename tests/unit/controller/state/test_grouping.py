@@ -51,7 +51,7 @@ class Door:
         if any(op.key == self.tried_twice for op in transaction.ops):
             await self.second_try.wait()
             if not go_on():
-                raise Abandoned("whoever asked for this has gone")
+                raise Abandoned("the client has disconnected")
         if any(op.key == self.fails_for for op in transaction.ops):
             raise StoreUnavailable("gone")
         return await self.inner.commit(transaction)
