@@ -14,7 +14,8 @@ from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.daemon import collect_seldom
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.firewall import Metadata
@@ -35,6 +36,8 @@ _MEMBERSHIPS = 3
 
 _SEGMENTS = 10
 """Every tenth network is switched; each host has an endpoint in it."""
+
+_KINDS = ("block", "endpoint", "host", "bookmark")
 
 BUDGET, BOOKMARK_BUDGET = 20.0, 1.0
 """Milliseconds of processor time."""
@@ -58,8 +61,9 @@ async def measure(report: Report) -> None:
             revision = count(REVISION + 1)
             first = await agent.look()
             await agent.look()
+            after_look = [await agent.hear(members.change(kind, next(revision), n)) for n in (0, 1) for kind in _KINDS]
             report.progress.advance(step, 2)
-            costs: dict[str, list[float]] = {kind: [] for kind in ("block", "endpoint", "host", "bookmark")}
+            costs: dict[str, list[float]] = {kind: [] for kind in _KINDS}
             for number in range(runs):
                 for kind, taken in costs.items():
                     taken.append(await agent.hear(members.change(kind, next(revision), number)))
@@ -72,6 +76,7 @@ async def measure(report: Report) -> None:
     report.bound(f"{what}/an endpoint comes or goes in a switched one", "ms", costs["endpoint"], BUDGET)
     report.bound(f"{what}/a bookmark", "ms", costs["bookmark"], BOOKMARK_BUDGET)
     report.tell(f"{what}/a host changes its address", "ms", costs["host"])
+    report.tell(f"{what}/the first changes after a look at everything", "ms", after_look)
     report.tell(f"{what}/a look at everything", "ms", everything)
     report.tell(f"{what}/the first look, with everything to be programmed", "ms", [first])
 
@@ -102,6 +107,8 @@ class _Agent:
             case _:
                 self._feed.cluster = self._feed.cluster.changed(message.revision)
         await self._reconciler.cycle(frozenset())
+        if isinstance(message, Delta):  # the echo of its own operations is part of what they cost
+            await self._turn.call(self._turn.kernel.changed)
         return self._taken(before)
 
     def _taken(self, before: float) -> float:

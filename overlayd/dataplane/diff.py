@@ -71,9 +71,12 @@ def diff(desired: State, observed: State) -> Plan:
     created or changed. The host's end is set up after all of them, so that an interrupted attachment is seen as one.
     """
     inside = frozenset(item for item in desired if not ownership.is_observed(item.ns))
-    sandboxes = _sandboxes(inside)
+    return between(desired - inside, observed, inside)
+
+
+def between(wanted: State, observed: State, inside: State) -> Plan:
+    """Return the same plan where the items of sandboxes (`inside`) are known by themselves."""
     # Differences of sets, as they do not hash what is in the sets once more: that takes longer than all the rest.
-    wanted = desired - inside
     # Almost all of a large state is as it should be: only the differences are keyed, ordered and looked at.
     lacking = wanted - observed
     has_more = len(wanted) - len(lacking) < len(observed)
@@ -84,6 +87,7 @@ def diff(desired: State, observed: State) -> Plan:
         missing.update((item.key, item) for item in wanted & observed if _hangs_on(item, gone))
     kept = {key: item for key, item in surplus.items() if key not in gone and not _hangs_on(item, gone)}
 
+    sandboxes = _sandboxes(inside, missing.values())
     removals = [surplus[key] for key in gone if not _hangs_on(surplus[key], gone)]
     ops: list[Op] = [Delete(item) for item in sorted(removals, key=_rank, reverse=True)]
     for item in sorted(missing.values(), key=_rank):
@@ -128,9 +132,12 @@ def retirement(items: State) -> Plan:
     return Plan((*map(Delete, sorted(stay, key=_rank, reverse=True)), *map(Retire, devices)))
 
 
-def _sandboxes(inside: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
+def _sandboxes(inside: Iterable[Item], missing: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
+    """Return what is to be in the sandboxes behind the veth pairs that are not as they should be, by device."""
+    peers = (item.kind.peer for item in missing if isinstance(item, Link) and isinstance(item.kind, Veth))
+    behind = {peer.ns for peer in peers if peer}
     found: dict[Sandbox, list[Item]] = defaultdict(list)
-    for item in sorted(inside, key=_rank):
+    for item in sorted((item for item in inside if item.ns in behind), key=_rank):
         name = item.name if isinstance(item, Link) else getattr(item, "dev", None)
         if name is not None:
             found[(item.ns, name)].append(item)

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from overlayd.dataplane import uplink
 from overlayd.dataplane.endpoint import as_mtu_allows
-from overlayd.dataplane.items import HOST, Item, NamespaceRef, Neighbour, State, network_namespace
+from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
 from overlayd.dataplane.network_items import (
     NetworkInputs,
     RemoteShare,
@@ -36,7 +36,6 @@ class RemotePart:
     share: RemoteShare
     items: State
     claims: tuple[MacAddress | IpAddress, ...]
-    neighbours: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class NetworkPart:
     """The desired state of one network, and what it came of.
 
     `members` are the other hosts whose records matter. `state` is that of the network's namespace, `on_host` what it
-    adds in the host's own one, and `sandboxes` those of this host's endpoints. There are so many `neighbours` in all.
+    adds in the host's own one, and `sandboxes` those of this host's endpoints.
     """
 
     inputs: NetworkInputs
@@ -53,13 +52,11 @@ class NetworkPart:
     state: State
     on_host: tuple[Item, ...]
     sandboxes: Mapping[NamespaceRef, tuple[Item, ...]]
-    neighbours: int
 
 
 def network_part(inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: NetworkPart | None) -> NetworkPart:
     """Return the desired state of a network; what it was `before` saves the work for what has not changed."""
-    members, shares = _shares(inputs, hosts)
-    remotes = _remotes(inputs, shares, before)
+    members, remotes = _remotes(inputs, hosts, before)
     elsewhere = {endpoint.mac for endpoint in inputs.endpoints.values() if endpoint.host != inputs.own.id}
     local, displaced = local_items(inputs, elsewhere)
     first = [*network_items(inputs), *local]
@@ -71,7 +68,7 @@ def network_part(inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: Ne
         *uplink_items(inputs),
     ]
     if _may_clash(inputs, remotes.values()):
-        few, bulk = one_for_each_key(_in_order(inputs, shares, first, last)), frozenset[Item]()
+        few, bulk = one_for_each_key(_in_order(inputs, remotes.values(), first, last)), frozenset[Item]()
     else:
         few = one_for_each_key(as_mtu_allows([*first, *last], inputs.site.mtu))
         bulk = frozenset[Item]().union(*(remote.items for remote in remotes.values()))
@@ -88,7 +85,6 @@ def network_part(inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: Ne
         before.state if before and before.state == state else state,
         tuple(item for item in few if item.ns == HOST),
         MappingProxyType({each: tuple(items) for each, items in sandboxes.items()}),
-        _neighbours(few) + (sum(remote.neighbours for remote in remotes.values()) if bulk else 0),
     )
 
 
@@ -104,50 +100,50 @@ def one_for_each_key(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(found.values())
 
 
-def _shares(inputs: NetworkInputs, hosts: Mapping[HostId, Host]) -> tuple[frozenset[HostId], list[RemoteShare]]:
-    """Return who else has a record in the network, and the shares of those of them that can be reached."""
-    blocks = dict[HostId, list[Block]]()
+def _remotes(
+    inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: NetworkPart | None
+) -> tuple[frozenset[HostId], dict[HostId, RemotePart]]:
+    """Return who else has a record in the network, and what each of those adds that can be reached.
+
+    That is what it added before, while its share is the same.
+    """
+    known = before.remotes if before and _ground(before.inputs) == _ground(inputs) else {}
+    blocks, endpoints, reserved = _by_host(inputs)
+    members = frozenset(chain(blocks, endpoints, reserved)) - {inputs.own.id}
+    found: dict[HostId, RemotePart] = {}
+    for member in members:
+        if host := hosts.get(member):
+            share = RemoteShare(host, blocks.get(member, ()), endpoints.get(member, ()), reserved.get(member, ()))
+            if (remote := known.get(member)) and remote.share == share:
+                found[member] = remote
+            elif inputs.is_reachable(host):
+                found[member] = _remote(inputs, share)
+    return members, found
+
+
+_Parts = tuple[dict[HostId, tuple[Block, ...]], dict[HostId, tuple[Endpoint, ...]], dict[HostId, tuple[IpAddress, ...]]]
+
+
+def _by_host(inputs: NetworkInputs) -> _Parts:
+    """Return what each host has in the network: blocks, endpoints in a switched one, reserved addresses in a routed."""
+    blocks = dict[HostId, tuple[Block, ...]]()
+    endpoints = dict[HostId, tuple[Endpoint, ...]]()
+    reserved = dict[HostId, tuple[IpAddress, ...]]()
     for block in inputs.blocks.values():
-        blocks.setdefault(block.host, []).append(block)
-    endpoints = dict[HostId, list[Endpoint]]()
-    reserved = dict[HostId, list[IpAddress]]()
+        blocks[block.host] = (*blocks.get(block.host, ()), block)
     if inputs.network.topology is Topology.SWITCHED:
         for endpoint in inputs.endpoints.values():
-            endpoints.setdefault(endpoint.host, []).append(endpoint)
+            endpoints[endpoint.host] = (*endpoints.get(endpoint.host, ()), endpoint)
     else:
         for address, reservation in inputs.reserved.items():
-            if reservation.holder:
-                reserved.setdefault(reservation.holder.host, []).append(address)
-    members = frozenset(chain(blocks, endpoints, reserved)) - {inputs.own.id}
-    known = (hosts[member] for member in members if member in hosts)
-    shares = [
-        RemoteShare(
-            host,
-            tuple(blocks.get(host.id, ())),
-            tuple(endpoints.get(host.id, ())),
-            tuple(reserved.get(host.id, ())),
-        )
-        for host in known
-        if inputs.is_reachable(host)
-    ]
-    return members, shares
-
-
-def _remotes(
-    inputs: NetworkInputs, shares: Iterable[RemoteShare], before: NetworkPart | None
-) -> dict[HostId, RemotePart]:
-    """Return what each other host adds; what it added before while its share is the same."""
-    known = before.remotes if before and _ground(before.inputs) == _ground(inputs) else {}
-    found: dict[HostId, RemotePart] = {}
-    for share in shares:
-        remote = known.get(share.host.id)
-        found[share.host.id] = remote if remote and remote.share == share else _remote(inputs, share)
-    return found
+            if holder := reservation.holder:
+                reserved[holder.host] = (*reserved.get(holder.host, ()), address)
+    return blocks, endpoints, reserved
 
 
 def _ground(inputs: NetworkInputs) -> tuple[object, ...]:
     """Return all of the inputs on which the way to other hosts depends, besides what those have themselves."""
-    return (inputs.network, inputs.site.mtu)
+    return (inputs.network, inputs.own.address, inputs.site.underlay, inputs.site.mtu)
 
 
 def _remote(inputs: NetworkInputs, share: RemoteShare) -> RemotePart:
@@ -161,7 +157,7 @@ def _remote(inputs: NetworkInputs, share: RemoteShare) -> RemotePart:
             if not ids.is_own_mac(endpoint.mac):
                 claims += (endpoint.mac, *endpoint.addresses)
         claims += _own_addresses(inputs, share.blocks)
-    return RemotePart(share, state, tuple(claims), _neighbours(state))
+    return RemotePart(share, state, tuple(claims))
 
 
 def _own_addresses(inputs: NetworkInputs, blocks: Iterable[Block]) -> tuple[IpAddress, ...]:
@@ -186,10 +182,10 @@ def _may_clash(inputs: NetworkInputs, remotes: Collection[RemotePart]) -> bool:
 
 
 def _in_order(
-    inputs: NetworkInputs, shares: Iterable[RemoteShare], first: Iterable[Item], last: Iterable[Item]
+    inputs: NetworkInputs, remotes: Iterable[RemotePart], first: Iterable[Item], last: Iterable[Item]
 ) -> Iterator[Item]:
     """Yield all items so that of two with one key that comes first which is to be in force."""
-    everyone = sorted(shares, key=lambda share: share.host.id)
+    everyone = sorted((remote.share for remote in remotes), key=lambda share: share.host.id)
     endpoints = [(endpoint, share.host) for share in everyone for endpoint in share.endpoints]
     there = (endpoint_items(inputs, *each) for each in sorted(endpoints, key=lambda each: each[0].key))
     hosts = (host_items(inputs.network, share.host, share.blocks, is_remote=True) for share in everyone)
@@ -201,7 +197,3 @@ def _in_order(
         chain.from_iterable(hosts),
     )
     return as_mtu_allows(items, inputs.site.mtu)
-
-
-def _neighbours(items: Iterable[Item]) -> int:
-    return sum(isinstance(item, Neighbour) for item in items)

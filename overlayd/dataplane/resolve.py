@@ -130,11 +130,6 @@ class Desired:
         """All of it."""
         return frozenset[Item]().union(*self.spaces.values())
 
-    @property
-    def neighbours(self) -> int:
-        """How many neighbours there are in it, in sandboxes too."""
-        return sum(part.neighbours for part in self.parts.values())
-
     def of(self, cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> "Desired":
         """Return the desired state for another cluster; what has not changed since this one is taken from it.
 

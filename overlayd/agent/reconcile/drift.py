@@ -1,6 +1,7 @@
-"""Noticing at once that somebody changed by hand what is ours in the kernel."""
+"""Drift: changes by others to what is ours in the kernel, heard of at once."""
 
 import asyncio
+from dataclasses import dataclass
 
 import structlog
 
@@ -8,28 +9,48 @@ from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.agent.runtime.signals import Changes
 from overlayd.dataplane.items import HOST, NamespaceRef
-from overlayd.kernel.port import KernelError
+from overlayd.kernel.port import Kernel, KernelError
 from overlayd.model.ids import InterfaceName
 
 _log = structlog.get_logger(__name__)
 
 _SHORTEST, _LONGEST = 0.05, 1.0
-"""Seconds between the first sign and the look: one command makes many events, and somebody may fight with us."""
+"""Seconds between the first notification and the look: one command makes many, and two programs may undo each other."""
 
 _PEACE = 5.0
-"""Seconds after which a change counts as one of its own, and not as a fight's next round."""
+"""Seconds after which a change counts as a new one, and not as the answer of another program to our repair."""
+
+
+Revived = frozenset[tuple[NamespaceRef, InterfaceName]]
+"""The host's ends of veth pairs whose other ends were down and came up again, so that what a sandbox had there went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The namespaces in which the kernel told of changes by others, and the devices that came up again."""
+
+    namespaces: frozenset[NamespaceRef]
+    revived: Revived
+
+
+def heard(kernel: Kernel) -> Heard:
+    """Read the kernel's notifications; when they cannot be read, there may be a change anywhere."""
+    try:
+        return Heard(kernel.changed(), kernel.revived())
+    except KernelError as error:
+        _log.warning("cannot read what changed in the kernel: looking everywhere", reason=str(error))
+        return Heard(frozenset({HOST}), frozenset())
 
 
 class Drift:
-    """`suspects` are the namespaces in which something may have changed since they were last looked at.
+    """Tells where to look: `suspects` are the namespaces that others may have changed since they were last observed.
 
-    `revived` are the host's ends of veth pairs whose other ends were down, so that what a sandbox had there went: only
-    the kernel's thread changes it.
+    `revived` are devices whose sandboxes have not got back yet what they lost.
     """
 
     def __init__(self, turn: KernelTurn) -> None:
         self.suspects: frozenset[NamespaceRef] = frozenset()
-        self.revived = frozenset[tuple[NamespaceRef, InterfaceName]]()
+        self.revived: Revived = frozenset()
         self.changes = Changes()
         self._turn = turn
 
@@ -43,7 +64,7 @@ class Drift:
             readable = asyncio.Event()
             loop.add_reader(descriptor, readable.set)
             try:
-                # The kernel tells of a mount once, and whoever asks first takes that away: add_reader() does.
+                # The kernel tells of a mount once, to the first that asks: add_reader() asks.
                 await self._look()
                 await readable.wait()
             finally:
@@ -57,23 +78,10 @@ class Drift:
     async def _look(self) -> None:
         """Have what has changed looked at."""
         # Between observing and applying it is as good as at any other time: what it finds is looked at later.
-        found = await self._turn.call(self._changed)
-        if found or self.revived:
-            self.suspect(found)
-
-    def _changed(self) -> frozenset[NamespaceRef]:
-        """Return where something may have changed; anywhere, when the kernel's news cannot be read."""
-        try:
-            found = self._turn.kernel.changed()
-        except KernelError as error:
-            _log.warning("cannot read what changed in the kernel: looking everywhere", reason=str(error))
-            return frozenset({HOST})
-        self.saw_revived()
-        return found
-
-    def saw_revived(self) -> None:
-        """Take in which devices came up again, in the kernel's thread."""
-        self.revived |= self._turn.kernel.revived()
+        found = await self._turn.call(heard, self._turn.kernel)
+        self.revived |= found.revived
+        if found.namespaces or self.revived:
+            self.suspect(found.namespaces)
 
     def suspect(self, namespaces: frozenset[NamespaceRef]) -> None:
         """Have these looked at."""

@@ -1,13 +1,17 @@
 """What keeps this host from carrying all traffic although its kernel is as desired. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 
 from overlayd.agent.controllers.assignments import Holdings
 from overlayd.agent.controllers.problem import Problem
-from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.attachment_records import Stray
 from overlayd.dataplane import uplink
 from overlayd.dataplane.endpoint import IPV6_MTU_MIN
-from overlayd.dataplane.resolve import lifelines
+from overlayd.dataplane.network_part import NetworkPart
+from overlayd.dataplane.resolve import Desired, UplinkChoice
 from overlayd.dataplane.site import Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
@@ -17,17 +21,45 @@ from overlayd.model.lifelines import Lifelines
 from overlayd.model.network import Uplink
 
 
-def shortcomings(
-    cluster: Cluster, site: Site, networks: Iterable[NetworkName], endpoints: Iterable[Endpoint]
-) -> Iterator[Problem]:
-    """Yield a problem for each; `networks` are those in which this host takes part, `endpoints` its own."""
-    taking_part = frozenset(networks)
-    for name in sorted(taking_part):
-        if Family.V6 in cluster.networks[name].families and (reason := without_ipv6(site)):
-            yield Problem(f"network {name}", reason, name)
-    yield from _isolated(cluster, site, taking_part)
-    yield from _hosts_out_of_reach(cluster, site, taking_part)
-    yield from _lost_addresses(cluster, site.host, endpoints)
+@dataclass(frozen=True, slots=True)
+class Shortcomings:
+    """The problems, and what they came of: those of a network are found again when something of it has changed."""
+
+    choice: UplinkChoice = field(default_factory=UplinkChoice)
+    isolated: tuple[Problem, ...] = ()
+    networks: Mapping[NetworkName, tuple[NetworkPart, tuple[Problem, ...]]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    elsewhere: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All of them."""
+        of_networks = (problem for _, problems in self.networks.values() for problem in problems)
+        return (*self.isolated, *of_networks, *self.elsewhere)
+
+    def of(self, cluster: Cluster, site: Site, desired: Desired, endpoints: Iterable[Endpoint]) -> "Shortcomings":
+        """Return those of another desired state; `endpoints` are this host's."""
+        networks: dict[NetworkName, tuple[NetworkPart, tuple[Problem, ...]]] = {}
+        for name, part in sorted(desired.parts.items()):
+            known = self.networks.get(name)
+            networks[name] = known if known and known[0] is part else (part, tuple(_in_network(cluster, part)))
+        without_part = (endpoint for endpoint in endpoints if endpoint.network not in desired.parts)
+        return Shortcomings(
+            desired.choice,
+            self.isolated if desired.choice is self.choice else tuple(_isolated(desired.choice)),
+            MappingProxyType(networks),
+            tuple(_lost_addresses(cluster, site.host, without_part)),
+        )
+
+
+def _in_network(cluster: Cluster, part: NetworkPart) -> Iterator[Problem]:
+    """Yield those of a network in which this host takes part."""
+    network, site = part.inputs.network, part.inputs.site
+    if Family.V6 in network.families and (reason := without_ipv6(site)):
+        yield Problem(f"network {network.name}", reason, network.name)
+    yield from _hosts_out_of_reach(cluster, part)
+    yield from _lost_addresses(cluster, site.host, part.inputs.local)
 
 
 def without_ipv6(site: Site) -> str | None:
@@ -37,49 +69,48 @@ def without_ipv6(site: Site) -> str | None:
     return f"no IPv6 on this host: it needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
 
 
-def _isolated(cluster: Cluster, site: Site, names: frozenset[NetworkName]) -> Iterator[Problem]:
+def _isolated(choice: UplinkChoice) -> Iterator[Problem]:
     """Yield the networks that this host would be a member of but for an address in their range that it needs."""
-    networks = [*(cluster.networks[name] for name in sorted(names)), *site.forgotten]
-    otherwise = uplink.choose(networks, site.foreign_routes, Lifelines())
-    found = lifelines(cluster, site)
-    for network in networks:
+    otherwise = uplink.choose(choice.networks, choice.routes, Lifelines())
+    for network in sorted(choice.networks, key=lambda network: network.name):
         if otherwise[network.name] is Uplink.HOST:
-            for conflict in found.conflicts(network):
+            for conflict in choice.lifelines.conflicts(network):
                 yield Problem(f"network {network.name}", f"isolated on this host, as {conflict}", network.name)
 
 
-def unrecorded(records: AttachmentRecords) -> Iterator[Problem]:
+def unrecorded(strays: Iterable[Stray], set_aside: Iterable[Path]) -> Iterator[Problem]:
     """Yield a problem for each interface of which no record says whose it is, and for each record that is damaged."""
-    for stray in sorted(records.strays, key=lambda stray: (stray.network, stray.device)):
+    for stray in sorted(strays, key=lambda stray: (stray.network, stray.device)):
         addresses = ", ".join(sorted(map(str, stray.addresses))) or "no address"
         message = (
             f"no record says which container it belongs to; it is left as it is, and {addresses} given to no other,"
             f" until the container ends, or a DEL for it, or: ip -n ov-{stray.network} link del {stray.device}"
         )
         yield Problem(f"interface {stray.device} of network {stray.network}", message, stray.network)
-    for path in records.set_aside:
+    for path in set_aside:
         message = f"the record of an attachment was damaged and is {path} now: remove that when it has been looked at"
         yield Problem("host", message)
 
 
-def _hosts_out_of_reach(cluster: Cluster, site: Site, networks: frozenset[NetworkName]) -> Iterator[Problem]:
-    """Yield the hosts of our networks whose tunnel end is of the other family, as a tunnel has one, or at our own."""
-    shared = {(block.host, block.network) for block in cluster.blocks.values() if block.network in networks}
-    own = cluster.hosts.get(site.host)
-    for host, network in sorted(shared):
-        remote = cluster.hosts.get(host)
-        if own and remote and remote.id != own.id and remote.address == own.address:
+def _hosts_out_of_reach(cluster: Cluster, part: NetworkPart) -> Iterator[Problem]:
+    """Yield the hosts of a network whose tunnel end is of the other family, as a tunnel has one, or at our own."""
+    inputs = part.inputs
+    missing = [cluster.hosts[host] for host in sorted(part.members - part.remotes.keys()) if host in cluster.hosts]
+    owners = {block.host for block in inputs.blocks.values()} if missing else ()
+    for remote in (host for host in missing if host.id in owners):
+        if remote.address == inputs.own.address:
             message = (
                 f"cannot be reached: it has given up its address {remote.address}, which is this host's now, and the"
                 " one that it announces is not free (overlayctl host list)"
             )
-            yield Problem(f"host {remote.name}", message, network)
-        if remote and Family.of(remote.address) is not site.underlay:
+            yield Problem(f"host {remote.name}", message, inputs.network.name)
+        if Family.of(remote.address) is not inputs.site.underlay:
             message = (
-                f"cannot be reached: its underlay address is {remote.address}, and this host's is an IPv{site.underlay}"
-                " one; give all hosts of a network addresses of one family (overlayd run --vtep)"
+                f"cannot be reached: its underlay address is {remote.address}, and this host's is an"
+                f" IPv{inputs.site.underlay} one; give all hosts of a network addresses of one family (overlayd run"
+                " --vtep)"
             )
-            yield Problem(f"host {remote.name}", message, network)
+            yield Problem(f"host {remote.name}", message, inputs.network.name)
 
 
 def _lost_addresses(cluster: Cluster, host: HostId, endpoints: Iterable[Endpoint]) -> Iterator[Problem]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.reconcile.vxlan_ports import remember_vxlan_port
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.actors import Actors

@@ -21,7 +21,9 @@ from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler, Status
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.reconciler import Reconciler
+from overlayd.agent.reconcile.report import Status
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.records.recovery import recover
 from overlayd.agent.runtime.kernel_lock import KernelTurn

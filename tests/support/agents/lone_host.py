@@ -17,7 +17,8 @@ from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.runtime.kernel_lock import KernelTurn

@@ -13,7 +13,8 @@ from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.holdings.status_report import report
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.firewall import Metadata
@@ -54,7 +55,8 @@ class Host:
         controllers = ControllerAddresses(["http://192.0.2.250:7471"], directory / "controllers.json")
         local = Local(clusters.HERE, 4789, 3600, frozenset(), controllers, Metadata.REFUSED)
         checksums = Checksums(directory / "software-checksums")
-        self.reconciler = Reconciler(self._turn, feed, AttachmentRecords(directory), checksums, local)
+        self.records = AttachmentRecords(directory)
+        self.reconciler = Reconciler(self._turn, feed, self.records, checksums, local)
 
     async def cycle(self) -> None:
         await self.reconciler.cycle()

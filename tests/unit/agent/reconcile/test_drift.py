@@ -1,10 +1,11 @@
 """Hearing that somebody changed what is ours in the kernel."""
 
 import asyncio
+import errno
 
 import pytest
 
-from overlayd.agent.reconcile.drift import Drift
+from overlayd.agent.reconcile.drift import Drift, heard
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.items import HOST, NamespaceRef
 from tests.support.agents.loopback import running
@@ -45,3 +46,22 @@ async def test_what_happens_before_it_listens_again_is_found() -> None:
         while drift.suspects != {HOST, BLUE}:
             seen = await drift.changes.wait(seen)
     turn.close()
+
+
+async def test_suspects_are_taken_once() -> None:
+    turn = KernelTurn(FakeKernel())
+    drift = Drift(turn)
+    drift.suspect(frozenset({HOST}))
+    drift.suspect(frozenset({BLUE}))
+    assert drift.changes.count == 2
+    assert drift.take() == {HOST, BLUE}
+    assert drift.take() == frozenset()
+    turn.close()
+
+
+async def test_where_notifications_cannot_be_read_everything_is_suspect() -> None:
+    kernel = FakeKernel()
+    kernel.failing = errno.ENOBUFS
+    assert heard(kernel).namespaces == {HOST}
+    kernel.failing = None
+    assert heard(kernel).namespaces == frozenset()

@@ -10,7 +10,8 @@ import pytest
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.agent.reconcile.reconciler import Local, Reconciler
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.firewall import Metadata

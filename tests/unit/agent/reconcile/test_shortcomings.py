@@ -4,7 +4,9 @@ from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
 from overlayd.agent.controllers.assignments import Holdings
-from overlayd.agent.reconcile.shortcomings import shortcomings
+from overlayd.agent.reconcile.shortcomings import Shortcomings
+from overlayd.dataplane.resolve import Desired
+from overlayd.dataplane.site import Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import NetworkName, Revision
@@ -17,8 +19,12 @@ ELSEWHERE = clusters.endpoint(2, "web", "10.32.0.2")
 
 
 def found(known: Cluster, *more: Record, mtu: int = 1500) -> list[str]:
-    changed = known.changed(Revision(2), more)
-    return [str(problem) for problem in shortcomings(changed, clusters.site(mtu), [BLUE], [WEB])]
+    return reported(known.changed(Revision(2), more), clusters.site(mtu))
+
+
+def reported(known: Cluster, site: Site) -> list[str]:
+    desired = Desired().of(known, site, [WEB])
+    return [str(problem) for problem in Shortcomings().of(known, site, desired, [WEB]).problems]
 
 
 def test_nothing_is_wrong_with_an_ordinary_cluster() -> None:
@@ -79,6 +85,6 @@ def test_a_network_that_is_isolated_anyway_as_it_says_is_no_problem() -> None:
     blue = replace(known.networks[BLUE], uplink=Uplink.AUTO)
     flat = replace(clusters.site(), foreign_routes=frozenset({ip_network("10.32.7.0/24")}))
     changed = known.changed(Revision(2), [blue, clusters.host(9, "10.32.7.7")])
-    assert list(shortcomings(changed, flat, [BLUE], [WEB])) == []
+    assert reported(changed, flat) == []
     asked = changed.changed(Revision(3), [replace(blue, uplink=Uplink.HOST)])
-    assert len(list(shortcomings(asked, flat, [BLUE], [WEB]))) == 1
+    assert len(reported(asked, flat)) == 1

@@ -1,0 +1,196 @@
+"""One look at the host: facts → site → desired state → observed state → plan. For the kernel's thread.
+
+It changes nothing but what it returns: the event loop keeps that, and gives it to the next look.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from overlayd.agent.controllers.problem import Problem
+from overlayd.agent.reconcile.drift import Heard, Revived, heard
+from overlayd.agent.reconcile.facts import Facts, Recorded, gather
+from overlayd.agent.reconcile.host_site import remembered, site_of, with_endpoints
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.reconcile.shortcomings import Shortcomings, unrecorded
+from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.recovery import without_strays
+from overlayd.dataplane import ownership, uplink
+from overlayd.dataplane.diff import between, restoration, retain
+from overlayd.dataplane.endpoint import host_end, in_sandbox, without_way_out
+from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
+from overlayd.dataplane.plan import Plan
+from overlayd.dataplane.resolve import Desired
+from overlayd.dataplane.site import Site
+from overlayd.dataplane.tracker import Tracker
+from overlayd.kernel.port import Kernel
+from overlayd.model.cluster import Cluster
+from overlayd.model.ids import NetworkName
+from overlayd.model.lifelines import Lifelines, of_hosts
+from overlayd.model.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What earlier looks found, as far as the next one needs it. `used` are the networks that endpoints here use."""
+
+    site: Site | None = None
+    used: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
+    desired: Desired = field(default_factory=Desired)
+    shortcomings: Shortcomings = field(default_factory=Shortcomings)
+    tracker: Tracker = field(default_factory=Tracker)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: in these namespaces, and with news of the cluster wherever that asks for more."""
+
+    namespaces: frozenset[NamespaceRef]
+    with_news: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the agent knows as it begins to look; until `in_sync` nothing is deleted."""
+
+    cluster: Cluster
+    in_sync: bool
+    recorded: Recorded
+    software_checksums: bool
+    revived: Revived
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a look found. Executing `plan` brings the namespaces `looked_at` (None: all) to what is desired.
+
+    It gives those sandboxes back what they lost whose devices were `revived`. `keeps_rules` says that the host's rules
+    stay as they are.
+    """
+
+    standing: Standing
+    facts: Facts
+    plan: Plan
+    problems: tuple[Problem, ...]
+    looked_at: frozenset[NamespaceRef] | None
+    revived: Revived
+    keeps_rules: bool
+
+
+class Assessor:
+    """Looks at the host. It has the means for it and no state of its own."""
+
+    def __init__(self, kernel: Kernel, records: AttachmentRecords, local: Local) -> None:
+        self._kernel = kernel
+        self._records = records
+        self._local = local
+
+    def assess(self, known: Known, scope: Scope | None) -> Assessment:
+        """Look at everything, or where `scope` says; raise `KernelError`, or `NotFound` without an underlay."""
+        standing, facts = self._stand(known)
+        news = heard(self._kernel) if scope and scope.with_news else Heard(frozenset(), frozenset())
+        looked_at = None
+        if scope and HOST not in news.namespaces:
+            doubtful = scope.namespaces | news.namespaces
+            standing = replace(standing, tracker=standing.tracker.doubting(doubtful))
+            pending = standing.tracker.pending(standing.desired.spaces) if scope.with_news else frozenset()
+            looked_at = self._within(doubtful | pending, standing)
+        keeps_rules = not known.in_sync and any(name not in standing.used for name in facts.unknown)
+        plan = self._plan(known, standing, facts, looked_at, keeps_rules=keeps_rules)
+        revived = known.revived | news.revived | self._kernel.revived()  # known once everything is observed
+        plan = Plan((*plan, *self._restoration(standing, facts, revived)))
+        return Assessment(
+            standing, facts, plan, tuple(self._problems(standing, facts)), looked_at, revived, keeps_rules
+        )
+
+    def _stand(self, known: Known) -> tuple[Standing, Facts]:
+        """Gather the facts, and return what they make of the standing."""
+        before, cluster = known.standing, known.cluster
+        membership = before.desired.membership.of(cluster, self._local.host)
+        facts = gather(self._kernel, self._local, known.recorded, cluster, membership)
+        networks = frozenset(network for network, *_ in known.recorded.attachments)
+        used = remembered(before.used, cluster, networks)
+        checksums = known.software_checksums
+        site = site_of(facts, self._local, cluster, used, software_checksums=checksums)
+        if site is None and before.site:
+            site = with_endpoints(before.site, facts, cluster, software_checksums=checksums)
+        if site is None:
+            return Standing(None, used), facts
+        endpoints = [attachment.endpoint for attachment in facts.present]
+        desired = before.desired.of(cluster, site, endpoints)
+        shortcomings = before.shortcomings.of(cluster, site, desired, endpoints)
+        return Standing(site, used, desired, shortcomings, before.tracker), facts
+
+    def _within(self, namespaces: frozenset[NamespaceRef], standing: Standing) -> frozenset[NamespaceRef]:
+        """Return those of some namespaces that are ours: of this host's networks, or left in the kernel."""
+        observed = frozenset(ns for ns in namespaces if ownership.is_observed(ns))  # and no sandbox, which is not ours
+        known = {HOST, *standing.desired.spaces, *standing.tracker.reached}
+        return observed & (known if known.issuperset(observed) else known | self._kernel.namespaces())
+
+    def _plan(
+        self,
+        known: Known,
+        standing: Standing,
+        facts: Facts,
+        looked_at: frozenset[NamespaceRef] | None,
+        *,
+        keeps_rules: bool,
+    ) -> Plan:
+        """Observe, unless the tracker knows what is there, and return what leads from that to the desired state."""
+        spaces, kept = standing.desired.spaces, {network_namespace(name) for name in facts.unknown}
+        missing, surplus = frozenset[Item](), frozenset[Item]()
+        if looked_at is None:
+            observable = self._kernel.namespaces() | {ns for ns in spaces if ownership.is_observed(ns)} | {HOST}
+        else:
+            places = looked_at - kept
+            differences = {ns: standing.tracker.difference(ns, spaces.get(ns, frozenset())) for ns in places}
+            by_now = {ns: found for ns, found in differences.items() if found and known.in_sync}
+            missing = missing.union(*(each.missing for each in by_now.values()))
+            surplus = surplus.union(*(each.surplus for each in by_now.values()))
+            observable = places - by_now.keys()
+        observable -= kept
+        if not observable:
+            return between(missing, surplus, frozenset())
+        found = self._kernel.observe(observable)
+        # An older agent may have cut this host off, so that no controller ever says what is to be deleted.
+        severing = uplink.severing(found, self._vital(known, standing, facts))
+        observed = without_strays(uplink.without(found, facts.kept_uplinks), facts.strays) | severing
+        inside = frozenset[Item]().union(*(state for ns, state in spaces.items() if not ownership.is_observed(ns)))
+        desired = frozenset[Item]().union(*(spaces.get(ns, frozenset()) for ns in observable))
+        if not known.in_sync:
+            # Of a network that no record describes, no rule can be made again either.
+            tables = (ownership.VXLAN_TABLE, ownership.TABLE) if keeps_rules else (ownership.VXLAN_TABLE,)
+            desired = retain(desired, observed - severing, tables)
+        return between(desired | missing, observed | surplus, inside)
+
+    def _vital(self, known: Known, standing: Standing, facts: Facts) -> Lifelines:
+        desired = standing.desired
+        if desired.hosts is known.cluster.hosts and desired.vital == facts.lifelines:
+            return desired.choice.lifelines
+        return Lifelines([*of_hosts(known.cluster.hosts.values()), *facts.lifelines])
+
+    def _restoration(self, standing: Standing, facts: Facts, revived: Revived) -> Plan:
+        """Return what gives those sandboxes back what they lost whose devices were down and came up again."""
+        items = set[Item]()
+        for attachment in facts.present if revived else ():
+            endpoint = attachment.endpoint
+            if (network_namespace(endpoint.network), host_end(endpoint.key)) in revived:
+                desired: State = standing.desired.spaces.get(NamespaceRef(endpoint.sandbox), frozenset())
+                inside = in_sandbox(desired, endpoint)
+                items |= inside if attachment.has_way_out else without_way_out(inside)
+        return restoration(self._kernel.missing(frozenset(items))) if items else Plan(())
+
+    def _problems(self, standing: Standing, facts: Facts) -> Iterator[Problem]:
+        """Yield what is wrong before anything is executed."""
+        for endpoint in (attachment.endpoint for attachment in facts.gone):
+            name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
+            reason = f"its sandbox {endpoint.sandbox} is gone; a DEL frees its addresses, or a look in a minute"
+            yield Problem(name, reason, endpoint.network)
+        if facts.shortage:
+            yield Problem("host", f"nothing new is attached: {facts.shortage}")
+        yield from standing.shortcomings.problems
+        for name, count in facts.unknown.items():
+            reason = f"this host has no block of it; its {count} endpoints are left as they are"
+            yield Problem(f"network {name}", reason, name)
+        yield from unrecorded(facts.strays, self._records.set_aside)

@@ -1,0 +1,104 @@
+"""The facts of this host at one moment, as far as they do not lie in the namespaces of networks."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from overlayd.agent.reconcile.local import Local
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, Stray
+from overlayd.agent.records.presence import Presence, presence
+from overlayd.dataplane import uplink
+from overlayd.dataplane.items import network_namespace
+from overlayd.dataplane.resolve import Membership
+from overlayd.kernel.port import Kernel, Surroundings
+from overlayd.model.address import IpAddress
+from overlayd.model.cluster import Cluster
+from overlayd.model.endpoint import EndpointKey
+from overlayd.model.ids import InterfaceName, NetworkName
+from overlayd.model.lifelines import Lifeline
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The records of this host's attachments as a look at the host begins."""
+
+    attachments: Mapping[EndpointKey, Attachment]
+    strays: frozenset[Stray]
+
+    @classmethod
+    def of(cls, records: AttachmentRecords) -> "Recorded":
+        """Copy what the records say now, for another thread."""
+        return cls(dict(records.attachments), records.strays)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found on the host.
+
+    `present` are the attachments whose sandboxes are there, of which `out_of_reach` have no path, and `gone` the
+    others; `strays` are the interfaces without a record that are still there. `unknown` counts the endpoints and strays
+    of networks in which the cluster gives this host no block, and `kept_uplinks` are the host's ends of their uplinks.
+    `mtu` is the underlay's in bytes, None when the cluster does not know this host. `lifelines` are the addresses that
+    no network may take, besides those of other hosts. `shortage` is what this process has too little of.
+    """
+
+    present: tuple[Attachment, ...]
+    out_of_reach: frozenset[EndpointKey]
+    gone: tuple[Attachment, ...]
+    strays: frozenset[Stray]
+    unknown: Mapping[NetworkName, int]
+    kept_uplinks: frozenset[InterfaceName]
+    surroundings: Surroundings
+    lifelines: frozenset[Lifeline]
+    nameservers: frozenset[IpAddress]
+    mtu: int | None
+    shortage: str | None
+
+
+def gather(kernel: Kernel, local: Local, recorded: Recorded, cluster: Cluster, membership: Membership) -> Facts:
+    """Look at the host; raise `KernelError`, or `NotFound` when no device has this host's address.
+
+    For the kernel's thread: of the controllers' addresses only the files are read.
+    """
+    found = {key: presence(kernel, attachment) for key, attachment in recorded.attachments.items()}
+    strays = frozenset(
+        each for each in recorded.strays if kernel.has_device(network_namespace(each.network), each.device)
+    )
+    unknown = _unknown(recorded.attachments, strays, membership)
+    surroundings = kernel.surroundings()
+    me = cluster.hosts.get(local.host)
+    peers = _peers(cluster, membership)
+    return Facts(
+        present=tuple(each for key, each in recorded.attachments.items() if found[key] is not Presence.GONE),
+        out_of_reach=frozenset(key for key, one in found.items() if one is Presence.OUT_OF_REACH),
+        gone=tuple(each for key, each in recorded.attachments.items() if found[key] is Presence.GONE),
+        strays=strays,
+        unknown=unknown,
+        kept_uplinks=uplink.host_devices(kernel.observe({network_namespace(name) for name in unknown})),
+        surroundings=surroundings,
+        lifelines=_lifelines(surroundings) | local.controllers.lifelines,
+        nameservers=local.controllers.nameservers,
+        mtu=kernel.underlay(me.address, peers).mtu if me else None,
+        shortage=kernel.shortage(),
+    )
+
+
+def _unknown(
+    attachments: Iterable[EndpointKey], strays: Iterable[Stray], membership: Membership
+) -> Mapping[NetworkName, int]:
+    known = membership.blocks
+    count = Counter(network for network, *_ in attachments if network not in known)
+    count.update(stray.network for stray in strays if stray.network not in known)
+    return dict(count)
+
+
+def _peers(cluster: Cluster, membership: Membership) -> Iterator[IpAddress]:
+    """Yield the tunnel ends of the hosts that take part in this host's networks, some more than once."""
+    for name in membership.blocks:
+        members = (cluster.hosts.get(block.host) for block in cluster.blocks.of(name).values())
+        yield from (member.address for member in members if member)
+
+
+def _lifelines(surroundings: Surroundings) -> frozenset[Lifeline]:
+    own = {Lifeline(address, "an address of this host") for address in surroundings.addresses}
+    return frozenset(own | {Lifeline(address, "a gateway of this host") for address in surroundings.next_hops})

@@ -1,0 +1,78 @@
+"""Desired states and what is known to be in force, side by side. Pure.
+
+A namespace that holds exactly what was desired of it needs no observing when more is desired: the difference of the two
+desired states, which share what has not changed, is the difference of desired and observed state.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from overlayd.dataplane import ownership
+from overlayd.dataplane.items import BridgeEntry, FdbEntry, NamespaceRef, Neighbour, Route, State
+
+_Entry = Neighbour | FdbEntry | BridgeEntry | Route
+"""What neither goes with another item nor takes another one with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is missing in a namespace, and what is too much in it."""
+
+    missing: State
+    surplus: State
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """`reached` is the desired state to which each namespace was last brought without a failed operation.
+
+    Those in `exact` held nothing else of ours then. Both are known until a change by others is heard of.
+    """
+
+    reached: Mapping[NamespaceRef, State] = field(default_factory=lambda: MappingProxyType({}))
+    exact: frozenset[NamespaceRef] = frozenset()
+
+    def pending(self, spaces: Mapping[NamespaceRef, State]) -> frozenset[NamespaceRef]:
+        """Return the namespaces that are not known to be as desired, those that are no longer desired too."""
+        wanted = {ns for ns in spaces if ownership.is_observed(ns)}
+        return frozenset(ns for ns in wanted | self.reached.keys() if spaces.get(ns) is not self.reached.get(ns))
+
+    def difference(self, ns: NamespaceRef, desired: State) -> Difference | None:
+        """Return how a network's namespace differs from a desired state, None when it must be observed.
+
+        That must be when it is not known exactly, or when devices come or go: an attachment makes and removes them.
+        """
+        if ns not in self.exact or not ownership.is_network_namespace(ns):
+            return None
+        reached = self.reached[ns]
+        missing, surplus = desired - reached, reached - desired
+        are_entries = all(isinstance(item, _Entry) for item in missing | surplus)
+        return Difference(missing, surplus) if are_entries else None
+
+    def doubting(self, namespaces: Collection[NamespaceRef]) -> "Tracker":
+        """Return the tracker after changes by others in these namespaces were heard of."""
+        if self.exact.isdisjoint(namespaces):
+            return self
+        return Tracker(self.reached, self.exact.difference(namespaces))
+
+    def after(
+        self,
+        spaces: Mapping[NamespaceRef, State],
+        looked_at: frozenset[NamespaceRef] | None,
+        failed: Collection[NamespaceRef],
+        *,
+        exactly: bool,
+    ) -> "Tracker":
+        """Return the tracker when these namespaces (None: all) were brought to what is desired, but for failed ones.
+
+        `exactly`: what is not desired was deleted in them.
+        """
+        kept = {} if looked_at is None else {ns: s for ns, s in self.reached.items() if ns not in looked_at}
+        done = {
+            ns: state
+            for ns, state in spaces.items()
+            if ownership.is_observed(ns) and ns not in failed and (looked_at is None or ns in looked_at)
+        }
+        exact = self.exact & kept.keys()
+        return Tracker(MappingProxyType(kept | done), exact | done.keys() if exactly else exact)

@@ -1,0 +1,57 @@
+"""What is known to be in force is compared with what is desired, and what is not known must be observed."""
+
+from ipaddress import IPv4Address
+
+from overlayd.dataplane.items import HOST, Link, Loopback, NamespaceRef, Neighbour, State
+from overlayd.dataplane.ownership import LOOPBACK, VXLAN
+from overlayd.dataplane.tracker import Difference, Tracker
+from overlayd.model.ids import MacAddress
+
+BLUE, GREEN = NamespaceRef("/run/netns/ov-blue"), NamespaceRef("/run/netns/ov-green")
+SANDBOX = NamespaceRef("/run/netns/web")
+MAC = MacAddress("02:6f:76:00:00:02")
+
+
+def neighbour(last: int) -> Neighbour:
+    return Neighbour(BLUE, VXLAN, IPv4Address(f"169.254.2.{last}"), MAC)
+
+
+OLD: State = frozenset({neighbour(2), neighbour(3)})
+NEW: State = frozenset({neighbour(3), neighbour(4)})
+REACHED = Tracker().after({BLUE: OLD, GREEN: frozenset(), HOST: frozenset()}, None, (), exactly=True)
+
+
+def test_before_the_first_look_everything_is_pending() -> None:
+    assert Tracker().pending({BLUE: OLD, HOST: frozenset(), SANDBOX: frozenset()}) == {BLUE, HOST}
+
+
+def test_only_what_is_desired_otherwise_is_pending() -> None:
+    spaces = {BLUE: OLD, GREEN: frozenset[Neighbour](), HOST: frozenset[Neighbour]()}
+    reached = Tracker().after(spaces, None, (), exactly=True)
+    assert reached.pending(spaces) == frozenset()
+    assert reached.pending({**spaces, BLUE: NEW}) == {BLUE}
+    assert reached.pending({BLUE: OLD, HOST: spaces[HOST]}) == {GREEN}, "what is no longer desired"
+
+
+def test_entries_that_come_and_go_need_no_observing() -> None:
+    assert REACHED.difference(BLUE, NEW) == Difference(frozenset({neighbour(4)}), frozenset({neighbour(2)}))
+
+
+def test_devices_that_come_or_go_do() -> None:
+    assert REACHED.difference(BLUE, OLD | {Link(BLUE, LOOPBACK, Loopback(), None, None)}) is None
+
+
+def test_so_do_the_hosts_own_namespace_and_what_others_may_have_changed() -> None:
+    assert REACHED.difference(HOST, frozenset()) is None
+    assert REACHED.doubting({BLUE}).difference(BLUE, NEW) is None
+    assert REACHED.doubting({BLUE}).pending({BLUE: OLD}) == {GREEN, HOST}, "it is as desired, as far as is known"
+    assert REACHED.doubting({SANDBOX}) is REACHED
+
+
+def test_what_failed_is_pending_and_what_may_hold_more_is_observed() -> None:
+    failed = REACHED.after({BLUE: NEW}, frozenset({BLUE}), {BLUE}, exactly=True)
+    assert BLUE in failed.pending({BLUE: NEW})
+    assert failed.difference(BLUE, NEW) is None
+    retained = REACHED.after({BLUE: NEW}, frozenset({BLUE}), (), exactly=False)
+    assert BLUE not in retained.pending({BLUE: NEW})
+    assert retained.difference(BLUE, OLD) is None
