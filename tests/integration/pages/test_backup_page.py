@@ -45,6 +45,7 @@ class Machine:
     def _run(self, command: str) -> None:
         for there, here in (
             ("/var/backups", str(self._directory)),
+            ("/var/lib/overlay-controller", str(self._directory)),
             ("/etc/overlayd/controller.toml", str(self._config)),
             (ETCD, self._etcd),
         ):
@@ -91,11 +92,16 @@ def test_the_commands_do_what_the_page_says(machine: Machine, tmp_path: Path) ->
     for line in lines("Change the authority"):
         machine.type(line)
     assert networks(machine.controller) == {"blue"}
-    for line in lines("Move from a file to an etcd, or back"):
+    there, back = blocks("Move from a file to an etcd, or back", PAGE)
+    for line in there.splitlines():
         machine.type(line)
     assert networks(machine.controller) == {"blue"}
     assert (tmp_path / "store.db.migrated-1").exists()
     assert not (tmp_path / "store.db").exists()
+    for line in back.splitlines():
+        machine.type(line)
+    assert networks(machine.controller) == {"blue"}
+    assert (tmp_path / "store.db").exists()
 
 
 def test_a_new_cluster_begins_where_the_store_is_gone(machine: Machine, tmp_path: Path) -> None:
