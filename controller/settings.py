@@ -99,7 +99,7 @@ class OwnCertificate:
 
 @dataclass(frozen=True, slots=True)
 class GivenCertificate:
-    """TLS with a certificate that somebody else issued, for clients that trust their system's roots."""
+    """TLS with a certificate from elsewhere, for clients that trust their system's roots."""
 
     certificate: Path
     key: Path
@@ -277,7 +277,7 @@ def parse_store(text: str, certificates: Certificates, user: str | None, passwor
 
 
 def is_for_service(store: StoreChoice) -> bool:
-    """Tell whether nobody but the service can use a store, as credentials for it are encrypted."""
+    """Tell whether only the service can use a store, as credentials for it are encrypted."""
     if isinstance(store, Path):
         return False
     tls, login = store.certificates or Certificates(), store.login
@@ -286,7 +286,7 @@ def is_for_service(store: StoreChoice) -> bool:
 
 
 def check_for_everybody(store: StoreChoice) -> None:
-    """Raise `InvalidValue` when nobody but the service can use a store."""
+    """Raise `InvalidValue` when only the service can use a store."""
     if is_for_service(store):
         raise InvalidValue("credentials for it are encrypted, and only the service can use it", field="--store")
 

@@ -78,7 +78,7 @@ class Secured:
                 self.tls.load_into(self.context)
 
     async def keep(self, clock: Clock) -> None:
-        """Load the certificate anew, again and again, until cancelled."""
+        """Reload the certificate at intervals, until cancelled."""
         while True:
             await clock.sleep(_RENEWAL)
             try:

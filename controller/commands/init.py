@@ -52,7 +52,7 @@ _WRITTEN = ("listen", "store", "tls-name", "etcd-ca", "etcd-cert", "etcd-key", "
 """Settings that are init's options too."""
 
 _OTHER_KINDS = ("insecure", "tls-cert")
-"""Settings of controllers that nobody recognises by a fingerprint."""
+"""Settings of controllers that hosts do not recognise by a fingerprint."""
 
 
 @takes_store
@@ -259,7 +259,7 @@ def _offer(
 
 
 def _answers(place: ListenAddress, timeout: float) -> bool:
-    """Tell whether somebody speaks TLS at a place within `timeout` seconds: a controller does once it is ready."""
+    """Tell whether a TLS handshake succeeds within `timeout` seconds: it does once the controller is ready."""
     untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     untrusting.check_hostname = False
     untrusting.verify_mode = ssl.CERT_NONE  # nothing is said

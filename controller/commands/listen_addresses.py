@@ -1,4 +1,4 @@
-"""Addresses of this machine at which a controller is to listen, as somebody names them who sets it up."""
+"""The addresses of this machine at which a controller is to listen, as `init` takes them."""
 
 import errno
 import re
@@ -19,7 +19,7 @@ _V4 = re.compile(r"([0-9.]+)(?::([0-9]{1,5}))?", re.ASCII)
 _V6 = re.compile(r"\[([^]]+)\](?::([0-9]{1,5}))?", re.ASCII)
 _PORT_MAX = 65535
 _ELSEWHERE = {4: "198.51.100.1", 6: "2001:db8::1"}
-"""Addresses that nobody has (RFC 5737, RFC 3849): only the default route leads there."""
+"""Addresses for documentation (RFC 5737, RFC 3849), which only the default route reaches."""
 
 _DISCARD_PORT = 9
 _INTERNET = {socket.AF_INET, socket.AF_INET6}
@@ -44,12 +44,12 @@ class ListenAddress:
 
     @property
     def for_this_machine(self) -> "ListenAddress":
-        """Where this machine itself reaches who listens here."""
+        """Where this machine itself reaches the listener."""
         return ListenAddress(_LOOPBACK[self.address.version], self.port) if self.address.is_unspecified else self
 
     @property
     def for_hosts(self) -> "ListenAddress":
-        """Where others reach who listens here: of all addresses the default route's, or one not for itself only."""
+        """Where hosts reach the listener: for all addresses, the default route's, else one that is not loopback."""
         if not self.address.is_unspecified:
             return self
         version = self.address.version
@@ -57,7 +57,7 @@ class ListenAddress:
         return ListenAddress(towards_all(version) or next(others, _LOOPBACK[version]), self.port)
 
     def check(self, field: str) -> None:
-        """Raise `InvalidValue` when it is no address of this machine, or `InUse` when somebody else listens there."""
+        """Raise `InvalidValue` when it is no address of this machine, or `InUse` when another process listens there."""
         family = socket.AF_INET6 if self.address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
         try:
             socket.create_server((str(self.address), self.port), family=family).close()
@@ -66,7 +66,7 @@ class ListenAddress:
                 raise InvalidValue(f"{self.address} is no address of this machine, {which()}", field=field) from None
             if error.errno == errno.EADDRINUSE:
                 raise InUse(
-                    f"port {self.port} of {self.address} is taken; `ss -ltnp sport = :{self.port}` shows by whom."
+                    f"port {self.port} of {self.address} is taken; `ss -ltnp sport = :{self.port}` shows the process."
                     f" Give another port: --listen ADDRESS:{self.port + 1}",
                     field=field,
                 ) from None

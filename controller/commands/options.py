@@ -26,13 +26,19 @@ StoreOption = Annotated[
 EtcdCaOption = Annotated[
     Path | None,
     typer.Option(
-        "--etcd-ca", envvar="OVERLAY_CONTROLLER_ETCD_CA", help="Who signs etcd's certificates (PEM).", readable=False
+        "--etcd-ca",
+        envvar="OVERLAY_CONTROLLER_ETCD_CA",
+        help="The authority that signs etcd's certificates (PEM).",
+        readable=False,
     ),
 ]
 EtcdCertificateOption = Annotated[
     Path | None,
     typer.Option(
-        "--etcd-cert", envvar="OVERLAY_CONTROLLER_ETCD_CERT", help="Our certificate for etcd (PEM).", readable=False
+        "--etcd-cert",
+        envvar="OVERLAY_CONTROLLER_ETCD_CERT",
+        help="The controller's client certificate for etcd (PEM).",
+        readable=False,
     ),
 ]
 EtcdKeyOption = Annotated[
@@ -40,7 +46,7 @@ EtcdKeyOption = Annotated[
     typer.Option(
         "--etcd-key",
         envvar="OVERLAY_CONTROLLER_ETCD_KEY",
-        help="The key of our certificate for etcd (PEM).",
+        help="The private key of that certificate (PEM).",
         readable=False,
     ),
 ]
@@ -116,7 +122,7 @@ InsecureOption = Annotated[
     typer.Option(
         "--insecure",
         envvar="OVERLAY_CONTROLLER_INSECURE",
-        help="Serve without TLS, and let everybody do everything: for a demonstration.",
+        help="Serve without TLS and without authentication: for a demonstration.",
     ),
 ]
 AdminTokenOption = Annotated[

@@ -1,4 +1,4 @@
-"""What `overlay-controller` has `overlayctl` do, which is the only one to know the administrator's side of the API."""
+"""Calls `overlayctl` from `overlay-controller`: only that program has a client of the administrator's API."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Overlayctl:
-    """The command, for the controller at a URL, as whoever runs this process."""
+    """The command, for the controller at a URL, as the user of this process."""
 
     url: str
 

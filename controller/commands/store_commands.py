@@ -1,4 +1,4 @@
-"""`overlay-controller backup`, `restore`, `migrate` and `new-cluster`: what becomes of a store outside a controller."""
+"""`overlay-controller backup`, `restore`, `migrate`, `new-cluster`: work on a store outside a controller."""
 
 import asyncio
 import fcntl
@@ -209,7 +209,7 @@ def _unused(choice: StoreChoice) -> Iterator[None]:
 
 
 def _give_to_owner(path: Path) -> None:
-    """Let a file belong to whom its directory belongs: root acts for the service's user."""
+    """Give a file the owner of its directory: root acts for the service's user."""
     owner = path.parent.stat()
     os.chown(path, owner.st_uid, owner.st_gid)
 

@@ -26,7 +26,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
+class CapacitySupply:
     """So many of something can be given out, and so many are, those that are withheld or in quarantine included."""
 
     total: int
@@ -47,13 +47,13 @@ class Alarm:
     level: Level
     network: NetworkName | None
     subject: str
-    supply: Supply
+    supply: CapacitySupply
     advice: str
 
 
 @dataclass(frozen=True, slots=True)
 class PoolCapacity:
-    """What became of the blocks of one pool; those that are `reserved` nobody gets."""
+    """How the blocks of one pool are used; those that are `reserved` go to no host."""
 
     range: IpNetwork
     block_length: int
@@ -71,7 +71,7 @@ class NetworkCapacity:
 
     network: NetworkName
     pools: tuple[PoolCapacity, ...]
-    families: tuple[tuple[Family, Supply], ...]
+    families: tuple[tuple[Family, CapacitySupply], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class Capacity:
     """The capacity of the whole cluster."""
 
     networks: tuple[NetworkCapacity, ...]
-    vnis: Supply
-    host_numbers: Supply
+    vnis: CapacitySupply
+    host_numbers: CapacitySupply
 
 
 def of_cluster(mirror: Mirror) -> Capacity:
@@ -112,23 +112,23 @@ def of_network(mirror: Mirror, network: Network) -> NetworkCapacity:
     return NetworkCapacity(network.name, tuple(pools), tuple(supplies(mirror, network)))
 
 
-def supplies(mirror: Mirror, network: Network) -> Iterator[tuple[Family, Supply]]:
+def supplies(mirror: Mirror, network: Network) -> Iterator[tuple[Family, CapacitySupply]]:
     """Yield the supply of blocks of each family that a network has."""
     space = mirror.occupancy.space(network.name)
     for family in sorted(network.families):
         vacancies = [space.vacancies(pool) for pool in network.pools if pool.family is family]
         total = sum(each.usable for each in vacancies)
-        yield family, Supply(total, total - sum(each.count for each in vacancies))
+        yield family, CapacitySupply(total, total - sum(each.count for each in vacancies))
 
 
-def vnis(mirror: Mirror) -> Supply:
+def vnis(mirror: Mirror) -> CapacitySupply:
     """Return the supply of VNIs."""
-    return Supply(VNI_MAX, VNI_MAX - mirror.occupancy.vnis.count)
+    return CapacitySupply(VNI_MAX, VNI_MAX - mirror.occupancy.vnis.count)
 
 
-def host_numbers(mirror: Mirror) -> Supply:
+def host_numbers(mirror: Mirror) -> CapacitySupply:
     """Return the supply of host numbers."""
-    return Supply(HOST_NUMBER_MAX, HOST_NUMBER_MAX - mirror.occupancy.numbers.count)
+    return CapacitySupply(HOST_NUMBER_MAX, HOST_NUMBER_MAX - mirror.occupancy.numbers.count)
 
 
 def alarms(mirror: Mirror) -> Iterator[Alarm]:

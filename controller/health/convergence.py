@@ -96,7 +96,7 @@ class Statuses:
         return found if revision is None else replace(found, revision=revision)
 
     async def _wanted(self, revision: Revision | None) -> Revision:
-        """Return the revision of the intent that somebody asks for; no host knows others."""
+        """Return the revision of the intent for a revision of the store: hosts know no others."""
         if revision is None or revision > self._mirror.revision:
             # Another controller may have written what this one has not heard of yet.
             if revision is not None and revision > (newest := await self._mirror.stored_revision()):

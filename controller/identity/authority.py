@@ -45,7 +45,7 @@ class Authority:
     def create(cls, now: datetime) -> "Authority":
         """Make a new authority."""
         key = ec.generate_private_key(ec.SECP256R1())
-        # The name tells two clusters apart, where somebody trusts both.
+        # The name tells two clusters apart, for a client that trusts both.
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"overlayd {token_hex(4)}")])
         builder = (
             _builder(name, name, key.public_key(), now, _AUTHORITY_LIFE)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """In what capacity somebody acts."""
+    """The role in which a caller acts."""
 
     ADMIN = "admin"
     OPERATOR = "operator"

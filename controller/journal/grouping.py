@@ -31,14 +31,14 @@ Outcome = Committed | Conflict
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A transaction on its way to the store, and who waits for what comes of it."""
+    """A transaction on its way to the store, and the future that gets its outcome."""
 
     transaction: Transaction
     is_wanted: Callable[[], bool]
     outcome: "asyncio.Future[Outcome]"
 
     def settle(self, outcome: Outcome | BaseException) -> None:
-        """Tell whoever waits, unless he was cancelled."""
+        """Give the outcome to the waiting task, unless it was cancelled."""
         if self.outcome.done():
             return
         if isinstance(outcome, BaseException):

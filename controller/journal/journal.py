@@ -80,7 +80,7 @@ class Journal:
         self.commits = TransactionMeter()
 
     def is_taken(self, key: str) -> bool:
-        """Tell whether a key exists or is about to: whoever is free to choose chooses another."""
+        """Tell whether a key exists or is about to: a caller that is free to choose takes another one."""
         return self._is_underway(key) or self._mirror.mod_revision(key) > 0
 
     def underway(self, prefix: str) -> list[str]:

@@ -65,7 +65,7 @@ async def refuse_empty(store: Store, place: object, traces: Sequence[Path]) -> N
 
 
 async def shared_authority(store: Store, now: float) -> Authority:
-    """Return the authority of a store, which is made by whoever asks first; `now` is in seconds since 1970 (UTC).
+    """Return the authority of a store; the first controller that asks makes it; `now` is in seconds since 1970 (UTC).
 
     Raises `ValueError` when it is damaged.
     """
@@ -83,7 +83,7 @@ async def shared_authority(store: Store, now: float) -> Authority:
 async def ensure_admin(overlay: Overlay, path: Path) -> bool:
     """Make an admin token and write it to a file, unless there is an admin token; return whether one was made.
 
-    The file comes first: a token that nobody has would lock everybody out. Raises `OSError`.
+    The file comes first: a token that was never delivered would lock out every administrator. Raises `OSError`.
     """
     now = overlay.clock.wall()
     if any(record.role is Role.ADMIN and not record.is_expired(now) for record in overlay.tokens.all()):

@@ -29,7 +29,7 @@ class HistoryLimits:
 
 
 DEFAULT = HistoryLimits()
-"""What is kept unless somebody says otherwise."""
+"""What is kept by default."""
 
 
 class Pruning:

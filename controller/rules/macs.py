@@ -27,7 +27,7 @@ class MacChange:
     ops: tuple[PutKey | DeleteKey, ...] = ()
 
 
-class Macs:
+class MacClaims:
     """The MACs of all networks."""
 
     def __init__(self, mirror: Mirror, journal: Journal) -> None:

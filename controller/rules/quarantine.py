@@ -1,6 +1,6 @@
-"""Giving back what nobody may have again for a while: it hangs on a lease of the store, and is free when that ends.
+"""Quarantine: what is given back hangs on a lease of the store for a while, and is free when the lease ends.
 
-No controller has to do anything for that, and none can forget it.
+The store ends the lease by itself, so no controller can miss it.
 """
 
 from collections.abc import Callable

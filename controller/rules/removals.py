@@ -1,10 +1,10 @@
-"""What goes with an endpoint, a block or a reservation that goes: parts of drafts, for whoever takes them away."""
+"""Removing an endpoint, a block or a reservation, with all that depends on it: parts of the caller's draft."""
 
 from dataclasses import dataclass, replace
 
 from controller.journal.journal import Journal
 from controller.rules import amendments
-from controller.rules.macs import MacChange, Macs
+from controller.rules.macs import MacChange, MacClaims
 from controller.state import keys
 from controller.state.address_space import Withholding
 from controller.state.mirror import Mirror
@@ -31,7 +31,7 @@ class Removals:
     def __init__(self, mirror: Mirror, journal: Journal) -> None:
         self._mirror = mirror
         self._journal = journal
-        self._macs = Macs(mirror, journal)
+        self._macs = MacClaims(mirror, journal)
 
     def endpoint(self, endpoint: EndpointKey, *, but: Reservation | None = None) -> Removal:
         """Remove an endpoint and release the reservations that it holds, `but` one that the caller writes itself."""
@@ -59,7 +59,7 @@ class Removals:
         ops: list[PutKey | DeleteKey] = [DeleteKey(key), quarantined]
         if network.state is NetworkState.DELETING:
             other = next((other for other in self._mirror.intent.blocks_in(network.name) if other != block), None)
-            if other is None:  # and none can come: nobody acquires a block of a DELETING network
+            if other is None:  # and none can come: no host acquires a block of a DELETING network
                 ops += [DeleteKey(keys.network(network.name)), DeleteKey(keys.vni(network.vni))]
             else:
                 # Of two hosts that release the last two blocks at once, one finds its witness gone and looks again.

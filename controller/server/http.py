@@ -24,7 +24,7 @@ _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: c
 """RFC 9110, section 15.5.9."""
 
 IS_WAITING = "overlayd.is_waiting"
-"""The extension of an ASGI scope that tells whether whoever sent a request still waits for its answer."""
+"""The extension of an ASGI scope that says whether the client still waits for the answer."""
 
 _RECOGNISE = "overlayd.recognise"
 """The extension of an ASGI scope that takes a connection out of the bounds for strangers."""

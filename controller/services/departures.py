@@ -1,6 +1,6 @@
-"""Taking away all that a host had which is being forgotten, step by step, by whichever controllers are there.
+"""Removes everything of a host that is being forgotten, step by step, at any controller.
 
-Nobody gives such a host anything, so that each step leaves less, and any controller can go on where another one ended.
+Such a host gets nothing new, so each step leaves less, and any controller can go on where another one stopped.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class Departures:
         self._removals = Removals(mirror, journal)
 
     async def run(self, clock: Clock) -> None:
-        """Complete every departure that nobody else does, until cancelled."""
+        """Complete the departures that were interrupted, until cancelled."""
         while True:
             await clock.sleep(_INTERVAL)
             hosts = self._mirror.intent.hosts.values()

@@ -9,7 +9,7 @@ from typing import TypeVar
 from controller.journal.actor import Requester
 from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.rules import amendments
-from controller.rules.macs import Macs
+from controller.rules.macs import MacClaims
 from controller.rules.removals import Removal, Removals
 from controller.services.hosts import Hosts
 from controller.state import keys
@@ -68,7 +68,7 @@ class Endpoints:
         self._journal = journal
         self._hosts = hosts
         self._removals = Removals(mirror, journal)
-        self._macs = Macs(mirror, journal)
+        self._macs = MacClaims(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Endpoint]:
         """Return the endpoints in a network, of a host, of a host in a network, or all."""

@@ -78,7 +78,7 @@ class Hosts:
 
         try:
             written = await self._journal.write(by, draft)
-            # An agent that only started anew changes nothing that anybody must know.
+            # An agent that only restarted changes nothing that hosts must know.
             await self._journal.write_unnoted(by, lambda: self._started_anew(host_id, address, instance))
         except (AlreadyExists, InUse):
             await self._journal.write_unnoted(by, lambda: self._without_former_address(host_id, address, instance))

@@ -160,7 +160,7 @@ class Networks:
         return Lifelines([*of_hosts(self._mirror.intent.hosts.values()), *own])
 
     def _no_new_holdings(self, before: Network, after: Network) -> tuple[Unmodified, ...]:
-        """Return the compares that hold while nobody got anything of what an amendment takes away.
+        """Return the compares that hold while nothing is given out from what an amendment removes.
 
         Those who get something compare the network too, but that tells them only of amendments before theirs.
         """
@@ -204,7 +204,7 @@ class Networks:
             if block is None:
                 return TransactionDraft(None, unchanged, (DeleteKey(key), DeleteKey(keys.vni(network.vni))))
             # One block that is still there when this commits: a DELETING network always has a block, and so always has
-            # somebody whose release removes it.
+            # a host whose release removes it.
             witness = self._journal.unchanged(keys.of(block))
             deleting = replace(network, state=NetworkState.DELETING)
             return TransactionDraft(deleting, (*unchanged, witness), (self._mirror.put(deleting),))

@@ -11,7 +11,7 @@ from controller.journal.actor import Requester
 from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.rules import amendments, free_units
 from controller.rules.free_choice import FreeChoice
-from controller.rules.macs import Macs
+from controller.rules.macs import MacClaims
 from controller.rules.quarantine import Quarantine
 from controller.rules.recovery import Recovery
 from controller.rules.removals import Removal, Removals
@@ -73,7 +73,7 @@ class Reservations:
         self._withholding = asyncio.Lock()
         self._recovery = recovery
         self._removals = Removals(mirror, journal)
-        self._macs = Macs(mirror, journal)
+        self._macs = MacClaims(mirror, journal)
 
     def select(self, network: NetworkName | None) -> list[Reservation]:
         """Return the reservations of a network, or all."""
@@ -100,7 +100,7 @@ class Reservations:
     ) -> Written[Reservation]:
         """Reserve these addresses, and a free one of each further family; of each that the network has, by default.
 
-        Raises `NotFound`, `InvalidValue` (`shared` in a routed network, where nobody hears announcements),
+        Raises `NotFound`, `InvalidValue` (`shared` in a routed network, where announcements reach no other host),
         `AlreadyExists` (fields `name`, `addresses[0]`, `mac`), `InUse` when a host owns the block around an address or
         it is in quarantine, or `Exhausted`.
         """
@@ -237,7 +237,7 @@ class Reservations:
     ) -> Written[Reservation]:
         """Take a reservation from an interface, None: from whichever has it; its endpoint goes with it.
 
-        When another one holds it, or nobody, nothing happens. Raises `NotFound`.
+        Nothing happens when another interface holds it, or none. Raises `NotFound`.
         """
 
         def draft() -> TransactionDraft[Reservation]:

@@ -81,7 +81,7 @@ class Tokens:
         return record
 
     def authenticate(self, text: str, now: float) -> TokenRecord:
-        """Return the access token that somebody shows at a time; raise `Unauthenticated`, which does not repeat it."""
+        """Return the record of an access token valid at `now`; raise `Unauthenticated`, which does not repeat it."""
         try:
             token = parse_access_token(text)
         except InvalidValue as error:

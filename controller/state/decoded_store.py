@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from controller.state import host_presence, keys, lineages, token_records
 from controller.state.host_presence import HostPresence
 from controller.state.intent import Intent, IntentChange, RecordChange
-from controller.state.occupancy import Occupancy
+from controller.state.occupancy import ClusterOccupancy
 from controller.store.port import Event, KeyValue, RevisionEvents
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.errors import InvalidValue
@@ -32,7 +32,7 @@ class DecodedStore:
     def __init__(self) -> None:
         self.revision = Revision(0)
         self.intent = Intent()
-        self.occupancy = Occupancy()
+        self.occupancy = ClusterOccupancy()
         self.tokens: dict[TokenId, TokenRecord] = {}
         self.instances: dict[HostId, str] = {}
         self.lineage: LineageRecord | None = None

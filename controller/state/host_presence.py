@@ -21,7 +21,7 @@ class HostProblem:
 class HostPresence:
     """A host's open feed. `applied` is the revision that its kernel matches, None until it reported one.
 
-    `instance` is the agent's, drawn anew at each of its starts.
+    `instance` is the agent's, drawn at each of its starts.
     """
 
     host: HostId

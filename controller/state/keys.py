@@ -1,4 +1,4 @@
-"""Where everything stands in the store, and how a value is written there.
+"""The keys of the store, and the encoding of their values.
 
 Records stand under their kind. Beside them stand *claims*, which make a VNI, a host number, a VTEP address and a MAC
 in a network unique by being keys, and `holdings/<host>`, which every transaction about the blocks and endpoints of a
@@ -7,7 +7,7 @@ that changes a record: its modification revision is the *intent revision*, the s
 included. Presence is no intent, and neither is `instances/<host>`, which says which start of its agent registered last.
 
 A unit of a network, which is a range as large as a block, is a host's by `blocks/`, or withheld from all of them by
-`withheld/`, never both: whoever makes the one compares that the other is not there. What hangs on a lease is in
+`withheld/`, never both: a transaction that makes one compares that the other is absent. What hangs on a lease is in
 quarantine, and free when the lease ends.
 """
 
@@ -40,13 +40,13 @@ TIME = "/overlayd/time"
 """The time by which the store forgets."""
 
 HISTORY = "/overlayd/history/v1/"
-"""Not below `PREFIX`: nobody keeps the past in memory."""
+"""Not below `PREFIX`: no controller keeps the past in memory."""
 
 RESTORING = "/overlayd/restoring"
 """There while a backup is being restored, or after that was interrupted: the store is not whole."""
 
 AUTHORITY = "/overlayd/identity/v1/authority"
-"""The certificate authority and its key, which nobody keeps in memory who does not sign."""
+"""The certificate authority and its key; only code that signs reads them."""
 
 INTENT = f"{PREFIX}intent"
 LINEAGE = f"{PREFIX}lineage"
@@ -132,7 +132,7 @@ def resting_of(name: NetworkName) -> str:
 
 
 def resting(name: NetworkName, former: IpAddress) -> str:
-    """Return the key that keeps the address of a former reservation from being reserved anew."""
+    """Return the key that keeps the address of a former reservation from being reserved again."""
     return f"{resting_of(name)}{former}"
 
 
@@ -274,12 +274,12 @@ def decode_record(key: str, value: bytes) -> tuple[Record, Unknown]:
 
 
 def withholding(reason: str) -> bytes:
-    """Return the value of a key that withholds something: why, for whoever reads the store."""
+    """Return the value of a key that withholds something: the reason, for a person who reads the store."""
     return encode({"reason": reason})
 
 
 def mac_claim(holder: RecordKey) -> bytes:
-    """Return the value of the key of a MAC: which record got it last, for whoever reads the store."""
+    """Return the value of the key of a MAC: which record got it last, for a person who reads the store."""
     return encode({"holder": records.encode_key(holder)})
 
 
@@ -301,5 +301,5 @@ EMPTY = encode({})
 
 
 def claim(holder: NetworkName | HostId | TokenId | ReservationName) -> bytes:
-    """Return the value of a claim: who holds it, for whoever reads the store."""
+    """Return the value of a claim: its holder, for a person who reads the store."""
     return encode({"holder": holder})

@@ -19,7 +19,7 @@ from controller.state.decoded_store import DecodedStore
 from controller.state.host_presence import HostPresence
 from controller.state.intent import Intent, IntentChange
 from controller.state.lineages import LineageRecord
-from controller.state.occupancy import Occupancy
+from controller.state.occupancy import ClusterOccupancy
 from controller.store.port import (
     Compare,
     PutKey,
@@ -54,7 +54,7 @@ class Forgotten(Exception):
 
 
 class Mirror:
-    """An image, the log of its `log_max` last changes of intent, and who wants to know of the next one."""
+    """An image, the log of its `log_max` last changes of intent, and the listeners to call at the next one."""
 
     def __init__(self, store: Store, clock: Clock, log_max: int) -> None:
         self._store = store
@@ -84,7 +84,7 @@ class Mirror:
         return self._image.tokens
 
     @property
-    def occupancy(self) -> Occupancy:
+    def occupancy(self) -> ClusterOccupancy:
         """What is given out and what is free."""
         return self._image.occupancy
 
@@ -234,7 +234,7 @@ class Mirror:
         return None
 
     async def load(self) -> None:
-        """Read everything anew, at one revision. The log begins anew too."""
+        """Read everything again, at one revision. The log begins again too."""
         image = DecodedStore()
         page = await self._store.page(keys.PREFIX)
         at = page.revision
@@ -268,7 +268,7 @@ class Mirror:
                 _log.warning("mirror compacted", revision=self.revision)
                 is_whole = False
             except Replaced:
-                return  # the store itself says so to whoever runs it
+                return  # the store's own `run` raises it too
             except StoreUnavailable as error:
                 if count := unavailable.count(self._clock.now()):
                     _log.warning("store unavailable", error=str(error), count=count)

@@ -24,7 +24,7 @@ class VtepClaim:
     is_given_up: bool
 
 
-class Occupancy:
+class ClusterOccupancy:
     """The spaces of all networks, the free VNIs and host numbers, and the claims of VTEP addresses."""
 
     def __init__(self) -> None:

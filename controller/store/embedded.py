@@ -76,7 +76,7 @@ class EmbeddedStore:
         self._history, self._reads = History(writes), History(reads)
         self._known = self._history.revision()
         self._replaced: str | None = None
-        # Leases begin anew with the process, as in etcd with a new leader: nobody could keep them alive in between.
+        # Leases begin again with the process, as in etcd with a new leader: none could be kept alive in between.
         self._ttls = self._history.leases()
         self._deadlines = {lease: clock.now() + ttl for lease, ttl in self._ttls.items()}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")

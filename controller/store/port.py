@@ -161,7 +161,7 @@ def always() -> bool:
 
 
 class Store(Protocol):
-    """A key-value store. Whoever opens one runs `run` as a task while it is in use, and closes it."""
+    """A key-value store. Its opener runs `run` as a task while it is in use, and closes it."""
 
     @property
     def cluster(self) -> str:

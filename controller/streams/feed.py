@@ -235,7 +235,7 @@ class Feeds:
             for host, feed in self._open.items():
                 if self._mirror.instance(host) in {None, self._connections.instance(host)}:
                     feed.keep_alive(stale=self._is_stale)
-                else:  # it registered anew elsewhere, and this connection is a dead one
+                else:  # it registered again elsewhere, and this connection is a dead one
                     feed.end()
 
     async def _watch_store(self) -> None:

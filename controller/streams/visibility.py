@@ -1,7 +1,7 @@
-"""What one host is told of the intent.
+"""The part of the intent that one host gets.
 
 These are all hosts; and of each network in which it owns a block: the network, all its blocks and reservations, and all
-its endpoints if it is switched. The endpoints of a routed network concern nobody else: its blocks say where packets go.
+its endpoints if it is switched. Other hosts need no endpoints of a routed network: its blocks say where packets go.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -71,7 +71,7 @@ def concerned(intent: Intent, change: IntentChange) -> frozenset[HostId] | None:
             case Reservation(network=name):
                 hosts |= intent.members(name)
             case Endpoint(network=name):
-                # Most changes are about endpoints of routed networks, of which nobody is told.
+                # Most changes are about endpoints of routed networks, which no host needs.
                 hosts |= intent.members(name) if intent.is_switched(name) else frozenset()
     return frozenset(hosts)
 

@@ -63,7 +63,7 @@ class WatchSnapshot:
 
 
 class WatchSnapshots:
-    """The latest snapshot, while it may be given to somebody."""
+    """The latest snapshot, while it may be given to a watch."""
 
     def __init__(self, mirror: Mirror, clock: Clock) -> None:
         self._mirror = mirror
@@ -78,7 +78,7 @@ class WatchSnapshots:
         return self._latest
 
     def let_go(self) -> None:
-        """Forget the snapshot that nobody will be given any more."""
+        """Forget the snapshot that is too old for a watch that begins."""
         if self._latest and self._clock.now() - self._latest.made >= AGE_MAX:
             self._latest.retire()
             self._latest = None

@@ -22,7 +22,7 @@ STREAMS_MAX = 2000
 """How many watches one controller serves at once."""
 
 SNAPSHOT_TIME = 120.0
-"""Seconds that a reader may take for what exists: a snapshot is kept while somebody reads it."""
+"""Seconds that a reader may take for what exists: a snapshot is kept in memory while it is read."""
 
 _KEEP_ALIVE = 5.0
 """Seconds after which every watch sends something."""
@@ -131,7 +131,7 @@ class Watches:
         return Watch(self, wanted, position)
 
     async def _position(self, after: Revision) -> Revision:
-        """Return the revision of the intent that somebody knows who knows everything up to a revision of the store."""
+        """Return the revision of the intent that a reader has when it has everything up to a revision of the store."""
         if after > self.mirror.revision:
             await self.mirror.verify()  # another controller may have told of it
         position = after if after > self.mirror.revision else min(after, self.mirror.intent_revision)

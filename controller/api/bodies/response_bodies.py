@@ -29,7 +29,7 @@ class NetworkRecord(BaseModel):
     state: Annotated[
         Literal["active", "deleting"], Field(description="A deleting one waits for hosts to give back their blocks.")
     ]
-    reserved: Annotated[list[str], Field(description="Never given out by itself.", examples=[["10.32.0.0/28"]])]
+    reserved: Annotated[list[str], Field(description="Never assigned automatically.", examples=[["10.32.0.0/28"]])]
     uplink: Annotated[
         Literal["auto", "host", "isolated", "none"],
         Field(description="The way to the rest of the world, on each host."),

@@ -1,7 +1,7 @@
 """Who calls, and whether they may: every request is asked for a token before anything of it is read.
 
 `Authentication` stands before everything else and finds out who calls; `authorise` is a dependency of every route and
-compares the caller's role with what `permissions` says. A route outside that table answers nobody.
+compares the caller's role with what `permissions` says. A route outside that table answers no request.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Security:
     """How callers are recognised, and by what they recognise a controller.
 
     `authority` is the certificate in PEM form that they need to trust, None where the system's roots vouch, or where
-    there is no TLS. `is_open`: nobody is asked for anything, as `--insecure` says.
+    there is no TLS. `is_open`: no caller needs a token, as `--insecure` says.
     """
 
     authority: str | None
@@ -50,7 +50,7 @@ INSECURE = Security(None, is_open=True)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request. `host` is set for a host, which acts for itself only."""
+    """The sender of a request. `host` is set for a host, which acts for itself only."""
 
     actor: Actor
     role: Role
@@ -68,7 +68,7 @@ ANONYMOUS = Caller(Actor("anonymous", Role.ADMIN), Role.ADMIN, None, None)
 
 
 class Authentication:
-    """ASGI middleware that answers 401 to whoever does not show a valid token, unless the path is open to everybody.
+    """ASGI middleware that answers 401 to a request without a valid token, unless its path is open to all.
 
     A request that lasts, such as a feed, ends when its token does: to the route it looks as if the client had gone.
     """
@@ -132,7 +132,7 @@ class _Ending:
             message = await self._receive()
             self._is_whole = not message.get("more_body", False)
             return message
-        # Whoever reads on after the whole body waits for the client to go: the request lasts.
+        # A route that reads on after the whole body waits for the client to go: the request is a stream.
         with self._sessions.open(self._token) as ended:
             waits = {asyncio.ensure_future(self._receive()), asyncio.ensure_future(ended.wait())}
             try:

@@ -1,4 +1,4 @@
-"""What a request is answered that a stop of the controller interrupts."""
+"""The answer to a request that a stop of the controller interrupts."""
 
 import asyncio
 from http import HTTPStatus
@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 class InterruptedRequests:
     """ASGI middleware that answers 503 to a request that the server cancels, as it does with those that outlast a stop.
 
-    Whether the request was done nobody knows by then; it may be repeated, at another controller. An answer that has
+    Whether the request was executed is unknown by then; it may be repeated, at another controller. An answer that has
     begun, such as a stream to a reader that takes nothing, breaks off.
     """
 

@@ -19,7 +19,7 @@ class LineSource(Protocol):
         """Yield whole lines, one or several at a time."""
 
     def end(self) -> None:
-        """End the lines: nobody reads them any more."""
+        """End the lines: their reader has gone."""
 
 
 class LineResponse(Response):

@@ -10,7 +10,7 @@ from controller.api.bodies import response_bodies
 from controller.api.bodies.response_bodies import AtRevision
 from controller.api.http.dependencies import Services
 from controller.health import capacity
-from controller.health.capacity import Alarm, NetworkCapacity, Supply
+from controller.health.capacity import Alarm, CapacitySupply, NetworkCapacity
 from overlayd.model.ids import NetworkName
 from overlayd.wire.fields import Json
 
@@ -127,7 +127,7 @@ def _network(found: NetworkCapacity) -> dict[str, Json]:
     return {"network": found.network, "pools": pools, "families": families}
 
 
-def _supply(supply: Supply) -> dict[str, Json]:
+def _supply(supply: CapacitySupply) -> dict[str, Json]:
     return {"total": supply.total, "taken": supply.taken, "level": supply.level}
 
 

@@ -41,7 +41,7 @@ class Metrics:
 
 
 class OverlayCollector(Collector):
-    """Reads the figures of the overlay when somebody asks."""
+    """Reads the figures of the overlay at each scrape."""
 
     def __init__(self, overlay: Overlay) -> None:
         self._overlay = overlay

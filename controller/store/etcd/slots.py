@@ -1,9 +1,8 @@
-"""Knowing whether a transaction happened whose answer was lost.
+"""Finding out whether a transaction was executed whose answer was lost.
 
-Every transaction also writes a *slot*, a key that one transaction at a time uses, and compares that nobody wrote it in
-between. After a lost answer the slot is read, and written at once if the transaction has not come yet: from then on it
-cannot happen any more, even if it is still on its way. So the answer is certain, and nothing is ever repeated
-blindly.
+Every transaction also writes a *slot*, a key that one transaction at a time uses, and compares that the slot is as it
+was. After a lost answer the slot is read, and written at once if the transaction has not come yet: from then on it
+cannot be executed any more, even if it is still on its way. So the answer is certain, and nothing is repeated blindly.
 """
 
 import secrets

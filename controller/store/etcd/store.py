@@ -51,10 +51,10 @@ _CLEANING_INTERVAL = 3600.0
 """Seconds between looks for slots that dead controllers left."""
 
 _NOTHING = f"{SLOTS}nothing".encode()
-"""A key that nobody writes."""
+"""A key that is never written."""
 
 _SLOT_LIFE = 100_000
-"""Revisions after which a slot that nobody wrote counts as left. Its user would notice, and take another one."""
+"""Revisions after which a slot that was not written counts as left. Its user would notice, and take another one."""
 
 
 class EtcdStore:

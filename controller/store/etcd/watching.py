@@ -1,6 +1,6 @@
 """A watch that outlives the endpoints it runs on.
 
-It keeps no more than the last revision that it yielded, and begins anew after it: etcd sends each revision whole, so
+It keeps no more than the last revision that it yielded, and begins again after it: etcd sends each revision whole, so
 none is lost and none comes twice.
 """
 

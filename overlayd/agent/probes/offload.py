@@ -14,9 +14,9 @@ import structlog
 
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.probes import remote_kernel
-from overlayd.agent.probes.remote_kernel import Way
+from overlayd.agent.probes.remote_kernel import ProbeRoute
 from overlayd.agent.probes.schedule import Schedule
-from overlayd.agent.probes.segment import Path, loses_segments
+from overlayd.agent.probes.segment import SegmentPath, loses_segments
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.dataplane import uplink
 from overlayd.dataplane.resolve import joined, uplink_kinds
@@ -45,10 +45,10 @@ class Target:
 
     host: HostId
     name: str
-    path: Path
+    path: SegmentPath
 
     @property
-    def way(self) -> Way:
+    def way(self) -> ProbeRoute:
         """Its two ends."""
         return self.path.way
 
@@ -71,8 +71,8 @@ def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
             target = next((address for address in theirs if Family.of(address) in sources), None)
             if remote and target and host not in found and Family.of(remote.address) is site.underlay:
                 found.add(host)
-                way = Way(sources[Family.of(target)], target)
-                yield Target(host, remote.name, Path(way, uplink.host_device(network.vni), site.mtu))
+                way = ProbeRoute(sources[Family.of(target)], target)
+                yield Target(host, remote.name, SegmentPath(way, uplink.host_device(network.vni), site.mtu))
 
 
 class OffloadProbe:

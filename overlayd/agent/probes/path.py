@@ -39,7 +39,7 @@ _AT_ONCE = 8
 _FRAME_MAX = 1 << 16
 
 
-class Path(Enum):
+class PathState(Enum):
     """What is known of a way. The value is for how many seconds it holds."""
 
     WIDE = 600.0
@@ -48,7 +48,7 @@ class Path(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ProbedWay:
     """A way to another host; one with another address or size is another way. `own` is this host."""
 
     own: Host = field(compare=False)
@@ -81,20 +81,20 @@ class Tunnel:
                     raise KernelError.of(error, f"probe to {self.remote.address}") from error
 
 
-class Surroundings:
+class ProbedHosts:
     """The other hosts of this host's networks; none when the cluster has forgotten this host."""
 
     def __init__(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> None:
         self.cluster = cluster
         self.site = site
         self.networks = networks
-        own, ours, found = cluster.hosts.get(site.host), set(networks), dict[HostId, Way]()
+        own, ours, found = cluster.hosts.get(site.host), set(networks), dict[HostId, ProbedWay]()
         for block in cluster.blocks.values():
             remote = cluster.hosts.get(block.host)
             if own is None or block.network not in ours or remote is None or remote == own or remote.id in found:
                 continue
             if Family.of(remote.address) is site.underlay:
-                found[remote.id] = Way(own, remote, cluster.networks[block.network], site.underlay_mtu)
+                found[remote.id] = ProbedWay(own, remote, cluster.networks[block.network], site.underlay_mtu)
         self.ways = found
         self.by_mac = {way.remote.vtep.mac: way.remote for way in found.values()}
 
@@ -113,10 +113,10 @@ class PathProbe:
         self._reconciler = reconciler
         self._host = host
         self._ears: dict[NamespaceRef, tuple[Identity, socket.socket]] = {}
-        self._schedule = Schedule[HostId, Way]()
-        self._narrow: dict[HostId, Way] = {}
+        self._schedule = Schedule[HostId, ProbedWay]()
+        self._narrow: dict[HostId, ProbedWay] = {}
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
-        self._last: Surroundings | None = None
+        self._last: ProbedHosts | None = None
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -142,34 +142,34 @@ class PathProbe:
             for ns in list(self._ears):
                 self._stop_listening(ns)
 
-    def _surroundings(self, site: Site) -> Surroundings:
+    def _surroundings(self, site: Site) -> ProbedHosts:
         """Return the other hosts of this host's networks, determined again after a change."""
         cluster, networks = self._feed.cluster, self._reconciler.networks
         if self._last is None or not self._last.are_of(cluster, site, networks):
-            self._last = Surroundings(cluster, site, networks)
+            self._last = ProbedHosts(cluster, site, networks)
         return self._last
 
-    def _note(self, probed: Iterable[tuple[HostId, Way]], paths: Iterable[Path | None], now: float) -> None:
+    def _note(self, probed: Iterable[tuple[HostId, ProbedWay]], paths: Iterable[PathState | None], now: float) -> None:
         """Keep what was found of some ways, and when each is to be probed again; None: it could not be."""
         narrow = dict(self._narrow)
         for (host, way), path in zip(probed, paths, strict=True):
             self._schedule.again(host, way, now + (path.value if path else INTERVAL))
-            if path is Path.NARROW:
+            if path is PathState.NARROW:
                 narrow[host] = way
             elif path:
                 narrow.pop(host, None)
         self._tell(narrow)
 
-    async def _path(self, way: Way, site: Site) -> Path | None:
+    async def _path(self, way: ProbedWay, site: Site) -> PathState | None:
         """Return what a way is like; None when this host itself could not try it."""
         tunnel = Tunnel(way.own, way.remote, way.network, site)
         try:
             if not await self._is_answered(tunnel, SMALLEST):
-                return Path.SILENT
-            return Path.WIDE if await self._is_answered(tunnel, way.size) else Path.NARROW
+                return PathState.SILENT
+            return PathState.WIDE if await self._is_answered(tunnel, way.size) else PathState.NARROW
         except KernelError as error:
             # Otherwise the address or the route is gone, which is reported where it matters.
-            return None if error.is_shortage else Path.SILENT
+            return None if error.is_shortage else PathState.SILENT
 
     async def _is_answered(self, tunnel: Tunnel, size: int) -> bool:
         for _ in range(_TRIES):
@@ -224,7 +224,7 @@ class PathProbe:
             with contextlib.suppress(KernelError):  # without an address there is nothing to answer from
                 Tunnel(own, remote, network, site).send(ProbeKind.REPLY, probe.nonce, SMALLEST)
 
-    def _tell(self, narrow: dict[HostId, Way]) -> None:
+    def _tell(self, narrow: dict[HostId, ProbedWay]) -> None:
         """Report the ways on which packets of full size get lost, if they are others than before."""
         if narrow == self._narrow:
             return

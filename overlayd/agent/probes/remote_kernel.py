@@ -30,7 +30,7 @@ _DATAGRAM_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class ProbeRoute:
     """From an address of this host in a network to another host's."""
 
     source: IpAddress
@@ -42,12 +42,12 @@ class Way:
         return Family.of(self.target)
 
 
-async def echoes(way: Way) -> bool:
+async def echoes(way: ProbeRoute) -> bool:
     """Tell whether an ICMP echo comes back, whose checksum is the sender's business in any case."""
     return await repeated(lambda: _echo(way))
 
 
-async def refuses(way: Way) -> bool:
+async def refuses(way: ProbeRoute) -> bool:
     """Tell whether the other host refuses a UDP datagram to a port that nobody listens on.
 
     Its kernel does so only after it has verified the checksum (net/ipv4/udp.c: __udp4_lib_rcv), which this host leaves
@@ -72,7 +72,7 @@ async def repeated(ask: Callable[[], Awaitable[bool]]) -> bool:
     return False
 
 
-async def _echo(way: Way) -> bool:
+async def _echo(way: ProbeRoute) -> bool:
     family, nonce = way.family, token_bytes(_NONCE)
     with opened(way, socket.SOCK_RAW, _PROTOCOLS[family]) as channel:
         bare = _ECHO.pack(_ECHO_REQUEST[family], 0, 0, 0, 0) + nonce
@@ -87,7 +87,7 @@ async def _echo(way: Way) -> bool:
                 return True
 
 
-async def _datagram(way: Way) -> bool:
+async def _datagram(way: ProbeRoute) -> bool:
     with opened(way, socket.SOCK_DGRAM, socket.IPPROTO_UDP) as channel:
         channel.send(token_bytes(_NONCE))
         with suppress(ConnectionRefusedError):
@@ -95,7 +95,7 @@ async def _datagram(way: Way) -> bool:
         return True
 
 
-def opened(way: Way, kind: socket.SocketKind, protocol: int) -> socket.socket:
+def opened(way: ProbeRoute, kind: socket.SocketKind, protocol: int) -> socket.socket:
     """Return a socket that speaks with the source's address to the target alone."""
     is_ipv4 = way.family is Family.V4
     channel = socket.socket(socket.AF_INET if is_ipv4 else socket.AF_INET6, kind | socket.SOCK_CLOEXEC, protocol)

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from secrets import randbits
 
-from overlayd.agent.probes.remote_kernel import Way, opened, repeated
+from overlayd.agent.probes.remote_kernel import ProbeRoute, opened, repeated
 from overlayd.dataplane import ownership
 from overlayd.kernel.packets.checksum import internet_checksum
 from overlayd.model.address import Family
@@ -47,10 +47,10 @@ _PACKET_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class SegmentPath:
     """A way, the host's device by which it leaves, and that one's MTU in bytes."""
 
-    way: Way
+    way: ProbeRoute
     device: InterfaceName
     mtu: int
 
@@ -60,16 +60,16 @@ class Path:
         return self.mtu - _HEADERS[self.way.family]
 
 
-async def loses_segments(path: Path) -> bool:
+async def loses_segments(path: SegmentPath) -> bool:
     """Tell whether a segment that fits is answered, and one that somebody has to cut in two is not."""
     return await _arrive(path, 1) and not await _arrive(path, 2)
 
 
-async def _arrive(path: Path, count: int) -> bool:
+async def _arrive(path: SegmentPath, count: int) -> bool:
     return await repeated(lambda: _acknowledged(path, count))
 
 
-async def _acknowledged(path: Path, count: int) -> bool:
+async def _acknowledged(path: SegmentPath, count: int) -> bool:
     """Send so many segments as one, and return when all of their data is acknowledged."""
     sequence, port = randbits(32), 1024 + randbits(14)
     end = (sequence + count * path.segment) % (1 << 32)
@@ -92,7 +92,7 @@ def _send(device: InterfaceName, content: bytes) -> None:
         channel.send(content)
 
 
-def message(path: Path, count: int, sequence: int, port: int) -> bytes:
+def message(path: SegmentPath, count: int, sequence: int, port: int) -> bytes:
     """Return the frame with so many segments of data, behind what says how it is to be cut. Pure."""
     way, family = path.way, path.way.family
     size = path.segment
@@ -113,7 +113,7 @@ def message(path: Path, count: int, sequence: int, port: int) -> bytes:
     return offloads + headers + tcp(~internet_checksum(pseudo) & 0xFFFF) + data
 
 
-def _ip_header(way: Way, length: int) -> bytes:
+def _ip_header(way: ProbeRoute, length: int) -> bytes:
     addresses = (way.source.packed, way.target.packed)
     if way.family is Family.V6:
         return _IPV6.pack(6 << 28, length, socket.IPPROTO_TCP, _HOPS, *addresses)

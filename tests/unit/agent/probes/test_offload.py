@@ -8,7 +8,7 @@ import pytest
 
 from overlayd.agent.probes import remote_kernel
 from overlayd.agent.probes.offload import targets
-from overlayd.agent.probes.remote_kernel import Way
+from overlayd.agent.probes.remote_kernel import ProbeRoute
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.model.network import Uplink
 from tests.support.controllers import clusters
@@ -60,7 +60,7 @@ def test_a_host_whose_underlay_is_of_the_other_family_is_out_of_reach() -> None:
 @pytest.mark.anyio
 @pytest.mark.usefixtures("root")
 async def test_a_kernel_echoes_and_refuses_by_itself(address: str) -> None:
-    way = Way(ip_address(address), ip_address(address))
+    way = ProbeRoute(ip_address(address), ip_address(address))
     assert await remote_kernel.echoes(way)
     assert await remote_kernel.refuses(way)
 

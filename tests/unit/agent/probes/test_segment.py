@@ -8,8 +8,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from overlayd.agent.probes.remote_kernel import Way
-from overlayd.agent.probes.segment import Path, message
+from overlayd.agent.probes.remote_kernel import ProbeRoute
+from overlayd.agent.probes.segment import SegmentPath, message
 from overlayd.kernel.packets.checksum import internet_checksum
 from overlayd.model.ids import InterfaceName
 
@@ -18,14 +18,14 @@ OFFLOADS = 10
 
 MTU = 1450
 WAYS = {
-    "IPv4": Way(ip_address("10.32.0.1"), ip_address("10.32.1.1")),
-    "IPv6": Way(ip_address("fd00:32::1"), ip_address("fd00:32:0:1::1")),
+    "IPv4": ProbeRoute(ip_address("10.32.0.1"), ip_address("10.32.1.1")),
+    "IPv6": ProbeRoute(ip_address("fd00:32::1"), ip_address("fd00:32:0:1::1")),
 }
 
 
 @pytest.fixture(params=WAYS, ids=str)
-def path(request: pytest.FixtureRequest) -> Path:
-    return Path(WAYS[request.param], InterfaceName("ov100"), MTU)
+def path(request: pytest.FixtureRequest) -> SegmentPath:
+    return SegmentPath(WAYS[request.param], InterfaceName("ov100"), MTU)
 
 
 def checksums_as_scapy_makes_them(frame: bytes) -> Packet:
@@ -36,7 +36,7 @@ def checksums_as_scapy_makes_them(frame: bytes) -> Packet:
     return Ether(bytes(packet))
 
 
-def test_one_segment_is_a_whole_packet_of_the_largest_size_that_nobody_has_to_change(path: Path) -> None:
+def test_one_segment_is_a_whole_packet_of_the_largest_size_that_nobody_has_to_change(path: SegmentPath) -> None:
     content = message(path, 1, 7, 2000)
     assert content[:OFFLOADS] == bytes(OFFLOADS)
     frame = content[OFFLOADS:]
@@ -48,7 +48,7 @@ def test_one_segment_is_a_whole_packet_of_the_largest_size_that_nobody_has_to_ch
     assert (packet[TCP].sport, packet[TCP].seq, packet[TCP].flags) == (2000, 7, "P")
 
 
-def test_two_as_one_say_how_they_are_cut_and_how_their_checksum_is_made(path: Path) -> None:
+def test_two_as_one_say_how_they_are_cut_and_how_their_checksum_is_made(path: SegmentPath) -> None:
     content = message(path, 2, 7, 2000)
     offloads, frame = content[:OFFLOADS], content[OFFLOADS:]
     lengths = [int.from_bytes(offloads[at : at + 2], "little") for at in range(2, OFFLOADS, 2)]

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from controller.health import capacity
 from controller.health.alarms import AlarmLog
-from controller.health.capacity import Level, Supply
+from controller.health.capacity import CapacitySupply, Level
 from controller.journal.actor import BY_CONTROLLER
 from overlayd.model.address import IpNetwork
 from overlayd.model.ids import ReservationName
@@ -36,7 +36,7 @@ V6 = Pool(IPv6Network("fd00:1::/48"), 112)
     ],
 )
 def test_levels(total: int, taken: int, level: Level | None) -> None:
-    assert Supply(total, taken).level is level
+    assert CapacitySupply(total, taken).level is level
 
 
 async def test_what_becomes_of_blocks_is_counted(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ async def test_what_becomes_of_blocks_is_counted(tmp_path: Path) -> None:
         found = capacity.of_network(overlay.mirror, overlay.networks.get(BLUE))
         counts = [(p.total, p.used, p.quarantined, p.withheld, p.reserved, p.free) for p in found.pools]
         assert counts == [(16, 1, 1, 1, 4, 9), (1, 0, 0, 0, 0, 1), (2**64, 0, 0, 1, 0, 2**64 - 1)]
-        assert found.families == ((4, Supply(13, 3)), (6, Supply(2**64, 1)))
+        assert found.families == ((4, CapacitySupply(13, 3)), (6, CapacitySupply(2**64, 1)))
 
 
 async def test_a_level_is_said_once_and_again_when_it_is_worse(tmp_path: Path) -> None:

@@ -389,7 +389,7 @@ async def test_who_went_to_another_controller_keeps_what_he_got_there(tmp_path: 
         text = (await slow.tokens.create_join(BY_ANNA, PRINT, None, 60)).result.token.text
         await other.mirror.reached(await store.current_revision())
         made = (await other.tokens.join(BY_ANNA, text, H1)).result
-        with pytest.raises(Unavailable, match="has gone"):
+        with pytest.raises(Unavailable, match="has disconnected"):
             await slow.tokens.join(Requester(ANNA, lambda: False), text, H1)
         assert other.tokens.authenticate(made.token.text, 0) == made.record
 

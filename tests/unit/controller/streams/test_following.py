@@ -87,7 +87,7 @@ async def test_those_who_ask_at_the_same_time_share_one_look_at_the_store(tmp_pa
 async def test_nothing_is_done_for_somebody_who_has_gone(tmp_path: Path) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         gone = Requester(CONTROLLER, lambda: False)
-        with pytest.raises(Unavailable, match="has gone"):
+        with pytest.raises(Unavailable, match="has disconnected"):
             await overlay.networks.create(gone, BLUE, (pool(),), Topology.ROUTED, None)
         assert await stored(store) == {}
 
