@@ -1,4 +1,4 @@
-"""What a controller is told at its start, by flags, the environment and a TOML file."""
+"""The settings of a controller at its start, by flags, the environment and a TOML file."""
 
 import os
 import re

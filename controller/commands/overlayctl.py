@@ -30,7 +30,7 @@ class Overlayctl:
         return done.returncode == 0 and json.loads(done.stdout)["role"] == "admin"
 
     def is_usual(self) -> bool:
-        """Tell whether the commands reach a controller without being told where: the login's URL is good."""
+        """Tell whether the commands reach a controller without an option for its URL: the login's URL is good."""
         return self._run("whoami", "--json").returncode == 0
 
     def login(self, authority: Path, token: str) -> str:

@@ -31,7 +31,7 @@ _FIRST_STRETCH = 1.0
 """Seconds of the history that are looked through first; the next stretch is four times as long, and so on."""
 
 _SKEW = 60.0
-"""Seconds by which the clocks of controllers may differ, and the states of objects be told right nevertheless."""
+"""Seconds by which the clocks of controllers may differ, and the states of objects are still answered correctly."""
 
 _READERS = 4
 """How many questions are answered at once: each may go through the whole history."""

@@ -24,7 +24,7 @@ def check_fields(before: Network, after: Network) -> None:
                 f"the blocks of {pool.range} stay /{length}; remove the range while it is empty, and add it again",
                 field=f"pools[{index}].block_length",
             )
-    # Hosts are told of the first range only while their agents know no more than one.
+    # Hosts get the first range only while their agents know no more than one.
     kept = [pool for pool in before.pools if pool in after.pools]
     if list(after.pools[: len(kept)]) != kept:
         raise InvalidValue("the ranges of a network keep their order, and new ones come after them", field="pools")

@@ -25,7 +25,7 @@ class RecordChange:
 
 @dataclass(frozen=True, slots=True)
 class IntentChange:
-    """The records that one revision changed and that hosts may be told."""
+    """The records that one revision changed and that hosts may get."""
 
     revision: Revision
     records: tuple[RecordChange, ...]
@@ -113,7 +113,7 @@ class Intent:
         return frozenset(self._members.get(network, ()))
 
     def networks_of(self, host: HostId) -> frozenset[NetworkName]:
-        """Return the networks of which the host owns a block: those it is told about."""
+        """Return the networks of which the host owns a block: those that its feed has."""
         return frozenset(block.network for block in self.blocks_of(host))
 
     def is_switched(self, network: NetworkName) -> bool:

@@ -1,4 +1,4 @@
-"""Opening the store that a controller was told to use."""
+"""Opening the store that a controller's settings name."""
 
 from pathlib import Path
 

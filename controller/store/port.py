@@ -165,7 +165,7 @@ class Store(Protocol):
 
     @property
     def cluster(self) -> str:
-        """What tells this store from others, once something was read of it; "" for one that is told by its place."""
+        """What tells this store from others, once something was read of it; "" for one that is known by its place."""
 
     async def run(self) -> None:
         """Do the store's own work, such as the expiry of leases, until cancelled; raises `Replaced`."""

@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 
 class Deltas:
-    """What follows for hosts at some position. Hosts with the same networks are told the same: it is made once."""
+    """What follows for hosts at some position. Hosts with the same networks get the same: it is made once."""
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
@@ -60,7 +60,7 @@ class Deltas:
 
 
 class Feed:
-    """What one host has been told, and what comes next.
+    """What one host has been sent, and what comes next.
 
     It keeps a position in the mirror's log and no queue: a slow reader gets the changes of several revisions at once,
     and one that falls off the log comes to the end of its feed.
@@ -169,7 +169,7 @@ class Feeds:
     ) -> Revision | None:
         """Return when a feed of a host that knows everything up to `after` of a lineage may be opened here.
 
-        The result is the revision after which it may go on, None when it must be told everything: revisions of another
+        The result is the revision after which it may go on, None when it must get everything: revisions of another
         lineage mean nothing here. A host that names none can only mean the first lineage that a store had. A controller
         that is behind the host would take it back in time. Raises `AlreadyExists` when another instance of
         the host has registered since, `Unavailable` when this controller does not catch up with its store, or is

@@ -17,7 +17,7 @@ from overlayd.model.reservation import Reservation
 
 
 def snapshot(intent: Intent, host: HostId) -> list[Record]:
-    """Return all that the host is told, networks and hosts before what refers to them."""
+    """Return all that the host gets, networks and hosts before what refers to them."""
     return [*intent.hosts.values(), *_whole(intent, intent.networks_of(host))]
 
 
@@ -77,7 +77,7 @@ def concerned(intent: Intent, change: IntentChange) -> frozenset[HostId] | None:
 
 
 def leaving(change: IntentChange) -> frozenset[HostId]:
-    """Return the hosts that a change begins to forget, or that are forgotten with it: they are told nothing more."""
+    """Return the hosts that a change begins to forget, or that are forgotten with it: they get nothing more."""
     hosts = (record for record in change.records if record.key.kind is Host)
     return frozenset(
         record.before.id

@@ -1,4 +1,4 @@
-"""What a watch is about, and the lines in which it is told."""
+"""What a watch is about, and the lines of its stream."""
 
 import json
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ def delete(key: RecordKey, revision: Revision) -> bytes:
 
 
 def in_sync(revision: Revision) -> bytes:
-    """Return the line that says that everything has been told."""
+    """Return the line that says that everything has been sent."""
     return _line({"type": "in-sync", "revision": revision})
 
 
 def bookmark(revision: Revision) -> bytes:
-    """Return the line that says up to which revision everything has been told."""
+    """Return the line that says up to which revision everything has been sent."""
     return _line({"type": "bookmark", "revision": revision})
 
 

@@ -12,7 +12,7 @@ from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.ids import Revision
 
 AGE_MAX = 5.0
-"""Seconds for which a snapshot is given to watches that begin; what has changed since they are told after it."""
+"""Seconds for which a snapshot is given to watches that begin; what has changed since follows it."""
 
 _BREATH = 1000
 """How many records are looked through before others have their turn."""

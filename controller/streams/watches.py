@@ -28,11 +28,11 @@ _KEEP_ALIVE = 5.0
 """Seconds after which every watch sends something."""
 
 _REMEMBERED = 64
-"""For how many revisions the lines are kept: most watches are told the same at the same time."""
+"""For how many revisions the lines are kept: most watches get the same at the same time."""
 
 
 class Watch:
-    """What one reader has been told, and what comes next.
+    """What one reader has been sent, and what comes next.
 
     It keeps a position in the mirror's log and no queue; a reader that falls off the log comes to the end.
     """
@@ -133,7 +133,7 @@ class Watches:
     async def _position(self, after: Revision) -> Revision:
         """Return the revision of the intent that a reader has when it has everything up to a revision of the store."""
         if after > self.mirror.revision:
-            await self.mirror.verify()  # another controller may have told of it
+            await self.mirror.verify()  # another controller may have named it
         position = after if after > self.mirror.revision else min(after, self.mirror.intent_revision)
         try:
             self.mirror.since(position, 0)

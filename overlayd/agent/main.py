@@ -88,7 +88,7 @@ def run(
     ] = DEFAULT_RESYNC,
     log_level: Annotated[LogLevel, typer.Option(envvar="OVERLAYD_LOG_LEVEL", help="Log from here on.")] = LogLevel.INFO,
 ) -> None:
-    """Run the agent until it is told to stop; traffic goes on without it."""
+    """Run the agent until it is stopped; traffic goes on without it."""
     logs.configure(log_level)
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
     with told(context):

@@ -59,7 +59,7 @@ _WITH_IPV6 = frozenset(
         ("net.ipv6.conf.default.forwarding", "1"),
     }
 )
-"""No addresses but ours; and whoever forwards believes no router advertisement (linux: ip-sysctl, accept_ra)."""
+"""No addresses but ours; and a forwarding namespace believes no router advertisement (linux: ip-sysctl, accept_ra)."""
 
 _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=True)
 

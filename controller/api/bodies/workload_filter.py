@@ -1,4 +1,4 @@
-"""Asking for the endpoints of workloads, by what their runtimes told of them."""
+"""Asking for the endpoints of workloads, by what their runtimes said of them."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -71,7 +71,7 @@ def refuse_replacing() -> Stale:
 def answer(
     overlay: Overlay, found: Record, revision: Revision, status: int = 200, beside: dict[str, Json] | None = None
 ) -> JSONResponse:
-    """Answer one record with its tag, and what is to be told beside it."""
+    """Answer one record with its tag, and with fields beside the record."""
     response = JSONResponse({**records.encode(found), **(beside or {}), "revision": revision}, status)
     key = keys.of(found)
     if overlay.mirror.record(key) == found:  # not changed again in between

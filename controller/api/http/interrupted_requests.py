@@ -38,7 +38,7 @@ class InterruptedRequests:
             _log.warning("interrupted by the stop", method=scope["method"], path=scope["path"])
             if begun:
                 return  # the answer breaks off, and the server closes the connection
-            # The task ends here as it was told to, but with an answer of ours: the server's own would be a bare 500.
+            # The task ends here, as requested, but with an answer of ours: the server's own would be a bare 500.
             refusal = problem_documents.response(
                 HTTPStatus.SERVICE_UNAVAILABLE, Unavailable.code, "this controller is stopping"
             )

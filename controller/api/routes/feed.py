@@ -45,7 +45,7 @@ def opened_feed(feeds: Feeds, host: HostId, instance: str, after: Revision | Non
 
 @lru_cache(maxsize=16)
 def _encoded(message: FeedMessage, version: int) -> bytes:
-    """Return the line of a message; many hosts are told the same at the same time."""
+    """Return the line of a message; many hosts get the same one at the same time."""
     if version == schema1.VERSION:
         return encode_line(schema1.narrow(message), schema1.encode_tagged)
     return encode_line(message)

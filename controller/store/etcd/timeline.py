@@ -12,7 +12,7 @@ from controller.store.port import Replaced
 
 
 class Timeline:
-    """What the answers of one cluster have told of it, since the store was opened."""
+    """What the answers of one cluster have shown of it, since the store was opened."""
 
     def __init__(self) -> None:
         self.revision = 0

@@ -30,7 +30,7 @@ class Announcements:
         self._again: asyncio.Queue[tuple[float, Endpoint]] = asyncio.Queue()
 
     async def announce(self, endpoint: Endpoint) -> None:
-        """Announce an endpoint now, and once more later; raise `KernelError`. Whoever calls has the kernel's turn."""
+        """Announce an endpoint now, and once more later; raise `KernelError`. The caller has the kernel's turn."""
         await self._tell(endpoint)
         self._again.put_nowait((asyncio.get_running_loop().time() + self._interval, endpoint))
 

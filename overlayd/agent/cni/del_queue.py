@@ -23,7 +23,7 @@ from overlayd.wire.cni_error import CniError
 _log = structlog.get_logger(__name__)
 
 AT_ONCE = 16
-"""How many are executed at the same time: one that has to wait keeps nobody, and a new request waits for a few only."""
+"""How many are executed at the same time: one that waits delays no other, and a new request waits for a few only."""
 
 DEADLINE = 30.0
 """Seconds for one of them, in this attempt."""
@@ -31,7 +31,7 @@ DEADLINE = 30.0
 
 @dataclass(slots=True)
 class _Queued:
-    """One queued DEL. It is executed once, whoever comes first."""
+    """One queued DEL. It is executed once, by the first task that takes it."""
 
     path: Path
     request: Request

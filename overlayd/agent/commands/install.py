@@ -92,7 +92,7 @@ def _show_drop_ins() -> None:
 
 
 def _renew(roles: frozenset[MachineRole]) -> None:
-    """Start what runs anew, controllers first; raise `Unavailable`, when all have been, for those that fail."""
+    """Restart what runs, controllers first; raise `Unavailable`, when all have been, for those that fail."""
     failures = []
     for service in (Service(UNITS[role]) for role in MachineRole if role in roles):
         try:

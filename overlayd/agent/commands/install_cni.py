@@ -42,7 +42,7 @@ def install_cni(
     """Install the CNI plugin, and a configuration list for each of these networks. Each file changes in one step."""
     try:
         if name and len(networks or ()) != 1:
-            raise ValueError("--name is for one network")  # noqa: TRY301 - told as every other mistake
+            raise ValueError("--name is for one network")  # noqa: TRY301 - reported as every other mistake
         confs = [Conf(network, name, cni_version, pod_annotations) for network in networks or ()]
         if remove:
             wanted = [install.conf_path(conf.listed_as, conf_dir) for conf in confs]

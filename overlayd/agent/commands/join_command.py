@@ -120,7 +120,7 @@ def _state_dir(context: typer.Context, state_dir: Path) -> dict[str, str | list[
 
 
 def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> None:
-    """Raise `InvalidValue` when the agent would go on talking to others, or without TLS, as it was told once."""
+    """Raise `InvalidValue` when the agent would go on talking to others, or without TLS, as its settings say."""
     configured = _configured(context)
     for place, urls in configured:
         for url in urls:
@@ -134,7 +134,7 @@ def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> No
 
 
 def _configured(context: typer.Context) -> list[tuple[sources.Origin, list[str]]]:
-    """Return where the service is told its controllers, and which; what is in force comes first."""
+    """Return where the settings name the controllers, and which; what is in force comes first."""
     setting, file = _setting("controller"), SCHEMA.path.with_suffix(".env")
     told, variable = sources.configured(context), SCHEMA.variable(setting)
     in_file, in_toml = environment_file.read(file).get(variable, "").split(), told.values.get(setting)

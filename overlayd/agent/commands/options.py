@@ -21,7 +21,7 @@ StateDirOption = Annotated[
         envvar="OVERLAYD_STATE_DIR",
         metavar="DIRECTORY",
         help="Host id, credential and cluster cache; outlives the boot.",
-        readable=False,  # told of where it is read
+        readable=False,  # reported where it is read
     ),
 ]
 NameOption = Annotated[

@@ -7,7 +7,7 @@ from overlayd.model.ids import HostId
 
 
 class Controllers:
-    """URLs, the one in use first. Whoever finds that it does not work moves all of the agent to the next one."""
+    """URLs, the one in use first. A task that finds that it does not work moves all of the agent to the next one."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = [url.rstrip("/") for url in urls]
@@ -29,7 +29,7 @@ class Controllers:
         return tuple(self._urls)
 
     def leave(self, url: str) -> None:
-        """Use the next one from now on, unless somebody left this one already."""
+        """Use the next one from now on, unless another task left this one already."""
         if url == self.current:
             self._urls.append(self._urls.pop(0))
 

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 class ClusterFeed:
     """The cluster as the feed tells it, kept while every controller is away.
 
-    `version` is the version of the feed that it was told in.
+    `version` is the version of the feed that brought it.
     `in_sync` is false until a controller has said so in this run: up to then the cluster is a cached one, good enough
     to add by and not to delete by. `syncs` counts the in-sync marks, `changes` everything that may matter to others.
     """
@@ -73,7 +73,7 @@ class ClusterFeed:
             await asyncio.sleep(delay)
 
     def restart(self) -> None:
-        """Announce this host anew, and follow a feed from there."""
+        """Announce this host again, and follow a feed from there."""
         if self._following:
             self._following.reschedule(asyncio.get_running_loop().time())
 

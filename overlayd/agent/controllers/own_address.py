@@ -39,10 +39,10 @@ class OwnAddress:
     async def follow(
         self, drift: Changes, interval: float, feed: ClusterFeed, clients: Sequence[ControllerClient]
     ) -> None:
-        """Announce the address anew when it is another one, for ever; `interval` is in seconds."""
+        """Announce the address whenever it is another one, until cancelled; `interval` is in seconds."""
         while True:
             seen = drift.count
-            # Without a route the address stays: it may come back, and nobody could be told of another one.
+            # Without a route the address stays: it may come back, and no controller could be reached with another one.
             with contextlib.suppress(Unavailable):
                 address = await self.current()
                 if feed.announced not in {None, address}:

@@ -41,7 +41,7 @@ class Trust:
 
 
 def fetch_authority(url: str, fingerprint: str, field: str) -> str:
-    """Ask whoever answers at a URL for the authority's certificate, and return it if it has this fingerprint.
+    """Ask the server at a URL for the authority's certificate, and return it if it has this fingerprint.
 
     Nothing that is secret is sent. Raises `InvalidValue`, which names `field` as the fingerprint's origin, or
     `Unavailable`.

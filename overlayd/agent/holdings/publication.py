@@ -56,7 +56,7 @@ class Publication:
         self._holdings = Holdings(self._known, client.host)
         self._kept: dict[EndpointKey, tuple[Endpoint, Endpoint | None]] = {}
         self.problem: OverlayError | None = None
-        """Why the controllers cannot be told of the endpoints of this host now, while that is so."""
+        """Why the endpoints of this host cannot be published now, while that is so."""
 
     async def run(self, attachments: Changes) -> None:
         """Publish for ever."""
@@ -148,7 +148,7 @@ class Publication:
             self._take(puts, await self._client.publish(puts, ()))
 
     def _is_due(self, key: EndpointKey, endpoint: Endpoint) -> bool:
-        """Tell whether the controllers are to be told of an endpoint: they do not know it, or not so."""
+        """Tell whether an endpoint is to be published: the controllers do not know it, or not so."""
         published = self._published.get(key)
         if published is endpoint or published == endpoint:
             return False

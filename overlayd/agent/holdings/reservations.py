@@ -1,4 +1,4 @@
-"""The reservations that endpoints of this host hold: claimed at an attachment, released when nobody needs them."""
+"""The reservations that endpoints of this host hold: claimed at an attachment, released when no endpoint needs them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -86,7 +86,7 @@ class HeldReservations:
         return lost_addresses(endpoint, self._reserved(endpoint.network))
 
     def holder_of_mac(self, mac: MacAddress, endpoint: EndpointKey) -> str | None:
-        """Return who else has a MAC in the network of an endpoint of this host, as the feed says; None: nobody.
+        """Return who else has a MAC in the network of an endpoint of this host, as the feed says; None: no other.
 
         The feed tells of endpoints on segments, where MACs matter, and of reservations in every network.
         """
@@ -113,7 +113,7 @@ class HeldReservations:
 
         Raises:
             NotFound: the reservation is gone.
-            InUse: this host is to get nothing new, or somebody else claimed the reservation a moment later.
+            InUse: this host is to get nothing new, or another endpoint claimed the reservation a moment later.
             AlreadyExists: the endpoint holds another reservation of the same family.
             Unavailable: no controller answers, or the feed does not bring it in time.
         """

@@ -19,7 +19,7 @@ ATTEMPTS = 3
 """How often a question is asked before its answer is missed. Kernels send some ICMP messages once a second only."""
 
 _CLOSED_PORT = 1
-"""A UDP port that nobody listens on (tcpmux, RFC 1078, is TCP's)."""
+"""A UDP port on which no process listens (tcpmux, RFC 1078, is TCP's)."""
 
 _ECHO = struct.Struct("!BBHHH")
 _ECHO_REQUEST = {Family.V4: 8, Family.V6: 128}

@@ -77,7 +77,7 @@ class ControllerAddresses:
         while self._names:
             before = dict(self._found)
             for name in self._names:
-                with suppress(Unavailable):  # what is known stays: nobody says that it is no longer so
+                with suppress(Unavailable):  # what is known stays: no answer contradicts it
                     self._found[name] = frozenset(await addresses_of(name))
             self._asked.set()
             if self._found != before:

@@ -27,7 +27,7 @@ Revived = frozenset[tuple[NamespaceRef, InterfaceName]]
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The namespaces in which the kernel told of changes by others, and the devices that came up again."""
+    """The namespaces in which the kernel reported changes by others, and the devices that came up again."""
 
     namespaces: frozenset[NamespaceRef]
     revived: Revived

@@ -39,7 +39,7 @@ def site_of(
 
 
 def with_endpoints(site: Site, facts: Facts, cluster: Cluster, *, software_checksums: bool) -> Site:
-    """Return a site with what comes and goes with endpoints, and with what else holds whoever knows this host."""
+    """Return a site with what comes and goes with endpoints, and with the other facts of this host."""
     return replace(
         site,
         published=_published(facts, cluster),

@@ -12,7 +12,7 @@ class Presence(Enum):
     """What is known of a sandbox.
 
     REACHABLE: its path leads to it. OUT_OF_REACH: its path leads nowhere, or to another namespace, and still it lives,
-    as the two ends of a veth pair go together. GONE: no interface of ours can be in it, so nobody uses its addresses.
+    as the two ends of a veth pair go together. GONE: no interface of ours can be in it, so its addresses are unused.
     """
 
     REACHABLE = auto()
@@ -21,7 +21,7 @@ class Presence(Enum):
 
 
 def presence(kernel: Kernel, attachment: Attachment) -> Presence:
-    """Return what is known of an attachment's sandbox; raise `KernelError`. For whoever may call the kernel."""
+    """Return what is known of an attachment's sandbox; raise `KernelError`. The caller has the kernel's turn."""
     endpoint = attachment.endpoint
     if kernel.sandbox_id(endpoint.sandbox) == attachment.sandbox_id:
         return Presence.REACHABLE

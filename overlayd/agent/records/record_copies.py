@@ -1,6 +1,6 @@
 """Copies of the attachments' records on disk, for a start that finds the records on the tmpfs removed.
 
-An interface in the kernel says whose it is, and not which ports lead to it, how it is limited and what its runtime told
+An interface in the kernel says whose it is, and not which ports lead to it, how it is limited and what its runtime said
 of it. A copy is used for an interface that lives, and for nothing else: those of an earlier boot mean nothing.
 """
 

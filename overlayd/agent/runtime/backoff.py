@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated
 
 _REFUSED_SHORTEST, _REFUSED_LONGEST = 1.0, 60.0
-"""Seconds between attempts with a credential that is refused: more often than not, somebody must act first."""
+"""Seconds between attempts with a credential that is refused: more often than not, an administrator must act first."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Looking names up while a resolver is silent: nobody waits for that who need not, and least of all a stop."""
+"""Looking names up while a resolver is silent: no task waits for it needlessly, least of all a stop."""
 
 import asyncio
 import socket

@@ -13,7 +13,7 @@ _NAME = "lock"
 
 
 class Lock:
-    """A file that one process locks; nobody but root can open it. The kernel ends the lock with the process."""
+    """A file that one process locks; only root can open it. The kernel ends the lock with the process."""
 
     def __init__(self, directory: Path) -> None:
         """Lock it, in a directory that is made if it is missing; raise `InUse` when another has it, or `OSError`."""

@@ -80,7 +80,7 @@ class KernelTurn:
         self._is_taken = False
 
     def is_free_within(self, patience: float) -> bool:
-        """Tell whether nobody has had the turn for more than this many seconds."""
+        """Tell whether no task has held the turn for longer than this many seconds."""
         return asyncio.get_running_loop().time() - self._since <= patience
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,10 +1,10 @@
-"""Waking whoever waits for a change."""
+"""Waking the tasks that wait for a change."""
 
 import asyncio
 
 
 class Changes:
-    """Counts changes, its own and those of its sources. Nobody misses one: a waiter says how many it has seen."""
+    """Counts changes, its own and those of its sources. None is missed: a waiter says how many it has seen."""
 
     def __init__(self, *sources: "Changes") -> None:
         self.count = 0
