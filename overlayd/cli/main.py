@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.control.client import ask, status_lines
+from overlayd.agent.control.client import ask, plan_lines, status_lines
 from overlayd.cli import (
     capacity,
     endpoints,
@@ -168,11 +168,7 @@ def plan(as_json: AsJson = False) -> None:
     if as_json:
         tables.show_json(answer.value)
         return
-    operations = answer.objects("operations")
-    for operation in operations:
-        typer.echo(operation.text("command"))
-    if not operations:
-        typer.echo("nothing to do: the kernel is as it should be")
+    typer.echo("\n".join(plan_lines(answer)))
 
 
 @app.command()
@@ -182,10 +178,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         tables.show_json(answer.value)
         return
-    for line in status_lines(answer.value):
-        typer.echo(line)
-    rows = [(problem.text("object"), problem.text("message")) for problem in answer.objects("problems")]
-    tables.show(tables.table("Problems", ("object", "problem"), rows))
+    typer.echo("\n".join(status_lines(answer)))
 
 
 @app.command()

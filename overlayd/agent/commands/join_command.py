@@ -86,7 +86,7 @@ def join_host(
         elif status is None:
             say("now start or restart the agent")
         else:
-            say("\n".join(status_lines(status)))
+            say("\n".join(status_lines(Fields(status))))
 
 
 def _started(say: Callable[[str], None], timeout: float) -> dict[str, Json]:
@@ -187,8 +187,7 @@ def _in_sync(timeout: float) -> Fields:
         else:
             if status.flag("in_sync"):
                 return status
-            problems = [f"{each.text('object')}: {each.text('message')}" for each in status.objects("problems")]
-            said = [*status_lines(status.value), *problems]
+            said = status_lines(status)
         if time.monotonic() > deadline:
             first = f"joined, but the agent is not in sync after {timeout:.0f} s:"
             raise Unavailable("\n".join((first, *said, f"journalctl --unit {SERVICE.unit} has more")))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from overlayd.agent.commands.cleanup import check_unused, clean_up, plan_cleanup
-from overlayd.agent.control.client import ask, status_lines
+from overlayd.agent.control.client import ask, plan_lines, status_lines
 from overlayd.agent.control.server import shown
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.recovery import unexplained
@@ -31,8 +31,7 @@ def plan(as_json: AsJson = False) -> None:
         if as_json:
             typer.echo(json.dumps(answer.value, indent=2))
             return
-        commands = [operation.text("command") for operation in answer.objects("operations")]
-        typer.echo("\n".join(commands) or "nothing to do: the kernel is as it should be")
+        typer.echo("\n".join(plan_lines(answer)))
 
 
 def status(as_json: AsJson = False) -> None:
@@ -42,10 +41,7 @@ def status(as_json: AsJson = False) -> None:
         if as_json:
             typer.echo(json.dumps(answer.value, indent=2))
             return
-        for line in status_lines(answer.value):
-            typer.echo(line)
-        for problem in answer.objects("problems"):
-            typer.echo(f"problem: {problem.text('object')}: {problem.text('message')}")
+        typer.echo("\n".join(status_lines(answer)))
 
 
 def cleanup(

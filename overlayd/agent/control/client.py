@@ -2,11 +2,10 @@
 
 import json
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 from overlayd.model.errors import InvalidValue, Unavailable
-from overlayd.wire.fields import Fields, Json
+from overlayd.wire.fields import Fields
 
 CONTROL_SOCKET = Path("/run/overlayd/control.sock")
 
@@ -30,8 +29,15 @@ def ask(command: str) -> Fields:
     return fields
 
 
-def status_lines(answer: Mapping[str, Json]) -> list[str]:
-    """Return what an agent says of itself, as people read it."""
+def plan_lines(answer: Fields) -> list[str]:
+    """Return the operations of a plan as commands, for people."""
+    commands = [operation.text("command") for operation in answer.objects("operations")]
+    return commands or ["nothing to do: the kernel is as it should be"]
+
+
+def status_lines(fields: Fields) -> list[str]:
+    """Return the state of an agent, for people."""
+    answer = fields.value
     networks = answer["networks"]
     checksums = ["checksums and segments are made by the kernel: the underlay's device makes bad ones"]
     return [
@@ -40,4 +46,5 @@ def status_lines(answer: Mapping[str, Json]) -> list[str]:
         f"VTEP {answer['address'] or 'not announced yet'}, overlay MTU {answer['mtu'] or 'not known yet'}",
         f"networks in force: {', '.join(map(str, networks)) if isinstance(networks, list) and networks else 'none'}",
         *(checksums if answer.get("software_checksums") else []),
+        *(f"problem: {each.text('object')}: {each.text('message')}" for each in fields.objects("problems")),
     ]

@@ -176,7 +176,7 @@ def test_joining_sets_up_what_the_service_uses(tmp_path: Path) -> None:
             (
                 f"OVERLAYD_CONTROLLER={NOWHERE}",
                 "",
-                f"/etc/overlayd/agent.env: OVERLAYD_CONTROLLER: {NOWHERE} goes before",
+                f"/etc/overlayd/agent.env: OVERLAYD_CONTROLLER: {NOWHERE} takes precedence",
             ),
         ):
             machine.type(f"echo '{variables}' >/etc/overlayd/agent.env")
