@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bench.cni_operations import Arena
 from bench.report import Report
+from overlayd.dataplane.desired.endpoint import resolve_endpoint
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import NamespaceRef
-from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.network import Topology
 from tests.support.controllers.clusters import endpoint, example, site

@@ -2,7 +2,7 @@
 
 from ipaddress import IPv4Address, IPv4Network
 
-from overlayd.dataplane.site import Site
+from overlayd.dataplane.desired.site import Site
 from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster

@@ -8,10 +8,10 @@ from bench.large_cluster import NETWORK, large_cluster, site
 from bench.report import Report
 from overlayd.agent.daemon import collect_seldom
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import FdbEntry, Neighbour, Route, State, network_namespace
 from overlayd.dataplane.plan import Add, Plan
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster
 from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
 

@@ -2,7 +2,7 @@
 """The CNI plugin that container runtimes execute: forwards one request to the agent and relays its answer.
 
 It imports as little as possible, because the start of the interpreter takes most of its time. The protocol is described
-in overlayd/wire/cni.py.
+in overlayd/wire/cni/requests.py.
 """
 
 # The C modules behind `signal` and `socket`, whose own imports would double the time of a start.

@@ -7,7 +7,7 @@ import sys
 import structlog
 
 from controller.throttle import SeldomFilter
-from overlayd.wire import log_lines
+from overlayd.service import log_lines
 
 
 def configure() -> None:

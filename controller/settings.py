@@ -19,7 +19,7 @@ from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.configuration.systemd_credentials import is_encrypted
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
-from overlayd.wire.systemd_notify import ServiceManager
+from overlayd.service.systemd_notify import ServiceManager
 
 DEFAULT_STORE = "/var/lib/overlay-controller/store.db"
 DEFAULT_LISTEN = ["127.0.0.1:7471"]

@@ -30,7 +30,7 @@ from overlayd.agent.settings import Settings
 from overlayd.kernel.descriptor_limit import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.kernel.port import Kernel
-from overlayd.wire.systemd_notify import ServiceManager
+from overlayd.service.systemd_notify import ServiceManager
 
 _log = structlog.get_logger(__name__)
 

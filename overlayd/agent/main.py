@@ -28,8 +28,8 @@ from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.configuration.help_pages import PlainGroup
 from overlayd.configuration.systemd_credentials import is_encrypted
-from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
-from overlayd.wire.systemd_notify import ServiceManager
+from overlayd.dataplane.desired.firewall import VXLAN_PORT, Metadata
+from overlayd.service.systemd_notify import ServiceManager
 
 app = typer.Typer(
     cls=PlainGroup,

@@ -9,7 +9,7 @@ from pathlib import Path
 from overlayd.agent.controllers.credential import Credential
 from overlayd.configuration.controller_urls import check_url
 from overlayd.configuration.schema import Schema, Setting, ValueKind
-from overlayd.dataplane.firewall import VXLAN_PORT, Metadata
+from overlayd.dataplane.desired.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_host_name, check_vtep_address

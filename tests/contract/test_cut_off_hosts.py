@@ -9,9 +9,9 @@ import pytest
 
 from overlayd.agent.controllers.client import ControllerClient
 from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.dataplane.desired.resolve import resolve
+from overlayd.dataplane.desired.uplink import host_device
 from overlayd.dataplane.items import HOST, Address, Bridge, Item, Link, Route
-from overlayd.dataplane.resolve import resolve
-from overlayd.dataplane.uplink import host_device
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Revision
 from overlayd.model.network import Topology, Uplink

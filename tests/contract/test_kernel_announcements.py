@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import NamespaceRef, SourceGuard, network_namespace
-from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology

@@ -6,8 +6,9 @@ from ipaddress import IPv4Address, ip_interface
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -23,7 +24,6 @@ from overlayd.dataplane.items import (
     network_namespace,
 )
 from overlayd.dataplane.plan import Add, Delete, Plan
-from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import Underlay
 from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from overlayd.agent.attach.leaks import Leaks
-from overlayd.dataplane.endpoint import host_end, resolve_endpoint
+from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import HOST, NamespaceRef, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel.port import Kernel, KernelError

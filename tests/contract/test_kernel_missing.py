@@ -6,8 +6,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import resolve_endpoint
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import resolve_endpoint
 from overlayd.dataplane.items import (
     Address,
     DeviceSysctls,
@@ -18,7 +19,6 @@ from overlayd.dataplane.items import (
     State,
     network_namespace,
 )
-from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import Kernel
 from overlayd.model.ids import InterfaceName
 from overlayd.model.network import Topology

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import (
     HOST,
     Address,
@@ -25,7 +26,6 @@ from overlayd.dataplane.items import (
     network_namespace,
 )
 from overlayd.dataplane.plan import Add, Delete, Plan
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import HOST
-from overlayd.dataplane.resolve import resolve
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.model.network import Topology
 from tests.support.controllers.clusters import HERE, example, site

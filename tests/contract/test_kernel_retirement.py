@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import Item, Link, NamespaceRef, State, Veth, VethPeer, network_namespace
 from overlayd.dataplane.plan import Plan, Retire
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from overlayd.dataplane.endpoint import resolve_endpoint
+from overlayd.dataplane.desired.endpoint import resolve_endpoint
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.items import Address, State
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology, Uplink
 from tests.contract.kernels import World, enforce

@@ -6,8 +6,10 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.resolve import resolve
+from overlayd.dataplane.desired.uplink import host_device
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import (
     HOST,
     Address,
@@ -25,8 +27,6 @@ from overlayd.dataplane.items import (
     VethPeer,
 )
 from overlayd.dataplane.plan import Add, Plan
-from overlayd.dataplane.resolve import resolve
-from overlayd.dataplane.uplink import host_device
 from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName

@@ -4,11 +4,11 @@ from itertools import count
 
 import pytest
 
-from overlayd.dataplane.endpoint import resolve_endpoint
+from overlayd.dataplane.desired.endpoint import resolve_endpoint
 from overlayd.dataplane.items import NamespaceRef, State
 from overlayd.model.errors import AlreadyExists
 from overlayd.model.network import Topology
-from overlayd.wire.cni import Command
+from overlayd.wire.cni.requests import Command
 from tests.contract.kernels import World, observed
 from tests.support.agents.agents import Agent, Host, asked, named
 from tests.support.agents.mortal import Died

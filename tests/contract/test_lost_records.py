@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import Link, NamespaceRef, network_namespace
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import Link, NamespaceRef, network_namespace
 from overlayd.dataplane.ownership import owns
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
 from tests.contract.kernels import World, enforce

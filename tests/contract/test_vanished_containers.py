@@ -3,7 +3,7 @@
 import pytest
 
 from overlayd.agent.attach.leaks import Leaks
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import Link, NamespaceRef, State, network_namespace
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from overlayd.dataplane.endpoint import host_end, resolve_endpoint
+from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
 from overlayd.model.errors import OverlayError
 from overlayd.model.published_port import PortMapping, TransportProtocol
 from tests.support.agents.lone_host import BLUE, LoneHost, asked, named, sandbox_of

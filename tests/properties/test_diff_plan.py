@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import (
     HOST,
@@ -23,7 +24,6 @@ from overlayd.dataplane.items import (
     Sysctl,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import InterfaceName, MacAddress, Revision

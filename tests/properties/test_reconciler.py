@@ -28,11 +28,11 @@ from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.firewall import Metadata
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.endpoint import host_end
-from overlayd.dataplane.firewall import Metadata
 from overlayd.dataplane.items import HOST, Bridge, Item, Link, Namespace, Neighbour, State, Sysctl, network_namespace
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Revision
 from overlayd.model.network import Network, Topology, Uplink

@@ -6,8 +6,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlayd.dataplane.desired.resolve import Desired, resolve
 from overlayd.dataplane.items import HOST, network_namespace
-from overlayd.dataplane.resolve import Desired, resolve
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import MacAddress, Revision
 from tests.support.controllers.clusters import Scene, scenes

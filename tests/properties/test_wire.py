@@ -27,9 +27,13 @@ from overlayd.model.ids import (
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.model.workload import Pod, Workload
-from overlayd.wire import cni, cni_error, cni_result, cni_version, problem, records, workload
-from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_result import Result
+from overlayd.wire import problem, records, workload
+from overlayd.wire.cni import error as cni_error
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni import result as cni_result
+from overlayd.wire.cni import version as cni_version
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.result import Result
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
 from overlayd.wire.fields import Fields, Json
 

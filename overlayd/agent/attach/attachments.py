@@ -21,7 +21,7 @@ from overlayd.agent.records.presence import Presence, presence
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.uninterrupted import to_the_end
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import network_namespace
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, Unavailable

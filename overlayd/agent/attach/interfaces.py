@@ -9,8 +9,7 @@ from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, Stray
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane import ownership
-from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.endpoint import (
+from overlayd.dataplane.desired.endpoint import (
     host_end,
     resolve_endpoint,
     resolve_limits,
@@ -18,6 +17,7 @@ from overlayd.dataplane.endpoint import (
     without_sandbox,
     without_way_out,
 )
+from overlayd.dataplane.diff import diff, retirement
 from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, VethPeer, network_namespace
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.endpoint import Endpoint

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from overlayd.dataplane.endpoint import destinations, endpoint_address, gateway_of
+from overlayd.dataplane.desired.endpoint import destinations, endpoint_address, gateway_of
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.network import Network

@@ -8,8 +8,8 @@ from overlayd.agent.records.attachment_records import Attachment, AttachmentReco
 from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.errors import OverlayError
 from overlayd.model.ids import NetworkName
-from overlayd.wire.cni import GcRequest
-from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.requests import GcRequest
 
 Detach = Callable[[AttachmentName, NetworkName | None], Awaitable[None]]
 

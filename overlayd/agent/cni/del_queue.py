@@ -16,9 +16,9 @@ from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.unix_server import REQUEST_MAX
 from overlayd.configuration.files import names, read_regular, write_atomically
 from overlayd.model.errors import InvalidValue, OverlayError
-from overlayd.wire import cni
-from overlayd.wire.cni import Command, Request
-from overlayd.wire.cni_error import CniError
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni.error import CniError
+from overlayd.wire.cni.requests import Command, Request
 
 _log = structlog.get_logger(__name__)
 

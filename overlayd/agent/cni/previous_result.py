@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from overlayd.agent.records.attachment_records import Attachment
 from overlayd.model.bandwidth import UNLIMITED
-from overlayd.wire.cni import Request
+from overlayd.wire.cni.requests import Request
 
 
 def contradictions(request: Request, attachment: Attachment) -> Iterator[str]:

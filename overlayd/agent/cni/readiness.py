@@ -9,7 +9,7 @@ from overlayd.model.address import Family
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network, NetworkState
-from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni.error import CniError, Code
 
 
 class Readiness:

@@ -11,11 +11,11 @@ from overlayd.agent.cni.previous_result import contradictions, known_mtu
 from overlayd.agent.cni.readiness import Readiness
 from overlayd.agent.cni.translation import attach_request, cni_error, cni_result, name_of, named_as_in
 from overlayd.model.errors import OverlayError
-from overlayd.wire import cni
-from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
-from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_error import render as render_error
-from overlayd.wire.cni_result import render
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.error import render as render_error
+from overlayd.wire.cni.requests import Command, GcRequest, Request, StatusRequest
+from overlayd.wire.cni.result import render
 
 _log = structlog.get_logger(__name__)
 

@@ -17,9 +17,9 @@ from overlayd.model.errors import (
     Unauthenticated,
     Unavailable,
 )
-from overlayd.wire.cni import Request
-from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_result import Assigned, Result
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.requests import Request
+from overlayd.wire.cni.result import Assigned, Result
 
 _CODES: dict[type[OverlayError], Code] = {
     NotFound: Code.INVALID_CONFIG,

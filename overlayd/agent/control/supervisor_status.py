@@ -4,7 +4,7 @@ import asyncio
 
 from overlayd.agent.control.server import Control
 from overlayd.agent.runtime.signals import Changes
-from overlayd.wire.systemd_notify import ServiceManager
+from overlayd.service.systemd_notify import ServiceManager
 
 INTERVAL = 1.0
 """Seconds between two updates, at least."""

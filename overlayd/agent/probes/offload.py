@@ -18,9 +18,9 @@ from overlayd.agent.probes.remote_kernel import ProbeRoute
 from overlayd.agent.probes.schedule import Schedule
 from overlayd.agent.probes.segment import SegmentPath, loses_segments
 from overlayd.agent.reconcile.reconciler import Reconciler
-from overlayd.dataplane import uplink
-from overlayd.dataplane.resolve import joined, uplink_kinds
-from overlayd.dataplane.site import Site
+from overlayd.dataplane.desired import uplink
+from overlayd.dataplane.desired.resolve import joined, uplink_kinds
+from overlayd.dataplane.desired.site import Site
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster

@@ -18,9 +18,9 @@ from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.probes.schedule import Schedule
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import NamespaceRef, network_namespace
 from overlayd.dataplane.probe import SMALLEST, Probe, ProbeKind, decode, encode
-from overlayd.dataplane.site import Site
 from overlayd.kernel.packets import probe_socket
 from overlayd.kernel.port import KernelError
 from overlayd.kernel.spaces.namespaces import Identity, identity

@@ -15,13 +15,14 @@ from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.shortcomings import Shortcomings, unrecorded
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.recovery import without_strays
-from overlayd.dataplane import ownership, uplink
+from overlayd.dataplane import ownership
+from overlayd.dataplane.desired import uplink
+from overlayd.dataplane.desired.endpoint import host_end, in_sandbox, without_way_out
+from overlayd.dataplane.desired.resolve import Desired
+from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.diff import between, restoration, retain
-from overlayd.dataplane.endpoint import host_end, in_sandbox, without_way_out
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
 from overlayd.dataplane.plan import Plan
-from overlayd.dataplane.resolve import Desired
-from overlayd.dataplane.site import Site
 from overlayd.dataplane.tracker import Tracker
 from overlayd.kernel.port import Kernel
 from overlayd.model.cluster import Cluster

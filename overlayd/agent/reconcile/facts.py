@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from overlayd.agent.reconcile.local import Local
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, Stray
 from overlayd.agent.records.presence import Presence, presence
-from overlayd.dataplane import uplink
+from overlayd.dataplane.desired import uplink
+from overlayd.dataplane.desired.resolve import Membership
 from overlayd.dataplane.items import network_namespace
-from overlayd.dataplane.resolve import Membership
 from overlayd.kernel.port import Kernel, Surroundings
 from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Cluster

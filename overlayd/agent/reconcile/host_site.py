@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from overlayd.agent.reconcile.facts import Facts
 from overlayd.agent.reconcile.local import Local
-from overlayd.dataplane.site import Site
+from overlayd.dataplane.desired.site import Site
 from overlayd.model.address import Family, IpAddress, alone
 from overlayd.model.bandwidth import UNLIMITED
 from overlayd.model.cluster import Cluster

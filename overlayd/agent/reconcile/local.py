@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
-from overlayd.dataplane.firewall import Metadata
+from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.model.ids import HostId
 
 

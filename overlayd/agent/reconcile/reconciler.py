@@ -22,9 +22,9 @@ from overlayd.agent.runtime.kernel_lock import KernelTurn, Turn
 from overlayd.agent.runtime.shared_run import SharedRun
 from overlayd.agent.runtime.signals import Changes
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, NftTable, Sysctl, network_namespace
 from overlayd.dataplane.plan import Plan
-from overlayd.dataplane.site import Site
 from overlayd.dataplane.tracker import Tracker
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family

@@ -8,11 +8,11 @@ from types import MappingProxyType
 from overlayd.agent.controllers.assignments import Holdings
 from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.records.attachment_records import Stray
-from overlayd.dataplane import uplink
-from overlayd.dataplane.endpoint import IPV6_MTU_MIN
-from overlayd.dataplane.network_part import NetworkPart
-from overlayd.dataplane.resolve import Desired, UplinkChoice
-from overlayd.dataplane.site import Site
+from overlayd.dataplane.desired import uplink
+from overlayd.dataplane.desired.endpoint import IPV6_MTU_MIN
+from overlayd.dataplane.desired.network_part import NetworkPart
+from overlayd.dataplane.desired.resolve import Desired, UplinkChoice
+from overlayd.dataplane.desired.site import Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint

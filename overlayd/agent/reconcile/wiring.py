@@ -13,7 +13,7 @@ from overlayd.agent.reconcile.vxlan_ports import remember_vxlan_port
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.actors import Actors
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.firewall import Metadata
+from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.model.ids import HostId
 
 

@@ -20,7 +20,8 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.published_port import PortMapping
-from overlayd.wire import bandwidth, ports, records
+from overlayd.wire import records
+from overlayd.wire.cni import bandwidth, ports
 from overlayd.wire.fields import Fields
 
 _log = structlog.get_logger(__name__)

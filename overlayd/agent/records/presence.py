@@ -3,7 +3,7 @@
 from enum import Enum, auto
 
 from overlayd.agent.records.attachment_records import Attachment
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import network_namespace
 from overlayd.kernel.port import Kernel
 

@@ -9,7 +9,7 @@ import structlog
 
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, Stray
 from overlayd.dataplane import ownership
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import (
     NETWORK_NAMESPACES,
     BridgeEntry,

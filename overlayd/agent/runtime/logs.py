@@ -6,7 +6,7 @@ import sys
 
 import structlog
 
-from overlayd.wire import log_lines
+from overlayd.service import log_lines
 
 
 def configure(level: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
-from overlayd.dataplane import ownership, uplink
+from overlayd.dataplane import ownership
+from overlayd.dataplane.desired import uplink
 from overlayd.dataplane.items import (
     NETWORK_NAMESPACES,
     Address,

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from overlayd.agent.main import app
-from overlayd.wire.cni import Command
+from overlayd.wire.cni.requests import Command
 from tests.support.lab.lab import ROOT, Container, Executed, Lab, LabHost
 from tests.support.lab.processes import eventually
 

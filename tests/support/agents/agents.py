@@ -27,11 +27,11 @@ from overlayd.agent.reconcile.report import Status
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.records.recovery import recover
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.firewall import Metadata
+from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.model.cluster import RecordKey
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName, Revision
 from overlayd.model.network import Network
-from overlayd.wire.cni import Command, GcRequest
+from overlayd.wire.cni.requests import Command, GcRequest
 from tests.contract.kernels import World
 from tests.support.agents.mortal import Died, Life, MortalKernel, MortalRecords
 from tests.support.controllers.clusters import HERE

@@ -22,7 +22,7 @@ from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.firewall import Metadata
+from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.dataplane.items import NamespaceRef, network_namespace
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block

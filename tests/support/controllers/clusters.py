@@ -11,7 +11,7 @@ from itertools import islice
 
 from hypothesis import strategies as st
 
-from overlayd.dataplane.site import Site
+from overlayd.dataplane.desired.site import Site
 from overlayd.ipam import addresses
 from overlayd.ipam.free_blocks import FreeBlocks
 from overlayd.model.address import Family, IpAddress

@@ -15,11 +15,11 @@ from overlayd.agent.settings import Settings
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.model.errors import InUse
 from overlayd.model.ids import Revision
+from overlayd.service.systemd_notify import ServiceManager
 from overlayd.wire import records
-from overlayd.wire.cni import Command
+from overlayd.wire.cni.requests import Command
 from overlayd.wire.feed import Delta, InSync, Snapshot
 from overlayd.wire.fields import Json
-from overlayd.wire.systemd_notify import ServiceManager
 from tests.support.agents.agents import frame
 from tests.support.agents.loopback import Answer, Request, Server, answer, controller
 from tests.support.controllers import clusters

@@ -21,8 +21,9 @@ import pytest
 
 from cni import install, shim
 from overlayd.agent.cni.server import DEL_DEADLINE
-from overlayd.wire import cni, cni_version
-from overlayd.wire.cni_error import Code
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni import version as cni_version
+from overlayd.wire.cni.error import Code
 from tests.support.lab.processes import PATIENCE, eventually
 
 pytestmark = pytest.mark.usefixtures("root")

@@ -14,7 +14,7 @@ import pytest
 
 from cni import install, shim
 from overlayd.agent.runtime.unix_server import REQUEST_MAX
-from overlayd.wire import cni
+from overlayd.wire.cni import requests as cni
 from tests.support.lab.processes import PATIENCE, eventually
 from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, SHIM, Agent, Machine, launchers
 

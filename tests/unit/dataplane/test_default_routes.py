@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from overlayd.dataplane.endpoint import resolve_endpoint
+from overlayd.dataplane.desired.endpoint import resolve_endpoint
 from overlayd.dataplane.items import Route
 from overlayd.dataplane.ownership import owns_host_device
 from overlayd.model.ids import InterfaceName

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff, retain
 from overlayd.dataplane.items import (
     FLOOD,
@@ -26,7 +27,6 @@ from overlayd.dataplane.items import (
     network_namespace,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Plan
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName, Revision

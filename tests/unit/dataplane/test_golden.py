@@ -6,10 +6,10 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import State
 from overlayd.dataplane.ownership import owns
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint

@@ -5,7 +5,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 import pytest
 
 from overlayd.dataplane import ownership
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.items import (
     HOST,
     Address,
@@ -21,7 +22,6 @@ from overlayd.dataplane.items import (
     Other,
     Route,
 )
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.ids import InterfaceName, MacAddress
 from overlayd.model.network import Topology
 from tests.support.controllers import clusters

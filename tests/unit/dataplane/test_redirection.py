@@ -4,9 +4,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from overlayd.dataplane.firewall import HostUplink, Metadata, host_table, inner_table
+from overlayd.dataplane.desired.firewall import HostUplink, Metadata, host_table, inner_table
+from overlayd.dataplane.desired.uplink import host_device
 from overlayd.dataplane.redirection import Redirection, redirections
-from overlayd.dataplane.uplink import host_device
 from overlayd.model.address import IpAddress
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology, Uplink

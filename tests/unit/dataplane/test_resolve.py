@@ -6,7 +6,10 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.network_items import UNREACHABLE_METRIC
+from overlayd.dataplane.desired.resolve import resolve
+from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -23,10 +26,7 @@ from overlayd.dataplane.items import (
     State,
     network_namespace,
 )
-from overlayd.dataplane.network_items import UNREACHABLE_METRIC
 from overlayd.dataplane.ownership import BRIDGE
-from overlayd.dataplane.resolve import resolve
-from overlayd.dataplane.site import Site
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.by_network import ByNetwork

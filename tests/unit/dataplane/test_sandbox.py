@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.endpoint import host_end
 from overlayd.dataplane.items import Item, Link, NamespaceRef, State, Veth, network_namespace
 from overlayd.dataplane.plan import Add, Change
-from overlayd.dataplane.resolve import resolve
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Topology

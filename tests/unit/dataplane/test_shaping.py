@@ -2,8 +2,8 @@
 
 import pytest
 
+from overlayd.dataplane.desired.shaping import limits
 from overlayd.dataplane.items import BUCKET_TICK, NamespaceRef
-from overlayd.dataplane.shaping import limits
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
 from overlayd.model.ids import InterfaceName
 

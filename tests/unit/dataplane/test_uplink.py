@@ -6,10 +6,10 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.resolve import resolve
+from overlayd.dataplane.desired.site import Site
+from overlayd.dataplane.desired.uplink import choose, disguise, host_device, host_side, severing
 from overlayd.dataplane.items import HOST, Item, Link, NftTable, Route, State
-from overlayd.dataplane.resolve import resolve
-from overlayd.dataplane.site import Site
-from overlayd.dataplane.uplink import choose, disguise, host_device, host_side, severing
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni

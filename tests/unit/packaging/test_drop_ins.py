@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.dataplane.uplink import host_device
+from overlayd.dataplane.desired.uplink import host_device
 from overlayd.model.ids import Vni
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"

@@ -4,7 +4,7 @@ import pytest
 
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
 from overlayd.model.errors import InvalidValue
-from overlayd.wire import bandwidth
+from overlayd.wire.cni import bandwidth
 from overlayd.wire.fields import Fields, Json
 
 

@@ -8,9 +8,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import pytest
 
 from overlayd.model import ids
-from overlayd.wire import cni, cni_error, cni_result, cni_version
-from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_result import Assigned, Result
+from overlayd.wire.cni import error as cni_error
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni import result as cni_result
+from overlayd.wire.cni import version as cni_version
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.result import Assigned, Result
 from overlayd.wire.fields import Fields, Json
 
 ROUTED = Result(

@@ -2,8 +2,8 @@
 
 import pytest
 
-from overlayd.wire import cni
-from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni.error import CniError, Code
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from overlayd.model import ids
-from overlayd.wire import cni, cni_version
-from overlayd.wire.cni import Command, GcRequest, Request, StatusRequest
-from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_result import NOTHING_BEFORE, KnownInterface
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni import version as cni_version
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.requests import Command, GcRequest, Request, StatusRequest
+from overlayd.wire.cni.result import NOTHING_BEFORE, KnownInterface
 from overlayd.wire.fields import Json
 
 ENVIRONMENT = {

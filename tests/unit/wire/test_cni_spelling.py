@@ -2,7 +2,7 @@
 
 import json
 
-from overlayd.wire.cni_spelling import as_specified
+from overlayd.wire.cni.spelling import as_specified
 
 FROM_CONTAINERD = """{
   "bandwidth": {"IngressRate": 8000000, "IngressBurst": 4294967295, "EgressRate": 0, "EgressBurst": 0},

@@ -8,9 +8,9 @@ import pytest
 from overlayd.model.bandwidth import Rate
 from overlayd.model.published_port import PortMapping, TransportProtocol
 from overlayd.model.workload import Pod
-from overlayd.wire import cni
-from overlayd.wire.cni_error import CniError, Code
-from overlayd.wire.cni_wishes import ANNOTATIONS, NOTHING, AddressRange, Wishes
+from overlayd.wire.cni import requests as cni
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.wishes import ANNOTATIONS, NOTHING, AddressRange, Wishes
 from overlayd.wire.fields import Json
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from overlayd.wire import log_lines
+from overlayd.service import log_lines
 
 
 def line(level: str = "info", **event: object) -> str:

@@ -5,7 +5,7 @@ import pytest
 from overlayd.model.address import Family
 from overlayd.model.errors import InvalidValue
 from overlayd.model.published_port import PortMapping, TransportProtocol
-from overlayd.wire import ports
+from overlayd.wire.cni import ports
 from overlayd.wire.fields import Fields, Json, parse_address
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.wire.systemd_notify import ServiceManager
+from overlayd.service.systemd_notify import ServiceManager
 
 HERE = 4711
 

@@ -8,8 +8,8 @@ import pytest
 
 from overlayd.agent.attach.announcements import Announcements
 from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
-from overlayd.dataplane.resolve import resolve
 from overlayd.kernel.port import KernelError
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.network import Topology

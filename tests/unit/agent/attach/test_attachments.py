@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent.records.attachment_records import Stray
-from overlayd.dataplane.endpoint import host_end, resolve_endpoint
+from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import HOST, Link, NamespaceRef, network_namespace
 from overlayd.kernel.port import KernelError
 from overlayd.model.endpoint import Endpoint

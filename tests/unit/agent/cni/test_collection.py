@@ -10,8 +10,8 @@ from overlayd.agent.cni.collection import Collector
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
-from overlayd.wire.cni import GcRequest
-from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni.error import CniError, Code
+from overlayd.wire.cni.requests import GcRequest
 from tests.support.controllers import clusters
 
 pytestmark = pytest.mark.anyio

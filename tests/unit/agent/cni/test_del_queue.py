@@ -15,7 +15,7 @@ from overlayd.agent.cni.del_queue import AT_ONCE, DelQueue
 from overlayd.agent.runtime.signals import Changes
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
-from overlayd.wire.cni import Command, Request
+from overlayd.wire.cni.requests import Command, Request
 from tests.support.agents.loopback import running
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ from overlayd.agent.cni.previous_result import contradictions, known_mtu
 from overlayd.agent.records.attachment_records import Attachment
 from overlayd.model.bandwidth import Bandwidth, Rate
 from overlayd.model.published_port import PortMapping, TransportProtocol
-from overlayd.wire import cni_result
-from overlayd.wire.cni import Command, Request
-from overlayd.wire.cni_wishes import NOTHING, Wishes
+from overlayd.wire.cni import result as cni_result
+from overlayd.wire.cni.requests import Command, Request
+from overlayd.wire.cni.wishes import NOTHING, Wishes
 from overlayd.wire.fields import Fields, Json
 from tests.support.controllers import clusters
 

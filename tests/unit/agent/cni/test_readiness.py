@@ -21,7 +21,7 @@ from overlayd.model.host import HostState
 from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.network import Network, NetworkState
 from overlayd.wire import records
-from overlayd.wire.cni_error import CniError, Code
+from overlayd.wire.cni.error import CniError, Code
 from overlayd.wire.feed import InSync, Snapshot
 from tests.support.agents.loopback import (
     Answer,

@@ -17,7 +17,7 @@ from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.firewall import Metadata
+from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import Revision

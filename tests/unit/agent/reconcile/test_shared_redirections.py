@@ -14,7 +14,7 @@ from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.firewall import Metadata
+from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.dataplane.items import NftTable, network_namespace
 from overlayd.kernel.port import KernelError, Surroundings
 from overlayd.model.network import Network, Uplink

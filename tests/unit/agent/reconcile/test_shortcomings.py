@@ -5,8 +5,8 @@ from ipaddress import IPv4Address, ip_network
 
 from overlayd.agent.controllers.assignments import Holdings
 from overlayd.agent.reconcile.shortcomings import Shortcomings
-from overlayd.dataplane.resolve import Desired
-from overlayd.dataplane.site import Site
+from overlayd.dataplane.desired.resolve import Desired
+from overlayd.dataplane.desired.site import Site
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import NetworkName, Revision

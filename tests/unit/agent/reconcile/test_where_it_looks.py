@@ -8,7 +8,7 @@ import pytest
 
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.records.attachment_records import Attachment
-from overlayd.dataplane.endpoint import host_end
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import HOST, Link, NamespaceRef, State, network_namespace
 from overlayd.dataplane.ownership import VXLAN
 from overlayd.model.cluster import Record, RecordKey

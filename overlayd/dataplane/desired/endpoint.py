@@ -5,7 +5,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
-from overlayd.dataplane import ownership, shaping, uplink
+from overlayd.dataplane import ownership
+from overlayd.dataplane.desired import shaping, uplink
 from overlayd.dataplane.items import (
     Address,
     BridgeEntry,

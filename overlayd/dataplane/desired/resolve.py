@@ -6,11 +6,12 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Self
 
-from overlayd.dataplane import firewall, ownership, uplink
+from overlayd.dataplane import ownership
+from overlayd.dataplane.desired import firewall, uplink
+from overlayd.dataplane.desired.network_items import NetworkInputs
+from overlayd.dataplane.desired.network_part import NetworkPart, network_part, one_for_each_key
+from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, Sysctl, network_namespace
-from overlayd.dataplane.network_items import NetworkInputs
-from overlayd.dataplane.network_part import NetworkPart, network_part, one_for_each_key
-from overlayd.dataplane.site import Site
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block, BlockKey
 from overlayd.model.cluster import Cluster

@@ -13,10 +13,12 @@ from itertools import accumulate
 from overlayd.model import ids
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
-from overlayd.wire import cni_result, cni_version, cni_wishes
-from overlayd.wire.cni_error import CniError, Code, unsupported
-from overlayd.wire.cni_result import NOTHING_BEFORE, Previous
-from overlayd.wire.cni_wishes import Wishes
+from overlayd.wire.cni import result as cni_result
+from overlayd.wire.cni import version as cni_version
+from overlayd.wire.cni import wishes as cni_wishes
+from overlayd.wire.cni.error import CniError, Code, unsupported
+from overlayd.wire.cni.result import NOTHING_BEFORE, Previous
+from overlayd.wire.cni.wishes import Wishes
 from overlayd.wire.fields import Fields
 
 VALID_ATTACHMENTS = "cni.dev/valid-attachments"

@@ -15,9 +15,9 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import MacAddress, ReservationName, quoted
 from overlayd.model.published_port import PortMapping
 from overlayd.model.workload import UNKNOWN, Pod, Workload
-from overlayd.wire import bandwidth, ports
-from overlayd.wire.cni_error import unsupported
-from overlayd.wire.cni_spelling import as_specified
+from overlayd.wire.cni import bandwidth, ports
+from overlayd.wire.cni.error import unsupported
+from overlayd.wire.cni.spelling import as_specified
 from overlayd.wire.fields import Fields, Json, parse_address, parse_cidr
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import InterfaceName, MacAddress
-from overlayd.wire import cni_version
+from overlayd.wire.cni import version as cni_version
 from overlayd.wire.fields import Fields, Json, parse_address
 
 _Object = dict[str, Json]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from overlayd.dataplane import firewall
+from overlayd.dataplane.desired import firewall
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.endpoint import Endpoint, EndpointKey

@@ -10,8 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.uplink import disguise, host_side
 from overlayd.dataplane.items import HOST, NamespaceRef, NftFamily, NftTable, network_namespace
-from overlayd.dataplane.uplink import disguise, host_side
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
 from overlayd.model.network import Network, Topology, Uplink

@@ -4,8 +4,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from overlayd.dataplane import firewall, ownership, uplink
-from overlayd.dataplane.endpoint import resolve_endpoint, resolve_limits, without_guard, without_sandbox
+from overlayd.dataplane import ownership
+from overlayd.dataplane.desired import firewall, uplink
+from overlayd.dataplane.desired.endpoint import resolve_endpoint, resolve_limits, without_guard, without_sandbox
+from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -26,7 +28,6 @@ from overlayd.dataplane.items import (
     Vxlan,
     network_namespace,
 )
-from overlayd.dataplane.site import Site
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, alone, interface
 from overlayd.model.block import Block, BlockKey

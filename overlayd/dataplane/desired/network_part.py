@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 
-from overlayd.dataplane import uplink
-from overlayd.dataplane.endpoint import as_mtu_allows
-from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
-from overlayd.dataplane.network_items import (
+from overlayd.dataplane.desired import uplink
+from overlayd.dataplane.desired.endpoint import as_mtu_allows
+from overlayd.dataplane.desired.network_items import (
     NetworkInputs,
     RemoteShare,
     endpoint_items,
@@ -20,6 +19,7 @@ from overlayd.dataplane.network_items import (
     uplink_items,
     way_items,
 )
+from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.block import Block
