@@ -83,7 +83,7 @@ def wait_for_a_word(agent: Process) -> None:
 def deleted(lab: Lab, network: str) -> bool:
     """Delete a network, and tell whether the controllers let it: they hear of a DEL a moment later."""
     try:
-        lab.overlayctl("network", "delete", network)
+        lab.delete_network(network)
     except CommandFailed:
         return False
     return True

@@ -152,7 +152,7 @@ def test_a_killed_controller_loses_no_change_and_no_host(lab: Lab) -> None:
         controller.stop(signal.SIGKILL)
         assert json.loads(lab.overlayctl("network", "show", name, "--json"))["name"] == name
         controller.start()
-        lab.overlayctl("network", "delete", name)
+        lab.delete_network(name)
     assert [listed(lab, controller) for controller in lab.controllers] == [before] * 3
     eventually(lambda: connected(lab) == {"host1", "host2"}, "both hosts count as connected", SLOW)
 

@@ -198,12 +198,12 @@ def test_a_network_in_use_stays_and_goes_when_the_last_container_has_left(lab: L
     containers = [host.attach(f"{network}-{host.name}", network) for host in lab.hosts]
     lab.in_force(*containers)
     with pytest.raises(CommandFailed, match="2 endpoints"):
-        lab.overlayctl("network", "delete", network)
+        lab.delete_network(network)
 
     for container in containers:
         container.host.detach(container)
     eventually(lambda: not lab.published(network), "the detachments are published")
-    lab.overlayctl("network", "delete", network)
+    lab.delete_network(network)
 
     def gone() -> bool:
         names = {item["name"] for item in json.loads(lab.overlayctl("network", "list", "--json"))}

@@ -78,7 +78,7 @@ def test_a_range_over_the_controllers_and_the_other_hosts_cuts_nobody_off(lab: L
     eventually(lambda: (there.agent_status() or {}).get("in_sync"), "the host is in sync with the controller")
 
     there.detach(container)
-    lab.overlayctl("network", "delete", "worse")
+    lab.delete_network("worse")
     eventually(lambda: "worse" not in lab.overlayctl("network", "list"), "the network is gone")
 
 
@@ -133,5 +133,5 @@ def test_the_tunnel_end_of_a_host_that_joins_later_is_kept_out_of_ranges_on_all_
     assert containers[0].ping(containers[1].address) is not None
     for container in containers:
         container.host.detach(container)
-    lab.overlayctl("network", "delete", "soon")
+    lab.delete_network("soon")
     eventually(lambda: "soon" not in lab.overlayctl("network", "list"), "the network is gone")

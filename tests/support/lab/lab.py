@@ -548,6 +548,11 @@ class Lab:
             return in_process(["overlayctl", *arguments], administer, environment | NO_PUBLIC_AUTHORITIES)
         return run([*program("overlayctl", self._release), *arguments], env={**os.environ, **environment})
 
+    def delete_network(self, name: str) -> None:
+        """Delete a network whose containers are detached, once the controllers know that, some moments later."""
+        eventually(lambda: not self.published(name), f"no endpoint of {name} is published")
+        self.overlayctl("network", "delete", name)
+
     def published(self, network: str) -> set[str]:
         """Return the containers whose endpoints in a network the controllers know."""
         listed = json.loads(self.overlayctl("endpoint", "list", "--network", network, "--json"))

@@ -14,7 +14,6 @@ import pytest
 from overlayd.installation.layout import PACKAGE
 from overlayd.installation.programs import PROGRAMS
 from tests.support.lab.lab import COMMANDS, CONTROLLER, PORT, ROOT, Lab, LabHost
-from tests.support.lab.processes import eventually
 from tests.support.pages.guide import GUIDE, blocks
 
 StandIn = Callable[[str, str], Path]
@@ -103,5 +102,4 @@ def test_the_first_network_and_container_come_and_go(tmp_path: Path, stand_in: S
 
         follow(here, f"name=first\n{detach}", environment)
         follow(there, f"name=second\n{detach}", environment)
-        eventually(lambda: not lab.published("blue"), "the controllers know that the containers are gone")
-        lab.overlayctl("network", "delete", "blue")
+        lab.delete_network("blue")
