@@ -14,6 +14,9 @@ from overlayd.dataplane.items import BridgeEntry, FdbEntry, NamespaceRef, Neighb
 _Entry = Neighbour | FdbEntry | BridgeEntry | Route
 """What neither goes with another item nor takes another one with it."""
 
+_UNKNOWN: State = frozenset()
+"""Stands for what nobody knows: no namespace of ours is to hold nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -55,6 +58,11 @@ class Tracker:
         if self.exact.isdisjoint(namespaces):
             return self
         return Tracker(self.reached, self.exact.difference(namespaces))
+
+    def forgetting(self, namespaces: Collection[NamespaceRef]) -> "Tracker":
+        """Return the tracker when it is unknown what these namespaces hold of ours; they are pending until observed."""
+        unknown = dict.fromkeys(namespaces, _UNKNOWN)
+        return Tracker(MappingProxyType({**self.reached, **unknown}), self.exact.difference(namespaces))
 
     def after(
         self,

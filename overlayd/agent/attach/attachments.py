@@ -23,6 +23,7 @@ from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.uninterrupted import to_the_end
 from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import network_namespace
+from overlayd.kernel.port import KernelError
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import NetworkName
@@ -184,6 +185,8 @@ class Attachments:
     async def _remove_failed(self, attachment: Attachment) -> None:
         async with self._turn.taken_to_remove():
             await self._retire(attachment)
+            # What made it fail may have been there, and go with it.
+            self._reconciler.drift.suspect(frozenset({network_namespace(attachment.endpoint.network)}))
         if attachment.ports:
             await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
@@ -202,7 +205,7 @@ class Attachments:
     async def _retire_and_free(self, attachment: Attachment) -> None:
         await self._retire(attachment)
         endpoint = attachment.endpoint
-        if self._addressing.lost(endpoint):
+        if self._addressing.lost(endpoint) or self._blocks.network_or_none(endpoint.network) is None:
             # The controllers forgot it long ago, so no news of its end will come.
             self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
         self._addressing.freed(endpoint)
@@ -211,7 +214,11 @@ class Attachments:
     async def _retire(self, attachment: Attachment) -> None:
         """Take what an attachment made out of use, and forget it. The caller holds the kernel lock."""
         endpoint = attachment.endpoint
-        await self._interfaces.retire(self._blocks.network_or_none(endpoint.network), attachment)
+        try:
+            await self._interfaces.retire(self._blocks.network_or_none(endpoint.network), attachment)
+        except KernelError:
+            self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
+            raise
         self.reaper.retired(endpoint)
         self._records.remove(endpoint.key)
 

@@ -42,6 +42,7 @@ class Interfaces:
             KernelError: the kernel refused something, which the message names.
         """
         plan = diff(self._items(network, attachment), frozenset())
+        self._reconciler.changed_aside(network.name)
         _raise_first(await self._turn.call(self._kernel.apply, plan))
 
     async def retire(self, network: Network | None, attachment: Attachment) -> None:
@@ -51,6 +52,7 @@ class Interfaces:
         else:
             # What else hangs on the device is unknown; but a device that stays would look like one without a record.
             owned = frozenset({_bare_pair(attachment.endpoint)})
+        self._reconciler.changed_aside(attachment.endpoint.network)
         _raise_first(await self._turn.call(self._take_out_of_use, attachment, owned))
 
     async def remove_stray(self, stray: Stray) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from overlayd.agent.controllers.problem import Problem
-from overlayd.agent.reconcile.drift import Heard, Revived, heard
+from overlayd.agent.reconcile.drift import Revived
 from overlayd.agent.reconcile.facts import Facts, Recorded, gather
 from overlayd.agent.reconcile.host_site import remembered, site_of, with_endpoints
 from overlayd.agent.reconcile.local import Local
@@ -44,7 +44,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where to look: in these namespaces, and with news of the cluster wherever that asks for more."""
+    """Where to look: in these namespaces, and with news of the cluster wherever that asks for more.
+
+    With news, the namespaces are also those in which the kernel told of changes by others until now.
+    """
 
     namespaces: frozenset[NamespaceRef]
     with_news: bool = False
@@ -66,7 +69,7 @@ class Known:
 class Assessment:
     """What a look found. Executing `plan` brings the namespaces `looked_at` (None: all) to what is desired.
 
-    It gives those sandboxes back what they lost whose devices were `revived`. `keeps_rules` says that the host's rules
+    Those whose devices were `revived` have lost what is in their sandboxes. `keeps_rules` says that the host's rules
     stay as they are.
     """
 
@@ -90,17 +93,14 @@ class Assessor:
     def assess(self, known: Known, scope: Scope | None) -> Assessment:
         """Look at everything, or where `scope` says; raise `KernelError`, or `NotFound` without an underlay."""
         standing, facts = self._stand(known)
-        news = heard(self._kernel) if scope and scope.with_news else Heard(frozenset(), frozenset())
         looked_at = None
-        if scope and HOST not in news.namespaces:
-            doubtful = scope.namespaces | news.namespaces
-            standing = replace(standing, tracker=standing.tracker.doubting(doubtful))
+        if scope:
+            standing = replace(standing, tracker=standing.tracker.doubting(scope.namespaces))
             pending = standing.tracker.pending(standing.desired.spaces) if scope.with_news else frozenset()
-            looked_at = self._within(doubtful | pending, standing)
+            looked_at = self._within(scope.namespaces | pending, standing)
         keeps_rules = not known.in_sync and any(name not in standing.used for name in facts.unknown)
         plan = self._plan(known, standing, facts, looked_at, keeps_rules=keeps_rules)
-        revived = known.revived | news.revived | self._kernel.revived()  # known once everything is observed
-        plan = Plan((*plan, *self._restoration(standing, facts, revived)))
+        revived = known.revived | self._kernel.revived()  # known once everything is observed
         return Assessment(
             standing, facts, plan, tuple(self._problems(standing, facts)), looked_at, revived, keeps_rules
         )
@@ -171,13 +171,13 @@ class Assessor:
             return desired.choice.lifelines
         return Lifelines([*of_hosts(known.cluster.hosts.values()), *facts.lifelines])
 
-    def _restoration(self, standing: Standing, facts: Facts, revived: Revived) -> Plan:
+    def restoration(self, found: Assessment) -> Plan:
         """Return what gives those sandboxes back what they lost whose devices were down and came up again."""
         items = set[Item]()
-        for attachment in facts.present if revived else ():
+        for attachment in found.facts.present if found.revived else ():
             endpoint = attachment.endpoint
-            if (network_namespace(endpoint.network), host_end(endpoint.key)) in revived:
-                desired: State = standing.desired.spaces.get(NamespaceRef(endpoint.sandbox), frozenset())
+            if (network_namespace(endpoint.network), host_end(endpoint.key)) in found.revived:
+                desired: State = found.standing.desired.spaces.get(NamespaceRef(endpoint.sandbox), frozenset())
                 inside = in_sandbox(desired, endpoint)
                 items |= inside if attachment.has_way_out else without_way_out(inside)
         return restoration(self._kernel.missing(frozenset(items))) if items else Plan(())

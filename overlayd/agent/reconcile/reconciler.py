@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import structlog
@@ -11,7 +11,7 @@ from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.reconcile.assessment import Assessment, Assessor, Known, Scope, Standing
 from overlayd.agent.reconcile.checksums import Checksums
-from overlayd.agent.reconcile.drift import Drift
+from overlayd.agent.reconcile.drift import Drift, heard
 from overlayd.agent.reconcile.facts import Recorded
 from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.report import HostReport, Key, Status, refusals, still_refused, without_devices
@@ -21,11 +21,11 @@ from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.kernel_lock import KernelTurn, Turn
 from overlayd.agent.runtime.shared_run import SharedRun
 from overlayd.agent.runtime.signals import Changes
+from overlayd.agent.runtime.uninterrupted import to_the_end
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, NftTable, Sysctl, network_namespace
 from overlayd.dataplane.plan import Plan
-from overlayd.dataplane.tracker import Tracker
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
@@ -102,20 +102,24 @@ class Reconciler:
         """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
         await self._local.controllers.known()  # before a network of the cached cluster takes their addresses
         async with self._turn.taken():
-            cluster, in_sync = self._feed.cluster, self._feed.in_sync
-            is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
-            scope = self._scope(suspects, is_news=is_news)
-            if scope and not scope.with_news and not scope.namespaces and not self.drift.revived:
-                return self._report.keep(replace(self.status, applied=cluster.revision))
-            try:
-                found = await self._assess(scope)
-                outcomes = await self._turn.call(self._turn.kernel.apply, found.plan)
-            except OverlayError as error:
-                self._applied = Cluster()
-                self._standing = replace(self._standing, tracker=Tracker())
-                return self._report.keep(replace(self.status, problems=(Problem("host", str(error)),)))
-            is_asked_for = bool(self._to_redirect)
-            self._keep(found, outcomes, cluster, in_sync=in_sync)
+            return await to_the_end(self._cycle(suspects))
+
+    async def _cycle(self, suspects: frozenset[NamespaceRef] | None) -> Status:
+        """Do so in the kernel's turn. Cut short, it would leave in the kernel what nobody knows of."""
+        cluster, in_sync = self._feed.cluster, self._feed.in_sync
+        is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
+        scope = self._scope(suspects, is_news=is_news)
+        if scope and not scope.with_news and not scope.namespaces and not self.drift.revived:
+            return self._report.keep(replace(self.status, applied=cluster.revision))
+        try:
+            found = await self._assess(scope, cluster, in_sync=in_sync)
+            outcomes = await self._turn.call(self._turn.kernel.apply, found.plan)
+        except OverlayError as error:
+            self._applied = Cluster()
+            self._forget(self._standing.tracker.reached)
+            return self._report.keep(replace(self.status, problems=(Problem("host", str(error)),)))
+        is_asked_for = bool(self._to_redirect)
+        self._keep(found, outcomes, cluster, in_sync=in_sync)
         if found.revived and any(not ownership.is_observed(op.item.ns) for op in found.plan):
             _log.info("restored what went as containers' devices were down", devices=sorted(found.revived))
         if suspects and found.plan and not (is_news or is_asked_for):
@@ -130,11 +134,19 @@ class Reconciler:
             return None
         return Scope(suspects, with_news=is_news)
 
-    async def _assess(self, scope: Scope | None) -> Assessment:
-        """Look at the host, and keep what was found of it. The caller holds the kernel's turn."""
+    async def _assess(self, scope: Scope | None, cluster: Cluster, *, in_sync: bool) -> Assessment:
+        """Look at the host, and keep what was found of it. The caller holds the kernel's turn.
+
+        What the kernel tells once is kept before anything else that may fail.
+        """
+        if scope and scope.with_news:
+            news = await self._turn.call(heard, self._turn.kernel)
+            self.drift.revived |= news.revived
+            everywhere = HOST in news.namespaces
+            scope = None if everywhere else replace(scope, namespaces=scope.namespaces | news.namespaces)
         known = Known(
-            self._feed.cluster,
-            self._feed.in_sync,
+            cluster,
+            in_sync,
             Recorded.of(self._records),
             self.checksums.in_software,
             self.drift.revived,
@@ -145,7 +157,27 @@ class Reconciler:
         self.keeps_rules = found.keeps_rules
         self.drift.revived |= found.revived
         self._records.release(known.recorded.strays - found.facts.strays)
-        return found
+        restoration = await self._turn.call(self._assessor.restoration, found)
+        return replace(found, plan=Plan((*found.plan, *restoration)))
+
+    async def _assess_aside(self, scope: Scope | None) -> Assessment:
+        """Look at the host beside the cycle, which looks again if that fails: observing drained the notifications."""
+        try:
+            return await to_the_end(self._assess(scope, self._feed.cluster, in_sync=self._feed.in_sync))
+        except (asyncio.CancelledError, OverlayError):
+            self._forget(self._standing.tracker.reached)
+            self.drift.suspect(frozenset({HOST}))
+            raise
+
+    def _forget(self, namespaces: Collection[NamespaceRef]) -> None:
+        self._standing = replace(self._standing, tracker=self._standing.tracker.forgetting(namespaces))
+
+    def changed_aside(self, network: NetworkName) -> None:
+        """Take in that something was made or removed beside the cycle, which looks there with the next news.
+
+        The caller holds the kernel's turn.
+        """
+        self._forget({network_namespace(network)})
 
     def _keep(self, found: Assessment, outcomes: Iterable[Outcome], cluster: Cluster, *, in_sync: bool) -> None:
         """Keep what is in force now that the plan is executed."""
@@ -156,7 +188,9 @@ class Reconciler:
         failed = {outcome.op.item.ns for outcome in self._refused.values()}
         spaces = found.standing.desired.spaces
         tracker = found.standing.tracker.after(spaces, found.looked_at, failed, exactly=in_sync)
-        self._standing = replace(self._standing, tracker=tracker)
+        # What is left as it is goes once nothing uses it any more.
+        kept = [network_namespace(name) for name in found.facts.unknown]
+        self._standing = replace(self._standing, tracker=tracker.forgetting(kept) if kept else tracker)
         lacking = without_devices(self._refused.values())
         names = found.standing.desired.membership.blocks
         self._ready = frozenset(name for name in names if network_namespace(name) not in lacking)
@@ -185,11 +219,13 @@ class Reconciler:
         async with turn():
             scope, self._to_redirect = self._to_redirect | {HOST, ns}, set()
             try:
-                found = await self._assess(Scope(frozenset(scope)))
+                found = await self._assess_aside(Scope(frozenset(scope)))
                 outcomes = await self._turn.call(self._turn.kernel.apply, found.plan)
             except (asyncio.CancelledError, OverlayError):
                 self._to_redirect |= scope  # those who share the next run count on it for their networks too
                 raise
+        if refused := frozenset(outcome.op.item.ns for outcome in outcomes if not outcome.done):
+            self.drift.suspect(refused)
         self._not_redirected = {
             outcome.op.item.ns: KernelError(outcome.error.errno, f"cannot publish ports: {outcome.error.detail}")
             for outcome in outcomes
@@ -203,14 +239,14 @@ class Reconciler:
         """
         if self._to_redirect:
             return frozenset()
-        found = await self._assess(Scope(frozenset({HOST, network_namespace(network)})))
+        found = await self._assess_aside(Scope(frozenset({HOST, network_namespace(network)})))
         self._mend_soon(found.plan)
         return frozenset(op.item for op in found.plan if isinstance(op.item, NftTable | Sysctl))
 
     async def plan(self) -> Plan:
         """Return what the next cycle would execute, and see to it that it comes soon."""
         async with self._turn.taken():
-            found = await self._assess(None)
+            found = await self._assess_aside(None)
         self._mend_soon(found.plan)
         return found.plan
 

@@ -55,3 +55,10 @@ def test_what_failed_is_pending_and_what_may_hold_more_is_observed() -> None:
     retained = REACHED.after({BLUE: NEW}, frozenset({BLUE}), (), exactly=False)
     assert BLUE not in retained.pending({BLUE: NEW})
     assert retained.difference(BLUE, OLD) is None
+
+
+def test_what_is_forgotten_is_pending_and_observed_even_if_it_is_no_longer_desired() -> None:
+    forgotten = REACHED.forgetting({BLUE})
+    assert forgotten.pending({BLUE: OLD}) == {BLUE, GREEN, HOST}
+    assert forgotten.pending({}) == {BLUE, GREEN, HOST}
+    assert forgotten.difference(BLUE, NEW) is None
