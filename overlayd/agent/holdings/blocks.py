@@ -121,7 +121,13 @@ class HeldBlocks:
 
     async def _grow(self, name: NetworkName, family: Family) -> None:
         seen = self._feed.changes.count
-        block = await self._client.acquire_block(name, [held.cidr for held in self.held(name, family)], family)
+        try:
+            block = await self._client.acquire_block(name, [held.cidr for held in self.held(name, family)], family)
+        except NotFound as error:
+            if error.field != "host":
+                raise
+            # Of a store that was lost or restored: the feed, which registers hosts, may come some moments later.
+            raise Unavailable("the controllers do not know this host yet; it registers with its next feed") from None
         try:
             async with asyncio.timeout(FEED_DELAY):
                 while block.key not in self._feed.cluster.blocks:

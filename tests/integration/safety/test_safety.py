@@ -1,5 +1,6 @@
 """An agent that knows less than it did takes nothing away that containers use."""
 
+import json
 import signal
 from ipaddress import ip_address
 from pathlib import Path
@@ -72,6 +73,10 @@ def test_a_container_of_a_network_that_was_lost_holds_no_other_one_back(own_lab:
         file.unlink()
     own_lab.start_controller()
     own_lab.overlayctl("network", "create", "red", "--range", "10.41.0.0/16", "--vni", "77")
+    eventually(
+        lambda: len(json.loads(own_lab.overlayctl("host", "list", "--json"))) == len(own_lab.hosts),
+        "hosts register again",
+    )
     late = [host.attach(f"red-{host.name}", "red") for host in own_lab.hosts]
     eventually(lambda: own_lab.published("red") == {each.name for each in late}, "what is attached since is published")
 

@@ -130,6 +130,14 @@ async def test_the_controllers_refusal_is_the_answer(records: AttachmentRecords)
             await _attached(blocks)
 
 
+async def test_a_host_that_the_store_has_lost_is_asked_again_soon(records: AttachmentRecords) -> None:
+    async with controller() as server, following(server) as feed, blocks_of(server, feed, records) as blocks:
+        giving(server, problem(404, "not-found", "there is no host 'x'; it has not registered", "host"))
+        await (await server.feeds.get()).send(*known())
+        with pytest.raises(Unavailable, match="do not know this host yet"):
+            await _attached(blocks)
+
+
 async def test_without_a_block_and_a_controller_nothing_can_be_attached(records: AttachmentRecords) -> None:
     gone = await unused_url()
     cached = clusters.cluster([clusters.host(1), BLUE])
