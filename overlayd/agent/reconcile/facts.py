@@ -1,15 +1,17 @@
 """The facts of this host at one moment, as far as they do not lie in the namespaces of networks."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from overlayd.agent.reconcile.drift import Revived
 from overlayd.agent.reconcile.local import Local
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, Stray
 from overlayd.agent.records.presence import Presence, presence
 from overlayd.dataplane.desired import uplink
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.desired.resolve import Membership
-from overlayd.dataplane.items import network_namespace
+from overlayd.dataplane.items import NamespaceRef, network_namespace
 from overlayd.kernel.port import Kernel, Surroundings
 from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Cluster
@@ -53,6 +55,13 @@ class Facts:
     nameservers: frozenset[IpAddress]
     mtu: int | None
     shortage: str | None
+
+    def ends_of(self, sandboxes: Collection[NamespaceRef]) -> Revived:
+        """Return the host's ends of the veth pairs that lead to these sandboxes."""
+        endpoints = (each.endpoint for each in self.present)
+        return frozenset(
+            (network_namespace(each.network), host_end(each.key)) for each in endpoints if each.sandbox in sandboxes
+        )
 
 
 def gather(kernel: Kernel, local: Local, recorded: Recorded, cluster: Cluster, membership: Membership) -> Facts:

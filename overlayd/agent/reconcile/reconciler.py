@@ -182,10 +182,11 @@ class Reconciler:
     def _keep(self, found: Assessment, outcomes: Iterable[Outcome], cluster: Cluster, *, in_sync: bool) -> None:
         """Keep what is in force now that the plan is executed."""
         self._applied = cluster
-        self.drift.revived -= found.revived
         self._to_redirect -= self._to_redirect if found.looked_at is None else found.looked_at
         self._refused = still_refused(self._refused, outcomes, found.looked_at)
         failed = {outcome.op.item.ns for outcome in self._refused.values()}
+        # A sandbox is not observed: what is lost there is looked for only as long as its device is kept in mind.
+        self.drift.revived -= found.revived - found.facts.ends_of(failed)
         spaces = found.standing.desired.spaces
         tracker = found.standing.tracker.after(spaces, found.looked_at, failed, exactly=in_sync)
         # What is left as it is goes once nothing uses it any more.

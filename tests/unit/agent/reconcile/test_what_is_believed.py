@@ -67,6 +67,20 @@ async def test_what_a_sandbox_lost_is_not_forgotten_when_a_look_fails(
         assert host.kernel.missing(frozenset(item for item in desired if item.ns == web.sandbox)) == frozenset()
 
 
+async def test_what_a_sandbox_lost_is_tried_again_when_the_kernel_refuses_it_once(tmp_path: Path) -> None:
+    async with settled(tmp_path) as host:
+        web = attached(host, "web", "10.32.0.5")
+        await host.look(None)
+        host.kernel.flap(web.sandbox, web.interface)
+        host.kernel.fail_next(errno.ENOBUFS)
+        assert (await host.reconciler.cycle(frozenset({BLUE}))).problems
+        assert (await host.reconciler.cycle(None)).problems == ()
+        assert host.reconciler.site
+        desired = resolve(host.feed.cluster, host.reconciler.site, [web])
+        assert host.kernel.missing(frozenset(item for item in desired if item.ns == web.sandbox)) == frozenset()
+        assert host.reconciler.drift.revived == frozenset()
+
+
 async def test_what_a_cancelled_cycle_did_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with settled(tmp_path) as host:
         apply, began = host.kernel.apply, asyncio.Event()
