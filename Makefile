@@ -86,6 +86,11 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.locked
 	@$(PROGRESS) $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/.mutants: requirements-mutants.lock $(VENV)/.installed
+	@echo "installing mutmut"
+	@$(PROGRESS) $(PIP) install --require-hashes -r $<
+	@touch $@
+
 demo: root system venv ## start a demonstration on this machine; KEEP=1 leaves it running (root)
 	@KEEP='$(KEEP)' $(VENV)/bin/python -m tests.demo
 
@@ -114,7 +119,7 @@ lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-mutants: venv ## mutation tests of a pure package, in build/mutants: PACKAGE=ipam (model, ipam, wire, dataplane) MINUTES=30
+mutants: venv $(VENV)/.mutants ## mutation tests of a pure package, in build/mutants: PACKAGE=ipam (model, ipam, wire, dataplane) MINUTES=30
 	@nice -n 19 $(VENV)/bin/python -m tests.mutants $(or $(PACKAGE),ipam) --minutes $(or $(MINUTES),30)
 
 soak: root system-test venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
@@ -143,9 +148,11 @@ deb: deb-tools venv cni/launcher ## build the Debian package, in dist/; VERSION=
 lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versions
 	@echo "compiling requirements.lock"
 	@$(COMPILE) --output-file requirements.lock pyproject.toml
+	@echo "compiling requirements-mutants.lock"
+	@$(COMPILE) --extra dev --extra mutants --output-file requirements-mutants.lock pyproject.toml
 	@echo "compiling requirements-dev.lock"
 	@$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
-	@! grep -nE '/|^-' requirements.lock requirements-dev.lock || \
+	@! grep -nE '/|^-' requirements.lock requirements-dev.lock requirements-mutants.lock || \
 		{ echo "A lock file names a host, a path or an option of pip" >&2; exit 1; }
 
 proto: venv ## make the messages of etcd and of container runtimes from rpc.proto and cri.proto
