@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.conftest import SELDOM
 from tests.support.lab.lab import Container, Lab
 from tests.support.lab.processes import eventually
 
@@ -14,7 +15,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab"), hosts=3) as made:
         made.start_controller()
         for host in made.hosts:
-            host.start_agent()
+            host.start_agent(*SELDOM)
         yield made
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from overlayd.model.address import IpAddress
+from tests.integration.conftest import SELDOM
 from tests.support.lab.lab import Container, Lab, LabHost, plugin_config
 from tests.support.lab.processes import eventually
 from tests.support.packets.ping_stream import Pinging
 
 BOTH = pytest.mark.parametrize("topology", ["routed", "switched"])
-GAP_MAX = 15.0
-"""Seconds for which an address may be out of reach when it moves, on however busy a machine: a small part of one is
-usual. The entries of neighbours are permanent: without the news of the move it would stay out of reach."""
+GAP_MAX = 1.0
+"""Seconds for which an address may be out of reach when it moves."""
 
 _numbers = count(1)
 
@@ -27,7 +27,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab"), hosts=3) as made:
         made.start_controller()
         for host in made.hosts:
-            host.start_agent()
+            host.start_agent(*SELDOM)
         yield made
 
 
