@@ -85,7 +85,6 @@ class Claims:
         except (Unavailable, Unauthenticated, Forbidden):
             raise
         except OverlayError as error:
-            self._is_due = True
             self._note_problems(f"the controllers refuse what this host states: {error}")
         else:
             self._stated = lineage

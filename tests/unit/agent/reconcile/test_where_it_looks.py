@@ -95,6 +95,18 @@ async def test_entries_of_one_network_come_and_go_without_observing(tmp_path: Pa
         assert host.kernel.executed == before + 6, "an FDB entry, a neighbour and a route"
 
 
+async def test_what_stays_until_the_feed_is_in_sync_is_no_obstacle_when_it_comes_again(tmp_path: Path) -> None:
+    async with settled(tmp_path) as host:
+        await host.hear(NEWCOMER)
+        host.feed.in_sync = False
+        await host.look(None)
+        before = host.kernel.executed
+        assert await host.hear(deletes=(RecordKey.of(NEWCOMER),)) == {BLUE}
+        assert await host.hear(NEWCOMER) == {BLUE}
+        assert host.kernel.executed == before, "nothing is deleted, and nothing is made twice"
+        host.feed.in_sync = True
+
+
 async def test_a_network_that_others_changed_meanwhile_is_observed_and_no_other(tmp_path: Path) -> None:
     async with settled(tmp_path) as host:
         host.kernel.remove_by_hand(host.kernel.links_of(BLUE)[VXLAN])
