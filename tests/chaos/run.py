@@ -113,11 +113,13 @@ def _live(
     stop_churns = threading.Event()
     harming = [threads.submit(harm) for harm in harms]
     living = [threads.submit(churn.run, stop_churns) for churn in churns]
-    _first_failure([*harming, *living], seconds)
-    stop.set()
-    wait(harming)
-    stop_churns.set()
-    wait(living)
+    try:
+        _first_failure([*harming, *living], seconds)
+    finally:  # also when a person interrupts it: the threads would go on for ever
+        stop.set()
+        wait(harming)
+        stop_churns.set()
+        wait(living)
     for ended in (*harming, *living):
         ended.result()
 
