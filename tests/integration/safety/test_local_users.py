@@ -44,6 +44,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             host.start_agent()
         for name, number, topology in (("blue", 32, "routed"), ("red", 33, "switched")):
             made.overlayctl("network", "create", name, "--range", f"10.{number}.0.0/16", "--topology", topology)
+        eventually(
+            lambda: all("sent_by_users" in host.run("nft", "list", "ruleset") for host in made.hosts),
+            "every agent has looked at its host once",
+        )
         yield made
 
 
