@@ -23,7 +23,6 @@ from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.actors import Actors, started, stopped
 from overlayd.agent.runtime.instance_lock import Lock, held
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.agent.runtime.preparation import prepare
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.agent.settings import Settings
@@ -131,7 +130,6 @@ def build(
             **attached.actors(),
             **answering.actors(resync),
             **probing.actors(turn, feed, reconciler, host, resync),
-            "preparation": prepare(turn.kernel, reconciler.reports),
             "status": show_status(supervisor, control, Changes(feed.changes, reconciler.reports)),
             "watchdog": supervisor.watch(turn.is_free_within),
             "run directory": RunDirectory(run_dir, locks, servers.values(), records, reconciled.checksums).run(),

@@ -9,7 +9,7 @@ import structlog
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.instance_lock import Lock
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.unix_server import UnixServer
 from overlayd.model.errors import InUse
 

@@ -1,10 +1,10 @@
-"""The addresses of attachments: one of each family that their network has."""
+"""The addresses of attachments, one of each family that their network has, and their MACs."""
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 from overlayd.agent.attach.address_choice import AnyOf, Supply, asked_address, asked_ranges, free_address
-from overlayd.agent.attach.macs import Macs
 from overlayd.agent.attach.request import AttachRequest
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.reservations import HeldReservations
@@ -12,8 +12,8 @@ from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import Exhausted, Unavailable
-from overlayd.model.ids import MacAddress, NetworkName
+from overlayd.model.errors import AlreadyExists, Exhausted, Unavailable
+from overlayd.model.ids import MacAddress, NetworkName, is_own_mac
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
 
@@ -139,6 +139,50 @@ class Addressing:
         busy = {address for (other, *_), chosen in self._busy.items() if other == name for address in chosen}
         taken = AnyOf(busy, self._records.addresses(name))
         return Supply(network, family, self._blocks.held(name, family), taken)
+
+
+class Macs:
+    """Gives each attachment a MAC that no other endpoint of its network has, as far as this host knows."""
+
+    def __init__(self, records: AttachmentRecords, reservations: HeldReservations) -> None:
+        self._records = records
+        self._reservations = reservations
+        self._given: dict[EndpointKey, MacAddress] = {}
+
+    @contextmanager
+    def chosen(self, key: EndpointKey, wanted: MacAddress | None) -> Iterator[MacAddress]:
+        """Give an endpoint a MAC, which no other one gets until the end of the block.
+
+        Raises `AlreadyExists` when another endpoint of its network has the MAC that is wanted.
+        """
+        if wanted is not None:
+            self._check_free(key, wanted)
+        self._given[key] = mac = wanted or _random_mac()
+        try:
+            yield mac
+        finally:
+            del self._given[key]
+
+    def _check_free(self, key: EndpointKey, wanted: MacAddress) -> None:
+        known = {each.key: each.mac for each in self._records.endpoints if not self._reservations.lost(each)}
+        others = (
+            f"container {other[2]} on this host"
+            for other, mac in (known | self._given).items()
+            if mac == wanted and other[0] == key[0] and other != key
+        )
+        holder = next(others, None) or self._reservations.holder_of_mac(wanted, key)
+        if holder:
+            raise AlreadyExists(f"{wanted} is the MAC of {holder} in network {key[0]}", field="mac")
+
+
+def _random_mac() -> MacAddress:
+    """Return a random, locally administered, unicast MAC (IEEE 802 U/L and I/G bits: 1 and 0)."""
+    while True:
+        octets = bytearray(os.urandom(6))
+        octets[0] = (octets[0] & 0xFC) | 0x02
+        mac = MacAddress(octets.hex(":"))
+        if not is_own_mac(mac):
+            return mac
 
 
 def _first_mac(reservations: Iterable[Reservation]) -> MacAddress | None:

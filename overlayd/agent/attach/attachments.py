@@ -11,8 +11,7 @@ from overlayd.agent.attach.announcements import Announcements
 from overlayd.agent.attach.interfaces import Interfaces
 from overlayd.agent.attach.occupancy import Occupancy
 from overlayd.agent.attach.reaper import Reaper
-from overlayd.agent.attach.request import AttachmentName, AttachRequest
-from overlayd.agent.attach.result import AttachResult, result_of
+from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult, result_of
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
@@ -20,7 +19,7 @@ from overlayd.agent.records.port_claims import check_ports
 from overlayd.agent.records.presence import Presence, presence
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.agent.runtime.signals import Changes
-from overlayd.agent.runtime.uninterrupted import to_the_end
+from overlayd.agent.runtime.under_way import to_the_end
 from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import network_namespace
 from overlayd.kernel.port import KernelError

@@ -1,14 +1,18 @@
-"""The interfaces of attachments in the kernel: made, taken out of use, compared. The caller holds the kernel lock."""
+"""The interfaces of attachments in the kernel: made, taken out of use, compared."""
 
+import asyncio
 import errno
 from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
 
 from overlayd.agent.attach.addressing import Addressing
-from overlayd.agent.attach.verification import allowed, described, strange_mac
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, Stray
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane import ownership
+from overlayd.agent.runtime.signals import Changes
+from overlayd.dataplane import ownership, render
 from overlayd.dataplane.desired.endpoint import (
     host_end,
     resolve_endpoint,
@@ -18,15 +22,27 @@ from overlayd.dataplane.desired.endpoint import (
     without_way_out,
 )
 from overlayd.dataplane.diff import diff, retirement
-from overlayd.dataplane.items import Link, NamespaceRef, State, Veth, VethPeer, network_namespace
-from overlayd.kernel.port import KernelError, Outcome
+from overlayd.dataplane.items import (
+    DeviceSysctls,
+    Item,
+    Link,
+    NamespaceRef,
+    NftTable,
+    State,
+    Veth,
+    VethPeer,
+    network_namespace,
+)
+from overlayd.kernel.port import Kernel, KernelError, Outcome
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists
 from overlayd.model.network import Network
 
+_log = structlog.get_logger(__name__)
+
 
 class Interfaces:
-    """Plans and applies what one attachment has in the kernel."""
+    """Plans and applies what one attachment has in the kernel. The caller of its methods holds the kernel lock."""
 
     def __init__(self, turn: KernelTurn, addressing: Addressing, reconciler: Reconciler) -> None:
         self._turn = turn
@@ -89,6 +105,57 @@ class Interfaces:
         """Take the endpoint's devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
         is_there = self._kernel.sandbox_id(attachment.endpoint.sandbox) == attachment.sandbox_id
         return self._kernel.apply(retirement(owned if is_there else without_sandbox(owned)))
+
+
+async def prepare(kernel: Kernel, reports: Changes) -> None:
+    """Prepare the kernel's messages once, after the first report: the agent's start does not pay for them."""
+    await reports.wait(0)
+    try:
+        await asyncio.to_thread(kernel.prepare)
+    except KernelError as error:  # too few descriptors, perhaps: the first attachment tries again
+        _log.warning("cannot prepare for attachments", problem=str(error))
+
+
+def allowed(items: State, endpoint: Endpoint, known_mtu: int | None, observed: Link | None) -> State:
+    """Return an endpoint's items as plugins after us may have left them (CNI SPEC, section "CHECK").
+
+    They may have set sysctls, and the MTU: to `known_mtu`, what the runtime knows as the interface's MTU in bytes, or
+    to less than ours without saying so. `known_mtu` may be ours, and not theirs. What they add is theirs, and no item.
+    """
+    key = (Link, NamespaceRef(endpoint.sandbox), endpoint.interface)
+    has = observed.mtu if observed else None
+
+    def mtu(ours: int | None) -> int | None:
+        expected = known_mtu or ours
+        is_smaller = has and ours and expected and has < min(ours, expected)
+        return has if is_smaller else expected
+
+    return frozenset(
+        replace(item, mtu=mtu(item.mtu)) if isinstance(item, Link) and item.key == key else item
+        for item in items
+        if not isinstance(item, DeviceSysctls)
+    )
+
+
+def strange_mac(endpoint: Endpoint, observed: Link | None) -> str | None:
+    """Return in one sentence that the interface has another MAC than the network knows, None when it has that one.
+
+    A plugin after us may have set it, but nothing reaches the container (CNI SPEC, section "CHECK": "generally
+    unreachable").
+    """
+    if observed is None or observed.mac == endpoint.mac:
+        return None
+    return (
+        f"{endpoint.interface} has the MAC address {observed.mac}, and the network delivers to {endpoint.mac}:"
+        " ask for a MAC by the capability mac, not by a plugin that sets it later"
+    )
+
+
+def described(item: Item) -> str:
+    """Return in one line what is not in force: the command that would make it."""
+    if isinstance(item, NftTable):
+        return f"missing or different: table {item.family} {item.name} of nftables in {item.ns}"
+    return f"missing or different: {render.added(item)}"
 
 
 def _bare_pair(endpoint: Endpoint) -> Link:

@@ -7,7 +7,7 @@ import structlog
 
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import OverlayError
 

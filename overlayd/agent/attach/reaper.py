@@ -3,7 +3,7 @@
 import asyncio
 
 from overlayd.agent.runtime.backoff import Backoff
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.signals import Changes
 from overlayd.dataplane.items import network_namespace
 from overlayd.kernel.port import Kernel, KernelError

@@ -1,12 +1,14 @@
-"""What a runtime asks for when it attaches a workload, whatever protocol the runtime speaks."""
+"""What a runtime asks for when it attaches a workload, and what it is given, whatever protocol it speaks."""
 
 from dataclasses import dataclass
 from typing import Self
 
-from overlayd.model.address import IpAddress
+from overlayd.dataplane.desired.endpoint import destinations, endpoint_address, gateway_of
+from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
+from overlayd.model.network import Network
 from overlayd.model.published_port import PortMapping
 from overlayd.model.workload import UNKNOWN, Workload
 
@@ -56,3 +58,30 @@ class AttachRequest:
     def takes_over(self) -> bool:
         """Whether its addresses may have been another endpoint's until now."""
         return bool(self.reservations or self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAddress:
+    """An address of the workload's interface, and the gateway of its family if there is one."""
+
+    interface: IpInterface
+    gateway: IpAddress | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttachResult:
+    """The endpoint that is in force, the MTU of its interface in bytes, its addresses, and where its routes lead."""
+
+    endpoint: Endpoint
+    mtu: int
+    addresses: tuple[GivenAddress, ...]
+    routes: tuple[IpNetwork, ...]
+
+
+def result_of(network: Network, endpoint: Endpoint, mtu: int) -> AttachResult:
+    """Return what an endpoint of a network has. Pure."""
+    families = {Family.of(address) for address in endpoint.addresses}
+    addresses = (
+        GivenAddress(endpoint_address(network, each), gateway_of(network, each)) for each in endpoint.addresses
+    )
+    return AttachResult(endpoint, mtu, tuple(addresses), tuple(destinations(network, families)))

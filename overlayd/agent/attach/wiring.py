@@ -5,6 +5,7 @@ from time import monotonic
 
 from overlayd.agent.attach.addressing import Addressing
 from overlayd.agent.attach.attachments import Attachments
+from overlayd.agent.attach.interfaces import prepare
 from overlayd.agent.attach.leaks import Leaks
 from overlayd.agent.holdings.wiring import HoldingParts
 from overlayd.agent.reconcile.reconciler import Reconciler
@@ -20,6 +21,8 @@ class AttachParts:
     attachments: Attachments
     addressing: Addressing
     leaks: Leaks
+    turn: KernelTurn
+    reconciler: Reconciler
 
     def actors(self) -> Actors:
         """Return what runs as long as the agent."""
@@ -27,6 +30,7 @@ class AttachParts:
             "announcements": self.attachments.announcements.run(),
             "reaper": self.attachments.reaper.run(),
             "leaks": self.leaks.run(),
+            "preparation": prepare(self.turn.kernel, self.reconciler.reports),
         }
 
 
@@ -37,4 +41,5 @@ def build(
     records = recorded.attachments
     addressing = Addressing(records, holdings.blocks, holdings.reservations, recorded.resting)
     attachments = Attachments(turn, records, holdings.blocks, addressing, reconciler)
-    return AttachParts(attachments, addressing, Leaks(attachments, records, grace, monotonic))
+    leaks = Leaks(attachments, records, grace, monotonic)
+    return AttachParts(attachments, addressing, leaks, turn, reconciler)

@@ -11,7 +11,7 @@ import structlog
 
 from overlayd.agent.cni.collection import Detach
 from overlayd.agent.cni.translation import name_of
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.unix_server import REQUEST_MAX
 from overlayd.configuration.files import names, read_regular, write_atomically

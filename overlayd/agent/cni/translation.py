@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from overlayd.agent.attach.request import AttachmentName, AttachRequest
-from overlayd.agent.attach.result import AttachResult
+from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import (
     AlreadyExists,

@@ -11,7 +11,7 @@ from overlayd.agent.controllers.client import ControllerClient
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.backoff import Backoff
-from overlayd.agent.runtime.shared_attempt import SharedAttempt
+from overlayd.agent.runtime.shared_work import SharedAttempt
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.address import Family

@@ -19,9 +19,9 @@ from overlayd.agent.reconcile.shortcomings import without_ipv6
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.backoff import Backoff
 from overlayd.agent.runtime.kernel_lock import KernelTurn, Turn
-from overlayd.agent.runtime.shared_run import SharedRun
+from overlayd.agent.runtime.shared_work import SharedRun
 from overlayd.agent.runtime.signals import Changes
-from overlayd.agent.runtime.uninterrupted import to_the_end
+from overlayd.agent.runtime.under_way import to_the_end
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, NftTable, Sysctl, network_namespace

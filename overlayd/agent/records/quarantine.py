@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.configuration.files import read_regular
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue

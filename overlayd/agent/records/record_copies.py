@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.signals import Changes
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.errors import InvalidValue

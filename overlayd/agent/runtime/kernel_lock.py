@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from overlayd.agent.runtime.uninterrupted import ended
+from overlayd.agent.runtime.under_way import ended
 from overlayd.kernel.port import Kernel
 
 P = ParamSpec("P")

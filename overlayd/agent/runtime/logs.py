@@ -1,4 +1,4 @@
-"""Structured logs on stderr, one event a line."""
+"""Structured logs on stderr, one event a line, and warnings about what is tried again and again."""
 
 import logging
 import os
@@ -7,6 +7,8 @@ import sys
 import structlog
 
 from overlayd.service import log_lines
+
+_log = structlog.get_logger(__name__)
 
 
 def configure(level: str) -> None:
@@ -21,3 +23,21 @@ def configure(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+class Complaint:
+    """Logs that something cannot be done: once, and again for another reason or after it could be done."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._reason = ""
+
+    def because(self, reason: str, **about: str) -> None:
+        """Take in that it cannot be done."""
+        if reason != self._reason:
+            _log.warning(self._event, reason=reason, **about)
+        self._reason = reason
+
+    def over(self) -> None:
+        """Take in that it was done."""
+        self._reason = ""

@@ -1,11 +1,13 @@
-"""Which keys have work under way."""
+"""Work under way: which keys have some, and work that goes on to its end when those who wait for it are cancelled."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Coroutine, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class UnderWay(Generic[K]):
@@ -33,3 +35,22 @@ class UnderWay(Generic[K]):
 
     def __len__(self) -> int:
         return len(self._counts)
+
+
+async def ended(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
+    """Return when the work has ended, however it did and however often the caller was cancelled; the last of those."""
+    cancelled = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of work that is never cancelled; a cancellation of the caller is raised when it has ended."""
+    task = asyncio.ensure_future(work)
+    if cancelled := await ended(task):
+        raise cancelled from task.exception()
+    return task.result()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from overlayd.agent.attach.verification import allowed, described, strange_mac
+from overlayd.agent.attach.interfaces import allowed, described, strange_mac
 from overlayd.dataplane.desired.endpoint import resolve_endpoint
 from overlayd.dataplane.items import DeviceSysctls, Link, NamespaceRef, NftFamily, NftTable
 from overlayd.model.ids import InterfaceName, MacAddress

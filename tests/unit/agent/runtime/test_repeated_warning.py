@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from overlayd.agent.runtime.repeated_warning import Complaint
+from overlayd.agent.runtime.logs import Complaint
 
 
 def test_each_reason_is_logged_once_until_it_is_over() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from overlayd.agent.runtime.shared_attempt import SharedAttempt
+from overlayd.agent.runtime.shared_work import SharedAttempt
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import Exhausted, OverlayError
 

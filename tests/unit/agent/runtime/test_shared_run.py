@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from overlayd.agent.runtime.shared_run import SharedRun
+from overlayd.agent.runtime.shared_work import SharedRun
 
 pytestmark = pytest.mark.anyio
 

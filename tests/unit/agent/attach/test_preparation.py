@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from overlayd.agent.runtime.preparation import prepare
+from overlayd.agent.attach.interfaces import prepare
 from overlayd.agent.runtime.signals import Changes
 from overlayd.kernel.port import KernelError
 from tests.support.kernel.fake_kernel import FakeKernel

@@ -1,4 +1,4 @@
-"""An attempt that several tasks need at the same time, made once for all of them."""
+"""Work that several tasks need at the same time, done once for all of them: an attempt, or a run that begins later."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -36,6 +36,30 @@ class SharedAttempt:
             self._ended += 1
             raise
         self._ended += 1
+
+
+class SharedRun:
+    """One of those who ask runs for all who asked before it began: many at once need two runs at most."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._begun = self._ended = 0
+
+    async def after_now(self, run: Callable[[], Awaitable[object]]) -> None:
+        """Return when a run is over that began after this call; raise what the caller's own run raises."""
+        await self.unless(lambda: False, run)
+
+    async def unless(self, is_needless: Callable[[], bool], run: Callable[[], Awaitable[object]]) -> None:
+        """Do the same, but return as soon as no run is needed, as by what one did that began before."""
+        asked = self._begun
+        if is_needless():
+            return
+        async with self._lock:
+            if self._ended > asked or is_needless():
+                return
+            self._begun = number = self._begun + 1
+            await run()
+            self._ended = number
 
 
 def _again(error: OverlayError) -> OverlayError:
