@@ -12,11 +12,11 @@ from controller.rules.recovery import Recovery
 from controller.state import keys
 from controller.state.mirror import Mirror
 from controller.store.port import DeleteKey, PutKey, Unmodified
+from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model import ids
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
 from overlayd.model.ids import NetworkName, Revision, Vni
-from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 
 

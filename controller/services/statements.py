@@ -27,9 +27,8 @@ from overlayd.model.cluster import RecordKey
 from overlayd.model.errors import NotFound, OverlayError
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName, Vni
-from overlayd.model.lineage import Lineage
+from overlayd.model.lineage import Lineage, Statement
 from overlayd.model.network import Network
-from overlayd.model.statement import Statement
 
 _INTERVAL = 1.0
 """Seconds between two looks whether what is withheld for hosts can be theirs by now."""

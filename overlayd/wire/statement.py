@@ -2,8 +2,7 @@
 
 from overlayd.model import ids
 from overlayd.model.ids import Revision
-from overlayd.model.lineage import parse_lineage
-from overlayd.model.statement import Statement
+from overlayd.model.lineage import Statement, parse_lineage
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 

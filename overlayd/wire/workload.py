@@ -1,6 +1,6 @@
 """A workload as JSON, in records and in the API: three fields of its endpoint."""
 
-from overlayd.model.workload import Pod, Workload
+from overlayd.model.endpoint import Pod, Workload
 from overlayd.wire.fields import Fields, Json
 
 FIELDS = frozenset({"pod", "labels", "aliases"})

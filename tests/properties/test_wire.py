@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from overlayd.model.block import Block
 from overlayd.model.cluster import Record, RecordKey
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, Pod, Workload
 from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import (
@@ -26,7 +26,6 @@ from overlayd.model.ids import (
 )
 from overlayd.model.network import Network, NetworkState, Pool, Topology
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.model.workload import Pod, Workload
 from overlayd.wire import problem, records, workload
 from overlayd.wire.cni import error as cni_error
 from overlayd.wire.cni import requests as cni

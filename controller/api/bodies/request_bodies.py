@@ -9,11 +9,10 @@ from controller.state.host_presence import HostProblem
 from overlayd.ipam.blocks import default_block_length
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork
-from overlayd.model.endpoint import SHARES_MAX, Endpoint, EndpointKey
+from overlayd.model.endpoint import COUNT_MAX, SHARES_MAX, Endpoint, EndpointKey
 from overlayd.model.ids import HostId
+from overlayd.model.lineage import Statement
 from overlayd.model.network import ETHERTYPES_MAX, POOLS_MAX, RESERVED_MAX, Pool
-from overlayd.model.statement import Statement
-from overlayd.model.workload import COUNT_MAX
 from overlayd.wire import records, statement
 from overlayd.wire.fields import Fields, parse_cidr, parse_ethertype, parse_part
 from overlayd.wire.problem_limit import foremost

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from overlayd.model.endpoint import Pod, Workload
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
-from overlayd.model.workload import Pod, Workload
 
 _NO_POD = Pod()
 

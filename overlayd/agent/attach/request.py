@@ -6,11 +6,10 @@ from typing import Self
 from overlayd.dataplane.desired.endpoint import destinations, endpoint_address, gateway_of
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
-from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.endpoint import UNKNOWN_WORKLOAD, Endpoint, EndpointKey, Workload
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.network import Network
 from overlayd.model.published_port import PortMapping
-from overlayd.model.workload import UNKNOWN, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class AttachRequest:
     mac: MacAddress | None = None
     ports: tuple[PortMapping, ...] = ()
     bandwidth: Bandwidth = UNLIMITED
-    workload: Workload = UNKNOWN
+    workload: Workload = UNKNOWN_WORKLOAD
     needs_egress: bool = False
 
     @property

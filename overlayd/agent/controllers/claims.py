@@ -17,8 +17,8 @@ from overlayd.model.cluster import Cluster, Record
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import Forbidden, OverlayError, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.lineage import Statement
 from overlayd.model.reservation import Holder
-from overlayd.model.statement import Statement
 
 if TYPE_CHECKING:
     from overlayd.model.lineage import Lineage

@@ -22,10 +22,9 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import NotFound, OverlayError, Unavailable
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
-from overlayd.model.lineage import Lineage, parse_lineage
+from overlayd.model.lineage import Lineage, Statement, parse_lineage
 from overlayd.model.network import Network
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.model.statement import Statement
 from overlayd.wire import problem, records, refusals, statement
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
 from overlayd.wire.fields import Fields, Json

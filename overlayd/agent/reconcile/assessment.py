@@ -24,10 +24,10 @@ from overlayd.dataplane.diff import between, restoration, retain
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.tracker import Tracker
+from overlayd.ipam.lifelines import Lifelines, of_hosts
 from overlayd.kernel.port import Kernel
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import NetworkName
-from overlayd.model.lifelines import Lifelines, of_hosts
 from overlayd.model.network import Network
 
 

@@ -14,9 +14,9 @@ from overlayd.agent.controllers.underlay import addresses_of
 from overlayd.agent.reconcile.drift import Drift
 from overlayd.configuration.files import write_atomically
 from overlayd.dataplane.items import HOST
+from overlayd.ipam.lifelines import Lifeline
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue, Unavailable
-from overlayd.model.lifelines import Lifeline
 from overlayd.wire.fields import Fields
 
 _log = structlog.get_logger(__name__)

@@ -12,12 +12,12 @@ from overlayd.dataplane.desired import uplink
 from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.desired.resolve import Membership
 from overlayd.dataplane.items import NamespaceRef, network_namespace
+from overlayd.ipam.lifelines import Lifeline
 from overlayd.kernel.port import Kernel, Surroundings
 from overlayd.model.address import IpAddress
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.ids import InterfaceName, NetworkName
-from overlayd.model.lifelines import Lifeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from overlayd.dataplane.desired.endpoint import IPV6_MTU_MIN
 from overlayd.dataplane.desired.network_part import NetworkPart
 from overlayd.dataplane.desired.resolve import Desired, UplinkChoice
 from overlayd.dataplane.desired.site import Site
+from overlayd.ipam.lifelines import Lifelines
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import HostId, NetworkName
-from overlayd.model.lifelines import Lifelines
 from overlayd.model.network import Uplink
 
 

@@ -12,13 +12,13 @@ from overlayd.dataplane.desired.network_items import NetworkInputs
 from overlayd.dataplane.desired.network_part import NetworkPart, network_part, one_for_each_key
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, Sysctl, network_namespace
+from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block, BlockKey
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName
-from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Network, Uplink
 
 

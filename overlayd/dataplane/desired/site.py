@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from overlayd.dataplane.desired import firewall
+from overlayd.ipam.lifelines import Lifeline
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.bandwidth import Bandwidth
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import HostId, InterfaceName, NetworkName
-from overlayd.model.lifelines import Lifeline
 from overlayd.model.network import Network
 from overlayd.model.published_port import Published
 

@@ -24,10 +24,10 @@ from overlayd.dataplane.items import (
     Vxlan,
     network_namespace,
 )
+from overlayd.ipam.lifelines import Lifelines
 from overlayd.model.address import Family, IpAddress, IpNetwork, alone, interface, overlap
 from overlayd.model.block import Block
 from overlayd.model.ids import InterfaceName, NetworkName, Vni
-from overlayd.model.lifelines import Lifelines
 from overlayd.model.network import HIDING, Network, Topology, Uplink
 
 HOST_SIDES: Mapping[Family, IpAddress] = MappingProxyType(

@@ -10,11 +10,10 @@ from typing import TypeVar
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
-from overlayd.model.endpoint import check_addresses
+from overlayd.model.endpoint import UNKNOWN_WORKLOAD, Pod, Workload, check_addresses
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import MacAddress, ReservationName, quoted
 from overlayd.model.published_port import PortMapping
-from overlayd.model.workload import UNKNOWN, Pod, Workload
 from overlayd.wire.cni import bandwidth, ports
 from overlayd.wire.cni.error import unsupported
 from overlayd.wire.cni.spelling import as_specified
@@ -74,7 +73,7 @@ class Wishes:
     dns: Json = None
     ports: tuple[PortMapping, ...] = ()
     bandwidth: Bandwidth = UNLIMITED
-    workload: Workload = UNKNOWN
+    workload: Workload = UNKNOWN_WORKLOAD
     masquerade: bool = False
     fields: Mapping[str, str] = field(default_factory=dict, hash=False)
 

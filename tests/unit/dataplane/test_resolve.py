@@ -29,8 +29,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.ownership import BRIDGE
 from overlayd.model import ids
 from overlayd.model.address import Family
-from overlayd.model.by_network import ByNetwork
-from overlayd.model.cluster import Cluster, Record, RecordKey
+from overlayd.model.cluster import ByNetwork, Cluster, Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
 from overlayd.model.network import NetworkState, Topology

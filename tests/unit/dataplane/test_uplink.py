@@ -10,10 +10,10 @@ from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.desired.uplink import choose, disguise, host_device, host_side, severing
 from overlayd.dataplane.items import HOST, Item, Link, NftTable, Route, State
+from overlayd.ipam.lifelines import Lifeline, Lifelines
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
-from overlayd.model.lifelines import Lifeline, Lifelines
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from tests.support.controllers import clusters

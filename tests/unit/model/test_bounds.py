@@ -8,13 +8,12 @@ import pytest
 
 from overlayd.model.address import alone, interface
 from overlayd.model.bandwidth import BURST_MAX, RATE_MAX, RATE_MIN, Rate
-from overlayd.model.endpoint import SHARES_MAX, Endpoint
+from overlayd.model.endpoint import COUNT_MAX, SHARES_MAX, SIZE_MAX, TEXT_MAX, Endpoint, Pod, Workload
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import check_vtep_address
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, workload_mac
 from overlayd.model.network import ETHERTYPES_MAX, POOLS_MAX, RESERVED_MAX, Network, Pool, Topology
 from overlayd.model.published_port import PORT_MAX, PortMapping, TransportProtocol
-from overlayd.model.workload import COUNT_MAX, SIZE_MAX, TEXT_MAX, Pod, Workload
 from tests.support.controllers import clusters
 
 SWITCHED = clusters.network(topology=Topology.SWITCHED)

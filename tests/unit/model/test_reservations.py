@@ -4,8 +4,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from overlayd.model.ids import NetworkName, ReservationName, Revision, Vni
+from overlayd.model.lineage import Statement
 from overlayd.model.reservation import Holder, lost_addresses, shared_addresses
-from overlayd.model.statement import Statement
 from tests.support.controllers import clusters
 
 WEB = clusters.endpoint(1, "web", "10.32.0.5,fd00::5")

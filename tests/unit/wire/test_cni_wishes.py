@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from overlayd.model.bandwidth import Rate
+from overlayd.model.endpoint import Pod
 from overlayd.model.published_port import PortMapping, TransportProtocol
-from overlayd.model.workload import Pod
 from overlayd.wire.cni import requests as cni
 from overlayd.wire.cni.error import CniError, Code
 from overlayd.wire.cni.wishes import ANNOTATIONS, NOTHING, AddressRange, Wishes

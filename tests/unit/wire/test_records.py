@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 
 from overlayd.model.cluster import Record, RecordKey
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, Pod, Workload
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import HostState
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.network import NetworkState, Uplink
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.model.workload import Pod, Workload
 from overlayd.wire import records
 from overlayd.wire.fields import Fields, Json
 from tests.support.controllers import clusters

@@ -9,9 +9,8 @@ import pytest
 from overlayd.agent.controllers.claims import OTHERS_MAX, Claims, kept, statement
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import HostId, NetworkName, ReservationName, Revision
-from overlayd.model.lineage import Lineage
+from overlayd.model.lineage import Lineage, Statement
 from overlayd.model.reservation import Holder, Reservation
-from overlayd.model.statement import Statement
 from overlayd.wire.feed import InSync, Snapshot
 from overlayd.wire.fields import Fields, Json
 from overlayd.wire.statement import decode, encode

@@ -14,9 +14,9 @@ from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.signals import Changes
+from overlayd.model.endpoint import Workload
 from overlayd.model.ids import Revision
 from overlayd.model.network import Topology
-from overlayd.model.workload import Workload
 from overlayd.wire import records
 from overlayd.wire.feed import Delta, InSync, Snapshot
 from overlayd.wire.fields import Json

@@ -31,10 +31,9 @@ from overlayd.model.ids import (
     Revision,
     Vni,
 )
-from overlayd.model.lineage import Lineage
+from overlayd.model.lineage import Lineage, Statement
 from overlayd.model.network import Topology
 from overlayd.model.reservation import Holder
-from overlayd.model.statement import Statement
 from tests.support.controllers.overlays import (
     BLUE,
     H1,

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from overlayd.model.lifelines import Lifeline, Lifelines, of_hosts
+from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.network import Pool
 from tests.support.controllers import clusters
 
