@@ -26,6 +26,10 @@ def list_endpoints(
     network: Annotated[str | None, typer.Option("--network", help="Of this network only.")] = None,
     pod: Annotated[str | None, typer.Option("--pod", help="Of pods of this name only.")] = None,
     namespace: Annotated[str | None, typer.Option("--pod-namespace", help="Of pods in this namespace only.")] = None,
+    workload: Annotated[str | None, typer.Option("--workload", help="Of workloads of this name only.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", help="Attached this way only: cni, docker, netavark or netns.")
+    ] = None,
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="With this label only; may be repeated.")
     ] = None,
@@ -34,7 +38,13 @@ def list_endpoints(
     """List the endpoints that the hosts have published."""
     controller = api(context)
     found = controller.items(
-        "/v1/endpoints", network=network, pod=pod, pod_namespace=namespace, labels=",".join(labels) if labels else None
+        "/v1/endpoints",
+        network=network,
+        pod=pod,
+        pod_namespace=namespace,
+        workload=workload,
+        runtime=runtime,
+        labels=",".join(labels) if labels else None,
     )
     if as_json:
         tables.show_json(list(found))
@@ -48,19 +58,20 @@ def list_endpoints(
             each["container_id"],
             each["interface"],
             each["mac"],
-            _pod(each),
+            _workload(each),
         )
         for each in sorted(found, key=_place)
     ]
-    columns = ("address", "network", "host", "container", "interface", "MAC", "pod")
+    columns = ("address", "network", "host", "container", "interface", "MAC", "workload")
     tables.show(tables.table("Endpoints", columns, rows))
 
 
-def _pod(endpoint: Document) -> str:
-    """Return namespace and name of a pod, empty from a controller of an earlier release."""
+def _workload(endpoint: Document) -> str:
+    """Return namespace and name of a pod, or else the workload's name; empty from a controller that has neither."""
     fields = Fields(endpoint)
-    pod = fields.object("pod") if fields.has("pod") else None
-    return "/".join(filter(None, (pod.text("namespace"), pod.text("name")))) if pod else ""
+    if pod := fields.object("pod") if fields.has("pod") else None:
+        return "/".join(filter(None, (pod.text("namespace"), pod.text("name"))))
+    return fields.text("workload") if fields.has("workload") else ""
 
 
 def _addresses(endpoint: Document) -> list[IpAddress]:

@@ -17,6 +17,13 @@ SIZE_MAX = 1500
 """Characters of all labels, or of all aliases: hosts publish hundreds of endpoints in one body of bounded size."""
 
 
+def _check_text(text: str, field: str) -> None:
+    if len(text) > TEXT_MAX:
+        raise InvalidValue(f"{quoted(text)} is longer than {TEXT_MAX} characters", field=field)
+    if not (text.isascii() and text.isprintable()):
+        raise InvalidValue(f"{quoted(text)} contains characters other than printable ASCII", field=field)
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A pod of Kubernetes, or of another runtime that has pods. A field that the runtime does not report is empty."""
@@ -34,17 +41,23 @@ class Pod:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A pod, labels in the order of their keys, and alternative names, for people and tools.
+    """A pod, labels in the order of their keys, alternative names, and which runtime calls it by which name.
 
-    Forwarding does not depend on them.
+    They are for people and tools: forwarding does not depend on them. `runtime` is the way by which it was attached:
+    ``cni``, ``docker``, ``netavark`` or ``netns``, and others of later releases; it is empty from an agent of an
+    earlier one. `name` is empty when its runtime reports none.
     """
 
     pod: Pod | None = None
     labels: tuple[tuple[str, str], ...] = ()
     aliases: tuple[str, ...] = ()
+    runtime: str = ""
+    name: str = ""
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
+        _check_text(self.runtime, "runtime")
+        _check_text(self.name, "workload")
         labels = [text for label in self.labels for text in label]
         for field, count, texts in (("labels", len(self.labels), labels), ("aliases", len(self.aliases), self.aliases)):
             if count > COUNT_MAX:
@@ -109,10 +122,3 @@ def check_addresses(addresses: tuple[IpAddress, ...], field: str = "addresses") 
     families = [Family.of(address) for address in addresses]
     if not families or len(set(families)) != len(families):
         raise InvalidValue(f"expected one address, or one of each family, not {len(addresses)}", field=field)
-
-
-def _check_text(text: str, field: str) -> None:
-    if len(text) > TEXT_MAX:
-        raise InvalidValue(f"{quoted(text)} is longer than {TEXT_MAX} characters", field=field)
-    if not (text.isascii() and text.isprintable()):
-        raise InvalidValue(f"{quoted(text)} contains characters other than printable ASCII", field=field)

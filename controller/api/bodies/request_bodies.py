@@ -277,6 +277,8 @@ class EndpointBody(EndpointKeyBody):
     aliases: Annotated[
         list[str], Field(max_length=COUNT_MAX, description="Further names of the container.", examples=[["web"]])
     ] = []
+    runtime: Annotated[str, Field(description="The way by which it was attached.", examples=["docker"])] = ""
+    workload: Annotated[str, Field(description="What its runtime calls the container.", examples=["web-1"])] = ""
     shares: Shares = []
 
     def endpoint(self, host: HostId, path: str) -> Endpoint:

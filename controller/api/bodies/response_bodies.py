@@ -167,6 +167,8 @@ class EndpointRecord(BaseModel):
     pod: Annotated[PodAnswer | None, Field(description="The pod of a Kubernetes cluster; null: it is none.")]
     labels: Annotated[dict[str, str], Field(description="What its runtime said.", examples=[{"app": "web"}])]
     aliases: Annotated[list[str], Field(description="Further names of the container.", examples=[["web"]])]
+    runtime: Annotated[str, Field(description="The way by which it was attached; empty: unknown.", examples=["docker"])]
+    workload: Annotated[str, Field(description="What its runtime calls the container.", examples=["web-1"])]
     shares: Annotated[list[str], Field(description="The shared reservations for whose addresses it may speak.")]
 
 

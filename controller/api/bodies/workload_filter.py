@@ -20,6 +20,8 @@ class WorkloadFilter:
     pod: str | None
     uid: str | None
     alias: str | None
+    runtime: str | None
+    name: str | None
     labels: frozenset[tuple[str, str]]
 
     def matches(self, workload: Workload) -> bool:
@@ -30,6 +32,8 @@ class WorkloadFilter:
             and self.pod in (None, pod.name)
             and self.uid in (None, pod.uid)
             and (self.alias is None or self.alias in workload.aliases)
+            and self.runtime in (None, workload.runtime)
+            and self.name in (None, workload.name)
             and self.labels.issubset(workload.labels)
         )
 
@@ -39,13 +43,14 @@ async def _filter(
     pod_namespace: Annotated[str | None, Query(description="Only of pods in it.", examples=["shop"])] = None,
     pod_uid: Annotated[str | None, Query(description="Only of the pod with this UID.", examples=["2d9c7b1e"])] = None,
     alias: Annotated[str | None, Query(description="Only with this further name.", examples=["web"])] = None,
+    runtime: Annotated[str | None, Query(description="Only attached this way.", examples=["docker"])] = None,
+    workload: Annotated[str | None, Query(description="Only of workloads of this name.", examples=["web-1"])] = None,
     labels: Annotated[
         str | None, Query(description="Only with all of these labels.", examples=["app=web,tier=front"])
     ] = None,
 ) -> WorkloadFilter:
-    return WorkloadFilter(
-        pod_namespace, pod, pod_uid, alias, frozenset(map(_label, labels.split(","))) if labels else frozenset()
-    )
+    asked = frozenset(map(_label, labels.split(","))) if labels else frozenset()
+    return WorkloadFilter(pod_namespace, pod, pod_uid, alias, runtime, workload, asked)
 
 
 AskedWorkload = Annotated[WorkloadFilter, Depends(_filter)]

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult
 from overlayd.kernel.port import KernelError
+from overlayd.model.endpoint import Workload
 from overlayd.model.errors import (
     AlreadyExists,
     Exhausted,
@@ -19,6 +21,7 @@ from overlayd.model.errors import (
 from overlayd.wire.cni.error import CniError, Code
 from overlayd.wire.cni.requests import Request
 from overlayd.wire.cni.result import Assigned, Result
+from overlayd.wire.cni.wishes import Wishes
 
 _CODES: dict[type[OverlayError], Code] = {
     NotFound: Code.INVALID_CONFIG,
@@ -31,6 +34,9 @@ _CODES: dict[type[OverlayError], Code] = {
     Exhausted: Code.EXHAUSTED,
 }
 """By who is at fault. An error that names a variable has that variable's code instead."""
+
+_RUNTIME = "cni"
+"""The way by which this room attaches, in a workload."""
 
 _VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
 
@@ -62,9 +68,15 @@ def attach_request(request: Request) -> AttachRequest:
         mac=wishes.mac,
         ports=wishes.ports,
         bandwidth=wishes.bandwidth,
-        workload=wishes.workload,
+        workload=_workload(wishes),
         needs_egress=wishes.masquerade,
     )
+
+
+def _workload(wishes: Wishes) -> Workload:
+    """Return the workload. Its name is that of the pod: of a container CNI tells none."""
+    known = wishes.workload
+    return replace(known, runtime=_RUNTIME, name=known.pod.name if known.pod else "")
 
 
 def cni_result(made: AttachResult, request: Request) -> Result:

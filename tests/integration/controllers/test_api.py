@@ -107,7 +107,7 @@ async def test_blocks_and_endpoints_of_a_host(tmp_path: Path) -> None:
         assert published.status_code == 200
         found = (await api.get("/v1/endpoints", params={"network": "blue"})).json()
         assert found == {
-            "items": [endpoint(n, host="h1", pod=None, labels={}, aliases=[], shares=[]) for n in (5, 6)],
+            "items": [endpoint(n, host="h1", **UNTOLD) for n in (5, 6)],
             "next": None,
             "revision": published.json()["revision"],
         }
@@ -124,6 +124,16 @@ async def test_blocks_and_endpoints_of_a_host(tmp_path: Path) -> None:
         assert (await api.get("/v1/networks")).json()["items"] == []
 
 
+UNTOLD: dict[str, Json] = {
+    "pod": None,
+    "labels": {},
+    "aliases": [],
+    "runtime": "",
+    "workload": "",
+    "shares": [],
+}
+"""What an endpoint has besides when its runtime tells nothing."""
+
 POD: Json = {"namespace": "shop", "name": "web-0", "uid": "a1-b2", "infra_container_id": "8f2c"}
 
 
@@ -139,6 +149,9 @@ POD: Json = {"namespace": "shop", "name": "web-0", "uid": "a1-b2", "infra_contai
         ({"labels": "app="}, []),
         ({"alias": "www"}, ["c7"]),
         ({"pod": "web"}, []),
+        ({"runtime": "docker"}, ["c6", "c7"]),
+        ({"workload": "web-1"}, ["c7"]),
+        ({"workload": "web"}, []),
         ({"pod": "", "network": "blue"}, ["c7"]),
     ],
 )
@@ -147,15 +160,15 @@ async def test_endpoints_are_found_by_what_their_runtimes_told(
 ) -> None:
     puts = [
         endpoint(5, pod=POD),
-        endpoint(6, pod={"namespace": "test", "name": "web-0"}, labels={"app": "web"}),
-        endpoint(7, labels={"app": "web", "tier": "front"}, aliases=["www"]),
+        endpoint(6, pod={"namespace": "test", "name": "web-0"}, labels={"app": "web"}, runtime="docker"),
+        endpoint(7, runtime="docker", workload="web-1", labels={"app": "web", "tier": "front"}, aliases=["www"]),
     ]
     async with a_cluster(tmp_path) as (api, _):
         assert (await api.post("/v1/hosts/h1/endpoints", json={"puts": puts})).status_code == 200
         items = (await api.get("/v1/endpoints", params=query)).json()["items"]
         assert [each["container_id"] for each in items] == found
         (first, *_) = (await api.get("/v1/endpoints")).json()["items"]
-        assert first == endpoint(5, host="h1", pod=POD, labels={}, aliases=[], shares=[])
+        assert first == endpoint(5, host="h1", **{**UNTOLD, "pod": POD})
 
 
 @pytest.mark.parametrize("labels", ["app", "=web", "app=web,"])

@@ -93,20 +93,23 @@ def test_a_record_has_this_form(record: Record, form: dict[str, Json]) -> None:
 
 def workload_of(record: Record) -> dict[str, Json]:
     """Return what is told of a record to people only, where nothing is known."""
-    return {"pod": None, "labels": {}, "aliases": [], "shares": []} if isinstance(record, Endpoint) else {}
+    nothing: dict[str, Json] = {"pod": None, "labels": {}, "aliases": [], "runtime": "", "workload": "", "shares": []}
+    return nothing if isinstance(record, Endpoint) else {}
 
 
 WORKLOAD: dict[str, Json] = {
     "pod": {"namespace": "shop", "name": "web-0", "uid": "a1-b2", "infra_container_id": "8f2c"},
     "labels": {"app": "web", "tier": "front"},
     "aliases": ["www"],
+    "runtime": "docker",
+    "workload": "web-1",
 }
 
 
 def test_an_endpoint_has_what_its_runtime_told_of_it() -> None:
     endpoint = records.decode_endpoint(Fields({**ENDPOINT, **WORKLOAD}))
     assert endpoint.workload == Workload(
-        Pod("shop", "web-0", "a1-b2", "8f2c"), (("app", "web"), ("tier", "front")), ("www",)
+        Pod("shop", "web-0", "a1-b2", "8f2c"), (("app", "web"), ("tier", "front")), ("www",), "docker", "web-1"
     )
     assert records.encode(endpoint) == without({**ENDPOINT, **WORKLOAD, "shares": []}, "kind")
 
@@ -182,6 +185,9 @@ def test_an_endpoint_has_the_names_of_what_it_shares() -> None:
         ({"aliases": ["x"] * 65}, "aliases"),
         ({"aliases": ["x" * 250] * 7}, "aliases"),
         ({"aliases": ["caf\u00e9"]}, "aliases"),
+        ({"runtime": 5}, "runtime"),
+        ({"runtime": "x" * 254}, "runtime"),
+        ({"workload": "a\n"}, "workload"),
     ],
 )
 def test_a_malformed_workload_is_named_with_its_path(change: dict[str, Json], path: str) -> None:
