@@ -1,4 +1,4 @@
-"""The commands of `overlayctl`."""
+"""The program `overlayctl`: its options, and the commands about the whole cluster and about this host."""
 
 import sys
 import time
@@ -7,28 +7,13 @@ from typing import Annotated
 import typer
 
 from overlayd.agent.control.client import ask, plan_lines, status_lines
-from overlayd.cli import (
-    capacity,
-    endpoints,
-    history,
-    hosts,
-    login,
-    ranges,
-    reservations,
-    tables,
-    tokens,
-    uplinks,
-    watch,
-)
+from overlayd.cli import tables
 from overlayd.cli.access import CaOption, ControllerOption, Given, TokenFileOption
 from overlayd.cli.access import api as _api
-from overlayd.cli.api import Document
-from overlayd.cli.ranges import BlockLength6Option, BlockLengthOption
-from overlayd.cli.uplinks import EgressOption, EthertypeOption, UplinkOption
+from overlayd.cli.commands import capacity, endpoints, history, hosts, login, networks, reservations, tokens, watch
 from overlayd.configuration.help_pages import PlainGroup
 from overlayd.model.errors import OverlayError
-from overlayd.model.network import Topology
-from overlayd.wire.fields import Fields, Json
+from overlayd.wire.fields import Fields
 
 WAIT_MAX = 5.0
 """Seconds that a controller waits for the hosts in one request; longer waits take several requests."""
@@ -40,26 +25,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-network_app = typer.Typer(cls=PlainGroup, help="Networks: isolated address spaces that containers on any host join.")
-app.add_typer(network_app, name="network", no_args_is_help=True)
+app.add_typer(networks.app, name="network", no_args_is_help=True)
 app.add_typer(hosts.app, name="host", no_args_is_help=True)
 app.add_typer(reservations.app, name="reservation", no_args_is_help=True)
 app.add_typer(endpoints.app, name="endpoint", no_args_is_help=True)
 app.add_typer(tokens.app, name="token", no_args_is_help=True)
 app.command("history")(history.history)
 app.command("capacity")(capacity.show)
-network_app.command("add-range")(ranges.add)
-network_app.command("remove-range")(ranges.remove)
-network_app.command("reserve")(ranges.reserve)
-network_app.command("unreserve")(ranges.unreserve)
-network_app.command("set")(uplinks.change)
 app.command("watch")(watch.watch)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(login.whoami)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Name = Annotated[str, typer.Argument(help="The network's name.")]
 NetworkFilter = Annotated[str | None, typer.Option("--network", help="Of this network only.")]
 
 
@@ -83,82 +61,6 @@ def _root(
 ) -> None:
     """Read the options of all commands."""
     context.obj = Given(controller, token_file, ca)
-
-
-@network_app.command("create")
-def network_create(
-    context: typer.Context,
-    name: Name,
-    cidrs: Annotated[
-        list[str],
-        typer.Option("--range", metavar="CIDR", help="A range, such as 10.32.0.0/16 or fd00:32::/48. May be repeated."),
-    ],
-    topology: Annotated[
-        Topology, typer.Option(help="routed: each host has blocks; switched: one layer-2 segment.")
-    ] = Topology.ROUTED,
-    block_length: BlockLengthOption = None,
-    block_length6: BlockLength6Option = None,
-    reserved: Annotated[
-        list[str] | None,
-        typer.Option("--reserve", metavar="CIDR", help="A range or address not to be given out. May be repeated."),
-    ] = None,
-    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier; the lowest free one if unset.")] = None,
-    uplink: UplinkOption = None,
-    egress: EgressOption = None,
-    ethertypes: EthertypeOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """Create a network."""
-    pools: list[Json] = [ranges.pool(cidr, block_length, block_length6) for cidr in cidrs]
-    body: Document = {"name": name, "topology": topology.value, "pools": pools, "reserved": [*(reserved or ())]}
-    body |= uplinks.given(uplink, egress, ethertypes)
-    if vni is not None:
-        body["vni"] = vni
-    network = _api(context).post("/v1/networks", body)
-    tables.warn(network)
-    if as_json:
-        tables.show_json(network)
-    else:
-        typer.echo(f"network {name} created: {ranges.line(network)}")
-
-
-@network_app.command("list")
-def network_list(context: typer.Context, as_json: AsJson = False) -> None:
-    """List all networks."""
-    networks = _api(context).items("/v1/networks")
-    if as_json:
-        tables.show_json(list(networks))
-        return
-    rows = [
-        (n["name"], n["vni"], n["topology"], ranges.ranges(n), ranges.block_lengths(n), n["state"]) for n in networks
-    ]
-    tables.show(tables.table("Networks", ("name", "VNI", "topology", "range", "blocks", "state"), rows))
-
-
-@network_app.command("show")
-def network_show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Show a network with its blocks."""
-    api = _api(context)
-    network, blocks = api.get(f"/v1/networks/{name}"), api.items("/v1/blocks", network=name)
-    if as_json:
-        tables.show_json({**network, "blocks": list(blocks)})
-        return
-    typer.echo(f"network {name}: {ranges.line(network)}")
-    names = {host["id"]: host["name"] for host in api.items("/v1/hosts")}
-    rows = [(block["cidr"], names.get(block["host"], block["host"])) for block in blocks]
-    tables.show(tables.table("Blocks", ("block", "host"), rows))
-
-
-@network_app.command("delete")
-def network_delete(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Delete a network that no container is attached to; its hosts give back their blocks first."""
-    network = _api(context).delete(f"/v1/networks/{name}")
-    if as_json:
-        tables.show_json(network or None)
-    elif network:
-        typer.echo(f"network {name} is being deleted: waiting for its hosts to give back their blocks")
-    else:
-        typer.echo(f"network {name} deleted")
 
 
 @app.command()

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from overlayd.cli import ranges, tables
+from overlayd.cli import tables
 from overlayd.cli.access import api
 from overlayd.cli.api import Document
+from overlayd.cli.commands import ranges
 from overlayd.model.network import Uplink
 
 UplinkOption = Annotated[
