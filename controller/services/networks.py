@@ -8,6 +8,7 @@ from controller.journal.actor import Requester
 from controller.journal.journal import Journal, TransactionDraft, Written
 from controller.rules import amendments
 from controller.rules.free_choice import FreeChoice
+from controller.rules.gateway_numbers import gateway_number
 from controller.rules.recovery import Recovery
 from controller.state import keys
 from controller.state.mirror import Mirror
@@ -84,6 +85,7 @@ class Networks:
                 uplink=uplink,
                 egress=egress,
                 ethertypes=ethertypes,
+                gateway_number=gateway_number(self.all(), number),
             )
             self._check_members(network, network.pools)
             key, claim = keys.network(name), keys.vni(network.vni)

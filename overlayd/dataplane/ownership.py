@@ -1,7 +1,6 @@
 """Which objects in the kernel are ours. Everything else is foreign, and never changed or removed."""
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 
 from overlayd.dataplane.items import (
@@ -24,7 +23,7 @@ from overlayd.dataplane.items import (
     Sysctl,
     Veth,
 )
-from overlayd.model.address import Family, IpAddress
+from overlayd.model.address import Family
 from overlayd.model.ids import InterfaceName, MacAddress
 
 PROTOCOL = 118
@@ -43,13 +42,8 @@ UPLINK = InterfaceName("up0")
 HOST_DEVICE_PREFIX = "ov"
 """The prefix of the names of uplinks in the host's own namespace; the VNI follows."""
 
-GATEWAYS: Mapping[Family, IpAddress] = MappingProxyType(
-    {Family.V4: IPv4Address("169.254.1.1"), Family.V6: IPv6Address("fe80::1")}
-)
-"""The gateway of containers in a routed network, the same on every host."""
-
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
-"""The MAC of the gateway, made of host number 0, which no host has."""
+"""The MAC of every network's gateway, made of host number 0, which no host has."""
 
 HOST_MAC = MacAddress("02:6f:76:01:00:00")
 """The MAC of the host's end of each uplink, above the MACs of all host numbers."""

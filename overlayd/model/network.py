@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import combinations
 from types import MappingProxyType
 
@@ -19,6 +19,13 @@ BLOCK_LENGTH_MAX = {Family.V4: 29, Family.V6: 125}
 POOLS_MAX = 16
 RESERVED_MAX = 256
 ETHERTYPES_MAX = 16
+
+GATEWAY_NUMBERS: tuple[int, ...] = (1, *range(3, 255))
+"""The numbers of networks' gateways; 2 is the host's end of every uplink (169.254.1.2 and fe80::2)."""
+
+_GATEWAYS: Mapping[Family, int] = MappingProxyType(
+    {Family.V4: int(IPv4Address("169.254.1.0")), Family.V6: int(IPv6Address("fe80::"))}
+)
 
 _ETHERTYPE_MIN = 0x0600
 """Smaller numbers are the length of a frame (IEEE 802.3 clause 3.2.6)."""
@@ -115,7 +122,8 @@ class Network:
     A host gets its blocks from the first pool of the family that has a free one. Addresses in `reserved` are given only
     to containers that ask for them by a reservation. With `egress`, containers may open connections to outside the
     network, through the uplink. In a switched network, frames of these `ethertypes` pass in addition to ARP, IPv4 and
-    IPv6.
+    IPv6. In a routed network, 169.254.1.`gateway_number` and fe80::`gateway_number` are the gateway of containers on
+    every host; networks made by a release that kept no number have 1.
     """
 
     name: NetworkName
@@ -127,6 +135,7 @@ class Network:
     uplink: Uplink = Uplink.AUTO
     egress: bool = True
     ethertypes: tuple[int, ...] = ()
+    gateway_number: int = 1
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -142,6 +151,8 @@ class Network:
         for index, kept in enumerate(self.reserved):
             if self.pool_of(kept) is None:
                 raise InvalidValue(f"{kept} lies in no range of the network", field=f"reserved[{index}]")
+        if self.gateway_number not in GATEWAY_NUMBERS:
+            raise InvalidValue(f"{self.gateway_number} is not 1 or 3 to 254", field="gateway_number")
         self._check_ethertypes()
 
     def _check_ethertypes(self) -> None:
@@ -175,6 +186,11 @@ class Network:
     def has_egress(self) -> bool:
         """Whether containers may open connections to outside the network."""
         return self.egress and self.uplink is not Uplink.NONE
+
+    def link_local_gateway(self, family: Family) -> IpAddress:
+        """Return the gateway of containers in a routed network, the same on every host."""
+        number = _GATEWAYS[family] + self.gateway_number
+        return IPv4Address(number) if family is Family.V4 else IPv6Address(number)
 
     def gateway(self, pool: Pool) -> IpAddress | None:
         """Return the address that a switched network keeps for its gateway: the second one of the pool's range."""

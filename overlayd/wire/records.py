@@ -47,6 +47,7 @@ def encode(record: Record) -> dict[str, Json]:
                 "uplink": record.uplink.value,
                 "egress": record.egress,
                 "ethertypes": [f"0x{kind:04x}" for kind in record.ethertypes],
+                "gateway_number": record.gateway_number,
             }
         case Host():
             return {
@@ -88,7 +89,7 @@ def decode_pool(fields: Fields) -> Pool:
 
 
 def decode_network(fields: Fields) -> Network:
-    """Read a network; `state`, `reserved`, `uplink`, `egress` and `ethertypes` may be missing."""
+    """Read a network; `state`, `reserved`, `uplink`, `egress`, `ethertypes` and `gateway_number` may be missing."""
     name, vni, topology = fields.text("name"), fields.number("vni"), fields.choice("topology", Topology)
     pools = tuple(decode_pool(pool) for pool in fields.objects("pools"))
     state = fields.choice("state", NetworkState) if fields.has("state") else NetworkState.ACTIVE
@@ -96,8 +97,20 @@ def decode_network(fields: Fields) -> Network:
     uplink = fields.choice("uplink", Uplink) if fields.has("uplink") else Uplink.AUTO
     egress = fields.flag("egress") if fields.has("egress") else True
     ethertypes = fields.ethertypes("ethertypes") if fields.has("ethertypes") else ()
+    gateway_number = fields.number("gateway_number") if fields.has("gateway_number") else 1
     return fields.build(
-        lambda: Network(ids.network_name(name), Vni(vni), topology, pools, state, reserved, uplink, egress, ethertypes)
+        lambda: Network(
+            ids.network_name(name),
+            Vni(vni),
+            topology,
+            pools,
+            state,
+            reserved,
+            uplink,
+            egress,
+            ethertypes,
+            gateway_number,
+        )
     )
 
 

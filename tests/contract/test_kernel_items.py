@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired import uplink
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -236,11 +237,11 @@ def test_an_attachment_is_made_inside_the_sandbox_before_the_hosts_end_is_up(wor
         Add(Link(SANDBOX, LO, Loopback(), None, None)),
         Add(Link(SANDBOX, ETH, Veth(), mac(4), 1450)),
         Add(Address(SANDBOX, ETH, IPv4Interface("10.32.0.2/32"))),
-        Add(Neighbour(SANDBOX, ETH, ownership.GATEWAYS[Family.V4], ownership.GATEWAY_MAC)),
-        Add(Route(SANDBOX, IPv4Network("10.32.0.0/16"), ETH, ownership.GATEWAYS[Family.V4], 0)),
+        Add(Neighbour(SANDBOX, ETH, uplink.NETWORK_SIDES[Family.V4], ownership.GATEWAY_MAC)),
+        Add(Route(SANDBOX, IPv4Network("10.32.0.0/16"), ETH, uplink.NETWORK_SIDES[Family.V4], 0)),
         Add(Address(SANDBOX, ETH, IPv6Interface("fd00:32::2/128"))),
-        Add(Neighbour(SANDBOX, ETH, ownership.GATEWAYS[Family.V6], ownership.GATEWAY_MAC)),
-        Add(Route(SANDBOX, IPv6Network("fd00:32::/48"), ETH, ownership.GATEWAYS[Family.V6], 1024)),
+        Add(Neighbour(SANDBOX, ETH, uplink.NETWORK_SIDES[Family.V6], ownership.GATEWAY_MAC)),
+        Add(Route(SANDBOX, IPv6Network("fd00:32::/48"), ETH, uplink.NETWORK_SIDES[Family.V6], 1024)),
         Change(replace(PAIR, up=True), PAIR),
     ]
     assert perform(world.kernel, *attachment) == [0] * len(attachment)

@@ -38,6 +38,10 @@ class NetworkRecord(BaseModel):
     ethertypes: Annotated[
         list[str], Field(description="What passes on a segment beside ARP, IPv4 and IPv6.", examples=[["0x88b5"]])
     ]
+    gateway_number: Annotated[
+        int,
+        Field(description="N of 169.254.1.N and fe80::N, the gateway of a routed network; stays.", examples=[1]),
+    ]
 
 
 class NetworkAnswer(NetworkRecord):

@@ -143,7 +143,7 @@ def _routed_endpoint(network: Network, endpoint: Endpoint, mtu: int) -> Iterator
     yield Link(ns, dev, kind, ownership.GATEWAY_MAC, mtu, alias=alias(endpoint))
     for address in endpoint.addresses:
         family = Family.of(address)
-        gateway = ownership.GATEWAYS[family]
+        gateway = network.link_local_gateway(family)
         yield Address(sandbox, inside, interface(address))
         yield Neighbour(sandbox, inside, gateway, ownership.GATEWAY_MAC)
         for whole in ranges(network, family):
@@ -215,7 +215,7 @@ def _preference(dev: InterfaceName) -> int:
 def gateway_of(network: Network, address: IpAddress) -> IpAddress | None:
     """Return the gateway of an endpoint with this address, None in a switched network without egress."""
     if network.topology is Topology.ROUTED:
-        return ownership.GATEWAYS[Family.of(address)]
+        return network.link_local_gateway(Family.of(address))
     pool = next((pool for pool in network.pools if address in pool.range), None)
     return network.gateway(pool) if pool and network.has_egress else None
 

@@ -123,7 +123,7 @@ def network_items(inputs: NetworkInputs) -> Iterator[Item]:
         yield Namespace(ns, _ROUTED_SYSCTLS | sysctls)
         yield Link(ns, ownership.VXLAN, vxlan, mac, site.mtu)
         for family in network.families:
-            yield Address(ns, ownership.LOOPBACK, interface(ownership.GATEWAYS[family]))
+            yield Address(ns, ownership.LOOPBACK, interface(network.link_local_gateway(family)))
         for pool in network.pools:
             yield Route(ns, pool.range, None, None, UNREACHABLE_METRIC)
     else:
@@ -136,7 +136,7 @@ def network_items(inputs: NetworkInputs) -> Iterator[Item]:
         yield BridgeEntry(ns, ownership.BRIDGE, ownership.GATEWAY_MAC, ownership.BRIDGE)
         if Family.V4 in network.families:
             # Without any, the kernel would take all neighbours off the bridge when its gateway's address goes.
-            yield Address(ns, ownership.BRIDGE, interface(ownership.GATEWAYS[Family.V4]))
+            yield Address(ns, ownership.BRIDGE, interface(uplink.NETWORK_SIDES[Family.V4]))
 
 
 def local_items(inputs: NetworkInputs, elsewhere: Collection[MacAddress]) -> tuple[list[Item], list[Item]]:

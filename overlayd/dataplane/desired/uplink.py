@@ -35,6 +35,11 @@ HOST_SIDES: Mapping[Family, IpAddress] = MappingProxyType(
 )
 """The next hop from a network's namespace to the host."""
 
+NETWORK_SIDES: Mapping[Family, IpAddress] = MappingProxyType(
+    {Family.V4: IPv4Address("169.254.1.1"), Family.V6: IPv6Address("fe80::1")}
+)
+"""The next hop from the host to a network's namespace, whatever the gateway of the network's containers is."""
+
 DEFAULTS: Mapping[Family, IpNetwork] = MappingProxyType(
     {Family.V4: IPv4Network("0.0.0.0/0"), Family.V6: IPv6Network("::/0")}
 )
@@ -118,7 +123,7 @@ def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu:
         if family is Family.V4:
             # The kernel removes all IPv4 routes and neighbours of a device with its last address.
             yield Address(HOST, dev, interface(HOST_SIDES[family]))
-            yield Address(ns, ownership.UPLINK, interface(ownership.GATEWAYS[family]))
+            yield Address(ns, ownership.UPLINK, interface(NETWORK_SIDES[family]))
             yield Sysctl(HOST, ownership.forwarding_sysctl(dev), "1")
         else:
             yield Sysctl(HOST, ownership.ipv6_sysctl(dev), "0")
@@ -134,10 +139,10 @@ def resolve_uplink(network: Network, kind: Uplink, blocks: Iterable[Block], mtu:
 
 def _to_host(network: Network, family: Family, dev: InterfaceName) -> Iterator[Item]:
     """Yield the host's routes to the ranges of a network."""
-    yield Neighbour(HOST, dev, ownership.GATEWAYS[family], ownership.GATEWAY_MAC)
+    yield Neighbour(HOST, dev, NETWORK_SIDES[family], ownership.GATEWAY_MAC)
     for pool in network.pools:
         if pool.family is family:
-            yield Route(HOST, pool.range, dev, ownership.GATEWAYS[family], METRICS[family])
+            yield Route(HOST, pool.range, dev, NETWORK_SIDES[family], METRICS[family])
 
 
 def _hidden(network: Network, family: Family, dev: InterfaceName) -> Iterator[Item]:

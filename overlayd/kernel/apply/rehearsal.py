@@ -73,7 +73,7 @@ def _entries() -> None:
     indexes = {_INSIDE: 3, _NEAR: 4}
     for address in _ADDRESSES:
         family = Family.of(address.ip)
-        gateway, metric = ownership.GATEWAYS[family], uplink.METRICS[family]
+        gateway, metric = uplink.NETWORK_SIDES[family], uplink.METRICS[family]
         alone = address.network
         for verb in (Verb.ADD, Verb.DELETE):
             for item in (

@@ -79,6 +79,7 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
             "uplink": "auto",
             "egress": True,
             "ethertypes": [],
+            "gateway_number": 1,
         }
         first = made.json()["revision"]
         assert (made.status_code, made.json()) == (201, {**expected, "warnings": [], "revision": first})

@@ -276,7 +276,8 @@ def test_containers_do_not_get_at_the_hosts_loopback_address(lab: Lab, new_netwo
     inside = ["nsenter", f"--net=/run/netns/ov-{network}"]
     host.run(*inside, "ip", "route", "add", "127.1.1.1/32", "via", "169.254.1.2", "dev", "up0", "onlink")
     host.run(*inside, "sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1")
-    web.run("ip", "route", "add", "127.1.1.1/32", "via", "169.254.1.1", "dev", "eth0", "onlink")
+    (way_out,) = json.loads(web.run("ip", "-j", "route", "show", "default"))
+    web.run("ip", "route", "add", "127.1.1.1/32", "via", way_out["gateway"], "dev", "eth0", "onlink")
     web.run("sysctl", "-q", "-w", "net.ipv4.conf.all.route_localnet=1")
     with Server(host.enter, "127.1.1.1") as server:
         assert ask(host.enter, "127.1.1.1", server.port) is not None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, ValuesView
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -26,13 +26,13 @@ from overlayd.dataplane.items import (
     State,
     network_namespace,
 )
-from overlayd.dataplane.ownership import BRIDGE
+from overlayd.dataplane.ownership import BRIDGE, LOOPBACK
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.cluster import ByNetwork, Cluster, Record, RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import MacAddress, NetworkName, ReservationName, Revision
-from overlayd.model.network import NetworkState, Topology
+from overlayd.model.network import NetworkState, Topology, Uplink
 from tests.support.controllers import clusters
 
 SITE = clusters.site()
@@ -155,6 +155,18 @@ def test_a_block_of_a_host_that_is_not_known_is_left_out(topology: Topology) -> 
     known = clusters.example(topology, clusters.endpoint(3, "far", "10.32.2.2"))
     all_gone = without(known, RecordKey.of(clusters.host(3)), RecordKey.of(clusters.block(3, "10.32.2.0/24")))
     assert resolve(without(known, RecordKey.of(clusters.host(3))), SITE, []) == resolve(all_gone, SITE, [])
+
+
+def test_a_routed_network_has_its_own_gateway_in_its_namespace_and_in_its_containers() -> None:
+    known = clusters.example(Topology.ROUTED)
+    numbered = replace(known.networks[NetworkName("blue")], gateway_number=7, uplink=Uplink.HOST)
+    state = resolve(known.changed(Revision(2), [numbered]), SITE, [WEB])
+    gateway, namespace = IPv4Address("169.254.1.7"), network_namespace(NetworkName("blue"))
+    assert Address(namespace, LOOPBACK, IPv4Interface("169.254.1.7/32")) in state
+    ways = {item.via for item in state if isinstance(item, Route) and item.ns == WEB.sandbox}
+    known_by = {item.address for item in state if isinstance(item, Neighbour) and item.ns == WEB.sandbox}
+    assert (ways, known_by) == ({gateway}, {gateway})
+    assert {item.via for item in state if isinstance(item, Route) and item.ns == HOST} == {IPv4Address("169.254.1.1")}
 
 
 def test_a_routed_network_holds_nothing_for_remote_endpoints() -> None:

@@ -61,6 +61,7 @@ def aliases(size: int) -> Workload:
         lambda: reserved(RESERVED_MAX),
         lambda: many_ethertypes(ETHERTYPES_MAX),
         lambda: ethertypes(0x0600, 0xFFFF),
+        lambda: replace(clusters.network(), gateway_number=254),
         lambda: shares(SHARES_MAX),
         lambda: labels(COUNT_MAX),
         lambda: aliases(SIZE_MAX),
@@ -91,6 +92,8 @@ def test_a_value_at_its_bound_is_accepted(make: Callable[[], object]) -> None:
         (lambda: ethertypes(0x0800), "ethertypes[0]", "0x0800 passes in every network"),
         (lambda: ethertypes(0x8100), "ethertypes[0]", "0x8100 is a VLAN tag"),
         (lambda: ethertypes(0x88B5, 0x88B5), "ethertypes[1]", "0x88b5 is listed twice"),
+        (lambda: replace(clusters.network(), gateway_number=2), "gateway_number", "2 is not 1 or 3 to 254"),
+        (lambda: replace(clusters.network(), gateway_number=255), "gateway_number", "255 is not 1 or 3 to 254"),
         (lambda: shares(SHARES_MAX + 1), "shares", "at most 16 shared reservations"),
         (
             lambda: replace(

@@ -31,6 +31,7 @@ NETWORK: dict[str, Json] = {
     "uplink": "isolated",
     "egress": False,
     "ethertypes": [],
+    "gateway_number": 1,
 }
 HOST: dict[str, Json] = {
     "kind": "host",
@@ -237,7 +238,7 @@ def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
     wrong: list[Json] = [None, {}, [], "", -1, 1.5, True]
     for _, form in FORMS:
         for field in form:
-            if field in {"state", "reserved", "holder", "uplink", "egress", "ethertypes"} or (
+            if field in {"state", "reserved", "holder", "uplink", "egress", "ethertypes", "gateway_number"} or (
                 form is RESERVATION and field == "mac"
             ):
                 yield from (
