@@ -1,20 +1,21 @@
 """The agent's side of the controller's API."""
 
+import asyncio
 import json
-import socket
-import struct
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import chain
-
-import httpx
+from urllib.parse import urlencode
 
 from overlayd.agent.controllers.controller_list import Controllers
 from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.endpoint_parts import in_parts
 from overlayd.agent.controllers.host_identity import Identity
 from overlayd.agent.controllers.problem import Problem
-from overlayd.agent.controllers.trust import Trust
+from overlayd.agent.http.fault import HttpFault
+from overlayd.agent.http.http_client import HttpClient, HttpRequest, Patience
+from overlayd.agent.http.response_reader import HttpResponse
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
@@ -33,18 +34,15 @@ from overlayd.wire.problem_limit import foremost
 FEED_SILENCE = 8.0
 """Seconds without a line after which a feed counts as dead; a controller sends a bookmark every 3 s (5 s in 0.1)."""
 
-_PROBE_TIMEOUT = 3.0
-"""Seconds that a controller has to say that it is ready; one that is takes milliseconds."""
-
-_SOCKET_OPTIONS = [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
-"""What is given up is gone: otherwise the kernel would go on sending a request for minutes, and one that arrives after
-another controller has done the same may do it again (socket(7): SO_LINGER)."""
+_PROBE_PATIENCE = Patience(2.0, 3.0)
+"""How long a controller has to say that it is ready; one that is takes milliseconds."""
 
 _CONNECT = 2.0
-"""Seconds that a controller has to take a connection."""
+"""Seconds until there is a connection to a controller, with name look-up and TLS."""
 
 _PATIENCE, _SET_PATIENCE = 10.0, 60.0
-"""Seconds that a controller has to answer; it writes a set of ten thousand endpoints in two hundred transactions."""
+"""Seconds that a controller has for each part of its answer; it writes a set of ten thousand endpoints in two hundred
+transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,9 @@ class ControllerClient:
         self._followed = controllers.current
         self._identity = identity
         self._token = credential.token if credential else None
-        trust = credential.trust if credential else Trust(None)
-        self._extensions = trust.extensions
-        self._context = trust.context()
-        self._http = self._without_connections()
-        self._before: httpx.AsyncClient | None = None
+        # Without a credential every URL is without TLS.
+        trust = credential.trust if credential else None
+        self._http = HttpClient(trust.context(), trust.server_name) if trust else HttpClient(None)
 
     @property
     def host(self) -> HostId:
@@ -97,18 +93,15 @@ class ControllerClient:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._http.aclose()
-        if self._before:
-            await self._before.aclose()
+        self._http.renew()
+        await asyncio.sleep(0)  # the event loop closes them
 
-    async def renew(self) -> None:
+    def renew(self) -> None:
         """Make new connections from now on: those that are there start at an address that this host may no longer have.
 
-        Requests that still wait for an answer time out; their connections are closed at the next renewal.
+        Requests that still wait for an answer time out.
         """
-        before, self._before, self._http = self._before, self._http, self._without_connections()
-        if before:
-            await before.aclose()
+        self._http.renew()
 
     def leave_followed(self) -> None:
         """Let the next feed come from another controller."""
@@ -242,23 +235,17 @@ class ControllerClient:
             if lineage is not None:
                 params["lineage"] = str(lineage)
         url = self._followed = self._controllers.current
-        timeout = httpx.Timeout(_PATIENCE, connect=_CONNECT, read=FEED_SILENCE)
+        request = HttpRequest("GET", url, f"/v1/feed?{urlencode(params)}", self._headers(url))
         try:
-            async with self._http.stream(
-                "GET",
-                f"{url}/v1/feed",
-                params=params,
-                timeout=timeout,
-                headers=self._headers(url),
-                extensions=self._extensions,
-            ) as response:
-                if not response.is_success:
-                    await response.aread()
-                    raise problem.decode(response.status_code, response.content)
-                async for line in response.aiter_lines():
-                    yield decode_line(line.encode())
-        except httpx.RequestError as error:
-            raise Unavailable(f"the feed from {url} broke: {error!r}") from error
+            async with self._http.stream(request, Patience(_CONNECT, FEED_SILENCE)) as stream:
+                if not stream.is_success:
+                    response = await stream.whole()
+                    raise problem.decode(response.status, response.body)
+                async with aclosing(stream.lines(FEED_SILENCE)) as lines:
+                    async for line in lines:
+                        yield decode_line(line)
+        except HttpFault as fault:
+            raise Unavailable(f"the feed from {url} broke: {fault}") from fault
 
     async def _call(
         self,
@@ -271,23 +258,18 @@ class ControllerClient:
         """Return the first answer, asking these controllers (default: all) in turn."""
         failures = []
         asked = at or _Addressees(self._controllers.order)
+        target = f"{path}?{urlencode(params)}" if params else path
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         for url in asked.urls:
+            request = HttpRequest(method, url, target, self._headers(url), content)
             try:
-                response = await self._http.request(
-                    method,
-                    url + path,
-                    json=body,
-                    params=params,
-                    headers=self._headers(url),
-                    extensions=self._extensions,
-                    timeout=httpx.Timeout(asked.patience, connect=_CONNECT),
-                )
-            except httpx.RequestError as error:
-                failures.append(f"{url}: {error!r}")
+                response = await self._http.request(request, Patience(_CONNECT, asked.patience))
+            except HttpFault as fault:
+                failures.append(f"{url}: {fault}")
             else:
                 if response.is_success:
-                    return _body(response)
-                refusal = problem.decode(response.status_code, response.content)
+                    return _body(response, url)
+                refusal = problem.decode(response.status, response.body)
                 if not isinstance(refusal, Unavailable):
                     raise refusal
                 failures.append(f"{url}: {refusal}")
@@ -296,17 +278,10 @@ class ControllerClient:
 
     async def _is_ready(self, url: str) -> bool:
         try:
-            answer = await self._http.get(f"{url}/readyz", extensions=self._extensions, timeout=_PROBE_TIMEOUT)
-        except httpx.RequestError:
+            answer = await self._http.request(HttpRequest("GET", url, "/readyz"), _PROBE_PATIENCE)
+        except HttpFault:
             return False
         return answer.is_success
-
-    def _without_connections(self) -> httpx.AsyncClient:
-        # Underlay traffic never goes through a proxy of the environment.
-        transport = httpx.AsyncHTTPTransport(verify=self._context, trust_env=False, socket_options=_SOCKET_OPTIONS)
-        return httpx.AsyncClient(
-            transport=transport, timeout=httpx.Timeout(_PATIENCE, connect=_CONNECT), trust_env=False
-        )
 
     def _headers(self, url: str) -> dict[str, str]:
         """Return what shows who we are; a token never travels without TLS."""
@@ -327,8 +302,8 @@ def _encode_holder(holder: Holder) -> Json:
     return {"host": holder.host, "container_id": holder.container_id, "interface": holder.interface}
 
 
-def _body(response: httpx.Response) -> Fields:
+def _body(response: HttpResponse, url: str) -> Fields:
     try:
-        return Fields(json.loads(response.content or b"{}"))
+        return Fields(json.loads(response.body or b"{}"))
     except (ValueError, RecursionError):
-        raise Unavailable(f"{response.request.url.host} answered {response.status_code} without JSON") from None
+        raise Unavailable(f"{url} answered {response.status} without JSON") from None

@@ -49,7 +49,7 @@ class OwnAddress:
                     _log.info("this host has another address", before=str(feed.announced), address=str(address))
                     feed.restart()
                     for client in clients:
-                        await client.renew()
+                        client.renew()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval):
                     await drift.wait(seen)

@@ -1,4 +1,4 @@
-"""Whom a client takes for a controller, and how it comes to know the controllers' certificate authority."""
+"""How a client authenticates controllers, and how it comes to know their certificate authority."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ class Trust:
     authority: str | None
 
     def context(self) -> "ssl.SSLContext":
-        """Return what httpx verifies connections with; raise `InvalidValue` when the authority is damaged."""
+        """Return what verifies connections; raise `InvalidValue` when the authority is damaged."""
         import ssl  # noqa: PLC0415 - a command that asks no controller starts without it
 
         if self.authority is None:
@@ -35,9 +35,14 @@ class Trust:
             raise InvalidValue(f"cannot be read: {error}", field="certificate authority") from None
 
     @property
+    def server_name(self) -> str | None:
+        """The name to verify, whatever address the URL names; None for the host of the URL."""
+        return None if self.authority is None else CONTROLLER_NAME
+
+    @property
     def extensions(self) -> dict[str, str]:
-        """What each request of httpx must carry: the name to verify, whatever address the URL names."""
-        return {} if self.authority is None else {"sni_hostname": CONTROLLER_NAME}
+        """What each request of httpx must carry: the name to verify."""
+        return {} if self.server_name is None else {"sni_hostname": self.server_name}
 
 
 def fetch_authority(url: str, fingerprint: str, field: str) -> str:
