@@ -17,6 +17,10 @@ SIZE_MAX = 1500
 """Characters of all labels, or of all aliases: hosts publish hundreds of endpoints in one body of bounded size."""
 
 
+CNI = "cni"
+"""The `runtime` of a workload that a CNI plugin attached."""
+
+
 def _check_text(text: str, field: str) -> None:
     if len(text) > TEXT_MAX:
         raise InvalidValue(f"{quoted(text)} is longer than {TEXT_MAX} characters", field=field)
@@ -68,6 +72,11 @@ class Workload:
                 _check_text(text, field)
         if list(self.labels) != sorted(dict(self.labels).items()) or any(not key for key, _ in self.labels):
             raise InvalidValue("must be in the order of their keys, and each key unique and not empty", field="labels")
+
+    @property
+    def attached_by(self) -> str:
+        """The way by which it was attached: CNI where it does not say, as an earlier release had no other."""
+        return self.runtime or CNI
 
 
 UNKNOWN_WORKLOAD = Workload()

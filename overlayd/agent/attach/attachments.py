@@ -91,7 +91,7 @@ class Attachments:
         return result_of(network, endpoint, self._reconciler.mtu)
 
     async def detach(self, name: AttachmentName, owner: NetworkName | None = None) -> None:
-        """Detach a sandbox and free its address; does nothing when there is no such attachment.
+        """Detach a sandbox and free its address; does nothing when there is no such attachment of its runtime.
 
         An attachment that is still being made is waited for, as its runtime gave up on it; one that is not begun is
         refused. What `owner` attached as this interface to other networks is detached too: its configuration may have
@@ -104,14 +104,17 @@ class Attachments:
                 if attachment is None:
                     await self._detach_stray(key)
                     continue
+                if not name.means(attachment.endpoint):
+                    continue
                 async with self._turn.taken_to_remove():
                     await self._release(attachment)
                 if attachment.ports:
                     await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
     def find(self, name: AttachmentName) -> Attachment | None:
-        """Return what is recorded of an attachment; None when there is none."""
-        return self._records.attachments.get(name.key(self._blocks.host))
+        """Return what is recorded of an attachment; None when its runtime has none of this name."""
+        found = self._records.attachments.get(name.key(self._blocks.host))
+        return found if found and name.means(found.endpoint) else None
 
     async def check(self, attachment: Attachment, sandbox: str, mtu: int | None) -> tuple[str, ...]:
         """Return what of an attachment is not as it was made, one sentence each; empty when all is well.

@@ -6,7 +6,7 @@ from typing import Self
 from overlayd.dataplane.desired.endpoint import destinations, endpoint_address, gateway_of
 from overlayd.model.address import Family, IpAddress, IpInterface, IpNetwork
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
-from overlayd.model.endpoint import UNKNOWN_WORKLOAD, Endpoint, EndpointKey, Workload
+from overlayd.model.endpoint import CNI, UNKNOWN_WORKLOAD, Endpoint, EndpointKey, Workload
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName, ReservationName
 from overlayd.model.network import Network
 from overlayd.model.published_port import PortMapping
@@ -14,16 +14,24 @@ from overlayd.model.published_port import PortMapping
 
 @dataclass(frozen=True, slots=True)
 class AttachmentName:
-    """How a runtime names an attachment: an interface of a container in a network."""
+    """How a runtime names an attachment: an interface of a container in a network.
+
+    `runtime` is whose name it is (`Workload.runtime`): what one runtime attached, no other one detaches or checks.
+    """
 
     network: NetworkName
     container_id: ContainerId
     interface: InterfaceName
+    runtime: str = CNI
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Self:
         """Return the name of an endpoint of this host."""
-        return cls(endpoint.network, endpoint.container_id, endpoint.interface)
+        return cls(endpoint.network, endpoint.container_id, endpoint.interface, endpoint.workload.attached_by)
+
+    def means(self, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint with this key was attached by this runtime."""
+        return endpoint.workload.attached_by == self.runtime
 
     def key(self, host: HostId) -> EndpointKey:
         """Return the key of its endpoint on a host."""

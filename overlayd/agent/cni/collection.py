@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.under_way import UnderWay
+from overlayd.model.endpoint import CNI
 from overlayd.model.errors import OverlayError
 from overlayd.model.ids import NetworkName
 from overlayd.wire.cni.error import CniError, Code
@@ -55,6 +56,7 @@ class Collector:
             attachment
             for attachment in self._records.attachments.values()
             if attachment.owner == request.conf
+            and attachment.endpoint.workload.attached_by == CNI
             and (attachment.endpoint.container_id, attachment.endpoint.interface) not in request.valid
             and not self._is_arriving(attachment)
         ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult
 from overlayd.kernel.port import KernelError
-from overlayd.model.endpoint import Workload
+from overlayd.model.endpoint import CNI, Workload
 from overlayd.model.errors import (
     AlreadyExists,
     Exhausted,
@@ -34,9 +34,6 @@ _CODES: dict[type[OverlayError], Code] = {
     Exhausted: Code.EXHAUSTED,
 }
 """By who is at fault. An error that names a variable has that variable's code instead."""
-
-_RUNTIME = "cni"
-"""The way by which this room attaches, in a workload."""
 
 _VARIABLE_CODES = {"CNI_NETNS": Code.INVALID_NAMESPACE}
 
@@ -76,7 +73,7 @@ def attach_request(request: Request) -> AttachRequest:
 def _workload(wishes: Wishes) -> Workload:
     """Return the workload. Its name is that of the pod: of a container CNI tells none."""
     known = wishes.workload
-    return replace(known, runtime=_RUNTIME, name=known.pod.name if known.pod else "")
+    return replace(known, runtime=CNI, name=known.pod.name if known.pod else "")
 
 
 def cni_result(made: AttachResult, request: Request) -> Result:

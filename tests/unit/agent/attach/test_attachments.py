@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.records.attachment_records import Stray
 from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import HOST, Link, NamespaceRef, network_namespace
 from overlayd.kernel.port import KernelError
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import Endpoint, Workload
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError
 from overlayd.model.published_port import PortMapping, TransportProtocol
 from tests.support.agents.lone_host import BLUE, GREEN, LoneHost, asked, named, sandbox_of
@@ -76,6 +77,18 @@ def test_what_cannot_be_attached_is_refused_with_the_field_at_fault(
     with pytest.raises(error) as refused:
         host.run(host.attachments.attach(request_))  # type: ignore[arg-type]
     assert refused.value.field == field
+    assert has_nothing(host)
+
+
+def test_what_one_runtime_attached_no_other_one_finds_or_detaches(host: LoneHost) -> None:
+    """Ids are a runtime's own: another one may call something else by the same."""
+    theirs = replace(WEB, owner=None, workload=Workload(runtime="docker"))
+    made = host.run(host.attachments.attach(theirs))
+    host.run(host.attachments.detach(named("web")))
+    assert host.attachments.find(named("web")) is None
+    assert is_in_force(host, made.endpoint)
+    assert AttachmentName.of(made.endpoint) == replace(named("web"), runtime="docker")
+    host.run(host.attachments.detach(AttachmentName.of(made.endpoint)))
     assert has_nothing(host)
 
 

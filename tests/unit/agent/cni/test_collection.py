@@ -9,6 +9,7 @@ from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.cni.collection import Collector
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.kernel.port import KernelError
+from overlayd.model.endpoint import Workload
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
 from overlayd.wire.cni.error import CniError, Code
 from overlayd.wire.cni.requests import GcRequest
@@ -23,6 +24,9 @@ DB = Attachment(clusters.endpoint(1, "db", "10.32.0.4"), (4, 2), owner=BLUE)
 OTHERS = (
     Attachment(clusters.endpoint(1, "podman", "10.32.0.5"), (4, 3), owner=NetworkName("podman-blue")),
     Attachment(clusters.endpoint(1, "docker", "10.32.0.6"), (4, 4), owner=None),
+    Attachment(
+        replace(clusters.endpoint(1, "unit", "10.32.0.7"), workload=Workload(runtime="netns")), (4, 6), owner=BLUE
+    ),
     Attachment(clusters.endpoint(1, "cache", "10.64.0.2", "green"), (4, 5), owner=GREEN),
 )
 
