@@ -8,10 +8,10 @@ import pytest
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.model.network import Topology
 from overlayd.wire.feed import InSync, Snapshot
-from tests.contract.kernels import World, fake_world, linux_world
 from tests.support.agents.agents import Host
 from tests.support.agents.loopback import claims_of, client_of, controller, following, in_sync, unused_url
 from tests.support.controllers.clusters import example
+from tests.support.kernel.worlds import World, fake_world, linux_world
 
 
 @pytest.fixture(params=["fake", "linux"])

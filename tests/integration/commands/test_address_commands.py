@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from overlayd.cli.main import app
 from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound, OverlayError
-from tests.integration.controllers.test_api_process import controller
+from tests.integration.api.test_api_process import controller
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from overlayd.model.errors import InvalidValue
+from tests.integration.api.test_api_process import controller
 from tests.integration.commands.test_address_commands import Terminal
-from tests.integration.controllers.test_api_process import controller
 
 ENDPOINTS = 1200
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from tests.integration.safety.test_vxlan_sources import STRANGER, dropped
 from tests.integration.traffic.test_container_reach import VXLAN_PORT, echo_request, frame_into
-from tests.integration.traffic.test_vxlan_sources import STRANGER, dropped
 from tests.support.lab.lab import Container, Lab
 from tests.support.lab.processes import eventually
 

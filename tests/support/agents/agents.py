@@ -32,9 +32,9 @@ from overlayd.model.cluster import RecordKey
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName, Revision
 from overlayd.model.network import Network
 from overlayd.wire.cni.requests import Command, GcRequest
-from tests.contract.kernels import World
 from tests.support.agents.mortal import Died, Life, MortalKernel, MortalRecords
 from tests.support.controllers.clusters import HERE
+from tests.support.kernel.worlds import World
 
 BLUE = NetworkName("blue")
 LONG = 1_000

@@ -15,10 +15,10 @@ from overlayd.dataplane.items import HOST, Address, Bridge, Item, Link, Route
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName, Revision
 from overlayd.model.network import Topology, Uplink
-from tests.contract.kernels import World, enforce, observed
 from tests.support.agents.agents import Agent, Host, asked
 from tests.support.agents.loopback import claims_of, client_of, unused_url
 from tests.support.controllers import clusters
+from tests.support.kernel.worlds import World, enforce, observed
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,8 @@ from overlayd.dataplane.items import Namespace, NamespaceRef, network_namespace
 from overlayd.dataplane.plan import Add, Plan
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.ids import NetworkName
-from tests.contract.kernels import UNDERLAY
 from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
+from tests.support.kernel.worlds import UNDERLAY
 from tests.support.lab.processes import eventually
 
 DIRECTORY = "/run/netns"

@@ -13,8 +13,8 @@ from overlayd.dataplane.plan import Plan, Retire
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology
-from tests.contract.kernels import UNDERLAY, World, enforce, observed
 from tests.support.controllers.clusters import HERE, endpoint, example, site
+from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed
 
 BLUE = network_namespace(NetworkName("blue"))
 WEB, OTHER = endpoint(1, "web", "10.32.0.5"), endpoint(1, "other", "10.32.0.6")

@@ -9,10 +9,10 @@ from overlayd.dataplane.items import NamespaceRef, State
 from overlayd.model.errors import AlreadyExists
 from overlayd.model.network import Topology
 from overlayd.wire.cni.requests import Command
-from tests.contract.kernels import World, observed
 from tests.support.agents.agents import Agent, Host, asked, named
 from tests.support.agents.mortal import Died
 from tests.support.controllers.clusters import example, site
+from tests.support.kernel.worlds import World, observed
 
 pytestmark = pytest.mark.anyio
 

@@ -14,11 +14,11 @@ from overlayd.kernel.port import Kernel, KernelError
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology
-from tests.contract.kernels import UNDERLAY, World, observed
-from tests.contract.test_kernel_changes import LOCAL, TOPOLOGIES, started
+from tests.contract.kernel.test_changes import LOCAL, TOPOLOGIES, started
 from tests.support.agents.agents import Host, asked
 from tests.support.controllers.clusters import example
 from tests.support.kernel.failing_calls import REFUSALS, SHORTAGES, SYSTEM_CALLS, Fault
+from tests.support.kernel.worlds import UNDERLAY, World, observed
 
 BLUE = network_namespace(NetworkName("blue"))
 END = host_end(LOCAL.key)

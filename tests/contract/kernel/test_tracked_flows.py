@@ -6,8 +6,8 @@ import pytest
 
 from overlayd.dataplane.items import HOST, NftFamily, NftTable
 from overlayd.dataplane.plan import Add, Change, Delete, Plan
-from tests.contract.kernels import UNDERLAY
 from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
+from tests.support.kernel.worlds import UNDERLAY
 
 pytestmark = pytest.mark.usefixtures("root")
 

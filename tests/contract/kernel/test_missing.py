@@ -22,8 +22,8 @@ from overlayd.dataplane.items import (
 from overlayd.kernel.port import Kernel
 from overlayd.model.ids import InterfaceName
 from overlayd.model.network import Topology
-from tests.contract.kernels import UNDERLAY, World, observed
 from tests.support.controllers.clusters import HERE, cluster, dual, endpoint, site
+from tests.support.kernel.worlds import UNDERLAY, World, observed
 
 LOCAL = replace(endpoint(1, "web", "10.32.0.5,fd00:32::5"), host=HERE, sandbox="/run/netns/web")
 

@@ -9,8 +9,8 @@ from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.items import Address, State
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Topology, Uplink
-from tests.contract.kernels import World, enforce
 from tests.support.controllers.clusters import dual, endpoint, site
+from tests.support.kernel.worlds import World, enforce
 
 BLUE = NetworkName("blue")
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")

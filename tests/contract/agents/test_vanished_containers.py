@@ -7,8 +7,8 @@ from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import Link, NamespaceRef, State, network_namespace
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import NetworkName
-from tests.contract.kernels import World, observed
 from tests.support.agents.agents import Agent, Host, asked, named
+from tests.support.kernel.worlds import World, observed
 from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.anyio

@@ -13,10 +13,10 @@ from overlayd.dataplane.items import Link, NamespaceRef, network_namespace
 from overlayd.dataplane.ownership import owns
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
-from tests.contract.kernels import World, enforce
 from tests.support.agents.agents import Host, asked
 from tests.support.agents.loopback import claims_of, client_of, unused_url
 from tests.support.controllers.clusters import dual, endpoint, site
+from tests.support.kernel.worlds import World, enforce
 
 pytestmark = pytest.mark.anyio
 

@@ -12,9 +12,9 @@ from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.port import KernelError
 from overlayd.model.network import Topology
 from overlayd.wire.cni.requests import Command
-from tests.contract.kernels import observed
-from tests.contract.test_killed_agents import is_in_force
+from tests.contract.agents.test_killed_agents import is_in_force
 from tests.support.agents.agents import Agent, Host, asked, frame, named
+from tests.support.kernel.worlds import observed
 
 pytestmark = pytest.mark.anyio
 

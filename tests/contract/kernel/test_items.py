@@ -37,7 +37,7 @@ from overlayd.kernel.port import Kernel
 from overlayd.model.address import Family
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
-from tests.contract.kernels import UNDERLAY, World, observed
+from tests.support.kernel.worlds import UNDERLAY, World, observed
 
 NS = NamespaceRef("/run/netns/ov-blue")
 OTHER_NS = NamespaceRef("/run/netns/ov-green")

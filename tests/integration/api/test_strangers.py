@@ -19,7 +19,7 @@ from controller.server import http
 from controller.server.bounds import ConnectionBounds
 from controller.server.listener import Listener
 from overlayd.wire.credentials import TokenId
-from tests.integration.controllers.test_abuse import raw
+from tests.integration.api.test_abuse import raw
 from tests.support.controllers.secure import SecureController, secure_controller
 from tests.support.lab.processes import eventually
 

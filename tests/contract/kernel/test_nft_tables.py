@@ -11,8 +11,8 @@ from overlayd.dataplane.items import HOST, Namespace, NamespaceRef, NftFamily, N
 from overlayd.dataplane.plan import Add, Change, Plan
 from overlayd.kernel.nft import DIRECTORY
 from overlayd.kernel.port import NoNamespace
-from tests.contract.kernels import UNDERLAY
 from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
+from tests.support.kernel.worlds import UNDERLAY
 
 pytestmark = pytest.mark.usefixtures("root")
 

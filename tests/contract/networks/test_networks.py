@@ -31,8 +31,8 @@ from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology
-from tests.contract.kernels import UNDERLAY, World, enforce, observed
 from tests.support.controllers.clusters import HERE, block, dual, endpoint, network, reservation, site
+from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed
 
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")
 REMOTE = (endpoint(2, "db", "10.32.1.5,fd00:32:0:1::5"), endpoint(3, "cache", "10.32.2.5"))

@@ -27,8 +27,8 @@ from overlayd.dataplane.plan import Add, Delete, Plan
 from overlayd.kernel.port import Underlay
 from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
-from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
 from tests.support.controllers.clusters import HERE, dual, endpoint, example, site
+from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, told
 
 LOCAL = endpoint(1, "web", "10.32.0.5")
 REMOTE = (endpoint(2, "db", "10.32.1.5"), endpoint(3, "cache", "10.32.2.5"))

@@ -32,8 +32,8 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
 from overlayd.model.published_port import PortMapping, Published, TransportProtocol
-from tests.contract.kernels import UNDERLAY, World, enforce, observed, told
 from tests.support.controllers.clusters import HERE, dual, endpoint, site
+from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, told
 
 BLUE = NetworkName("blue")
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")

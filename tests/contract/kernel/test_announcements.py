@@ -14,9 +14,9 @@ from overlayd.dataplane.items import NamespaceRef, SourceGuard, network_namespac
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from overlayd.model.network import Topology
-from tests.contract.kernels import UNDERLAY, World, enforce
 from tests.support.controllers.clusters import HERE, dual, endpoint, site
 from tests.support.kernel.hosted_kernel import HostedKernel, SimulatedHost
+from tests.support.kernel.worlds import UNDERLAY, World, enforce
 from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.usefixtures("root")
