@@ -29,7 +29,7 @@ from controller.store.port import (
 )
 from overlayd.model.errors import Unavailable
 from overlayd.model.ids import NetworkName, Revision
-from tests.integration.api.test_api import api_of
+from tests.support.controllers.api import api_of
 from tests.support.controllers.cutting_proxy import CuttingProxy
 from tests.support.controllers.etcd import EtcdCluster
 from tests.support.controllers.overlays import controller_on, make_network, pool

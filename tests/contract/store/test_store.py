@@ -10,7 +10,6 @@ from typing import Protocol
 import pytest
 
 from controller.clock import SystemClock
-from controller.store.embedded import EmbeddedStore
 from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import (
@@ -32,6 +31,7 @@ from controller.store.port import (
 )
 from overlayd.model.ids import Revision
 from tests.support.controllers.etcd import EtcdCluster
+from tests.support.controllers.overlays import open_store, store_at
 from tests.support.controllers.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -55,14 +55,8 @@ class Embedded:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Store]:
-        store = EmbeddedStore.open(self._path, self._clock)
-        running = asyncio.create_task(store.run(), name="store")
-        try:
+        async with store_at(self._path, self._clock) as store:
             yield store
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
-            await store.close()
 
     async def pass_time(self, seconds: float) -> None:
         await self._clock.advance(seconds)
@@ -76,14 +70,8 @@ class Etcd:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Store]:
-        store = EtcdStore(self._cluster, SystemClock())
-        running = asyncio.create_task(store.run(), name="store")
-        try:
+        async with open_store(EtcdStore(self._cluster, SystemClock())) as store:
             yield store
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
-            await store.close()
 
     async def pass_time(self, seconds: float) -> None:
         pass

@@ -23,8 +23,8 @@ from overlayd.model.errors import AlreadyExists, InvalidValue, Unavailable
 from overlayd.model.ids import HostId
 from overlayd.wire.credentials import parse_join_token
 from overlayd.wire.feed import InSync, decode_line
-from tests.integration.api.test_api import BLUE, HOST, assert_problem
 from tests.integration.api.test_authorisation import BODIES
+from tests.support.controllers.api import BLUE, HOST, assert_problem
 from tests.support.controllers.secure import SecureController, secure_controller
 from tests.support.lab.processes import eventually
 

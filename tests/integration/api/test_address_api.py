@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from controller.api.routes.capacity import CapacityAnswer, NetworkCapacityAnswer
 from controller.api.routes.reservations import ReservationAnswer, ReservationsAnswer
 from controller.overlay import Overlay
-from tests.integration.api.test_api import HOST, api_of, assert_problem, endpoint
+from tests.support.controllers.api import HOST, api_of, assert_problem, endpoint
 from tests.support.controllers.overlays import controllers
 
 pytestmark = pytest.mark.anyio

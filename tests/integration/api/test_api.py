@@ -10,41 +10,16 @@ import pytest
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from controller.api.app import create_app
 from controller.api.bodies import response_bodies
-from controller.api.http.auth import INSECURE
 from controller.api.http.permissions import NEEDS
-from controller.api.http.problem_documents import ProblemDocument
-from controller.overlay import Overlay
 from controller.store.port import Store
 from overlayd.model.errors import OverlayError
 from overlayd.wire import problem
 from overlayd.wire.fields import Json
+from tests.support.controllers.api import BLUE, HOST, api_of, assert_problem, endpoint
 from tests.support.controllers.overlays import controllers, files_at_most, stored
 
 pytestmark = pytest.mark.anyio
-
-BLUE = {"name": "blue", "pools": [{"range": "10.32.0.0/16"}]}
-HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
-
-
-def endpoint(last: int = 5, **changes: Json) -> dict[str, Json]:
-    whole: dict[str, Json] = {
-        "network": "blue",
-        "container_id": f"c{last}",
-        "interface": "eth0",
-        "addresses": [f"10.32.0.{last}"],
-        "mac": f"02:00:00:00:00:{last:02x}",
-        "sandbox": "/run/netns/c",
-    }
-    return {**whole, **changes}
-
-
-@asynccontextmanager
-async def api_of(overlay: Overlay) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(overlay, INSECURE))
-    async with httpx.AsyncClient(transport=transport, base_url="http://controller") as client:
-        yield client
 
 
 @asynccontextmanager
@@ -56,14 +31,6 @@ async def a_cluster(directory: Path) -> AsyncIterator[tuple[httpx.AsyncClient, S
         answer = await api.post("/v1/networks/blue/blocks", json={"host": "h1", "held": []})
         assert answer.json()["cidr"] == "10.32.0.0/26"
         yield api, store
-
-
-def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None) -> None:
-    assert answer.headers["content-type"] == "application/problem+json"
-    document = ProblemDocument.model_validate_json(answer.content)
-    assert (answer.status_code, document.status, document.code, document.field) == (status, status, code, field)
-    assert document.detail
-    assert document.type == f"urn:overlayd:problem:{code}"
 
 
 async def test_a_network_lives_and_dies(tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from importlib.metadata import version
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,48 +21,12 @@ from controller.api.routes.feed import opened_feed
 from controller.clock import SystemClock
 from controller.store.port import PutKey, Transaction
 from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line
+from tests.support.controllers.lone_controller import COMMAND, controller
 from tests.support.controllers.overlays import H1, controllers, make_host, store_at
 from tests.support.lab.processes import eventually
 
-COMMAND = [sys.executable, "-c", "from controller.main import main; main()"]
 HOST = {"name": "rack1-07", "address": "192.0.2.1", "instance": "i1"}
 FEED = {"host": "h1", "instance": "i1", "version": str(FEED_VERSION)}
-
-
-class Controller:
-    """A controller process on a socket that it inherits."""
-
-    def __init__(self, store: Path) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        fd = self._listening.fileno()
-        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._notified.settimeout(30)
-        self._notified.bind(str(store.with_suffix(".notify")))
-        self.process = subprocess.Popen(
-            [*COMMAND, "run", "--insecure", "--store", str(store), "--listen", f"fd:{fd}"],
-            pass_fds=[fd],
-            env={"NOTIFY_SOCKET": str(store.with_suffix(".notify")), "PYTHONPATH": ":".join(sys.path)},
-            stderr=subprocess.PIPE,
-        )
-        host, port = self._listening.getsockname()
-        self.api = httpx.Client(base_url=f"http://{host}:{port}", timeout=30, trust_env=False)
-
-    def notified(self) -> str:
-        return self._notified.recv(100).decode()
-
-    def memory(self) -> int:
-        """Return the bytes that the process has in memory (proc(5), statm)."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-    def is_connected(self) -> bool:
-        return bool(self.api.get("/v1/hosts/h1").json()["connected"])
-
-    def close(self) -> None:
-        self.api.close()
-        self.process.kill()
-        self.process.communicate()
-        self._listening.close()
-        self._notified.close()
 
 
 @pytest.fixture
@@ -73,16 +36,6 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (4096, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-@contextmanager
-def controller(store: Path) -> Iterator[Controller]:
-    store.with_suffix(".notify").unlink(missing_ok=True)
-    running = Controller(store)
-    try:
-        yield running
-    finally:
-        running.close()
 
 
 def said(lines: Iterator[str], number: int) -> list[FeedMessage]:

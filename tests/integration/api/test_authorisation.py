@@ -18,7 +18,7 @@ from controller.journal.actor import Actor, Requester
 from controller.overlay import Overlay
 from overlayd.model.ids import HostId
 from overlayd.wire import problem
-from tests.integration.api.test_api import BLUE, HOST, assert_problem
+from tests.support.controllers.api import BLUE, HOST, assert_problem
 from tests.support.controllers.overlays import H1, H2, controllers
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import ContainerId, HostId, InterfaceName, MacAddress, NetworkName
 from overlayd.wire import records
-from tests.integration.api.test_api_process import Controller, controller
+from tests.support.controllers.lone_controller import Controller, controller
 
 pytestmark = pytest.mark.anyio
 

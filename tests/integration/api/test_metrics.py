@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.api.test_api import BLUE, HOST, api_of
+from tests.support.controllers.api import BLUE, HOST, api_of
 from tests.support.controllers.overlays import controllers
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.overlay import Overlay
-from tests.integration.api.test_api import BLUE, HOST, api_of, assert_problem
+from tests.support.controllers.api import BLUE, HOST, api_of, assert_problem
 from tests.support.controllers.overlays import controllers
 
 pytestmark = pytest.mark.anyio

@@ -1,39 +1,15 @@
 """The commands of `overlayctl` about addresses, at a real controller."""
 
-import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
-import httpx
 import pytest
-from typer.testing import CliRunner
 
-from overlayd.cli.main import app
-from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound, OverlayError
-from tests.integration.api.test_api_process import controller
-
-
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """A shell in which overlayctl is run."""
-
-    api: httpx.Client
-
-    def type(self, *arguments: str) -> str:
-        """Return what a command prints; raise the error that it ends with."""
-        environment = {"OVERLAY_CONTROLLER_URL": str(self.api.base_url), "COLUMNS": "200"}
-        result = CliRunner().invoke(app, arguments, env=environment)
-        if isinstance(result.exception, OverlayError):
-            raise result.exception
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    def json(self, *arguments: str) -> object:
-        return json.loads(self.type(*arguments, "--json"))
-
+from overlayd.model.errors import AlreadyExists, InUse, InvalidValue, NotFound
+from tests.support.controllers.lone_controller import controller
+from tests.support.controllers.terminal import Terminal
 
 PAGE = Path(__file__).parents[3] / "docs/addresses.md"
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from overlayd.model.errors import InvalidValue
-from tests.integration.api.test_api_process import controller
-from tests.integration.commands.test_address_commands import Terminal
+from tests.support.controllers.lone_controller import controller
+from tests.support.controllers.terminal import Terminal
 
 ENDPOINTS = 1200
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.api.test_api_process import controller
-from tests.integration.commands.test_address_commands import Terminal
+from tests.support.controllers.lone_controller import controller
+from tests.support.controllers.terminal import Terminal
 from tests.support.lab.lab import ROOT
 from tests.support.pages.guide import blocks
 from tests.support.pages.named_tests import missing, named, table_rows

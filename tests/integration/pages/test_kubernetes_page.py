@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from overlayd.agent.main import app
-from tests.integration.api.test_api_process import controller
-from tests.integration.commands.test_address_commands import Terminal
+from tests.support.controllers.lone_controller import controller
+from tests.support.controllers.terminal import Terminal
 from tests.support.lab.lab import ROOT
 
 PAGE = (ROOT / "docs/kubernetes.md").read_text()

@@ -10,8 +10,8 @@ import pytest
 
 from controller.api.http.problem_documents import CODES
 from overlayd.model.errors import ERRORS_BY_CODE
-from tests.integration.api.test_api_process import controller
-from tests.integration.commands.test_address_commands import Terminal
+from tests.support.controllers.lone_controller import controller
+from tests.support.controllers.terminal import Terminal
 
 DOCS = Path(__file__).parents[3] / "docs"
 

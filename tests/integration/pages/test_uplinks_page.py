@@ -3,8 +3,8 @@
 import shlex
 from pathlib import Path
 
-from tests.integration.api.test_api_process import controller
-from tests.integration.commands.test_address_commands import Terminal
+from tests.support.controllers.lone_controller import controller
+from tests.support.controllers.terminal import Terminal
 from tests.support.lab.lab import ROOT, Lab
 from tests.support.pages.guide import blocks
 

@@ -12,7 +12,7 @@ import pytest
 from controller.api.http.permissions import NEEDS
 from overlayd.wire.feed import InSync, decode_line
 from tests.integration.api.test_abuse import raw
-from tests.integration.api.test_api import HOST, assert_problem
+from tests.support.controllers.api import HOST, assert_problem
 from tests.support.controllers.secure import SecureController, secure_controller
 from tests.support.lab.processes import eventually
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 from controller.clock import Clock, SystemClock
 from controller.journal.actor import BY_CONTROLLER
@@ -29,10 +30,12 @@ H1 = HostId("h1")
 H2 = HostId("h2")
 
 
+AnyStore = TypeVar("AnyStore", bound=Store)
+
+
 @asynccontextmanager
-async def store_at(path: Path, clock: Clock) -> AsyncIterator[EmbeddedStore]:
-    """Open a store for as long as the context lasts."""
-    store = EmbeddedStore.open(path, clock)
+async def open_store(store: AnyStore) -> AsyncIterator[AnyStore]:
+    """Run a store until the end of the block, and close it."""
     running = asyncio.create_task(store.run(), name="store")
     try:
         yield store
@@ -40,6 +43,13 @@ async def store_at(path: Path, clock: Clock) -> AsyncIterator[EmbeddedStore]:
         running.cancel()
         await asyncio.wait([running])
         await store.close()
+
+
+@asynccontextmanager
+async def store_at(path: Path, clock: Clock) -> AsyncIterator[EmbeddedStore]:
+    """Open an embedded store until the end of the block."""
+    async with open_store(EmbeddedStore.open(path, clock)) as store:
+        yield store
 
 
 @contextmanager
@@ -159,3 +169,18 @@ async def until(overlay: Overlay, condition: Callable[[], bool]) -> None:
 async def until_heard(overlay: Overlay, host: HostId, condition: Callable[[HostPresence | None], bool]) -> None:
     """Return when what a controller hears of a host is as it should be."""
     await until(overlay, lambda: condition(overlay.mirror.presence(host)))
+
+
+@asynccontextmanager
+async def two_hosts_with_blocks(
+    directory: Path, block_length: int = 26
+) -> AsyncIterator[tuple[Store, list[Overlay], Block, Block]]:
+    """Run two controllers on one store; h1 and h2 own a block each of network blue."""
+    async with controllers(directory, 2) as (store, both):
+        await make_network(both[0], of=pool("10.32.0.0/16", block_length))
+        blocks = []
+        for number, host in ((1, H1), (2, H2)):
+            await make_host(both[0], number)
+            blocks.append((await both[0].blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result)
+        await both[1].mirror.reached(both[0].mirror.revision)
+        yield store, both, blocks[0], blocks[1]

@@ -1,8 +1,6 @@
 """A MAC has one owner in a network, whoever asks for it, at whichever controller."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -10,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from controller.journal.actor import BY_CONTROLLER
-from controller.overlay import Overlay
 from controller.state import keys
 from controller.store.port import DeleteKey, PutKey, Store, Transaction
 from overlayd.model.block import Block
@@ -22,12 +19,10 @@ from tests.support.controllers.overlays import (
     BLUE,
     H1,
     H2,
-    controllers,
     make_endpoint,
-    make_host,
     make_network,
-    pool,
     stored,
+    two_hosts_with_blocks,
     whole_cluster,
 )
 
@@ -35,19 +30,6 @@ pytestmark = pytest.mark.anyio
 
 MAC, OTHER = MacAddress("02:00:00:00:00:50"), MacAddress("02:00:00:00:00:51")
 WEB, DB = ReservationName("web"), ReservationName("db")
-
-
-@asynccontextmanager
-async def cluster(directory: Path) -> AsyncIterator[tuple[Store, list[Overlay], Block, Block]]:
-    """Run two controllers; h1 and h2 own a block each of network blue."""
-    async with controllers(directory, 2) as (store, both):
-        await make_network(both[0], of=pool("10.32.0.0/16", 26))
-        blocks = []
-        for number, host in ((1, H1), (2, H2)):
-            await make_host(both[0], number)
-            blocks.append((await both[0].blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result)
-        await both[1].mirror.reached(both[0].mirror.revision)
-        yield store, both, blocks[0], blocks[1]
 
 
 def having(mac: MacAddress, block: Block, offset: int) -> Endpoint:
@@ -63,7 +45,7 @@ async def mac_keys(store: Store) -> set[str]:
 
 
 async def test_of_hosts_that_publish_one_mac_at_two_controllers_at_once_one_gets_it(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, both, block, other):
+    async with two_hosts_with_blocks(tmp_path) as (store, both, block, other):
         for offset in range(2, 12):
             mac = MacAddress(f"02:00:00:00:01:{offset:02x}")
             here, there = having(mac, block, offset), having(mac, other, offset)
@@ -77,7 +59,7 @@ async def test_of_hosts_that_publish_one_mac_at_two_controllers_at_once_one_gets
 
 
 async def test_a_mac_is_free_when_its_container_is_gone(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         here, there = having(MAC, block, 2), having(MAC, other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [here], [])
         assert await mac_keys(store) == {keys.mac(BLUE, MAC)}
@@ -91,7 +73,7 @@ async def test_a_mac_is_free_when_its_container_is_gone(tmp_path: Path) -> None:
 
 
 async def test_a_mac_may_be_anothers_in_another_network(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (_, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path) as (_, [overlay, _], block, _):
         green = NetworkName("green")
         await make_network(overlay, green)
         elsewhere = (await overlay.blocks.acquire(BY_CONTROLLER, green, H2, [])).result
@@ -100,7 +82,7 @@ async def test_a_mac_may_be_anothers_in_another_network(tmp_path: Path) -> None:
 
 
 async def test_containers_of_a_host_that_exchange_their_macs_have_them_at_once(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         one, two = having(MAC, block, 2), having(OTHER, block, 3)
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [one, two], [])
         swapped = [replace(one, mac=OTHER), replace(two, mac=MAC)]
@@ -111,7 +93,7 @@ async def test_containers_of_a_host_that_exchange_their_macs_have_them_at_once(t
 
 async def test_of_what_an_earlier_release_stored_the_older_one_stands(tmp_path: Path) -> None:
     """It let two containers have one MAC, and kept no keys for them."""
-    async with cluster(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         older, younger = having(MAC, other, 2), having(MAC, block, 2)
         for endpoint in (older, younger):
             await store.commit(Transaction((), (PutKey(keys.of(endpoint), keys.encode_record(endpoint)),)))
@@ -127,7 +109,7 @@ async def test_of_what_an_earlier_release_stored_the_older_one_stands(tmp_path: 
 
 async def test_a_key_that_was_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
     """A controller of an earlier release removes an endpoint, and not the key of its MAC."""
-    async with cluster(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         gone, heir = having(MAC, block, 2), having(MAC, other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [gone], [])
         await store.commit(Transaction((), (DeleteKey(keys.of(gone)),)))
@@ -137,7 +119,7 @@ async def test_a_key_that_was_left_behind_is_in_nobodys_way(tmp_path: Path) -> N
 
 
 async def test_a_reservation_and_a_container_cannot_have_one_mac(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [having(MAC, block, 2)], [])
         with pytest.raises(AlreadyExists, match="container h1-2 on host h1") as refused:
             await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, mac=MAC)
@@ -154,7 +136,7 @@ async def test_a_reservation_and_a_container_cannot_have_one_mac(tmp_path: Path)
 
 
 async def test_a_reservation_brings_its_mac_along_to_another_host(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
         made = (await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, mac=MAC)).result
         before = await mac_keys(store)
         for host, where in ((H1, block), (H2, other)):
@@ -174,7 +156,7 @@ async def test_a_reservation_brings_its_mac_along_to_another_host(tmp_path: Path
 
 
 async def test_no_container_gets_the_mac_of_a_gateway_or_a_tunnel_end(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
         wrong = [having(MacAddress(f"02:6f:76:{end}"), block, 2 + n) for n, end in enumerate(("00:00:00", "01:00:00"))]
         done = await overlay.endpoints.publish(BY_CONTROLLER, H1, wrong, [])
         assert [(type(refusal.error), refusal.error.field) for refusal in done.result] == [
@@ -184,7 +166,7 @@ async def test_no_container_gets_the_mac_of_a_gateway_or_a_tunnel_end(tmp_path: 
 
 
 async def test_an_address_of_a_removed_reservation_leaves_no_key(tmp_path: Path) -> None:
-    async with cluster(tmp_path) as (store, [overlay, _], _, _):
+    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], _, _):
         await overlay.reservations.create(BY_CONTROLLER, BLUE, WEB, [IPv4Address("10.32.9.9")], mac=MAC)
         await overlay.reservations.delete(BY_CONTROLLER, BLUE, WEB)
         assert await mac_keys(store) == set()

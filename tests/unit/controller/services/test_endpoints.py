@@ -1,6 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -8,43 +7,23 @@ from pathlib import Path
 import pytest
 
 from controller.journal.actor import BY_CONTROLLER
-from controller.overlay import Overlay
-from controller.store.port import Store
-from overlayd.model.block import Block
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, OverlayError
 from overlayd.model.ids import HostId, MacAddress, NetworkName
 from tests.support.controllers.overlays import (
-    BLUE,
     H1,
     H2,
-    controllers,
     make_endpoint,
-    make_host,
-    make_network,
-    pool,
     stored,
+    two_hosts_with_blocks,
     whole_cluster,
 )
 
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
-async def two_hosts_with_blocks(directory: Path) -> AsyncIterator[tuple[Store, list[Overlay], Block, Block]]:
-    """Run two controllers; h1 and h2 own a /22 block each of network blue."""
-    async with controllers(directory, 2) as (store, both):
-        await make_network(both[0], of=pool("10.32.0.0/16", 22))
-        blocks = []
-        for number, host in ((1, H1), (2, H2)):
-            await make_host(both[0], number)
-            blocks.append((await both[0].blocks.acquire(BY_CONTROLLER, BLUE, host, [])).result)
-        await both[1].mirror.reached(both[0].mirror.revision)
-        yield store, both, blocks[0], blocks[1]
-
-
 async def test_endpoints_are_added_replaced_and_removed(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, _):
         first, second = make_endpoint(block, 2), make_endpoint(block, 3)
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [first, second], [])
         moved = replace(first, addresses=(block.cidr[9],))
@@ -56,7 +35,7 @@ async def test_endpoints_are_added_replaced_and_removed(tmp_path: Path) -> None:
 
 
 async def test_a_full_set_replaces_what_was_there_and_nothing_of_other_hosts(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, other):
         theirs = make_endpoint(other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [make_endpoint(block, n) for n in range(2, 300)], [])
@@ -68,7 +47,7 @@ async def test_a_full_set_replaces_what_was_there_and_nothing_of_other_hosts(tmp
 
 
 async def test_an_address_passes_to_another_container_in_one_request(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, _):
         first, heir = make_endpoint(block, 2, "old"), make_endpoint(block, 2, "new")
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [first], [])
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [heir], [first.key])
@@ -117,7 +96,7 @@ Spoil = Callable[[Endpoint], Endpoint]
 async def test_one_wrong_endpoint_is_refused_by_itself(
     tmp_path: Path, spoil: Spoil, error: type[OverlayError], field: str
 ) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, other):
         theirs = make_endpoint(other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         good = [make_endpoint(block, 5), make_endpoint(block, 9)]
@@ -137,7 +116,7 @@ async def test_one_wrong_endpoint_is_refused_by_itself(
 async def test_what_was_known_of_an_endpoint_that_is_refused_is_withdrawn(
     tmp_path: Path, spoil: Spoil, error: type[OverlayError], field: str
 ) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, other):
         theirs = make_endpoint(other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         good, changed = make_endpoint(block, 5), make_endpoint(block, 6)
@@ -149,7 +128,7 @@ async def test_what_was_known_of_an_endpoint_that_is_refused_is_withdrawn(
 
 
 async def test_a_request_that_speaks_for_another_host_changes_nothing(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, _):
         before = await stored(store)
         foreign = replace(make_endpoint(block, 6), host=H2)
         with pytest.raises(InvalidValue) as refused:
@@ -159,7 +138,7 @@ async def test_a_request_that_speaks_for_another_host_changes_nothing(tmp_path: 
 
 
 async def test_an_endpoint_named_twice_is_refused(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, _):
         endpoint = make_endpoint(block, 2)
         before = await stored(store)
         with pytest.raises(InvalidValue, match="twice"):
@@ -172,7 +151,7 @@ async def test_an_endpoint_named_twice_is_refused(tmp_path: Path) -> None:
 
 
 async def test_of_two_containers_with_one_address_the_first_stands(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, _):
         first, second = make_endpoint(block, 2, "b"), make_endpoint(block, 2, "a")
         second = replace(second, mac=MacAddress("02:00:00:00:00:01"))
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [first], [])
@@ -187,7 +166,7 @@ async def test_of_two_containers_with_one_address_the_first_stands(tmp_path: Pat
 
 async def test_a_thousand_changes_remove_before_they_add(tmp_path: Path) -> None:
     """Each container has the address of one that goes, in another order."""
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, _):
         old = [make_endpoint(block, 2 + n, f"old{n}") for n in range(500)]
         new = [make_endpoint(block, 501 - n, f"new{n}") for n in range(500)]
         assert (await overlay.endpoints.publish(BY_CONTROLLER, H1, old, [])).result == ()
@@ -198,7 +177,7 @@ async def test_a_thousand_changes_remove_before_they_add(tmp_path: Path) -> None
 
 
 async def test_two_hosts_may_have_containers_of_one_id(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], block, other):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], block, other):
         ours, theirs = make_endpoint(block, 2, "first"), make_endpoint(other, 2, "first")
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [ours], [])
         await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
@@ -206,7 +185,7 @@ async def test_two_hosts_may_have_containers_of_one_id(tmp_path: Path) -> None:
 
 
 async def test_a_host_does_not_remove_endpoints_of_another(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, [overlay, _], _, other):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, [overlay, _], _, other):
         theirs = make_endpoint(other, 2)
         await overlay.endpoints.publish(BY_CONTROLLER, H2, [theirs], [])
         await overlay.endpoints.publish(BY_CONTROLLER, H1, [], [theirs.key])
@@ -214,13 +193,13 @@ async def test_a_host_does_not_remove_endpoints_of_another(tmp_path: Path) -> No
 
 
 async def test_a_host_that_never_registered_publishes_nothing(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (_, [overlay, _], _, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (_, [overlay, _], _, _):
         with pytest.raises(NotFound):
             await overlay.endpoints.replace(BY_CONTROLLER, HostId("nobody"), [])
 
 
 async def test_full_sets_sent_to_two_controllers_at_once_end_as_one_of_them(tmp_path: Path) -> None:
-    async with two_hosts_with_blocks(tmp_path) as (store, both, block, _):
+    async with two_hosts_with_blocks(tmp_path, 22) as (store, both, block, _):
         first = [make_endpoint(block, n) for n in range(2, 52)]
         second = [make_endpoint(block, n) for n in range(40, 90)]
         await asyncio.gather(

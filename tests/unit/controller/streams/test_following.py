@@ -1,7 +1,7 @@
 """Controllers that are behind their store, or without it, and stores that serve others too."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import Revision
 from overlayd.model.network import Topology
 from overlayd.wire.feed import Bookmark, FeedMessage, InSync
+from tests.support.agents.loopback import running
 from tests.support.controllers.overlays import (
     BLUE,
     H1,
@@ -147,16 +148,6 @@ async def fragile(path: Path) -> AsyncIterator[Fragile]:
     async with running(opened.run()):
         yield opened
     await opened.close()
-
-
-@asynccontextmanager
-async def running(actor: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(actor)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def next_of(clock: VirtualClock, said: AsyncIterator[FeedMessage]) -> FeedMessage:
