@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import json
-import sys
+from pathlib import Path
 
 from bench import (
     agent_idle,
@@ -23,19 +23,22 @@ from bench import (
 from bench.report import Bench, Report
 
 BENCHES: dict[str, Bench] = {
-    "agent_idle": Bench(agent_idle.__doc__ or "", agent_idle.measure),
-    "allocate": Bench(allocate.__doc__ or "", allocate.measure),
-    "busy_cluster": Bench(busy_cluster.__doc__ or "", busy_cluster.measure),
-    "cni_add": Bench(cni_add.__doc__ or "", cni_add.measure),
-    "cni_del": Bench(cni_del.__doc__ or "", cni_del.measure),
-    "cni_rate": Bench(cni_rate.__doc__ or "", cni_rate.measure),
-    "commands": Bench(commands.__doc__ or "", commands.measure),
-    "dataplane": Bench(dataplane.__doc__ or "", dataplane.measure),
-    "drift": Bench(drift.__doc__ or "", drift.measure),
-    "program_remotes": Bench(program_remotes.__doc__ or "", program_remotes.measure),
-    "restart": Bench(restart.__doc__ or "", restart.measure),
-    "watch": Bench(watch.__doc__ or "", watch.measure),
-    "controller_memory": Bench(controller_memory.__doc__ or "", controller_memory.measure),
+    module.__name__.rpartition(".")[2]: Bench(module.__doc__ or "", module.measure)
+    for module in (
+        agent_idle,
+        allocate,
+        busy_cluster,
+        cni_add,
+        cni_del,
+        cni_rate,
+        commands,
+        controller_memory,
+        dataplane,
+        drift,
+        program_remotes,
+        restart,
+        watch,
+    )
 }
 
 
@@ -45,6 +48,7 @@ def main() -> None:
         "name", nargs="?", choices=sorted(BENCHES), help="the benchmark to run; without it they are listed"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON object into a file as well")
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -58,9 +62,11 @@ def main() -> None:
     report = Report(given.name, quick=given.quick, quiet=given.json)
     with report.progress:
         asyncio.run(BENCHES[given.name].measure(report))
+    document = json.dumps(report.document(), indent=2)
+    if given.output:
+        given.output.write_text(document + "\n")
     if given.json:
-        json.dump(report.document(), sys.stdout, indent=2)
-        print()
+        print(document)
     else:
         report.show()
 

@@ -1,4 +1,4 @@
-"""Memory of a controller with 1,000 hosts, 100 networks, 50,000 endpoints and a feed to each host."""
+"""Memory of a controller with 1,000 hosts, 100 networks, 50,000 endpoints and an agent of each host, over TLS."""
 
 import asyncio
 import time
@@ -6,8 +6,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 import httpx
 
+from bench.http_connection import Connection
+from bench.process_costs import resident_megabytes
 from bench.report import Report
-from bench.stores import controller_process, readers
+from bench.stores import controller_process, helper
 
 NETWORKS_OF_A_HOST = 5
 ENDPOINTS_OF_A_BLOCK = 10
@@ -15,9 +17,8 @@ ENDPOINTS_OF_A_BLOCK = 10
 
 async def measure(report: Report) -> None:
     hosts, networks = (50, 10) if report.quick else (1000, 100)
-    with controller_process() as controller:
-        limits = httpx.Limits(max_connections=32)
-        async with httpx.AsyncClient(base_url=controller.url, limits=limits, timeout=60, trust_env=False) as api:
+    with controller_process() as controller, helper("feed_reader", controller) as readers:
+        async with controller.administrator() as api:
             for number in range(networks):
                 made = {"name": f"n{number}", "pools": [{"range": "10.0.0.0/8"}]}
                 (await api.post("/v1/networks", json=made)).raise_for_status()
@@ -30,23 +31,29 @@ async def measure(report: Report) -> None:
                     report.progress.advance(step)
 
             await asyncio.gather(*(settle(number) for number in range(hosts)))
-            without = controller.memory()
-            with readers(controller.url, [f"h{number}" for number in range(hosts)]) as reader:
-                assert reader.stdout  # noqa: S101 - it is a pipe
-                await asyncio.to_thread(reader.stdout.readline)
-                step = report.step("blocks under load", hosts)
-                latencies = []
-                for number in range(min(hosts, 500)):
-                    started = time.perf_counter()
-                    body = {"host": f"h{number}", "family": 4, "held": []}
-                    network = (number + NETWORKS_OF_A_HOST) % networks
-                    (await api.post(f"/v1/networks/n{network}/blocks", json=body)).raise_for_status()
-                    latencies.append(1000 * (time.perf_counter() - started))
-                    report.progress.advance(step)
-                whole = controller.memory()
-    report.tell(f"{hosts} hosts, {hosts * NETWORKS_OF_A_HOST * ENDPOINTS_OF_A_BLOCK} endpoints", "MB", [without])
-    report.bound("the same with a feed of each host", "MB", [whole], 600)
-    report.bound("a block, one after another, under that load", "ms", latencies, 20)
+        pid = controller.process.pid.number
+        without = resident_megabytes(pid)
+        readers.tell(" ".join(f"h{number}" for number in range(hosts)))
+        await readers.answer()
+        latencies = await _blocks(report, Connection(controller.authority()), hosts, networks)
+        whole = resident_megabytes(pid)
+    report.tell("without feeds", "MB", [without])
+    report.tell("with a feed of each host", "MB", [whole])
+    report.tell("a block, under that load", "ms", latencies)
+
+
+async def _blocks(report: Report, connection: Connection, hosts: int, networks: int) -> list[float]:
+    """Ask for one block after another; the agents of the network hear of each, and report. Return the milliseconds."""
+    count = min(hosts, 500)
+    step = report.step("blocks under load", count)
+    latencies = []
+    for number in range(count):
+        started = time.perf_counter()
+        body = {"host": f"h{number}", "family": 4, "held": []}
+        await connection.ask("POST", f"/v1/networks/n{(number + NETWORKS_OF_A_HOST) % networks}/blocks", body)
+        latencies.append(1000 * (time.perf_counter() - started))
+        report.progress.advance(step)
+    return latencies
 
 
 async def _settle(api: httpx.AsyncClient, number: int, networks: int) -> None:

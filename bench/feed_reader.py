@@ -1,62 +1,107 @@
-"""Reads many feeds in a process of its own, so that it does not slow the controller or the benchmark down."""
+"""Simulated agents, in a process of their own, so that they do not slow the controller or the benchmark down.
+
+`python -m bench.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each follows its
+feed, and reports each revision that it has got, as an agent does once it has programmed it.
+"""
 
 import asyncio
 import json
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from urllib.parse import urlsplit
+
+from bench.http_connection import Authority, Connection
 
 
-class Readers:
-    """Reads the feeds, and reports when all of them have reached a revision."""
+class Agent:
+    """One host: a connection for its feed and one for its reports."""
 
-    def __init__(self, url: str, hosts: list[str]) -> None:
-        self._address = urlsplit(url)
-        self._hosts = hosts
-        self._in_sync = 0
-        self._reached: defaultdict[int, int] = defaultdict(int)
-        self._lines = 0
+    def __init__(self, authority: Authority, host: str, moved: Callable[[], None]) -> None:
+        self._authority = authority
+        self._host = host
+        self._moved = moved
+        self._to_report = asyncio.Event()
+        self.is_in_sync = False
+        self.lines = 0
+        self.reached = 0
+        self.reported = 0
 
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as tasks:
-            for host in self._hosts:
-                tasks.create_task(self._read(host))
-            tasks.create_task(self._answer(loop))
-
-    async def _answer(self, loop: asyncio.AbstractEventLoop) -> None:
-        """For each revision read from stdin, print when the last feed reached it, and the number of lines received."""
-        await self._until(lambda: self._in_sync == len(self._hosts))
-        print(json.dumps({"in_sync": self._in_sync}), flush=True)
-        while line := await loop.run_in_executor(None, sys.stdin.readline):
-            await self._until(partial(self._all_have, int(line)))
-            print(json.dumps({"at": time.monotonic(), "lines": self._lines}), flush=True)
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._moved = asyncio.Event()
-            await self._moved.wait()
-
-    def _all_have(self, revision: int) -> bool:
-        return sum(at >= revision for at in self._reached.values()) == len(self._hosts)
-
-    async def _read(self, host: str) -> None:
-        reader, writer = await asyncio.open_connection(self._address.hostname, self._address.port, limit=2**24)
-        writer.write(f"GET /v1/feed?host={host}&instance=i&version=2 HTTP/1.0\r\nHost: bench\r\n\r\n".encode())
+    async def follow(self) -> None:
+        reader, writer = await self._authority.open()
+        path = f"/v1/feed?host={self._host}&instance=i&version=2"
+        writer.write(f"GET {path} HTTP/1.0\r\n{self._authority.head}\r\n".encode())
         while line := await reader.readline():
             if not line.startswith(b'{"revision":'):
                 continue
-            self._lines += 1
-            message = line[12 : line.index(b",")]
-            self._reached[hash(host)] = int(message)
-            self._in_sync += b'"in-sync"' in line[:60]
-            self._moved.set()
+            self.lines += 1
+            self.reached = int(line[12 : line.index(b",")])
+            self.is_in_sync |= b'"in-sync"' in line[:60]
+            if self.is_in_sync:
+                self._to_report.set()
+            self._moved()
+        raise ConnectionError(f"the feed of {self._host} ended")
 
-    _moved = asyncio.Event()
+    async def report(self) -> None:
+        connection = Connection(self._authority)
+        while True:
+            await self._to_report.wait()
+            self._to_report.clear()
+            if (revision := self.reached) == self.reported:
+                continue
+            body = {"instance": "i", "revision": revision, "problems": []}
+            await connection.ask("POST", f"/v1/hosts/{self._host}/report", body)
+            self.reported = revision
+            self._moved()
+
+
+class Agents:
+    """All of them, and answers about when they had what."""
+
+    def __init__(self, authority: Authority, hosts: list[str]) -> None:
+        self._agents = [Agent(authority, host, self._wake) for host in hosts]
+        self._moved = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for agent in self._agents:
+                tasks.create_task(agent.follow())
+                tasks.create_task(agent.report())
+            tasks.create_task(self._answer())
+
+    async def _answer(self) -> None:
+        """For each revision read from stdin, print when the last agent had it and when its report was answered."""
+        loop = asyncio.get_running_loop()
+        await self._until(lambda agent: agent.is_in_sync)
+        await self._until(lambda agent: agent.reported == agent.reached)
+        print(json.dumps({"in_sync": len(self._agents)}), flush=True)
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            revision = int(line)
+            reached = await self._until(partial(_has_reached, revision))
+            reported = await self._until(partial(_has_reported, revision))
+            lines = sum(agent.lines for agent in self._agents)
+            print(json.dumps({"reached": reached, "reported": reported, "lines": lines}), flush=True)
+
+    async def _until(self, condition: Callable[[Agent], bool]) -> float:
+        """Return the time at which the last agent met a condition."""
+        waiting = [agent for agent in self._agents if not condition(agent)]
+        while waiting:
+            self._moved.clear()
+            await self._moved.wait()
+            waiting = [agent for agent in waiting if not condition(agent)]
+        return time.monotonic()
+
+    def _wake(self) -> None:
+        self._moved.set()
+
+
+def _has_reached(revision: int, agent: Agent) -> bool:
+    return agent.reached >= revision
+
+
+def _has_reported(revision: int, agent: Agent) -> bool:
+    return agent.reported >= revision
 
 
 if __name__ == "__main__":
-    asyncio.run(Readers(sys.argv[1], sys.stdin.readline().split()).run())
+    asyncio.run(Agents(Authority.of(sys.argv[1:]), sys.stdin.readline().split()).run())

@@ -30,11 +30,11 @@ class Plugin:
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """The milliseconds of each of several executions, and of all together."""
+class Cost:
+    """The milliseconds until the last of several executions had ended, and those of processor time of them all."""
 
-    each: tuple[float, ...]
-    together: float
+    taken: float
+    processor: float
 
 
 class Runtime:
@@ -46,24 +46,24 @@ class Runtime:
     def add_sandboxes(self, names: Sequence[str]) -> None:
         self._ask({"do": "sandboxes", "names": names})
 
-    def execute(self, plugin: Plugin, command: str, containers: Mapping[str, str]) -> Times:
+    def execute(self, plugin: Plugin, command: str, containers: Mapping[str, str]) -> Cost:
         """Execute a command for all containers at the same time. `containers` maps container ids to sandboxes."""
         answer = self._ask({"do": "execute", "plugin": asdict(plugin), "command": command, "containers": containers})
-        return Times(tuple(answer["each"]), answer["together"][0])
+        return Cost(answer["taken"], answer["processor"])
 
-    def rate(self, plugin: Plugin, command: str, containers: Mapping[str, str], at_once: int) -> float:
-        """Execute a command for containers, `at_once` at a time; return the executions per second."""
+    def execute_all(self, plugin: Plugin, command: str, containers: Mapping[str, str], at_once: int) -> None:
+        """Execute a command for containers, `at_once` at a time; return when the last one has ended."""
         about = {"plugin": asdict(plugin), "command": command, "containers": containers, "at_once": at_once}
-        return self._ask({"do": "rate", **about})["rate"][0]
+        self._ask({"do": "execute all", **about})
 
-    def _ask(self, request: Mapping[str, object]) -> dict[str, list[float]]:
+    def _ask(self, request: Mapping[str, object]) -> dict[str, float]:
         if self._process.stdin is None or self._process.stdout is None:
             raise ValueError("the runtime has no pipes")
         print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
             raise ChildProcessError("the runtime ended: its errors are above")
-        found: dict[str, list[float]] = json.loads(answer)
+        found: dict[str, float] = json.loads(answer)
         return found
 
 
@@ -83,7 +83,7 @@ def _serve() -> None:
         print(json.dumps(_done(json.loads(line))), flush=True)
 
 
-def _done(request: dict[str, object]) -> dict[str, list[float]]:
+def _done(request: dict[str, object]) -> dict[str, float]:
     match request:
         case {"do": "sandboxes", "names": list(names)}:
             for name in names:
@@ -91,28 +91,24 @@ def _done(request: dict[str, object]) -> dict[str, list[float]]:
             return {}
         case {"do": "execute", "plugin": dict(plugin), "command": str(command), "containers": dict(containers)}:
             started = time.perf_counter()
-            running = {_start(plugin, command, *container): time.perf_counter() for container in containers.items()}
-            each = [_milliseconds(running[_ended()]) for _ in containers]
-            return {"each": each, "together": [_milliseconds(started)]}
-        case {"do": "rate", "plugin": dict(plugin), "command": str(command), "containers": dict(containers)}:
+            for container in containers.items():
+                _start(plugin, command, *container)
+            used = sum(_ended() for _ in containers)
+            return {"taken": 1e3 * (time.perf_counter() - started), "processor": 1e3 * used}
+        case {"do": "execute all", "plugin": dict(plugin), "command": str(command), "containers": dict(containers)}:
             at_once = int(str(request["at_once"]))
-            started = time.perf_counter()
             for number, container in enumerate(containers.items()):
                 if number >= at_once:
                     _ended()
                 _start(plugin, command, *container)
             for _ in range(min(at_once, len(containers))):
                 _ended()
-            return {"rate": [len(containers) / (time.perf_counter() - started)]}
+            return {}
         case _:
             raise ValueError(f"unknown request: {request}")
 
 
-def _milliseconds(since: float) -> float:
-    return (time.perf_counter() - since) * 1e3
-
-
-def _start(plugin: Mapping[str, str], command: str, container: str, sandbox: str) -> int:
+def _start(plugin: Mapping[str, str], command: str, container: str, sandbox: str) -> None:
     environment = {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": container,
@@ -125,15 +121,15 @@ def _start(plugin: Mapping[str, str], command: str, container: str, sandbox: str
         (os.POSIX_SPAWN_OPEN, 0, plugin["config"], os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(_FILES / "answer"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
     ]
-    return os.posix_spawn(plugin["path"], [plugin["path"]], environment, file_actions=files)
+    os.posix_spawn(plugin["path"], [plugin["path"]], environment, file_actions=files)
 
 
-def _ended() -> int:
-    """Wait until a plugin ends; return its process id."""
-    pid, status = os.wait()
+def _ended() -> float:
+    """Wait until a plugin ends; return the processor seconds that it used, with those that it executed."""
+    _, status, used = os.wait3(0)
     if status:
         raise ChildProcessError(f"a plugin failed: {(_FILES / 'answer').read_text()[-1000:]}")
-    return pid
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

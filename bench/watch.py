@@ -1,16 +1,17 @@
-"""Changes per second to 200 feeds of one controller, their delay, and the time in which a store watch resumes."""
+"""Changes to 200 and to 1,000 simulated agents of one controller, and the time in which a store watch resumes.
+
+A simulated agent follows its feed and reports each revision, over TLS. What it does not do is in `busy_cluster`.
+"""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
-from subprocess import Popen
 
 import httpx
 
 from bench.report import Report
-from bench.stores import controller_process, etcd_store, readers
+from bench.stores import controller_process, etcd_store, helper
 from controller.store.port import Committed, PutKey, Transaction
 from tests.support.controllers.etcd import EtcdCluster
 
@@ -19,48 +20,47 @@ AGENTS = 1000
 
 
 async def measure(report: Report) -> None:
-    await _feeds(report, 20 if report.quick else FEEDS, 20 if report.quick else 300, budget=None)
-    await _feeds(report, 50 if report.quick else AGENTS, 10 if report.quick else 60, budget=1000)
-    for fault, most in (("kill", 1.0), ("freeze", 5.0)):
+    await _agents(report, FEEDS, 20 if report.quick else FEEDS, 20 if report.quick else 100)
+    await _agents(report, AGENTS, 50 if report.quick else AGENTS, 10 if report.quick else 60)
+    for fault in ("kill", "freeze"):
         runs = 1 if report.quick else 5
         step = report.step(f"watch, {fault}", runs)
         gaps = []
         for _ in range(runs):
             gaps.append(await _resumption(fault))
             report.progress.advance(step)
-        report.bound(f"store watch resumes after a {fault}", "s", gaps, most)
+        report.tell(f"store watch resumes after a {fault}", "s", gaps)
 
 
-async def _feeds(report: Report, feeds: int, changes: int, budget: float | None) -> None:
+async def _agents(report: Report, named: int, agents: int, changes: int) -> None:
     """Rename hosts, a change that every feed carries, first as fast as possible and then one at a time."""
-    hosts = [f"h{number}" for number in range(feeds)]
-    with controller_process() as controller:
-        async with httpx.AsyncClient(base_url=controller.url, timeout=60, trust_env=False) as api:
+    hosts = [f"h{number}" for number in range(agents)]
+    with controller_process() as controller, helper("feed_reader", controller) as readers:
+        async with controller.administrator() as api:
             for number, host in enumerate(hosts):
                 await _register(api, host, number, "x")
-            with readers(controller.url, hosts) as reader:
-                await _said(reader)
-                step = report.step(f"watch, {feeds} feeds", 2 * changes)
-                before = (await _asked(reader, 0))["lines"]
-                started = time.monotonic()
-                revision = 0
-                for change in range(changes):
-                    revision = await _register(api, hosts[0], 0, f"fast-{change}")
-                    report.progress.advance(step)
-                last = await _asked(reader, revision)
-                lines, seconds = last["lines"] - before, last["at"] - started
-                late = []
-                for change in range(changes):
-                    revision = await _register(api, hosts[0], 0, f"slow-{change}")
-                    acknowledged = time.monotonic()
-                    late.append(1000 * max(0.0, (await _asked(reader, revision))["at"] - acknowledged))
-                    report.progress.advance(step)
-    report.tell(f"{feeds} feeds/as fast as it goes", "lines/s", [lines / seconds])
-    name = f"{feeds} feeds/from the answer to the last feed"
-    if budget is None:
-        report.tell(name, "ms", late)
-    else:
-        report.bound(name, "ms", late, budget)
+            readers.tell(" ".join(hosts))
+            await readers.answer()
+            step = report.step(f"watch, {agents} agents", 2 * changes)
+            before = (await readers.ask("0"))["lines"]
+            started = time.monotonic()
+            revision = 0
+            for change in range(changes):
+                revision = await _register(api, hosts[0], 0, f"fast-{change}")
+                report.progress.advance(step)
+            last = await readers.ask(str(revision))
+            lines, seconds = last["lines"] - before, last["reached"] - started
+            late, reported = [], []
+            for change in range(changes):
+                asked = time.monotonic()
+                revision = await _register(api, hosts[0], 0, f"slow-{change}")
+                found = await readers.ask(str(revision))
+                late.append(1000 * (found["reached"] - asked))
+                reported.append(1000 * (found["reported"] - asked))
+                report.progress.advance(step)
+    report.tell(f"{named} agents/as fast as it goes", "lines/s", [lines / seconds], more=True)
+    report.tell(f"{named} agents/from the request to the last of them", "ms", late)
+    report.tell(f"{named} agents/from the request to the last report", "ms", reported)
 
 
 async def _resumption(fault: str) -> float:
@@ -120,16 +120,3 @@ async def _register(api: httpx.AsyncClient, host: str, number: int, name: str) -
     answer.raise_for_status()
     revision: int = answer.json()["revision"]
     return revision
-
-
-async def _asked(reader: Popen[str], revision: int) -> dict[str, float]:
-    assert reader.stdin  # noqa: S101 - it is a pipe
-    reader.stdin.write(f"{revision}\n")
-    return await _said(reader)
-
-
-async def _said(reader: Popen[str]) -> dict[str, float]:
-    assert reader.stdout  # noqa: S101 - it is a pipe
-    line = await asyncio.to_thread(reader.stdout.readline)
-    found: dict[str, float] = json.loads(line)
-    return found

@@ -357,12 +357,23 @@ class Lab:
     """An underlay, a controller and hosts. Everything ends with the `with` block, or by `down` when it is lasting.
 
     A secure one has TLS and tokens, as an installation has them; hosts join before their agents start.
+    One with `executed` starts the programs of this tree as a service manager does, imports included, where others fork
+    a process that has imported them.
     """
 
-    def __init__(self, directory: Path, hosts: int = 0, *, lasting: bool = False, secure: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        hosts: int = 0,
+        *,
+        lasting: bool = False,
+        secure: bool = False,
+        executed: bool = False,
+    ) -> None:
         self.directory = directory
         self.lasting = lasting
         self.is_secure = secure
+        self._is_executed = executed
         self._scheme = "https" if secure else "http"
         self.hosts: list[LabHost] = []
         self.controller: Process | None = None
@@ -474,7 +485,7 @@ class Lab:
         descriptors: Sequence[int] = (),
     ) -> Process:
         """Start a daemon of this tree, or of an unpacked release."""
-        if release or self.lasting:
+        if release or self.lasting or self._is_executed:
             command = place.enter([*program(name, release), *arguments])
             return Process(command, log, lasting=self.lasting, pass_fds=descriptors)
         return Forked([name, *arguments], log, place, descriptors)
@@ -514,7 +525,12 @@ class Lab:
         return controller
 
     def start_controllers(self, *stores: str, options: Sequence[str] = ()) -> list[ControllerProcess]:
-        """Start a controller for each of these stores, and let agents that start from now on know all of them."""
+        """Start a controller for each of these stores, and let agents that start from now on know all of them.
+
+        Raise `ValueError` in a lab with `executed`: these are always forked.
+        """
+        if self._is_executed:
+            raise ValueError("several controllers are forked, which this lab is not to do")
         self.controllers = start_all(self, stores, UNDERLAY, options)
         self.urls = [each.url for each in self.controllers]
         return self.controllers

@@ -1,45 +1,117 @@
-"""The table of bench/README.md is written from what one run measured."""
-
-import datetime as dt
+"""The tables of bench/README.md and README.md are written from what benchmarks measured."""
 
 import pytest
 
+from bench.__main__ import BENCHES
+from bench.budgets import BUDGETS
+from bench.pages import (
+    COMPARED,
+    LISTED,
+    MEASURED,
+    NOTHING,
+    PAGE,
+    README,
+    compared,
+    listed,
+    measured,
+    with_comparison,
+    with_measured,
+)
 from bench.report import Report
-from bench.table import BEGIN, END, README, rendered, replaced
-
-BEGUN = dt.datetime(2026, 3, 1, 12, 30, tzinfo=dt.UTC)
 
 
-def measured() -> dict[str, object]:
-    report = Report("allocate", quick=False, quiet=True)
-    report.compare("fast|er", "ms", [1.0, 2.0, 3.0], "peer", [2.0, 4.0, 6.0], least=1.5, more=False)
-    report.bound("late", "ms", [5.0, 9.0], 8)
-    report.none("writes", "operations", 0)
-    report.tell("plain", "s", [0.25])
-    return report.document()
+def empty(*sections: str) -> str:
+    return "".join(f"<!-- {name} -->\nold\n<!-- end of {name.partition(',')[0]} -->\n" for name in sections)
+
+
+EMPTY = empty(LISTED, MEASURED)
+
+
+def document(quick: bool = False) -> dict[str, object]:  # noqa: FBT001, FBT002 - as reports have it
+    report = Report("cni_add", quick=quick, quiet=True)
+    report.compare("one at a time/launcher", "ms", [1.0, 2.0, 3.0], "the peer", [9.0, 14.0, 21.0], more=False)
+    report.compare("one at a time/shim", "ms", [2.0], "the peer", [1.0], more=False)
+    report.tell("stage/launcher", "ms", [0.25])
+    machine = {"cpus": 2, "model": "Some CPU", "kernel": "6.1.0", "python": "3.11.2"}
+    times = {"began": "2026-03-01T12:30:00+00:00", "seconds": 600, "load": 0.25, "commit": "abc1234"}
+    return {**report.document(), **times, "machine": machine}
 
 
 def test_each_case_is_a_row_and_says_whether_its_budget_is_met() -> None:
-    lines = rendered([measured()], BEGUN, 0.25).splitlines()
-    assert lines[0].startswith("On 2026-03-01 from 12:30 UTC, with a load average of 0.2 before it began: ")
-    assert lines[1] == "2 of 3 budgets are met."
-    assert lines[-4:] == [
-        r"| `allocate` | fast\|er | ms | 2 | 3 | 4 (peer) | 2.00 | at least 1.5 of the peer | met |",
-        "| `allocate` | late | ms | 7 | 9 |  |  | p99 below 8 ms | **missed** |",
-        "| `allocate` | writes | operations | 0 | 0 |  |  | none | met |",
-        "| `allocate` | plain | s | 0.25 | 0.25 |  |  |  |  |",
+    lines = measured([document()]).splitlines()
+    assert lines[0] == (
+        "From 2026-03-01 12:30 to 2026-03-01 12:40 UTC at commit abc1234 on 2 cores (Some CPU), Linux 6.1.0, Python"
+        " 3.11.2. The load average before each benchmark was 0.2 to 0.2."
+    )
+    assert lines[2] == "1 of 2 cases that have a budget meet it."
+    budgets = "at least 5 of the peer (goal 8); p99 at least 1 of the peer's"
+    assert lines[-3:] == [
+        f"| `cni_add` | one at a time/launcher | ms | 3 | 2 | 3 | the peer | 14 | 21 | 7.00 | {budgets} | met |",
+        "| `cni_add` | one at a time/shim | ms | 1 | 2 | 2 | the peer | 1 | 1 | 0.50 | {} | **missed** |".format(
+            "at least 1 of the peer"
+        ),
+        "| `cni_add` | stage/launcher | ms | 1 | 0.25 | 0.25 |  |  |  |  |  |  |",
     ]
 
 
-def test_it_takes_the_place_of_the_section_before() -> None:
-    assert replaced(f"a\n{BEGIN}\nold\n{END}z\n", "new\n") == f"a\n{BEGIN}\nnew\n\n{END}z\n"
+def test_a_quick_run_is_no_measurement() -> None:
+    with pytest.raises(ValueError, match="quick run mean nothing: cni_add"):
+        measured([document(quick=True)])
 
 
-@pytest.mark.parametrize("readme", ["", BEGIN, END])
-def test_a_page_without_the_section_is_refused(readme: str) -> None:
+@pytest.mark.parametrize(
+    ("ours", "peer", "ratio", "ratio_p99", "met"),
+    [
+        ([1.0, 1.0, 6.0], [5.0, 5.0, 30.0], 5.0, 5.0, True),
+        ([1.0, 1.0, 10.0], [5.0, 5.0, 5.0], 5.0, 0.5, False),
+        ([1.0, 1.0, 1.0], [4.0, 4.0, 4.0], 4.0, 4.0, False),
+    ],
+)
+def test_both_the_median_and_the_99th_percentile_have_budgets(
+    ours: list[float],
+    peer: list[float],
+    ratio: float,
+    ratio_p99: float,
+    met: bool,  # noqa: FBT001 - a value, not a switch
+) -> None:
+    report = Report("cni_add", quick=False, quiet=True)
+    report.compare("one at a time/launcher", "ms", ours, "the peer", peer, more=False)
+    (case,) = report.cases
+    assert (case.ratio, case.ratio_p99, case.met) == (ratio, ratio_p99, met)
+
+
+def test_of_what_is_better_when_it_is_more_the_99th_percentile_is_low() -> None:
+    report = Report("watch", quick=False, quiet=True)
+    report.compare("rate", "1/s", [400.0, 500.0, 600.0], "the peer", [100.0, 250.0, 200.0], more=True)
+    (case,) = report.cases
+    assert (case.ours.p50, case.ours.p99, case.ratio, case.ratio_p99) == (500.0, 400.0, 3.0, 4.0)
+
+
+def test_a_page_gets_what_is_measured_in_place_of_what_was() -> None:
+    page = with_measured(EMPTY, [document()])
+    assert "old" not in page
+    assert page.count("7.00") == 1
+    assert with_measured(page, [document()]) == page
+
+
+@pytest.mark.parametrize("page", ["", EMPTY.partition("<!-- end")[0]])
+def test_a_page_without_the_section_is_refused(page: str) -> None:
     with pytest.raises(ValueError, match="has no section between"):
-        replaced(readme, "new\n")
+        with_measured(page, [document()])
 
 
-def test_the_readme_has_the_section() -> None:
-    assert "new" in replaced(README.read_text(), "new\n")
+def test_the_list_of_benchmarks_and_budgets_is_that_of_the_code() -> None:
+    assert f"\n{listed()}\n" in PAGE.read_text()
+
+
+def test_the_figures_of_the_readme_are_those_of_the_page_of_benchmarks() -> None:
+    assert with_comparison(README.read_text(), PAGE.read_text()) == README.read_text()
+
+
+def test_before_anything_is_measured_the_readme_says_so() -> None:
+    assert compared(EMPTY) == NOTHING
+    assert NOTHING in with_comparison(empty(COMPARED), EMPTY)
+
+
+def test_every_budget_is_of_a_benchmark() -> None:
+    assert {budget.bench for budget in BUDGETS} <= set(BENCHES)

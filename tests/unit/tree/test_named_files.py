@@ -89,14 +89,6 @@ def test_rooms_stand_above_those_that_they_may_import(container: str) -> None:
     assert shown == sorted(shown)
 
 
-def test_each_figure_of_the_readmes_comparison_stands_in_the_page_of_benchmarks() -> None:
-    comparison = (ROOT / "README.md").read_text().partition("\n| | overlayd | peer | |\n")[2].partition("\n\n")[0]
-    figures = re.findall(r"\d+(?:\.\d+)?(?: to \d+(?:\.\d+)?)? (?:µs|ms|s|MB)\b", comparison)
-    assert len(figures) >= 10
-    benchmarks = (ROOT / "bench/README.md").read_text()
-    assert [figure for figure in figures if figure not in benchmarks] == []
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if "docs" in page.parts or page.parent == ROOT], ids=name_of)
 def test_a_page_names_who_acts(page: Path) -> None:
     prose = re.sub(r"^ *```.*?^ *```|`[^`]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
