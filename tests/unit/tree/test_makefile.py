@@ -11,4 +11,5 @@ from tests.support.lab.lab import ROOT
 def test_every_package_of_debian_that_is_installed_is_named(variable: str, row: str) -> None:
     (listed,) = re.findall(rf"^{variable} := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     named = re.findall(rf"^\| {row} \| (`.*), by apt,", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert [sorted(re.findall(r"`([^`]+)`", text)) for text in named] == [sorted(listed.replace("\\", " ").split())]
+    packages = [package for text in named for package in re.findall(r"`([^`]+)`", text)]
+    assert sorted(packages) == sorted(listed.replace("\\", " ").split())
