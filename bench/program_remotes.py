@@ -52,7 +52,7 @@ def _entries(cluster: Cluster) -> Plan:
 
 
 def _in_empty(kernel: HostedKernel, alone: State, work: Callable[[], float]) -> float:
-    """Return the milliseconds that some work takes in a new network without remote hosts."""
+    """Return how many milliseconds a function takes in a new network without remote hosts."""
     kernel.apply(diff(alone, frozenset()))
     taken = work()
     kernel.apply(diff(frozenset(), kernel.observe(kernel.namespaces())))

@@ -47,7 +47,7 @@ SCHEMA = Schema(
         Setting("etcd-password-file", ValueKind.PATH, credential="overlay-controller.etcd-password"),
     ),
 )
-"""What `overlay-controller run` can be told."""
+"""The settings of `overlay-controller run`."""
 
 QUARANTINE_MAX = 24 * 3600
 """Seconds; a longer one hides that addresses are short."""

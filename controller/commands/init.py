@@ -115,21 +115,21 @@ def init(
 
 def _check_kind(context: typer.Context) -> None:
     """Raise `InvalidValue` unless hosts will recognise this controller by the fingerprint in a join token."""
-    told = sources.configured(context)
+    configured = sources.configured(context)
     for setting in filter(None, map(SCHEMA.find, _OTHER_KINDS)):
-        if told.values.get(setting):
+        if configured.values.get(setting):
             raise InvalidValue(
                 "init is for controllers with the cluster's own certificates; remove it, or set up this one by hand",
-                field=str(told.origins[setting]),
+                field=str(configured.origins[setting]),
             )
 
 
 def _check_store(context: typer.Context, store: str) -> None:
     """Raise `InvalidValue` when this machine's controller has another store already: that is another cluster."""
-    told = sources.configured(context)
+    configured = sources.configured(context)
     setting = SCHEMA.find("store")
-    before = told.values.get(setting) if setting else None
-    place = str(told.origins[setting]) if setting and before else ""
+    before = configured.values.get(setting) if setting else None
+    place = str(configured.origins[setting]) if setting and before else ""
     if before is None and files.exists(Path(DEFAULT_STORE)):
         before, place = DEFAULT_STORE, "by default"
     if given(context, "store") and before not in {None, store}:

@@ -58,7 +58,7 @@ class TokenRecord:
         if self.host is not None and self.hosts not in {None, 0, 1}:
             raise InvalidValue("a join token for one host joins that host only", field="hosts")
         if self.joined_with is not None and (self.kind is TokenKind.JOIN or self.host is None):
-            raise InvalidValue("only the access token of a host comes of a join token", field="joined_with")
+            raise InvalidValue("only the access token of a host is made from a join token", field="joined_with")
 
     def is_expired(self, now: float) -> bool:
         """Tell whether its time is over; `now` is in seconds since 1970 (UTC)."""

@@ -114,7 +114,7 @@ class Journal:
         )
 
     async def write_aside(self, by: Requester, make: Callable[[], TransactionDraft[T]]) -> Written[T]:
-        """Write a draft that changes nothing of the intent: no host is told. Otherwise as `write`."""
+        """Write a draft that changes nothing of the intent, so that no feed carries it. Otherwise as `write`."""
         return await self._write(by, make, lambda draft: (self._entry(by.actor, draft),))
 
     async def write_unnoted(self, by: Requester, make: Callable[[], TransactionDraft[T]]) -> Written[T]:

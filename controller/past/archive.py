@@ -131,14 +131,14 @@ class _States:
     known: dict[Identity, _KnownForm] = field(default_factory=dict)
 
     def take(self, change: PastChange) -> None:
-        """Take in a change."""
+        """Apply a change."""
         is_before = change.at <= self.moment
         form = change.after if is_before else change.before
         matching = form if form is not None and self.subject.matches(change.kind, form) else None
-        told = _KnownForm(is_before, change.revision, matching)
+        candidate = _KnownForm(is_before, change.revision, matching)
         key = identity(change.kind, next(change.forms))
-        if key not in self.known or self.known[key].weight < told.weight:
-            self.known[key] = told
+        if key not in self.known or self.known[key].weight < candidate.weight:
+            self.known[key] = candidate
 
 
 class Archive:

@@ -63,11 +63,11 @@ class Blocks:
         held: Collection[IpNetwork],
         family: Family | None = Family.V4,
     ) -> Written[Block]:
-        """Return a block of a family that the host owns beside those it says it holds, a new one if need be.
+        """Return a block of a family that the host owns besides those in `held`; allocate one if there is none.
 
-        The new one is of the first pool of that family that has a free one. No family stands for a host of schema 1,
-        which gets its blocks of the one IPv4 pool that it is told. Asked again after a lost answer, it returns
-        the block of that answer. Raises `NotFound`, `Exhausted`, `InvalidValue` when the network has no such pool, or
+        A new block is of the first pool of that family that has a free one. `family` None stands for a host of schema
+        1, which gets blocks of the one IPv4 pool that it sees. A request that is repeated after a lost answer gets the
+        same block. Raises `NotFound`, `Exhausted`, `InvalidValue` when the network has no such pool, or
         `InUse` when the network is being deleted or the host is to get nothing new, or `Unavailable` while hosts have
         yet to say what they use.
         """

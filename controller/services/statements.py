@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 
 
 class Statements:
-    """Takes in the statements of hosts."""
+    """Applies the statements of hosts."""
 
     def __init__(
         self,

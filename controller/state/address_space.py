@@ -84,13 +84,13 @@ class AddressSpace:
         return iter(self._reservable.get(family, ()))
 
     def set_network(self, network: Network | None) -> None:
-        """Take in the network, or that it is gone."""
+        """Apply a change of the network; None means that it was deleted."""
         known, self._network = self._network, network
         if not (known and network) or (known.pools, known.reserved) != (network.pools, network.reserved):
             self._rebuild()
 
     def set_block(self, unit: IpNetwork, *, there: bool) -> None:
-        """Take in that a host has a unit, or that none has it."""
+        """Record which host has a unit; None means that no host has it."""
         if there:
             self._blocks.add(unit)
             self._take(unit)
@@ -99,7 +99,7 @@ class AddressSpace:
             self._give(unit)
 
     def set_withheld(self, unit: IpNetwork, reason: Withholding | None, claimant: Claimant | None = None) -> None:
-        """Take in why a unit is withheld, and for which host if for one, or that it is not."""
+        """Record why a unit is withheld, and for which host if for one; or that it is not withheld."""
         before = self._withheld.pop(unit, None)
         self._claimants.pop(unit, None)
         if claimant:
@@ -115,7 +115,7 @@ class AddressSpace:
             self._open(unit)
 
     def set_claim(self, address: IpAddress, *, there: bool) -> None:
-        """Take in that a reservation has an address, or that none has it."""
+        """Record which reservation has an address; None means that no reservation has it."""
         unit = self.unit(address)
         if there:
             self._claims.add(address)
@@ -126,7 +126,7 @@ class AddressSpace:
             self._offer(address, unit)
 
     def set_resting(self, address: IpAddress, *, there: bool) -> None:
-        """Take in that an address is in quarantine, or no longer."""
+        """Record whether an address is in quarantine."""
         if there:
             self._resting.add(address)
         else:

@@ -60,11 +60,11 @@ class DecodedStore:
         return next(reversed(self._presences[host].values()), None) if host in self._presences else None
 
     def load(self, item: KeyValue) -> None:
-        """Take in a key of a list; raise `keys.Unreadable`."""
+        """Decode a key of a listing; raise `keys.Unreadable`."""
         self._put(item.key, item.value, item.mod_revision)
 
     def apply(self, changes: RevisionEvents) -> IntentChange:
-        """Take in one revision; return what it changed of the records, if anything; raise `keys.Unreadable`."""
+        """Apply one revision; return what it changed of the records, if anything; raise `keys.Unreadable`."""
         applied = [self._apply(event, changes.revision) for event in changes.events]
         self.revision = changes.revision
         return IntentChange(changes.revision, tuple(change for change in applied if change))

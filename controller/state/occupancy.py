@@ -45,13 +45,13 @@ class ClusterOccupancy:
         ]
 
     def set_network(self, name: NetworkName, network: Network | None) -> None:
-        """Take in a network, or that it is gone."""
+        """Apply a change of a network; None means that it was deleted."""
         space = self._spaces.setdefault(name, AddressSpace())
         space.set_network(network)
         self._drop_empty(name, space)
 
     def take_in(self, key: str, value: bytes | None) -> None:
-        """Take in a key of the store, or that it is gone; most keys say nothing about what is free."""
+        """Apply a put or a deletion of a key; most keys say nothing about what is free."""
         kind, _, rest = key.removeprefix(keys.PREFIX).partition("/")
         match kind:
             case "vnis":

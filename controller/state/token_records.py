@@ -34,7 +34,7 @@ def shown(record: TokenRecord) -> dict[str, Json]:
 
 
 def decode(value: bytes) -> tuple[TokenRecord, Unknown]:
-    """Read a token of the store, and what of it this version does not know."""
+    """Read a token of the store, and the fields of it that this version does not know."""
     fields = keys.decode(value)
     kind = fields.choice("kind", TokenKind)
     before = None if kind is TokenKind.ACCESS else 1  # what was written before there were tokens for several hosts

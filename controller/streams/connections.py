@@ -65,7 +65,7 @@ class HostConnections:
         return self._live[host].instance
 
     def report(self, host: HostId, instance: str, applied: Revision, problems: tuple[HostProblem, ...]) -> None:
-        """Take in what a connected host says of itself.
+        """Record the report of a connected host.
 
         Raises `NotFound` when the host has no feed from this controller, `AlreadyExists` when another instance has it.
         """

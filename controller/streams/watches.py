@@ -77,10 +77,10 @@ class Watch:
     async def _changes(self, position: Revision) -> AsyncIterator[bytes]:
         mirror = self._watches.mirror
         while not self._is_ended:
-            told, position = self._next(position)
+            lines, position = self._next(position)
             must_speak, self._must_speak = self._must_speak, False
-            if told or must_speak:
-                yield told + watch_lines.bookmark(position)
+            if lines or must_speak:
+                yield lines + watch_lines.bookmark(position)
             if position < mirror.intent_revision:
                 await asyncio.sleep(0)
             else:
@@ -89,15 +89,15 @@ class Watch:
 
     def _next(self, position: Revision) -> tuple[bytes, Revision]:
         """Return lines about what comes after a position, not many more than a piece, and how far they lead."""
-        told: list[bytes] = []
+        lines: list[bytes] = []
         size = 0
         for change in self._watches.mirror.since(position, _REMEMBERED):
-            told.append(self._watches.lines_of(change, self._filter))
+            lines.append(self._watches.lines_of(change, self._filter))
             position = change.revision
-            size += len(told[-1])
+            size += len(lines[-1])
             if size >= PIECE_MAX:
                 break
-        return b"".join(told), position
+        return b"".join(lines), position
 
 
 class Watches:

@@ -12,7 +12,7 @@ import typer
 
 from overlayd.agent import daemon
 from overlayd.agent.commands import install, install_cni, join_command, local_commands, membership
-from overlayd.agent.commands.options import ConfigOption, NameOption, StateDirOption, VtepOption, told
+from overlayd.agent.commands.options import ConfigOption, NameOption, StateDirOption, VtepOption, errors_reported
 from overlayd.agent.controllers.credential import read
 from overlayd.agent.runtime import logs
 from overlayd.agent.runtime.dns_lookups import Loop
@@ -91,7 +91,7 @@ def run(
     """Run the agent until it is stopped; traffic goes on without it."""
     logs.configure(log_level)
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
-    with told(context):
+    with errors_reported(context):
         settings = choose(
             controller=controller,
             name=name,

@@ -46,7 +46,7 @@ SCHEMA = Schema(
         Setting("log-level", choices=tuple(LogLevel)),
     ),
 )
-"""What `overlayd run` can be told."""
+"""The settings of `overlayd run`."""
 
 _PORT_MAX = 65535
 

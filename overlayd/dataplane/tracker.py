@@ -15,7 +15,7 @@ _Entry = Neighbour | FdbEntry | BridgeEntry | Route
 """What neither goes with another item nor takes another one with it."""
 
 _UNKNOWN: State = frozenset()
-"""Stands for what nobody knows: no namespace of ours is to hold nothing."""
+"""Stands for an unknown desired state: an empty one would have everything deleted."""
 
 
 @dataclass(frozen=True, slots=True)

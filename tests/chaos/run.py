@@ -94,7 +94,7 @@ def chaos(options: Options, say: Callable[[str], None]) -> Outcome:
             _leave(lab, staying, churns, timeline)
         _read_logs(options.directory / "lab", timeline)
     done = sum((churn.tally for churn in churns), Counter[str]())
-    return Outcome(timeline.faults, done, tuple(timeline.violations), timeline.told())
+    return Outcome(timeline.faults, done, tuple(timeline.violations), timeline.report())
 
 
 def _one_each(ways: list[Way]) -> list[Way]:

@@ -92,6 +92,6 @@ class Timeline:
         """Return the seconds since the beginning."""
         return time.time() - self.started
 
-    def told(self) -> str:
+    def report(self) -> str:
         """Return every event, one a line, in seconds from the beginning."""
         return "".join(f"{moment - self.started:8.2f}  {what}\n" for moment, what in sorted(self.events))

@@ -43,7 +43,7 @@ class Request:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the runtime was told so; any error but one of the model fails the test."""
+        """Whether the runtime got this answer; any error but one of the model fails the test."""
         return not self.task.cancelled() and self.task.result()
 
 

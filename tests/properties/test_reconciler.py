@@ -155,7 +155,7 @@ class ReconcilerMachine(RuleBasedStateMachine):
         self.records.put(Attachment(endpoint, found))
         site, cluster = self.reconciler.site, self.feed.cluster
         if at_once and site:
-            # As an ADD does it: beside the reconciler, which is not told.
+            # As an ADD does it: without the reconciler's knowledge.
             plan = diff(resolve(cluster, site, [*before, endpoint]), resolve(cluster, site, before))
             self.kernel.apply(plan)
 

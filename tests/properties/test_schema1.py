@@ -97,7 +97,7 @@ def old_reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OldReader]:
         into.close()
 
 
-def told(message: FeedMessage) -> bytes:
+def narrowed(message: FeedMessage) -> bytes:
     return encode_line(schema1.narrow(message), schema1.encode_tagged)
 
 
@@ -105,14 +105,14 @@ def told(message: FeedMessage) -> bytes:
 def test_the_old_decoder_reads_every_line_and_knows_all_of_it_but_the_new_states(
     old_reader: OldReader, message: FeedMessage
 ) -> None:
-    line = json.loads(told(message))
+    line = json.loads(narrowed(message))
     for record in line.get("puts", []):
         if record["kind"] == "host":
             del record["state"]
         if record["kind"] == "network":
             for later in ("reserved", "uplink", "egress", "ethertypes", "gateway_number"):
                 del record[later]
-    assert json.loads(old_reader(told(message))) == line
+    assert json.loads(old_reader(narrowed(message))) == line
 
 
 def applied(known: Cluster, message: FeedMessage) -> Cluster:
@@ -131,12 +131,12 @@ def test_following_what_is_told_is_the_same_as_being_told_what_all_came_to(messa
     whole = followed = Cluster()
     for message in messages:
         whole = applied(whole, message)
-        followed = applied(followed, decode_line(told(message)))
-    at_once = applied(Cluster(), decode_line(told(Snapshot(whole.revision, whole.records))))
+        followed = applied(followed, decode_line(narrowed(message)))
+    at_once = applied(Cluster(), decode_line(narrowed(Snapshot(whole.revision, whole.records))))
     assert within_known_networks(followed) == within_known_networks(at_once)
 
 
 def within_known_networks(cluster: Cluster) -> Cluster:
-    """Leave out what is in networks that are not told: no range is removed while anything is in it."""
+    """Leave out what is in networks that are not sent: no range is removed while anything is in it."""
     kept = [record for record in cluster.records if getattr(record, "network", None) in {None, *cluster.networks}]
     return Cluster().changed(cluster.revision, kept)

@@ -241,9 +241,9 @@ def passes_on(request: cni.Request) -> None:
     ours = Result(request.interface, MacAddress("02:00:00:00:00:01"), "/run/netns/c1", 1450, (), ())
     answer = json.loads(cni_result.render(request.version, replace(ours, previous=request.previous)))
     if cni_version.is_since(request.version, cni_version.INTERFACES):
-        told = cni_result.parse_previous(Fields(answer))
-        assert told.addresses == request.previous.addresses
-        assert len(told.interfaces) == len(request.previous.interfaces) + 1
+        parsed = cni_result.parse_previous(Fields(answer))
+        assert parsed.addresses == request.previous.addresses
+        assert len(parsed.interfaces) == len(request.previous.interfaces) + 1
 
 
 @given(st.binary())

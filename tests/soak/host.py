@@ -56,7 +56,7 @@ class Notes:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     mine: dict[RecordKey, Record | None] = field(default_factory=dict)
 
-    def told(self, answer: Answer, *found: Record, mine: bool = True) -> None:
+    def answered(self, answer: Answer, *found: Record, mine: bool = True) -> None:
         """Note that records are so as of the answer's revision."""
         revision = Revision(answer.body.number("revision"))
         for record in found:
@@ -140,7 +140,7 @@ class SimulatedHost:
         answer = await self._calls.ask("register", "PUT", f"/v1/hosts/{self.id}", body)
         if answer.is_done:
             # The feed registers with the name that it began with, whenever it connects.
-            self.notes.told(answer, records.decode_host(answer.body), mine=False)
+            self.notes.answered(answer, records.decode_host(answer.body), mine=False)
 
     async def _report(self) -> None:
         if self._client and self.feed and self.feed.in_sync:
@@ -156,7 +156,7 @@ class SimulatedHost:
         body: Json = {"host": self.id, "family": int(family), "held": [str(block.cidr) for block in held]}
         answer = await self._calls.ask("acquire block", "POST", f"/v1/networks/{network}/blocks", body)
         if answer.is_done:
-            self.notes.told(answer, records.decode_block(answer.body))
+            self.notes.answered(answer, records.decode_block(answer.body))
 
     async def _release(self) -> None:
         used = [endpoint.addresses for endpoint in self._own(Endpoint)]
@@ -191,7 +191,7 @@ class SimulatedHost:
         answer = await self._calls.ask(what, "POST", f"/v1/hosts/{self.id}/endpoints", body)
         if answer.is_done:
             refused = refusals.decode(answer.body, self.id)
-            self.notes.told(answer, *(endpoint for endpoint in puts if endpoint.key not in refused), mine=mine)
+            self.notes.answered(answer, *(endpoint for endpoint in puts if endpoint.key not in refused), mine=mine)
 
     async def _unpublish(self) -> None:
         endpoints = self._own(Endpoint)
@@ -209,7 +209,7 @@ class SimulatedHost:
         answer = await self._calls.ask("replace endpoints", "PUT", f"/v1/hosts/{self.id}/endpoints", body)
         if answer.is_done:
             refused = refusals.decode(answer.body, self.id)
-            self.notes.told(answer, *(endpoint for endpoint in whole if endpoint.key not in refused))
+            self.notes.answered(answer, *(endpoint for endpoint in whole if endpoint.key not in refused))
             self.notes.gone(*(RecordKey.of(endpoint) for endpoint in whole if endpoint.key in refused))
 
     async def _create_network(self) -> None:
@@ -221,7 +221,7 @@ class SimulatedHost:
         if answer.field == "name":  # made by an attempt whose answer was lost
             answer = await self._calls.ask("read network", "GET", f"/v1/networks/{name}")
         if answer.is_done:
-            self.notes.told(answer, records.decode_network(answer.body))
+            self.notes.answered(answer, records.decode_network(answer.body))
 
     async def _delete_network(self) -> None:
         for network in self._own(Network)[:1]:
@@ -238,7 +238,7 @@ class SimulatedHost:
         if answer.field == "name":  # made by an attempt whose answer was lost
             answer = await self._calls.ask("read reservation", "GET", f"{path}/{name}")
         if answer.is_done:
-            self.notes.told(answer, records.decode_reservation(answer.body))
+            self.notes.answered(answer, records.decode_reservation(answer.body))
 
     async def _unreserve(self) -> None:
         for found in self._own(Reservation)[:1]:
@@ -257,12 +257,12 @@ class SimulatedHost:
         if not answer.is_done:
             return
         reservation = records.decode_reservation(answer.body)
-        self.notes.told(answer, reservation, mine=False)
+        self.notes.answered(answer, reservation, mine=False)
         await self._put("publish claimed", [self._endpoint(network, container, *reservation.addresses)], mine=False)
         if self._chance.random() < 0.5:
             released = await self._calls.ask("release claim", "POST", f"{path}/release", holder)
             if released.is_done:
-                self.notes.told(released, records.decode_reservation(released.body), mine=False)
+                self.notes.answered(released, records.decode_reservation(released.body), mine=False)
 
     def _own(self, kind: type[R]) -> list[R]:
         return [record for record in self.notes.mine.values() if isinstance(record, kind)]

@@ -28,7 +28,7 @@ from tests.soak.chaos import Chaos
 from tests.soak.host import Shared, SimulatedHost
 from tests.soak.verdict import Entry, RecordChange, judge
 from tests.support.controllers.etcd import EtcdCluster
-from tests.support.controllers.overlays import told
+from tests.support.controllers.overlays import visible_to
 from tests.support.controllers.processes import LocalController
 from tests.support.lab.processes import NotInTime
 
@@ -182,7 +182,7 @@ async def _misled(hosts: list[SimulatedHost], store: Store) -> list[str]:
     wrong = []
     for host in hosts:
         known = replace(host.feed.cluster, revision=Revision(0), lineage=None) if host.feed else Cluster()
-        if known != told(whole, host.id):
+        if known != visible_to(whole, host.id):
             wrong.append(f"{host.id} knows something else than what is stored")
     return wrong
 

@@ -50,8 +50,8 @@ def test_a_sound_history_has_no_faults() -> None:
     history = History(BLUE, ONE, TWO, BLOCK, WEB, VIP, HELD, clusters.endpoint(2, "vip", "10.32.9.9"))
     moved = replace(ONE, name="moved")
     history.add(moved)
-    told = [Acknowledged(Revision(50), WEB), Acknowledged(Revision(1000), WEB), Acknowledged(Revision(89), ONE)]
-    assert faults(history, told, {ONE.id: {RecordKey.of(WEB): WEB, RecordKey.of(VIP): HELD}}) == []
+    acknowledged = [Acknowledged(Revision(50), WEB), Acknowledged(Revision(1000), WEB), Acknowledged(Revision(89), ONE)]
+    assert faults(history, acknowledged, {ONE.id: {RecordKey.of(WEB): WEB, RecordKey.of(VIP): HELD}}) == []
 
 
 def double_number(history: History) -> None:
@@ -143,7 +143,7 @@ def test_every_kind_of_fault_is_found(harm: Callable[[History], None], found: st
 
 
 @pytest.mark.parametrize(
-    "told",
+    "acknowledged",
     [
         Acknowledged(Revision(49), WEB),  # before it was written
         Acknowledged(Revision(50), replace(WEB, sandbox="/run/netns/other")),
@@ -151,9 +151,9 @@ def test_every_kind_of_fault_is_found(harm: Callable[[History], None], found: st
         Acknowledged(Revision(50), clusters.host(7)),
     ],
 )
-def test_an_acknowledged_write_that_the_history_does_not_have_is_found(told: Acknowledged) -> None:
+def test_an_acknowledged_write_that_the_history_does_not_have_is_found(acknowledged: Acknowledged) -> None:
     history = History(BLUE, ONE, TWO, BLOCK, WEB, (WEB,))
-    (fault,) = faults(history, [told])
+    (fault,) = faults(history, [acknowledged])
     assert "was acknowledged" in fault
 
 

@@ -85,7 +85,7 @@ class RegisteredAnswer(HostRecord):
 
 
 class StatementAnswer(BaseModel):
-    """What became of what a host said."""
+    """Result of a host's statement."""
 
     disputes: Annotated[list[str], Field(description="What it uses and cannot have, each as a sentence.")]
     revision: AtRevision
@@ -202,7 +202,7 @@ class RefusedEndpoint(BaseModel):
 
 
 class PublishedAnswer(RevisionAnswer):
-    """What became of endpoints that a host published."""
+    """Result of a publication of endpoints."""
 
     refused: Annotated[list[RefusedEndpoint], Field(description="Those that are not published; all others are.")]
 

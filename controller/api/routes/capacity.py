@@ -35,7 +35,7 @@ class FamilyAnswer(SupplyAnswer):
 
 
 class PoolCapacityAnswer(BaseModel):
-    """What became of the blocks of a range."""
+    """How many blocks of a range are in each state."""
 
     range: Annotated[str, Field(examples=["10.32.0.0/16"])]
     block_length: Annotated[int, Field(examples=[26])]
@@ -104,7 +104,7 @@ async def get_capacity(overlay: Services) -> JSONResponse:
     responses=response_bodies.refusals(404, 422),
 )
 async def get_network_capacity(name: str, overlay: Services) -> JSONResponse:
-    """Tell what became of the blocks of each range of a network."""
+    """Count the blocks of each range of a network by their state."""
     found = capacity.of_network(overlay.mirror, overlay.networks.get(NetworkName(name)))
     return JSONResponse({**_network(found), "revision": overlay.mirror.intent_revision})
 

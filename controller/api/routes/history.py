@@ -94,7 +94,7 @@ async def list_changes(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     after: Annotated[str, Query(max_length=100, description="The `next` of the page before.")] = "",
 ) -> JSONResponse:
-    """Tell which objects changed, when, by whom, and how they were before and after."""
+    """List which objects changed, when, who changed them, and how they were before and after."""
     search = Search(
         await _subject(overlay, kind, network, host, address, container, name),
         actor,

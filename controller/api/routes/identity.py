@@ -79,7 +79,7 @@ async def join(body: JoinBody, overlay: Services, by: ByController) -> JSONRespo
     return JSONResponse({"host": host, "token": written.result.token.text}, 201, {"cache-control": "no-store"})
 
 
-@router.get("/whoami", summary="Ask as whom one calls", response_model=CallerAnswer)
+@router.get("/whoami", summary="Show the identity of the caller", response_model=CallerAnswer)
 async def whoami(caller: CurrentCaller) -> JSONResponse:
     token = caller.token
     return JSONResponse(

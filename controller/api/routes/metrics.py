@@ -73,7 +73,7 @@ class OverlayCollector(Collector):
 
     def _pools(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
-            "overlay_pool_blocks", "Blocks of each range by what became of them.", labels=["network", "range", "state"]
+            "overlay_pool_blocks", "Blocks of each range by their state.", labels=["network", "range", "state"]
         )
         for network in self._overlay.networks.all():
             for pool in capacity.of_network(self._overlay.mirror, network).pools:

@@ -140,7 +140,7 @@ class EtcdStore:
     async def _committed(
         self, transaction: Transaction, request: rpc.TxnRequest, claim: Claim
     ) -> Committed | Conflict | None:
-        """Return what became of a transaction; None when it did not happen and never will, and may be asked again."""
+        """Return the result of a transaction; None when it did not happen and never will, so it may be sent again."""
         endpoint = self._connection.endpoint
         try:
             answer = await self._connection.once(endpoint, TXN, request)

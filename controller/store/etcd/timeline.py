@@ -36,7 +36,7 @@ class Timeline:
         self.check()
 
     def take(self, endpoint: str, answer: Message, known: int) -> None:
-        """Take in an answer to a question that was sent when `known` was the latest revision; raise `Replaced`.
+        """Check an answer to a request that was sent when `known` was the latest revision; raise `Replaced`.
 
         Answers to reads and transactions come through the cluster's log: none is older than what was answered before
         the question. Those of leases and watches may be, for one member knows less than another.

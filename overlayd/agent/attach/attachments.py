@@ -134,7 +134,7 @@ class Attachments:
             return await self._interfaces.differences(self._blocks.network(endpoint.network), attachment, mtu)
 
     async def gone(self, attachments: Iterable[Attachment]) -> list[Attachment]:
-        """Return those of which nothing is in the kernel, and no sandbox where it was; raise `KernelError`."""
+        """Return the attachments that have nothing in the kernel and whose sandbox is gone; raise `KernelError`."""
         asked = list(attachments)
         async with self._turn.taken():
             found = await self._turn.call(lambda: [presence(self._kernel, each) for each in asked])

@@ -53,7 +53,7 @@ class Readiness:
                 raise CniError(Code.LIMITED, str(error)) from None
 
     async def _check_addresses(self, network: Network, family: Family) -> None:
-        """Check that there is an address of a family, or a block with some to be had."""
+        """Check that a container can get an address of a family, from a block of this host or from a further block."""
         if self._addressing.has_free(network, family):
             return
         held = self._blocks.held(network.name, family)

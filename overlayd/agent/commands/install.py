@@ -30,7 +30,7 @@ SETTINGS = Path("/etc/overlayd")
 """The directory of the files of settings, of which none is shipped."""
 
 NETWORK_SERVICES = ("systemd-networkd.service", "NetworkManager.service")
-"""Whom the drop-ins keep off our devices."""
+"""The network services that the drop-ins keep off our devices."""
 
 
 def install(

@@ -12,7 +12,7 @@ import typer
 
 from overlayd.agent.commands import install_cni
 from overlayd.agent.commands.join import given_token, has_joined, join
-from overlayd.agent.commands.options import NameOption, StateDirOption, VtepOption, WrittenConfigOption, told
+from overlayd.agent.commands.options import NameOption, StateDirOption, VtepOption, WrittenConfigOption, errors_reported
 from overlayd.agent.control.client import ask, status_lines
 from overlayd.agent.controllers import credential
 from overlayd.agent.controllers.credential import Credential
@@ -64,7 +64,7 @@ def join_host(
     is written into the agent's settings, and without --no-start what --state-dir says. It can be done again: a host
     that has joined takes over these URLs, and starts its agent.
     """
-    with told(context):
+    with errors_reported(context):
         if not no_start:
             check_systemd("join with --no-start, and start `overlayd run` yourself")
             check_service_file(SCHEMA, config)
@@ -136,10 +136,10 @@ def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> No
 def _configured(context: typer.Context) -> list[tuple[sources.Origin, list[str]]]:
     """Return where the settings name the controllers, and which; what is in force comes first."""
     setting, file = _setting("controller"), SCHEMA.path.with_suffix(".env")
-    told, variable = sources.configured(context), SCHEMA.variable(setting)
-    in_file, in_toml = environment_file.read(file).get(variable, "").split(), told.values.get(setting)
+    settings, variable = sources.configured(context), SCHEMA.variable(setting)
+    in_file, in_toml = environment_file.read(file).get(variable, "").split(), settings.values.get(setting)
     found = [(sources.Origin(variable, file), in_file)] if in_file else []
-    return [*found, (told.origins[setting], in_toml)] if isinstance(in_toml, list) else found
+    return [*found, (settings.origins[setting], in_toml)] if isinstance(in_toml, list) else found
 
 
 def _comparable(urls: Sequence[str]) -> set[str]:
@@ -154,7 +154,7 @@ def _setting(key: str) -> Setting:
 
 
 def _join(state_dir: Path, controllers: Sequence[str], token: JoinToken, host: HostId) -> str:
-    """Let the host join, unless it has; return what became of it."""
+    """Join the host, unless it has joined; return the result."""
     before, urls = _known(state_dir), tuple(controllers)
     try:
         saved = credential.save(state_dir, join(urls, token, host))

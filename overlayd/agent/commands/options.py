@@ -42,13 +42,13 @@ VtepOption = Annotated[
 
 
 @contextlib.contextmanager
-def told(context: typer.Context) -> Iterator[None]:
-    """Tell people of what goes wrong in one line, which names where a setting at fault stands."""
+def errors_reported(context: typer.Context) -> Iterator[None]:
+    """Report an error in one line, which names the place of a setting at fault, and end the process with status 1."""
     try:
         with sources.located(context):
             yield
     except PermissionError as error:
-        typer.echo(f"overlayd: {error.filename} is not for everybody: run this as root", err=True)
+        typer.echo(f"overlayd: {error.filename} can be read by root only: run this as root", err=True)
         sys.exit(1)
     except (OverlayError, OSError) as error:
         typer.echo(f"overlayd: {error}", err=True)

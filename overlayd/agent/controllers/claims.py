@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Claims:
-    """What this host says that it uses, and what of it is disputed.
+    """What this host states that it uses, and which of it the controllers dispute.
 
     `endpoints` returns those that this host has now; `save` keeps what is given to it for the next start.
     """

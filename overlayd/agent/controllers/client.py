@@ -130,7 +130,7 @@ class ControllerClient:
         return Registered(records.decode_host(answer), lineage, answer.flag("settled"))
 
     async def state(self, said: Statement) -> list[str]:
-        """Say what this host uses; return what of it is disputed."""
+        """State what this host uses; return which of it the controllers dispute."""
         path = f"/v1/hosts/{self._identity.id}/statement"
         return (await self._call("PUT", path, statement.encode(said))).texts("disputes")
 
@@ -144,7 +144,7 @@ class ControllerClient:
         return records.decode_network(await self._call("GET", f"/v1/networks/{name}"))
 
     async def free_blocks(self, network: NetworkName, family: Family) -> int:
-        """Return how many blocks of a family are to be had in a network."""
+        """Return how many blocks of a family this host can still get in a network."""
         answer = await self._call("GET", f"/v1/networks/{network}/capacity")
         supplies = [each for each in answer.objects("families") if each.number("family") == family]
         return sum(each.number("total") - each.number("taken") for each in supplies)

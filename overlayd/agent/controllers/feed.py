@@ -37,7 +37,7 @@ class ClusterFeed:
         self.changes = Changes()
         self.syncs = Changes()
         self.announced: IpAddress | None = None
-        """This host's address as the controllers were last told."""
+        """This host's address as it was last registered."""
         self._client = client
         self._following: asyncio.Timeout | None = None
         self._staged: Cluster | None = None

@@ -157,7 +157,7 @@ class Publication:
         return refused is None or refused[0] != endpoint or is_late
 
     def _take(self, puts: Iterable[Endpoint], refused: dict[EndpointKey, OverlayError]) -> None:
-        """Take in what became of endpoints that were published."""
+        """Record which of the endpoints the controllers accepted and which they refused."""
         for endpoint in puts:
             if error := refused.get(endpoint.key):
                 self._published.pop(endpoint.key, None)

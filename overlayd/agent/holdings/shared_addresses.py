@@ -141,7 +141,7 @@ class SharedAddresses:
         ear.sock.close()
 
     def _hear(self, name: NetworkName, sock: socket.socket) -> None:
-        """Take in what was announced; then let the socket be for a moment, whatever a member may send."""
+        """Read announcements; then leave the socket alone for a moment, so that no member can keep the agent busy."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(sock)
         loop.call_later(PACE, self._listen_on, name, sock)

@@ -45,7 +45,7 @@ class HttpConnection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def keep(self, on_end: Callable[[], None]) -> None:
-        """Have the end of the connection told, if it comes before the next request."""
+        """Notice the end of the connection, if it comes before the next request."""
         self._on_idle_end = on_end
 
     async def response(self, request: bytes, patience: float) -> HttpResponse:

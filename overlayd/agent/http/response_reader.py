@@ -44,7 +44,7 @@ class ResponseReader:
         self.is_whole = False
         self.has_begun = False
         self.buffered = 0
-        """Bytes of the body that nobody has taken."""
+        """Bytes of the body that the caller has not read yet."""
         self._chunks: list[bytes] = []
         self._is_delimited = False
         self._without_body = 0
@@ -92,7 +92,7 @@ class ResponseReader:
         return taken
 
     def on_message_begin(self) -> None:
-        """Notice a second response, which nobody asked for (called by the parser)."""
+        """Notice a second response, for which there was no request (called by the parser)."""
         self._has_surplus = self.is_whole
 
     def on_header(self, name: bytes, _value: bytes) -> None:

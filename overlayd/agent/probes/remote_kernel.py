@@ -48,7 +48,7 @@ async def echoes(way: ProbeRoute) -> bool:
 
 
 async def refuses(way: ProbeRoute) -> bool:
-    """Tell whether the other host refuses a UDP datagram to a port that nobody listens on.
+    """Return whether the other host refuses a UDP datagram to a port on which no program listens.
 
     Its kernel does so only after it has verified the checksum (net/ipv4/udp.c: __udp4_lib_rcv), which this host leaves
     to the device below the tunnel if that says that it can.

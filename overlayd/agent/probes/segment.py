@@ -61,7 +61,7 @@ class SegmentPath:
 
 
 async def loses_segments(path: SegmentPath) -> bool:
-    """Tell whether a segment that fits is answered, and one that somebody has to cut in two is not."""
+    """Return whether a segment that fits is answered, and one that must be cut in two on the way is not."""
     return await _arrive(path, 1) and not await _arrive(path, 2)
 
 

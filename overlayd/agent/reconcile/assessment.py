@@ -46,7 +46,7 @@ class Standing:
 class Scope:
     """Where to look: in these namespaces, and with news of the cluster wherever that asks for more.
 
-    With news, the namespaces are also those in which the kernel told of changes by others until now.
+    With news, they are also the namespaces in which the kernel has reported changes by others until now.
     """
 
     namespaces: frozenset[NamespaceRef]

@@ -105,7 +105,7 @@ class Reconciler:
             return await to_the_end(self._cycle(suspects))
 
     async def _cycle(self, suspects: frozenset[NamespaceRef] | None) -> Status:
-        """Do so in the kernel's turn. Cut short, it would leave in the kernel what nobody knows of."""
+        """Do so with the kernel lock held, to the end: cut short, it would leave items without an owner behind."""
         cluster, in_sync = self._feed.cluster, self._feed.in_sync
         is_news = in_sync != self.status.is_pruned or not self._applied.has_records_of(cluster)
         scope = self._scope(suspects, is_news=is_news)
@@ -173,7 +173,7 @@ class Reconciler:
         self._standing = replace(self._standing, tracker=self._standing.tracker.forgetting(namespaces))
 
     def changed_aside(self, network: NetworkName) -> None:
-        """Take in that something was made or removed beside the cycle, which looks there with the next news.
+        """Record that something was made or removed outside a cycle; the next cycle that has news looks there.
 
         The caller holds the kernel's turn.
         """

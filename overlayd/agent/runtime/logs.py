@@ -33,11 +33,11 @@ class Complaint:
         self._reason = ""
 
     def because(self, reason: str, **about: str) -> None:
-        """Take in that it cannot be done."""
+        """Record a failure, and log it if its reason is new."""
         if reason != self._reason:
             _log.warning(self._event, reason=reason, **about)
         self._reason = reason
 
     def over(self) -> None:
-        """Take in that it was done."""
+        """Record a success: the next failure is logged again."""
         self._reason = ""

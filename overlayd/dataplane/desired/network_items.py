@@ -67,7 +67,7 @@ _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False
 
 @dataclass(frozen=True, slots=True)
 class NetworkInputs:
-    """All that a network's desired state comes of, besides the records of its other hosts.
+    """All inputs of a network's desired state, besides the records of its other hosts.
 
     `own` is this host with its blocks, and `kind` that of the uplink here. The tables are those of the network, as the
     cluster has them; `local` are this host's endpoints in it, and `site` what of the site holds in it.

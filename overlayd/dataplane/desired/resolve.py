@@ -82,7 +82,7 @@ class HostSide:
     state: State = frozenset()
 
     def of(self, vteps: frozenset[IpAddress], site: Site, choice: UplinkChoice, parts: Sequence[NetworkPart]) -> Self:
-        """Return the desired state for other networks, or this one when it comes of the same."""
+        """Return the desired state for these inputs; this one when the inputs are unchanged."""
         vnis = tuple(part.inputs.network.vni for part in parts)
         vxlan_sources = (vteps, vnis, site.vxlan_port, site.vxlan_ports)
         table = self.vxlan_table
@@ -198,7 +198,7 @@ def _moved(before: Mapping[HostId, Host], after: Mapping[HostId, Host]) -> froze
 def _inputs(
     cluster: Cluster, membership: Membership, choice: UplinkChoice, site: Site, endpoints: Iterable[Endpoint]
 ) -> Iterator[NetworkInputs]:
-    """Yield what each network's desired state comes of."""
+    """Yield the inputs of each network's desired state."""
     local: dict[NetworkName, list[Endpoint]] = {}
     for endpoint in endpoints:
         local.setdefault(endpoint.network, []).append(endpoint)

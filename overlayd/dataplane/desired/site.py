@@ -25,7 +25,7 @@ class Site:
     The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours, and `lifelines`
     what it must go on to reach or to have besides the other hosts; `forgotten` are networks that containers here still
     use, and the cluster does not know any more, or not on this host;
-    `kept_uplinks` are the host's ends of uplinks of those of which nothing else is known; `published` are
+    `kept_uplinks` are the host's ends of uplinks of networks of which the agent knows nothing else; `published` are
     the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
     limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
     path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel; `former_vxlan_ports`
@@ -59,7 +59,7 @@ class Site:
 
     @property
     def vxlan_ports(self) -> frozenset[int]:
-        """Where hosts of this cluster, or of another overlay, may take in VXLAN packets: UDP, in host byte order."""
+        """The UDP ports at which hosts of this cluster or of another overlay may receive VXLAN packets."""
         return self.former_vxlan_ports | {self.vxlan_port, firewall.VXLAN_PORT}
 
     @property

@@ -204,7 +204,7 @@ def _is_shared(directory: Path) -> bool:
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the lock that ``ip netns`` holds while it makes the directory a mount point, if it is to be had in time.
+    """Hold the lock that ``ip netns`` holds while it makes the directory a mount point, if it is free in time.
 
     Any user who may read the directory may lock it, so this goes on without the lock rather than wait for ever.
     """

@@ -56,7 +56,7 @@ class Beliefs:
         self._seen = ()
 
     def did(self, ops: Iterable[Op]) -> None:
-        """Take in operations that were executed in this namespace."""
+        """Record operations that were executed in this namespace."""
         self._learn()
         gone = set()
         for op in ops:
@@ -118,7 +118,7 @@ class Beliefs:
                     self._forwarding[mac] = kept
 
     def _name_changes(self, payload: bytes) -> bool:
-        """Take in the name of a device; tell whether one of ours has another name now."""
+        """Record the name of a device; return whether a device of ours has another name now."""
         device = decode.device(payload)
         before = self._names.get(device.index, device.name)
         self._names[device.index] = device.name

@@ -44,19 +44,19 @@ class HostWatch:
         self._ways_out: frozenset[int] = frozenset()
 
     def saw_addresses(self, addresses: frozenset[IpAddress]) -> None:
-        """Take in the host's addresses that are not ours and not link-local: no network's range may hold one."""
+        """Set the host's addresses that are not ours and not link-local: no network's range may hold one."""
         self._addresses = addresses
 
     def saw_ways_out(self, indexes: Collection[int]) -> None:
-        """Take in which devices have a default route: they must forward."""
+        """Set the devices that have a default route: they must forward."""
         self._ways_out = frozenset(indexes)
 
     def saw_uplinks(self, devices: Iterable[decode.Device]) -> None:
-        """Take in the host's ends of uplinks as they are."""
+        """Set the host's ends of uplinks as they were observed."""
         self._known.update((device.index, _Facts.of(device)) for device in devices)
 
     def saw_underlay(self, devices: Collection[decode.Device]) -> None:
-        """Take in which device holds the VTEP's address, and by which others packets leave; none when none holds it."""
+        """Set the device that holds the VTEP's address and the others by which packets leave; none if none holds it."""
         for index in self._underlay:
             self._known.pop(index, None)
         self._underlay = frozenset(device.index for device in devices)

@@ -154,7 +154,7 @@ class Monitor:
                 _drain(sock)
 
     def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Sequence[decode.Device]) -> None:
-        """Take in everything of ours in a namespace, and all its devices."""
+        """Record everything of ours in a namespace, and all its devices, as observed."""
         if ns in self._beliefs:
             self._revivals[ns].saw_all(devices)
             self._beliefs[ns].saw(items, {device.index: device.name for device in devices})

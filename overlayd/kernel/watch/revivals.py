@@ -23,7 +23,7 @@ class Revivals:
         self._found: set[InterfaceName] = set()
 
     def saw_all(self, devices: Iterable[Device]) -> None:
-        """Take in all devices of the namespace."""
+        """Set all devices of the namespace, as observed."""
         present = list(devices)
         indexes = {device.index for device in present}
         self._losses = {index: losses for index, losses in self._losses.items() if index in indexes}
@@ -31,7 +31,7 @@ class Revivals:
             self.saw(device)
 
     def saw(self, device: Device) -> None:
-        """Take in how one device is now."""
+        """Record the present state of one device."""
         if not device.name.startswith(ownership.VETH_PREFIX):
             self._losses.pop(device.index, None)  # it was taken out of use
             return

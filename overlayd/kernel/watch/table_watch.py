@@ -17,7 +17,7 @@ class TableWatch:
         self._own = 0
 
     def did(self) -> None:
-        """Take in that one of our tables was made, replaced or deleted."""
+        """Record that the agent made, replaced or deleted one of our tables."""
         self._own += 1
 
     def settle(self) -> None:

@@ -28,7 +28,7 @@ from overlayd.kernel.port import Underlay
 from overlayd.model.ids import MacAddress, NetworkName
 from overlayd.model.network import Topology, Uplink
 from tests.support.controllers.clusters import HERE, dual, endpoint, example, site
-from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, told
+from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, reports_change
 
 LOCAL = endpoint(1, "web", "10.32.0.5")
 REMOTE = (endpoint(2, "db", "10.32.1.5"), endpoint(3, "cache", "10.32.2.5"))
@@ -61,7 +61,7 @@ def test_whatever_is_removed_by_hand_is_told(world: World, topology: Topology) -
     wanted = started(world, topology)
     for item in sorted((item for item in wanted if ownership.owns(item)), key=lambda item: repr(item.key)):
         assert world.remove_by_hand(item)
-        assert told(world, item.ns), f"not told: {item}"
+        assert reports_change(world, item.ns), f"not reported: {item}"
         enforce(world, wanted)
         world.kernel.changed()
 
@@ -104,7 +104,7 @@ def vxlan(state: State) -> Link:
 def test_a_changed_device_is_told(world: World, topology: Topology, change: dict[str, object]) -> None:
     before = vxlan(started(world, topology))
     world.change_by_hand(replace(before, **change), before)  # type: ignore[arg-type]
-    assert told(world, BLUE)
+    assert reports_change(world, BLUE)
 
 
 def test_changed_flags_of_a_bridge_port_are_told(world: World) -> None:
@@ -117,7 +117,7 @@ def test_changed_flags_of_a_bridge_port_are_told(world: World) -> None:
         replace(flags, neigh_suppress=False),
     ):
         world.change_by_hand(replace(before, port=port), before)
-        assert told(world, BLUE), str(port)
+        assert reports_change(world, BLUE), str(port)
         world.change_by_hand(before, replace(before, port=port))
         observed(world)
 
@@ -132,7 +132,7 @@ def test_an_entry_that_is_replaced_is_told(world: World) -> None:
     direct, another = replace(route, via=None), replace(neighbour, mac=MAC)
     for after, before in ((direct, route), (another, neighbour), (elsewhere, entry)):
         world.change_by_hand(after, before)
-        assert told(world, BLUE), str(after)
+        assert reports_change(world, BLUE), str(after)
         world.remove_by_hand(after)
         enforce(world, wanted)
         world.kernel.changed()
@@ -141,7 +141,7 @@ def test_an_entry_that_is_replaced_is_told(world: World) -> None:
 def test_a_destination_that_somebody_puts_into_the_flood_list_is_told(world: World) -> None:
     started(world, Topology.SWITCHED)
     world.add_by_hand(FdbEntry(BLUE, ownership.VXLAN, FLOOD, IPv4Address("192.0.2.99")))
-    assert told(world, BLUE)
+    assert reports_change(world, BLUE)
 
 
 def test_a_mac_that_somebody_moves_to_another_port_is_told(world: World) -> None:
@@ -149,7 +149,7 @@ def test_a_mac_that_somebody_moves_to_another_port_is_told(world: World) -> None
     (remote,) = (item for item in wanted if isinstance(item, BridgeEntry) and item.mac == REMOTE[0].mac)
     (local,) = (item for item in wanted if isinstance(item, BridgeEntry) and item.mac == LOCAL.mac)
     world.change_by_hand(replace(remote, dev=local.dev), remote)
-    assert told(world, BLUE)
+    assert reports_change(world, BLUE)
 
 
 def test_a_changed_sysctl_is_told(world: World) -> None:
@@ -158,7 +158,7 @@ def test_a_changed_sysctl_is_told(world: World) -> None:
     for name, value in sorted(before.sysctls):
         changed = replace(before, sysctls=before.sysctls - {(name, value)} | {(name, "01"[value == "0"])})
         world.change_by_hand(changed, before)
-        assert told(world, BLUE), name
+        assert reports_change(world, BLUE), name
         world.change_by_hand(before, changed)
         observed(world)
         world.kernel.changed()
@@ -181,7 +181,7 @@ def test_a_changed_sysctl_of_a_single_device_is_told_and_taken_back(world: World
             (f"net/ipv6/conf/{device}/forwarding", "0"),
         ):
             world.change_by_hand(replace(before, sysctls=before.sysctls | {setting}), before)
-            assert told(world, BLUE), str(setting)
+            assert reports_change(world, BLUE), str(setting)
             enforce(world, wanted)
             world.kernel.changed()
     for setting in (("net/ipv4/conf/up0/send_redirects", "1"), ("net/ipv6/conf/vx0/disable_ipv6", "1")):
@@ -194,9 +194,9 @@ def test_a_namespace_that_is_deleted_or_replaced_is_told(world: World) -> None:
     namespace = one(wanted, Namespace)
     assert world.remove_by_hand(namespace)
     world.add_by_hand(namespace)
-    assert told(world, BLUE)
+    assert reports_change(world, BLUE)
     assert world.remove_by_hand(namespace)
-    assert told(world, BLUE)
+    assert reports_change(world, BLUE)
 
 
 def test_a_network_that_the_agent_makes_or_removes_is_no_news(world: World) -> None:
@@ -210,7 +210,7 @@ def test_a_network_that_the_agent_makes_or_removes_is_no_news(world: World) -> N
 def test_another_mtu_of_the_underlay_is_told(world: World) -> None:
     started(world, Topology.ROUTED)
     world.change_underlay_mtu(1400)
-    assert told(world, HOST)
+    assert reports_change(world, HOST)
     assert world.kernel.underlay(UNDERLAY.ip, []).mtu == 1400
 
 
@@ -222,7 +222,7 @@ def test_an_address_on_the_loopback_has_the_mtu_of_the_way_to_others(world: Worl
     world.kernel.surroundings()
     world.kernel.changed()
     world.change_underlay_mtu(1400)
-    assert told(world, HOST)
+    assert reports_change(world, HOST)
     assert world.kernel.underlay(vtep.ip, [peer, vtep.ip, IPv4Address("203.0.113.1")]).mtu == 1400
 
 
@@ -238,4 +238,4 @@ def test_what_somebody_does_while_the_agent_works_is_told(world: World) -> None:
     other = replace(entry, mac=MAC) if isinstance(entry, FdbEntry) else entry
     assert world.remove_by_hand(entry)
     world.kernel.apply(Plan((Add(other),)))
-    assert told(world, BLUE)
+    assert reports_change(world, BLUE)

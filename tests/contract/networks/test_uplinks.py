@@ -33,7 +33,7 @@ from overlayd.model.ids import InterfaceName, NetworkName
 from overlayd.model.network import Topology, Uplink
 from overlayd.model.published_port import PortMapping, Published, TransportProtocol
 from tests.support.controllers.clusters import HERE, dual, endpoint, site
-from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, told
+from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, reports_change
 
 BLUE = NetworkName("blue")
 LOCAL = endpoint(1, "web", "10.32.0.5,fd00:32::5")
@@ -165,11 +165,11 @@ def test_another_address_and_gateway_of_the_host_are_news(world: World) -> None:
     world.add_by_hand(device)
     for item in (address, default):
         world.add_by_hand(item)
-        assert told(world, HOST), str(item)
+        assert reports_change(world, HOST), str(item)
         world.kernel.surroundings()
         world.kernel.changed()
     assert world.remove_by_hand(address)
-    assert told(world, HOST)
+    assert reports_change(world, HOST)
 
 
 @each_kind
@@ -191,7 +191,7 @@ def test_what_is_changed_of_the_hosts_end_of_an_uplink_is_told_and_taken_back(wo
     ):
         assert before in wanted
         world.change_by_hand(changed, before)
-        assert told(world, HOST), str(changed)
+        assert reports_change(world, HOST), str(changed)
         enforce(world, wanted)
         world.kernel.changed()
 

@@ -132,8 +132,8 @@ def test_a_host_that_has_joined_takes_over_the_controllers(machine: Machine, con
     machine.join(controller.url)
     machine.work("192.0.2.10")
     before = machine.credential
-    told = machine.join(NOWHERE, controller.url)
-    assert f"has joined already; its controllers are now {NOWHERE}, {controller.url}" in told
+    shown = machine.join(NOWHERE, controller.url)
+    assert f"has joined already; its controllers are now {NOWHERE}, {controller.url}" in shown
     assert machine.credential == replace(before, controllers=(NOWHERE, controller.url))
     assert "controllers are now" not in machine.join(NOWHERE, controller.url)
 
@@ -151,8 +151,8 @@ def test_a_host_that_has_joined_is_told_where_the_controller_has_moved(
 
 def test_controllers_elsewhere_in_the_settings_cost_no_token(machine: Machine, controller: SecureController) -> None:
     machine.settings.write_text(f'# ours\ncontroller = ["{NOWHERE}"]\n')
-    told = machine.join(controller.url, fails=True)
-    assert f"{machine.settings}:2: controller: {NOWHERE} takes precedence and is none of the URLs of join" in told
+    shown = machine.join(controller.url, fails=True)
+    assert f"{machine.settings}:2: controller: {NOWHERE} takes precedence and is none of the URLs of join" in shown
     assert left(controller, machine.token) == 1
     machine.settings.write_text(f'controller = ["{NOWHERE}", "{controller.url}/"]\n')
     assert "joined as host" in machine.join(controller.url)
@@ -187,9 +187,9 @@ def test_joining_sets_up_what_the_service_uses(tmp_path: Path) -> None:
         assert [token["hosts"] for token in tokens if token["kind"] == "join"] == [1]
 
         machine.type("printf 'OVERLAYD_STATE_DIR=\\nOVERLAYD_CONFIG=\\n' >/etc/overlayd/agent.env")
-        told = machine.type(f"cd /var/lib && {join} --state-dir elsewhere")
-        assert "the credential is in elsewhere/credential.json" in told
-        assert "in sync with a controller" in told, "the agent found it"
+        shown = machine.type(f"cd /var/lib && {join} --state-dir elsewhere")
+        assert "the credential is in elsewhere/credential.json" in shown
+        assert "in sync with a controller" in shown, "the agent found it"
         assert machine.type("cat /etc/overlayd/agent.toml") == 'state-dir = "/var/lib/elsewhere"\n'
 
         machine.type("echo OVERLAYD_STATE_DIR=/var/lib/elsewhere >/etc/overlayd/agent.env")

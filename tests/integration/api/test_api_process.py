@@ -305,11 +305,11 @@ def test_readers_of_everything_who_do_not_read_cost_little_memory(tmp_path: Path
                 assert stream.recv(15) == b"HTTP/1.1 200 OK"
         assert running.api.get("/healthz").is_success
         assert running.api.get("/v1/networks/n0").is_success
-        told = 0
+        lines = 0
         with running.api.stream("GET", "/v1/watch", params={"kind": "endpoint"}) as watching:
             for line in watching.iter_lines():
                 if json.loads(line)["type"] == "in-sync":
                     break
-                told += 1
-        assert told == 6_000
+                lines += 1
+        assert lines == 6_000
         assert running.memory() - before < 60 * 2**20

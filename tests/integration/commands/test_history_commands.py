@@ -70,8 +70,8 @@ def test_who_changed_a_network_and_how(terminal: Terminal) -> None:
 
 def test_the_block_in_which_an_address_lies_is_told_with_who_has_it(terminal: Terminal) -> None:
     found = asked(terminal, "--address", "10.32.1.7", "--at", "0s")
-    told = [(item["kind"], item["object"].get("container_id")) for item in found["items"]]
-    assert told == [("block", None), ("endpoint", "c261")]
+    found_kinds = [(item["kind"], item["object"].get("container_id")) for item in found["items"]]
+    assert found_kinds == [("block", None), ("endpoint", "c261")]
     assert all(item["object"]["host"] == "h7" for item in found["items"])
 
 

@@ -58,15 +58,15 @@ def examples() -> Iterator[Example]:
             )
 
 
-def agrees(found: object, told: object) -> bool:
-    """Tell whether what is told stands in what was found; `…` in a text is anything."""
-    if isinstance(told, dict):
-        return isinstance(found, dict) and all(name in found and agrees(found[name], told[name]) for name in told)
-    if isinstance(told, list):
-        return isinstance(found, list) and len(found) == len(told) and all(map(agrees, found, told))
-    if isinstance(told, str):
-        return isinstance(found, str) and fnmatchcase(found, re.sub(r"[\[*?]", "[\\g<0>]", told).replace("…", "*"))
-    return found == told
+def agrees(found: object, page: object) -> bool:
+    """Return whether an answer agrees with the page, where `…` in a text stands for anything."""
+    if isinstance(page, dict):
+        return isinstance(found, dict) and all(name in found and agrees(found[name], page[name]) for name in page)
+    if isinstance(page, list):
+        return isinstance(found, list) and len(found) == len(page) and all(map(agrees, found, page))
+    if isinstance(page, str):
+        return isinstance(found, str) and fnmatchcase(found, re.sub(r"[\[*?]", "[\\g<0>]", page).replace("…", "*"))
+    return found == page
 
 
 @pytest.fixture(scope="module")

@@ -55,8 +55,8 @@ def test_commands_see_the_credentials_of_the_services(tmp_path: Path) -> None:
         assert shell("overlay-controller config check") == (0, "the settings are right\n")
         assert f"{toml}:2: store: credentials for it are encrypted" in shell("overlay-controller admin-token")[1]
         shell("touch credstore/overlay-controller.tls-cert")
-        status, told = shell("overlay-controller config check")
-        assert (status, told.count("overlay-controller.tls-cert: goes with --tls-key\n")) == (1, 1)
+        status, output = shell("overlay-controller config check")
+        assert (status, output.count("overlay-controller.tls-cert: goes with --tls-key\n")) == (1, 1)
         assert "credential overlay-controller.tls-cert: init is for controllers with" in shell(make)[1]
 
         shell("touch credstore/overlayd.join-token; echo 'controller = \"https://10.0.0.1:1\"' >overlayd/agent.toml")

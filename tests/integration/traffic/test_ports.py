@@ -31,7 +31,7 @@ def publish(host: LabHost, name: str, network: str, *mappings: dict[str, object]
 
 
 def add(host: LabHost, name: str, network: str, *mappings: dict[str, object]) -> Executed:
-    """ADD as `publish` does, whatever comes of it."""
+    """ADD as `publish` does; return the result, also of a failure."""
     config = plugin_config(network, runtimeConfig={"portMappings": list(mappings)})
     return host.cni("ADD", config, CONTAINERID=name, NETNS=host.add_sandbox(name), IFNAME="eth0")
 

@@ -143,8 +143,8 @@ async def whole_cluster(store: Store) -> Cluster:
     return Cluster().changed(revision, records)
 
 
-def told(cluster: Cluster, host: HostId) -> Cluster:
-    """Return what the host must know of a cluster, read off the definition."""
+def visible_to(cluster: Cluster, host: HostId) -> Cluster:
+    """Return the records of a cluster that a host must get, by the definition."""
     mine = {block.network for block in cluster.blocks.values() if block.host == host}
     switched = {name for name in mine if cluster.networks[name].topology is Topology.SWITCHED}
     return Cluster().changed(

@@ -101,7 +101,7 @@ class FakeKernel:
         self._revived: set[Device] = set()
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.announced: list[tuple[InterfaceName, MacAddress, IpAddress]] = []
-        """What those behind devices were told, in order."""
+        """The announcements that devices sent, in order."""
         self.executed = 0
         """Operations that were executed so far."""
         self.failing: int | None = None

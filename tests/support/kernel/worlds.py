@@ -69,8 +69,8 @@ def observed(world: World) -> State:
     return world.kernel.observe(world.kernel.namespaces() | {HOST})
 
 
-def told(world: World, ns: NamespaceRef) -> bool:
-    """Wait until the kernel tells of a change in a namespace; tell whether it does."""
+def reports_change(world: World, ns: NamespaceRef) -> bool:
+    """Wait until the kernel reports a change in a namespace; return whether it does."""
     deadline = time.monotonic() + 3
     while (left := deadline - time.monotonic()) > 0:
         if select.select([world.kernel.fileno()], [], [], left)[0] and ns in world.kernel.changed():

@@ -71,7 +71,7 @@ class Process:
         self.task = asyncio.create_task(daemon.serve(self.settings, manager, lambda: self.kernel, self.stop))
 
     async def said(self, state: str) -> None:
-        """Return when the agent has told its supervisor something that begins so."""
+        """Return when the agent has sent its service manager a message that begins so."""
         while True:
             datagram = await asyncio.get_running_loop().sock_recv(self._said, 4096)
             if any(line.startswith(state) for line in datagram.decode().splitlines()):

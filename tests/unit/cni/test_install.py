@@ -149,8 +149,8 @@ def test_the_command_installs_and_says_what(tmp_path: Path, where: list[str | Pa
     files = [str(tmp_path / "bin/overlayd"), *lists(tmp_path, "blue", "green")]
     assert (done.exit_code, done.stdout.split()) == (0, files)
     assert all(Path(file).exists() for file in files)
-    told = json.loads(run(*where, "blue", "--interpreted", "--json").stdout)
-    assert told == {"plugin": files[0], "native": False, "configurations": lists(tmp_path, "blue")}
+    answer = json.loads(run(*where, "blue", "--interpreted", "--json").stdout)
+    assert answer == {"plugin": files[0], "native": False, "configurations": lists(tmp_path, "blue")}
 
 
 def test_the_options_of_a_configuration(tmp_path: Path, where: list[str | Path]) -> None:

@@ -100,8 +100,8 @@ def test_a_problem_has_its_file_line_and_key(  # noqa: PLR0913, PLR0917 - the pa
     file.write_text(text)
     found = checked(app, file)["problems"]
     assert found == [{"file": str(file), "line": line, "key": key, "message": message}]
-    told = typed(app, "check", "--config", str(file)).stderr
-    assert told.endswith(f": {file}:{line}: {key}: {message}\n")
+    shown = typed(app, "check", "--config", str(file)).stderr
+    assert shown.endswith(f": {file}:{line}: {key}: {message}\n")
 
 
 def test_every_fault_of_a_file_is_told(file: Path) -> None:

@@ -62,7 +62,7 @@ def run(  # noqa: PLR0913, PLR0917 - each option is an argument
     typer.echo(json.dumps(shown))
 
 
-class Told:
+class Invocation:
     """A file, an environment and flags, and what the program makes of them."""
 
     def __init__(self, directory: Path, text: str, *flags: str, **environment: str) -> None:
@@ -86,8 +86,8 @@ class Told:
 
 def test_a_flag_is_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
     text = '# mine\nname = "file"\nlevel = "high"\nlisten = "a"\nsize = 2\nshare = 3\nopened = true\n'
-    told = Told(tmp_path, text, "--name", "flag", PROG_NAME="variable", PROG_LISTEN="b c")
-    assert told.shown == {
+    invocation = Invocation(tmp_path, text, "--name", "flag", PROG_NAME="variable", PROG_LISTEN="b c")
+    assert invocation.shown == {
         "name": "flag",
         "level": "high",
         "listen": ["b", "c"],
@@ -97,15 +97,15 @@ def test_a_flag_is_before_the_environment_and_that_before_the_file(tmp_path: Pat
         "key": "None",
         "from": {
             "name": "--name",
-            "level": f"{told.path}:3: level",
+            "level": f"{invocation.path}:3: level",
             "listen": "PROG_LISTEN",
-            "size": f"{told.path}:5: size",
+            "size": f"{invocation.path}:5: size",
         },
     }
 
 
 def test_without_anything_defaults_hold(tmp_path: Path) -> None:
-    shown = Told(tmp_path, "").shown
+    shown = Invocation(tmp_path, "").shown
     assert (shown["name"], shown["listen"], shown["opened"]) == ("nobody", None, False)
     assert shown["from"] == dict.fromkeys(("name", "level", "listen", "size"), "None")
 
@@ -136,21 +136,21 @@ def test_without_anything_defaults_hold(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_names_file_line_and_key(tmp_path: Path, text: str, error: str) -> None:
-    assert Told(tmp_path, text).error == error
+    assert Invocation(tmp_path, text).error == error
 
 
 def test_an_error_names_the_flag_or_the_variable_that_is_at_fault(tmp_path: Path) -> None:
-    assert Told(tmp_path, "size = 5", "--size", "-1").error == "--size: is negative"
-    assert Told(tmp_path, "size = 5", PROG_SIZE="-1").error == "PROG_SIZE: is negative"
+    assert Invocation(tmp_path, "size = 5", "--size", "-1").error == "--size: is negative"
+    assert Invocation(tmp_path, "size = 5", PROG_SIZE="-1").error == "PROG_SIZE: is negative"
 
 
 def test_a_credential_of_systemd_is_the_file_where_nothing_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "prog.key").write_text("secret")
     directory = str(tmp_path)
-    assert Told(tmp_path, "", CREDENTIALS_DIRECTORY=directory).shown["key"] == f"{tmp_path}/prog.key"
-    assert Told(tmp_path, 'key-file = "/x"', CREDENTIALS_DIRECTORY=directory).shown["key"] == "/x"
-    assert Told(tmp_path, "", CREDENTIALS_DIRECTORY=directory, PROG_KEY_FILE="/y").shown["key"] == "/y"
-    assert Told(tmp_path, "", CREDENTIALS_DIRECTORY=f"{tmp_path}/none").shown["key"] == "None"
+    assert Invocation(tmp_path, "", CREDENTIALS_DIRECTORY=directory).shown["key"] == f"{tmp_path}/prog.key"
+    assert Invocation(tmp_path, 'key-file = "/x"', CREDENTIALS_DIRECTORY=directory).shown["key"] == "/x"
+    assert Invocation(tmp_path, "", CREDENTIALS_DIRECTORY=directory, PROG_KEY_FILE="/y").shown["key"] == "/y"
+    assert Invocation(tmp_path, "", CREDENTIALS_DIRECTORY=f"{tmp_path}/none").shown["key"] == "None"
 
 
 def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
@@ -167,14 +167,14 @@ def test_the_usual_file_is_not_passed_over_when_nobody_can_tell_whether_it_is_th
 
 def test_a_credential_that_cannot_be_seen_is_not_taken_for_none(tmp_path: Path) -> None:
     nowhere = f"/{'x' * 300}"
-    done = Told(tmp_path, "", CREDENTIALS_DIRECTORY=nowhere).result
+    done = Invocation(tmp_path, "", CREDENTIALS_DIRECTORY=nowhere).result
     assert str(done.exception) == f"[Errno 36] File name too long: '{nowhere}/prog.key'"
 
 
 def test_only_who_gives_a_flag_means_the_directory_at_hand(tmp_path: Path) -> None:
     why = "'x' is not an absolute path, and a service runs in another directory"
-    assert Told(tmp_path, "", "--key-file", "x").shown["key"] == "x"
-    assert Told(tmp_path, '\nkey-file = "x"').error == f"FILE:2: key-file: {why}"
-    assert Told(tmp_path, "", PROG_KEY_FILE="x").error == f"PROG_KEY_FILE: {why}"
+    assert Invocation(tmp_path, "", "--key-file", "x").shown["key"] == "x"
+    assert Invocation(tmp_path, '\nkey-file = "x"').error == f"FILE:2: key-file: {why}"
+    assert Invocation(tmp_path, "", PROG_KEY_FILE="x").error == f"PROG_KEY_FILE: {why}"
     done = CliRunner().invoke(app, [], env={"PROG_CONFIG": "x"})
     assert (done.exit_code, done.stderr) == (1, f"run: PROG_CONFIG: {why}\n")

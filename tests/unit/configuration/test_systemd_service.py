@@ -1,4 +1,4 @@
-"""What people are told when systemd cannot do what it is asked to."""
+"""Errors when systemd cannot do what it is asked."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a controller is told, and the option that an error names."""
+"""Settings of a controller, and the option that an error names."""
 
 from pathlib import Path
 

@@ -24,17 +24,17 @@ def test_groff_finds_no_fault_in_a_manual_page(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "shown"),
     [
         ("overlayctl", (".SS overlayctl network create", "\n.B OVERLAY_TOKEN_FILE\n", "\\-\\-block\\-length6")),
         ("overlayd", (".SS overlayd install\\-cni", "\n.B OVERLAYD_VTEP\n", "/etc/overlayd/agent.toml")),
         ("overlay-controller", (".SS overlay\\-controller admin\\-token", "\n.B OVERLAY_CONTROLLER_LISTEN\n")),
     ],
 )
-def test_a_manual_page_tells_commands_options_variables_and_files(name: str, told: tuple[str, ...]) -> None:
+def test_a_manual_page_tells_commands_options_variables_and_files(name: str, shown: tuple[str, ...]) -> None:
     (program,) = (program for program in PROGRAMS if program.name == name)
     page = manual_page(program)
-    assert [each for each in told if each not in page] == []
+    assert [each for each in shown if each not in page] == []
     assert "completion" not in page.split(".SH COMMANDS")[0]
 
 

@@ -46,8 +46,8 @@ def test_an_event_of_several_lines_stays_one() -> None:
 def test_the_journal_is_known_by_its_stream_and_everything_else_gets_json() -> None:
     with Path("/dev/null").open("w") as stream:
         status = os.fstat(stream.fileno())
-        told = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
-        assert log_lines.is_journal(stream, told)
+        environment = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert log_lines.is_journal(stream, environment)
         assert not log_lines.is_journal(stream, {})
         assert not log_lines.is_journal(stream, {"JOURNAL_STREAM": "1:1"})  # of a process that started this one
         *_, last = log_lines.processors(stream, {})

@@ -1,4 +1,4 @@
-"""Of too many problems, those are told that leave no network without its own."""
+"""Of too many problems, those are reported that leave no network without one of its own."""
 
 from overlayd.wire.problem_limit import PROBLEMS_MAX, foremost
 

@@ -93,7 +93,7 @@ def test_a_record_has_this_form(record: Record, form: dict[str, Json]) -> None:
 
 
 def workload_of(record: Record) -> dict[str, Json]:
-    """Return what is told of a record to people only, where nothing is known."""
+    """Return the fields of a record that only people get, without values."""
     nothing: dict[str, Json] = {"pod": None, "labels": {}, "aliases": [], "runtime": "", "workload": "", "shares": []}
     return nothing if isinstance(record, Endpoint) else {}
 
@@ -168,7 +168,7 @@ def test_an_endpoint_has_the_names_of_what_it_shares() -> None:
         with pytest.raises(InvalidValue) as caught:
             records.decode_endpoint(Fields({**form, "shares": [*wrong]}))
         assert caught.value.field == field
-    assert records.encode_tagged(endpoint) == ENDPOINT, "other hosts are not told"
+    assert records.encode_tagged(endpoint) == ENDPOINT, "other hosts do not get it"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What agents of the previous schema are told."""
+"""What agents of the previous schema get."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ def with_pools(*pools: Pool) -> Network:
 
 
 @pytest.mark.parametrize(
-    ("record", "told"),
+    ("record", "expected"),
     [
         (HOST, HOST),
         (V6_HOST, None),
@@ -50,8 +50,8 @@ def with_pools(*pools: Pool) -> Network:
         (DB, None),
     ],
 )
-def test_a_record_is_told_by_its_ipv4_part_if_it_has_one(record: Record, told: Record | None) -> None:
-    puts = (told,) if told else ()
+def test_a_record_is_told_by_its_ipv4_part_if_it_has_one(record: Record, expected: Record | None) -> None:
+    puts = (expected,) if expected else ()
     assert schema1.narrow(Snapshot(AT, (record,))) == Snapshot(AT, puts)
 
 
@@ -71,7 +71,7 @@ def test_deletions_of_what_was_never_told_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         (Delta(AT, (DB, V6_BLOCK), (RecordKey.of(DB),)), Bookmark(AT)),
         (Bookmark(AT), Bookmark(AT)),
@@ -79,8 +79,8 @@ def test_deletions_of_what_was_never_told_are_left_out() -> None:
         (Snapshot(AT, ()), Snapshot(AT, ())),
     ],
 )
-def test_what_leaves_nothing_to_tell_still_carries_its_revision(message: FeedMessage, told: FeedMessage) -> None:
-    assert schema1.narrow(message) == told
+def test_what_leaves_nothing_to_tell_still_carries_its_revision(message: FeedMessage, expected: FeedMessage) -> None:
+    assert schema1.narrow(message) == expected
 
 
 def test_the_lines_are_those_of_schema_1() -> None:

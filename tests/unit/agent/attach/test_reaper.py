@@ -21,7 +21,7 @@ WEB, DB = endpoint(1, "web", "10.32.0.5"), endpoint(1, "db", "10.32.0.6", "green
 
 
 class CountingKernel(FakeKernel):
-    """Keeps what it is asked to reap, and refuses as often as it is told."""
+    """Records what it is asked to reap, and refuses a given number of times."""
 
     def __init__(self, refusals: int = 0) -> None:
         super().__init__()

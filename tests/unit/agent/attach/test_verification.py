@@ -15,11 +15,11 @@ SANDBOX = NamespaceRef(WEB.sandbox)
 MTU = 1450
 
 
-def mtu_expected(told: int | None, observed: int) -> int | None:
+def mtu_expected(announced: int | None, observed: int) -> int | None:
     """Return the MTU that is expected of the container's interface, with that of `prevResult` and the one it has."""
     items = resolve_endpoint(clusters.network(), WEB, MTU)
     (inside,) = (item for item in items if isinstance(item, Link) and item.ns == SANDBOX and item.name == "eth0")
-    left = allowed(items, WEB, told, replace(inside, mtu=observed))
+    left = allowed(items, WEB, announced, replace(inside, mtu=observed))
     (expected,) = (item for item in left if isinstance(item, Link) and item.key == inside.key)
     others = {item for item in items if item.key != inside.key and not isinstance(item, DeviceSysctls)}
     assert left - {expected} == others, "nothing else is anybody's"
@@ -27,7 +27,7 @@ def mtu_expected(told: int | None, observed: int) -> int | None:
 
 
 @pytest.mark.parametrize(
-    ("told", "observed", "expected"),
+    ("announced", "observed", "expected"),
     [
         (None, MTU, MTU),
         (None, 1400, 1400),
@@ -43,8 +43,8 @@ def mtu_expected(told: int | None, observed: int) -> int | None:
         (0, 1400, 1400),
     ],
 )
-def test_a_plugin_after_us_may_set_the_mtu(told: int | None, observed: int, expected: int) -> None:
-    assert mtu_expected(told, observed) == expected
+def test_a_plugin_after_us_may_set_the_mtu(announced: int | None, observed: int, expected: int) -> None:
+    assert mtu_expected(announced, observed) == expected
 
 
 def test_without_the_interface_all_of_it_is_expected() -> None:

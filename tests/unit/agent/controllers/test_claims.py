@@ -126,8 +126,8 @@ async def test_a_statement_that_is_refused_for_good_keeps_no_host_from_the_feed(
             stream = await server.feeds.get()
             await stream.send(Snapshot(Revision(4), (clusters.host(1),)), InSync(Revision(4), lineage=AFTER))
             assert (await in_sync(feed)).lineage == AFTER
-            (told,) = feed.claims.problems
-            assert "blocks[0]: there is no such block" in told.message
+            (reported,) = feed.claims.problems
+            assert "blocks[0]: there is no such block" in reported.message
             server.respond = usual
             seen = feed.claims.changes.count
             async with running(feed.claims.run(lambda: feed.cluster, feed.changes)):

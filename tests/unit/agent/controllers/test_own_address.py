@@ -1,4 +1,4 @@
-"""Finding this host's address, also while nobody resolves names."""
+"""Finding this host's address, also while no name is resolved."""
 
 import asyncio
 import socket

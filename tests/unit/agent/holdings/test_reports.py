@@ -107,8 +107,8 @@ async def test_a_revision_is_reported_once_the_kernel_holds_nothing_else(tmp_pat
         assert await said_so_far(server) == []
         await host.cycle()
         assert NamespaceRef("/run/netns/ov-gone") not in kernel.namespaces()
-        told = Fields((await request_to(server, "POST", REPORT)).body)
-        assert (told.number("revision"), told.items("problems")) == (7, [])
+        report = Fields((await request_to(server, "POST", REPORT)).body)
+        assert (report.number("revision"), report.items("problems")) == (7, [])
 
 
 async def test_a_revision_that_changes_nothing_here_is_reported_too(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ async def test_a_problem_names_its_network(tmp_path: Path) -> None:
         await in_sync(host.feed)
         kernel.fail_next(errno.EBUSY)
         await host.cycle()
-        told = Fields((await request_to(server, "POST", REPORT)).body)
-        assert {problem.text("network") for problem in told.objects("problems")} == {"blue"}
+        report = Fields((await request_to(server, "POST", REPORT)).body)
+        assert {problem.text("network") for problem in report.objects("problems")} == {"blue"}
 
 
 async def test_after_a_reconnection_the_same_is_reported_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The reservations of this host's endpoints: claimed when the feed says so, released when nobody needs them."""
+"""The reservations of this host's endpoints: claimed when the feed says so, released when no endpoint needs them."""
 
 import asyncio
 from collections.abc import AsyncIterator

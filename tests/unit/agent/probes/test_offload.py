@@ -1,4 +1,4 @@
-"""Whom a host probes, on which way; and the questions themselves, asked of this machine."""
+"""Which hosts a host probes, and on which way; and the probes themselves, sent to this machine."""
 
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address

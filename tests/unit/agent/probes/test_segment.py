@@ -1,4 +1,4 @@
-"""What the probe for segments sends, as somebody else reads it."""
+"""What the probe for segments sends, as scapy decodes it."""
 
 from ipaddress import ip_address
 

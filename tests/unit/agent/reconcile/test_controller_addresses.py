@@ -22,7 +22,7 @@ NAMES = ["https://c1.example:7471", "https://[2001:db8::1]:7471", "http://192.0.
 
 
 class Nameserver:
-    """Knows these names, until it is told others."""
+    """Resolves these names; a test replaces them."""
 
     def __init__(self, names: Mapping[str, list[str]]) -> None:
         self.names = names

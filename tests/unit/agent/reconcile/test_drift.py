@@ -1,4 +1,4 @@
-"""Hearing that somebody changed what is ours in the kernel."""
+"""Noticing that others changed what is ours in the kernel."""
 
 import asyncio
 import errno
@@ -18,7 +18,7 @@ BLUE = NamespaceRef("/run/netns/ov-blue")
 
 
 class UnheardKernel(FakeKernel):
-    """Lets something happen after it told of a change, of which its descriptor says nothing.
+    """Lets something happen after it reported of a change, of which its descriptor says nothing.
 
     So does the kernel when a name is unmounted before its descriptor is watched again (epoll_ctl(2) asks the file).
     """
@@ -29,9 +29,9 @@ class UnheardKernel(FakeKernel):
     def changed(self) -> frozenset[NamespaceRef]:
         self.looks += 1
         found = super().changed()
-        told = found | self.unheard
+        reported = found | self.unheard
         self.unheard = frozenset({BLUE}) if found else frozenset()
-        return told
+        return reported
 
 
 async def test_what_happens_before_it_listens_again_is_found() -> None:

@@ -24,7 +24,7 @@ BLUE, NOWHERE = NetworkName("blue"), NetworkName("nowhere")
 
 
 class CountingKernel(FakeKernel):
-    """Counts how often somebody looks at it."""
+    """Counts how often it is observed."""
 
     looks = 0
 

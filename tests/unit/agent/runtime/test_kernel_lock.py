@@ -1,4 +1,4 @@
-"""Turns at the kernel, as whoever watches over the agent sees them."""
+"""The kernel lock, as the watchdog of the agent sees it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Waking whoever waits for a change: nobody misses one, whenever it comes."""
+"""Waking tasks that wait for a change: no task misses one, whenever it comes."""
 
 import asyncio
 

@@ -198,8 +198,8 @@ async def test_the_feed_of_a_host_ends_when_it_is_forgotten(tmp_path: Path) -> N
         with here.feeds.open(H1, "i1") as feed:  # nobody has heard of it yet
             await here.hosts.forget(BY_CONTROLLER, H1)
             async with asyncio.timeout(30):
-                told = [message async for message in feed.messages(None)]
-        assert told
+                sent = [message async for message in feed.messages(None)]
+        assert sent
         assert here.mirror.intent.hosts.keys() == {H2}
         await there.mirror.reached(here.mirror.revision)
         with pytest.raises(NotFound):

@@ -36,7 +36,7 @@ from tests.support.controllers.overlays import (
     make_network,
     pool,
     stored,
-    told,
+    visible_to,
     whole_cluster,
 )
 
@@ -215,7 +215,7 @@ async def test_two_controllers_keep_the_store_sound(tmp_path: Path, seed: int) -
         assert done > 50
         for overlay in both:
             await overlay.mirror.reached(await store.current_revision())
-            assert told(await whole_cluster(store), HostId("h1")).hosts == overlay.mirror.intent.hosts
+            assert visible_to(await whole_cluster(store), HostId("h1")).hosts == overlay.mirror.intent.hosts
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -45,8 +45,8 @@ from tests.support.controllers.overlays import (
     make_network,
     pool,
     store_at,
-    told,
     until,
+    visible_to,
     whole_cluster,
 )
 from tests.support.controllers.virtual_clock import VirtualClock
@@ -67,7 +67,7 @@ class Before:
 
     def statement(self, host: HostId) -> Statement:
         """Return what a host says that uses all its blocks."""
-        known = told(self.cluster, host)
+        known = visible_to(self.cluster, host)
         return Statement(
             self.lineage,
             known.revision,

@@ -200,11 +200,11 @@ async def test_the_store_and_the_history_hold_no_secret_and_the_history_no_hash(
     async with one(tmp_path) as (store, overlay):
         made = [await access(overlay), (await overlay.tokens.join(BY_ANNA, await joining(overlay), H1)).result]
         await overlay.tokens.revoke(BY_ANNA, made[0].record.id)
-        told = json.dumps(await history(store))
+        recorded = json.dumps(await history(store))
         for each in made:
-            assert each.record.id in told
-            assert each.record.digest not in told
-            assert each.token.secret not in told
+            assert each.record.id in recorded
+            assert each.record.digest not in recorded
+            assert each.token.secret not in recorded
         kept = b"".join(item.value for item in (await stored(store)).values()).decode()
         assert made[1].record.digest in kept
         assert made[1].token.secret not in kept
@@ -245,12 +245,12 @@ async def test_a_join_token_for_several_hosts_counts_them_down(tmp_path: Path) -
         with pytest.raises(Unauthenticated, match="used up"):
             await overlay.tokens.join(BY_ANNA, made.token.text, HostId("h3"))
         changes = [change for entry in await history(store) for change in entry["changes"]]  # type: ignore[attr-defined]
-        told = [
+        recorded = [
             (each["before"], each["after"])
             for each in changes
             if (each["before"] or each["after"]).get("kind") == "join"
         ]
-        assert [(before and before["hosts"], after and after["hosts"]) for before, after in told] == [
+        assert [(before and before["hosts"], after and after["hosts"]) for before, after in recorded] == [
             (None, 2),
             (2, 1),
             (1, 0),

@@ -39,7 +39,7 @@ async def changes(overlay: Overlay, search: Search = EVERYTHING) -> list[PastCha
     return await overlay.archive.changes(search, "", ALL)
 
 
-def told(found: list[PastChange]) -> list[tuple[str, str, bool, bool]]:
+def visible_to(found: list[PastChange]) -> list[tuple[str, str, bool, bool]]:
     return [(change.by.name, change.kind, change.before is not None, change.after is not None) for change in found]
 
 
@@ -50,7 +50,7 @@ async def test_a_change_has_actor_revision_before_and_after(tmp_path: Path) -> N
         amended = await overlay.networks.update(BOB, BLUE, lambda network: replace(network, pools=wider), None)
         gone = await overlay.networks.delete(ALICE, BLUE)
         found = await changes(overlay)
-        assert told(found) == [
+        assert visible_to(found) == [
             ("alice", "network", True, False),
             ("bob", "network", True, True),
             ("alice", "network", False, True),
@@ -73,7 +73,7 @@ async def test_what_hosts_do_is_kept_too_and_found_by_what_it_is_about(tmp_path:
         address = Search(Subject(address=IPv4Address(first.addresses[0])))
         assert [change.kind for change in await changes(here, address)] == ["endpoint", "endpoint", "block"]
         container = Search(Subject(container=second.container_id))
-        assert told(await changes(there, container)) == [("controller", "endpoint", False, True)]
+        assert visible_to(await changes(there, container)) == [("controller", "endpoint", False, True)]
         of_host = Search(Subject(hosts=frozenset({"h2"})))
         assert [change.kind for change in await changes(there, of_host)] == ["host"]
         assert {change.kind for change in await changes(there, Search(Subject(network="blue")))} == {

@@ -35,7 +35,7 @@ SHARED = PutKey("/shared", b"")
 
 
 class Door:
-    """A store that lets commits in when it is told to, and remembers them."""
+    """A store that lets commits in when the test says so, and records them."""
 
     def __init__(self, store: EmbeddedStore) -> None:
         self.inner = store

@@ -33,9 +33,9 @@ from tests.support.controllers.overlays import (
     make_network,
     pool,
     store_at,
-    told,
     until,
     until_heard,
+    visible_to,
     whole_cluster,
 )
 
@@ -194,7 +194,7 @@ async def test_a_large_snapshot_comes_in_parts_of_one_revision(tmp_path: Path) -
         assert [len(part.puts) for part in parts if isinstance(part, Snapshot)] == [1000, 1000, 503]
         agent = Agent()
         await agent.follow(replay([*parts, in_sync]))
-        assert agent.cluster == told(await whole_cluster(store), H1)
+        assert agent.cluster == visible_to(await whole_cluster(store), H1)
 
 
 @pytest.mark.parametrize("after", [Revision(10**9), Revision(0)])
@@ -312,7 +312,7 @@ async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]
         for group in groups:
             outcomes = await asyncio.gather(*(perform(overlay, step) for step in group), return_exceptions=True)
             assert all(outcome is None or isinstance(outcome, OverlayError) for outcome in outcomes)
-            now = told(await whole_cluster(store), H1)
+            now = visible_to(await whole_cluster(store), H1)
             expected[now.revision] = now
             if ("reconnect",) in group:
                 following.cancel()
@@ -321,7 +321,7 @@ async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]
                 following = asyncio.create_task(agent.follow(feed.messages(agent.cluster.revision)))
         following.cancel()
         await asyncio.wait([following])
-        now = told(await whole_cluster(store), H1)
+        now = visible_to(await whole_cluster(store), H1)
         for known in [agent.cluster, *agent.past.values()]:
             assert known == expected.get(known.revision, known)
             resumed = Agent(known)

@@ -102,14 +102,14 @@ async def test_a_filter_admits_what_it_names(tmp_path: Path) -> None:
         for name in (BLUE, red):
             await make_network(overlay, name)
             await overlay.blocks.acquire(BY_CONTROLLER, name, H1, [])
-        for wanted, told in (
+        for wanted, expected in (
             (WatchFilter(Network, None), [("put", "network"), ("put", "network")]),
             (WatchFilter(None, red), [("put", "network"), ("put", "block")]),
             (WatchFilter(Network, red), [("put", "network")]),
         ):
             watch = await overlay.watches.prepare(wanted, None)
             with overlay.watches.open(watch):
-                assert summary(await read_until(watch, "in-sync")) == told
+                assert summary(await read_until(watch, "in-sync")) == expected
 
 
 async def test_a_change_wakes_a_watch_that_waits(tmp_path: Path) -> None:
@@ -158,17 +158,17 @@ async def test_what_a_reader_must_be_told_comes_in_small_pieces(tmp_path: Path, 
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await many(overlay, 2500)
         watch = await overlay.watches.prepare(EVERYTHING, Revision(0) if resumed else None)
-        told: list[Line] = []
+        lines: list[Line] = []
         sizes: list[int] = []
         with overlay.watches.open(watch):
             async for piece in watch.lines():
                 sizes.append(len(piece))
-                told += [json.loads(line) for line in piece.splitlines()]
-                if told[-1]["type"] in {"in-sync", "bookmark"} and told[-1]["revision"] == overlay.mirror.revision:
+                lines += [json.loads(line) for line in piece.splitlines()]
+                if lines[-1]["type"] in {"in-sync", "bookmark"} and lines[-1]["revision"] == overlay.mirror.revision:
                     break
-        containers = [line["object"]["container_id"] for line in told if line.get("kind") == "endpoint"]
+        containers = [line["object"]["container_id"] for line in lines if line.get("kind") == "endpoint"]
         assert len(containers) == len(set(containers)) == 2500
-        of_one_revision = 100 * max(len(json.dumps(line)) for line in told)
+        of_one_revision = 100 * max(len(json.dumps(line)) for line in lines)
         assert max(sizes) < PIECE_MAX + of_one_revision
 
 

@@ -24,9 +24,9 @@ def test_an_ipv6_address_is_announced_by_an_advertisement_that_overrides(address
     frame = Ether(announcement(ip_address(address), MAC))
     assert (frame.src, frame.dst) == (MAC, "33:33:00:00:00:01")
     assert (frame[IPv6].src, frame[IPv6].dst, frame[IPv6].hlim) == (address, "ff02::1", 255)
-    told = frame[ICMPv6ND_NA]
-    assert (told.tgt, told.R, told.S, told.O) == (address, 0, 0, 1)
+    advertisement = frame[ICMPv6ND_NA]
+    assert (advertisement.tgt, advertisement.R, advertisement.S, advertisement.O) == (address, 0, 0, 1)
     assert frame[ICMPv6NDOptDstLLAddr].lladdr == MAC
-    checksum = told.cksum
-    del told.cksum
+    checksum = advertisement.cksum
+    del advertisement.cksum
     assert Ether(bytes(frame))[ICMPv6ND_NA].cksum == checksum

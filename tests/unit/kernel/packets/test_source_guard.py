@@ -1,4 +1,4 @@
-"""The filter of what a container sends, told back from the program that the kernel has."""
+"""The filter of what a container sends, recognised in the program that the kernel has."""
 
 from ipaddress import IPv4Address, IPv6Address
 
