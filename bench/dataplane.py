@@ -21,7 +21,29 @@ WHAT = {"tcp_rr": "us", "udp_rr": "us", "connect": "1/s", "stream": "MB/s", "pac
 TOGETHER = {"tcp_rr", "udp_rr", "connect"}
 """Measured with both ends on one core; on two, most of a round trip would be the time to wake the other core."""
 
-PEER = "flannel's design"
+PEER, BARE_PEER = "flannel's design", "flannel's design without rules"
+
+BARE = {"tcp_rr", "packets"}
+"""Compared with flannel's design without rules as well."""
+
+FLANNEL = "10.244.0.0/16"
+FLANNEL_RULES = f"""
+table ip flannel {{
+    chain forward {{
+        type filter hook forward priority filter;
+        ip saddr {FLANNEL} accept
+        ip daddr {FLANNEL} accept
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat;
+        meta mark & 0x4000 == 0x4000 return
+        ip saddr {FLANNEL} ip daddr {FLANNEL} return
+        ip saddr {FLANNEL} ip daddr != 224.0.0.0/4 masquerade fully-random
+        ip saddr != {FLANNEL} ip daddr {FLANNEL} masquerade fully-random
+    }}
+}}
+"""
+"""What flanneld adds with --ip-masq, which its own manifest for Kubernetes has. An agent has rules too."""
 
 _RULES = "; ".join(f"ip daddr 203.0.113.{number} drop" for number in range(40))
 _FILTER = "\n".join(
@@ -53,10 +75,14 @@ class MeasuredPath:
 
 async def measure(report: Report) -> None:
     rounds, seconds = (2, 0.05) if report.quick else (15, 0.2)
-    with tempfile.TemporaryDirectory(prefix="overlay-bench-") as name, Lab(Path(name), hosts=2, executed=True) as lab:
+    with tempfile.TemporaryDirectory(prefix="overlay-bench-") as name, Lab(Path(name), hosts=6, executed=True) as lab:
         directory = Path(name)
         traffic = _compiled(directory)
-        ways = [_raw(lab), _flannel(lab), *_ours(lab)]
+        # Each design has hosts of its own: the rules of one would be in the way of another.
+        ours, theirs, bare = (lab.hosts[place : place + 2] for place in (0, 2, 4))
+        ways = [_raw(bare), _flannel(BARE_PEER, bare), _flannel(PEER, theirs), *_ours(lab, ours)]
+        for host in theirs:
+            host.run("nft", "-f", str(_written(directory / "flannel.nft", FLANNEL_RULES)))
         with _serving(ways, traffic, directory):
             for state in ("clean", "firewall"):
                 for host in lab.hosts:
@@ -74,18 +100,18 @@ def _compiled(directory: Path) -> Path:
     return program
 
 
-def _raw(lab: Lab) -> MeasuredPath:
-    one, two = lab.hosts
+def _raw(hosts: Sequence[LabHost]) -> MeasuredPath:
+    one, two = hosts
     return MeasuredPath("underlay", one.enter(()), two.enter(()), str(two.address))
 
 
-def _ours(lab: Lab) -> Iterator[MeasuredPath]:
+def _ours(lab: Lab, hosts: Sequence[LabHost]) -> Iterator[MeasuredPath]:
     lab.start_controller()
-    for host in lab.hosts:
+    for host in hosts:
         host.start_agent()
     for number, topology in enumerate(("routed", "switched")):
         lab.overlayctl("network", "create", topology, "--range", f"10.{32 + number}.0.0/16", "--topology", topology)
-        here, there = (host.attach(f"{topology}-{host.name}", topology) for host in lab.hosts)
+        here, there = (host.attach(f"{topology}-{host.name}", topology) for host in hosts)
         lab.in_force(here, there)
         yield MeasuredPath(
             topology,
@@ -95,9 +121,9 @@ def _ours(lab: Lab) -> Iterator[MeasuredPath]:
         )
 
 
-def _flannel(lab: Lab) -> MeasuredPath:
+def _flannel(name: str, hosts: Sequence[LabHost]) -> MeasuredPath:
     """Configure each host as flannel does: a bridge with the containers, a VXLAN device, and routes between them."""
-    for number, host in enumerate(lab.hosts, 1):
+    for number, host in enumerate(hosts, 1):
         other = 3 - number
         host.add_sandbox("flannel")
         for line in f"""
@@ -114,13 +140,13 @@ def _flannel(lab: Lab) -> MeasuredPath:
             ip link set flannel.1 up
             ip address add 10.244.{number}.0/32 dev flannel.1
             ip neighbour add 10.244.{other}.0 lladdr 02:00:00:00:fe:{other:02} dev flannel.1 nud permanent
-            bridge fdb add 02:00:00:00:fe:{other:02} dev flannel.1 dst {lab.hosts[other - 1].address} self permanent
+            bridge fdb add 02:00:00:00:fe:{other:02} dev flannel.1 dst {hosts[other - 1].address} self permanent
             ip route add 10.244.{other}.0/24 via 10.244.{other}.0 dev flannel.1 onlink
             sysctl -q net.ipv4.ip_forward=1
         """.strip().splitlines():
             host.run(*line.split())
-    one, two = (host.enter(["nsenter", "--net=/run/netns/flannel"]) for host in lab.hosts)
-    return MeasuredPath("flannel", one, two, "10.244.2.2")
+    one, two = (host.enter(["nsenter", "--net=/run/netns/flannel"]) for host in hosts)
+    return MeasuredPath(name, one, two, "10.244.2.2")
 
 
 @contextmanager
@@ -145,11 +171,14 @@ def _on_core(place: int) -> list[str]:
     return ["taskset", "--cpu-list", str(sorted(os.sched_getaffinity(0))[place])]
 
 
+def _written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
 def _prepare(host: LabHost, state: str, directory: Path) -> None:
-    rules = directory / "firewall.nft"
-    rules.write_text(FIREWALL)
     if state == "firewall":
-        host.run("nft", "-f", str(rules))
+        host.run("nft", "-f", str(_written(directory / "firewall.nft", FIREWALL)))
     for family in ("iptables", "ip6tables"):
         host.run("sysctl", "-q", f"net.bridge.bridge-nf-call-{family}={int(state == 'firewall')}")
 
@@ -176,7 +205,11 @@ def _tell(report: Report, state: str, found: Mapping[tuple[str, str], list[float
         more = unit != "us"
         for name in ("routed", "switched"):
             case, ours = f"{what}/{name}/{state}", found[what, name]
-            report.compare(case, unit, ours, PEER, found[what, "flannel"], more=more)
+            report.compare(case, unit, ours, PEER, found[what, PEER], more=more)
+            if what in BARE:
+                report.compare(
+                    f"{case}/without rules of theirs", unit, ours, BARE_PEER, found[what, BARE_PEER], more=more
+                )
             if what == "stream":
                 underlay = found[what, "underlay"]
                 report.compare(f"{case}/against the underlay", unit, ours, "the underlay", underlay, more=more)
