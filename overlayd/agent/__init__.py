@@ -1,1 +1,1 @@
-"""The host agent: follows the feed, keeps the kernel as desired, and attaches workloads."""
+"""The host agent: follows the feed, makes the kernel match the desired state, and attaches workloads."""

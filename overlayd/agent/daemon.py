@@ -1,4 +1,4 @@
-"""The rooms of the agent joined, and its life from start to stop."""
+"""Joins the rooms of the agent; its life from start to stop."""
 
 import asyncio
 import gc
@@ -39,16 +39,16 @@ GRACE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What runs: the servers stop before the actors, which requests under way need to come to their end."""
+    """The running tasks: servers stop before actors, which requests under way still need."""
 
     servers: Actors
     actors: Actors
 
 
 def collect_seldom() -> None:
-    """Look for garbage in cycles less often than Python does by itself.
+    """Collect garbage in cycles less often than Python does by default.
 
-    A cluster is tens of thousands of objects that stay: looking through them all the time takes longer than the work.
+    A cluster is tens of thousands of objects that stay: scanning them all the time takes longer than the work itself.
     """
     gc.set_threshold(50_000, 20, 20)
 
@@ -66,7 +66,7 @@ async def run(settings: Settings, supervisor: ServiceManager) -> None:
 async def serve(
     settings: Settings, supervisor: ServiceManager, open_kernel: Callable[[], Kernel], stop: asyncio.Event
 ) -> None:
-    """Run the agent until it is to stop. Stopping leaves the kernel as it is: traffic goes on.
+    """Run the agent until it is stopped. Stopping leaves the kernel as it is: traffic goes on.
 
     The watchdog of the supervisor is fed while the event loop runs and no call holds the kernel lock too long.
 

@@ -52,7 +52,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Take the options that every command shares."""
+    """Read the options of all commands."""
 
 
 @app.command(cls=sources.ConfiguredCommand)
@@ -107,7 +107,7 @@ def run(
 
 
 def _check(values: Mapping[str, Any]) -> str | None:
-    """Look at settings as `run` does, but let no host join."""
+    """Check the settings as `run` does, without joining the host."""
     chosen = {name: value for name, value in values.items() if name != "log_level"}
     try:
         choose(**chosen, credential=membership.known(values["state_dir"]))
@@ -117,7 +117,7 @@ def _check(values: Mapping[str, Any]) -> str | None:
 
 
 def _joining(chosen: Mapping[str, Any]) -> str | None:
-    """Return how a host that has not joined becomes one of the cluster's; raise `InvalidValue`."""
+    """Return the way in which a host that has not joined joins the cluster; raise `InvalidValue`."""
     unknown = "this host has not joined yet: overlayd join --help"
     try:
         credential, token = map(sources.credential_by_hand, (membership.CREDENTIAL, membership.JOIN_TOKEN))

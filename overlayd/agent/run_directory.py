@@ -1,4 +1,4 @@
-"""What the agent keeps in its directory on a tmpfs, which an administrator may remove: it is written again then."""
+"""The agent's directory on a tmpfs: restored when an administrator removes it or files in it."""
 
 import asyncio
 from collections.abc import Collection
@@ -20,7 +20,7 @@ INTERVAL = 1.0
 
 
 class RunDirectory:
-    """Looks whether locks, sockets and records are still there. `path` is the directory, for people."""
+    """Checks whether locks, sockets and records still exist. `path` is the directory, for messages."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class RunDirectory:
         self._failure = Complaint("what was removed cannot be written again now")
 
     async def run(self) -> None:
-        """Look for ever. Raises `InUse` when another agent holds a lock that this one has lost."""
+        """Check until cancelled. Raises `InUse` when another agent holds a lock that this one has lost."""
         while True:
             await asyncio.sleep(INTERVAL)
             try:
@@ -49,7 +49,7 @@ class RunDirectory:
                 self._failure.because(str(error))
 
     def restore(self) -> bool:
-        """Write again what is missing, the locks first; tell whether anything was. Raises `InUse` and `OSError`."""
+        """Restore what is missing, the locks first; return whether anything was. Raises `InUse` and `OSError`."""
         lost = [lock for lock in self._locks if lock.is_lost()]
         for lock in lost:
             try:

@@ -1,4 +1,4 @@
-"""The agent's settings: immutable, from flags, environment and a TOML file; a change is a restart."""
+"""The agent's settings: immutable, from flags, environment and a TOML file; a change needs a restart."""
 
 import socket
 from collections.abc import Sequence
@@ -52,15 +52,15 @@ _PORT_MAX = 65535
 
 
 class NotJoined(InvalidValue):
-    """Settings that are right, but for a host that knows no controller, or has nothing to show it."""
+    """The settings are valid, but the host has no controller or no credential."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one agent runs.
+    """The settings of one agent.
 
-    `credential` is what the host got when it joined, None without TLS. `vtep` None means: the source address of the
-    route to the first controller. `resync` is in seconds.
+    `credential` is what the host received when it joined, None without TLS. `vtep` None means: the source address of
+    the route to the first controller. `resync` is in seconds.
     """
 
     controllers: tuple[str, ...]

@@ -21,7 +21,7 @@ class Supply:
     taken: Container[IpAddress]
 
     def without(self, resting: Container[IpAddress]) -> Container[IpAddress]:
-        """Return what is taken, and what rests."""
+        """Return the addresses that are taken or in quarantine."""
         return AnyOf(self.taken, resting)
 
 
@@ -38,10 +38,10 @@ class AnyOf:
 def asked_address(request: AttachRequest, supply: Supply, resting: Container[IpAddress]) -> IpAddress | None:
     """Return the address that a request names, or one of the ranges that it names; None when any address will do.
 
-    An address that is named may rest, as its user insists on it.
+    An address that is named may be in quarantine, because its user insists on it.
 
     Raises:
-        InvalidValue: the address or the range is none that this host could give out.
+        InvalidValue: the address or the range is not one that this host can give out.
         AlreadyExists: the address is taken.
         Exhausted: no address of the ranges is free.
     """
@@ -55,7 +55,7 @@ def asked_address(request: AttachRequest, supply: Supply, resting: Container[IpA
 
 
 def free_address(supply: Supply, resting: Container[IpAddress], last: IpAddress | None = None) -> IpAddress:
-    """Return an address that is free and does not rest; raise `Exhausted`. The search begins behind `last`."""
+    """Return an address that is free and not in quarantine; raise `Exhausted`. The search begins after `last`."""
     return addresses.free_address(supply.network, supply.blocks, supply.without(resting), last)
 
 

@@ -43,10 +43,10 @@ class Addressing:
         By then there must be a record of the endpoint, or else a reservation that was claimed is released again.
 
         Raises:
-            InvalidValue: an address that is asked for is none that this host could give out.
+            InvalidValue: a requested address is not one that this host can give out.
             NotFound: there is no such reservation.
             AlreadyExists: an address or a MAC that is asked for is taken.
-            InUse: this host is to get nothing new, or another endpoint claimed the reservation a moment later.
+            InUse: this host is draining or being forgotten, or another endpoint claimed the reservation a moment later.
             Exhausted: neither this host's blocks nor the network have an address left.
             Unavailable: it takes a controller to go on, and none answers.
         """
@@ -87,7 +87,7 @@ class Addressing:
         return self._reservations.shared(endpoint)
 
     def has_free(self, network: Network, family: Family, *, resting: bool = False) -> bool:
-        """Tell whether a block of this host has a free address; one that rests counts only with `resting`."""
+        """Return whether a block of this host has a free address; one in quarantine counts only with `resting`."""
         try:
             free_address(self._supply(network, family), () if resting else self._resting.of(network.name))
         except Exhausted:
@@ -95,14 +95,14 @@ class Addressing:
         return True
 
     def freed(self, endpoint: Endpoint) -> None:
-        """Let the addresses of an endpoint rest that is gone."""
+        """Put the addresses of a detached endpoint into quarantine."""
         self._resting.add(endpoint.network, endpoint.addresses)
 
     async def _new_address(self, request: AttachRequest, family: Family) -> IpAddress:
-        """Choose an address; get further blocks while those of this host are full, or all that is free rests.
+        """Choose an address; get further blocks while those of this host have no free address outside the quarantine.
 
         Other attachments that wait for the same block may use it up: then the choice is repeated. While no controller
-        answers, attaching goes on: then an address that rests is used again.
+        answers, attaching goes on with addresses in quarantine.
         """
         name = request.name.network
         while True:
@@ -134,7 +134,7 @@ class Addressing:
         return address
 
     def _supply(self, network: Network, family: Family) -> Supply:
-        """Return this host's blocks, and what attachments have of them, those that are being made included."""
+        """Return this host's blocks, and the addresses of them that attachments have, unfinished ones included."""
         name = network.name
         busy = {address for (other, *_), chosen in self._busy.items() if other == name for address in chosen}
         taken = AnyOf(busy, self._records.addresses(name))

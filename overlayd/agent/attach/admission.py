@@ -13,10 +13,10 @@ from overlayd.model.ids import NetworkName
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many are made at once on this host, and in one network, which may wait for its controllers.
+    """How many attachments are made at once, on this host and in one network, which may have to wait for controllers.
 
-    `waiting` is how many may wait for that, and `patience` for how many seconds: what is refused is refused early, and
-    the rest of a request's time is left for what is begun.
+    `waiting` is how many more may wait, and `patience` for how many seconds: a request is refused early, so that those
+    that have begun have time left.
     """
 
     at_once: int
@@ -35,7 +35,7 @@ class _Waiter:
 
 
 class Admission:
-    """Lets attachments begin in the order in which they were asked for; one of a busy network holds up no other's."""
+    """Lets attachments begin in the order of their requests; a busy network does not hold up the others."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds

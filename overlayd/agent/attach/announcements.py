@@ -1,4 +1,4 @@
-"""Telling a segment that addresses are at another MAC, or on another host, from now on."""
+"""Announcing to a segment that addresses now have another MAC or are on another host (gratuitous ARP, RFC 5227)."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ INTERVAL = 2.0
 class Announcements:
     """Announces the addresses of endpoints, each twice, as the first announcement may get lost.
 
-    `is_current` tells whether an endpoint still is there and has all its addresses.
+    `is_current` returns whether an endpoint still exists and has all its addresses.
     """
 
     def __init__(self, turn: KernelTurn, is_current: Callable[[Endpoint], bool], interval: float = INTERVAL) -> None:
@@ -30,7 +30,7 @@ class Announcements:
         self._again: asyncio.Queue[tuple[float, Endpoint]] = asyncio.Queue()
 
     async def announce(self, endpoint: Endpoint) -> None:
-        """Announce an endpoint now, and once more later; raise `KernelError`. The caller has the kernel's turn."""
+        """Announce an endpoint now, and once more later; raise `KernelError`. The caller holds the kernel lock."""
         await self._tell(endpoint)
         self._again.put_nowait((asyncio.get_running_loop().time() + self._interval, endpoint))
 
@@ -47,10 +47,10 @@ class Announcements:
                         _log.warning("an address is announced once only", problem=str(error), network=endpoint.network)
 
     async def _tell(self, endpoint: Endpoint) -> None:
-        """Tell those on this host, and those behind the tunnel.
+        """Announce to the containers on this host, and to those behind the tunnel.
 
-        A bridge lets no announcement out of a port that answers for those behind it (net/bridge/br_arp_nd_proxy.c), so
-        the tunnel gets one of its own.
+        A bridge forwards no announcement to a port with neighbour suppression (net/bridge/br_arp_nd_proxy.c), so the
+        tunnel gets one of its own.
         """
         for ns, dev in (
             (NamespaceRef(endpoint.sandbox), endpoint.interface),

@@ -59,9 +59,9 @@ class Attachments:
 
         Raises:
             NotFound: the network or the sandbox does not exist.
-            InvalidValue: the sandbox is the agent's own, or cannot take this network beside those that it has.
+            InvalidValue: the sandbox is the agent's own, or cannot have this network in addition to those that it has.
             AlreadyExists: the interface, or the address or the port that was asked for, is taken.
-            InUse: the network is being deleted, or this host is to get nothing new.
+            InUse: the network is being deleted, or this host is draining.
             Exhausted: neither this host's blocks nor the network have an address left.
             KernelError: the kernel refused.
             Unavailable: it takes a controller to go on, and none answers; too many are attached at the same time; or
@@ -112,12 +112,12 @@ class Attachments:
                     await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
     def find(self, name: AttachmentName) -> Attachment | None:
-        """Return what is recorded of an attachment; None when its runtime has none of this name."""
+        """Return the record of an attachment; None when its runtime has none of this name."""
         found = self._records.attachments.get(name.key(self._blocks.host))
         return found if found and name.means(found.endpoint) else None
 
     async def check(self, attachment: Attachment, sandbox: str, mtu: int | None) -> tuple[str, ...]:
-        """Return what of an attachment is not as it was made, one sentence each; empty when all is well.
+        """Return the differences between an attachment and its record, one sentence each; empty when there are none.
 
         `sandbox` is where its runtime says that it is, `mtu` what its runtime knows as the MTU of its interface.
         Raises `Unavailable` when its network is not in force, or `KernelError`.
@@ -141,7 +141,7 @@ class Attachments:
         return [each for each, what in zip(asked, found, strict=True) if what is Presence.GONE]
 
     async def release(self, attachment: Attachment) -> bool:
-        """Detach what is gone; tell whether it was still there to be detached, and gone.
+        """Detach an attachment whose container is gone; return whether it was recorded and its container gone.
 
         Raises `KernelError`, or `OSError` when its record cannot be removed.
         """
@@ -193,7 +193,7 @@ class Attachments:
             await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
     async def _release(self, attachment: Attachment) -> None:
-        """Take what an attachment made out of use, and free its addresses; the caller takes its ports away after that.
+        """Take an attachment's devices out of use, and free its addresses; the caller removes its ports after that.
 
         Once begun, it goes on to its end: without a record none would repeat it. The caller holds the kernel lock.
         """
@@ -214,7 +214,7 @@ class Attachments:
         self.changes.set()
 
     async def _retire(self, attachment: Attachment) -> None:
-        """Take what an attachment made out of use, and forget it. The caller holds the kernel lock."""
+        """Take an attachment's devices out of use, and remove its record. The caller holds the kernel lock."""
         endpoint = attachment.endpoint
         try:
             await self._interfaces.retire(self._blocks.network_or_none(endpoint.network), attachment)
@@ -245,7 +245,7 @@ class Attachments:
         ]
 
     def _alone(self, key: EndpointKey) -> asyncio.Lock:
-        """Return what keeps two requests for one interface of one container apart."""
+        """Return the lock that serialises requests for one interface of one container."""
         return self._locks.setdefault(key, asyncio.Lock())
 
     def _is_current(self, endpoint: Endpoint) -> bool:

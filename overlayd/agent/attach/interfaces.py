@@ -1,4 +1,4 @@
-"""The interfaces of attachments in the kernel: made, taken out of use, compared."""
+"""The interfaces of attachments in the kernel: creates them, takes them out of use, and compares them."""
 
 import asyncio
 import errno
@@ -78,7 +78,7 @@ class Interfaces:
         await self._turn.call(self._kernel.reap, [device.ns])
 
     async def differences(self, network: Network, attachment: Attachment, mtu: int | None) -> tuple[str, ...]:
-        """Return what of an attachment is not as it was made, one sentence each; raise `KernelError`.
+        """Return how an attachment differs from what was made for it, one sentence each; raise `KernelError`.
 
         `mtu` is what its runtime knows as the MTU of its interface, which plugins after us may have set.
         """
@@ -152,7 +152,7 @@ def strange_mac(endpoint: Endpoint, observed: Link | None) -> str | None:
 
 
 def described(item: Item) -> str:
-    """Return in one line what is not in force: the command that would make it."""
+    """Return one line about an item that is not in force: the command that would make it."""
     if isinstance(item, NftTable):
         return f"missing or different: table {item.family} {item.name} of nftables in {item.ns}"
     return f"missing or different: {render.added(item)}"
@@ -165,7 +165,7 @@ def _bare_pair(endpoint: Endpoint) -> Link:
 
 
 def _raise_first(outcomes: Iterable[Outcome]) -> None:
-    """Raise what the kernel said to the first operation that it refused, with the operation."""
+    """Raise the kernel's error for the first operation that it refused, with the operation."""
     for op, error in ((outcome.op, outcome.error) for outcome in outcomes):
         if error is None:
             continue

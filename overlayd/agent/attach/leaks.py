@@ -1,4 +1,4 @@
-"""Freeing what containers left that vanished without a DEL: a runtime that was killed sends none."""
+"""Detaching containers that vanished without a DEL: a runtime that was killed sends none."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Leaks:
-    """Detaches what is gone now, and was so `grace` seconds ago: a DEL may be on its way.
+    """Detaches containers that are gone, and were gone `grace` seconds ago: a DEL may be on its way.
 
     `now` tells the time in seconds and never jumps. What it has seen ends with the process.
     """

@@ -1,4 +1,4 @@
-"""What earlier attachments occupy that a new one is to have: a sandbox's ranges, and ports of the host."""
+"""Conflicts of a new attachment with earlier ones: the ranges of a sandbox, and ports of the host."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ SandboxId = tuple[int, int]
 class Occupancy:
     """Checks a request against the attachments of this host, and releases those whose containers are gone.
 
-    `release` releases an attachment and tells whether its container was gone.
+    `release` releases an attachment and returns whether its container was gone.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Occupancy:
         return found
 
     async def check(self, network: Network, request: AttachRequest, sandbox_id: SandboxId) -> None:
-        """Raise `InvalidValue` where a network cannot give what is asked for, or the sandbox cannot take the network.
+        """Raise `InvalidValue` if the network cannot fulfil the request, or the sandbox cannot have the network.
 
         One sandbox has one interface with the same ranges: its routes could lead to one of them only. The kernel
         itself refuses the same interface a second time.
@@ -86,9 +86,9 @@ class Occupancy:
         )
 
     async def _is_held_by(self, attachment: Attachment) -> bool:
-        """Tell whether an attachment goes on; one whose container is gone is released here.
+        """Return whether an attachment is in use; one whose container is gone is released here.
 
-        One that no path leads to may be about to go: the kernel takes a namespace apart some time after its end.
+        A sandbox to which no path leads may be ending: the kernel destroys a namespace some time after its last user.
         """
         key, now = attachment.endpoint.key, asyncio.get_running_loop().time
         until = now() + _LAST_BREATH

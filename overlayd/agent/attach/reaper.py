@@ -1,4 +1,4 @@
-"""Deleting what detached endpoints leave in the kernel: many at one stroke, behind the answers to the runtime."""
+"""Deleting the devices of detached endpoints: many at once, after the runtime has its answer."""
 
 import asyncio
 
@@ -16,8 +16,8 @@ LINGER = 0.05
 class Reaper:
     """Deletes the devices of endpoints that were taken out of use.
 
-    It remembers which, as what they had is free only then. A restarted agent need not: before it begins it deletes
-    whatever is out of use.
+    It remembers which, because their names and addresses are free only then. A restarted agent has no such list: before
+    it attaches anything it deletes every device that is out of use.
     """
 
     def __init__(self, kernel: Kernel) -> None:

@@ -1,4 +1,4 @@
-"""What a runtime asks for when it attaches a workload, and what it is given, whatever protocol it speaks."""
+"""The request to attach a workload and its result, independent of the runtime's protocol."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -63,7 +63,7 @@ class AttachRequest:
 
     @property
     def takes_over(self) -> bool:
-        """Whether its addresses may have been another endpoint's until now."""
+        """Whether its addresses may have belonged to another endpoint until now."""
         return bool(self.reservations or self.addresses)
 
 

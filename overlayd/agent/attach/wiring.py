@@ -37,7 +37,7 @@ class AttachParts:
 def build(
     turn: KernelTurn, recorded: RecordParts, holdings: HoldingParts, reconciler: Reconciler, grace: float
 ) -> AttachParts:
-    """Make what attaches. What vanished without being detached is freed after `grace` seconds."""
+    """Build the parts. A container that vanished without a DEL is detached after `grace` seconds."""
     records = recorded.attachments
     addressing = Addressing(records, holdings.blocks, holdings.reservations, recorded.resting)
     attachments = Attachments(turn, records, holdings.blocks, addressing, reconciler)

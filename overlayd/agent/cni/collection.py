@@ -1,4 +1,4 @@
-"""GC: detaches what a config attached and its runtime no longer lists."""
+"""GC: detaches what a config attached and its runtime no longer lists as valid."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +18,8 @@ Detach = Callable[[AttachmentName, NetworkName | None], Awaitable[None]]
 class Collector:
     """Detaches on behalf of a GC. Two runtimes on one host must have configs of different names.
 
-    A GC and an ADD never get in each other's way (CNI SPEC, section "GC"), and neither waits for the other: what is
-    attached while a GC runs, or was not yet answered when it came, is too new for the runtime's list.
+    A GC never detaches what an ADD makes at the same time (CNI SPEC, section "GC"), and neither waits for the other: an
+    attachment that is made while a GC runs, or was not answered yet when it came, is too new for the runtime's list.
     """
 
     def __init__(self, detach: Detach, records: AttachmentRecords) -> None:
@@ -29,12 +29,12 @@ class Collector:
 
     @contextmanager
     def arriving(self, name: AttachmentName) -> Iterator[None]:
-        """Leave alone what an ADD makes until the end of the block."""
+        """Exclude an attachment from GCs until the end of the block."""
         with self._arriving.counted(name):
             yield
 
     async def collect(self, request: GcRequest) -> None:
-        """Detach what the config attached that the runtime does not list, each for itself.
+        """Detach each attachment of the config that the runtime does not list.
 
         Raises `CniError` that names those that could not be detached.
         """

@@ -1,4 +1,4 @@
-"""DELs that their runtime takes for done: a file for each, of a launcher or of an agent that could not do it."""
+"""DELs that were answered with success before they were executed: one file each, from a launcher or an agent."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ class _Queued:
     failure: Complaint = field(default_factory=lambda: Complaint("a queued DEL failed and stays queued"))
 
     def concerns(self, request: Request) -> bool:
-        """Tell whether a request is about what this would detach: by its network, or by its config."""
+        """Return whether a request concerns what this DEL would detach: by its network, or by its config."""
         theirs, ours = ((each.container_id, each.interface) for each in (request, self.request))
         return theirs == ours and (request.network == self.request.network or request.conf == self.request.conf)
 
@@ -55,28 +55,28 @@ class DelQueue:
         self._puts = Changes()
 
     def put(self, frame: bytes) -> None:
-        """Queue a DEL as the launcher does, to be tried again soon; raise `OSError`."""
+        """Queue a DEL as the launcher does; it is tried again soon. Raises `OSError`."""
         write_atomically(self._directory / f"{time.time_ns()}-{os.getpid()}.del", frame)
         self._puts.set()
 
     async def precede(self, request: Request) -> None:
-        """Execute what was queued for the interface of an ADD: later, it would hit what that makes.
+        """Execute the DELs in the queue for the interface of an ADD: later, they would detach what the ADD makes.
 
-        Raises whatever keeps it from being executed: then the ADD must not be, either.
+        Raises the error that prevents it; then the ADD must not be executed either.
         """
         for queued in self._queued():
             if queued.concerns(request):
                 await self._execute(queued)
 
     async def drain(self) -> None:
-        """Execute everything. What fails for now stays."""
+        """Execute every DEL in the queue. One that fails stays."""
         room = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             for queued in self._queued():
                 tasks.create_task(self._try(queued, room), name=f"queued DEL {queued.path.name}")
 
     async def run(self, interval: float) -> None:
-        """Drain now, after each `put`, and again after so many seconds: a launcher may have queued one meanwhile."""
+        """Drain now, after each `put`, and at this interval in seconds: a launcher may have queued a DEL."""
         failure = Complaint("the queue of DELs cannot be read now")
         while True:
             seen = self._puts.count
@@ -105,7 +105,7 @@ class DelQueue:
                 queued.is_done = True
 
     def _queued(self) -> list[_Queued]:
-        """Return what is in the queue, the oldest first; raise `OSError`."""
+        """Return the queued DELs, the oldest first; raise `OSError`."""
         found = {name: self._directory / name for name in names(self._directory) if name.endswith(".del")}
         # A file that was removed before its DEL was done changes nothing: its runtime takes that for done.
         self._known = {name: each for name, each in self._known.items() if name in found or not each.is_done}
@@ -116,7 +116,7 @@ class DelQueue:
 
 
 def _read(path: Path) -> Request | None:
-    """Return the request in a file; set the file aside when there is none that could ever be executed.
+    """Return the request in a file; set the file aside when it holds none that can ever be executed.
 
     Raises `OSError`.
     """

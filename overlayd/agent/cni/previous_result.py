@@ -1,4 +1,4 @@
-"""What a CHECK says of an attachment, compared with its record. Pure."""
+"""Compares the `prevResult` of a CHECK with the record of the attachment. Pure."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ from overlayd.wire.cni.requests import Request
 
 
 def contradictions(request: Request, attachment: Attachment) -> Iterator[str]:
-    """Yield what a CHECK says of an attachment that its record does not, one sentence each.
+    """Yield the contradictions between a CHECK and the record of its attachment, one sentence each.
 
-    A CHECK need not repeat the ports and limits of its ADD; if it does they are the same.
+    A CHECK may omit the ports and limits of its ADD; if it has any, they must be the same.
     """
     endpoint, previous = attachment.endpoint, request.previous
     for address in endpoint.addresses:

@@ -1,4 +1,4 @@
-"""Whether an attachment could succeed now: what a STATUS asks."""
+"""STATUS: whether an ADD could succeed now."""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +13,7 @@ from overlayd.wire.cni.error import CniError, Code
 
 
 class Readiness:
-    """Looks at what an ADD would need, and takes nothing."""
+    """Checks what an ADD would need, and takes nothing."""
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ class CniServer:
         return b""
 
     async def _check(self, request: Request) -> None:
-        """Execute a CHECK; raise `CniError` when there is no such attachment, or it is not as it was made."""
+        """Execute a CHECK; raise `CniError` when the attachment does not exist or differs from what was made."""
         attachment = self._attachments.find(name_of(request))
         if attachment is None:
             what = f"{request.interface} of this container is not attached to {request.network}"
@@ -87,7 +87,7 @@ class CniServer:
             raise CniError(Code.NOT_AS_ATTACHED, differences[0], "; ".join(differences[1:]))
 
     async def _detach(self, request: Request, frame: bytes) -> None:
-        """Execute a DEL. What keeps it from being done is no business of its runtime, which needs it to succeed.
+        """Execute a DEL, or queue it and succeed: a runtime needs its DELs to succeed (CNI SPEC, section "DEL").
 
         Raises `OSError` when it cannot be queued either.
         """
@@ -101,7 +101,7 @@ class CniServer:
 
 
 def _about(frame: bytes) -> dict[str, str]:
-    """Return what a log line says of a request."""
+    """Return the fields of a log line about a request."""
     environment, _ = cni.unpack(frame)
     names = {"command": "CNI_COMMAND", "container": "CNI_CONTAINERID", "interface": "CNI_IFNAME"}
     return {name: environment.get(variable, "") for name, variable in names.items()}

@@ -1,4 +1,4 @@
-"""CNI's requests and results in the terms of `attach`, and the names of its fields in errors. Pure."""
+"""Translates between CNI and `attach`: requests, results, and the names of fields in errors. Pure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,13 +71,13 @@ def attach_request(request: Request) -> AttachRequest:
 
 
 def _workload(wishes: Wishes) -> Workload:
-    """Return the workload. Its name is that of the pod: of a container CNI tells none."""
+    """Return the workload. Its name is that of the pod: CNI has no name of a container."""
     known = wishes.workload
     return replace(known, runtime=CNI, name=known.pod.name if known.pod else "")
 
 
 def cni_result(made: AttachResult, request: Request) -> Result:
-    """Return the result of an ADD, behind that of the plugins before us in its chain."""
+    """Return the result of an ADD, appended to that of the earlier plugins of its chain."""
     endpoint = made.endpoint
     return Result(
         interface=endpoint.interface,
@@ -93,7 +93,7 @@ def cni_result(made: AttachResult, request: Request) -> Result:
 
 @contextmanager
 def named_as_in(request: Request) -> Iterator[None]:
-    """Let errors about fields of an `AttachRequest` name those of the ADD from which it came."""
+    """Rename fields in errors from those of the `AttachRequest` to those of the ADD."""
     try:
         yield
     except OverlayError as error:

@@ -16,13 +16,13 @@ from overlayd.agent.runtime.actors import Actors
 
 @dataclass(frozen=True, slots=True)
 class CniParts:
-    """What answers the launcher, and the DELs that it left."""
+    """The server for the launcher, and the queue of DELs."""
 
     server: CniServer
     queue: DelQueue
 
     def actors(self, interval: float) -> Actors:
-        """Return what runs as long as the agent; the queue is looked at every `interval` seconds."""
+        """Return what runs as long as the agent; the queue is drained every `interval` seconds."""
         return {"queue": self.queue.run(interval)}
 
 
@@ -33,7 +33,7 @@ def build(
     reconciler: Reconciler,
     queue_dir: Path,
 ) -> CniParts:
-    """Make what translates CNI for the launcher, which leaves DELs in `queue_dir`."""
+    """Build the parts. The launcher queues DELs in `queue_dir`."""
     detach = attach.attachments.detach
     queue = DelQueue(queue_dir, detach)
     readiness = Readiness(holdings.blocks, attach.addressing, reconciler.ensure, holdings.client)

@@ -1,4 +1,4 @@
-"""Taking everything of ours away from this host."""
+"""`overlayd cleanup`: removes everything of ours from this host's kernel."""
 
 from collections.abc import Iterable, Iterator
 
@@ -19,12 +19,12 @@ def check_unused(records: AttachmentRecords, unexplained: Iterable[Link]) -> Non
 
 
 def plan_cleanup(kernel: Kernel) -> Plan:
-    """Return what removes all that is ours: the namespaces with all that is in them, and what the host's own has."""
+    """Return the plan that removes everything of ours: the namespaces, and our items in the host's own one."""
     return diff(frozenset(), kernel.observe(kernel.namespaces() | {HOST}))
 
 
 def clean_up(kernel: Kernel, plan: Plan, records: AttachmentRecords) -> Iterator[str]:
-    """Remove all that is ours, and forget the attachments; yield what could not be removed, one line each."""
+    """Remove everything of ours and the records of attachments; yield a line for each item that stayed."""
     for outcome in kernel.apply(plan):
         if not outcome.done:
             yield f"{outcome.op}: {outcome.error or 'not tried'}"

@@ -1,4 +1,4 @@
-"""`overlayd install`: what a machine needs besides the environment that this program is in."""
+"""`overlayd install`: installs what a machine needs in addition to this program's environment."""
 
 import json
 import re
@@ -65,7 +65,7 @@ def install(
 
 
 def _install(roles: frozenset[MachineRole], root: Path) -> list[Path]:
-    """Put the files there, and return which they are."""
+    """Install the files, and return their paths."""
     if unit := packages_unit(root):
         raise InUse(f"{unit} is there: remove the package of which it is first, or use that")
     made = list(put(files(roles, beside(_programs()), _shipped()), root))
@@ -74,7 +74,7 @@ def _install(roles: frozenset[MachineRole], root: Path) -> list[Path]:
 
 
 def _take_up(roles: frozenset[MachineRole], root: Path) -> None:
-    """Let those who run go on with what is installed."""
+    """Let running services use the installed files."""
     if _is_this_machine(root):
         reload_units()
         if MachineRole.AGENT in roles:
@@ -83,7 +83,7 @@ def _take_up(roles: frozenset[MachineRole], root: Path) -> None:
 
 
 def _show_drop_ins() -> None:
-    """Let those read them who know the ones that were there when they started."""
+    """Let the network services that are running read the drop-ins."""
     for service in filter(lambda each: each.is_ready, map(Service, NETWORK_SERVICES)):
         try:
             service.reload()
@@ -92,7 +92,7 @@ def _show_drop_ins() -> None:
 
 
 def _renew(roles: frozenset[MachineRole]) -> None:
-    """Restart what runs, controllers first; raise `Unavailable`, when all have been, for those that fail."""
+    """Restart the running services, controllers first; raise `Unavailable` at the end for those that failed."""
     failures = []
     for service in (Service(UNITS[role]) for role in MachineRole if role in roles):
         try:
@@ -108,7 +108,7 @@ def _renew(roles: frozenset[MachineRole]) -> None:
 
 
 def _remove(roles: frozenset[MachineRole], root: Path, *, cut_off: bool) -> list[Path]:
-    """Stop the services and take the files away; return which they were."""
+    """Stop the services and remove the files; return their paths."""
     if MachineRole.AGENT in roles and not cut_off:
         records = AttachmentRecords(root / _ATTACHMENTS)
         records.load()
@@ -161,7 +161,7 @@ def _programs() -> Path:
 
 
 def _shipped() -> Path:
-    """Return where the wheel has left units and drop-ins; raises `InvalidValue` where no wheel was installed."""
+    """Return the directory of the wheel's units and drop-ins; raise `InvalidValue` if no wheel was installed."""
     shipped = Path(sys.prefix) / SHIPPED
     if not is_directory(shipped):
         raise InvalidValue(f"{shipped} is not there: install overlayd with pip. A Debian package needs no such step")

@@ -65,7 +65,7 @@ def ensure_plugin() -> Path:
 
 
 def _installed(bin_dir: Path, conf_dir: Path) -> list[Path]:
-    """Return all that is ours to remove: a plugin that came with the Debian package goes with that."""
+    """Return the files to remove; the Debian package removes the plugin that it brought."""
     packaged = PACKAGE.plugins if packages_unit(Path("/")) else ()
     return [path for path in install.installed(bin_dir, conf_dir) if path.parent not in packaged]
 
@@ -75,5 +75,5 @@ def _texts(paths: Iterable[Path]) -> list[str]:
 
 
 def _show(paths: Iterable[Path], body: Mapping[str, object], *, as_json: bool) -> None:
-    """Print the files, one a line, or all that is known of them as JSON."""
+    """Print the files, one per line, or the whole result as JSON."""
     typer.echo(json.dumps(body, indent=2) if as_json else "\n".join(_texts(paths)))

@@ -1,4 +1,4 @@
-"""How a host becomes one of the cluster's: it exchanges a join token for a credential of its own."""
+"""How a host joins the cluster: it exchanges a join token for a credential of its own."""
 
 import json
 import sys
@@ -22,9 +22,9 @@ _TOKEN = "--token-file"  # noqa: S105 - an option's name
 
 
 def given_token(path: Path | None) -> JoinToken:
-    """Return the join token in a file; without one it is asked for at a terminal, or read from standard input.
+    """Return the join token in a file; without a file, prompt for it at a terminal or read standard input.
 
-    Raises `InvalidValue`, which does not repeat it.
+    Raises `InvalidValue`, which does not contain the token.
     """
     if path is None and sys.stdin.isatty():
         return parse_join_token(typer.prompt("Join token", hide_input=True, err=True).strip(), "token")
@@ -32,7 +32,7 @@ def given_token(path: Path | None) -> JoinToken:
 
 
 def has_joined(credential: Credential, urls: Sequence[str], token: JoinToken, host: HostId) -> bool:
-    """Tell whether a host's credential is of the cluster that made a token, and good at the first URL that answers.
+    """Return whether a host's credential is of the cluster of this token, and valid at the first URL that answers.
 
     Raises `Unavailable`.
     """

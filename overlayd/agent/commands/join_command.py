@@ -90,7 +90,7 @@ def join_host(
 
 
 def _started(say: Callable[[str], None], timeout: float) -> dict[str, Json]:
-    """Start the agent, and return its status once it is in sync; raise `Unavailable` when it is not in time."""
+    """Start the agent, and return its status once it is in sync; raise `Unavailable` after the time limit."""
     say(f"the CNI plugin is {install_cni.ensure_plugin()}")
     SERVICE.enable()
     SERVICE.restart()
@@ -99,7 +99,7 @@ def _started(say: Callable[[str], None], timeout: float) -> dict[str, Json]:
 
 
 def _settings(context: typer.Context, name: str, vtep: str | None) -> dict[str, str | list[str]]:
-    """Return what was given to be kept; raise `InvalidValue`."""
+    """Return the options that are written into the settings; raise `InvalidValue`."""
     found: dict[str, str | list[str]] = {}
     if given(context, "name"):
         found["name"] = check_host_name(name, "--name")
@@ -111,7 +111,7 @@ def _settings(context: typer.Context, name: str, vtep: str | None) -> dict[str, 
 
 
 def _state_dir(context: typer.Context, state_dir: Path) -> dict[str, str | list[str]]:
-    """Return what lets the service find the credential, if anything; raise `InvalidValue` when it looks elsewhere."""
+    """Return the setting by which the service finds the credential, if needed; raise `InvalidValue` for another one."""
     setting, file = _setting("state-dir"), SCHEMA.path.with_suffix(".env")
     place, said = SCHEMA.variable(setting), environment_file.read(file).get(SCHEMA.variable(setting))
     if said and Path(said) != state_dir.absolute():
@@ -120,7 +120,7 @@ def _state_dir(context: typer.Context, state_dir: Path) -> dict[str, str | list[
 
 
 def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> None:
-    """Raise `InvalidValue` when the agent would go on talking to others, or without TLS, as its settings say."""
+    """Raise `InvalidValue` when the agent's settings name other controllers, or no TLS."""
     configured = _configured(context)
     for place, urls in configured:
         for url in urls:
@@ -134,7 +134,7 @@ def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> No
 
 
 def _configured(context: typer.Context) -> list[tuple[sources.Origin, list[str]]]:
-    """Return where the settings name the controllers, and which; what is in force comes first."""
+    """Return the origins and values of the setting `controller`; the one in force comes first."""
     setting, file = _setting("controller"), SCHEMA.path.with_suffix(".env")
     settings, variable = sources.configured(context), SCHEMA.variable(setting)
     in_file, in_toml = environment_file.read(file).get(variable, "").split(), settings.values.get(setting)
@@ -177,7 +177,7 @@ def _known(state_dir: Path) -> Credential | None:
 
 
 def _in_sync(timeout: float) -> Fields:
-    """Return the agent's status once it is in sync; raise `Unavailable` when it is not in time, in seconds."""
+    """Return the agent's status once it is in sync; raise `Unavailable` after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         try:

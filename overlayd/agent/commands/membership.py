@@ -1,4 +1,4 @@
-"""How a host that starts knows that it is one of the cluster's: by joining before, or by what systemd hands over."""
+"""Whether a starting host belongs to the cluster: it has joined, or systemd passes it a credential."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +23,15 @@ _log = structlog.get_logger(__name__)
 
 
 def known(state_dir: Path) -> Credential | None:
-    """Return what this host shows the controllers, None when it has not joined; raise `InvalidValue`."""
+    """Return this host's credential, None when it has not joined; raise `InvalidValue`."""
     handed = sources.credential(CREDENTIAL)
     return credential.load(state_dir) or (credential.read(handed) if handed else None)
 
 
 def of_host(state_dir: Path, controllers: Sequence[str]) -> Credential | None:
-    """Return what `known` does, after joining at these controllers if a join token was handed over.
+    """Return what `known` does, after joining at these controllers if systemd passes a join token.
 
-    Raises what `join` does.
+    Raises as `join` does.
     """
     found, token = known(state_dir), sources.credential(JOIN_TOKEN)
     if found or token is None:

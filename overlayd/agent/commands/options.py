@@ -1,4 +1,4 @@
-"""Options that several commands of `overlayd` share, and how these commands tell people what went wrong."""
+"""Options that several commands of `overlayd` share, and how these commands report errors."""
 
 import contextlib
 import sys

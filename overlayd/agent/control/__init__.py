@@ -1,1 +1,1 @@
-"""The control socket: what the administrator of a host asks the running agent, and both ends of asking it."""
+"""The control socket: requests of the host's administrator to the running agent, and both ends of it."""

@@ -1,4 +1,4 @@
-"""Asking the agent that runs on this host, over its control socket."""
+"""The client of the control socket of this host's agent."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ _TIMEOUT = 30.0
 
 
 def ask(command: str) -> Fields:
-    """Return the agent's answer; raise `Unavailable` when none runs, `InvalidValue` when it refuses."""
+    """Return the agent's answer; raise `Unavailable` when no agent runs, `InvalidValue` when it refuses."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(_TIMEOUT)
         try:

@@ -1,4 +1,4 @@
-"""The control socket: what `overlayd plan` asks the agent of its own host."""
+"""The server of the control socket, for `overlayd plan` and `overlayd status`."""
 
 import json
 
@@ -30,7 +30,7 @@ class Control:
         return json.dumps(body).encode() + b"\n"
 
     def summary(self) -> str:
-        """Return in a few words how this agent is."""
+        """Return a short summary of this agent's state."""
         parts = [
             "in sync with a controller" if self._is_in_sync() else "no controller answers: works on what it knows",
             f"networks in force: {len(self._reconciler.networks)}",
@@ -76,5 +76,5 @@ class Control:
 
 
 def shown(plan: Plan) -> dict[str, Json]:
-    """Return a plan for programs."""
+    """Return a plan as JSON."""
     return {"operations": [{"verb": type(op).__name__.lower(), "command": str(op)} for op in plan]}

@@ -1,4 +1,4 @@
-"""The line that the supervisor shows for this agent (`systemctl status`)."""
+"""The status line that the service manager shows for this agent (`systemctl status`)."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ INTERVAL = 1.0
 
 
 async def show_status(supervisor: ServiceManager, control: Control, changes: Changes) -> None:
-    """Send the supervisor a summary of this agent whenever it changes, for ever."""
+    """Send the service manager a summary of this agent whenever it changes, until cancelled."""
     seen, shown = 0, ""
     while True:
         if (summary := control.summary()) != shown:

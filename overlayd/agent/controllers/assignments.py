@@ -1,4 +1,4 @@
-"""What the feed says belongs to this host's endpoints. Pure."""
+"""Which addresses and MACs belong to this host's endpoints, according to the feed. Pure."""
 
 from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.cluster import Cluster
@@ -19,7 +19,7 @@ class Holdings:
     def kept(self, endpoint: Endpoint) -> tuple[IpAddress, ...]:
         """Return those addresses of an endpoint that lie in a block of its host, or in a reservation that it holds.
 
-        Of a network that the feed does not tell of, these are all.
+        In a network that the feed does not have, these are all of them.
         """
         if endpoint.network not in self._cluster.networks:
             return endpoint.addresses
@@ -47,7 +47,7 @@ class Holdings:
 
 
 def others_with_mac(cluster: Cluster, mac: MacAddress, endpoint: EndpointKey) -> str | None:
-    """Return who else has a MAC in the network of an endpoint: a reservation, or an endpoint of another host."""
+    """Return the other owner of a MAC in the network of an endpoint: a reservation, or an endpoint of another host."""
     network, host, *_ = endpoint
     for reservation in cluster.reservations.of(network).values():
         if reservation.mac == mac and reservation.holder != Holder.of(endpoint):

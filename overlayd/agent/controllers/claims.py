@@ -1,7 +1,7 @@
 """What this host states that its containers use, for controllers whose store was restored and may have lost it.
 
-Of a network that the store has lost, what containers of this host have is *kept*: beside the cluster that the feed
-tells of, and as long as they have it.
+Of a network that the store has lost, what containers of this host use is *kept*, in addition to the cluster of the
+feed, for as long as they use it.
 """
 
 import asyncio
@@ -90,11 +90,11 @@ class Claims:
             self._stated = lineage
 
     def note(self, before: Cluster, after: Cluster) -> None:
-        """Keep what containers here have of networks that are not in the cluster of another lineage any more."""
+        """Keep what containers here use of networks that the cluster of the new lineage does not have."""
         self._keep(kept(self._client.host, (before, self._kept), after, self._endpoints()))
 
     async def run(self, known: Callable[[], Cluster], *changes: Changes) -> None:
-        """Say again what this host uses whenever what is kept changes, or while something is disputed, for ever."""
+        """State again what this host uses when that changes, and while something is disputed, until cancelled."""
         wake = Changes(*changes)
         while True:
             seen = wake.count
@@ -133,7 +133,7 @@ class Claims:
 
 
 def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection[Endpoint]) -> Statement:
-    """Return what a host says that it uses: by what it knows, and by what it has kept beside."""
+    """Return a host's statement, from the cluster that it knows and from what it has kept."""
     networks = {**kept.networks, **known.networks}
     blocks = {**kept.blocks, **known.blocks}
     held = [each for each in (*kept.reservations.values(), *known.reservations.values()) if each.holder]
@@ -162,7 +162,7 @@ def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection
 
 
 def kept(host: HostId, sources: Iterable[Cluster], present: Cluster, endpoints: Collection[Endpoint]) -> Cluster:
-    """Return what a host's endpoints have of networks that are not present: of the first source that knows it."""
+    """Return what a host's endpoints use of networks that are not present, from the first source that knows them."""
     lost = {endpoint.network for endpoint in endpoints} - present.networks.keys()
     found: dict[NetworkName, list[Record]] = {}
     for source in sources:

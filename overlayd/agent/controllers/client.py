@@ -47,7 +47,7 @@ transactions."""
 
 @dataclass(frozen=True, slots=True)
 class _Addressees:
-    """The controllers that one request goes to in turn, by their URLs, and how many seconds each has to answer."""
+    """The URLs of the controllers to which one request goes in turn, and how many seconds each has to answer."""
 
     urls: Sequence[str]
     patience: float = _PATIENCE
@@ -57,7 +57,7 @@ class _Addressees:
 class Registered:
     """A host as the controllers have it, and the lineage of their store, None where they are older than lineages.
 
-    While it is not settled, every host is to say what it uses.
+    While it is not settled, every host must state what it uses.
     """
 
     host: Host
@@ -66,7 +66,7 @@ class Registered:
 
 
 class ControllerClient:
-    """Talks to one controller at a time, and to the next one when it cannot be reached or cannot reach its store.
+    """Uses one controller at a time, and the next one when it cannot be reached or cannot reach its store.
 
     Every method may be called again after an answer was lost. It raises the `OverlayError` that the controller
     answered, or `Unavailable` when none can do what is asked.
@@ -97,7 +97,7 @@ class ControllerClient:
         await asyncio.sleep(0)  # the event loop closes them
 
     def renew(self) -> None:
-        """Make new connections from now on: those that are there start at an address that this host may no longer have.
+        """Make new connections from now on: the present ones have a source address that this host may have lost.
 
         Requests that still wait for an answer time out.
         """
@@ -108,7 +108,7 @@ class ControllerClient:
         self._controllers.leave(self._followed)
 
     async def find_ready(self) -> bool:
-        """Let the next feed come from another controller, one that follows its store; tell whether there is one."""
+        """Let the next feed come from another controller that can reach its store; return whether there is one."""
         for url in self._controllers.order:
             if url != self._followed and await self._is_ready(url):
                 self._controllers.use(url)
@@ -116,7 +116,7 @@ class ControllerClient:
         return False
 
     async def register(self, name: str, address: IpAddress, known: Cluster) -> Registered:
-        """Announce this host and its VTEP address, and of which lineage and how far it knows the cluster."""
+        """Register this host with its VTEP address, and the lineage and revision up to which it knows the cluster."""
         self._followed = self._controllers.current
         body: dict[str, Json] = {"name": name, "address": str(address), "instance": self._identity.instance}
         if known.lineage is not None:
@@ -135,7 +135,7 @@ class ControllerClient:
         return (await self._call("PUT", path, statement.encode(said))).texts("disputes")
 
     async def acquire_block(self, network: NetworkName, held: Iterable[IpNetwork], family: Family) -> Block:
-        """Ask for a block of a family beside those that this host holds; asking twice gives the same one."""
+        """Request a block of a family in addition to those in `held`; repeating the request gives the same block."""
         body: Json = {"host": self._identity.id, "family": family, "held": [str(cidr) for cidr in held]}
         return records.decode_block(await self._call("POST", f"/v1/networks/{network}/blocks", body))
 
@@ -155,18 +155,18 @@ class ControllerClient:
         await self._call("DELETE", path, params={"host": self._identity.id})
 
     async def claim_reservation(self, reservation: Reservation, holder: Holder) -> Revision:
-        """Claim a reservation, wherever it was; return a revision as of which it is claimed."""
+        """Claim a reservation, also from another holder; return a revision as of which it is claimed."""
         answer = await self._call("POST", f"{_path_of(reservation)}/claim", _encode_holder(holder))
         return Revision(answer.number("revision"))
 
     async def release_reservation(self, reservation: Reservation, holder: Holder) -> None:
-        """Release a reservation; nothing happens when this holder does not have it (any more)."""
+        """Release a reservation; does nothing when this holder does not have it (any more)."""
         await self._call("POST", f"{_path_of(reservation)}/release", _encode_holder(holder))
 
     async def publish(
         self, puts: Iterable[Endpoint], deletes: Iterable[EndpointKey]
     ) -> dict[EndpointKey, OverlayError]:
-        """Tell about endpoints that came and went, no more than a part; return those that are refused, and why."""
+        """Publish added and removed endpoints, at most one part; return the refused ones with the reasons."""
         body: Json = {
             "puts": [records.encode(endpoint) for endpoint in puts],
             "deletes": [
@@ -177,9 +177,9 @@ class ControllerClient:
         return self._refused(await self._call("POST", f"{self._place}/endpoints", body))
 
     async def replace_endpoints(self, endpoints: Iterable[Endpoint]) -> dict[EndpointKey, OverlayError]:
-        """Tell about all endpoints of this host; any other that the controllers know of it is gone.
+        """Publish all endpoints of this host; the controllers remove any other endpoint that they have of it.
 
-        Returns those that are refused, and why. They are replaced when all have come, in however many parts.
+        Returns the refused ones with the reasons. They are replaced at once when all parts have arrived.
         """
         parts = list(in_parts(endpoints))
         if len(parts) <= 1:
@@ -212,7 +212,7 @@ class ControllerClient:
         return refusals.decode(answer, self._identity.id)
 
     async def report(self, revision: Revision, problems: Iterable[Problem]) -> None:
-        """Say to who sends the feed which revision the kernel matches but for these problems."""
+        """Report to the controller that sends the feed which revision the kernel matches, except for these problems."""
         body: Json = {
             "instance": self._identity.instance,
             "revision": revision,
@@ -284,7 +284,7 @@ class ControllerClient:
         return answer.is_success
 
     def _headers(self, url: str) -> dict[str, str]:
-        """Return what shows who we are; a token never travels without TLS."""
+        """Return the headers that authenticate this host; a token is never sent without TLS."""
         if self._token is None or not url.startswith("https://"):
             return {}
         return {"Authorization": f"Bearer {self._token.text}"}

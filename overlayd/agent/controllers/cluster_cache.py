@@ -73,7 +73,7 @@ class ClusterCache:
 
 
 def save_kept(cache: ClusterCache, kept: Cluster) -> None:
-    """Save what containers of this host have of networks that the controllers lost; log it when that fails."""
+    """Save what containers of this host use of networks that the controllers lost; log a failure."""
     try:
         cache.save(kept, FEED_VERSION)
     except OSError as error:
@@ -83,7 +83,7 @@ def save_kept(cache: ClusterCache, kept: Cluster) -> None:
 class ClusterCacheWriter:
     """Saves the cluster that the feed brings, and never the cached one that a start began with.
 
-    A new revision alone is saved seldom: the feed can resume from an earlier one.
+    A new revision without other changes is saved seldom: the feed can resume from an earlier one.
     """
 
     def __init__(self, cache: ClusterCache, feed: ClusterFeed) -> None:
@@ -103,7 +103,7 @@ class ClusterCacheWriter:
             await asyncio.sleep(CACHE_INTERVAL)
 
     def finish(self) -> None:
-        """Save what came last, when nothing more comes."""
+        """Save the last cluster, when the feed has ended."""
         if self._is_behind:
             self._save()
 

@@ -7,14 +7,14 @@ from overlayd.model.ids import HostId
 
 
 class Controllers:
-    """URLs, the one in use first. A task that finds that it does not work moves all of the agent to the next one."""
+    """URLs, the one in use first. A task that finds that it does not work moves the whole agent to the next one."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = [url.rstrip("/") for url in urls]
 
     @classmethod
     def for_host(cls, urls: Sequence[str], host: HostId) -> "Controllers":
-        """Begin where the host's id says, so that many hosts spread over all controllers."""
+        """Begin at a URL that the host's id determines, so that many hosts spread over all controllers."""
         start = int.from_bytes(blake2s(host.encode(), digest_size=4).digest(), "big") % len(urls)
         return cls([*urls[start:], *urls[:start]])
 

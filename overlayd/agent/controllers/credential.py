@@ -1,4 +1,4 @@
-"""What a host got when it joined: its token, where the controllers are, and how to recognise them."""
+"""What a host received when it joined: its token, the controllers' URLs, and how to authenticate them."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _SIZE_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A host's credential. `authority` is a certificate in PEM form, None where the system's roots vouch."""
+    """A host's credential. `authority` is a certificate (PEM), None if the system's root certificates are used."""
 
     controllers: tuple[str, ...]
     token: AccessToken
@@ -55,7 +55,7 @@ def read(path: Path) -> Credential | None:
 
 
 def save(state_dir: Path, credential: Credential) -> Path:
-    """Write this host's credential, readable by its owner only; return where it stands."""
+    """Write this host's credential, readable by its owner only; return the path of the file."""
     path = state_dir / _NAME
     controllers: list[Json] = [*credential.controllers]
     document: dict[str, Json] = {

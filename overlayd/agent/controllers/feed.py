@@ -21,11 +21,11 @@ _log = structlog.get_logger(__name__)
 
 
 class ClusterFeed:
-    """The cluster as the feed tells it, kept while every controller is away.
+    """The cluster according to the feed, kept while every controller is away.
 
-    `version` is the version of the feed that brought it.
-    `in_sync` is false until a controller has said so in this run: up to then the cluster is a cached one, good enough
-    to add by and not to delete by. `syncs` counts the in-sync marks, `changes` everything that may matter to others.
+    `version` is the version of the feed that brought it. `in_sync` is false until a controller has sent the mark in
+    this run: until then the cluster is the cached one, by which items are added but none deleted. `syncs` counts the
+    in-sync marks, `changes` everything that other parts may need to know.
     """
 
     def __init__(self, client: ControllerClient, cached: Cluster, claims: Claims) -> None:
@@ -44,16 +44,16 @@ class ClusterFeed:
 
     @property
     def controller(self) -> str:
-        """The URL of the controller that the feed comes from, or is asked of."""
+        """The URL of the controller that sends the feed, or was asked for it."""
         return self._client.followed
 
     @property
     def _resumable(self) -> Revision | None:
-        """The revision after which a controller can go on, None when it must tell everything."""
+        """The revision after which a controller can resume, None when it must send a snapshot."""
         return (self.cluster.revision or None) if self.version == FEED_VERSION else None
 
     async def run(self, name: str, address: Callable[[], Awaitable[IpAddress]]) -> None:
-        """Register this host and follow the feed for ever, from one controller or another."""
+        """Register this host and follow the feed, from one controller or another, until cancelled."""
         backoff = Backoff()
         while True:
             try:
@@ -73,17 +73,17 @@ class ClusterFeed:
             await asyncio.sleep(delay)
 
     def restart(self) -> None:
-        """Announce this host again, and follow a feed from there."""
+        """Register this host again, and follow a new feed."""
         if self._following:
             self._following.reschedule(asyncio.get_running_loop().time())
 
     async def _follow(self, backoff: Backoff, registered: Registered) -> bool:
-        """Follow one feed to its end; tell whether to begin another one at once.
+        """Follow one feed to its end; return whether to begin another one at once.
 
-        So it is when another controller is known to be better, or this host has another address.
+        That is so when another controller is known to be better, or this host has another address.
 
         A controller that cannot follow its store is kept while no other one can: its feed is as good as any. The others
-        are asked now and then.
+        are asked from time to time.
         """
         now = asyncio.get_running_loop().time
         probing, ask_at = Backoff(shortest=5.0, longest=30.0), now()

@@ -1,4 +1,4 @@
-"""Who this host is: an id made once, and an instance for each run of the agent."""
+"""The identity of this host: an id that is made once, and an instance for each run of the agent."""
 
 import secrets
 import uuid

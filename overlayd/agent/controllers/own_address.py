@@ -1,4 +1,4 @@
-"""The VTEP address of this host, which may become another one while the agent runs."""
+"""The VTEP address of this host, which may change while the agent runs."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ class OwnAddress:
         self._controllers = [urlsplit(url).hostname or "" for url in controllers]
 
     async def current(self) -> IpAddress:
-        """Return the address as of now; raise `Unavailable` when there is no route that starts at one of use."""
+        """Return the present address; raise `Unavailable` when no route has a usable source address."""
         if self._given is not None:
             return self._given
         reasons = []
@@ -39,7 +39,7 @@ class OwnAddress:
     async def follow(
         self, drift: Changes, interval: float, feed: ClusterFeed, clients: Sequence[ControllerClient]
     ) -> None:
-        """Announce the address whenever it is another one, until cancelled; `interval` is in seconds."""
+        """Register again whenever the address has changed, until cancelled; `interval` is in seconds."""
         while True:
             seen = drift.count
             # Without a route the address stays: it may come back, and no controller could be reached with another one.

@@ -1,4 +1,4 @@
-"""What is wrong on this host."""
+"""A problem of this host."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,9 @@ from overlayd.model.ids import NetworkName
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as it should be: which object, what is wrong in one sentence, and which network suffers.
+    """A problem: the object, one sentence about it, and the affected network.
 
-    `network` None: all of them may.
+    `network` None: all networks may be affected.
     """
 
     object: str
@@ -17,5 +17,5 @@ class Problem:
     network: NetworkName | None = None
 
     def __str__(self) -> str:
-        """Show both, as they belong together in an error."""
+        """Return object and sentence, as in an error."""
         return f"{self.object}: {self.message}"

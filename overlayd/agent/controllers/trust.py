@@ -1,4 +1,4 @@
-"""How a client authenticates controllers, and how it comes to know their certificate authority."""
+"""How a client authenticates controllers, and how it gets the certificate of their authority."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ TIMEOUT = (3.0, 10.0, 10.0, 3.0)
 class Trust:
     """What a server must prove: a certificate of this authority (PEM form) for `CONTROLLER_NAME`.
 
-    `authority` None: a certificate for the host name of the URL, by whomever the system's roots vouch for.
+    `authority` None: a certificate for the host name of the URL that the system's root certificates verify.
     """
 
     authority: str | None
@@ -48,8 +48,7 @@ class Trust:
 def fetch_authority(url: str, fingerprint: str, field: str) -> str:
     """Ask the server at a URL for the authority's certificate, and return it if it has this fingerprint.
 
-    Nothing that is secret is sent. Raises `InvalidValue`, which names `field` as the fingerprint's origin, or
-    `Unavailable`.
+    Nothing secret is sent. Raises `InvalidValue`, which names `field` as the fingerprint's origin, or `Unavailable`.
     """
     import ssl  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""Which address of this host other hosts reach."""
+"""Which address of this host other hosts can reach."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ async def addresses_of(name: str) -> tuple[IpAddress, ...]:
 
 
 async def source_address(destination: str) -> IpAddress:
-    """Return the source address of the route to a destination; raise `Unavailable` when there is none of use."""
+    """Return the source address of the route to a destination; raise `Unavailable` when none is usable."""
     try:
         async with asyncio.timeout(_LOOKUP_MAX):
             (family, kind, _, _, target), *_ = await asyncio.get_running_loop().getaddrinfo(

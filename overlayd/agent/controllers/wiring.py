@@ -34,7 +34,7 @@ class ControllerParts:
     def actors(self, name: str, address: OwnAddress, underlay: Changes, interval: float, attached: Changes) -> Actors:
         """Return what runs as long as the agent.
 
-        The host has this display name. `underlay` counts changes that may give it another address, which is looked for
+        The host has this display name. `underlay` counts changes that may give it another address, which is checked
         every `interval` seconds too; `attached` counts attachments that came or went.
         """
         feed = self.feed

@@ -1,5 +1,5 @@
-"""What this host holds in the cluster for its endpoints, and publishes.
+"""What this host owns in the cluster for its endpoints, and what it publishes.
 
-Blocks, reservations, shared addresses, endpoints. Claims go to the controllers here, and what is not needed is given
-back.
+Blocks, reservations, shared addresses, endpoints. This room requests them from the controllers, and gives back what no
+endpoint needs.
 """

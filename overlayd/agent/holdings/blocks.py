@@ -1,4 +1,4 @@
-"""The blocks that this host holds: got at the first attachment, given back when their network goes."""
+"""The blocks that this host owns: acquired for the first attachment, released when their network is deleted."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ FEED_DELAY = 10.0
 
 
 class HeldBlocks:
-    """The blocks that the feed says are this host's."""
+    """The blocks of this host, according to the feed."""
 
     def __init__(self, host: HostId, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords) -> None:
         self.host = host
@@ -63,7 +63,7 @@ class HeldBlocks:
 
         Raises:
             NotFound: there is no such network.
-            InUse: the network is being deleted, or this host is to get nothing new.
+            InUse: the network is being deleted, or this host is draining.
             Exhausted: the network has no block left.
             Unavailable: this host lacks a block and no controller answers, or the feed does not bring it in time.
         """
@@ -81,7 +81,7 @@ class HeldBlocks:
             yield network
 
     def check_active(self) -> None:
-        """Raise `InUse` when this host is to get nothing new."""
+        """Raise `InUse` when this host is draining or being forgotten."""
         host = self._feed.cluster.hosts.get(self.host)
         if host and host.state is HostState.DRAINING:
             raise InUse(
@@ -91,9 +91,9 @@ class HeldBlocks:
             raise InUse(f"host {host.name} is being forgotten and takes no containers")
 
     async def _first_word(self) -> None:
-        """Return when a controller has said what there is; one that answers does so within a moment of the start.
+        """Return when the feed is in sync for the first time, or shortly after the start.
 
-        A runtime had better ask again than wait for controllers that cannot be reached.
+        A runtime should try again rather than wait for controllers that cannot be reached.
         """
         try:
             async with asyncio.timeout(FIRST_WORD):
@@ -103,7 +103,7 @@ class HeldBlocks:
             raise Unavailable("this agent has just started, and no controller has sent it the networks yet") from None
 
     async def _join(self, name: NetworkName) -> None:
-        """Get the first block of a network of which this host does not know yet which families it has."""
+        """Acquire the first block of a network whose families this host does not know yet."""
         try:
             await self.grow(name, Family.V4)
         except InvalidValue as error:
@@ -114,7 +114,7 @@ class HeldBlocks:
     async def grow(self, name: NetworkName, family: Family) -> None:
         """Get one more block of a network and wait until the feed has brought it; raises as `attaching` does.
 
-        Those who ask at the same time get one block for all of them, which may not be enough for all.
+        Concurrent callers get one block together, which may not be enough for all of them.
         """
         growth = self._growths.setdefault((name, family), SharedAttempt())
         await growth.make(lambda: self._grow(name, family))
@@ -136,7 +136,7 @@ class HeldBlocks:
             raise Unavailable(f"the feed did not bring block {block.cidr} of network {name} in time") from None
 
     async def run(self, attachments: Changes) -> None:
-        """Give the blocks of networks back that are being deleted, once nothing of this host is attached to them."""
+        """Release the blocks of networks that are being deleted, once no container of this host is attached to them."""
         wake = Changes(self._feed.changes, attachments)
         backoff = Backoff()
         while True:

@@ -35,10 +35,10 @@ Notice = Callable[[tuple[Problem, ...]], None]
 
 
 class Publication:
-    """Publishes the endpoints of this host behind the answers to the runtime, in batches.
+    """Publishes the endpoints of this host in batches, after the runtime has its answer.
 
-    After every in-sync mark the whole set is published: the controllers may have changed, or lost something. What the
-    controllers refuse one by one is noticed as a problem and published again from time to time.
+    After every in-sync mark the whole set is published: the controllers may have changed, or lost something. An
+    endpoint that the controllers refuse is reported as a problem and published again from time to time.
     """
 
     def __init__(self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords, notice: Notice) -> None:
@@ -91,7 +91,7 @@ class Publication:
             await self._told.wait(self._told.count)
 
     def _problems(self) -> tuple[Problem, ...]:
-        """Return what the controllers refuse, endpoint by endpoint."""
+        """Return a problem for each endpoint that the controllers refuse."""
         return tuple(
             Problem(
                 f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}",
@@ -102,7 +102,7 @@ class Publication:
         )
 
     def _endpoints(self) -> dict[EndpointKey, Endpoint]:
-        """Return what this host has, without the addresses that are another one's by now: they would be refused."""
+        """Return this host's endpoints without addresses that now belong to another endpoint: they would be refused."""
         cluster = self._feed.cluster
         if not self._known.has_records_of(cluster):
             self._known, self._holdings, self._kept = cluster, Holdings(cluster, self._client.host), {}
@@ -148,7 +148,7 @@ class Publication:
             self._take(puts, await self._client.publish(puts, ()))
 
     def _is_due(self, key: EndpointKey, endpoint: Endpoint) -> bool:
-        """Tell whether an endpoint is to be published: the controllers do not know it, or not so."""
+        """Return whether an endpoint must be published: the controllers do not know it in this form."""
         published = self._published.get(key)
         if published is endpoint or published == endpoint:
             return False
@@ -167,7 +167,7 @@ class Publication:
                 self._published[endpoint.key] = endpoint
 
     def _plan_next(self) -> None:
-        """Say when what is refused is published again."""
+        """Set the time at which refused endpoints are published again."""
         now = asyncio.get_running_loop().time()
         if not self._refused:
             self._again.succeeded()
@@ -177,7 +177,7 @@ class Publication:
 
 
 def _whole(error: OverlayError) -> tuple[Problem, ...]:
-    """Return the problem that is there when the controllers refuse to hear of this host's endpoints at all."""
+    """Return the problem to report when the controllers refuse the whole publication of this host."""
     if isinstance(error, Unavailable):
         return ()
     return (Problem("endpoints of this host", f"the controllers refuse them: {error}"),)

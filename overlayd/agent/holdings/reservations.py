@@ -1,4 +1,4 @@
-"""The reservations that endpoints of this host hold: claimed at an attachment, released when no endpoint needs them."""
+"""The reservations of this host's endpoints: claimed at an attachment, released when no endpoint needs them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -28,7 +28,7 @@ FEED_DELAY = 10.0
 
 
 class HeldReservations:
-    """The reservations that the feed says are held by this host's endpoints."""
+    """The reservations that endpoints of this host hold, according to the feed."""
 
     def __init__(
         self, client: ControllerClient, feed: ClusterFeed, records: AttachmentRecords, published: Publication
@@ -56,7 +56,7 @@ class HeldReservations:
     def asked_for(
         self, network: Network, names: Iterable[ReservationName], addresses: Iterable[IpAddress]
     ) -> list[Reservation]:
-        """Return the reservations that are asked for, by name or by an address that they hold.
+        """Return the reservations that a request names, by name or by an address that they hold.
 
         Raises:
             NotFound: there is no reservation of such a name.
@@ -86,9 +86,9 @@ class HeldReservations:
         return lost_addresses(endpoint, self._reserved(endpoint.network))
 
     def holder_of_mac(self, mac: MacAddress, endpoint: EndpointKey) -> str | None:
-        """Return who else has a MAC in the network of an endpoint of this host, as the feed says; None: no other.
+        """Return the other owner of a MAC in the network of an endpoint of this host, according to the feed, or None.
 
-        The feed tells of endpoints on segments, where MACs matter, and of reservations in every network.
+        The feed has the endpoints of switched networks, where MACs matter, and the reservations of every network.
         """
         return others_with_mac(self._feed.cluster, mac, endpoint)
 
@@ -107,13 +107,13 @@ class HeldReservations:
 
     @asynccontextmanager
     async def claimed(self, reservation: Reservation, key: EndpointKey) -> AsyncIterator[Reservation]:
-        """Claim a reservation for an endpoint to come; yield it when the feed has brought that it holds it.
+        """Claim a reservation for a new endpoint; yield it when the feed shows the endpoint as its holder.
 
-        Without a record of the endpoint at the end of the block the reservation is released.
+        If the endpoint has no record at the end of the block, the reservation is released.
 
         Raises:
             NotFound: the reservation is gone.
-            InUse: this host is to get nothing new, or another endpoint claimed the reservation a moment later.
+            InUse: this host is draining or being forgotten, or another endpoint claimed the reservation a moment later.
             AlreadyExists: the endpoint holds another reservation of the same family.
             Unavailable: no controller answers, or the feed does not bring it in time.
         """
@@ -149,7 +149,7 @@ class HeldReservations:
             raise Unavailable(f"the feed did not bring the claim of reservation {reservation.name} in time") from None
 
     async def run(self, attachments: Changes) -> None:
-        """Release, for ever, what this host holds for endpoints that it does not have."""
+        """Release reservations that this host holds for endpoints that it does not have, until cancelled."""
         wake = Changes(self._feed.changes, attachments, self._given_up)
         backoff = Backoff()
         while True:

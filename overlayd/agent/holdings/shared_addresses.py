@@ -1,4 +1,4 @@
-"""The shared addresses for which containers of this host may speak: which of them announces one becomes its holder."""
+"""Shared addresses of this host's containers: the member that announces one becomes its holder."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ _FRAME_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class _Ear:
-    """A socket at the bridge of a network's namespace, and the addresses that it hears of."""
+    """A socket at the bridge of a network's namespace, and the addresses whose announcements it receives."""
 
     namespace: Identity
     addresses: frozenset[IpAddress]
@@ -56,14 +56,14 @@ class _Ear:
 
 @dataclass(frozen=True, slots=True)
 class _Announcement:
-    """What a member announced, and until when (of the loop's time) it is worth a claim."""
+    """An announcement of a member, and the time of the event loop until which it is worth a claim."""
 
     member: Endpoint
     expires: float
 
 
 class SharedAddresses:
-    """Listens for the announcements of members on this host, claims for them, and tells the other hosts' containers."""
+    """Receives announcements of members on this host, claims for them, and announces to the other hosts' containers."""
 
     def __init__(
         self,
@@ -114,9 +114,9 @@ class SharedAddresses:
         }
 
     async def _open(self) -> None:
-        """Listen for every address that a member on this host may announce, and in no namespace that is gone.
+        """Listen for every address that a member on this host may announce, and not in a deleted namespace.
 
-        An open socket keeps a namespace alive that was deleted: it is closed at the next look.
+        An open socket would keep a deleted namespace alive: it is closed at the next look.
         """
         wanted: dict[NetworkName, set[IpAddress]] = {}
         for network, _, address in self._members:
@@ -165,7 +165,7 @@ class SharedAddresses:
             asyncio.get_running_loop().add_reader(sock, self._hear, name, sock)
 
     async def _claim(self, tasks: asyncio.TaskGroup) -> None:
-        """Claim what members announced, for ever, one after another and the newest announcement of each address."""
+        """Claim what members announced, one after another, the newest announcement of each address, until cancelled."""
         backoff = Backoff()
         while True:
             seen = self._heard.count
@@ -188,9 +188,9 @@ class SharedAddresses:
                 await asyncio.sleep(backoff.after(failed))
 
     async def _claimed(self, key: ReservationKey, member: Endpoint) -> Reservation | None:
-        """Claim a reservation for a member; None when one of both is gone.
+        """Claim a reservation for a member; None when either no longer exists.
 
-        One that holds it claims it too: the feed may not have brought yet that another one just took it.
+        The present holder claims it too: another member may have taken it, and the feed not shown that yet.
         """
         reservation = self._feed.cluster.reservations.get(key)
         if reservation is None or not reservation.shared or member.key not in self._records.attachments:
@@ -209,7 +209,7 @@ class SharedAddresses:
             )
 
     async def _tell(self, reservation: Reservation, member: Endpoint) -> None:
-        """Tell the containers of other hosts twice, as a bridge lets no announcement out by the tunnel itself."""
+        """Announce to the containers of other hosts, twice: the bridge forwards no announcement to the tunnel."""
         ns = network_namespace(member.network)
         for pause in (0.0, REPEAT):
             await asyncio.sleep(pause)

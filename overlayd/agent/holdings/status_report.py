@@ -1,4 +1,4 @@
-"""Reporting to the controllers how far this host's kernel is, and what is wrong."""
+"""Reporting the applied revision and the problems of this host to the controllers."""
 
 import asyncio
 

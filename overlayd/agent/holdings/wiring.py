@@ -19,7 +19,7 @@ from overlayd.agent.runtime.signals import Changes
 
 @dataclass(frozen=True, slots=True)
 class HoldingParts:
-    """What this host holds, and how the controllers hear of it."""
+    """What this host owns, and its publication to the controllers."""
 
     blocks: HeldBlocks
     reservations: HeldReservations
@@ -46,7 +46,7 @@ def build(
     turn: KernelTurn,
     reconciler: Reconciler,
 ) -> HoldingParts:
-    """Make what holds and publishes; nothing is claimed yet."""
+    """Build the parts; nothing is claimed yet."""
     client, feed = controllers.client, controllers.feed
     publication = Publication(client, feed, records, partial(reconciler.notice, "publication"))
     return HoldingParts(

@@ -1,8 +1,8 @@
-"""Finding out whether what this host sends through the tunnel gets there with good checksums, and whole.
+"""The offload probe: whether packets through the tunnel arrive with good checksums, and large segments whole.
 
-Some devices promise to make checksums and segments of what is in a tunnel, and make bad ones: pings pass, and
-connections hang.
-A probe goes through a network to which both hosts have access, and asks what the other's kernel answers by itself.
+Some devices claim to make the checksums and segments of tunnelled packets, and make bad ones: pings pass, and
+connections hang. A probe goes through a network to which both hosts have access, and the other host's kernel answers it
+by itself.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _CONTENT = 20
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Another host, by the name that people know, and a way to it."""
+    """Another host, its display name, and a route to it."""
 
     host: HostId
     name: str
@@ -54,7 +54,7 @@ class Target:
 
 
 def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
-    """Yield each host with which this one shares a network that both have access to. Pure."""
+    """Yield each host with which this one shares a network to which both have access. Pure."""
     networks = [cluster.networks[name] for name in sorted(joined(cluster, site.host))]
     kinds = uplink_kinds(cluster, site, networks)
     blocks: dict[NetworkName, dict[HostId, list[Block]]] = {}
@@ -76,7 +76,7 @@ def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
 
 
 class OffloadProbe:
-    """Probes one host after the other, and soon again, after `interval` seconds, those that do not answer."""
+    """Probes one host after the other; one that does not answer again after `interval` seconds."""
 
     def __init__(self, feed: ClusterFeed, reconciler: Reconciler, interval: float) -> None:
         self._feed = feed
@@ -88,7 +88,7 @@ class OffloadProbe:
         self._known: tuple[Cluster, Site] | None = None
 
     async def run(self) -> None:
-        """Probe for ever."""
+        """Probe until cancelled."""
         while True:
             await asyncio.sleep(PACE)
             if target := self._next():
@@ -98,13 +98,13 @@ class OffloadProbe:
                     self._schedule.again(target.host, target, asyncio.get_running_loop().time() + self._interval)
 
     def _next(self) -> Target | None:
-        """Return who is to be probed: a host that never was on this way, or else the one that waits longest."""
+        """Return the next host to probe: one that was never probed on this route, or the one that waits longest."""
         self._look()
         due = self._schedule.take(asyncio.get_running_loop().time(), 1)
         return self._schedule.values[due[0]] if due else None
 
     def _look(self) -> None:
-        """Look for targets, if what they come of has changed; endpoints and reservations do not matter."""
+        """Determine the targets again if their inputs have changed; endpoints and reservations do not matter."""
         cluster, site = self._feed.cluster, self._reconciler.site and self._reconciler.site.without_endpoints
         if site is None or (self._known and self._known[0].has_hosts_of(cluster) and self._known[1] == site):
             return
@@ -120,7 +120,7 @@ class OffloadProbe:
         self._schedule.again(target.host, target, asyncio.get_running_loop().time() + patience)
 
     async def _try_software(self, target: Target) -> None:
-        """Find out whether the other host gets what it lacked when this kernel does the work; else do not."""
+        """Let this kernel do the work, and keep that only if the other host then gets what it lacked."""
         if self._checksums.in_software or target.host in self._tried:
             return
         self._tried.add(target.host)
@@ -150,5 +150,5 @@ class OffloadProbe:
 
 
 async def _is_spoilt(target: Target) -> bool:
-    """Tell whether what a host is sent that answers pings does not come to it as it should."""
+    """Return whether a host that answers pings does not get what needs checksums or segments."""
     return not await remote_kernel.refuses(target.way) or await loses_segments(target.path)

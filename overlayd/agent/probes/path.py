@@ -1,7 +1,7 @@
-"""Finding out whether packets of full size get from this host to the others that share a network with it.
+"""The path probe: whether packets of full size reach the other hosts of this host's networks.
 
-Where the underlay carries less than its devices say, small packets arrive and large ones do not: connections open, and
-stand still with the first large answer.
+Where the underlay carries less than the MTU of its devices, small packets arrive and large ones do not: connections
+open, and hang at the first large answer.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _FRAME_MAX = 1 << 16
 
 
 class PathState(Enum):
-    """What is known of a way. The value is for how many seconds it holds."""
+    """The known state of a path. The value is the number of seconds for which it holds."""
 
     WIDE = 600.0
     NARROW = 15.0
@@ -49,7 +49,7 @@ class PathState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProbedWay:
-    """A way to another host; one with another address or size is another way. `own` is this host."""
+    """A path to another host; another address or size makes another path. `own` is this host."""
 
     own: Host = field(compare=False)
     remote: Host
@@ -99,7 +99,7 @@ class ProbedHosts:
         self.by_mac = {way.remote.vtep.mac: way.remote for way in found.values()}
 
     def are_of(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> bool:
-        """Tell whether these are the surroundings in a cluster too; endpoints and reservations do not matter."""
+        """Return whether these are the probed hosts of a cluster too; endpoints and reservations do not matter."""
         is_same = self.networks == networks and self.site.without_endpoints == site.without_endpoints
         return is_same and self.cluster.has_hosts_of(cluster)
 
@@ -150,7 +150,7 @@ class PathProbe:
         return self._last
 
     def _note(self, probed: Iterable[tuple[HostId, ProbedWay]], paths: Iterable[PathState | None], now: float) -> None:
-        """Keep what was found of some ways, and when each is to be probed again; None: it could not be."""
+        """Record the states of paths, and when to probe each again; None: this host could not try it."""
         narrow = dict(self._narrow)
         for (host, way), path in zip(probed, paths, strict=True):
             self._schedule.again(host, way, now + (path.value if path else INTERVAL))
@@ -161,7 +161,7 @@ class PathProbe:
         self._tell(narrow)
 
     async def _path(self, way: ProbedWay, site: Site) -> PathState | None:
-        """Return what a way is like; None when this host itself could not try it."""
+        """Probe a path and return its state; None when this host itself could not try it."""
         tunnel = Tunnel(way.own, way.remote, way.network, site)
         try:
             if not await self._is_answered(tunnel, SMALLEST):
@@ -187,7 +187,7 @@ class PathProbe:
         return False
 
     async def _listen(self) -> None:
-        """Listen in every network that is in force, and in no namespace that is gone."""
+        """Listen in every network that is in force, and not in a deleted namespace."""
         wanted = {network_namespace(name): name for name in self._reconciler.networks}
         for ns in self._ears.keys() - wanted.keys():
             self._stop_listening(ns)
@@ -225,7 +225,7 @@ class PathProbe:
                 Tunnel(own, remote, network, site).send(ProbeKind.REPLY, probe.nonce, SMALLEST)
 
     def _tell(self, narrow: dict[HostId, ProbedWay]) -> None:
-        """Report the ways on which packets of full size get lost, if they are others than before."""
+        """Report the paths on which packets of full size are lost, if they have changed."""
         if narrow == self._narrow:
             return
         self._narrow = narrow

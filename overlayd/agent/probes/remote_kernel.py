@@ -1,4 +1,4 @@
-"""Asking another host's kernel something through the tunnel that it answers by itself."""
+"""Probes through the tunnel that another host's kernel answers by itself."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ class ProbeRoute:
 
 
 async def echoes(way: ProbeRoute) -> bool:
-    """Tell whether an ICMP echo comes back, whose checksum is the sender's business in any case."""
+    """Return whether an ICMP echo is answered; its checksum is made by the sending kernel in any case."""
     return await repeated(lambda: _echo(way))
 
 
@@ -57,7 +57,7 @@ async def refuses(way: ProbeRoute) -> bool:
 
 
 async def repeated(ask: Callable[[], Awaitable[bool]]) -> bool:
-    """Ask until there is an answer, a few times; raise `KernelError` when this host itself cannot ask."""
+    """Repeat a probe a few times until it is answered; raise `KernelError` when this host cannot send it."""
     for _ in range(ATTEMPTS):
         try:
             async with asyncio.timeout(PATIENCE):
@@ -96,7 +96,7 @@ async def _datagram(way: ProbeRoute) -> bool:
 
 
 def opened(way: ProbeRoute, kind: socket.SocketKind, protocol: int) -> socket.socket:
-    """Return a socket that speaks with the source's address to the target alone."""
+    """Return a socket that is bound to the source's address and connected to the target."""
     is_ipv4 = way.family is Family.V4
     channel = socket.socket(socket.AF_INET if is_ipv4 else socket.AF_INET6, kind | socket.SOCK_CLOEXEC, protocol)
     try:

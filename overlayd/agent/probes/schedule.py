@@ -12,7 +12,7 @@ AT_ONCE = float("-inf")
 
 
 class Schedule(Generic[K, V]):
-    """Keys with a value and a time each. What a look costs follows what is due, and not how many keys there are.
+    """Keys with a value and a time each. The cost of `take` follows the number of keys that are due, not of all keys.
 
     A key that was taken is out of the schedule until `again` puts it back.
     """
@@ -43,7 +43,7 @@ class Schedule(Generic[K, V]):
         return taken
 
     def again(self, key: K, value: V, when: float) -> None:
-        """Put a key back for a time, unless it is not kept any more, or has another value by now and is due at once."""
+        """Schedule a key again for a time, unless it was dropped, or has a new value and so is due at once."""
         if key in self.values and self.values[key] == value:
             self._put(key, when)
 

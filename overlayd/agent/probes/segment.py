@@ -1,7 +1,7 @@
-"""Finding out whether data that a device below the tunnel is to cut into segments gets through.
+"""The segment probe: whether data that a device below the tunnel must cut into segments arrives.
 
 A TCP segment that belongs to no connection is refused by the other host's kernel, which acknowledges what it got (RFC
-9293 section 3.10.7.1). One that fits is sent first: where that is not answered, a larger one tells nothing.
+9293 section 3.10.7.1). One that fits is sent first: where that is not answered, a larger one proves nothing.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _PACKET_MAX = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class SegmentPath:
-    """A way, the host's device by which it leaves, and that one's MTU in bytes."""
+    """A route to a host, the device by which it leaves this host, and the MTU of that device in bytes."""
 
     way: ProbeRoute
     device: InterfaceName
@@ -93,7 +93,7 @@ def _send(device: InterfaceName, content: bytes) -> None:
 
 
 def message(path: SegmentPath, count: int, sequence: int, port: int) -> bytes:
-    """Return the frame with so many segments of data, behind what says how it is to be cut. Pure."""
+    """Return the frame with this many segments of data, preceded by the header that says how to cut it. Pure."""
     way, family = path.way, path.way.family
     size = path.segment
     length = _TCP.size + count * size

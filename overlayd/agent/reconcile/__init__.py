@@ -1,5 +1,5 @@
 """The reconcile cycle.
 
-Gather the facts of the host, resolve, observe, diff, plan, apply; and what tells it to look again. The only room that
+Gather the facts of the host, resolve, observe, diff, plan, apply; and what starts the next cycle. The only room that
 makes the kernel match the cluster. It knows attachments by their records only.
 """

@@ -1,6 +1,6 @@
-"""One look at the host: facts → site → desired state → observed state → plan. For the kernel's thread.
+"""One assessment of the host: facts → site → desired state → observed state → plan. Runs in the kernel's thread.
 
-It changes nothing but what it returns: the event loop keeps that, and gives it to the next look.
+It changes no state: the event loop keeps the result, and passes it to the next assessment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +33,7 @@ from overlayd.model.network import Network
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What earlier looks found, as far as the next one needs it. `used` are the networks that endpoints here use."""
+    """Results of earlier assessments that the next one needs. `used` are the networks that endpoints here use."""
 
     site: Site | None = None
     used: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
@@ -44,7 +44,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where to look: in these namespaces, and with news of the cluster wherever that asks for more.
+    """What to assess: these namespaces, and `with_news` of the cluster whatever that requires.
 
     With news, they are also the namespaces in which the kernel has reported changes by others until now.
     """
@@ -55,7 +55,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the agent knows as it begins to look; until `in_sync` nothing is deleted."""
+    """What the agent knows when an assessment begins; until `in_sync` nothing is deleted."""
 
     cluster: Cluster
     in_sync: bool
@@ -67,10 +67,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a look found. Executing `plan` brings the namespaces `looked_at` (None: all) to what is desired.
+    """Result of an assessment. Executing `plan` brings the namespaces `looked_at` (None: all) to the desired state.
 
-    Those whose devices were `revived` have lost what is in their sandboxes. `keeps_rules` says that the host's rules
-    stay as they are.
+    Endpoints whose devices were `revived` have lost routes and addresses in their sandboxes. `keeps_rules` says that
+    the host's rules stay as they are.
     """
 
     standing: Standing
@@ -83,7 +83,7 @@ class Assessment:
 
 
 class Assessor:
-    """Looks at the host. It has the means for it and no state of its own."""
+    """Assesses the host; has no state of its own."""
 
     def __init__(self, kernel: Kernel, records: AttachmentRecords, local: Local) -> None:
         self._kernel = kernel
@@ -106,7 +106,7 @@ class Assessor:
         )
 
     def _stand(self, known: Known) -> tuple[Standing, Facts]:
-        """Gather the facts, and return what they make of the standing."""
+        """Gather the facts, and return the updated standing."""
         before, cluster = known.standing, known.cluster
         membership = before.desired.membership.of(cluster, self._local.host)
         facts = gather(self._kernel, self._local, known.recorded, cluster, membership)
@@ -124,7 +124,7 @@ class Assessor:
         return Standing(site, used, desired, shortcomings, before.tracker), facts
 
     def _within(self, namespaces: frozenset[NamespaceRef], standing: Standing) -> frozenset[NamespaceRef]:
-        """Return those of some namespaces that are ours: of this host's networks, or left in the kernel."""
+        """Return which of these namespaces are ours: of this host's networks, or left in the kernel."""
         observed = frozenset(ns for ns in namespaces if ownership.is_observed(ns))  # and no sandbox, which is not ours
         known = {HOST, *standing.desired.spaces, *standing.tracker.reached}
         return observed & (known if known.issuperset(observed) else known | self._kernel.namespaces())
@@ -138,7 +138,7 @@ class Assessor:
         *,
         keeps_rules: bool,
     ) -> Plan:
-        """Observe, unless the tracker knows what is there, and return what leads from that to the desired state."""
+        """Observe what the tracker does not know, and return the plan that leads from there to the desired state."""
         spaces, kept = standing.desired.spaces, {network_namespace(name) for name in facts.unknown}
         missing, surplus = frozenset[Item](), frozenset[Item]()
         if looked_at is None:
@@ -172,7 +172,7 @@ class Assessor:
         return Lifelines([*of_hosts(known.cluster.hosts.values()), *facts.lifelines])
 
     def restoration(self, found: Assessment) -> Plan:
-        """Return what gives those sandboxes back what they lost whose devices were down and came up again."""
+        """Return the operations that restore what sandboxes lost while their devices were down."""
         items = set[Item]()
         for attachment in found.facts.present if found.revived else ():
             endpoint = attachment.endpoint
@@ -183,7 +183,7 @@ class Assessor:
         return restoration(self._kernel.missing(frozenset(items))) if items else Plan(())
 
     def _problems(self, standing: Standing, facts: Facts) -> Iterator[Problem]:
-        """Yield what is wrong before anything is executed."""
+        """Yield the problems that are known before anything is executed."""
         for endpoint in (attachment.endpoint for attachment in facts.gone):
             name = f"endpoint {endpoint.network}/{endpoint.container_id}/{endpoint.interface}"
             reason = f"its sandbox {endpoint.sandbox} is gone; a DEL frees its addresses, or a look in a minute"

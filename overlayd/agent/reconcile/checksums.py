@@ -1,4 +1,4 @@
-"""How the checksums of what is in the tunnel are made on this host."""
+"""Whether the kernel or the underlay device makes the checksums of tunnelled packets."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from overlayd.model.ids import HostId
 
 
 class Checksums:
-    """`in_software`: the kernel makes them, since the underlay's device does not.
+    """`in_software`: the kernel makes them, because the underlay's device does not.
 
-    That is remembered in a file that does not outlive the boot, with which the device may be another one.
+    A file below /run keeps that until the next boot, after which the device may be another one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,14 +27,14 @@ class Checksums:
         self._probed.add(host)
 
     def restore(self) -> bool:
-        """Remember it again if the file was removed; tell whether it was. Raises `OSError`."""
+        """Write the file again if it was removed; return whether it was. Raises `OSError`."""
         is_lost = self.in_software and not exists(self._path)
         if is_lost:
             write_atomically(self._path, b"")
         return is_lost
 
     def let_kernel(self, *, make_them: bool) -> None:
-        """Have the kernel make them, or the underlay's device; raises `OSError` when that cannot be remembered."""
+        """Let the kernel make them, or the underlay's device; raises `OSError` when the file cannot be written."""
         if make_them:
             write_atomically(self._path, b"")
         else:

@@ -1,4 +1,4 @@
-"""The addresses of the controllers, and of the nameservers that find them."""
+"""The addresses of the controllers, and of the nameservers that resolve their names."""
 
 import asyncio
 import json
@@ -28,14 +28,14 @@ _VERSION = 1
 
 
 class ControllerAddresses:
-    """What the URLs of controllers lead to: literal addresses, and those of names as they were last resolved.
+    """The addresses in the URLs of controllers, and those of names as they were last resolved.
 
-    The latter are kept in a file. A start while no nameserver answers would otherwise not know what a network of the
-    cached cluster must not take away, and might take the nameserver away too.
+    The latter are kept in a file. Without it, an agent that starts while no nameserver answers would not know which
+    addresses a network of the cached cluster must not divert, and might divert the nameserver's too.
     """
 
     def __init__(self, urls: Sequence[str], file: Path) -> None:
-        """Begin with what the file says of the names in these URLs."""
+        """Begin with the file's addresses for the names in these URLs."""
         self._file = file
         self._literal: set[IpAddress] = set()
         self._names: list[str] = []
@@ -51,7 +51,7 @@ class ControllerAddresses:
 
     @property
     def lifelines(self) -> frozenset[Lifeline]:
-        """The controllers' addresses, and those of nameservers where it takes a nameserver to find a controller."""
+        """The controllers' addresses, and those of the nameservers if a controller has a name."""
         found = {Lifeline(address, "a controller's address") for address in self._literal}
         for name, addresses in self._found.items():
             found |= {Lifeline(address, f"the controller {name}") for address in addresses}
@@ -61,19 +61,19 @@ class ControllerAddresses:
 
     @property
     def nameservers(self) -> frozenset[IpAddress]:
-        """The nameservers that this host asks, those of a file that cannot be read now as they were before."""
+        """The nameservers of this host; for a file that cannot be read now, those that it had before."""
         for file in self._nameservers:
             with suppress(OSError):
                 self._nameservers[file] = frozenset(_nameservers(file))
         return frozenset().union(*self._nameservers.values())
 
     async def known(self) -> None:
-        """Return when each name has an address, of today or from the file, or no nameserver has one."""
+        """Return when each name has an address, resolved or from the file, or has been found not to resolve."""
         if len(self._found) < len(self._names):
             await self._asked.wait()
 
     async def follow(self, interval: float, drift: Drift) -> None:
-        """Resolve the names every `interval` seconds, for ever, and have the host looked at when they moved."""
+        """Resolve the names every `interval` seconds, until cancelled; start a cycle when their addresses changed."""
         while self._names:
             before = dict(self._found)
             for name in self._names:

@@ -1,4 +1,4 @@
-"""Drift: changes by others to what is ours in the kernel, heard of at once."""
+"""Drift: changes by others to what is ours in the kernel, noticed by notifications."""
 
 import asyncio
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Heard:
 
 
 def heard(kernel: Kernel) -> Heard:
-    """Read the kernel's notifications; when they cannot be read, there may be a change anywhere."""
+    """Read the kernel's notifications; if they cannot be read, every namespace may have changed."""
     try:
         return Heard(kernel.changed(), kernel.revived())
     except KernelError as error:
@@ -43,9 +43,9 @@ def heard(kernel: Kernel) -> Heard:
 
 
 class Drift:
-    """Tells where to look: `suspects` are the namespaces that others may have changed since they were last observed.
+    """Collects what to observe: `suspects` are the namespaces that others may have changed since they were observed.
 
-    `revived` are devices whose sandboxes have not got back yet what they lost.
+    `revived` are devices whose sandboxes have lost routes that are not restored yet.
     """
 
     def __init__(self, turn: KernelTurn) -> None:
@@ -55,7 +55,7 @@ class Drift:
         self._turn = turn
 
     async def run(self) -> None:
-        """Listen for ever."""
+        """Receive notifications until cancelled."""
         loop = asyncio.get_running_loop()
         descriptor = self._turn.kernel.fileno()
         waits = Backoff(_SHORTEST, _LONGEST)
@@ -76,7 +76,7 @@ class Drift:
             await self._look()
 
     async def _look(self) -> None:
-        """Have what has changed looked at."""
+        """Start a cycle that observes the changed namespaces."""
         # Between observing and applying it is as good as at any other time: what it finds is looked at later.
         found = await self._turn.call(heard, self._turn.kernel)
         self.revived |= found.revived
@@ -84,11 +84,11 @@ class Drift:
             self.suspect(found.namespaces)
 
     def suspect(self, namespaces: frozenset[NamespaceRef]) -> None:
-        """Have these looked at."""
+        """Add namespaces to the suspects."""
         self.suspects |= namespaces
         self.changes.set()
 
     def take(self) -> frozenset[NamespaceRef]:
-        """Return the suspects, who are now looked at."""
+        """Return the suspects, and begin with an empty set."""
         found, self.suspects = self.suspects, frozenset()
         return found

@@ -1,4 +1,4 @@
-"""The facts of this host at one moment, as far as they do not lie in the namespaces of networks."""
+"""The facts of this host at one moment, outside the namespaces of networks."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -22,14 +22,14 @@ from overlayd.model.ids import InterfaceName, NetworkName
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The records of this host's attachments as a look at the host begins."""
+    """The records of this host's attachments when an assessment begins."""
 
     attachments: Mapping[EndpointKey, Attachment]
     strays: frozenset[Stray]
 
     @classmethod
     def of(cls, records: AttachmentRecords) -> "Recorded":
-        """Copy what the records say now, for another thread."""
+        """Copy the present records for another thread."""
         return cls(dict(records.attachments), records.strays)
 
 
@@ -41,7 +41,7 @@ class Facts:
     others; `strays` are the interfaces without a record that are still there. `unknown` counts the endpoints and strays
     of networks in which the cluster gives this host no block, and `kept_uplinks` are the host's ends of their uplinks.
     `mtu` is the underlay's in bytes, None when the cluster does not know this host. `lifelines` are the addresses that
-    no network may take, besides those of other hosts. `shortage` is what this process has too little of.
+    no network may take, besides those of other hosts. `shortage` names a resource that this process is short of.
     """
 
     present: tuple[Attachment, ...]
@@ -65,9 +65,9 @@ class Facts:
 
 
 def gather(kernel: Kernel, local: Local, recorded: Recorded, cluster: Cluster, membership: Membership) -> Facts:
-    """Look at the host; raise `KernelError`, or `NotFound` when no device has this host's address.
+    """Gather the facts; raise `KernelError`, or `NotFound` when no device has this host's address.
 
-    For the kernel's thread: of the controllers' addresses only the files are read.
+    Runs in the kernel's thread: the controllers' addresses are only read from files.
     """
     found = {key: presence(kernel, attachment) for key, attachment in recorded.attachments.items()}
     strays = frozenset(

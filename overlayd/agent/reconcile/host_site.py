@@ -1,4 +1,4 @@
-"""What holds on this host, made of facts and settings. Pure."""
+"""The site of this host, computed from facts and settings. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +18,7 @@ from overlayd.model.reservation import Reservation, lost_addresses
 def site_of(
     facts: Facts, local: Local, cluster: Cluster, used: Mapping[NetworkName, Network], *, software_checksums: bool
 ) -> Site | None:
-    """Return what holds on this host, None when the cluster does not know it. `used` are its networks as last known."""
+    """Return this host's site, None when the cluster does not know the host. `used` are its networks as last known."""
     me = cluster.hosts.get(local.host)
     if me is None or facts.mtu is None:
         return None
@@ -39,7 +39,7 @@ def site_of(
 
 
 def with_endpoints(site: Site, facts: Facts, cluster: Cluster, *, software_checksums: bool) -> Site:
-    """Return a site with what comes and goes with endpoints, and with the other facts of this host."""
+    """Return a site with what depends on endpoints, and with the other facts of this host."""
     return replace(
         site,
         published=_published(facts, cluster),
@@ -54,13 +54,13 @@ def with_endpoints(site: Site, facts: Facts, cluster: Cluster, *, software_check
 def remembered(
     used: Mapping[NetworkName, Network], cluster: Cluster, networks: frozenset[NetworkName]
 ) -> Mapping[NetworkName, Network]:
-    """Return the networks that endpoints here use, as the cluster has them or had them: their rules outlive a store."""
+    """Return the networks that endpoints here use, as the cluster has or had them: they outlive a lost store."""
     now = ((name, cluster.networks.get(name) or used.get(name)) for name in networks)
     return {name: network for name, network in now if network}
 
 
 def _published(facts: Facts, cluster: Cluster) -> tuple[Published, ...]:
-    """Return the ports that lead to endpoints, at the addresses that they have not lost."""
+    """Return the published ports of endpoints, without the addresses that these have lost."""
     found: list[Published] = []
     reserved = dict[NetworkName, Mapping[IpAddress, Reservation]]()
     for attachment in facts.present:

@@ -41,8 +41,9 @@ _FIRST_WORD = 0.5
 class Reconciler:
     """Makes the kernel match the cluster and the local attachments.
 
-    Woken by a change of either, by a change of the kernel by others (then it looks where that was), by a failure (after
-    a growing time), and by a slow periodic resync, which looks at everything. All state is assigned on the event loop.
+    A cycle is started by a change of either, by a change of the kernel by others (which is observed where it was), by a
+    failure (after a back-off), and by a slow periodic resync, which observes everything. All state is assigned on the
+    event loop.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Reconciler:
         self._not_redirected: dict[NamespaceRef, KernelError] = {}
 
     async def run(self) -> None:
-        """Keep the kernel as desired, for ever."""
+        """Run cycles until cancelled."""
         now = asyncio.get_running_loop().time
         wake = Changes(self._feed.changes, self.drift.changes)
         backoff = Backoff(shortest=0.2, longest=self._local.resync)
@@ -99,7 +100,7 @@ class Reconciler:
                 everywhere = True
 
     async def cycle(self, suspects: frozenset[NamespaceRef] | None = None) -> Status:
-        """Go through the cycle once, everywhere or where something may be wrong; return and keep how far it got."""
+        """Run one cycle, for all namespaces or the suspected ones; keep and return the status."""
         await self._local.controllers.known()  # before a network of the cached cluster takes their addresses
         async with self._turn.taken():
             return await to_the_end(self._cycle(suspects))
@@ -129,15 +130,15 @@ class Reconciler:
         return self._report.keep(Status(cluster.revision, problems, in_sync))
 
     def _scope(self, suspects: frozenset[NamespaceRef] | None, *, is_news: bool) -> Scope | None:
-        """Return where to look: everywhere when the underlay, which every network needs, may be another one."""
+        """Return what to assess: everything if the underlay, which every network needs, may have changed."""
         if suspects is None or HOST in suspects or self._feed.in_sync != self.status.is_pruned:
             return None
         return Scope(suspects, with_news=is_news)
 
     async def _assess(self, scope: Scope | None, cluster: Cluster, *, in_sync: bool) -> Assessment:
-        """Look at the host, and keep what was found of it. The caller holds the kernel's turn.
+        """Assess the host, and keep the result. The caller holds the kernel lock.
 
-        What the kernel tells once is kept before anything else that may fail.
+        Notifications are kept before anything else can fail: the kernel sends each of them once.
         """
         if scope and scope.with_news:
             news = await self._turn.call(heard, self._turn.kernel)
@@ -161,7 +162,7 @@ class Reconciler:
         return replace(found, plan=Plan((*found.plan, *restoration)))
 
     async def _assess_aside(self, scope: Scope | None) -> Assessment:
-        """Look at the host beside the cycle, which looks again if that fails: observing drained the notifications."""
+        """Assess the host outside a cycle; after a failure the next cycle observes again what was drained."""
         try:
             return await to_the_end(self._assess(scope, self._feed.cluster, in_sync=self._feed.in_sync))
         except (asyncio.CancelledError, OverlayError):
@@ -180,7 +181,7 @@ class Reconciler:
         self._forget({network_namespace(network)})
 
     def _keep(self, found: Assessment, outcomes: Iterable[Outcome], cluster: Cluster, *, in_sync: bool) -> None:
-        """Keep what is in force now that the plan is executed."""
+        """Record what is in force after the plan was executed."""
         self._applied = cluster
         self._to_redirect -= self._to_redirect if found.looked_at is None else found.looked_at
         self._refused = still_refused(self._refused, outcomes, found.looked_at)
@@ -197,10 +198,10 @@ class Reconciler:
         self._ready = frozenset(name for name in names if network_namespace(name) not in lacking)
 
     async def redirect(self, network: NetworkName, turn: Turn) -> None:
-        """Let the ports lead to this network's containers that the records say; raise what the kernel refused.
+        """Redirect the published ports of this network as the records say; raise the kernel's error.
 
-        Those who ask at the same time share one look at the kernel and one change of it. It waits for the kernel's
-        turn, which the caller must not have, in the queue of the caller: behind others that may need the same.
+        Concurrent callers share one observation and one change. It waits for the kernel lock, which the caller must not
+        hold, in the order of the calls.
         """
         ns = network_namespace(network)
         self._to_redirect.add(ns)
@@ -213,7 +214,7 @@ class Reconciler:
             raise KernelError(refused.errno, refused.detail)  # one of its own for each that asked
 
     def redirect_soon(self, network: NetworkName) -> None:
-        """Do the same with the next cycle, which is woken."""
+        """Do the same in the next cycle, which this starts."""
         self.drift.suspect(frozenset({HOST, network_namespace(network)}))
 
     async def _redirect(self, ns: NamespaceRef, turn: Turn) -> None:
@@ -234,7 +235,7 @@ class Reconciler:
         }
 
     async def misdirected(self, network: NetworkName) -> frozenset[Item]:
-        """Return what of the tables by which ports lead to this network's containers is not as the records say.
+        """Return the differences between the tables that redirect this network's ports and the records.
 
         Nothing while they are about to be written. The caller holds the kernel's turn.
         """
@@ -245,14 +246,14 @@ class Reconciler:
         return frozenset(op.item for op in found.plan if isinstance(op.item, NftTable | Sysctl))
 
     async def plan(self) -> Plan:
-        """Return what the next cycle would execute, and see to it that it comes soon."""
+        """Return what the next cycle would execute, and start that cycle if there is something to do."""
         async with self._turn.taken():
             found = await self._assess_aside(None)
         self._mend_soon(found.plan)
         return found.plan
 
     def _mend_soon(self, plan: Plan) -> None:
-        """Look again where a plan that is not executed has something to do: observing drained the notifications."""
+        """Start a cycle where a plan that was only shown has something to do: observing drained the notifications."""
         if plan:
             self.drift.suspect(frozenset(op.item.ns for op in plan))
 
@@ -279,7 +280,7 @@ class Reconciler:
 
     @property
     def site(self) -> Site | None:
-        """What holds on this host, as of the last cycle; None before the first one."""
+        """The site of this host, as of the last cycle; None before the first one."""
         return self._standing.site
 
     @property

@@ -1,4 +1,4 @@
-"""What this host reports: how far its kernel is, and what is wrong."""
+"""What this host reports: the applied revision and its problems."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far this host is: its kernel matches revision `applied`, except for `problems`.
+    """The kernel matches revision `applied`, except for `problems`.
 
-    Until `is_pruned` there may be more in the kernel: what is not desired is deleted only when a feed is in sync.
+    Until `is_pruned` the kernel may hold more: undesired items are deleted only when a feed is in sync.
     """
 
     applied: Revision = UNKNOWN
@@ -67,10 +67,10 @@ class HostReport:
 def still_refused(
     before: Mapping[Key, Outcome], outcomes: Iterable[Outcome], looked_at: frozenset[NamespaceRef] | None
 ) -> dict[Key, Outcome]:
-    """Return the operations that are not done, by the key of the item.
+    """Return the operations that have not succeeded, by the key of the item.
 
-    These are the failed ones among `outcomes`, and those that failed `before` where nothing was looked at now
-    (`looked_at` None: everything was).
+    These are the failed ones among `outcomes`, and those that failed `before` in namespaces that were not assessed now
+    (`looked_at` None: all were).
     """
     found = dict[Key, Outcome]()
     if looked_at is not None:

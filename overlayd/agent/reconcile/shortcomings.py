@@ -1,4 +1,4 @@
-"""What keeps this host from carrying all traffic although its kernel is as desired. Pure."""
+"""Problems that keep this host from carrying all traffic although its kernel is as desired. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from overlayd.model.network import Uplink
 
 @dataclass(frozen=True, slots=True)
 class Shortcomings:
-    """The problems, and what they came of: those of a network are found again when something of it has changed."""
+    """The problems and their inputs: those of a network are computed again when an input of it has changed."""
 
     choice: UplinkChoice = field(default_factory=UplinkChoice)
     isolated: tuple[Problem, ...] = ()
@@ -39,7 +39,7 @@ class Shortcomings:
         return (*self.isolated, *of_networks, *self.elsewhere)
 
     def of(self, cluster: Cluster, site: Site, desired: Desired, endpoints: Iterable[Endpoint]) -> "Shortcomings":
-        """Return those of another desired state; `endpoints` are this host's."""
+        """Return the problems for another desired state; `endpoints` are this host's."""
         networks: dict[NetworkName, tuple[NetworkPart, tuple[Problem, ...]]] = {}
         for name, part in sorted(desired.parts.items()):
             known = self.networks.get(name)
@@ -54,7 +54,7 @@ class Shortcomings:
 
 
 def _in_network(cluster: Cluster, part: NetworkPart) -> Iterator[Problem]:
-    """Yield those of a network in which this host takes part."""
+    """Yield the problems of a network in which this host takes part."""
     network, site = part.inputs.network, part.inputs.site
     if Family.V6 in network.families and (reason := without_ipv6(site)):
         yield Problem(f"network {network.name}", reason, network.name)
@@ -63,14 +63,14 @@ def _in_network(cluster: Cluster, part: NetworkPart) -> Iterator[Problem]:
 
 
 def without_ipv6(site: Site) -> str | None:
-    """Return why networks have no IPv6 on this host for now, None when they have."""
+    """Return why networks have no IPv6 on this host at present, None when they have."""
     if site.mtu >= IPV6_MTU_MIN:
         return None
     return f"no IPv6 on this host: it needs an MTU of {IPV6_MTU_MIN} bytes, and the underlay leaves {site.mtu}"
 
 
 def _isolated(choice: UplinkChoice) -> Iterator[Problem]:
-    """Yield the networks that this host would be a member of but for an address in their range that it needs."""
+    """Yield the networks to which this host has no access because it needs an address in their range itself."""
     otherwise = uplink.choose(choice.networks, choice.routes, Lifelines())
     for network in sorted(choice.networks, key=lambda network: network.name):
         if otherwise[network.name] is Uplink.HOST:
@@ -79,7 +79,7 @@ def _isolated(choice: UplinkChoice) -> Iterator[Problem]:
 
 
 def unrecorded(strays: Iterable[Stray], set_aside: Iterable[Path]) -> Iterator[Problem]:
-    """Yield a problem for each interface of which no record says whose it is, and for each record that is damaged."""
+    """Yield a problem for each interface without a record, and for each damaged record."""
     for stray in sorted(strays, key=lambda stray: (stray.network, stray.device)):
         addresses = ", ".join(sorted(map(str, stray.addresses))) or "no address"
         message = (

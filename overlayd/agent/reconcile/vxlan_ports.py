@@ -15,10 +15,10 @@ _DIGITS_MAX = len(str(PORT_MAX))
 
 
 def remember_vxlan_port(path: Path, port: int) -> frozenset[int]:
-    """Return the ports that this host's VXLAN had before it has `port`, and remember that one too.
+    """Return the ports that this host's VXLAN had before `port`, and remember `port` too.
 
-    Other hosts may have a former one for as long as they are not changed, and let in there what this host sends. So it
-    is remembered until the file is removed, which has one port a line. All are in host byte order.
+    Other hosts may still use a former port, and accept there what this host sends. So the file, one port a line, keeps
+    each port until it is removed. All are in host byte order.
 
     Raises:
         InvalidValue: the file is damaged; names it.

@@ -19,7 +19,7 @@ from overlayd.model.ids import HostId
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What the settings say of this host. `vxlan_port` is in host byte order, `resync` in seconds."""
+    """The settings of this host. `vxlan_port` is in host byte order, `resync` in seconds."""
 
     host: HostId
     vxlan_port: int
@@ -32,7 +32,7 @@ class HostSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReconcileParts:
-    """The reconciler, and what it knows of this host beside the cluster."""
+    """The reconciler, and what it knows of this host in addition to the cluster."""
 
     reconciler: Reconciler
     checksums: Checksums

@@ -95,7 +95,7 @@ class AttachmentRecords:
                 self._damaged.append(name)
 
     def set_aside_damaged(self) -> None:
-        """Give damaged records another name, unless others were written in their place; raise `OSError`."""
+        """Rename damaged records, unless others were written in their place; raise `OSError`."""
         written = {self._path(key).name for key in self._attachments}
         for name in self._damaged:
             if name not in written:
@@ -116,11 +116,11 @@ class AttachmentRecords:
         return len(lost)
 
     def withhold(self, stray: Stray) -> None:
-        """Let the addresses of an interface without a record count as taken."""
+        """Count the addresses of an interface without a record as taken."""
         self.strays |= {stray}
 
     def release(self, gone: Iterable[Stray]) -> None:
-        """Let the addresses of interfaces be free again that are no longer there."""
+        """Free the withheld addresses of interfaces that no longer exist."""
         self.strays = self.strays.difference(gone)
 
     def _load(self, name: str) -> Attachment:
@@ -158,7 +158,7 @@ class AttachmentRecords:
         return taken | frozenset().union(*withheld) if withheld else taken
 
     def put(self, attachment: Attachment) -> None:
-        """Keep an attachment; raise `OSError` when it cannot be written, and then keep nothing."""
+        """Record an attachment; raise `OSError` when it cannot be written, and record nothing then."""
         self._write(attachment)
         self._keep(attachment)
 
@@ -177,7 +177,7 @@ class AttachmentRecords:
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
 
     def remove(self, key: EndpointKey) -> None:
-        """Forget an attachment."""
+        """Remove the record of an attachment."""
         self._path(key).unlink(missing_ok=True)
         self._drop(key)
 

@@ -1,4 +1,4 @@
-"""Who may publish which port of this host."""
+"""Which attachment may publish which port of this host."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ _FIELD = "ports"
 
 
 def check_ports(network: Network, wanted: Attachment, others: Iterable[Attachment]) -> None:
-    """Check the ports that a new attachment to a network is to publish, beside those of the other attachments.
+    """Check the ports that a new attachment to a network is to publish against those of the other attachments.
 
-    Another attachment of the same container may have the same ports, as podman wants them at each of its networks:
-    they lead to one of its addresses as long as there is one.
+    Another attachment of the same container may have the same ports, because podman requests them for each of its
+    networks: they lead to one of its addresses as long as there is one.
 
     Raises:
         InvalidValue: nothing leads into the network, or it has no addresses of the family.

@@ -1,4 +1,4 @@
-"""Whether a container is still there, by what the kernel knows of it."""
+"""Whether a container's sandbox still exists, according to the kernel."""
 
 from enum import Enum, auto
 
@@ -21,7 +21,7 @@ class Presence(Enum):
 
 
 def presence(kernel: Kernel, attachment: Attachment) -> Presence:
-    """Return what is known of an attachment's sandbox; raise `KernelError`. The caller has the kernel's turn."""
+    """Return what is known of an attachment's sandbox; raise `KernelError`. The caller holds the kernel lock."""
     endpoint = attachment.endpoint
     if kernel.sandbox_id(endpoint.sandbox) == attachment.sandbox_id:
         return Presence.REACHABLE

@@ -1,4 +1,4 @@
-"""Addresses that containers of this host had a moment ago."""
+"""The quarantine of addresses that containers of this host had until recently."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, KeysView
@@ -26,14 +26,14 @@ _SPARE_LINES = 4096
 
 
 class RestingAddresses:
-    """The quarantine of this host's addresses. `now` tells the time in seconds since the boot and never jumps.
+    """The quarantine of this host's addresses. `now` returns the seconds since the boot and never jumps.
 
     A restart of the agent takes a second or two, so each address is also appended to `file`, one a line, for the next
     agent of this boot. Where the file cannot be used the quarantine ends with the process.
     """
 
     def __init__(self, file: Path, now: Callable[[], float]) -> None:
-        """Begin with what the file says."""
+        """Begin with the addresses in the file."""
         self._file = file
         self._now = now
         self._until: defaultdict[NetworkName, dict[IpAddress, float]] = defaultdict(dict)
@@ -44,7 +44,7 @@ class RestingAddresses:
         self._keep(self._written(), "w")
 
     def add(self, network: NetworkName, addresses: Iterable[IpAddress]) -> None:
-        """Let addresses of a network rest from now on."""
+        """Put addresses of a network into quarantine."""
         end, new = self._now() + QUARANTINE_SECONDS, list(addresses)
         for address in new:
             self._rest(network, address, end)
@@ -55,7 +55,7 @@ class RestingAddresses:
             self._keep([_line(end, network, address) for address in new], "a")
 
     def of(self, network: NetworkName) -> KeysView[IpAddress]:
-        """Return the addresses of a network that rest; good until something else is asked of this."""
+        """Return the addresses of a network in quarantine; valid until the next call."""
         now, resting = self._now(), self._until[network]
         while resting and resting[first := next(iter(resting))] <= now:
             del resting[first]

@@ -1,7 +1,7 @@
 """Copies of the attachments' records on disk, for a start that finds the records on the tmpfs removed.
 
-An interface in the kernel says whose it is, and not which ports lead to it, how it is limited and what its runtime said
-of it. A copy is used for an interface that lives, and for nothing else: those of an earlier boot mean nothing.
+The alias of an interface names its owner, but not its ports, its limits and its labels. A copy is used only for an
+interface that exists: those of an earlier boot are ignored.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ PACE = 0.5
 
 
 def loaded(directory: Path) -> AttachmentRecords:
-    """Return the copies in a directory, as far as they can be read. Nothing but a lost record needs one.
+    """Return the copies in a directory, as far as they can be read. Only a lost record needs a copy.
 
-    Those of a newer agent may have outlived the boot, and with it all that they tell of.
+    One of a newer agent may be of an earlier boot, whose interfaces are gone.
     """
     copies = AttachmentRecords(directory)
     try:
@@ -36,7 +36,7 @@ def loaded(directory: Path) -> AttachmentRecords:
 
 
 class RecordCopies:
-    """Keeps `copies` as `records` are, some moments later."""
+    """Writes each change of `records` to `copies`, some moments later."""
 
     def __init__(self, records: AttachmentRecords, copies: AttachmentRecords) -> None:
         self._records = records

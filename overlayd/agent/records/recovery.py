@@ -1,4 +1,4 @@
-"""Records that are lost while containers live: made again of what the kernel keeps, or else nothing is given away.
+"""Recovery of records that were lost while containers run; what cannot be recovered stays withheld.
 
 For a start of the agent, before anything is attached.
 """
@@ -33,16 +33,16 @@ _UNKNOWN_SANDBOX = (0, 0)
 
 
 def unexplained(kernel: Kernel, records: AttachmentRecords) -> list[Link]:
-    """Return the host's ends of containers' interfaces of which no record says whose they are; raise `KernelError`."""
+    """Return the host's ends of containers' interfaces without a record; raise `KernelError`."""
     known = {(network_namespace(each.network), host_end(each.key)) for each in records.endpoints}
     ends = (link for link in kernel.links(kernel.namespaces()) if link.name.startswith(ownership.VETH_PREFIX))
     return sorted((link for link in ends if (link.ns, link.name) not in known), key=lambda link: (link.ns, link.name))
 
 
 def recover(kernel: Kernel, host: HostId, records: AttachmentRecords, copies: Mapping[EndpointKey, Attachment]) -> None:
-    """Give each interface without a record one again, of what is written on it; withhold what the others may use.
+    """Restore records from the aliases of interfaces; withhold the addresses of interfaces without a readable one.
 
-    A copy of the record says more, where it is of the same interface.
+    A copy of the record adds what the alias lacks, if it is of the same interface.
 
     Raises `KernelError`, or `OSError` when a record cannot be written.
     """
@@ -65,13 +65,13 @@ def recover(kernel: Kernel, host: HostId, records: AttachmentRecords, copies: Ma
 
 
 def described(end: Link) -> str:
-    """Return for people which container an interface is for, as far as that is known."""
+    """Return a description of the container that an interface belongs to, as far as it is known."""
     named = parse(end.alias)
     return f"{named.container_id} of {named.network}" if named else f"that of {end.name} in {end.ns}"
 
 
 def without_strays(observed: State, strays: frozenset[Stray]) -> State:
-    """Return a state without what hangs on interfaces that no record explains: it is left as it is. Pure."""
+    """Return a state without the items on interfaces that have no record, which stay as they are. Pure."""
     devices = {(network_namespace(stray.network), stray.device) for stray in strays}
     addresses = {(network_namespace(stray.network), address) for stray in strays for address in stray.addresses}
     if not strays:
@@ -109,7 +109,7 @@ def _network(ns: NamespaceRef) -> NetworkName:
 
 
 def _addresses(end: Link, observed: State) -> set[IpAddress]:
-    """Return the addresses to which an interface is the way, by what the kernel holds."""
+    """Return the addresses that the kernel routes to an interface."""
     here = [item for item in observed if item.ns == end.ns]
     macs = {item.mac for item in here if isinstance(item, BridgeEntry) and item.dev == end.name}
     found = {

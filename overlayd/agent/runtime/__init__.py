@@ -1,4 +1,4 @@
-"""What a long-lived asynchronous process needs, whatever it does.
+"""Building blocks of a long-lived asynchronous process.
 
 Signals, back-off, locks, threads, sockets, logs. Nothing here knows of networks, controllers or containers.
 """

@@ -1,4 +1,4 @@
-"""Looking names up while a resolver is silent: no task waits for it needlessly, least of all a stop."""
+"""DNS lookups that do not delay shutdown, or tasks that do not need them, while a resolver is silent."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ _Asked = tuple[Any, Any, int, int, int, int]
 class Loop(asyncio.SelectorEventLoop):
     """An event loop whose lookups end with the process.
 
-    asyncio's own are made by a pool of few threads that a process waits for at its end: as long as a lookup takes,
-    which is 20 seconds and more with nameservers that say nothing.
+    asyncio makes lookups in a small pool of threads, for which a process waits at its end: 20 seconds and more while
+    nameservers do not answer.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Loop(asyncio.SelectorEventLoop):
         proto: int = 0,
         flags: int = 0,
     ) -> _Found:
-        """Do as socket.getaddrinfo. What is asked for already is not asked for again."""
+        """Do as socket.getaddrinfo. Concurrent lookups of one name are one query."""
         question = (host, port, family, type, proto, flags)
         asked = self._asked.get(question)
         if asked is None:

@@ -1,4 +1,4 @@
-"""One agent on a host."""
+"""The lock that lets only one agent run on a host."""
 
 import fcntl
 import os
@@ -16,17 +16,17 @@ class Lock:
     """A file that one process locks; only root can open it. The kernel ends the lock with the process."""
 
     def __init__(self, directory: Path) -> None:
-        """Lock it, in a directory that is made if it is missing; raise `InUse` when another has it, or `OSError`."""
+        """Take the lock; create a missing directory. Raises `InUse` when another agent has it, or `OSError`."""
         self._path = directory / _NAME
         self._fd = _locked(self._path)
 
     def is_lost(self) -> bool:
-        """Tell whether the file was removed, so that another process could lock a new one; raise `OSError`."""
+        """Return whether the file was removed, so that another process could lock a new one; raise `OSError`."""
         there, ours = status(self._path), os.fstat(self._fd)
         return there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino)
 
     def renew(self) -> None:
-        """Lock the file that stands at the path now, or a new one; raises as the constructor does."""
+        """Lock the file that is now at the path, or a new one; raises as the constructor does."""
         fd, self._fd = self._fd, _locked(self._path)
         os.close(fd)
 

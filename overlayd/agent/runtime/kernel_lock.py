@@ -1,4 +1,4 @@
-"""Taking turns at the kernel: one writer, off the event loop."""
+"""The kernel lock: one writer of the kernel, off the event loop."""
 
 import asyncio
 import math
@@ -36,13 +36,13 @@ class KernelTurn:
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Wait for the turn and keep it until the end of the block; `call` is for the holder."""
+        """Take the lock and hold it until the end of the block; `call` is for the holder."""
         async with self._kept(self._makers):
             yield
 
     @asynccontextmanager
     async def taken_to_remove(self) -> AsyncIterator[None]:
-        """Do as `taken`, in a second queue that has every other turn: a DEL is never behind a queue of ADDs."""
+        """Do as `taken`, in a second queue that is served alternately: a DEL never waits behind a queue of ADDs."""
         async with self._kept(self._removers):
             yield
 
@@ -70,7 +70,7 @@ class KernelTurn:
             raise
 
     def _pass_on(self) -> None:
-        """Give the turn to the next waiter. It stays taken in between, so that no later one comes first."""
+        """Pass the lock to the next waiter. It stays held in between, so that no later waiter comes first."""
         self._queues.rotate()
         for queue in self._queues:
             while queue:
@@ -80,13 +80,13 @@ class KernelTurn:
         self._is_taken = False
 
     def is_free_within(self, patience: float) -> bool:
-        """Tell whether no task has held the turn for longer than this many seconds."""
+        """Return whether no task has held the lock for longer than this many seconds."""
         return asyncio.get_running_loop().time() - self._since <= patience
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in the kernel's thread.
 
-        It is awaited to its end however often the caller is cancelled: half a plan must never run behind the next turn.
+        It is awaited to its end even if the caller is cancelled: half a plan must never run beside the next holder.
         """
         waiter = asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args, **kwargs))
         try:
@@ -96,6 +96,6 @@ class KernelTurn:
             raise
 
     def close(self) -> None:
-        """End the thread after the call that it may be in, and close the kernel."""
+        """End the thread after its present call, and close the kernel."""
         self._thread.shutdown()
         self.kernel.close()

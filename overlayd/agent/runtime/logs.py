@@ -1,4 +1,4 @@
-"""Structured logs on stderr, one event a line, and warnings about what is tried again and again."""
+"""Structured logs on stderr, one event per line, and warnings about repeated failures."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ def configure(level: str) -> None:
 
 
 class Complaint:
-    """Logs that something cannot be done: once, and again for another reason or after it could be done."""
+    """Logs a repeated failure once, and again for another reason or after a success."""
 
     def __init__(self, event: str) -> None:
         self._event = event

@@ -39,18 +39,18 @@ class SharedAttempt:
 
 
 class SharedRun:
-    """One of those who ask runs for all who asked before it began: many at once need two runs at most."""
+    """One caller runs for all that called before the run began: many concurrent callers need at most two runs."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._begun = self._ended = 0
 
     async def after_now(self, run: Callable[[], Awaitable[object]]) -> None:
-        """Return when a run is over that began after this call; raise what the caller's own run raises."""
+        """Return when a run that began after this call has ended; raise what the caller's own run raises."""
         await self.unless(lambda: False, run)
 
     async def unless(self, is_needless: Callable[[], bool], run: Callable[[], Awaitable[object]]) -> None:
-        """Do the same, but return as soon as no run is needed, as by what one did that began before."""
+        """Do the same, but return as soon as no run is needed, perhaps because of one that began before."""
         asked = self._begun
         if is_needless():
             return

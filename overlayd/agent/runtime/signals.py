@@ -4,7 +4,7 @@ import asyncio
 
 
 class Changes:
-    """Counts changes, its own and those of its sources. None is missed: a waiter says how many it has seen."""
+    """Counts changes, its own and those of its sources. None is missed: a waiter passes the count that it has seen."""
 
     def __init__(self, *sources: "Changes") -> None:
         self.count = 0
@@ -14,7 +14,7 @@ class Changes:
             source._followers.append(self)  # noqa: SLF001 - of its own class
 
     def set(self) -> None:
-        """Count a change and wake everybody."""
+        """Count a change and wake all waiting tasks."""
         self.count += 1
         self._next.set()
         self._next = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Work under way: which keys have some, and work that goes on to its end when those who wait for it are cancelled."""
+"""Work under way: counted by key, and work that is finished even if its callers are cancelled."""
 
 import asyncio
 from collections import Counter
@@ -38,7 +38,7 @@ class UnderWay(Generic[K]):
 
 
 async def ended(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
-    """Return when the work has ended, however it did and however often the caller was cancelled; the last of those."""
+    """Wait until the work has ended; return the last cancellation of the caller in that time, if any."""
     cancelled = None
     while not work.done():
         try:
@@ -49,7 +49,7 @@ async def ended(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of work that is never cancelled; a cancellation of the caller is raised when it has ended."""
+    """Return the result of work that is never cancelled; raise a cancellation of the caller after its end."""
     task = asyncio.ensure_future(work)
     if cancelled := await ended(task):
         raise cancelled from task.exception()

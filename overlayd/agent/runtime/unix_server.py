@@ -38,9 +38,9 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 class UnixServer:
     """Listens on a socket of mode 0600 from its construction on.
 
-    A request ends where the client closes its sending side. Each is a task of `run`, so an unexpected exception of one
-    ends the server, as that of any other actor ends it. `grace` is how many seconds those under way have to end by
-    themselves when the server stops.
+    A request ends where the client closes its sending side. Each request is a task of `run`, so an unexpected exception
+    ends the server, as in any other actor. `grace` is how many seconds requests under way may take when the server
+    stops.
     """
 
     def __init__(self, path: Path, answer: Callable[[bytes], Awaitable[bytes]], grace: float) -> None:
@@ -55,9 +55,9 @@ class UnixServer:
         self._requests: set[asyncio.Task[None]] = set()
 
     async def run(self) -> NoReturn:
-        """Answer for ever. Cancelled, take no further request, and return when those under way have ended.
+        """Answer until cancelled; then accept no further request, and return when those under way have ended.
 
-        Those that take longer than the grace are cancelled, and clean up behind themselves.
+        Those that take longer than the grace are cancelled, and undo their work.
         """
         async with asyncio.TaskGroup() as tasks:
             try:
@@ -72,11 +72,11 @@ class UnixServer:
                     await asyncio.wait(self._requests, timeout=self._grace)
 
     def is_lost(self) -> bool:
-        """Tell whether no client finds this socket, as its path was removed or is another one's; false once closed."""
+        """Return whether clients cannot find this socket, as its path is gone or another file; false once closed."""
         return not self._is_closed and _place(self._path) != self._place
 
     def listen_again(self) -> None:
-        """Listen on a new socket at the path; raise `OSError`, and go on as before, when that cannot be."""
+        """Listen on a new socket at the path; if that fails, raise `OSError` and keep the present one."""
         before, self._listener = self._listener, _listen(self._path)
         self._place = _place(self._path)
         asyncio.get_running_loop().remove_reader(before)
@@ -84,9 +84,9 @@ class UnixServer:
         self._moved.set()
 
     def close(self) -> None:
-        """Listen no longer, and remove the socket: a client that connects from now on is refused at once.
+        """Stop listening and remove the socket: a client that connects from now on is refused at once.
 
-        What another agent has put at the path meanwhile stays.
+        A file that another agent has put at the path stays.
         """
         if self._is_closed:
             return
@@ -100,7 +100,7 @@ class UnixServer:
         self._room.release()
 
     async def _accept(self) -> socket.socket:
-        """Return the next connection; wait while the machine has no room for one."""
+        """Return the next connection; wait while the process has no descriptor for one."""
         has_room = True
         while True:
             try:
@@ -119,7 +119,7 @@ class UnixServer:
                 return channel
 
     async def _readable(self) -> None:
-        """Return when a connection waits to be accepted, or this listens on another socket.
+        """Return when a connection waits to be accepted, or the listening socket has been replaced.
 
         The loop's own sock_accept() fails, and loses the connection, when one comes as it is cancelled.
         """
@@ -160,13 +160,13 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _place(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of what is at a path, None when nothing is; raise `OSError`."""
+    """Return device and inode of the file at a path, None when there is none; raise `OSError`."""
     found = status(path)
     return (found.st_dev, found.st_ino) if found else None
 
 
 async def _read_all(channel: socket.socket) -> bytes | None:
-    """Return what the client sends until it closes its sending side, None when that is too long; raise `OSError`."""
+    """Return the request until the client closes its sending side, None when it is too long; raise `OSError`."""
     loop, chunks = asyncio.get_running_loop(), bytearray()
     while chunk := await loop.sock_recv(channel, _PIECE):
         chunks += chunk
@@ -176,10 +176,10 @@ async def _read_all(channel: socket.socket) -> bytes | None:
 
 
 def _has_hung_up(channel: socket.socket) -> bool:
-    """Tell whether the client has closed the connection and not just its sending side (poll(2): POLLHUP).
+    """Return whether the client has closed the whole connection, not only its sending side (poll(2): POLLHUP).
 
-    A request can lie in the backlog for long, as while this process is frozen. A client that no longer waits has
-    said that it failed, or has queued it: to execute it now could hit what came after it.
+    A request can wait in the backlog for long, for example while this process is frozen. A client that no longer waits
+    has reported a failure or has queued the request: executing it now could undo what came after it.
     """
     poll = select.poll()
     poll.register(channel, 0)

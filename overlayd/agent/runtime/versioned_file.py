@@ -1,4 +1,4 @@
-"""JSON files of the agent that say in which version of their form they were written."""
+"""JSON files of the agent that contain the version of their format."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from overlayd.wire.fields import Fields
 
 
 class NewerVersion(InvalidValue):
-    """A newer agent wrote this file, and it may say what this agent would lose."""
+    """A newer agent wrote this file, and it may contain fields that this agent would lose."""
 
 
 def read_versioned(path: Path, size_max: int, newest: int) -> Fields:
