@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress, count
+from operator import is_not
 from types import MappingProxyType
 from typing import TypeVar, assert_never, cast
 
@@ -245,6 +246,29 @@ def changed_table(
 def _copy(table: Mapping[Key, Value]) -> dict[Key, Value]:
     # Copying a dictionary as such does not hash its keys once more, as reading it through its proxy would.
     return table.copy() if isinstance(table, MappingProxyType | dict) else dict(table)
+
+
+def differing(before: Mapping[Key, Value], after: Mapping[Key, Value]) -> tuple[list[Value], list[Value]]:
+    """Return the records that only the first of two tables has, and those that only the second one has.
+
+    They are compared by identity. A change leaves most of a table in its order, so that what both have at their
+    beginnings and ends is passed over without hashing a key.
+    """
+    if before is after:
+        return [], []
+    old, new = list(before.values()), list(after.values())
+    start = _in_common(old, new)
+    old, new = old[start:], new[start:]
+    end = _in_common(reversed(old), reversed(new))
+    gone, come = old[: len(old) - end], new[: len(new) - end]
+    kept = set(map(id, gone)) & set(map(id, come))
+    return [each for each in gone if id(each) not in kept], [each for each in come if id(each) not in kept]
+
+
+def _in_common(one: Iterable[object], other: Iterable[object]) -> int:
+    """Return how many objects two sequences begin with that are the same in both."""
+    pairs = list(map(is_not, one, other))
+    return next(compress(count(), pairs), len(pairs))
 
 
 class _Values(ValuesView[Value]):

@@ -1,6 +1,7 @@
 """Resolving what has changed gives what resolving everything gives, and leaves the rest as it was."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
 from hypothesis import given
@@ -8,9 +9,106 @@ from hypothesis import strategies as st
 
 from overlayd.dataplane.desired.resolve import Desired, resolve
 from overlayd.dataplane.items import HOST, network_namespace
-from overlayd.model.cluster import Cluster, Record, RecordKey
-from overlayd.model.ids import MacAddress, Revision
+from overlayd.model.block import Block
+from overlayd.model.cluster import Cluster, Record, RecordKey, differing
+from overlayd.model.endpoint import Endpoint
+from overlayd.model.host import Host
+from overlayd.model.ids import HostNumber, MacAddress, NetworkName, ReservationName, Revision
+from overlayd.model.network import Network, Topology, Uplink
+from overlayd.model.reservation import Holder, Reservation
+from tests.support.controllers import clusters
 from tests.support.controllers.clusters import Scene, scenes
+
+_BLUE = NetworkName("blue")
+_OTHERS = range(1, 5)
+_CIDRS = [IPv4Network(f"10.32.{third}.0/24") for third in range(5)]
+_ADDRESSES = [IPv4Address(f"10.32.{third}.5") for third in range(5)]
+_MACS = [MacAddress(f"02:00:00:00:00:0{last}") for last in range(1, 4)]
+
+
+def _network() -> st.SearchStrategy[Network]:
+    return st.builds(
+        lambda topology, uplink: replace(clusters.network(topology=topology), uplink=uplink),
+        st.sampled_from(Topology),
+        st.sampled_from([Uplink.NONE, Uplink.AUTO]),
+    )
+
+
+def _host() -> st.SearchStrategy[Host]:
+    """One of a few hosts at one of fewer addresses: two of them may be at one, and have one number."""
+    return st.builds(
+        lambda number, last, other: replace(clusters.host(number, f"192.0.2.{last}"), number=HostNumber(other)),
+        st.sampled_from(_OTHERS),
+        st.integers(1, 3),
+        st.sampled_from(_OTHERS),
+    )
+
+
+def _block() -> st.SearchStrategy[Block]:
+    return st.builds(
+        lambda number, cidr: clusters.block(number, str(cidr)), st.sampled_from(_OTHERS), st.sampled_from(_CIDRS)
+    )
+
+
+def _endpoint(numbers: st.SearchStrategy[int]) -> st.SearchStrategy[Endpoint]:
+    """An endpoint on one of these hosts that may have the address and the MAC of another one."""
+    return st.builds(
+        lambda number, name, address, mac, shares: replace(
+            clusters.endpoint(number, f"c{number}-{name}", str(address)), mac=mac, shares=shares
+        ),
+        numbers,
+        st.integers(1, 2),
+        st.sampled_from(_ADDRESSES),
+        st.sampled_from(_MACS),
+        st.sampled_from([(), (ReservationName("r1"),)]),
+    )
+
+
+def _reservation() -> st.SearchStrategy[Reservation]:
+    return st.builds(
+        lambda name, address, holder, shared: Reservation(
+            _BLUE,
+            ReservationName(name),
+            (address,),
+            holder=Holder.of(holder.key) if holder else None,
+            shared=shared,
+        ),
+        st.sampled_from(["r1", "r2"]),
+        st.sampled_from(_ADDRESSES),
+        st.none() | _endpoint(st.sampled_from(_OTHERS)),
+        st.booleans(),
+    )
+
+
+_RECORDS: st.SearchStrategy[Record] = st.one_of(_host(), _block(), _endpoint(st.sampled_from(_OTHERS)), _reservation())
+
+
+@given(_network(), st.lists(_RECORDS, max_size=12), st.lists(_endpoint(st.just(1)), max_size=2), st.data())
+def test_it_gives_the_same_where_hosts_and_endpoints_claim_the_same(
+    network: Network, records: list[Record], local: list[Endpoint], data: st.DataObject
+) -> None:
+    """Numbers, tunnel ends, MACs and addresses that two have, reservations that move, and several revisions at once."""
+    mine: list[Record] = [clusters.host(1), clusters.block(1, "10.32.0.0/24")]
+    cluster = clusters.cluster([network, *mine, *records])
+    site, desired = clusters.site(), Desired()
+    for burst in data.draw(st.lists(st.lists(_RECORDS | _network(), max_size=4), max_size=5)):
+        desired = desired.of(cluster, site, local)
+        assert desired.state == resolve(cluster, site, local)
+        for change in burst:
+            deletes = [RecordKey.of(change)] if data.draw(st.booleans()) and not isinstance(change, Network) else []
+            is_put = not deletes or data.draw(st.booleans())
+            cluster = cluster.changed(Revision(cluster.revision + 1), [change] if is_put else [], deletes)
+        local = data.draw(st.just(local) | st.lists(_endpoint(st.just(1)), max_size=2))
+    desired = desired.of(cluster, site, local)
+    assert desired.state == resolve(cluster, site, local)
+
+
+@given(st.lists(st.integers(0, 9), unique=True), st.lists(st.integers(0, 9), unique=True))
+def test_what_differs_between_two_tables_is_found_wherever_it_is(before: list[int], after: list[int]) -> None:
+    objects = [object() for _ in range(10)]
+    gone, come = differing({key: objects[key] for key in before}, {key: objects[key] for key in after})
+    assert set(gone) == {objects[key] for key in set(before) - set(after)}
+    assert set(come) == {objects[key] for key in set(after) - set(before)}
 
 
 @given(st.lists(scenes(), min_size=2, max_size=4))

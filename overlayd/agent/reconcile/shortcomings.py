@@ -95,7 +95,7 @@ def unrecorded(strays: Iterable[Stray], set_aside: Iterable[Path]) -> Iterator[P
 def _hosts_out_of_reach(cluster: Cluster, part: NetworkPart) -> Iterator[Problem]:
     """Yield the hosts of a network whose tunnel end is of the other family, as a tunnel has one, or at our own."""
     inputs = part.inputs
-    missing = [cluster.hosts[host] for host in sorted(part.members - part.remotes.keys()) if host in cluster.hosts]
+    missing = [cluster.hosts[host] for host in sorted(part.others.unreachable) if host in cluster.hosts]
     owners = {block.host for block in inputs.blocks.values()} if missing else ()
     for remote in (host for host in missing if host.id in owners):
         if remote.address == inputs.own.address:

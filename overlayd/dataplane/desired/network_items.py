@@ -33,7 +33,7 @@ from overlayd.model.address import Family, IpAddress, alone, interface
 from overlayd.model.block import Block, BlockKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.host import Host
-from overlayd.model.ids import HostId, MacAddress
+from overlayd.model.ids import HostId
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.reservation import Reservation, ReservationKey, lost_addresses, shared_addresses
 
@@ -82,16 +82,13 @@ class NetworkInputs:
     blocks: Mapping[BlockKey, Block] = field(compare=False)
     endpoints: Mapping[EndpointKey, Endpoint] = field(compare=False)
     reservations: Mapping[ReservationKey, Reservation] = field(compare=False)
+    reserved: Mapping[IpAddress, Reservation] = field(compare=False)
+    """The reservations by the addresses that they hold."""
 
     def are(self, other: "NetworkInputs") -> bool:
         """Tell whether these are the same inputs: tables by their identity, which says it at once."""
         tables = self.blocks is other.blocks and self.endpoints is other.endpoints
         return tables and self.reservations is other.reservations and self == other
-
-    @property
-    def reserved(self) -> dict[IpAddress, Reservation]:
-        """The reservations by the addresses that they hold."""
-        return {address: each for each in self.reservations.values() for address in each.addresses}
 
     def is_reachable(self, remote: Host) -> bool:
         """Tell whether a tunnel leads to another host: its end is of this host's family, and at another address.
@@ -139,19 +136,25 @@ def network_items(inputs: NetworkInputs) -> Iterator[Item]:
             yield Address(ns, ownership.BRIDGE, interface(uplink.NETWORK_SIDES[Family.V4]))
 
 
-def local_items(inputs: NetworkInputs, elsewhere: Collection[MacAddress]) -> tuple[list[Item], list[Item]]:
+def latecomers(inputs: NetworkInputs) -> frozenset[EndpointKey]:
+    """Return this host's endpoints that have the MAC of another host's endpoint, whose claim is the older one."""
+    macs = {endpoint.mac for endpoint in inputs.local}
+    others = [each for each in inputs.endpoints.values() if each.mac in macs] if macs else []
+    elsewhere = {endpoint.mac for endpoint in others if endpoint.host != inputs.own.id}
+    late = (endpoint.key for endpoint in inputs.local if endpoint.mac in elsewhere)
+    return frozenset(key for key in late if key not in inputs.endpoints)
+
+
+def local_items(inputs: NetworkInputs, late: Collection[EndpointKey]) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """Return where this host's endpoints are: those that come before other hosts' endpoints, and those behind them.
 
-    What lost an address to another endpoint comes last, as the other one may have its MAC too, and so does what has the
-    MAC of another host's endpoint (`elsewhere`), whose claim is the older one.
+    What lost an address to another endpoint comes last, as the other one may have its MAC too, and so do latecomers.
     """
-    reserved = inputs.reserved
     first, displaced = list[Item](), list[Item]()
     for endpoint in inputs.local:
-        lost = lost_addresses(endpoint, reserved)
-        is_late = lost or (endpoint.mac in elsewhere and endpoint.key not in inputs.endpoints)
-        (displaced if is_late else first).extend(_local(inputs, endpoint, lost))
-    return first, displaced
+        lost = lost_addresses(endpoint, inputs.reserved)
+        (displaced if lost or endpoint.key in late else first).extend(_local(inputs, endpoint, lost))
+    return tuple(first), tuple(displaced)
 
 
 def _local(inputs: NetworkInputs, endpoint: Endpoint, lost: Collection[IpAddress]) -> State:
@@ -182,11 +185,12 @@ def way_items(inputs: NetworkInputs, share: RemoteShare) -> Iterator[Item]:
             yield FdbEntry(ns, ownership.VXLAN, FLOOD, share.host.address)
         return
     vtep = share.host.vtep
+    mac = vtep.mac
     for part in (*(block.cidr for block in share.blocks), *map(alone, share.reserved)):
         family = Family.of(part)
         next_hop = vtep.next_hop(family)
-        yield FdbEntry(ns, ownership.VXLAN, vtep.mac, vtep.address)
-        yield Neighbour(ns, ownership.VXLAN, next_hop, vtep.mac)
+        yield FdbEntry(ns, ownership.VXLAN, mac, vtep.address)
+        yield Neighbour(ns, ownership.VXLAN, next_hop, mac)
         yield Route(ns, part, ownership.VXLAN, next_hop, uplink.METRICS[family] + vtep.number)
 
 
@@ -218,9 +222,11 @@ def host_items(network: Network, host: Host, blocks: Iterable[Block], *, is_remo
 def floating_items(inputs: NetworkInputs, reachable: Collection[HostId]) -> Iterator[Item]:
     """Yield at which MAC each shared address is: that of the member which announced it last. Of switched networks."""
     network = inputs.network
+    if network.topology is Topology.ROUTED:
+        return
     for address, reservation in inputs.reserved.items():
         member = reservation.holder
-        if member is None or not reservation.shared or network.topology is Topology.ROUTED:
+        if member is None or not reservation.shared:
             continue
         key = (network.name, member.host, member.container_id, member.interface)
         if member.host == inputs.own.id:

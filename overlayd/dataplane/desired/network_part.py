@@ -5,87 +5,99 @@ from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 
-from overlayd.dataplane.desired import uplink
 from overlayd.dataplane.desired.endpoint import as_mtu_allows
 from overlayd.dataplane.desired.network_items import (
     NetworkInputs,
-    RemoteShare,
     endpoint_items,
     floating_items,
     host_items,
+    latecomers,
     limit_items,
     local_items,
     network_items,
     uplink_items,
     way_items,
 )
+from overlayd.dataplane.desired.remotes import RemotePart, Remotes, remotes
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
-from overlayd.model import ids
-from overlayd.model.address import IpAddress
-from overlayd.model.block import Block
-from overlayd.model.endpoint import Endpoint
+from overlayd.model.endpoint import EndpointKey
 from overlayd.model.host import Host
-from overlayd.model.ids import HostId, MacAddress
-from overlayd.model.network import Topology, Uplink
+from overlayd.model.ids import HostId
 
 
 @dataclass(frozen=True, slots=True)
-class RemotePart:
-    """What another host adds to a network: the items, and the MACs and addresses for which it claims an entry."""
+class OwnPart:
+    """What this host itself makes of a network, in the order in which the first item of a key counts.
 
-    share: RemoteShare
-    items: State
-    claims: tuple[MacAddress | IpAddress, ...]
+    `devices` come first, then `local` endpoints, then what is of other hosts, then the rest.
+    """
+
+    late: frozenset[EndpointKey]
+    devices: tuple[Item, ...]
+    local: tuple[Item, ...]
+    floating: tuple[Item, ...]
+    displaced: tuple[Item, ...]
+    uplink: tuple[Item, ...]
+
+    @property
+    def first(self) -> tuple[Item, ...]:
+        """What comes before the items of other hosts."""
+        return (*self.devices, *self.local)
+
+    @property
+    def last(self) -> tuple[Item, ...]:
+        """What comes behind them."""
+        return (*self.floating, *self.displaced, *self.uplink)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkPart:
     """The desired state of one network, and what it came of.
 
-    `members` are the other hosts whose records matter. `state` is that of the network's namespace, `on_host` what it
-    adds in the host's own one, and `sandboxes` those of this host's endpoints.
+    `few` are the items of this host itself, or all items where two hosts claim one entry of the kernel. `state` is that
+    of the network's namespace, `on_host` what it adds in the host's own one, and `sandboxes` those of this host's
+    endpoints.
     """
 
     inputs: NetworkInputs
-    members: frozenset[HostId]
-    remotes: Mapping[HostId, RemotePart]
+    others: Remotes
+    own: OwnPart
+    few: tuple[Item, ...]
     state: State
     on_host: tuple[Item, ...]
     sandboxes: Mapping[NamespaceRef, tuple[Item, ...]]
 
 
-def network_part(inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: NetworkPart | None) -> NetworkPart:
-    """Return the desired state of a network; what it was `before` saves the work for what has not changed."""
-    members, remotes = _remotes(inputs, hosts, before)
-    elsewhere = {endpoint.mac for endpoint in inputs.endpoints.values() if endpoint.host != inputs.own.id}
-    local, displaced = local_items(inputs, elsewhere)
-    first = [*network_items(inputs), *local]
-    last = [
-        *floating_items(inputs, remotes),
-        *displaced,
-        *limit_items(inputs),
-        *host_items(inputs.network, inputs.own, inputs.own_blocks, is_remote=False),
-        *uplink_items(inputs),
-    ]
-    if _may_clash(inputs, remotes.values()):
-        few, bulk = one_for_each_key(_in_order(inputs, remotes.values(), first, last)), frozenset[Item]()
+def network_part(
+    inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: NetworkPart | None, moved: Collection[HostId]
+) -> NetworkPart:
+    """Return the desired state of a network; what it was `before` saves the work for what has not changed.
+
+    `moved` are the hosts whose records are not those that it came of.
+    """
+    touched = before.others.touched(before.inputs, inputs, moved) if before else None
+    if before is None or touched is None:
+        others = remotes(inputs, hosts)
     else:
-        few = one_for_each_key(as_mtu_allows([*first, *last], inputs.site.mtu))
-        bulk = frozenset[Item]().union(*(remote.items for remote in remotes.values()))
+        others = before.others.changed(inputs, hosts, touched)
+    own = _own(inputs, others, before)
+    few = _few(inputs, others, own, before)
     ns = network_namespace(inputs.network.name)
-    state = bulk.union(item for item in few if item.ns == ns)
+    if before and touched is not None and not (others.claims.contested or before.others.claims.contested):
+        state = _moved_on(ns, before, few, others, touched)
+    else:
+        bulk = () if others.claims.contested else chain.from_iterable(part.items for part in others.parts.values())
+        state = frozenset(chain((item for item in few if item.ns == ns), bulk))
+        state = before.state if before and before.state == state else state
+    if before and few is before.few:
+        return NetworkPart(inputs, others, own, few, state, before.on_host, before.sandboxes)
     sandboxes: dict[NamespaceRef, list[Item]] = {}
     for item in few:
         if item.ns not in {ns, HOST}:
             sandboxes.setdefault(item.ns, []).append(item)
-    return NetworkPart(
-        inputs,
-        members,
-        MappingProxyType(remotes),
-        before.state if before and before.state == state else state,
-        tuple(item for item in few if item.ns == HOST),
-        MappingProxyType({each: tuple(items) for each, items in sandboxes.items()}),
-    )
+    on_host = tuple(item for item in few if item.ns == HOST)
+    inside = MappingProxyType({each: tuple(items) for each, items in sandboxes.items()})
+    return NetworkPart(inputs, others, own, few, state, on_host, inside)
 
 
 def one_for_each_key(items: Iterable[Item]) -> tuple[Item, ...]:
@@ -100,100 +112,67 @@ def one_for_each_key(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(found.values())
 
 
-def _remotes(
-    inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: NetworkPart | None
-) -> tuple[frozenset[HostId], dict[HostId, RemotePart]]:
-    """Return who else has a record in the network, and what each of those adds that can be reached.
-
-    That is what it added before, while its share is the same.
-    """
-    known = before.remotes if before and _ground(before.inputs) == _ground(inputs) else {}
-    blocks, endpoints, reserved = _by_host(inputs)
-    members = frozenset(chain(blocks, endpoints, reserved)) - {inputs.own.id}
-    found: dict[HostId, RemotePart] = {}
-    for member in members:
-        if host := hosts.get(member):
-            share = RemoteShare(host, blocks.get(member, ()), endpoints.get(member, ()), reserved.get(member, ()))
-            if (remote := known.get(member)) and remote.share == share:
-                found[member] = remote
-            elif inputs.is_reachable(host):
-                found[member] = _remote(inputs, share)
-    return members, found
-
-
-_Parts = tuple[dict[HostId, tuple[Block, ...]], dict[HostId, tuple[Endpoint, ...]], dict[HostId, tuple[IpAddress, ...]]]
-
-
-def _by_host(inputs: NetworkInputs) -> _Parts:
-    """Return what each host has in the network: blocks, endpoints in a switched one, reserved addresses in a routed."""
-    blocks = dict[HostId, tuple[Block, ...]]()
-    endpoints = dict[HostId, tuple[Endpoint, ...]]()
-    reserved = dict[HostId, tuple[IpAddress, ...]]()
-    for block in inputs.blocks.values():
-        blocks[block.host] = (*blocks.get(block.host, ()), block)
-    if inputs.network.topology is Topology.SWITCHED:
-        for endpoint in inputs.endpoints.values():
-            endpoints[endpoint.host] = (*endpoints.get(endpoint.host, ()), endpoint)
+def _own(inputs: NetworkInputs, others: Remotes, before: NetworkPart | None) -> OwnPart:
+    """Return what this host makes of a network; of what it was before, each piece that came of the same."""
+    late = latecomers(inputs)
+    floating = tuple(floating_items(inputs, others.parts))
+    known = before.own if before and before.inputs == inputs else None
+    if known and before and before.inputs.reservations is inputs.reservations and known.late == late:
+        if known.floating == floating:
+            return known
+        local, displaced = known.local, known.displaced
     else:
-        for address, reservation in inputs.reserved.items():
-            if holder := reservation.holder:
-                reserved[holder.host] = (*reserved.get(holder.host, ()), address)
-    return blocks, endpoints, reserved
+        local, displaced = local_items(inputs, late)
+    if known:
+        return OwnPart(late, known.devices, local, floating, displaced, known.uplink)
+    devices = tuple(network_items(inputs))
+    own_hosts = host_items(inputs.network, inputs.own, inputs.own_blocks, is_remote=False)
+    uplink = (*limit_items(inputs), *own_hosts, *uplink_items(inputs))
+    return OwnPart(late, devices, local, floating, displaced, uplink)
 
 
-def _ground(inputs: NetworkInputs) -> tuple[object, ...]:
-    """Return all of the inputs on which the way to other hosts depends, besides what those have themselves."""
-    return (inputs.network, inputs.own.address, inputs.site.underlay, inputs.site.mtu)
+def _few(inputs: NetworkInputs, others: Remotes, own: OwnPart, before: NetworkPart | None) -> tuple[Item, ...]:
+    """Return the items that are looked at one by one, of each key one."""
+    if others.claims.contested:
+        few = one_for_each_key(_in_order(inputs, others.parts.values(), own))
+    elif before and own is before.own and not before.others.claims.contested:
+        return before.few
+    else:
+        few = one_for_each_key(as_mtu_allows([*own.first, *own.last], inputs.site.mtu))
+    return before.few if before and before.few == few else few
 
 
-def _remote(inputs: NetworkInputs, share: RemoteShare) -> RemotePart:
-    network, host = inputs.network, share.host
-    there = chain.from_iterable(endpoint_items(inputs, endpoint, host) for endpoint in share.endpoints)
-    items = chain(way_items(inputs, share), there, host_items(network, host, share.blocks, is_remote=True))
-    state = frozenset(as_mtu_allows(items, inputs.site.mtu))
-    claims: list[MacAddress | IpAddress] = []
-    if network.topology is Topology.SWITCHED:
-        for endpoint in share.endpoints:
-            if not ids.is_own_mac(endpoint.mac):
-                claims += (endpoint.mac, *endpoint.addresses)
-        claims += _own_addresses(inputs, share.blocks)
-    return RemotePart(share, state, tuple(claims))
+def _moved_on(
+    ns: NamespaceRef, before: NetworkPart, few: Iterable[Item], others: Remotes, touched: Iterable[HostId]
+) -> State:
+    """Return the state of a network's namespace, which differs from what it was where hosts were touched.
 
-
-def _own_addresses(inputs: NetworkInputs, blocks: Iterable[Block]) -> tuple[IpAddress, ...]:
-    return () if inputs.network.uplink is Uplink.NONE else uplink.own_addresses(inputs.network, blocks)
-
-
-def _may_clash(inputs: NetworkInputs, remotes: Collection[RemotePart]) -> bool:
-    """Tell whether two of those who have something in the network may claim one entry of the kernel.
-
-    The entries of hosts bear their numbers, and in a routed network there are no others of other hosts.
+    Nothing there is claimed twice, neither before nor now, so that what one host adds no other one adds too.
     """
-    numbers = {remote.share.host.number for remote in remotes} | {inputs.own.number}
-    if len(numbers) <= len(remotes):
-        return True
-    if inputs.network.topology is Topology.ROUTED:
-        return False
-    claims: list[tuple[MacAddress | IpAddress, ...]] = [(each.mac, *each.addresses) for each in inputs.local]
-    claims.append(tuple(address for address, reservation in inputs.reserved.items() if reservation.shared))
-    claims.append(_own_addresses(inputs, inputs.own_blocks))
-    claims += (remote.claims for remote in remotes)
-    return len(set(chain.from_iterable(claims))) < sum(len(each) for each in claims)
+    was, now = set[Item](), set[Item]()
+    for host in touched:
+        old, new = before.others.parts.get(host), others.parts.get(host)
+        if old is not new:
+            was.update(old.items if old else ())
+            now.update(new.items if new else ())
+    if few is not before.few:
+        was.update(item for item in before.few if item.ns == ns)
+        now.update(item for item in few if item.ns == ns)
+    gone, come = was - now, now - was
+    return (before.state - gone) | come if gone or come else before.state
 
 
-def _in_order(
-    inputs: NetworkInputs, remotes: Iterable[RemotePart], first: Iterable[Item], last: Iterable[Item]
-) -> Iterator[Item]:
+def _in_order(inputs: NetworkInputs, parts: Iterable[RemotePart], own: OwnPart) -> Iterator[Item]:
     """Yield all items so that of two with one key that comes first which is to be in force."""
-    everyone = sorted((remote.share for remote in remotes), key=lambda share: share.host.id)
+    everyone = sorted((part.share for part in parts), key=lambda share: share.host.id)
     endpoints = [(endpoint, share.host) for share in everyone for endpoint in share.endpoints]
     there = (endpoint_items(inputs, *each) for each in sorted(endpoints, key=lambda each: each[0].key))
     hosts = (host_items(inputs.network, share.host, share.blocks, is_remote=True) for share in everyone)
     items = chain(
-        first,
+        own.first,
         chain.from_iterable(way_items(inputs, share) for share in everyone),
         chain.from_iterable(there),
-        last,
+        own.last,
         chain.from_iterable(hosts),
     )
     return as_mtu_allows(items, inputs.site.mtu)

@@ -15,7 +15,7 @@ from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, Sysctl, ne
 from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block, BlockKey
-from overlayd.model.cluster import Cluster
+from overlayd.model.cluster import Cluster, differing
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName
@@ -92,7 +92,7 @@ class HostSide:
         others = (ways, site.kept_uplinks, site.vxlan_ports, site.metadata)
         sources = (table, others, site.ways_out, tuple(part.on_host for part in parts))
         if sources == self.sources:
-            return self if vteps == self.vteps else replace(self, vteps=vteps, vxlan_sources=vxlan_sources)
+            return self if vteps is self.vteps else replace(self, vteps=vteps, vxlan_sources=vxlan_sources)
         items = list(chain.from_iterable(part.on_host for part in parts))
         if any(part.inputs.kind is not Uplink.NONE and Family.V4 in part.inputs.network.families for part in parts):
             # What comes back to containers from the world outside comes in there.
@@ -115,7 +115,8 @@ class HostSide:
 class Desired:
     """What this host's kernel should hold, by network namespace, and what that came of.
 
-    Of our namespaces and the host's own one, `spaces` that a change leaves alone are the same objects as before.
+    `spaces` that a change leaves alone are the same objects as before. `sandboxes` has the items of containers'
+    namespaces, network by network.
     """
 
     hosts: Mapping[HostId, Host] = field(default_factory=lambda: MappingProxyType({}))
@@ -124,6 +125,7 @@ class Desired:
     choice: UplinkChoice = field(default_factory=UplinkChoice)
     parts: Mapping[NetworkName, NetworkPart] = field(default_factory=lambda: MappingProxyType({}))
     host_side: HostSide = field(default_factory=HostSide)
+    sandboxes: Mapping[NamespaceRef, tuple[Item, ...]] = field(default_factory=lambda: MappingProxyType({}))
     spaces: Mapping[NamespaceRef, State] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -144,16 +146,22 @@ class Desired:
         choice = self.choice.of(networks, site, self._lifelines(cluster, site))
         moved = _moved(self.hosts, cluster.hosts)
         parts: dict[NetworkName, NetworkPart] = {}
-        for inputs in _inputs(cluster, membership, choice, site, endpoints):
+        for inputs in self._inputs(cluster, membership, choice, site, endpoints):
             before = self.parts.get(inputs.network.name)
-            is_same = before and before.inputs.are(inputs) and before.members.isdisjoint(moved)
-            part = before if before and is_same else network_part(inputs, cluster.hosts, before)
+            is_same = before and before.inputs.are(inputs) and not any(map(before.others.have, moved))
+            part = before if before and is_same else network_part(inputs, cluster.hosts, before, moved)
             parts[inputs.network.name] = part
         vteps = self._vteps(cluster, site)
         host_side = self.host_side.of(vteps, site, choice, tuple(parts.values()))
-        spaces = {HOST: host_side.state, **{network_namespace(name): part.state for name, part in parts.items()}}
-        spaces |= self._sandboxes(parts.values())
-        return Desired(cluster.hosts, site.lifelines, membership, choice, parts, host_side, MappingProxyType(spaces))
+        sandboxes = _sandboxes(parts.values())
+        spaces = {
+            HOST: host_side.state,
+            **{network_namespace(name): part.state for name, part in parts.items()},
+            **{ns: self._inside(ns, items) for ns, items in sandboxes.items()},
+        }
+        return Desired(
+            cluster.hosts, site.lifelines, membership, choice, parts, host_side, sandboxes, MappingProxyType(spaces)
+        )
 
     def _lifelines(self, cluster: Cluster, site: Site) -> Lifelines:
         is_same = self.hosts is cluster.hosts and self.vital == site.lifelines
@@ -164,13 +172,46 @@ class Desired:
             return self.host_side.vteps
         return frozenset(other.address for other in cluster.hosts.values() if other.id != site.host)
 
-    def _sandboxes(self, parts: Iterable[NetworkPart]) -> Mapping[NamespaceRef, State]:
-        """Return what is desired in each sandbox; a container may be in several networks."""
-        found: dict[NamespaceRef, list[tuple[Item, ...]]] = {}
-        for part in parts:
-            for ns, items in part.sandboxes.items():
-                found.setdefault(ns, []).append(items)
-        return {ns: frozenset(one_for_each_key(chain.from_iterable(items))) for ns, items in found.items()}
+    def _inside(self, ns: NamespaceRef, items: tuple[Item, ...]) -> State:
+        return self.spaces[ns] if self.sandboxes.get(ns) == items else frozenset(one_for_each_key(items))
+
+    def _inputs(
+        self,
+        cluster: Cluster,
+        membership: Membership,
+        choice: UplinkChoice,
+        site: Site,
+        endpoints: Iterable[Endpoint],
+    ) -> Iterator[NetworkInputs]:
+        """Yield what each network's desired state comes of."""
+        local: dict[NetworkName, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            local.setdefault(endpoint.network, []).append(endpoint)
+        sites = site.divided(membership.blocks.keys())
+        for name, blocks in membership.blocks.items():
+            reservations, before = cluster.reservations.of(name), self.parts.get(name)
+            is_known = before and before.inputs.reservations is reservations
+            yield NetworkInputs(
+                cluster.networks[name],
+                cluster.hosts[site.host],
+                blocks,
+                choice.kinds[name],
+                tuple(local.get(name, ())),
+                sites[name],
+                cluster.blocks.of(name),
+                cluster.endpoints.of(name),
+                reservations,
+                before.inputs.reserved if before and is_known else cluster.reserved(name),
+            )
+
+
+def _sandboxes(parts: Iterable[NetworkPart]) -> Mapping[NamespaceRef, tuple[Item, ...]]:
+    """Return what each network has in each sandbox; a container may be in several networks."""
+    found: dict[NamespaceRef, tuple[Item, ...]] = {}
+    for part in parts:
+        for ns, items in part.sandboxes.items():
+            found[ns] = (*found[ns], *items) if ns in found else items
+    return MappingProxyType(found)
 
 
 def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> State:
@@ -190,31 +231,7 @@ def uplink_kinds(cluster: Cluster, site: Site, networks: Iterable[Network]) -> M
 
 def _moved(before: Mapping[HostId, Host], after: Mapping[HostId, Host]) -> frozenset[HostId]:
     """Return the hosts whose records are not the same in two tables."""
-    if before is after:
-        return frozenset()
-    return frozenset(id_ for id_ in before.keys() | after.keys() if before.get(id_) is not after.get(id_))
-
-
-def _inputs(
-    cluster: Cluster, membership: Membership, choice: UplinkChoice, site: Site, endpoints: Iterable[Endpoint]
-) -> Iterator[NetworkInputs]:
-    """Yield the inputs of each network's desired state."""
-    local: dict[NetworkName, list[Endpoint]] = {}
-    for endpoint in endpoints:
-        local.setdefault(endpoint.network, []).append(endpoint)
-    sites = site.divided(membership.blocks.keys())
-    for name, blocks in membership.blocks.items():
-        yield NetworkInputs(
-            cluster.networks[name],
-            cluster.hosts[site.host],
-            blocks,
-            choice.kinds[name],
-            tuple(local.get(name, ())),
-            sites[name],
-            cluster.blocks.of(name),
-            cluster.endpoints.of(name),
-            cluster.reservations.of(name),
-        )
+    return frozenset(host.id for host in chain(*differing(before, after)))
 
 
 def _ways(parts: Iterable[NetworkPart], choice: UplinkChoice, site: Site) -> tuple[firewall.HostUplink, ...]:
