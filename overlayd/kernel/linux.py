@@ -23,6 +23,7 @@ from overlayd.kernel import descriptor_limit, nft
 from overlayd.kernel.apply import offload, rehearsal
 from overlayd.kernel.apply.executor import Execution
 from overlayd.kernel.apply.sockets import Sockets, reap
+from overlayd.kernel.host_tables import HostTables, tables
 from overlayd.kernel.netlink import decode, requests, traffic_control
 from overlayd.kernel.netlink.readings import Readings
 from overlayd.kernel.netlink.transport import Netlink
@@ -31,18 +32,11 @@ from overlayd.kernel.port import KernelError, NoNamespace, Outcome, Surroundings
 from overlayd.kernel.spaces import sysctls
 from overlayd.kernel.spaces.namespace_names import OfAnotherHost
 from overlayd.kernel.spaces.namespaces import descriptor, identity, listed
-from overlayd.model.address import IpAddress, IpNetwork
-from overlayd.model.errors import NotFound
+from overlayd.model.address import IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
-
-_ETHERNET_MTU = 1500
-"""Bytes: what is taken for the underlay's MTU while no way leads anywhere."""
 
 _PAUSE = 0.02
 """Seconds between two pieces of what is prepared: an event loop in another thread goes on meanwhile."""
-
-_WITHOUT_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES})
-"""What the kernel answers when no route leads to an address, or an unreachable, blackhole or prohibit route does."""
 
 _Recognised = Callable[[InterfaceName], bool]
 
@@ -59,7 +53,7 @@ class LinuxKernel:
         """Remember below the directory `tables`, which does not outlive the boot, how our nft tables look."""
         self._sockets = Sockets()
         self._readings: dict[NamespaceRef, Readings] = {}
-        self._ways_out: frozenset[InterfaceName] = frozenset()
+        self._host = HostTables(self._sockets.host, self._sockets.monitor.host)
         self._tables = nft.Tables(tables)
 
     def namespaces(self) -> frozenset[NamespaceRef]:
@@ -111,8 +105,9 @@ class LinuxKernel:
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
-        self._sockets.put_names_back()
-        return frozenset().union(*(self._observed(ns) for ns in namespaces if self._sockets.is_in_place(ns)))
+        places = frozenset(namespaces)
+        self._sockets.put_names_back(places)
+        return frozenset().union(*(self._observed(ns) for ns in places if self._sockets.is_in_place(ns)))
 
     def _observed(self, ns: NamespaceRef) -> State:
         inside = ownership.is_network_namespace(ns)
@@ -156,6 +151,8 @@ class LinuxKernel:
         return next(decode.links(ns, named, {device.index: device.name for device in devices}), None)
 
     def _devices(self, ns: NamespaceRef) -> list[decode.Device]:
+        if ns == HOST:
+            return self._host.devices()
         return [decode.device(payload) for payload in self._sockets.into(ns).dump(requests.LINKS)]
 
     def _read_host(self) -> Iterator[Item]:
@@ -165,14 +162,14 @@ class LinuxKernel:
         names = {device.index: device.name for device in ours}
         self._sockets.monitor.host.saw_uplinks(ours)
         with descriptor(HOST) as fd:
-            settings = sysctls.observe_host(fd, names.values(), self._ways_out)
+            settings = sysctls.observe_host(fd, names.values(), self._host.ways_out)
             yield from (Sysctl(HOST, name, value) for name, value in settings)
         if ours:
             yield from decode.links(HOST, ours, {device.index: device.name for device in devices})
-            yield from decode.addresses(HOST, _tables(netlink, requests.ADDRESSES), names)
+            yield from decode.addresses(HOST, tables(netlink, requests.ADDRESSES), names)
             readings = Readings(HOST)
-            yield from readings.items(decode.neighbour, _tables(netlink, requests.NEIGHBOURS), names)
-            yield from readings.items(decode.route, _tables(netlink, requests.ROUTES), names)
+            yield from readings.items(decode.neighbour, tables(netlink, requests.NEIGHBOURS), names)
+            yield from readings.items(decode.route, tables(netlink, requests.ROUTES), names)
 
     def _read(self, ns: NamespaceRef, recognised: _Recognised) -> Iterator[Iterable[Item]]:
         """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
@@ -194,7 +191,7 @@ class LinuxKernel:
             yield from (SoftwareChecksums(ns, name) for name in tunnels if not offload.is_offloaded(fd, name))
         yield from decode.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
-        yield from decode.addresses(ns, _tables(netlink, requests.ADDRESSES), names)
+        yield from decode.addresses(ns, tables(netlink, requests.ADDRESSES), names)
         qdiscs = netlink.dump(requests.QDISCS)
         yield from traffic_control.limits(ns, qdiscs, names)
         for index in traffic_control.hooked(qdiscs, names):
@@ -206,15 +203,15 @@ class LinuxKernel:
         """Yield what there may be tens of thousands of, in a network that has as many hosts or endpoints."""
         netlink = self._sockets.into(ns)
         names = {device.index: device.name for device in devices if recognised(device.name)}
-        yield readings.items(decode.neighbour, _tables(netlink, requests.NEIGHBOURS), names)
+        yield readings.items(decode.neighbour, tables(netlink, requests.NEIGHBOURS), names)
         yield readings.items(decode.forwarding_entry, netlink.dump(requests.FDB_ENTRIES), names)
         # In a sandbox, others may have moved ours: plugins for policy routing or a VRF do.
         routes = requests.ROUTES if ownership.is_network_namespace(ns) else requests.ROUTES_OF_ALL_TABLES
-        yield readings.items(decode.route, _tables(netlink, routes), names)
+        yield readings.items(decode.route, tables(netlink, routes), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
-        self._sockets.put_names_back()
+        self._sockets.put_names_back({op.item.ns for op in plan})
         outcomes = Execution(self._sockets, self._tables).run(plan)
         self._sockets.monitor.did(outcomes)
         return outcomes
@@ -259,56 +256,11 @@ class LinuxKernel:
 
     def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:
         """Return the device of the host's own namespace that holds the address; raise `NotFound` when none does."""
-        netlink = self._sockets.host
-        for payload in _tables(netlink, requests.ADDRESSES):
-            if decode.local_address(payload) == address:
-                index = decode.address_device(payload)
-                device = decode.device(netlink.get(requests.link_by_index(index)))
-                if ownership.owns_host_device(device.name):
-                    continue  # an address of a network, which may be the same
-                ways = () if device.carries_packets else tuple(self._ways(address, peers))
-                self._sockets.monitor.host.saw_underlay([device, *(way for way, _ in ways)])
-                mtus = [device.mtu] if device.carries_packets else [mtu for _, mtu in ways]
-                return Underlay(device.name, min(mtus, default=_ETHERNET_MTU))
-        self._sockets.monitor.host.saw_underlay([])
-        raise NotFound(f"no device of this host has the address {address}")
-
-    def _ways(self, address: IpAddress, peers: Iterable[IpAddress]) -> Iterator[tuple[decode.Device, int]]:
-        """Yield the devices by which packets go to peers, or else anywhere, and how large those may be, in bytes."""
-        netlink, found = self._sockets.host, dict[int, int | None]()
-        for peer in {peer for peer in peers if peer.version == address.version and peer != address}:
-            try:
-                route = netlink.get(requests.route(peer))
-            except KernelError as error:
-                if error.errno not in _WITHOUT_WAY:
-                    raise
-            else:
-                mtu = decode.route_mtu(route)
-                for index in decode.route_devices(route):
-                    found[index] = min(filter(None, (mtu, found.get(index))), default=None)
-        devices = {device.index: device for device in self._devices(HOST)}
-        anywhere = [index for index, device in devices.items() if device.name in self._ways_out]
-        for index in found or anywhere:
-            if (device := devices.get(index)) and device.carries_packets:
-                yield device, min(device.mtu, found.get(index) or device.mtu)
+        return self._host.underlay(address, peers)
 
     def surroundings(self) -> Surroundings:
         """Return what the host's own namespace has besides what is ours."""
-        netlink = self._sockets.host
-        devices = self._devices(HOST)
-        ours = {device.index for device in devices if ownership.owns_host_device(device.name)}
-        addresses = frozenset(decode.foreign_addresses(_tables(netlink, requests.ADDRESSES), ours))
-        self._sockets.monitor.host.saw_addresses(addresses)
-        routes, next_hops, ways_out = set[IpNetwork](), set[IpAddress](), set[int]()
-        for payload in _tables(netlink, requests.ALL_ROUTES):
-            if decode.is_foreign_route(payload, ours):
-                next_hops.update(decode.next_hops(payload))
-                ways_out.update(decode.default_devices(payload))
-                if destination := decode.destination(payload):
-                    routes.add(destination)
-        self._sockets.monitor.host.saw_ways_out(ways_out)
-        self._ways_out = frozenset(device.name for device in devices if device.index in ways_out)
-        return Surroundings(frozenset(routes), frozenset(next_hops), addresses, self._ways_out)
+        return self._host.surroundings()
 
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""
@@ -339,14 +291,3 @@ def _program(netlink: Netlink, index: int) -> bytes:
         if error.errno not in {errno.ENOENT, errno.EINVAL, errno.ENODEV}:
             raise
         return b""
-
-
-def _tables(netlink: Netlink, requests: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the entries of the tables of both families."""
-    for request in requests:
-        try:
-            yield from netlink.dump(request)
-        except KernelError as error:
-            # The kernel makes the main table of a namespace with its first route; without IPv6 there is nothing of it.
-            if error.errno not in {errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT}:
-                raise

@@ -83,7 +83,7 @@ def gather(kernel: Kernel, local: Local, recorded: Recorded, cluster: Cluster, m
         gone=tuple(each for key, each in recorded.attachments.items() if found[key] is Presence.GONE),
         strays=strays,
         unknown=unknown,
-        kept_uplinks=uplink.host_devices(kernel.observe({network_namespace(name) for name in unknown})),
+        kept_uplinks=_kept_uplinks(kernel, unknown),
         surroundings=surroundings,
         lifelines=_lifelines(surroundings) | local.controllers.lifelines,
         nameservers=local.controllers.nameservers,
@@ -99,6 +99,11 @@ def _unknown(
     count = Counter(network for network, *_ in attachments if network not in known)
     count.update(stray.network for stray in strays if stray.network not in known)
     return dict(count)
+
+
+def _kept_uplinks(kernel: Kernel, networks: Collection[NetworkName]) -> frozenset[InterfaceName]:
+    left = {network_namespace(name) for name in networks}
+    return uplink.host_devices(kernel.observe(left)) if left else frozenset()
 
 
 def _peers(cluster: Cluster, membership: Membership) -> Iterator[IpAddress]:

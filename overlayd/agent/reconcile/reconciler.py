@@ -158,6 +158,8 @@ class Reconciler:
         self.keeps_rules = found.keeps_rules
         self.drift.revived |= found.revived
         self._records.release(known.recorded.strays - found.facts.strays)
+        if not found.revived:
+            return found
         restoration = await self._turn.call(self._assessor.restoration, found)
         return replace(found, plan=Plan((*found.plan, *restoration)))
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
@@ -136,9 +137,9 @@ class Sockets:
             self._sandbox[1].close()
             self._sandbox = None
 
-    def put_names_back(self) -> None:
-        """Do as `put_name_back` with all names."""
-        for ns in self._ours:
+    def put_names_back(self, namespaces: Iterable[NamespaceRef] | None = None) -> None:
+        """Do as `put_name_back` with all names, or with those of some namespaces."""
+        for ns in self._ours if namespaces is None else namespaces:
             self.put_name_back(ns)
 
     def put_name_back(self, ns: NamespaceRef) -> None:

@@ -7,7 +7,7 @@ here. The names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 import socket
 import struct
 import sys
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
@@ -319,14 +319,6 @@ def _local(payload: bytes) -> bytes:
     return found[IFA_LOCAL] if IFA_LOCAL in found else found[IFA_ADDRESS]
 
 
-def foreign_addresses(payloads: Iterable[bytes], ours: Container[int]) -> Iterator[IpAddress]:
-    """Yield the addresses of devices that are not ours, but for those that no network has; `ours` are indexes."""
-    for payload in payloads:
-        found = local_address(payload)
-        if address_device(payload) not in ours and not (found.is_link_local or found.is_loopback):
-            yield found
-
-
 def address_device(payload: bytes) -> int:
     """Return the index of the device that has the address of an RTM_NEWADDR message."""
     return int(IFADDRMSG.unpack_from(payload)[4])
@@ -367,15 +359,15 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
     return BridgeEntry(ns, bridge, mac, names[index]) if bridge else None
 
 
-def is_foreign_route(payload: bytes, ours: Container[int]) -> bool:
-    """Tell whether a route is not ours; `ours` are the indexes of our devices.
-
-    The kernel itself makes a route to each IPv6 address of a device.
-    """
+def is_foreign_route(payload: bytes) -> bool:
+    """Tell whether a route does not bear our mark, and is not the kernel's own route to an address of this host."""
     _, _, _, _, table, protocol, *_ = RTMSG.unpack_from(payload)
-    if protocol == ownership.PROTOCOL or table == RT_TABLE_LOCAL:
-        return False
-    return _number(attributes(payload, RTMSG.size).get(RTA_OIF)) not in ours
+    return bool(protocol != ownership.PROTOCOL and table != RT_TABLE_LOCAL)
+
+
+def route_device(payload: bytes) -> int:
+    """Return the index of the device of a route, 0 for one that has none, or several."""
+    return _number(attributes(payload, RTMSG.size).get(RTA_OIF))
 
 
 def destination(payload: bytes) -> IpNetwork | None:

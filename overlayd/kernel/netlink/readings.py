@@ -6,6 +6,7 @@ about neighbours and forwarding entries (NDA_CACHEINFO, linux/neighbour.h), and 
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeVar
 
 from overlayd.dataplane.items import Item, NamespaceRef, State
 from overlayd.kernel.netlink.decode import Names
@@ -21,6 +22,23 @@ _BODY = NDMSG.size
 
 _TIMES = ATTRIBUTE.pack(20, NDA_CACHEINFO)
 """How NDA_CACHEINFO begins: its length, with four numbers in it, and its type."""
+
+
+T = TypeVar("T")
+
+
+class Decoded(Generic[T]):
+    """What was made of each message of a small table as it was last read."""
+
+    def __init__(self, decoder: Callable[[bytes], T]) -> None:
+        self._decoder = decoder
+        self._known: Mapping[bytes, T] = {}
+
+    def of(self, payloads: Iterable[bytes]) -> list[T]:
+        """Return what each message of the table says; raise what the decoder raises."""
+        known, decoder = self._known, self._decoder
+        self._known = {payload: known[payload] if payload in known else decoder(payload) for payload in payloads}
+        return list(self._known.values())
 
 
 class Readings:

@@ -34,7 +34,8 @@ class Beliefs:
         self._seen: Iterable[Item] = ()
         self._names: dict[int, InterfaceName] = {}
         self._links: dict[InterfaceName, Link] = {}
-        self._forwarding: dict[MacAddress, tuple[FdbEntry | BridgeEntry, ...]] = {}
+        self._forwarding: dict[MacAddress, dict[object, FdbEntry | BridgeEntry]] = {}
+        """Entries by MAC, and for each MAC by their keys: the flood list has one for each host of the network."""
 
     def saw(self, items: Iterable[Item], names: Mapping[int, InterfaceName]) -> None:
         """Replace all beliefs by everything of ours in the namespace, and the names of all its devices."""
@@ -99,23 +100,21 @@ class Beliefs:
             case Link(name=name):
                 self._links[name] = item
             case FdbEntry() | BridgeEntry():
-                self._remove(item)
-                self._forwarding[item.mac] = (*self._forwarding.get(item.mac, ()), item)
+                self._forwarding.setdefault(item.mac, {})[item.key] = item
             case _:
                 pass
 
     def _remove(self, entry: FdbEntry | BridgeEntry) -> None:
-        known = self._forwarding.pop(entry.mac, ())
-        if kept := tuple(other for other in known if other.key != entry.key):
-            self._forwarding[entry.mac] = kept
+        known = self._forwarding.get(entry.mac, {})
+        known.pop(entry.key, None)
+        if not known:
+            self._forwarding.pop(entry.mac, None)
 
     def _forget(self, devices: set[InterfaceName]) -> None:
         """Forget what the kernel removes together with devices."""
-        for mac, known in list(self._forwarding.items()):
-            if any(entry.dev in devices for entry in known):
-                del self._forwarding[mac]
-                if kept := tuple(entry for entry in known if entry.dev not in devices):
-                    self._forwarding[mac] = kept
+        for known in list(self._forwarding.values()):
+            for entry in [entry for entry in known.values() if entry.dev in devices]:
+                self._remove(entry)
 
     def _name_changes(self, payload: bytes) -> bool:
         """Record the name of a device; return whether a device of ours has another name now."""
@@ -152,7 +151,7 @@ class Beliefs:
     def _entry_differs(self, payload: bytes, *, gone: bool) -> bool:
         """Tell whether a forwarding entry is not as known; one that bears no mark of ours may replace one that did."""
         ours = decode.forwarding_entry(self._ns, payload, self._names)
-        known = self._forwarding.get(decode.forwarding_mac(payload), ())
+        known = self._forwarding.get(decode.forwarding_mac(payload), {})
         if ours and ownership.owns(ours):
-            return (ours in known) == gone
+            return (known.get(ours.key) == ours) == gone
         return bool(known)

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.items import Address, Link, Sysctl
+from overlayd.dataplane.plan import Delete, Op, Retire
 from overlayd.kernel.netlink import decode
 from overlayd.kernel.netlink.rtnetlink import (
     IFF_UP,
@@ -11,6 +13,7 @@ from overlayd.kernel.netlink.rtnetlink import (
     RTM_DELLINK,
     RTM_DELNEIGH,
     RTM_DELNETCONF,
+    RTM_DELROUTE,
     RTM_NEWADDR,
     RTM_NEWLINK,
     RTM_NEWNEIGH,
@@ -18,6 +21,7 @@ from overlayd.kernel.netlink.rtnetlink import (
 )
 from overlayd.kernel.watch.beliefs import Notification
 from overlayd.model.address import IpAddress
+from overlayd.model.ids import InterfaceName
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,20 @@ class _Facts:
 
 
 class HostWatch:
-    """Knows the underlay's device, and the host's ends of uplinks."""
+    """Knows the underlay's device, and the host's ends of uplinks.
+
+    It also knows what this agent did to the latter, by their names: the kernel tells of that too, and does not say by
+    whom it was. The devices of such names whose notifications have not yet led to what was done are `unfinished`.
+    """
 
     def __init__(self) -> None:
         self._underlay: frozenset[int] = frozenset()
         self._known: dict[int, _Facts] = {}
+        self._made: dict[str, _Facts] = {}
+        self._deleted: set[str] = set()
+        self._sysctls: dict[str, str] = {}
+        self._given: set[tuple[str, IpAddress]] = set()
+        self._unfinished: set[int] = set()
         self._addresses: frozenset[IpAddress] = frozenset()
         self._ways_out: frozenset[int] = frozenset()
 
@@ -53,6 +66,9 @@ class HostWatch:
 
     def saw_uplinks(self, devices: Iterable[decode.Device]) -> None:
         """Set the host's ends of uplinks as they were observed."""
+        devices = list(devices)
+        # Of what this agent made and no notification has shown yet, some are still to be read.
+        self._unfinished |= {each.index for each in devices if each.name in self._made} - self._known.keys()
         self._known.update((device.index, _Facts.of(device)) for device in devices)
 
     def saw_underlay(self, devices: Collection[decode.Device]) -> None:
@@ -62,10 +78,42 @@ class HostWatch:
         self._underlay = frozenset(device.index for device in devices)
         self._known.update((device.index, _Facts.of(device)) for device in devices)
 
+    def did(self, ops: Iterable[Op]) -> None:
+        """Record operations that were executed in the host's own namespace."""
+        for op in ops:
+            match op, op.item:
+                case Delete() | Retire(), Link(name=name):
+                    self._forget(name)
+                    self._deleted.add(name)
+                case _, Link(name=name) as link:
+                    self._made[name] = _Facts(name, link.mtu or 0, link.up, link.mac or "")
+                    self._deleted.discard(name)
+                case Delete(), Address(dev=dev, address=address):
+                    self._given.discard((dev, address.ip))
+                case _, Address(dev=dev, address=address):
+                    self._given.add((dev, address.ip))
+                case Delete(), _:
+                    pass
+                case _, Sysctl(name=name, value=value):
+                    self._sysctls[name] = value
+                case _:
+                    pass
+
+    def lost(self) -> None:
+        """Record that notifications were lost: none is waited for."""
+        self._unfinished.clear()
+
+    def _forget(self, name: InterfaceName) -> None:
+        self._made.pop(name, None)
+        self._given = {(dev, address) for dev, address in self._given if dev != name}
+
     def is_news(self, notifications: Iterable[Notification]) -> bool:
         """Tell whether something of ours may have changed: the underlay, an uplink, or what frees a VNI."""
         # Every one is looked at, as each may teach what the next one is to be compared with.
-        return sum(self._matters(kind, payload) for kind, payload in notifications) > 0
+        count = sum(self._matters(kind, payload) for kind, payload in notifications)
+        # What was done is told of before `did` is: what has not come to that by now is otherwise.
+        unfinished, self._unfinished = self._unfinished, set()
+        return count > 0 or bool(unfinished)
 
     def _matters(self, kind: int, payload: bytes) -> bool:
         match kind:
@@ -75,26 +123,61 @@ class HostWatch:
                 return self._address_matters(payload, gone=kind == RTM_DELADDR)
             case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
                 return decode.link_index(payload) in self._known
+            case _ if kind == RTM_DELROUTE:
+                return not self._is_deleted(decode.route_device(payload))
             case _ if kind in {RTM_NEWNETCONF, RTM_DELNETCONF}:
-                index = decode.netconf_index(payload)
-                return kind == RTM_NEWNETCONF and (index < 0 or index in self._known or index in self._ways_out)
+                return kind == RTM_NEWNETCONF and self._sysctls_matter(payload)
             case _:
                 return True
 
     def _link_matters(self, device: decode.Device, *, gone: bool) -> bool:
         if gone:
+            self._unfinished.discard(device.index)
+            is_known = self._known.pop(device.index, None) is not None
+            if is_known and device.name in self._deleted:
+                self._deleted.discard(device.name)
+                return False
             # Where another vxlan device goes a VNI may be free.
-            return self._known.pop(device.index, None) is not None or device.kind == "vxlan"
+            return is_known or device.kind == "vxlan"
         if device.index not in self._known and not ownership.owns_host_device(device.name):
             return False
+        if self._is_deleted(device.index):
+            return False
         before = self._known.get(device.index)
-        self._known[device.index] = _Facts.of(device)
-        return before != self._known[device.index]
+        now = self._known[device.index] = _Facts.of(device)
+        made = self._made.get(device.name)
+        if now == made:
+            self._unfinished.discard(device.index)
+        elif made and (before is None or device.index in self._unfinished):
+            self._unfinished.add(device.index)
+        else:
+            return before != now
+        return False
+
+    def _is_deleted(self, index: int) -> bool:
+        """Tell whether this agent deleted a device: what the kernel tells of it is how it goes."""
+        known = self._known.get(index)
+        return known is not None and known.name in self._deleted
+
+    def _sysctls_matter(self, payload: bytes) -> bool:
+        """Tell whether sysctls changed that matter, to other values than this agent gave them."""
+        index = decode.netconf_index(payload)
+        if index in self._unfinished:
+            return False  # what a new device has before it is given anything
+        device = self._known.get(index)
+        told = decode.netconf_sysctls(payload)
+        if device and told and all(self._sysctls.get(name.format(device.name)) == told[name] for name in told):
+            return False
+        return index < 0 or device is not None or index in self._ways_out
 
     def _address_matters(self, payload: bytes, *, gone: bool) -> bool:
-        device = decode.address_device(payload)
-        if not self._underlay or (device in self._known and device not in self._underlay):
+        device, address = decode.address_device(payload), decode.local_address(payload)
+        known = self._known.get(device)
+        if self._is_deleted(device):
+            return False
+        if known and not gone and (known.name, address) in self._given:
+            return False  # over IPv6 the kernel tells of an address some time after it was given
+        if not self._underlay or (known and device not in self._underlay):
             return True
-        address = decode.local_address(payload)
         # A router's advertisements renew addresses every few seconds, and containers' devices get link-local ones.
         return not (address.is_link_local or address.is_loopback) and (address in self._addresses) == gone

@@ -82,6 +82,9 @@ class Monitor:
         """Start in the host's own namespace: the calling thread is there, and writes from a socket of this port id."""
         self.host = HostWatch()
         self._epoll = select.epoll()
+        self._sockets = select.epoll()
+        """The sockets alone: to ask this one does not take the news of mounts from who waits for them."""
+        self._epoll.register(self._sockets.fileno(), select.EPOLLIN)
         self._inotify = Inotify()
         self._epoll.register(self._inotify.fileno(), select.EPOLLIN)
         self._mounts = MountWatch()
@@ -111,7 +114,7 @@ class Monitor:
             failure.callback(self.leave, ns)
             with translated(f"watch {ns}"):
                 for fd in watched.descriptors:
-                    self._epoll.register(fd, select.EPOLLIN)
+                    self._sockets.register(fd, select.EPOLLIN)
             if ns != HOST:
                 self._beliefs[ns] = Beliefs(ns)
                 self._revivals[ns] = Revivals()
@@ -169,7 +172,9 @@ class Monitor:
         self._outcomes.clear()
         for ns, run in groupby(ops, lambda op: op.item.ns):
             done = list(run)
-            if ns in self._beliefs:
+            if ns == HOST:
+                self.host.did(done)
+            elif ns in self._beliefs:
                 self._beliefs[ns].did(done)
             for op in done:
                 if isinstance(op.item, NftTable) and ns in self._watched:
@@ -179,7 +184,8 @@ class Monitor:
         """Return the namespaces, `HOST` among them, that may not be as this agent last saw or left them."""
         self._catch_up()
         found, sysctls_touched = self._file_news()
-        for ns in self._watched:
+        readable = {fd for fd, _ in self._sockets.poll(0, max(2 * len(self._watched), 1))}
+        for ns in [ns for ns, watched in self._watched.items() if not readable.isdisjoint(watched.descriptors)]:
             is_news, touched = self._news_of(ns)
             if touched:
                 sysctls_touched.add(ns)
@@ -197,6 +203,7 @@ class Monitor:
             self.leave(ns)
         self._inotify.close()
         self._mounts.close()
+        self._sockets.close()
         self._epoll.close()
 
     def _file_news(self) -> tuple[set[NamespaceRef], set[NamespaceRef]]:
@@ -229,6 +236,8 @@ class Monitor:
             queued = list(watched.rtnetlink.queued())
             tables = list(watched.nftables.queued()) if watched.nftables else []
         except KernelError:
+            if ns == HOST:
+                self.host.lost()
             return True, True
         tables_differ = watched.tables.is_news(tables)
         if ns == HOST:

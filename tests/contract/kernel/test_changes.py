@@ -57,7 +57,7 @@ def one(state: State, kind: type[Item], name: str = "") -> Item:
 
 
 @TOPOLOGIES
-def test_whatever_is_removed_by_hand_is_told(world: World, topology: Topology) -> None:
+def test_whatever_is_removed_by_hand_is_reported(world: World, topology: Topology) -> None:
     wanted = started(world, topology)
     for item in sorted((item for item in wanted if ownership.owns(item)), key=lambda item: repr(item.key)):
         assert world.remove_by_hand(item)
@@ -101,7 +101,7 @@ def vxlan(state: State) -> Link:
 
 @TOPOLOGIES
 @pytest.mark.parametrize("change", [{"mtu": 1000}, {"mac": MAC}, {"up": False}], ids=lambda change: str(*change))
-def test_a_changed_device_is_told(world: World, topology: Topology, change: dict[str, object]) -> None:
+def test_a_changed_device_is_reported(world: World, topology: Topology, change: dict[str, object]) -> None:
     before = vxlan(started(world, topology))
     world.change_by_hand(replace(before, **change), before)  # type: ignore[arg-type]
     assert reports_change(world, BLUE)
@@ -122,7 +122,7 @@ def test_changed_flags_of_a_bridge_port_are_told(world: World) -> None:
         observed(world)
 
 
-def test_an_entry_that_is_replaced_is_told(world: World) -> None:
+def test_an_entry_that_is_replaced_is_reported(world: World) -> None:
     wanted = started(world, Topology.ROUTED)
     route, neighbour, entry = (one(wanted, kind, "vx0") for kind in (Route, Neighbour, FdbEntry))
     assert isinstance(route, Route)
@@ -138,13 +138,13 @@ def test_an_entry_that_is_replaced_is_told(world: World) -> None:
         world.kernel.changed()
 
 
-def test_a_destination_that_somebody_puts_into_the_flood_list_is_told(world: World) -> None:
+def test_a_destination_that_somebody_puts_into_the_flood_list_is_reported(world: World) -> None:
     started(world, Topology.SWITCHED)
     world.add_by_hand(FdbEntry(BLUE, ownership.VXLAN, FLOOD, IPv4Address("192.0.2.99")))
     assert reports_change(world, BLUE)
 
 
-def test_a_mac_that_somebody_moves_to_another_port_is_told(world: World) -> None:
+def test_a_mac_that_somebody_moves_to_another_port_is_reported(world: World) -> None:
     wanted = started(world, Topology.SWITCHED)
     (remote,) = (item for item in wanted if isinstance(item, BridgeEntry) and item.mac == REMOTE[0].mac)
     (local,) = (item for item in wanted if isinstance(item, BridgeEntry) and item.mac == LOCAL.mac)
@@ -152,7 +152,7 @@ def test_a_mac_that_somebody_moves_to_another_port_is_told(world: World) -> None
     assert reports_change(world, BLUE)
 
 
-def test_a_changed_sysctl_is_told(world: World) -> None:
+def test_a_changed_sysctl_is_reported(world: World) -> None:
     before = one(started(world, Topology.ROUTED), Namespace)
     assert isinstance(before, Namespace)
     for name, value in sorted(before.sysctls):
@@ -189,7 +189,7 @@ def test_a_changed_sysctl_of_a_single_device_is_told_and_taken_back(world: World
         assert enforce(world, wanted), f"nothing was planned: {setting}"
 
 
-def test_a_namespace_that_is_deleted_or_replaced_is_told(world: World) -> None:
+def test_a_namespace_that_is_deleted_or_replaced_is_reported(world: World) -> None:
     wanted = started(world, Topology.ROUTED)
     namespace = one(wanted, Namespace)
     assert world.remove_by_hand(namespace)
@@ -207,7 +207,7 @@ def test_a_network_that_the_agent_makes_or_removes_is_no_news(world: World) -> N
     assert world.kernel.changed() <= {BLUE}, "a look more, at most"
 
 
-def test_another_mtu_of_the_underlay_is_told(world: World) -> None:
+def test_another_mtu_of_the_underlay_is_reported(world: World) -> None:
     started(world, Topology.ROUTED)
     world.change_underlay_mtu(1400)
     assert reports_change(world, HOST)
@@ -232,10 +232,68 @@ def test_what_is_no_business_of_ours_is_not_told(world: World) -> None:
     assert world.kernel.changed() == frozenset()
 
 
-def test_what_somebody_does_while_the_agent_works_is_told(world: World) -> None:
+def test_what_somebody_does_while_the_agent_works_is_reported(world: World) -> None:
     wanted = started(world, Topology.SWITCHED)
     entry = one(wanted, FdbEntry, "vx0")
     other = replace(entry, mac=MAC) if isinstance(entry, FdbEntry) else entry
     assert world.remove_by_hand(entry)
     world.kernel.apply(Plan((Add(other),)))
     assert reports_change(world, BLUE)
+
+
+def with_uplink(world: World) -> State:
+    """Bring a network with an uplink into force; everything that the kernel has to tell of it is read."""
+    known = dual(Topology.ROUTED)
+    me = replace(known.hosts[HERE], address=UNDERLAY.ip)
+    blue = replace(known.networks[NetworkName("blue")], uplink=Uplink.HOST)
+    desired = resolve(known.changed(known.revision, [me, blue]), site(), [])
+    world.kernel.underlay(UNDERLAY.ip, [])
+    world.kernel.surroundings()
+    enforce(world, desired)
+    world.kernel.changed()  # the first uplink of a host makes it forward, which concerns all that it has
+    return desired
+
+
+def test_an_uplink_that_the_agent_makes_or_removes_is_no_news(world: World) -> None:
+    wanted = with_uplink(world)
+    enforce(world, frozenset())
+    assert HOST not in world.kernel.changed()
+    enforce(world, wanted)
+    assert HOST not in world.kernel.changed()
+    enforce(world, frozenset())
+    world.kernel.changed()
+    enforce(world, wanted)
+    observed(world)
+    assert HOST not in world.kernel.changed(), "observed before its notifications were read"
+
+
+@pytest.mark.parametrize("change", [{"mtu": 1000}, {"mac": MAC}, {"up": False}], ids=lambda change: str(*change))
+def test_an_uplink_that_the_agent_made_and_others_change_is_reports_change(
+    world: World, change: dict[str, object]
+) -> None:
+    wanted = with_uplink(world)
+    enforce(world, frozenset())
+    enforce(world, wanted)
+    (uplink,) = (item for item in wanted if isinstance(item, Link) and item.ns == HOST)
+    world.change_by_hand(replace(uplink, **change), uplink)  # type: ignore[arg-type]
+    assert reports_change(world, HOST)
+
+
+def test_an_uplink_that_others_set_down_and_up_again_is_reports_change(world: World) -> None:
+    """What hung on it went with that."""
+    wanted = with_uplink(world)
+    (uplink,) = (item for item in wanted if isinstance(item, Link) and item.ns == HOST)
+    down = replace(uplink, up=False)
+    world.change_by_hand(down, uplink)
+    world.change_by_hand(uplink, down)
+    assert reports_change(world, HOST)
+
+
+def test_what_others_take_from_an_uplink_that_the_agent_made_is_reports_change(world: World) -> None:
+    wanted = with_uplink(world)
+    for kind in (Address, Route, Link):
+        item = min((item for item in wanted if isinstance(item, kind) and item.ns == HOST), key=repr)
+        assert world.remove_by_hand(item)
+        assert reports_change(world, HOST), str(item)
+        enforce(world, wanted)
+        world.kernel.changed()
