@@ -28,7 +28,7 @@ from overlayd.model.host import Host
 from overlayd.model.ids import HostId, HostNumber, MacAddress
 from overlayd.model.network import Network, Topology, Uplink
 
-Claim = HostNumber | MacAddress | IpAddress | tuple[str, IpAddress]
+EntryClaim = HostNumber | MacAddress | IpAddress | tuple[str, IpAddress]
 """What only one of those who have something in a network may have: an entry of the kernel is made of it.
 
 The tuple is the tunnel end of a host in a switched network, where it is an entry by itself.
@@ -42,17 +42,17 @@ class RemotePart(NamedTuple):
     items: tuple[Item, ...]
 
 
-class Claims:
+class EntryClaims:
     """How many claim each thing. A value: `changed` returns another one."""
 
     __slots__ = ("_counts", "contested")
 
-    def __init__(self, counts: Mapping[Claim, int] = MappingProxyType({}), contested: int = 0) -> None:
+    def __init__(self, counts: Mapping[EntryClaim, int] = MappingProxyType({}), contested: int = 0) -> None:
         self._counts = counts
         self.contested = contested
         """The number of things that more than one claims."""
 
-    def changed(self, gone: Iterable[Claim], come: Iterable[Claim]) -> "Claims":
+    def changed(self, gone: Iterable[EntryClaim], come: Iterable[EntryClaim]) -> "EntryClaims":
         """Return the claims without those that are gone, of which each was made before, and with those that come."""
         counts, contested = dict(self._counts), self.contested
         for claim in gone:
@@ -65,7 +65,7 @@ class Claims:
         for claim in come:
             found = counts[claim] = counts.get(claim, 0) + 1
             contested += found == 2  # noqa: PLR2004 - from the second one on
-        return Claims(counts, contested)
+        return EntryClaims(counts, contested)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class Remotes:
 
     parts: Mapping[HostId, RemotePart] = field(default_factory=lambda: MappingProxyType({}))
     unreachable: frozenset[HostId] = frozenset()
-    own: tuple[Claim, ...] = ()
-    claims: Claims = field(default_factory=Claims)
+    own: tuple[EntryClaim, ...] = ()
+    claims: EntryClaims = field(default_factory=EntryClaims)
 
     def have(self, host: HostId) -> bool:
         """Tell whether a host has a record in the network."""
@@ -109,7 +109,7 @@ class Remotes:
         """Return the other hosts after those that were touched, and no more, have what the inputs say."""
         blocks, endpoints, reserved = _records_of(touched, inputs)
         members = {*blocks, *endpoints, *reserved}
-        parts, gone, come = dict(self.parts), list[Claim](), list[Claim]()
+        parts, gone, come = dict(self.parts), list[EntryClaim](), list[EntryClaim]()
         for id_ in touched:
             if before := parts.pop(id_, None):
                 gone += _claims(inputs, before.share)
@@ -167,7 +167,7 @@ def _items(inputs: NetworkInputs, share: RemoteShare) -> tuple[Item, ...]:
     return tuple(as_mtu_allows(items, inputs.site.mtu))
 
 
-def _claims(inputs: NetworkInputs, share: RemoteShare) -> Iterator[Claim]:
+def _claims(inputs: NetworkInputs, share: RemoteShare) -> Iterator[EntryClaim]:
     """Yield what another host claims: its number, of which its entries are made, and in a switched network more."""
     yield share.host.number
     if inputs.network.topology is Topology.SWITCHED:
@@ -179,7 +179,7 @@ def _claims(inputs: NetworkInputs, share: RemoteShare) -> Iterator[Claim]:
         yield from _own_addresses(inputs.network, share.blocks)
 
 
-def _own_claims(inputs: NetworkInputs) -> tuple[Claim, ...]:
+def _own_claims(inputs: NetworkInputs) -> tuple[EntryClaim, ...]:
     """Return what this host claims: its number, and in a switched network what endpoints have and what is shared."""
     if inputs.network.topology is Topology.ROUTED:
         return (inputs.own.number,)

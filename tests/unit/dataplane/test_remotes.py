@@ -3,7 +3,7 @@
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from overlayd.dataplane.desired.remotes import Claims
+from overlayd.dataplane.desired.remotes import EntryClaims
 from overlayd.dataplane.desired.resolve import Desired, resolve
 from overlayd.dataplane.items import FLOOD, FdbEntry
 from overlayd.dataplane.ownership import VXLAN
@@ -16,7 +16,7 @@ _TWO, _THREE = HostNumber(2), HostNumber(3)
 
 
 def test_a_claim_contested_from_the_second_one_on_until_the_last_but_one_is_gone() -> None:
-    both = Claims().changed([], [_TWO, _THREE, _TWO, _TWO])
+    both = EntryClaims().changed([], [_TWO, _THREE, _TWO, _TWO])
     assert both.contested == 1
     assert both.changed([_TWO], []).contested == 1
     assert both.changed([_TWO, _TWO], []).contested == 0
