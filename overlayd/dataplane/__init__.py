@@ -1,1 +1,1 @@
-"""The dataplane as values: the desired and the observed state of the kernel, and the plan between them. Pure."""
+"""The dataplane as values: desired and observed state of the kernel, and the plan from one to the other. Pure."""

@@ -75,7 +75,7 @@ def diff(desired: State, observed: State) -> Plan:
 
 
 def between(wanted: State, observed: State, inside: State) -> Plan:
-    """Return the same plan where the items of sandboxes (`inside`) are known by themselves."""
+    """Return the same plan for callers that have the items of sandboxes (`inside`) apart."""
     # Differences of sets, as they do not hash what is in the sets once more: that takes longer than all the rest.
     # Almost all of a large state is as it should be: only the differences are keyed, ordered and looked at.
     lacking = wanted - observed
@@ -98,9 +98,9 @@ def between(wanted: State, observed: State, inside: State) -> Plan:
 
 
 def retain(desired: State, observed: State, tables: Collection[str] = (ownership.VXLAN_TABLE,)) -> State:
-    """Return the desired state that also keeps everything observed: for the time before the feed is in sync.
+    """Return the desired state that keeps everything observed too, for the time before the feed is in sync.
 
-    So do these tables of the host stay as they are: the list of known VTEPs is deleted from by replacing it.
+    The host's tables stay as they are too: replacing one could delete known VTEPs.
     """
     kept = {item.key for item in observed if isinstance(item, NftTable) and item.ns == HOST and item.name in tables}
     wanted = {item for item in desired if item.key not in kept}
@@ -109,9 +109,9 @@ def retain(desired: State, observed: State, tables: Collection[str] = (ownership
 
 
 def restoration(lacking: State) -> Plan:
-    """Return the operations that give sandboxes back what they lack, of what goes when a device goes down.
+    """Return the operations that restore in sandboxes what the kernel removes when a device goes down.
 
-    The rest is the workload's to change: a smaller MTU, another MAC, settings.
+    Everything else the workload may change: a smaller MTU, another MAC, settings.
     """
     goes = (Address, Neighbour, Route)
     items = [item for item in lacking if isinstance(item, goes) or (isinstance(item, Link) and _is_loopback(item))]
@@ -123,7 +123,7 @@ def _is_loopback(link: Link) -> bool:
 
 
 def retirement(items: State) -> Plan:
-    """Return the operations that take an endpoint's device out of use, and what does not go down with it."""
+    """Return the operations that take an endpoint's device out of use and delete what would stay behind."""
     devices = [item for item in items if isinstance(item, Link)]
     gone = {device.key for device in devices}
     # A static entry of a bridge outlives the time in which its port is up.
@@ -133,7 +133,7 @@ def retirement(items: State) -> Plan:
 
 
 def _sandboxes(inside: Iterable[Item], missing: Iterable[Item]) -> Mapping[Sandbox, list[Item]]:
-    """Return what is to be in the sandboxes behind the veth pairs that are not as they should be, by device."""
+    """Return the desired items of the sandboxes whose veth pairs differ from the desired state, by device."""
     peers = (item.kind.peer for item in missing if isinstance(item, Link) and isinstance(item.kind, Veth))
     behind = {peer.ns for peer in peers if peer}
     found: dict[Sandbox, list[Item]] = defaultdict(list)
@@ -145,7 +145,7 @@ def _sandboxes(inside: Iterable[Item], missing: Iterable[Item]) -> Mapping[Sandb
 
 
 def _towards(item: Item, observed: Item | None, sandboxes: Mapping[Sandbox, list[Item]]) -> list[Op]:
-    """Return the operations for one item of our namespaces, with those of the sandbox behind it."""
+    """Return the operations for one item of our namespaces, with those of the sandbox at its other end."""
     peer = item.kind.peer if isinstance(item, Link) and isinstance(item.kind, Veth) else None
     if not isinstance(item, Link) or peer is None:
         return [Change(item, observed) if observed else Add(item)]
@@ -166,14 +166,14 @@ def _inside(peer: VethPeer, sandboxes: Mapping[Sandbox, list[Item]]) -> list[Ite
 
 
 def _must_go(observed: Item, wanted: Item | None) -> bool:
-    """Tell whether a namespace or link is not wanted, or not in this kind."""
+    """Return whether a namespace or link must be deleted: it is not desired, or not of this kind."""
     if wanted is None:
         return isinstance(observed, Namespace | Link)
     return isinstance(wanted, Link) and isinstance(observed, Link) and wanted.kind != observed.kind
 
 
 def _hangs_on(item: Item, gone: set[tuple[object, ...]]) -> bool:
-    """Tell whether the kernel removes the item by itself together with one of those that go."""
+    """Return whether the kernel removes the item by itself together with a deleted one."""
     if isinstance(item, Namespace):
         return False
     if (Namespace, item.ns) in gone:

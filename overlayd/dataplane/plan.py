@@ -9,7 +9,7 @@ from overlayd.dataplane.items import Item, Link
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Create an item that is not there; fails with EEXIST when it is."""
+    """Create an item that does not exist; fails with EEXIST if it does."""
 
     item: Item
 
@@ -20,7 +20,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Make an item that is there, as `before`, look like `item`; both have one key. Repeating it is harmless."""
+    """Change an existing item from `before` to `item`; both have one key. Repeating it is harmless."""
 
     item: Item
     before: Item
@@ -43,10 +43,10 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Retire:
-    """Take a veth pair out of use at once: both ends are down and have other names, and nothing leads to them.
+    """Take a veth pair out of use at once: both ends are down and renamed, and no route leads to them.
 
-    Deleting it would wait for an RCU grace period; that is done for many at one stroke, later. One that is already gone
-    is no failure.
+    Deleting a pair waits for an RCU grace period; many pairs are deleted together, later. One that is already gone is
+    no failure.
     """
 
     item: Link
@@ -66,7 +66,7 @@ class Plan:
     ops: tuple[Op, ...] = ()
 
     def __bool__(self) -> bool:
-        """Tell whether there is something to do."""
+        """Return whether there are operations."""
         return bool(self.ops)
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
-"""Desired states and what is known to be in force, side by side. Pure.
+"""Keeps track of which desired state each namespace is known to have. Pure.
 
-A namespace that holds exactly what was desired of it needs no observing when more is desired: the difference of the two
-desired states, which share what has not changed, is the difference of desired and observed state.
+A namespace that holds exactly the earlier desired state need not be observed when the desired state changes: the
+difference of the two desired states is the difference of desired and observed state.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,7 +20,7 @@ _UNKNOWN: State = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is missing in a namespace, and what is too much in it."""
+    """The items that are missing in a namespace, and those that must go."""
 
     missing: State
     surplus: State
@@ -30,21 +30,22 @@ class Difference:
 class Tracker:
     """`reached` is the desired state to which each namespace was last brought without a failed operation.
 
-    Those in `exact` held nothing else of ours then. Both are known until a change by others is heard of.
+    Those in `exact` held nothing else of ours then. Both hold until a change by others is noticed.
     """
 
     reached: Mapping[NamespaceRef, State] = field(default_factory=lambda: MappingProxyType({}))
     exact: frozenset[NamespaceRef] = frozenset()
 
     def pending(self, spaces: Mapping[NamespaceRef, State]) -> frozenset[NamespaceRef]:
-        """Return the namespaces that are not known to be as desired, those that are no longer desired too."""
+        """Return the namespaces that are not known to be as desired, also those that are no longer desired."""
         wanted = {ns for ns in spaces if ownership.is_observed(ns)}
         return frozenset(ns for ns in wanted | self.reached.keys() if spaces.get(ns) is not self.reached.get(ns))
 
     def difference(self, ns: NamespaceRef, desired: State) -> Difference | None:
         """Return how a network's namespace differs from a desired state, None when it must be observed.
 
-        That must be when it is not known exactly, or when devices come or go: an attachment makes and removes them.
+        It must be observed when its content is not known exactly, or when devices are added or removed, as attachments
+        do.
         """
         if ns not in self.exact or not ownership.is_network_namespace(ns):
             return None
@@ -54,7 +55,7 @@ class Tracker:
         return Difference(missing, surplus) if are_entries else None
 
     def doubting(self, namespaces: Collection[NamespaceRef]) -> "Tracker":
-        """Return the tracker after changes by others in these namespaces were heard of."""
+        """Return the tracker after changes by others in these namespaces were noticed."""
         if self.exact.isdisjoint(namespaces):
             return self
         return Tracker(self.reached, self.exact.difference(namespaces))
@@ -72,9 +73,9 @@ class Tracker:
         *,
         exactly: bool,
     ) -> "Tracker":
-        """Return the tracker when these namespaces (None: all) were brought to what is desired, but for failed ones.
+        """Return the tracker after these namespaces (None: all), but for failed ones, reached the desired state.
 
-        `exactly`: what is not desired was deleted in them.
+        `exactly`: undesired items were deleted in them.
         """
         kept = {} if looked_at is None else {ns: s for ns, s in self.reached.items() if ns not in looked_at}
         done = {

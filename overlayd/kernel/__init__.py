@@ -1,1 +1,1 @@
-"""The only place that touches netlink, sysctls and network namespaces."""
+"""The kernel of this host: the only package that uses netlink, nftables, sysctls and network namespaces."""

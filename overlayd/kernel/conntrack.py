@@ -1,8 +1,8 @@
-"""Connection tracking: flows that go on where a published port led, or did not lead, before it came or went.
+"""Connection tracking: deletes flows whose translation is outdated, after a published port was added or removed.
 
-The translation of a flow is chosen with its first packet, and UDP and SCTP clients may send for ever from one port. So
-entries are deleted that no longer are what the rules say; the flow's next packet is translated as a new one's is.
-Names are those of linux/netfilter/nfnetlink_conntrack.h.
+The kernel chooses a flow's translation with its first packet, and UDP and SCTP clients may send for ever from one port.
+So entries that contradict the present rules are deleted; the next packet is translated as a new flow. Names are those
+of linux/netfilter/nfnetlink_conntrack.h.
 """
 
 import errno
@@ -43,7 +43,7 @@ _Flow = tuple[Family, TransportProtocol]
 
 @dataclass(frozen=True, slots=True)
 class _TrackedFlow:
-    """Where a flow's first packet was sent, where its answers come from, and what names the entry in a deletion."""
+    """The destination of a flow's first packet, the source of its answers, and the entry's identifying attributes."""
 
     to: SocketAddress
     answered_from: SocketAddress
@@ -51,7 +51,7 @@ class _TrackedFlow:
 
 
 def forget_misled(netlink: Netlink, changed: Collection[Redirection], rules: Collection[Redirection]) -> None:
-    """Delete the entries of flows to the ports of `changed` that go elsewhere than the `rules` that are in force say.
+    """Delete the entries of flows to the ports of `changed` that contradict the `rules` in force.
 
     The caller's thread is in the namespace of the socket, which is of the protocol NETLINK_NETFILTER. A kernel that
     does not report its connections (CONFIG_NF_CT_NETLINK) keeps the entries until they expire. Raises `KernelError`.
@@ -77,7 +77,7 @@ def forget_misled(netlink: Netlink, changed: Collection[Redirection], rules: Col
 def _right_answers(
     to: SocketAddress, rules: Collection[Redirection], local: Callable[[IpAddress], bool]
 ) -> set[SocketAddress]:
-    """Return where answers come from when rules are followed: those for one address come before those for all."""
+    """Return the sources of answers by these rules, of which those for one address precede those for all addresses."""
     found = [each for each in rules if _concerns(each, to, local)]
     first = [each for each in found if each.at] or found
     return {(each.target, each.target_port) for each in first} or {to}
@@ -89,7 +89,7 @@ def _concerns(rule: Redirection, to: SocketAddress, local: Callable[[IpAddress],
 
 
 def _local_addresses() -> Callable[[IpAddress], bool]:
-    """Return what tells whether an address is one of the namespace in which the calling thread is now."""
+    """Return a function that decides whether an address is local in the calling thread's namespace."""
     with closing(open_socket()) as channel:
         netlink = Netlink(channel)
         found = {decode.local_address(payload) for each in requests.ADDRESSES for payload in netlink.dump(each)}
@@ -112,7 +112,7 @@ def _entries(netlink: Netlink, flow: _Flow, ports: Collection[int]) -> Iterator[
 
 
 def _entry(payload: bytes, flow: _Flow, ports: Collection[bytes]) -> _TrackedFlow | None:
-    """Return an entry, None when it is of another flow or port, or of a zone, which rules of others assign."""
+    """Return an entry, None when it is of another flow or port, or in a zone, which only foreign rules assign."""
     family, transport = flow
     found = attributes(payload, nfnetlink.NFGENMSG.size)
     original = attributes(found[_CTA_TUPLE_ORIG])

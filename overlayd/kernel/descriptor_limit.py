@@ -1,4 +1,4 @@
-"""How many descriptors this process may open, and whether it is about to have none left."""
+"""The limit of this process's open descriptors, and whether it is nearly reached."""
 
 import resource
 from pathlib import Path

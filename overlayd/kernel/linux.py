@@ -1,4 +1,4 @@
-"""The kernel of this machine."""
+"""The kernel of this machine, behind the face that `port.py` defines."""
 
 import errno
 import time
@@ -44,13 +44,13 @@ _Recognised = Callable[[InterfaceName], bool]
 class LinuxKernel:
     """The kernel, seen from the network namespace of the thread that makes this.
 
-    The agent makes it and looks at it in the thread of its event loop, and from then on works with it in one other
-    thread, which is in the same namespace. What is beside that shares nothing with it: `reap` opens sockets of its own,
-    and `prepare` only fills what netlink/encoder.py keeps, which is behind a lock.
+    The agent makes it in the thread of its event loop, and from then on uses it in one other thread, which is in the
+    same namespace. Two methods may run in further threads: `reap` opens sockets of its own, and `prepare` only fills
+    the cache of netlink/encoder.py, which has a lock.
     """
 
     def __init__(self, tables: Path = nft.DIRECTORY) -> None:
-        """Remember below the directory `tables`, which does not outlive the boot, how our nft tables look."""
+        """Record our nft tables in files below `tables`, a directory that does not outlive the boot."""
         self._sockets = Sockets()
         self._readings: dict[NamespaceRef, Readings] = {}
         self._host = HostTables(self._sockets.host, self._sockets.monitor.host)
@@ -64,7 +64,7 @@ class LinuxKernel:
         return found
 
     def _is_ours(self, ns: NamespaceRef) -> bool:
-        """Tell whether a namespace was made for its name here; another one loses it, unless it is another host's."""
+        """Return whether a namespace was made for its name here; one that was not loses the name."""
         try:
             self._sockets.into(ns)
         except (NoNamespace, OfAnotherHost):
@@ -76,12 +76,12 @@ class LinuxKernel:
         return identity(NamespaceRef(sandbox))
 
     def is_in_place(self, ns: NamespaceRef) -> bool:
-        """Tell whether the name of a namespace of ours leads to it."""
+        """Return whether the name of a namespace of ours leads to it."""
         self._sockets.put_name_back(ns)
         return self._sockets.is_in_place(ns)
 
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
-        """Tell whether there is a device of this name in a namespace of ours."""
+        """Return whether a namespace of ours has a device of this name."""
         self._sockets.put_name_back(ns)
         try:
             self._sockets.into(ns).get(requests.link(name))
@@ -124,7 +124,7 @@ class LinuxKernel:
         return found
 
     def missing(self, items: State) -> State:
-        """Return those of the items, in our namespaces or in sandboxes, that are not in force as they are given."""
+        """Return those of the items, in our namespaces or in sandboxes, that are not in force in exactly this form."""
         self._sockets.put_names_back()
         places = {item.ns for item in items}
         names = {
@@ -139,7 +139,7 @@ class LinuxKernel:
             self._sockets.leave_sandbox()
 
     def link(self, ns: NamespaceRef, name: InterfaceName) -> Link | None:
-        """Return a device of one of our namespaces or of a sandbox, ours or not; None when it is not there."""
+        """Return a device of one of our namespaces or of a sandbox, ours or not; None when it does not exist."""
         if identity(ns) is None:
             return None
         self._sockets.put_name_back(ns)
@@ -156,7 +156,7 @@ class LinuxKernel:
         return [decode.device(payload) for payload in self._sockets.into(ns).dump(requests.LINKS)]
 
     def _read_host(self) -> Iterator[Item]:
-        """Yield what is ours, or needed by us, in the host's own namespace."""
+        """Yield the items of the host's own namespace that are ours or that we need."""
         netlink, devices = self._sockets.host, self._devices(HOST)
         ours = [device for device in devices if ownership.owns_host_device(device.name)]
         names = {device.index: device.name for device in ours}
@@ -172,7 +172,7 @@ class LinuxKernel:
             yield from readings.items(decode.route, tables(netlink, requests.ROUTES), names)
 
     def _read(self, ns: NamespaceRef, recognised: _Recognised) -> Iterator[Iterable[Item]]:
-        """Yield what bears our marks in a namespace, or hangs on devices with names that are recognised."""
+        """Yield the items of a namespace that have our marks, or are on devices with our names."""
         devices = self._devices(ns)
         yield self._read_devices(ns, devices, recognised)
         yield from self._read_tables(ns, devices, recognised, Readings(ns))
@@ -180,7 +180,7 @@ class LinuxKernel:
     def _read_devices(
         self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised
     ) -> Iterator[Item]:
-        """Yield the namespace, its devices, and what there are few of at each."""
+        """Yield the namespace, its devices, and the small tables of each."""
         netlink = self._sockets.into(ns)
         ours = [device for device in devices if recognised(device.name)]
         with descriptor(ns) as fd:
@@ -200,7 +200,7 @@ class LinuxKernel:
     def _read_tables(
         self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised, readings: Readings
     ) -> Iterator[State]:
-        """Yield what there may be tens of thousands of, in a network that has as many hosts or endpoints."""
+        """Yield the entries of tables that may have tens of thousands, in a network of as many hosts or endpoints."""
         netlink = self._sockets.into(ns)
         names = {device.index: device.name for device in devices if recognised(device.name)}
         yield readings.items(decode.neighbour, tables(netlink, requests.NEIGHBOURS), names)
@@ -217,12 +217,12 @@ class LinuxKernel:
         return outcomes
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
-        """Delete what was taken out of use in these namespaces of ours, all that is in one of them at one stroke."""
+        """Delete the devices that were taken out of use in these namespaces of ours, in one group for each."""
         for ns in namespaces:
             reap(ns)
 
     def leftovers(self) -> frozenset[NamespaceRef]:
-        """Return those of our namespaces that hold what was taken out of use and not deleted."""
+        """Return those of our namespaces that hold devices which were taken out of use and not deleted."""
         return frozenset(
             ns
             for ns in self.namespaces()
@@ -230,28 +230,28 @@ class LinuxKernel:
         )
 
     def prepare(self) -> None:
-        """Load and encode what the first attachment would have to wait for."""
+        """Load and encode in advance what the first attachment needs."""
         for _ in rehearsal.rehearse():
             time.sleep(_PAUSE)
 
     def shortage(self) -> str | None:
-        """Return what this process has too little of for anything new, in one sentence; None when there is room."""
+        """Return in one sentence which resource is too short for new attachments; None when none is."""
         return descriptor_limit.descriptor_shortage()
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable while `changed` may have something to say."""
+        """Return a descriptor that is readable while `changed` may have changes to return."""
         return self._sockets.monitor.fileno()
 
     def changed(self) -> frozenset[NamespaceRef]:
-        """Return where others may have changed what is ours, and `HOST` when the underlay may be another."""
+        """Return the namespaces in which others may have changed what is ours; `HOST` stands for the underlay too."""
         return self._sockets.monitor.changed()
 
     def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
-        """Return the host's ends of veth pairs whose other ends were down and came up again since this was asked."""
+        """Return the host's ends of veth pairs whose other ends were down and came up since the last call."""
         return self._sockets.monitor.revived()
 
     def announce(self, ns: NamespaceRef, dev: InterfaceName, mac: MacAddress, addresses: Iterable[IpAddress]) -> None:
-        """Announce behind a device that these addresses are at this MAC now."""
+        """Announce through a device that these addresses now have this MAC."""
         announce.send(ns, dev, [announce.announcement(address, mac) for address in addresses])
 
     def underlay(self, address: IpAddress, peers: Iterable[IpAddress]) -> Underlay:

@@ -52,7 +52,7 @@ _TableKey = tuple[NftFamily, str]
 class _KnownTable:
     """A table as of some generation: the text that it stands for, and a digest of the kernel's own listing.
 
-    `made` is the text of which it was last made, whatever became of it; empty when that is not known.
+    `made` is the text from which it was last made, even if it has changed since; empty if unknown.
     """
 
     text: str
@@ -72,7 +72,7 @@ class _Seen:
 class Tables:
     """Our tables in every namespace. Each method enters the namespace for the time of its work.
 
-    `directory` is where they are remembered; it must not outlive the boot.
+    The digests are kept in `directory`, which must not outlive the boot.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -80,7 +80,7 @@ class Tables:
         self._seen: dict[NamespaceRef, _Seen] = {}
 
     def observe(self, ns: NamespaceRef) -> Iterator[NftTable]:
-        """Yield our tables of a namespace; one that is not as we made it has the kernel's listing for its text."""
+        """Yield our tables of a namespace; one that differs from what we made has the kernel's listing as its text."""
         with contextlib.ExitStack() as stack:
             try:
                 inside = stack.enter_context(_Inside(ns))
@@ -99,9 +99,9 @@ class Tables:
             yield NftTable(ns, family, name, known.text)
 
     def put(self, table: NftTable) -> None:
-        """Make a table, or replace the one that is there. Its counters go on counting.
+        """Create or replace a table. Its counters keep their values.
 
-        Flows to ports whose redirections come or go are translated once more. Only then the table counts as made.
+        Flows to ports whose redirections change are translated again. Only then the table counts as made.
         """
         key = (table.family, table.name)
         with _Inside(table.ns) as inside:
@@ -118,7 +118,7 @@ class Tables:
             self._keep(table.ns, _Seen(inside.cookie, after, {**known, key: made}))
 
     def delete(self, table: NftTable) -> None:
-        """Remove a table; one that is gone already is no failure."""
+        """Remove a table; one that does not exist is no failure."""
         name = f"{table.family} {table.name}"
         with _Inside(table.ns) as inside:
             seen = self._seen_in(table.ns)
@@ -208,7 +208,7 @@ class _Inside:
 
 
 def _look(inside: _Inside, before: _Seen | None) -> _Seen:
-    """List our tables. One that looks as it did still stands for the text that it was made of."""
+    """List our tables. One whose listing is unchanged still has the text from which it was made."""
     generation = inside.generation()
     tables = {}
     for family, name in inside.names():
@@ -222,9 +222,9 @@ def _look(inside: _Inside, before: _Seen | None) -> _Seen:
 
 
 def _changed(seen: _Seen | None, key: _TableKey, rules: frozenset[Redirection]) -> frozenset[Redirection]:
-    """Return the redirections of a table that come or go when it gets these `rules`.
+    """Return the redirections of a table that these `rules` add or remove.
 
-    When it is not as it was made, any may have been in force in the meantime, or an agent ended before it was done.
+    If the table differs from what was made, any redirection may have been in force since: these are all returned.
     """
     known = seen.tables.get(key) if seen else None
     if known is None:
@@ -261,7 +261,7 @@ def _attribute(payload: bytes, wanted: int) -> bytes:
 
 
 def _read(path: Path) -> _Seen | None:
-    """Return what an agent before this one remembered, None when there is nothing of use; raise `KernelError`."""
+    """Return the tables that an earlier agent recorded, None when there is no usable record; raise `KernelError`."""
     try:
         with translated(f"what is remembered of nft tables in {path}"):
             stored = json.loads(read_regular(path, _REMEMBERED_MAX))

@@ -1,1 +1,1 @@
-"""The desired state: what the kernel of one host should hold, computed for each network of its records. Pure."""
+"""The desired state: what the kernel of one host should hold, computed network by network from the records. Pure."""

@@ -69,8 +69,8 @@ _OVERLAY_PORT = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False
 class NetworkInputs:
     """All inputs of a network's desired state, besides the records of its other hosts.
 
-    `own` is this host with its blocks, and `kind` that of the uplink here. The tables are those of the network, as the
-    cluster has them; `local` are this host's endpoints in it, and `site` what of the site holds in it.
+    `own` is this host with its blocks, and `kind` the kind of the uplink here. The tables are the network's tables of
+    the cluster; `local` are this host's endpoints in it, and `site` the part of the site that concerns it.
     """
 
     network: Network
@@ -86,20 +86,20 @@ class NetworkInputs:
     """The reservations by the addresses that they hold."""
 
     def are(self, other: "NetworkInputs") -> bool:
-        """Tell whether these are the same inputs: tables by their identity, which says it at once."""
+        """Return whether these are the same inputs; tables are compared by identity."""
         tables = self.blocks is other.blocks and self.endpoints is other.endpoints
         return tables and self.reservations is other.reservations and self == other
 
     def is_reachable(self, remote: Host) -> bool:
-        """Tell whether a tunnel leads to another host: its end is of this host's family, and at another address.
+        """Return whether a tunnel to another host is possible: its end has this host's family, and another address.
 
-        One that has given its address up, which this host has by now, is nowhere until it gets a new one.
+        A host whose former address this host has now is not reachable until it gets a new one.
         """
         return Family.of(remote.address) is self.site.underlay and remote.address != self.own.address
 
 
 class RemoteShare(NamedTuple):
-    """What another host has in a network: blocks, endpoints in a switched one, reserved addresses in a routed one."""
+    """What another host has in a network: blocks; endpoints if it is switched, reserved addresses if it is routed."""
 
     host: Host
     blocks: tuple[Block, ...]
@@ -108,7 +108,7 @@ class RemoteShare(NamedTuple):
 
 
 def network_items(inputs: NetworkInputs) -> Iterator[Item]:
-    """Yield the network's namespace, its devices and what does not depend on other hosts."""
+    """Yield the network's namespace, its devices, and everything that does not depend on other hosts."""
     network, site, ns = inputs.network, inputs.site, network_namespace(inputs.network.name)
     vxlan = Vxlan(network.vni, inputs.own.address, site.vxlan_port)
     sysctls = _WITH_IPV6 if Family.V6 in network.families else _WITHOUT_IPV6
@@ -164,7 +164,7 @@ def _local(inputs: NetworkInputs, endpoint: Endpoint, lost: Collection[IpAddress
 
 
 def limit_items(inputs: NetworkInputs) -> Iterator[Item]:
-    """Yield what limits this host's endpoints."""
+    """Yield the bandwidth limits of this host's endpoints."""
     for endpoint, bandwidth in inputs.site.bandwidths:
         limits = resolve_limits(endpoint, inputs.site.mtu, bandwidth)
         yield from _within_reach(limits, endpoint, inputs.site)
@@ -175,9 +175,9 @@ def _within_reach(items: State, endpoint: Endpoint, site: Site) -> State:
 
 
 def way_items(inputs: NetworkInputs, share: RemoteShare) -> Iterator[Item]:
-    """Yield the way to another host: in a routed network to its part, in a switched one for broadcasts.
+    """Yield the path to another host: in a routed network to its addresses, in a switched one for broadcasts.
 
-    A reserved address that an endpoint of that host has is a part of its own.
+    A reserved address of an endpoint of that host has a route of its own.
     """
     ns = network_namespace(inputs.network.name)
     if inputs.network.topology is Topology.SWITCHED:
@@ -195,7 +195,7 @@ def way_items(inputs: NetworkInputs, share: RemoteShare) -> Iterator[Item]:
 
 
 def endpoint_items(inputs: NetworkInputs, endpoint: Endpoint, host: Host) -> Iterator[Item]:
-    """Yield where an endpoint of another host is, in a switched network."""
+    """Yield the entries for an endpoint of another host, in a switched network."""
     # Controllers of earlier releases let containers have the MAC of a gateway or a tunnel end.
     if ids.is_own_mac(endpoint.mac):
         return
@@ -207,7 +207,7 @@ def endpoint_items(inputs: NetworkInputs, endpoint: Endpoint, host: Host) -> Ite
 
 
 def host_items(network: Network, host: Host, blocks: Iterable[Block], *, is_remote: bool) -> Iterator[Item]:
-    """Yield where a host's own addresses are in a switched network: each host answers at its tunnel end's MAC."""
+    """Yield the entries for a host's own addresses in a switched network, which are at its tunnel end's MAC."""
     if network.topology is Topology.ROUTED or network.uplink is Uplink.NONE:
         return
     ns = network_namespace(network.name)
@@ -220,7 +220,7 @@ def host_items(network: Network, host: Host, blocks: Iterable[Block], *, is_remo
 
 
 def floating_items(inputs: NetworkInputs, reachable: Collection[HostId]) -> Iterator[Item]:
-    """Yield at which MAC each shared address is: that of the member which announced it last. Of switched networks."""
+    """Yield the neighbour of each shared address in a switched network: the MAC of the last announcer."""
     network = inputs.network
     if network.topology is Topology.ROUTED:
         return

@@ -1,4 +1,4 @@
-"""The desired state of one network on one host, put together of pieces that are kept while their records stay. Pure."""
+"""The desired state of one network on one host, assembled from parts that are reused while their records stay. Pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class OwnPart:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPart:
-    """The desired state of one network, and what it came of.
+    """The desired state of one network, and its inputs.
 
     `few` are the items of this host itself, or all items where two hosts claim one entry of the kernel. `state` is that
     of the network's namespace, `on_host` what it adds in the host's own one, and `sandboxes` those of this host's
@@ -101,10 +101,10 @@ def network_part(
 
 
 def one_for_each_key(items: Iterable[Item]) -> tuple[Item, ...]:
-    """Return the first item for each key: the kernel has one place for it.
+    """Return the first item for each key, for which the kernel has one entry.
 
-    Two endpoints may claim one MAC or address, above all while a container moves. What is on this host comes first, and
-    then one host comes always before the other, so that the state does not swing.
+    Two endpoints may have one MAC or address for a while, for example when a container moves. Endpoints of this host
+    come first, and other hosts have a fixed order, so that the state does not oscillate.
     """
     found: dict[tuple[object, ...], Item] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""From what the cluster says and the workloads of this host to the desired state. Pure."""
+"""From the cluster and the workloads of this host to the desired state. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,9 +24,9 @@ from overlayd.model.network import Network, Uplink
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The networks in which a host takes part, in the cluster's order: it does while it owns a block of them.
+    """The networks in which a host takes part, in the cluster's order: those of which it owns a block.
 
-    `blocks` are those that it owns; `tables` the blocks of each network, in which they were looked for.
+    `blocks` are those that it owns; `tables` are the tables of blocks that were searched, by network.
     """
 
     host: HostId | None = None
@@ -34,7 +34,7 @@ class Membership:
     tables: Mapping[NetworkName, Mapping[BlockKey, Block]] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, cluster: Cluster, host: HostId) -> "Membership":
-        """Return the membership of a host in a cluster; only in tables that this one does not know is looked for it."""
+        """Return the membership of a host in a cluster; only tables that this one has not searched are searched."""
         if host not in cluster.hosts:
             return Membership()
         tables = {name: cluster.blocks.of(name) for name in cluster.networks}
@@ -55,7 +55,7 @@ def joined(cluster: Cluster, host: HostId) -> frozenset[NetworkName]:
 
 @dataclass(frozen=True, slots=True)
 class UplinkChoice:
-    """The kinds of the uplinks of networks on a host, of those that the cluster forgot too, and what they came of."""
+    """The kinds of the uplinks of networks on a host, with those that the cluster lost, and their inputs."""
 
     networks: tuple[Network, ...] = ()
     routes: frozenset[IpNetwork] = frozenset()
@@ -63,7 +63,7 @@ class UplinkChoice:
     kinds: Mapping[NetworkName, Uplink] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, networks: tuple[Network, ...], site: Site, lifelines: Lifelines) -> "UplinkChoice":
-        """Return the choice for other networks, or this one when it is for the same."""
+        """Return the choice for these networks; this one when they are unchanged."""
         networks += site.forgotten
         if self.lifelines is lifelines and (self.networks, self.routes) == (networks, site.foreign_routes):
             return self
@@ -73,7 +73,7 @@ class UplinkChoice:
 
 @dataclass(frozen=True, slots=True)
 class HostSide:
-    """The desired state of the host's own namespace, and what it came of: each table of nftables, and the rest."""
+    """The desired state of the host's own namespace, and its inputs: each table of nftables, and the rest."""
 
     vteps: frozenset[IpAddress] = frozenset()
     vxlan_sources: tuple[object, ...] = ()
@@ -113,7 +113,7 @@ class HostSide:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What this host's kernel should hold, by network namespace, and what that came of.
+    """What this host's kernel should hold, by network namespace, and the inputs of that.
 
     `spaces` that a change leaves alone are the same objects as before. `sandboxes` has the items of containers'
     namespaces, network by network.
@@ -134,7 +134,7 @@ class Desired:
         return frozenset[Item]().union(*self.spaces.values())
 
     def of(self, cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> "Desired":
-        """Return the desired state for another cluster; what has not changed since this one is taken from it.
+        """Return the desired state for another cluster; parts of this one whose inputs are unchanged are reused.
 
         A host takes part in a network while it owns a block of it. Local endpoints come from the host itself
         (`endpoints`) and never from the cluster, so that attachments go on while every controller is away.
@@ -215,17 +215,17 @@ def _sandboxes(parts: Iterable[NetworkPart]) -> Mapping[NamespaceRef, tuple[Item
 
 
 def resolve(cluster: Cluster, site: Site, endpoints: Iterable[Endpoint]) -> State:
-    """Return what this host's kernel should hold: its networks, the way to their other hosts, and its endpoints."""
+    """Return what this host's kernel should hold: its networks, the paths to their other hosts, and its endpoints."""
     return Desired().of(cluster, site, endpoints).state
 
 
 def lifelines(cluster: Cluster, site: Site) -> Lifelines:
-    """Return what no network's range may lead elsewhere on this host."""
+    """Return the addresses that no network's range may divert on this host."""
     return Lifelines([*of_hosts(cluster.hosts.values()), *site.lifelines])
 
 
 def uplink_kinds(cluster: Cluster, site: Site, networks: Iterable[Network]) -> Mapping[NetworkName, Uplink]:
-    """Return the kinds of uplinks of these networks on this host, and of those that the cluster forgot."""
+    """Return the kinds of uplinks of these networks on this host, and of those that the cluster lost."""
     return UplinkChoice().of(tuple(networks), site, lifelines(cluster, site)).kinds
 
 
@@ -235,7 +235,7 @@ def _moved(before: Mapping[HostId, Host], after: Mapping[HostId, Host]) -> froze
 
 
 def _ways(parts: Iterable[NetworkPart], choice: UplinkChoice, site: Site) -> tuple[firewall.HostUplink, ...]:
-    """Return the uplinks as the host's rules see them, those of networks that the cluster forgot too."""
+    """Return the uplinks as the host's rules need them, with those of networks that the cluster lost."""
     known = [(part.inputs.network, part.inputs.site.published) for part in parts]
     forgotten = site.divided([network.name for network in site.forgotten])
     known += [(network, forgotten[network.name].published) for network in site.forgotten]

@@ -1,4 +1,4 @@
-"""What holds on one host alone, besides what the cluster says. Pure."""
+"""The site: facts that hold on one host alone, in addition to the cluster. Pure."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -22,15 +22,15 @@ section 5)."""
 class Site:
     """What holds on this host alone: its id, the underlay's family and MTU in bytes, the VXLAN port, foreign routes.
 
-    The port is in host byte order. `foreign_routes` are where the host's routes lead that are not ours, and `lifelines`
-    what it must go on to reach or to have besides the other hosts; `forgotten` are networks that containers here still
-    use, and the cluster does not know any more, or not on this host;
-    `kept_uplinks` are the host's ends of uplinks of networks of which the agent knows nothing else; `published` are
-    the host's ports that lead to its containers, and `bandwidths` what those endpoints may send and receive that are
-    limited; `unguarded` are those whose device has no filter, and `out_of_reach` those whose sandbox lives where no
-    path leads; with `software_checksums` the underlay cannot make those of what is in the tunnel; `former_vxlan_ports`
-    are what the port was before, which other hosts may still have; `ways_out` are the devices of the default routes;
-    `metadata` is what containers may ask a cloud.
+    The port is in host byte order. `foreign_routes` are the destinations of the host's routes that are not ours, and
+    `lifelines` the addresses that the host must keep or reach, besides the other hosts'; `forgotten` are networks that
+    containers here still use and the cluster has lost, or does not have on this host; `kept_uplinks` are the host's
+    ends of uplinks of networks of which the agent knows nothing else; `published` are the host's ports that lead to its
+    containers, and `bandwidths` the limits of endpoints that have any; `unguarded` are endpoints whose device has no
+    source filter, and `out_of_reach` those whose sandbox exists but has no path; with `software_checksums` the underlay
+    device cannot make the checksums of tunnelled packets; `former_vxlan_ports` are earlier values of the port, which
+    other hosts may still use; `ways_out` are the devices of the default routes; `metadata` is whether containers may
+    use a cloud's metadata service.
     """
 
     host: HostId
@@ -52,7 +52,7 @@ class Site:
 
     @property
     def without_endpoints(self) -> "Site":
-        """The same without what comes and goes with this host's endpoints: what matters for the ways to other hosts."""
+        """The site without the facts about this host's endpoints: what the paths to other hosts depend on."""
         return replace(
             self, published=(), bandwidths=(), unguarded=frozenset(), out_of_reach=frozenset(), kept_uplinks=frozenset()
         )
@@ -68,7 +68,7 @@ class Site:
         return self.underlay_mtu - VXLAN_OVERHEAD[self.underlay]
 
     def divided(self, networks: Collection[NetworkName]) -> Mapping[NetworkName, "Site"]:
-        """Return for each of these networks what of this holds in that network alone."""
+        """Return for each of these networks the part of the site that concerns it alone."""
         bare = replace(
             self.without_endpoints,
             foreign_routes=frozenset(),

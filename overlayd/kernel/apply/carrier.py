@@ -1,8 +1,8 @@
-"""Devices that send from the moment that their carrier comes.
+"""Makes new veth pairs able to send at once.
 
-The end of a veth pair that is set up first has no carrier until the other one is up, and the kernel drops what it
-sends until a work queue has looked at that (net/core/link_watch.c). On a busy machine this takes long enough for the
-first packets of a container. To ask for the carrier makes the kernel look at once (linux/ethtool.h: ETHTOOL_GLINK,
+The end of a veth pair that is set up first has no carrier until the other one is up, and the kernel drops what it sends
+until a work queue has looked at that (net/core/link_watch.c). On a busy machine this takes long enough for the first
+packets of a container. Asking for the carrier makes the kernel update it at once (linux/ethtool.h: ETHTOOL_GLINK,
 net/ethtool/ioctl.c: ethtool_op_get_link).
 """
 
@@ -19,7 +19,7 @@ _GET_LINK = 0x0A
 
 
 def settle(outcomes: Iterable[Outcome]) -> None:
-    """Let the containers send whose pairs these operations have set up."""
+    """Update the carrier of the veth pairs that these operations have set up."""
     for outcome in outcomes:
         match outcome.op:
             case Add(item=Link(kind=Veth(peer=peer), up=True)) | Change(item=Link(kind=Veth(peer=peer), up=True)):

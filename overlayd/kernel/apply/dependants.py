@@ -26,7 +26,7 @@ class Failures:
         return bool(self._namespaces or self._devices or self._incomplete)
 
     def record(self, op: Op) -> None:
-        """Remember that an operation was refused or skipped. A deletion that failed keeps nothing from being made."""
+        """Record that an operation was refused or skipped. A failed deletion does not forbid any creation."""
         item = op.item
         match op:
             case Delete() | Retire():
@@ -44,7 +44,7 @@ class Failures:
                 self._incomplete.update(_devices(item))
 
     def record_success(self, op: Op) -> None:
-        """Remember that a veth pair was made: an earlier failure of the sandbox's other pair is not its own."""
+        """Record that a veth pair was made: it does not inherit the failure of another pair of the sandbox."""
         match op:
             case Add(item=Link(kind=Veth(peer=VethPeer() as peer))) if self._devices:
                 self._devices.discard((peer.ns, ownership.LOOPBACK))
@@ -52,7 +52,7 @@ class Failures:
                 pass
 
     def forbid(self, op: Op) -> bool:
-        """Tell whether an operation needs something that failed."""
+        """Return whether an operation needs something that failed."""
         if isinstance(op, Delete | Retire) or not self:
             return False
         if op.item.ns in self._namespaces or not self._devices.isdisjoint(_needed(op)):

@@ -1,4 +1,4 @@
-"""Executing operations on what hangs on links: addresses, neighbours, FDB entries and routes."""
+"""Executes operations on entries: addresses, neighbours, FDB entries and routes."""
 
 import errno
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def _device(op: Op) -> InterfaceName | None:
 
 
 def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceName | None, KernelError]:
-    """Return why operations on some devices cannot be encoded; have the indexes of the others ready."""
+    """Look up the indexes of devices; return an error for each device that is missing."""
     missing: dict[InterfaceName | None, KernelError] = {}
     for dev in {_device(op) for op in ops} - {None}:
         try:
@@ -57,7 +57,7 @@ def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceNa
 
 
 def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> KernelError | None:
-    """Replace what the kernel itself found about a neighbour that is to be ours; return what still stands against it.
+    """Replace a neighbour that the kernel itself has resolved by ours; return the remaining error.
 
     Traffic to a neighbour that is not there makes the kernel enter it, unresolved or even resolved, and the entry may
     outlive the traffic by hours, or be gone a moment later. One that was set by a program is permanent, and stays.
@@ -74,7 +74,7 @@ def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) ->
 
 
 def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
-    """Tell whether a neighbour was set by a program; one that is gone by now was not. Raises `KernelError`."""
+    """Return whether a neighbour was set by a program; false for one that no longer exists. Raises `KernelError`."""
     try:
         return decode.is_permanent(netlink.get(requests.neighbour(item.address, indexes[item.dev])))
     except KernelError as error:
@@ -84,7 +84,7 @@ def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
 
 
 def guard(netlink: Netlink, indexes: Indexes, op: Op, item: SourceGuard) -> None:
-    """Put a filter at a device, replace it, or take it away; raise what the kernel answers."""
+    """Add, replace or remove the filter of a device; raise the kernel's error."""
     index = indexes[item.dev]
     match op:
         case Add():

@@ -1,4 +1,4 @@
-"""One number of a device, asked for or set (linux/ethtool.h: struct ethtool_value)."""
+"""Reads or sets one value of a device by ethtool (linux/ethtool.h: struct ethtool_value)."""
 
 import ctypes
 import fcntl

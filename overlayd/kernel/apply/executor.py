@@ -78,7 +78,7 @@ class Execution:
         return tuple(outcomes)
 
     def _execute_all(self, execute: _ExecuteBatch, ns: NamespaceRef, ops: Sequence[Op]) -> Iterable[Outcome]:
-        """Return the outcomes of operations, as long as nothing has failed that could be needed."""
+        """Return the outcomes of operations while nothing has failed that another operation could need."""
         errors = self._errors(execute, ns, ops)
         if not errors:
             return map(Outcome, ops)
@@ -111,7 +111,7 @@ class Execution:
         return Outcome(op, error)
 
     def entries(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Execute operations on entries of one namespace, and on links where they are as simple."""
+        """Execute operations on entries of one namespace, and simple ones on links."""
         return entries.execute(self._sockets.into(ns), self._indexes[ns], ops)
 
     def link_deletions(self, ns: NamespaceRef, ops: Sequence[Op]) -> _Errors:
@@ -123,7 +123,7 @@ class Execution:
         return self._links.retire(ns, [op.item for op in ops if isinstance(op, Retire)])
 
     def one(self, _: NamespaceRef, ops: Sequence[Op]) -> _Errors:
-        """Execute one operation on an item of which none goes with another."""
+        """Execute one operation on an item of a kind that has no batches."""
         for op in ops:
             _EXECUTORS[type(op.item)](self, op, op.item)
         return {}
@@ -156,7 +156,7 @@ class Execution:
                 assert_never(op)
 
     def source_guard(self, op: Op, item: SourceGuard) -> None:
-        """Put a filter at a device, or take it away."""
+        """Add or remove the source filter of a device."""
         entries.guard(self._sockets.into(item.ns), self._indexes[item.ns], op, item)
 
     def table(self, op: Op, item: NftTable) -> None:
@@ -185,7 +185,7 @@ class Execution:
                 assert_never(op)
 
     def offload(self, op: Op, item: SoftwareChecksums) -> None:
-        """Let the kernel make the checksums of what one device sends, or leave them to the device again."""
+        """Let the kernel make the checksums of packets of one device, or leave them to the device again."""
         match op:
             case Add() | Change():
                 offloaded = False
@@ -226,7 +226,7 @@ class Execution:
 
 
 def _is_gone(item: Item, error: KernelError) -> bool:
-    """Tell whether a deletion failed only because there was nothing to delete."""
+    """Return whether a deletion failed only because there was nothing to delete."""
     return isinstance(error, NoNamespace) or error.errno in _ABSENCES.get(type(item), frozenset())
 
 
@@ -257,7 +257,7 @@ def _batch_of(op: Op) -> tuple[_ExecuteBatch, NamespaceRef]:
 
 
 def _is_setting(op: Op) -> bool:
-    """Tell whether an operation on a link is one message that needs no care, so that entries may go with it."""
+    """Return whether an operation on a link is one simple message, which may share a batch with entries."""
     match op:
         case Add(item=Link() as link):
             return comes_along(link) and link.ns != HOST

@@ -17,7 +17,7 @@ from overlayd.model.ids import InterfaceName
 
 
 class Links:
-    """The links of every namespace. Its methods raise what the kernel answers."""
+    """The links of every namespace. Its methods raise the kernel's errors."""
 
     def __init__(self, sockets: Sockets, indexes: Indexes) -> None:
         self._sockets = sockets
@@ -41,7 +41,7 @@ class Links:
         _execute(netlink, [*settings, link_messages.changed(link.name, up=link.up)] if settings else [])
 
     def change(self, link: Link, before: Item) -> None:
-        """Set what differs from `before`; when nothing does, the MTU and the state once more."""
+        """Set what differs from `before`; if nothing does, set the MTU and the state again."""
         if not isinstance(before, Link):
             raise KernelError(errno.EINVAL, f"{link.name} was no link before")
         repeated = link == before
@@ -58,7 +58,7 @@ class Links:
             _execute(self._sockets.into(link.ns), messages)
 
     def delete(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
-        """Delete links of one namespace at one stroke; return the errors by position."""
+        """Delete links of one namespace together; return the errors by position."""
         netlink = self._sockets.into(ns)
         for link in links:
             self._indexes[ns].pop(link.name, None)
@@ -88,7 +88,7 @@ class Links:
                     raise
 
     def _settings(self, link: Link) -> list[bytes]:
-        """Return the messages for what cannot be said when the link is created."""
+        """Return the messages for settings that cannot be part of the link's creation."""
         if isinstance(link.kind, Bridge):
             # A bridge follows the MTU of its ports until it is changed (net/bridge/br_if.c: br_mtu_auto_adjust).
             return [link_messages.changed(link.name, mtu=link.mtu)]
@@ -119,7 +119,7 @@ class Links:
 
     @contextmanager
     def _explaining(self, link: Link) -> Iterator[None]:
-        """Say what is in the way of a VXLAN device: a VNI has one for each UDP port, and a port one program."""
+        """Add to an error what prevents a VXLAN device: another one with its VNI, or a program at its port."""
         try:
             yield
         except KernelError as error:
@@ -179,7 +179,7 @@ def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
 
 
 def comes_along(link: Link) -> bool:
-    """Tell whether a link is there as soon as its namespace, or the other end of its pair, is."""
+    """Return whether a link is created together with its namespace or with the other end of its pair."""
     match link.kind:
         case Loopback() | Veth(peer=None):
             return True

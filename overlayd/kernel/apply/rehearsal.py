@@ -1,4 +1,4 @@
-"""Encoding once what an attachment sends, so that the first one finds its messages' templates.
+"""Encodes the messages of an attachment once, so that the first attachment finds its templates.
 
 pyroute2 takes 25 ms of processor time to load, and half a millisecond for each shape of a message.
 """
@@ -43,7 +43,7 @@ _RANGES: Mapping[Family, IpNetwork] = {Family.V4: IPv4Network("10.0.0.0/16"), Fa
 
 
 def rehearse() -> Iterator[None]:
-    """Encode what an attachment and its end send; yield between pieces of some 10 ms. Raises `KernelError`."""
+    """Encode the messages of attaching and detaching; yield between pieces of some 10 ms. Raises `KernelError`."""
     for structure in Structure:
         encoder.load(structure)
         yield
@@ -87,7 +87,7 @@ def _entries() -> None:
 
 
 def _segment() -> None:
-    """Encode what an attachment to a segment, or one with a limit, sends besides."""
+    """Encode the further messages of an attachment to a switched network, or with a bandwidth limit."""
     indexes = {_NEAR: 4}
     port = BridgePort(ownership.BRIDGE, learning=False, unicast_flood=False, neigh_suppress=False)
     link_messages.changed(_NEAR, master=5)

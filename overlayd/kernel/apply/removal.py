@@ -1,4 +1,4 @@
-"""Deleting links: each deletion waits for an RCU grace period of about 20 ms, that of a group waits once for all."""
+"""Deletes links in groups: each deletion waits for an RCU grace period of about 20 ms, that of a group only once."""
 
 from collections.abc import Mapping, Sequence
 

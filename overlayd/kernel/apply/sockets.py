@@ -29,7 +29,7 @@ def open_in(ns: NamespaceRef) -> Netlink:
 
 
 def free_devices(netlink: Netlink) -> None:
-    """Delete at once the devices that others would miss: the VNIs, and the names in sandboxes, are free then."""
+    """Delete at once the devices whose VNI, or name in a sandbox, another device may need."""
     devices = [decode.device(payload) for payload in netlink.dump(requests.LINKS)]
     names = [device.name for device in devices if device.kind in {"vxlan", "veth"}]
     for error in delete_links(netlink, names).values():
@@ -38,7 +38,7 @@ def free_devices(netlink: Netlink) -> None:
 
 
 def reap(ns: NamespaceRef) -> None:
-    """Delete the veth pairs of a namespace that were taken out of use, over a socket for this moment."""
+    """Delete the veth pairs of a namespace that were taken out of use, over a socket of its own."""
     try:
         with closing(open_in(ns)) as netlink:
             netlink.execute(link_messages.group_deleted())
@@ -70,7 +70,7 @@ class Sockets:
         self._sandbox: tuple[NamespaceRef, Netlink] | None = None
 
     def into(self, ns: NamespaceRef) -> Netlink:
-        """Return a socket of a namespace, good until that of another sandbox is asked for, or `leave_sandbox`."""
+        """Return a socket of a namespace, valid until one of another sandbox is requested, or `leave_sandbox`."""
         if ns == HOST:
             return self.host
         if ownership.is_network_namespace(ns):
@@ -127,7 +127,7 @@ class Sockets:
         return True
 
     def is_in_place(self, ns: NamespaceRef) -> bool:
-        """Tell whether the name of a namespace of ours leads to it."""
+        """Return whether the name of a namespace of ours leads to it."""
         found, kept = namespaces.identity(ns), self._ours.get(ns)
         return found is not None and (kept is None or found == kept.identity)
 

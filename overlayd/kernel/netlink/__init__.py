@@ -1,4 +1,4 @@
 """Netlink.
 
-The transport, the messages that are sent, and what the dumps say, in the canonical form of desired items.
+The transport, the messages to the kernel, and decoding of dumps into the canonical form of desired items.
 """

@@ -1,6 +1,6 @@
 """From the payloads of rtnetlink dumps to items, in the canonical form of desired items.
 
-What the kernel leaves out stands for a default; what is not ours by its mark (protocol, NTF_EXT_LEARNED) is left out
+An attribute that the kernel omits has its default; entries without our mark (protocol, NTF_EXT_LEARNED) are left out
 here. The names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/neighbour.h.
 """
 
@@ -158,17 +158,17 @@ class Device:
 
     @property
     def carries_packets(self) -> bool:
-        """Whether packets leave the host by it: not by a loopback or a dummy, though others may reach its address."""
+        """Whether packets leave the host by it; false for a loopback or a dummy, whose address others may reach."""
         return not self.flags & IFF_LOOPBACK and self.kind != "dummy"
 
     @property
     def has_carrier(self) -> bool:
-        """Whether it is up, and what is on the other side too."""
+        """Whether it is up, and its other end too."""
         return bool(self.flags & IFF_LOWER_UP)
 
     @property
     def carrier_losses(self) -> int:
-        """How often its carrier went, since it was made."""
+        """How often it lost its carrier since it was made."""
         return _number(self.attributes.get(IFLA_CARRIER_DOWN_COUNT))
 
 
@@ -178,13 +178,13 @@ def namespace_number(payload: bytes) -> int:
 
 
 def is_bound_to(device: Device, number: int) -> bool:
-    """Tell whether the socket of a tunnel is in the namespace that the device's own knows by this number."""
+    """Return whether the socket of a tunnel is in the namespace that has this number in the device's own."""
     known = device.attributes.get(IFLA_LINK_NETNSID)
     return known is not None and number >= 0 and _SIGNED.unpack(known)[0] == number
 
 
 def is_bound_elsewhere(device: Device, number: int) -> bool:
-    """Tell whether the socket of a tunnel is in a third namespace: neither in that one nor in the device's own."""
+    """Return whether the socket of a tunnel is in a third namespace: neither in that one nor in the device's own."""
     return IFLA_LINK_NETNSID in device.attributes and not is_bound_to(device, number)
 
 
@@ -248,7 +248,7 @@ def _link(ns: NamespaceRef, one: Device, names: Names) -> Link:
 
 
 def _alias(ns: NamespaceRef, one: Device) -> str:
-    """Return what is written on the host's end of a container's veth pair; what others have is not ours to read."""
+    """Return the alias of the host's end of a container's veth pair; aliases of other devices are ignored."""
     if not (ownership.is_network_namespace(ns) and one.name.startswith(ownership.VETH_PREFIX)):
         return ""
     return _text(one.attributes.get(IFLA_IFALIAS, b""))
@@ -325,7 +325,7 @@ def address_device(payload: bytes) -> int:
 
 
 def is_permanent(payload: bytes) -> bool:
-    """Tell whether the neighbour of an RTM_NEWNEIGH message was set by a program, and not found by the kernel."""
+    """Return whether the neighbour of an RTM_NEWNEIGH message was set by a program, and not resolved by the kernel."""
     return bool(NDMSG.unpack_from(payload)[4] & NUD_PERMANENT)
 
 
@@ -371,7 +371,7 @@ def route_device(payload: bytes) -> int:
 
 
 def destination(payload: bytes) -> IpNetwork | None:
-    """Return where a route of the main table leads, None for default routes and what every device has."""
+    """Return the destination of a route of the main table, None for default routes and those that every device has."""
     family, length, _, _, table, *_ = RTMSG.unpack_from(payload)
     if table != RT_TABLE_MAIN or not length:
         return None
@@ -427,7 +427,7 @@ def _gateway(found: Mapping[int, bytes]) -> Iterator[IpAddress]:
 
 
 def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
-    """Return the route, if it is of our protocol: the kernel has filtered most others already."""
+    """Return the route if it has our protocol; the kernel has filtered most others already."""
     family, length, _, tos, _, protocol, _, kind, _ = RTMSG.unpack_from(payload)
     if protocol != ownership.PROTOCOL or tos:
         return None
@@ -444,7 +444,7 @@ def route(ns: NamespaceRef, payload: bytes, names: Names) -> Route | None:
 
 
 def tells_of_offloads(payload: bytes) -> bool:
-    """Tell whether a link message was sent because of a change to what a VXLAN device leaves to the one below."""
+    """Return whether a link message reports a change of a VXLAN device's offloads."""
     one = device(payload)
     return one.kind == "vxlan" and _number(one.attributes.get(IFLA_EVENT)) == IFLA_EVENT_FEATURES
 
@@ -460,7 +460,7 @@ def link_index(payload: bytes) -> int:
 
 
 def port_flags(payload: bytes) -> tuple[bool, bool, bool] | None:
-    """Return learning, unicast flood and neighbour suppression of an AF_BRIDGE link message, if it tells of them."""
+    """Return learning, unicast flood and neighbour suppression of an AF_BRIDGE link message, if it has them."""
     data = attributes(attributes(payload, IFINFOMSG.size).get(IFLA_PROTINFO, b""))
     flags = (IFLA_BRPORT_LEARNING, IFLA_BRPORT_UNICAST_FLOOD, IFLA_BRPORT_NEIGH_SUPPRESS)
     learning, flood, suppress = (data.get(flag) for flag in flags)
@@ -473,7 +473,7 @@ def forwarding_mac(payload: bytes) -> MacAddress:
 
 
 def forwarding_key(payload: bytes) -> tuple[object, ...]:
-    """Return what tells forwarding entries of one namespace apart."""
+    """Return the key of a forwarding entry in its namespace."""
     found = attributes(payload, NDMSG.size)
     return (link_index(payload), found[NDA_LLADDR], found.get(NDA_DST))
 
@@ -485,14 +485,14 @@ def netconf_index(payload: bytes) -> int:
 
 
 def netconf_sysctls(payload: bytes) -> Mapping[str, str]:
-    """Return what an RTM_NEWNETCONF message tells of the sysctls of one device, by those of DEVICE_SYSCTLS."""
+    """Return the sysctls of one device in an RTM_NEWNETCONF message, by those of DEVICE_SYSCTLS."""
     found = attributes(payload, 4)
     known = _NETCONF_SYSCTLS.get(family(payload), {})
     return {name: str(_number(found[kind])) for kind, name in known.items() if kind in found}
 
 
 def device_sysctls(one: Device) -> Mapping[str, str]:
-    """Return the sysctls of a device, by those of DEVICE_SYSCTLS; what IPv6 has is missing on a device without it."""
+    """Return the sysctls of a device, by those of DEVICE_SYSCTLS; IPv6's are missing on a device without IPv6."""
     inet = attributes(one.attributes.get(IFLA_AF_SPEC, b""))
     values: dict[str, str] = {}
     for version, (kind, places) in _DEVICE_SYSCTLS.items():

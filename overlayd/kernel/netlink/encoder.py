@@ -1,7 +1,7 @@
 """Messages as pyroute2 encodes them. This is the only module that imports it, and on first need only.
 
 `import pyroute2` loads the whole library: 188 modules, 8 MB and 0.1 s of processor time. The structures of rtnetlink
-alone are a seventh of that, so the package's own initialization is left out.
+alone take a seventh of that memory, so the package's own initialisation is skipped.
 """
 
 import importlib
@@ -61,7 +61,7 @@ def nested(*attributes: tuple[str, object], **fields: int) -> dict[str, object]:
 
 
 def load(structure: Structure) -> None:
-    """Import what a structure needs, if it is not imported yet; raise `KernelError` when it cannot be."""
+    """Import the modules of a structure, unless that is done; raise `KernelError` on failure."""
     with _lock:
         _class_of(structure)
 

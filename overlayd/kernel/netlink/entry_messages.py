@@ -1,7 +1,7 @@
-"""From what hangs on links to rtnetlink messages with sequence number 0: addresses, neighbours, entries and routes.
+"""From items to rtnetlink messages with sequence number 0: addresses, neighbours, FDB entries and routes.
 
-pyroute2 encodes one message of each shape, which is cut into a template and kept. A network holds such entries for each
-remote host and each endpoint, so that those of many are joined by loops of their own.
+pyroute2 encodes one message of each shape, which is cut into a template and kept. A network has such entries for each
+remote host and each endpoint, so loops of their own join many at once.
 """
 
 import socket
@@ -58,7 +58,7 @@ class Verb(Enum):
 
 
 class Hop(Enum):
-    """Where a route leads: to a next hop, to what is on the link itself, or nowhere."""
+    """The kind of a route's destination: a next hop, the link itself, or unreachable."""
 
     VIA = "via"
     LINK = "link"
@@ -264,7 +264,7 @@ def _rate_limits(verb: Verb, items: Sequence[RateLimit], indexes: Indexes) -> li
 
 
 def _links(_: Verb, items: Sequence[Link], __: Indexes) -> list[bytes]:
-    """Return the messages for links that are there, and only need to be set up."""
+    """Return the messages for existing links that only need to be set up."""
     return [link_messages.changed(link.name, mtu=link.mtu, alias=link.alias or None, up=link.up) for link in items]
 
 

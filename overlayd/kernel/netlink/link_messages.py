@@ -40,10 +40,10 @@ def _message(kind: int, flags: int, *attributes: tuple[str, object], index: int 
 
 
 def chosen_indexes(name: InterfaceName) -> tuple[int, int]:
-    """Return indexes for both ends of a veth pair, from where the kernel's own counting never reaches.
+    """Return indexes for both ends of a veth pair, from a range that the kernel's own counting never reaches.
 
-    The two ends must not have equal indexes, as they may when each namespace counts for itself: the kernel then takes
-    the carrier's change for one that may wait, up to a second (net/core/link_watch.c: linkwatch_urgent_event).
+    The two ends must not have equal indexes, which each namespace's own counting may give: the kernel would then treat
+    a carrier change as not urgent, and delay it up to a second (net/core/link_watch.c: linkwatch_urgent_event).
     """
     digest = hashlib.blake2s(name.encode(), digest_size=4).digest()
     index = _CHOSEN_INDEX_BASE | int.from_bytes(digest) >> 2
@@ -72,7 +72,7 @@ def created_vxlan(link: Link, kind: Vxlan, fd: int, *, up: bool) -> bytes:
 
 
 def created_bridge(link: Link, *, up: bool) -> bytes:
-    """Return the message that creates a bridge. The MTU is left out, as it would not last: it is changed afterwards."""
+    """Return the message that creates a bridge. The MTU would not last, so it is set later."""
     data = nested(("IFLA_BR_STP_STATE", 0), ("IFLA_BR_MCAST_SNOOPING", 0))
     return _message(
         RTM_NEWLINK,
@@ -168,7 +168,7 @@ def _change(  # noqa: PLR0913, PLR0917 - each is a setting of a link
 
 
 def without_addresses(name: InterfaceName) -> bytes:
-    """Return the message that lets the kernel give a device no IPv6 address by itself."""
+    """Return the message that keeps the kernel from giving a device an IPv6 address by itself."""
     inet6 = nested(("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE))
     return _message(RTM_SETLINK, 0, ("IFLA_IFNAME", name), ("IFLA_AF_SPEC", nested(("AF_INET6", inet6))))
 

@@ -1,4 +1,4 @@
-"""The large tables of a namespace as they were last read: what a dump says again is not decoded again.
+"""The large tables of a namespace as they were last read: unchanged messages of a dump are not decoded again.
 
 Almost all of it is the same each time. Raw messages are compared, but for the times that the kernel puts into those
 about neighbours and forwarding entries (NDA_CACHEINFO, linux/neighbour.h), and items are made of new ones only.
@@ -50,7 +50,7 @@ class Readings:
         self._tables: dict[Decoder, _Table] = {}
 
     def items(self, decoder: Decoder, payloads: Iterable[bytes], names: Names) -> State:
-        """Return what is ours in a table that was just read, on the devices with these names."""
+        """Return our items in a table that was just read, on the devices with these names."""
         if names != self._names:
             self._names = dict(names)
             self._tables.clear()
@@ -76,8 +76,8 @@ class _Table:
     def _without_times(self, payload: bytes) -> bytes:
         """Return a message without the attribute that says when an entry was last used.
 
-        Those of one length have it at one place, as a rule; where another one has it is looked up. Whatever comes
-        before it tells its place, so that two messages that differ otherwise are never taken for the same.
+        Messages of one length usually have it at one place; for others the place is looked up. The bytes before it
+        determine the place, so that two different messages are never taken for equal.
         """
         place = self._places.get(len(payload))
         if place is None or (place < len(payload) and payload[place : place + 4] != _TIMES):

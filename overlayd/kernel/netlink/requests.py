@@ -1,6 +1,6 @@
 """Requests to rtnetlink: for whole tables, and for one object.
 
-They are packed here and not by pyroute2, as an agent that only looks at the kernel does not load that.
+They are packed here and not by pyroute2, because an agent that only observes the kernel does not load pyroute2.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""The numbers and structs of rtnetlink that we read, or ask the kernel with. What we write is laid out by pyroute2.
+"""The numbers and structs of rtnetlink that we read, and of requests. pyroute2 encodes what changes something.
 
 Names are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/neighbour.h, linux/netconf.h,
 linux/net_namespace.h and linux/pkt_sched.h.

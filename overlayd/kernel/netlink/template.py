@@ -51,9 +51,9 @@ class Template:
 
 
 class TemplateFields:
-    """Makes a value for each field of a template, and remembers the bytes that pyroute2 makes of it.
+    """Makes a marker for each field of a template, and records the bytes into which pyroute2 encodes it.
 
-    They must be made in the order in which they stand in the message.
+    Markers must be made in the order of the fields in the message.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """A thin transport for rtnetlink over one raw socket: batches, single requests and dumps of encoded messages.
 
-Messages come in with a header whose sequence number is 0; the transport numbers them. Nothing here knows what they say.
+Messages come in with a header whose sequence number is 0; the transport numbers them. Nothing here knows their content.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Telling a segment where an address is now: gratuitous ARP (RFC 5227 section 3) and neighbour advertisements."""
+"""Announces the MAC of an address to a segment: gratuitous ARP (RFC 5227 section 3), neighbour advertisements."""
 
 import socket
 import struct
@@ -27,7 +27,7 @@ _HOP_LIMIT = 255
 
 
 def announcement(address: IpAddress, mac: MacAddress) -> bytes:
-    """Return the frame that makes who knows the address by another MAC take this one."""
+    """Return the frame by which stations that know the address at another MAC learn this one."""
     hardware = packed_mac(mac)
     if Family.of(address) is Family.V4:
         packet = _ARP.pack(*(1, 0x0800, 6, 4, _ARP_REQUEST), *(hardware, address.packed), *(bytes(6), address.packed))

@@ -1,4 +1,4 @@
-"""Hearing at which MAC addresses of a segment are announced: gratuitous ARP, unsolicited neighbour advertisements."""
+"""Receives announcements of addresses on a segment: gratuitous ARP, unsolicited neighbour advertisements."""
 
 import errno
 import socket
@@ -37,7 +37,7 @@ _KEEP, _DROP = Step(RETURN, _FRAME), Step(RETURN)
 
 
 def receiving(ns: NamespaceRef, dev: InterfaceName, addresses: Collection[IpAddress]) -> socket.socket:
-    """Return a socket that hears what announces these addresses to a device; the caller closes it.
+    """Return a socket that receives the announcements of these addresses at a device; the caller closes it.
 
     Raises `KernelError`.
     """
@@ -75,7 +75,7 @@ def program(addresses: Collection[IpAddress]) -> Iterator[Line]:
 
 
 def announced(frame: bytes) -> tuple[MacAddress, IpAddress]:
-    """Return the MAC and the address that a frame announces which the program keeps."""
+    """Return the MAC and the address in a frame that the program keeps."""
     mac = MacAddress(frame[_SOURCE:_KIND].hex(":"))
     if int.from_bytes(frame[_KIND : _KIND + 2]) == _ETH_P_ARP:
         return mac, IPv4Address(frame[_ARP_TARGET : _ARP_TARGET + 4])

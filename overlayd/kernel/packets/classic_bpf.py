@@ -1,6 +1,6 @@
 """Programs of classic BPF: instructions, labels and their assembler. Pure.
 
-A load behind a frame's end ends the program with 0. Loads are in network byte order (linux/filter.h).
+A load beyond the end of the frame ends the program with 0. Loads are in network byte order (linux/filter.h).
 """
 
 import struct
@@ -57,22 +57,22 @@ def assembled(lines: Iterable[Line]) -> bytes:
 
 
 def to(label: str) -> Step:
-    """Return a jump to a label, which stands further down."""
+    """Return a jump to a label further down."""
     return Step(JUMP, label=label)
 
 
 def when(value: int, step: Step) -> Iterator[Line]:
-    """Yield a step for when what was loaded is this value."""
+    """Yield a step that is taken when the loaded value is this one."""
     yield from (Step(JUMP_IF_EQUAL, value, otherwise=1), step)
 
 
 def unless(value: int, step: Step) -> Iterator[Line]:
-    """Yield a step for when what was loaded is not this value."""
+    """Yield a step that is taken when the loaded value is not this one."""
     yield from (Step(JUMP_IF_EQUAL, value, then=1), step)
 
 
 def when_words(content: bytes, loads: dict[int, int], offset: int, step: Step) -> Iterator[Line]:
-    """Yield a step for when this content, of whole words, is at this offset."""
+    """Yield a step that is taken when this content, of whole words, is at this offset."""
     for start in range(0, len(content), 4):
         yield Step(loads[4], offset + start)
         remaining = (len(content) - 4 - start) // 2 + 1

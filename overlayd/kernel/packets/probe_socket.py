@@ -1,4 +1,4 @@
-"""The sockets through which probes come and go."""
+"""The sockets for sending and receiving probes."""
 
 import socket
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ _PMTUDISC_PROBE = 3
 
 
 def receiving(ns: NamespaceRef) -> socket.socket:
-    """Return a socket that hears the probes that come into a namespace; the caller closes it. Raises `KernelError`."""
+    """Return a socket for the probes that arrive in a namespace; the caller closes it. Raises `KernelError`."""
     with translated(f"packet socket in {ns}"), namespaces.descriptor(ns) as fd, namespaces.entered(fd):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.htons(ETHERTYPE))
     sock.setblocking(False)  # noqa: FBT003 - the library's own

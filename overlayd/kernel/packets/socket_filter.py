@@ -1,6 +1,6 @@
 """Classic BPF on a netlink socket: notifications that the agent does not need are dropped before they are queued.
 
-The kernel of a busy host sends thousands a second, and echoes what the agent itself writes. Offsets are those of struct
+The kernel of a busy host sends thousands a second, and reports the agent's own changes too. Offsets are those of struct
 nlmsghdr (linux/netlink.h) and of the headers that follow it. The filter loads in network byte order (linux/filter.h),
 the messages are in the host's.
 """
@@ -34,9 +34,9 @@ _ENDINGS = ("keep", _KEEP, "drop", _DROP)
 def of_namespace(port: int) -> tuple[Line, ...]:
     """Return the filter for a namespace of ours, in which the agent writes with the socket of this port id.
 
-    No other process is expected to write there, so what one does is kept. Of what the kernel does by itself (port id 0)
-    only what can be damage is: links, addresses that go, and forwarding entries, which it never ascribes to a process.
-    Routes and neighbours go without a process only together with a link.
+    No other process is expected to write there, so all changes of others are kept. Of the kernel's own changes (port id
+    0) only possible damage is kept: links, removed addresses, and forwarding entries, which it never ascribes to a
+    process. The kernel removes routes and neighbours by itself only together with a link.
     """
     return (
         *(_KIND, *_kinds(RTM_NEWLINK, RTM_DELLINK, label="keep")),
@@ -78,7 +78,7 @@ def _byte(value: int, label: str) -> Step:
 
 
 def _as_loaded(layout: str, value: int) -> int:
-    """Return what a load in network byte order gives for a value that stands in the host's."""
+    """Return the result of a load in network byte order of a value in the host's byte order."""
     return int.from_bytes(struct.pack(layout, value))
 
 

@@ -1,8 +1,8 @@
-"""A classic BPF program at the host's end of a veth pair: what a container may not say on a segment is dropped.
+"""A classic BPF program at the host's end of a veth pair that drops what a container must not send on a segment.
 
-Offsets are those of an Ethernet frame, without its VLAN tag, which the kernel takes off before. A load behind the end
-of a frame would end the program with 0, which lets the frame pass: every load but those of the Ethernet header follows
-a check of the length.
+Offsets are those of an Ethernet frame without its VLAN tag, which the kernel removes before. A load behind the end of a
+frame would end the program with 0, which lets the frame pass: every load but those of the Ethernet header follows a
+check of the length.
 """
 
 import functools
@@ -89,13 +89,13 @@ def code(item: SourceGuard) -> bytes:
 
 
 def observed(ns: NamespaceRef, dev: InterfaceName, found: bytes) -> SourceGuard:
-    """Return what a device's program lets in; of what is no program of ours, or of none, nothing."""
+    """Return the sources that a device's program admits; nothing for a foreign program, or without one."""
     return SourceGuard(ns, dev, *_sources(found))
 
 
 @functools.lru_cache(maxsize=1024)
 def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress], frozenset[int]]:
-    """Return MAC, addresses and EtherTypes that a program lets in; none of them if it is no program of ours."""
+    """Return the MAC, addresses and EtherTypes that a program admits; none if it is a foreign program."""
     looked_for: dict[tuple[int, int], list[int]] = {}
     load = (0, 0)
     for kind, _, _, value in INSTRUCTION.iter_unpack(code):
@@ -143,7 +143,7 @@ def program(
 
 
 def _arp(sender: bytes, own: Iterable[int]) -> Iterator[Line]:
-    """Yield what lets pass ARP for IPv4 on Ethernet in the container's own name."""
+    """Yield the steps that admit ARP for IPv4 with the container's own addresses."""
     yield from _as_long_as(_ARP_END)
     for size, offset, value in ((4, _ARP_TYPES, _ARP_OF_ETHERNET_AND_IPV4), (2, _ARP_LENGTHS, _SIX_AND_FOUR)):
         yield Step(LOADS[size], offset)
@@ -157,7 +157,7 @@ def _arp(sender: bytes, own: Iterable[int]) -> Iterator[Line]:
 
 
 def _ipv4(own: Iterable[int]) -> Iterator[Line]:
-    """Yield what lets pass IPv4 from the container's own addresses, but no answer of a DHCP server."""
+    """Yield the steps that admit IPv4 from the container's own addresses, but no answer of a DHCP server."""
     yield from _as_long_as(_IPV4_END)
     yield Step(LOADS[4], _IPV4_SOURCE)
     for address in own:
@@ -174,7 +174,7 @@ def _ipv4(own: Iterable[int]) -> Iterator[Line]:
 
 
 def _ipv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
-    """Yield what lets pass IPv6 from the container's own addresses, the link-local one of its MAC among them.
+    """Yield the steps that admit IPv6 from the container's own addresses, including the link-local one of its MAC.
 
     The index is the length of the extension headers that were read over.
     """
@@ -196,7 +196,7 @@ def _ipv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
 
 
 def _header(number: int) -> Iterator[Line]:
-    """Yield what looks at the header whose type is loaded, before which so many extension headers were read over."""
+    """Yield the steps for the header whose type is loaded, after this many extension headers."""
     behind, options, fragment = (f"{what} {number}" for what in ("behind", "options", "fragment"))
     yield from when(_TCP, to("other"))
     yield from when(_UDP, to("UDP"))
@@ -223,7 +223,7 @@ def _header(number: int) -> Iterator[Line]:
 
 
 def _icmpv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
-    """Yield what lets pass ICMPv6 but that of routers, and of neighbours what they say of themselves."""
+    """Yield the steps that admit ICMPv6: no messages of routers, and neighbour messages about the container only."""
     yield from _reaching(_IPV6_END + 4)
     yield Step(INDEXED_LOADS[1], _IPV6_END)
     for kind in _OF_ROUTERS:
@@ -244,18 +244,18 @@ def _icmpv6(own: Iterable[IPv6Address]) -> Iterator[Line]:
 
 
 def _as_long_as(end: int) -> Iterator[Line]:
-    """Yield what drops a frame that ends before this offset."""
+    """Yield the steps that drop a frame which ends before this offset."""
     yield from (Step(LOAD_LENGTH), Step(JUMP_IF_AT_LEAST, end, then=1), _DROP)
 
 
 def _reaching(end: int) -> Iterator[Line]:
-    """Yield what drops a frame that ends before this offset from the index."""
+    """Yield the steps that drop a frame which ends before this offset from the index."""
     yield from (Step(LOAD_LENGTH), Step(JUMP_IF_AT_LEAST_INDEX, then=1), _DROP)
     yield from (Step(SUBTRACT_INDEX), Step(JUMP_IF_AT_LEAST, end, then=1), _DROP)
 
 
 def _from_no_server(offset: int, port: int) -> Iterator[Line]:
-    """Yield what drops a datagram, whose header is at this offset from the index, from this port."""
+    """Yield the steps that drop a datagram from this port; its header is at this offset from the index."""
     yield from (*_reaching(offset + 2), Step(INDEXED_LOADS[2], offset), *when(port, _DROP))
 
 

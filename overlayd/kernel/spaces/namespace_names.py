@@ -1,4 +1,4 @@
-"""The names of our network namespaces: which namespace a name should lead to, and putting a name back that was lost.
+"""The names of our network namespaces: to which namespace a name must lead, and restoring a lost name.
 
 A namespace is mounted on a file of its name. Others can unmount it, remove or replace the file, or mount another
 namespace there; the namespace itself lives on as long as a socket, a process or another mount holds it.
@@ -45,11 +45,11 @@ class MountWatch:
         self._poll.register(self._asking, select.POLLPRI)
 
     def fileno(self) -> int:
-        """Return a descriptor that has an exceptional condition (EPOLLPRI) when there is news."""
+        """Return a descriptor that has an exceptional condition (EPOLLPRI) after a change."""
         return self._waiting.fileno()
 
     def is_news(self) -> bool:
-        """Tell whether mounts have changed since this was asked before."""
+        """Return whether mounts have changed since the last call."""
         return bool(self._poll.poll(0))
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ def namespace_of(member: socket.socket) -> int:
 
 
 def put_back(ns: NamespaceRef, fd: int) -> None:
-    """Let the name lead to the namespace of a descriptor, whatever is there now. Raises `KernelError`."""
+    """Make the name lead to the namespace of a descriptor; replace any file there. Raises `KernelError`."""
     namespaces.delete(ns)
     with translated(ns):
         Path(ns).touch(mode=0o444)
@@ -81,10 +81,10 @@ class OfAnotherHost(KernelError):
 
 
 def is_ours(ns: NamespaceRef, netlink: Netlink, host: int) -> bool:
-    """Tell whether a namespace is one that was made for the name, by the mark that it has.
+    """Return whether a namespace was made for the name, by the mark that it has.
 
-    Older releases made no mark, and others may have written over it. Containers may hang on such a namespace, so a
-    device that only an agent makes counts as a mark too, and the namespace gets its own one now. `host` is a descriptor
+    Older releases made no mark, and other programs may have overwritten it. Containers may depend on such a namespace,
+    so a device that only an agent makes counts as a mark too, and the namespace is then marked. `host` is a descriptor
     of the host's namespace. Raises `OfAnotherHost` and any other `KernelError`.
     """
     devices = [decode.device(payload) for payload in netlink.dump(requests.LINKS)]
@@ -105,13 +105,13 @@ def _number_of(host: int, netlink: Netlink) -> int:
 
 
 def _is_of_an_agent(device: decode.Device) -> bool:
-    """Tell whether a device is a network's tunnel, or the host's end of a container's interface."""
+    """Return whether a device is a network's tunnel, or the host's end of a container's interface."""
     is_tunnel = device.kind == "vxlan" and device.name == ownership.VXLAN
     return is_tunnel or (device.kind == "veth" and _HOST_END.fullmatch(device.name) is not None)
 
 
 def mark(ns: NamespaceRef, netlink: Netlink) -> None:
-    """Write into a namespace which one it is: as the alias of its loopback device. Raises `KernelError`."""
+    """Mark a namespace with its name, in the alias of its loopback device. Raises `KernelError`."""
     netlink.execute(link_messages.changed(ownership.LOOPBACK, alias=_mark(ns)))
 
 

@@ -69,7 +69,7 @@ def mount(source: str, target: str, kind: str, flags: int) -> None:
 def open_namespace(ns: NamespaceRef) -> int:
     """Return a descriptor of a network namespace; the caller closes it.
 
-    Raises `NoNamespace` when the kernel says that there is none, any other `KernelError` when it does not say.
+    Raises `NoNamespace` when the kernel reports that there is none, and another `KernelError` for any other failure.
     """
     try:
         # The path may come from a container runtime: a FIFO there must not block.
@@ -142,7 +142,7 @@ def descriptor(ns: NamespaceRef) -> Iterator[int]:
 
 @contextmanager
 def entered(fd: int) -> Iterator[None]:
-    """Run a block of the calling thread inside a network namespace; raise `KernelError` when it cannot get there."""
+    """Run a block of the calling thread inside a network namespace; raise `KernelError` when it cannot be entered."""
     with translated("the namespace of this thread"):
         home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -164,7 +164,7 @@ def _return_to(home: int) -> None:
 
 
 def create(ns: NamespaceRef) -> None:
-    """Create a namespace that outlives this process, as ``ip netns add`` does. Raises EEXIST when it is there."""
+    """Create a namespace that outlives this process, as ``ip netns add`` does. Raises EEXIST when it exists."""
     path = Path(ns)
     with translated(ns):
         share()
@@ -192,7 +192,7 @@ def share() -> None:
 
 
 def _is_shared(directory: Path) -> bool:
-    """Let a mount point be shared; tell whether the directory is one."""
+    """Make a mount point shared; return whether the directory is a mount point."""
     try:
         mount("", str(directory), "none", _MS_SHARED | _MS_REC)
     except KernelError as error:
@@ -206,7 +206,7 @@ def _is_shared(directory: Path) -> bool:
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the lock that ``ip netns`` holds while it makes the directory a mount point, if it is free in time.
 
-    Any user who may read the directory may lock it, so this goes on without the lock rather than wait for ever.
+    Any user who may read the directory may lock it, so this proceeds without the lock after a while.
     """
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     deadline = time.monotonic() + _LOCK_PATIENCE
@@ -252,7 +252,7 @@ def _bind_new_namespace(ns: NamespaceRef) -> None:
 
 
 def delete(ns: NamespaceRef) -> None:
-    """Take away whatever bears a name itself, and not where that leads to: the mounts, and the file below them.
+    """Remove a name and not what it leads to: the mounts, and the file below them.
 
     The kernel removes a namespace when nothing holds it any more. Repeating is harmless. Raises `KernelError`.
     """
@@ -263,7 +263,7 @@ def delete(ns: NamespaceRef) -> None:
 
 
 def _unmounted(ns: NamespaceRef) -> bool:
-    """Take away the topmost mount at a path; tell whether there was one."""
+    """Remove the topmost mount at a path; return whether there was one."""
     try:
         _check(_LIBC.umount2(ns.encode(), _MNT_DETACH | _UMOUNT_NOFOLLOW), f"umount {ns}")
     except KernelError as error:

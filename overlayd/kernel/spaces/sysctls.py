@@ -63,7 +63,7 @@ def enforce(fd: int, wanted: Values) -> None:
 
 
 def _enforce_on(device: str, name: str, values: Mapping[str, str]) -> None:
-    """Let one of DEVICE_SYSCTLS go by the namespace's own on one device."""
+    """Give one of DEVICE_SYSCTLS on one device the value of the namespace."""
     file = _file(name.format(device))
     found = _read(file)
     if found is not None and deviates(name, found, values):
@@ -72,7 +72,7 @@ def _enforce_on(device: str, name: str, values: Mapping[str, str]) -> None:
 
 
 def deviating(devices: Iterable[tuple[InterfaceName, Mapping[str, str]]], known: Values) -> Values:
-    """Return the sysctls of single devices that are not as those of their namespace, of which these are known."""
+    """Return the sysctls of single devices that differ from these values of their namespace."""
     values = {**DEFAULTS, **dict(known)}
     return frozenset(
         (name.format(device), value)
@@ -83,13 +83,13 @@ def deviating(devices: Iterable[tuple[InterfaceName, Mapping[str, str]]], known:
 
 
 def deviates(name: str, value: str, values: Mapping[str, str]) -> bool:
-    """Tell whether one of DEVICE_SYSCTLS has another effect than the namespace's own: `values` has all of those."""
+    """Return whether one of DEVICE_SYSCTLS has another effect than the namespace's own, which are in `values`."""
     general = values[ownership.DEVICE_SYSCTLS[name]]
     return int(value) > int(general) if name in ownership.HIGHER_COUNTS else value != general
 
 
 def _devices(name: str) -> list[str]:
-    """Return the devices that have one of DEVICE_SYSCTLS, but for the loopback, which is as the host has it."""
+    """Return the devices that have one of DEVICE_SYSCTLS, except for the loopback, which keeps the host's value."""
     conf = _file(name).parent.parent
     with translated(str(conf)):
         try:
@@ -104,7 +104,7 @@ def directories() -> tuple[Path, ...]:
 
 
 def observe_device(fd: int, item: DeviceSysctls) -> DeviceSysctls:
-    """Return the sysctls that an item names as they are; what is not there is left out."""
+    """Return the present values of the sysctls that an item names; missing ones are left out."""
     found = []
     with entered(fd):
         for name, _ in item.sysctls:
@@ -148,7 +148,7 @@ def put(fd: int, name: str, value: str) -> None:
 
 
 def _keep_listening_to_routers() -> None:
-    """Let devices go on to take routes from routers when the host begins to forward (ip-sysctl, accept_ra: 1 and 2)."""
+    """Let devices still accept routes from routers when the host begins to forward (ip-sysctl, accept_ra: 1 and 2)."""
     conf = Path("/proc/sys/net/ipv6/conf")
     with translated(f"sysctls of devices in {conf}"):
         devices = list(conf.iterdir())

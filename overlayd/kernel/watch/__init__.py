@@ -1,4 +1,4 @@
 """Notices changes that others make to what is ours.
 
-Netlink notifications and inotify become names of namespaces to look at.
+Netlink notifications and inotify events become names of namespaces to observe.
 """

@@ -1,7 +1,7 @@
-"""What a namespace of ours holds as far as this agent knows: what it saw there, and did there since.
+"""The content of a namespace of ours as this agent knows it: what it observed there, and what it changed since.
 
-The kernel reports every change, and does not always say which process made it. A change that leaves an object as this
-agent knows it is no news: the echo of what the agent did, a carrier that comes and goes.
+The kernel reports every change, and does not always say which process made it. A notification about an object in the
+known state is no news: the echo of the agent's own change, or a carrier that changes.
 """
 
 import socket
@@ -26,7 +26,7 @@ Notification = tuple[int, bytes]
 
 
 class Beliefs:
-    """About the links and forwarding entries of one namespace, and its sysctls."""
+    """The known links, forwarding entries and sysctls of one namespace."""
 
     def __init__(self, ns: NamespaceRef) -> None:
         self._sysctls: frozenset[tuple[str, str]] | None = None
@@ -51,7 +51,7 @@ class Beliefs:
         return self._sysctls
 
     def _learn(self) -> None:
-        """Sort what was seen, now that something is to be compared with it."""
+        """Index what was observed; done late, when it is first compared with a notification."""
         for item in self._seen:
             self._add(item)
         self._seen = ()
@@ -75,7 +75,7 @@ class Beliefs:
             self._forget(gone)
 
     def is_news(self, notifications: Sequence[Notification]) -> bool:
-        """Tell whether these leave something otherwise than this agent knows it. Of each thing the last one counts."""
+        """Return whether these notifications leave an object in a new state. For each object the last one counts."""
         if not notifications:
             return False
         self._learn()
@@ -149,7 +149,7 @@ class Beliefs:
         return found != (known.port.learning, known.port.unicast_flood, known.port.neigh_suppress)
 
     def _entry_differs(self, payload: bytes, *, gone: bool) -> bool:
-        """Tell whether a forwarding entry is not as known; one that bears no mark of ours may replace one that did."""
+        """Return whether a forwarding entry differs from the known one; one without our mark may have replaced ours."""
         ours = decode.forwarding_entry(self._ns, payload, self._names)
         known = self._forwarding.get(decode.forwarding_mac(payload), {})
         if ours and ownership.owns(ours):

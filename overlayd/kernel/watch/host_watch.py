@@ -26,7 +26,7 @@ from overlayd.model.ids import InterfaceName
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What matters of a device."""
+    """The properties of a device that matter here."""
 
     name: str
     mtu: int
@@ -108,7 +108,7 @@ class HostWatch:
         self._given = {(dev, address) for dev, address in self._given if dev != name}
 
     def is_news(self, notifications: Iterable[Notification]) -> bool:
-        """Tell whether something of ours may have changed: the underlay, an uplink, or what frees a VNI."""
+        """Return whether something of ours may have changed: the underlay, an uplink, or a device that frees a VNI."""
         # Every one is looked at, as each may teach what the next one is to be compared with.
         count = sum(self._matters(kind, payload) for kind, payload in notifications)
         # What was done is told of before `did` is: what has not come to that by now is otherwise.

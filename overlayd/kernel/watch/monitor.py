@@ -1,7 +1,7 @@
 """Notices changes that others make to what is ours.
 
-A notification is only a reason to look: what there is to do follows from observing. What was queued before a namespace
-is observed is in what is observed, and is thrown away then.
+A notification is only a reason to observe, and carries no state. Notifications that were queued before a namespace is
+observed are discarded, because the observation includes their changes.
 """
 
 import errno
@@ -76,7 +76,7 @@ class _Watched:
 
 
 class Monitor:
-    """Listens in every namespace of ours and in the host's own. Reading never blocks."""
+    """Receives notifications of every namespace of ours and of the host's own. Reading never blocks."""
 
     def __init__(self, port: int) -> None:
         """Start in the host's own namespace: the calling thread is there, and writes from a socket of this port id."""
@@ -147,7 +147,7 @@ class Monitor:
         self._revivals.pop(ns, None)
 
     def settle(self, ns: NamespaceRef) -> None:
-        """Throw away what is queued of a namespace, which is about to be observed."""
+        """Discard the queued notifications of a namespace that is about to be observed."""
         self._catch_up()
         watched = self._watched[ns]
         watched.tables.settle()
@@ -163,11 +163,11 @@ class Monitor:
             self._beliefs[ns].saw(items, {device.index: device.name for device in devices})
 
     def did(self, outcomes: Sequence[Outcome]) -> None:
-        """Remember what was done. It is worked into the beliefs later, so that no attachment waits for that."""
+        """Record executed operations. They are applied to the beliefs later, so that no attachment waits for that."""
         self._outcomes.append(outcomes)
 
     def _catch_up(self) -> None:
-        """Work what was done into the beliefs."""
+        """Apply recorded operations to the beliefs."""
         ops = [outcome.op for outcomes in self._outcomes for outcome in outcomes if outcome.done]
         self._outcomes.clear()
         for ns, run in groupby(ops, lambda op: op.item.ns):
@@ -194,7 +194,7 @@ class Monitor:
         return frozenset(found | {ns for ns in sysctls_touched - found if self._sysctls_differ(ns)})
 
     def revived(self) -> frozenset[tuple[NamespaceRef, InterfaceName]]:
-        """Return the host's ends of veth pairs whose other ends were down and came up again since this was asked."""
+        """Return the host's ends of veth pairs whose other ends were down and came up since the last call."""
         return frozenset((ns, name) for ns, revivals in self._revivals.items() for name in revivals.take())
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class Monitor:
         self._epoll.close()
 
     def _file_news(self) -> tuple[set[NamespaceRef], set[NamespaceRef]]:
-        """Return namespaces that came or went, and those whose sysctls were written."""
+        """Return namespaces that were added or removed, and those whose sysctls were written."""
         names, touched = set(), set()
         for event in self._inotify.events():
             if event.watch in self._places:
@@ -222,7 +222,7 @@ class Monitor:
         return {ns for ns in names if self._is_another(ns)}, touched
 
     def _is_another(self, ns: NamespaceRef) -> bool:
-        """Tell whether a name may mean something else than at the time when this began to listen there."""
+        """Return whether a name may lead to another namespace than when this began to listen there."""
         watched = self._watched.get(ns)
         try:
             return identity(ns) != (watched.identity if watched else None)
@@ -230,7 +230,7 @@ class Monitor:
             return True  # observing it raises the same error, with its reason
 
     def _news_of(self, ns: NamespaceRef) -> tuple[bool, bool]:
-        """Tell whether there is news from the sockets of a namespace, and whether its sysctls must be looked at."""
+        """Return whether the sockets of a namespace have news, and whether its sysctls must be read."""
         watched = self._watched[ns]
         try:
             queued = list(watched.rtnetlink.queued())
@@ -251,7 +251,7 @@ class Monitor:
         return self._beliefs[ns].is_news(queued) or tables_differ or deviates, touched
 
     def _deviates(self, ns: NamespaceRef, payload: bytes) -> bool:
-        """Tell whether a device's sysctls came to be other ones than those of its namespace."""
+        """Return whether a device's sysctls now differ from those of its namespace."""
         known = self._beliefs[ns].sysctls
         named = InterfaceName(str(decode.netconf_index(payload)))
         return known is None or bool(sysctls.deviating([(named, decode.netconf_sysctls(payload))], known))
@@ -265,7 +265,7 @@ class Monitor:
 
 
 def _drain(sock: Notifications) -> None:
-    """Throw away what is queued; raise `KernelError`."""
+    """Discard queued notifications; raise `KernelError`."""
     try:
         deque(sock.queued(), maxlen=0)
     except KernelError as error:

@@ -1,4 +1,4 @@
-"""A netlink socket on which the kernel tells of changes."""
+"""A netlink socket on which the kernel reports changes."""
 
 import errno
 import socket
@@ -21,7 +21,7 @@ _DATAGRAM_MAX = 1 << 16
 
 
 class Notifications:
-    """What the kernel tells of the namespace in which the calling thread was. Reading never blocks."""
+    """Notifications about the namespace in which the calling thread was. Reading never blocks."""
 
     def __init__(self, protocol: int, groups: Sequence[int], filter_steps: Sequence[Line]) -> None:
         """Raise `KernelError`, EPROTONOSUPPORT when the kernel was built without this protocol."""
@@ -39,7 +39,7 @@ class Notifications:
 
     @classmethod
     def of_rtnetlink(cls, filter_steps: Sequence[Line]) -> Self:
-        """Follow links, addresses, routes, neighbours, forwarding entries, and the sysctls that the kernel tells of."""
+        """Follow links, addresses, routes, neighbours, forwarding entries, and the sysctls that the kernel reports."""
         return cls(socket.NETLINK_ROUTE, GROUPS, filter_steps)
 
     @classmethod

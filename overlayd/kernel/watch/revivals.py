@@ -1,7 +1,8 @@
-"""Which sandboxes' devices went down and came up again, as the host's ends of their veth pairs tell.
+"""Detects devices in sandboxes that went down and came up again, by the host's ends of their veth pairs.
 
-A device that goes down loses its routes, neighbours and IPv6 addresses, and the kernel tells so in the sandbox alone.
-But the other end loses its carrier, and counts that: it takes no socket in each sandbox. A new pair has lost it once.
+A device that goes down loses its routes, neighbours and IPv6 addresses, and the kernel reports that in the sandbox
+only. But the other end loses its carrier and counts that, so no socket in each sandbox is needed. A new pair has lost
+it once.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ _AS_MADE = 1
 
 
 class Revivals:
-    """Those of one namespace. What was down before an agent began counts too: nothing tells whether it was mended."""
+    """Revivals in one namespace. Those before the agent's start count too: they may not be repaired."""
 
     def __init__(self) -> None:
         self._losses: dict[int, int] = {}
@@ -44,6 +45,6 @@ class Revivals:
             self._found.add(device.name)
 
     def take(self) -> set[InterfaceName]:
-        """Return the names of the host's ends whose other ends came up again since this was asked last."""
+        """Return the names of the host's ends whose other ends came up again since the last call."""
         found, self._found = self._found, set()
         return found
