@@ -46,7 +46,7 @@ class LoneAgent:
         return self.host.directory / "written/var/lib/overlayd"
 
     def start(self, *options: str) -> Process:
-        """Start the agent; return when it has reported that its kernel matches the cluster."""
+        """Execute the agent; return when it has reported that its kernel matches the cluster."""
         before = len(self.reports)
         process = self.host.start_agent(*options, wait=False)
         self._until(lambda: any(revision for _, revision in self.reports[before:]))

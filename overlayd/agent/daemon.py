@@ -1,7 +1,9 @@
 """Joins the rooms of the agent; its life from start to stop."""
 
 import asyncio
+import faulthandler
 import gc
+import os
 import signal
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
@@ -21,6 +23,7 @@ from overlayd.agent.control.supervisor_status import show_status
 from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.actors import Actors, started, stopped
+from overlayd.agent.runtime.dns_lookups import Loop
 from overlayd.agent.runtime.instance_lock import Lock, held
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.agent.runtime.signals import Changes
@@ -53,8 +56,15 @@ def collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def start(settings: Settings) -> None:
+    """Run the agent in this process until SIGTERM or SIGINT; raises as `serve` does."""
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(run(settings, ServiceManager.of(os.environ, os.getpid())))
+
+
 async def run(settings: Settings, supervisor: ServiceManager) -> None:
-    """Run the agent until SIGTERM or SIGINT; raises as `serve` does."""
+    """Do as `start`, in an event loop that runs."""
     collect_seldom()
     raise_descriptor_limit()
     stop = asyncio.Event()

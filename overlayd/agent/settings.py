@@ -11,7 +11,7 @@ from overlayd.configuration.controller_urls import check_url
 from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.dataplane.desired.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress
-from overlayd.model.errors import InvalidValue
+from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.model.host import check_host_name, check_vtep_address
 from overlayd.wire.fields import parse_address
 
@@ -49,6 +49,13 @@ SCHEMA = Schema(
 """The settings of `overlayd run`."""
 
 _PORT_MAX = 65535
+
+
+def failure_line(error: OverlayError | OSError) -> str:
+    """Return in one line what went wrong, for people."""
+    if isinstance(error, PermissionError):
+        return f"{error.filename} can be read by root only: run this as root"
+    return str(error)
 
 
 class NotJoined(InvalidValue):

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from overlayd.configuration import environment_file, sources, toml_file
 from overlayd.configuration.help_pages import PlainGroup
-from overlayd.configuration.schema import Schema, Setting, Value
+from overlayd.configuration.schema import Origin, Schema, Setting, Value
 from overlayd.model.errors import InvalidValue
 
 Check = Callable[[Mapping[str, Any]], str | None]
@@ -45,7 +45,7 @@ class SettingProblem:
     message: str
 
     @classmethod
-    def at(cls, origin: sources.Origin, message: str) -> "SettingProblem":
+    def at(cls, origin: Origin, message: str) -> "SettingProblem":
         return cls(str(origin.file) if origin.file else None, origin.line, origin.name, message)
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Resolved:
         why = sources.configured(self._context).hidden
         return Path(why.filename).parent if why else None
 
-    def origin(self, setting: Setting) -> sources.Origin | None:
+    def origin(self, setting: Setting) -> Origin | None:
         """Return the origin of a value, None for a default."""
         found = sources.origin(self._context, setting)
         return _in_file(found, self._variables, self._file) if found else None
@@ -180,9 +180,9 @@ def resolved(schema: Schema, context: typer.Context, config: Path | None) -> Ite
             yield Resolved(schema, cast("typer.Context", found), added, path)
 
 
-def _in_file(origin: sources.Origin, variables: Mapping[str, str], file: Path) -> sources.Origin:
+def _in_file(origin: Origin, variables: Mapping[str, str], file: Path) -> Origin:
     """Return the origin of a value, with the service's environment file if the variable comes from there."""
-    return sources.Origin(origin.name, file) if origin.name in variables else origin
+    return Origin(origin.name, file) if origin.name in variables else origin
 
 
 @contextlib.contextmanager
@@ -203,7 +203,7 @@ def _plain(value: Any) -> Value | None:  # noqa: ANN401 - the value of any optio
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
-def _shown_origin(origin: sources.Origin | None) -> str:
+def _shown_origin(origin: Origin | None) -> str:
     if origin is None:
         return "default"
     return str(origin) if origin.line is None else f"{origin.file}:{origin.line}"
@@ -220,9 +220,7 @@ def _complain(problems: Sequence[SettingProblem], context: typer.Context) -> Non
         typer.echo(f"{context.find_root().info_name}: {problem}", err=True)
 
 
-def _show(
-    values: Mapping[Setting, Value | None], origins: Mapping[Setting, sources.Origin | None], *, as_json: bool
-) -> None:
+def _show(values: Mapping[Setting, Value | None], origins: Mapping[Setting, Origin | None], *, as_json: bool) -> None:
     if as_json:
         shown = {each.key: {"value": value, "from": _shown_origin(origins[each])} for each, value in values.items()}
         typer.echo(json.dumps(shown, indent=2))

@@ -1,12 +1,18 @@
-"""The settings of a daemon. Each is a flag, a variable of the environment and a key of the TOML file."""
+"""The settings of a daemon, and their values from its TOML file and from credentials.
+
+Each is a flag, a variable of the environment and a key of the TOML file.
+"""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from overlayd.configuration.toml_file import Toml, TomlStatement
+from overlayd.configuration import toml_file
+from overlayd.configuration.systemd_credentials import credential
+from overlayd.configuration.toml_file import Fault, Toml, TomlStatement
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 
@@ -129,3 +135,65 @@ class Schema:
             hint = f"did you mean {near[0]}?" if near else f"they are {', '.join(sorted(self._by_key))}"
             raise InvalidValue(f"there is no such setting; {hint}")
         return setting, setting.value(statement.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value was given. `name` is a flag, a variable, a key of a file or a credential; `line` counts from 1."""
+
+    name: str
+    file: Path | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        """Return the prefix of an error about the value."""
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.file}{line}: {self.name}" if self.file else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredValues:
+    """The values from the TOML file and from credentials, with their origins.
+
+    `faults` are those of the file. `hidden` is the error that kept credentials from being read, if there was one.
+    """
+
+    schema: Schema
+    values: dict[Setting, Value]
+    origins: dict[Setting, Origin]
+    faults: tuple[Fault, ...]
+    hidden: OSError | None = None
+
+
+def read(
+    schema: Schema,
+    path: Path | None,
+    find: Callable[[str], Path | None] | None = None,
+    *,
+    may_be_new: bool = False,
+) -> ConfiguredValues:
+    """Read a daemon's TOML file and look for its credentials. Without `path` it is the default file, if that exists.
+
+    `find` returns the file of a credential, and raises `OSError`; it is `credential` by default.
+    """
+    values: dict[Setting, Value] = {}
+    origins: dict[Setting, Origin] = {}
+    hidden = None
+    for setting in filter(lambda each: each.credential, schema.settings):
+        try:
+            found = (find or credential)(str(setting.credential))
+        except OSError as error:
+            hidden = error
+        else:
+            if found:
+                values[setting], origins[setting] = str(found), Origin(f"credential {setting.credential}")
+    file = toml_file.read(path or schema.path, may_be_missing=path is None or may_be_new)
+    faults = list(file.faults)
+    for statement in file.statements:
+        try:
+            setting, value = schema.value(statement)
+        except InvalidValue as error:
+            faults.append(Fault(file.path, statement.first, statement.key, error.detail))
+        else:
+            values[setting], origins[setting] = value, Origin(setting.key, file.path, statement.first)
+    return ConfiguredValues(schema, values, origins, tuple(sorted(faults, key=lambda fault: fault.line or 0)), hidden)

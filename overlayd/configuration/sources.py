@@ -1,4 +1,4 @@
-"""Finds the value and the origin of each setting of a command.
+"""Gives the options of a command their values from all sources, and its errors the origin of a value.
 
 Precedence, highest first: flag, environment, TOML file, systemd credential, default.
 """
@@ -6,98 +6,19 @@ Precedence, highest first: flag, environment, TOML file, systemd credential, def
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import typer
 from typer.core import TyperCommand
 
-from overlayd.configuration import files, systemd_credentials, toml_file
-from overlayd.configuration.schema import Schema, Setting, Value
-from overlayd.configuration.toml_file import Fault
+from overlayd.configuration.schema import ConfiguredValues, Origin, Schema, Setting, read
+from overlayd.configuration.systemd_credentials import credential, credential_by_hand
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
 
 _KEPT = "overlayd.configuration"
 _OUTSIDE = "overlayd.configuration.outside"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value was given. `name` is a flag, a variable, a key of a file or a credential; `line` counts from 1."""
-
-    name: str
-    file: Path | None = None
-    line: int | None = None
-
-    def __str__(self) -> str:
-        """Return the prefix of an error about the value."""
-        line = "" if self.line is None else f":{self.line}"
-        return f"{self.file}{line}: {self.name}" if self.file else self.name
-
-
-@dataclass(frozen=True, slots=True)
-class ConfiguredValues:
-    """The values from the TOML file and from credentials, with their origins.
-
-    `faults` are those of the file. `hidden` is the error that kept credentials from being read, if there was one.
-    """
-
-    schema: Schema
-    values: dict[Setting, Value]
-    origins: dict[Setting, Origin]
-    faults: tuple[Fault, ...]
-    hidden: OSError | None = None
-
-
-def read(
-    schema: Schema,
-    path: Path | None,
-    find: Callable[[str], Path | None] | None = None,
-    *,
-    may_be_new: bool = False,
-) -> ConfiguredValues:
-    """Read a daemon's TOML file and look for its credentials. Without `path` it is the default file, if that exists.
-
-    `find` returns the file of a credential, and raises `OSError`; it is `credential` by default.
-    """
-    values: dict[Setting, Value] = {}
-    origins: dict[Setting, Origin] = {}
-    hidden = None
-    for setting in filter(lambda each: each.credential, schema.settings):
-        try:
-            found = (find or credential)(str(setting.credential))
-        except OSError as error:
-            hidden = error
-        else:
-            if found:
-                values[setting], origins[setting] = str(found), Origin(f"credential {setting.credential}")
-    file = toml_file.read(path or schema.path, may_be_missing=path is None or may_be_new)
-    faults = list(file.faults)
-    for statement in file.statements:
-        try:
-            setting, value = schema.value(statement)
-        except InvalidValue as error:
-            faults.append(Fault(file.path, statement.first, statement.key, error.detail))
-        else:
-            values[setting], origins[setting] = value, Origin(setting.key, file.path, statement.first)
-    return ConfiguredValues(schema, values, origins, tuple(sorted(faults, key=lambda fault: fault.line or 0)), hidden)
-
-
-def credential(name: str) -> Path | None:
-    """Return the file of a credential that systemd passed to this process (systemd.exec(5)); raise `OSError`."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory) / name if directory else None
-    return path if path and files.is_file(path) else None
-
-
-def credential_by_hand(name: str) -> Path | None:
-    """Return the file of a credential for a command that a user runs: the one that systemd would pass to the service.
-
-    Raises `PermissionError` when only other users may read it.
-    """
-    return credential(name) if os.environ.get("CREDENTIALS_DIRECTORY") else systemd_credentials.kept(name)
 
 
 def look_from_outside(context: typer.Context) -> None:

@@ -20,7 +20,7 @@ from overlayd.agent.controllers.host_identity import load_identity
 from overlayd.agent.settings import DEFAULT_STATE_DIR, SCHEMA, check_urls
 from overlayd.configuration import environment_file, sources
 from overlayd.configuration.file_changes import FileChanges, check_environment_file, check_service_file, given
-from overlayd.configuration.schema import Setting
+from overlayd.configuration.schema import Origin, Setting
 from overlayd.configuration.systemd_service import Service, check_systemd
 from overlayd.model.errors import AlreadyExists, InvalidValue, Unauthenticated, Unavailable
 from overlayd.model.host import check_host_name, check_vtep_address
@@ -133,12 +133,12 @@ def _check_controllers(context: typer.Context, controllers: Sequence[str]) -> No
             raise InvalidValue(reason, field=str(place))
 
 
-def _configured(context: typer.Context) -> list[tuple[sources.Origin, list[str]]]:
+def _configured(context: typer.Context) -> list[tuple[Origin, list[str]]]:
     """Return the origins and values of the setting `controller`; the one in force comes first."""
     setting, file = _setting("controller"), SCHEMA.path.with_suffix(".env")
     settings, variable = sources.configured(context), SCHEMA.variable(setting)
     in_file, in_toml = environment_file.read(file).get(variable, "").split(), settings.values.get(setting)
-    found = [(sources.Origin(variable, file), in_file)] if in_file else []
+    found = [(Origin(variable, file), in_file)] if in_file else []
     return [*found, (settings.origins[setting], in_toml)] if isinstance(in_toml, list) else found
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from overlayd.agent.settings import SCHEMA
+from overlayd.agent.settings import SCHEMA, failure_line
 from overlayd.configuration import sources
 from overlayd.model.errors import OverlayError
 
@@ -47,9 +47,6 @@ def errors_reported(context: typer.Context) -> Iterator[None]:
     try:
         with sources.located(context):
             yield
-    except PermissionError as error:
-        typer.echo(f"overlayd: {error.filename} can be read by root only: run this as root", err=True)
-        sys.exit(1)
     except (OverlayError, OSError) as error:
-        typer.echo(f"overlayd: {error}", err=True)
+        typer.echo(f"overlayd: {failure_line(error)}", err=True)
         sys.exit(1)

@@ -5,10 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayd.agent.controllers.trust import Trust
+from overlayd.configuration import systemd_credentials
 from overlayd.configuration.files import read_regular, write_atomically
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, fingerprint, parse_access_token
 from overlayd.wire.fields import Fields, Json
+
+JOIN_TOKEN = "overlayd.join-token"  # noqa: S105 - a name
+"""The systemd credential that holds a join token: with it, and the URL of a controller, a host joins by itself."""
+
+CREDENTIAL = "overlayd.credential"
+"""The systemd credential that holds a `credential.json`, for hosts that keep none themselves."""
 
 _NAME = "credential.json"
 _SIZE_MAX = 1 << 20
@@ -26,6 +33,20 @@ class Credential:
     @property
     def trust(self) -> Trust:
         return Trust(self.authority)
+
+
+def known(state_dir: Path) -> Credential | None:
+    """Return this host's credential: its own file, or else the one that systemd passes.
+
+    None when it has not joined. Raises `InvalidValue` and `OSError`.
+    """
+    handed = systemd_credentials.credential(CREDENTIAL)
+    return load(state_dir) or (read(handed) if handed else None)
+
+
+def join_token() -> Path | None:
+    """Return the file of the join token that systemd passes, None when there is none; raise `OSError`."""
+    return systemd_credentials.credential(JOIN_TOKEN)
 
 
 def load(state_dir: Path) -> Credential | None:

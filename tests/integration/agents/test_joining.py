@@ -14,7 +14,7 @@ from overlayd.agent.commands.join import join
 from overlayd.agent.controllers import credential
 from overlayd.agent.controllers.host_identity import load_identity
 from overlayd.agent.controllers.trust import Trust
-from overlayd.agent.main import app
+from overlayd.agent.program import app
 from overlayd.model.errors import AlreadyExists, Unauthenticated
 from overlayd.model.ids import HostId
 from overlayd.wire.credentials import CONTROLLER_NAME, parse_join_token

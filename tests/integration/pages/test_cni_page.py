@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from overlayd.agent.main import app
+from overlayd.agent.program import app
 from overlayd.wire.cni.requests import Command
 from tests.support.lab.lab import ROOT, Container, Executed, Lab, LabHost
 from tests.support.lab.processes import eventually

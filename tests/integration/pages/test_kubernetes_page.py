@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from overlayd.agent.main import app
+from overlayd.agent.program import app
 from tests.support.controllers.lone_controller import controller
 from tests.support.controllers.terminal import Terminal
 from tests.support.lab.lab import ROOT

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import controller.main
 import overlayd.agent.main
+import overlayd.agent.program
 from tests.support.lab.nursery import NUMBER, ROOT, Order, Place
 
 _MAINS = {"overlay-controller": controller.main.main, "overlayd": overlayd.agent.main.main}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from cni import install, shim
 from cni.install import Conf
-from overlayd.agent.main import app
+from overlayd.agent.program import app
 
 
 def mode(path: Path) -> int:

@@ -10,14 +10,14 @@ import typer
 from typer.testing import CliRunner, Result
 
 import controller.main
-import overlayd.agent.main
+import overlayd.agent.program
 from overlayd.configuration import commands, sources
 from overlayd.configuration.schema import Schema, Setting, ValueKind
 from overlayd.model.errors import InvalidValue
 
 RELATIVE = "is not an absolute path, and a service runs in another directory"
 
-AGENT, CONTROLLER = overlayd.agent.main.app, controller.main.app
+AGENT, CONTROLLER = overlayd.agent.program.app, controller.main.app
 
 
 @pytest.fixture

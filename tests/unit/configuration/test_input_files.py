@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.configuration import files, sources, systemd_credentials
+from overlayd.configuration import files, systemd_credentials
 from overlayd.model.errors import InvalidValue
 
 LOOKS: list[Callable[[Path], object]] = [files.exists, files.is_file, files.is_directory]
@@ -51,7 +51,7 @@ def test_a_credential_that_cannot_be_looked_at_is_an_error(loop: Path, monkeypat
         systemd_credentials.kept(loop.name, [loop.parent])
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(loop.parent))
     with pytest.raises(OSError, match="symbolic links"):
-        sources.credential(loop.name)
+        systemd_credentials.credential(loop.name)
 
 
 def test_a_file_is_read_up_to_its_bound(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ import typer
 
 import controller.main
 import controller.settings
-import overlayd.agent.main
+import overlayd.agent.program
 import overlayd.agent.settings
 from overlayd.configuration.schema import Schema, ValueKind
 from overlayd.configuration.toml_file import parse
 from tests.support.lab.lab import ROOT
 
-AGENT = (overlayd.agent.main.app, overlayd.agent.settings.SCHEMA)
+AGENT = (overlayd.agent.program.app, overlayd.agent.settings.SCHEMA)
 CONTROLLER = (controller.main.app, controller.settings.SCHEMA)
 
 

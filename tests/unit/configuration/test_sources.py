@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from overlayd.configuration import sources
-from overlayd.configuration.schema import Schema, Setting, ValueKind
+from overlayd.configuration.schema import Schema, Setting, ValueKind, read
 from overlayd.model.errors import InvalidValue
 
 SCHEMA = Schema(
@@ -161,7 +161,7 @@ def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
 
 def test_the_usual_file_is_not_passed_over_when_nobody_can_tell_whether_it_is_there() -> None:
     path = Path(f"/{'x' * 300}")
-    (fault,) = sources.read(Schema("PROG", path, ()), None).faults
+    (fault,) = read(Schema("PROG", path, ()), None).faults
     assert str(fault.error) == f"{path}: cannot be read: File name too long"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import controller.settings
 import overlayd.agent.settings
-from overlayd.agent.commands import membership
+from overlayd.agent.controllers import credential
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
 UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
@@ -138,7 +138,7 @@ def test_the_controller_gets_every_file_that_may_be_a_credential() -> None:
 
 
 def test_the_agent_gets_what_lets_a_host_join_by_itself() -> None:
-    assert set(unit("overlayd")["LoadCredential"]) == {membership.JOIN_TOKEN, membership.CREDENTIAL}
+    assert set(unit("overlayd")["LoadCredential"]) == {credential.JOIN_TOKEN, credential.CREDENTIAL}
 
 
 ANNOUNCE = """

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from overlayd.agent.main import app
+from overlayd.agent.program import app
 
 URL = "https://10.0.0.1:7471"
 TOKEN = f"ovj_{'a' * 12}_{'b' * 40}_{'c' * 64}"
