@@ -11,7 +11,9 @@ from overlayd.model.ids import HostId, HostNumber, MacAddress
 from overlayd.model.network import HIDING
 
 _NEXT_HOP_BASES = {Family.V4: int(IPv4Address("169.254.2.0")), Family.V6: int(IPv6Address("fe80::6f76:0"))}
-_EXPERIMENTAL = int(IPv4Address("240.0.0.0"))
+_MULTICAST = int(IPv4Address("224.0.0.0"))
+"""From here on there is no unicast address: experimental ones follow."""
+_LOOPBACK = 127
 _NAME_MAX = 253
 
 
@@ -80,13 +82,16 @@ def check_host_name(value: str, field: str = "name") -> str:
 
 def check_vtep_address(value: IpAddress, field: str = "address") -> IpAddress:
     """Check that an address can be a VXLAN source and destination: unicast, not loopback, and not IPv6 link-local."""
-    if value.is_multicast or value.is_unspecified or value.is_loopback or not _is_global(value):
+    if not _is_unicast(value):
         raise InvalidValue(f"{value} is not a unicast address that other hosts can reach", field=field)
     return value
 
 
-def _is_global(value: IpAddress) -> bool:
-    if isinstance(value, IPv4Address):
-        return int(value) < _EXPERIMENTAL
+def _is_unicast(value: IpAddress) -> bool:
+    if isinstance(value, IPv4Address):  # by number: an agent that starts checks one for each host of the cluster
+        number = int(value)
+        return 0 < number < _MULTICAST and number >> 24 != _LOOPBACK
+    if value.is_multicast or value.is_unspecified or value.is_loopback:
+        return False
     # The kernel sends to an IPv4-mapped address over IPv4. Addresses in HIDING exist inside one host only.
     return not value.is_link_local and value.ipv4_mapped is None and value not in HIDING[Family.V6]

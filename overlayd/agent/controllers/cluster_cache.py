@@ -9,9 +9,10 @@ from pathlib import Path
 
 import structlog
 
+from overlayd.agent.controllers import cluster_form
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.runtime.versioned_file import read_versioned
-from overlayd.configuration.files import exists, write_atomically
+from overlayd.configuration.files import exists, read_regular, write_atomically
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
@@ -21,11 +22,13 @@ from overlayd.wire.feed import FEED_VERSION
 
 _log = structlog.get_logger(__name__)
 
-_VERSION = 2
-"""In version 1 an endpoint had one `address`."""
+_UNREADABLE = "the cached cluster cannot be read; waiting for a controller"
 
 _SIZE_MAX = 1 << 30
-"""Bytes of the cached cluster; ten thousand hosts with their blocks take some ten million."""
+"""Bytes of the cached cluster; ten thousand hosts with their blocks take some million."""
+
+_OLD_VERSION = 2
+"""In version 1 an endpoint had one `address`. Later ones have a form and a file of their own (`cluster_form`)."""
 
 CACHE_INTERVAL = 1.0
 """Seconds between two writes of the cluster."""
@@ -35,20 +38,53 @@ REVISION_INTERVAL = 60.0
 
 
 class ClusterCache:
-    """The last cluster that the feed declared in sync, for a start while every controller is away."""
+    """The last cluster that the feed declared in sync, for a start while every controller is away.
+
+    Earlier releases keep theirs in `cluster.json`, which the next write replaces. If there is one, an earlier release
+    has run since, and it is the later cluster. After a downgrade such a release finds none, and waits for a controller.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / "cluster.cache"
+        self._old = OldClusterFile(state_dir / "cluster.json")
+
+    def load(self) -> Cluster:
+        """Return the cached cluster, or an empty one, which the feed fills, when there is none or its file is damaged.
+
+        Raises `OSError` when a file cannot be read, whatever it may hold.
+        """
+        return self._old.load() or self._load() or Cluster()
+
+    def _load(self) -> Cluster | None:
+        try:
+            return cluster_form.decode(read_regular(self.path, _SIZE_MAX))
+        except FileNotFoundError:
+            return None
+        except InvalidValue as error:
+            _log.warning(_UNREADABLE, problem=f"{self.path}: {error}")
+            return None
+
+    def save(self, cluster: Cluster, feed_version: int) -> None:
+        """Replace the cached cluster, from a version of the feed; raise `OSError` when it cannot be written."""
+        write_atomically(self.path, cluster_form.encode(cluster, feed_version))
+        self._old.remove()
+
+
+class OldClusterFile:
+    """A cluster as a JSON object for each record, in the form that earlier releases read and write."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def load(self) -> Cluster:
-        """Return the cached cluster, or an empty one, which the feed fills, when there is none that can be read.
+    def load(self) -> Cluster | None:
+        """Return the cluster, None when there is no file or it is damaged; raise `OSError` when it cannot be read.
 
         A cluster from an older version of the feed gets no revision: this version may have more records of it.
         """
         if not exists(self._path):
-            return Cluster()
+            return None
         try:
-            fields = read_versioned(self._path, _SIZE_MAX, _VERSION)
+            fields = read_versioned(self._path, _SIZE_MAX, _OLD_VERSION)
             puts = [records.decode_tagged(record) for record in fields.objects("records")]
             revision = Revision(fields.number("revision"))
             feed_version = fields.number("feed") if fields.has("feed") else 1
@@ -57,27 +93,44 @@ class ClusterCache:
                 Cluster().changed(revision if feed_version == FEED_VERSION else UNKNOWN, puts), lineage=lineage
             )
         except InvalidValue as error:
-            _log.warning("the cached cluster cannot be read; waiting for a controller", problem=str(error))
-            return Cluster()
+            _log.warning(_UNREADABLE, problem=str(error))
+            return None
 
-    def save(self, cluster: Cluster, feed_version: int) -> None:
-        """Replace the cached cluster, from a version of the feed; raise `OSError` when it cannot be written."""
+    def save(self, cluster: Cluster) -> None:
+        """Replace the cluster; raise `OSError` when it cannot be written."""
         content = {
-            "v": _VERSION,
-            "feed": feed_version,
+            "v": _OLD_VERSION,
+            "feed": FEED_VERSION,
             "revision": cluster.revision,
             "lineage": str(cluster.lineage) if cluster.lineage else None,
             "records": [records.encode_tagged(record) for record in cluster.records],
         }
         write_atomically(self._path, json.dumps(content).encode())
 
+    def remove(self) -> None:
+        """Remove the file if there is one; raise `OSError`."""
+        self._path.unlink(missing_ok=True)
 
-def save_kept(cache: ClusterCache, kept: Cluster) -> None:
-    """Save what containers of this host use of networks that the controllers lost; log a failure."""
-    try:
-        cache.save(kept, FEED_VERSION)
-    except OSError as error:
-        _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
+
+class KeptCluster:
+    """What containers of this host use of networks that the controllers lost.
+
+    It is small, seldom there, and nothing replaces it: so it stays in the form that earlier releases read too.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._file = OldClusterFile(state_dir / "kept.json")
+
+    def load(self) -> Cluster:
+        """Return what was kept; raise `OSError` when it cannot be read."""
+        return self._file.load() or Cluster()
+
+    def save(self, kept: Cluster) -> None:
+        """Keep this from now on; log a failure."""
+        try:
+            self._file.save(kept)
+        except OSError as error:
+            _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
 
 
 class ClusterCacheWriter:

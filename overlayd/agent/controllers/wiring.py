@@ -3,12 +3,11 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from overlayd.agent.controllers.claims import Claims
 from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.cluster_cache import ClusterCache, ClusterCacheWriter, save_kept
+from overlayd.agent.controllers.cluster_cache import ClusterCache, ClusterCacheWriter, KeptCluster
 from overlayd.agent.controllers.controller_list import Controllers
 from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.feed import ClusterFeed
@@ -62,9 +61,9 @@ def build(
     feed_client, client = (ControllerClient(controllers, identity, credential) for _ in range(2))
     for each in (feed_client, client):
         closing.push_async_callback(each.close)
-    kept = ClusterCache(state_dir / "kept.json")
-    claims = Claims(feed_client, endpoints, kept.load(), partial(save_kept, kept))
-    cached = ClusterCache(state_dir / "cluster.json")
+    kept = KeptCluster(state_dir)
+    claims = Claims(feed_client, endpoints, kept.load(), kept.save)
+    cached = ClusterCache(state_dir)
     feed = ClusterFeed(feed_client, cached.load(), claims)
     cache = ClusterCacheWriter(cached, feed)
     closing.callback(cache.finish)

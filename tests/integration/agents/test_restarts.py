@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from overlayd.agent.controllers import cluster_form
 from tests.support.kernel.notifications import Listening
 from tests.support.lab.lab import COMMANDS, CommandFailed, Container, Lab, LabHost, plugin_config
 from tests.support.lab.processes import eventually
@@ -165,8 +166,8 @@ def test_attach_and_detach_go_on_without_a_controller(own_lab: Lab) -> None:
 def test_an_agent_that_starts_without_a_controller_works_on_what_it_knew(own_lab: Lab) -> None:
     _, destination = pair(own_lab, "blue")
     host = own_lab.hosts[0]
-    cached = host.directory / "written/var/lib/overlayd/cluster.json"
-    eventually(lambda: len(json.loads(cached.read_text())["records"]) > 4, "the cluster is cached")
+    cached = host.directory / "written/var/lib/overlayd/cluster.cache"
+    eventually(lambda: len(cluster_form.decode(cached.read_bytes()).records) > 4, "the cluster is cached")
     own_lab.stop_controller(signal.SIGKILL)
     host.stop_agent(signal.SIGKILL)
     host.start_agent(wait=False)

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from overlayd.agent.controllers import cluster_form
+from overlayd.model.cluster import Cluster
+from overlayd.model.ids import Revision
+from overlayd.wire.feed import FEED_VERSION
 from tests.support.lab.lab import Container, Lab, LabHost
 from tests.support.lab.processes import eventually
 from tests.support.packets.ping_stream import Pinging
@@ -30,7 +34,9 @@ def asked(host: LabHost, command: str) -> dict[str, object]:
     return answer
 
 
-@pytest.mark.parametrize("cache", [None, b"", b"{", b'{"v": 1, "revision": 1, "records": []}'])
+@pytest.mark.parametrize(
+    "cache", [None, b"", b"overlayd cluster 3 0\n{}", cluster_form.encode(Cluster().changed(Revision(1)), FEED_VERSION)]
+)
 def test_a_start_without_a_controller_and_without_a_usable_cache_changes_nothing(
     own_lab: Lab, tmp_path: Path, cache: bytes | None
 ) -> None:
@@ -39,7 +45,7 @@ def test_a_start_without_a_controller_and_without_a_usable_cache_changes_nothing
     with Pinging(source, destination.address, tmp_path / "ping") as pinging:
         for host in own_lab.hosts:
             host.stop_agent(signal.SIGKILL)
-            cached = host.directory / "written/var/lib/overlayd/cluster.json"
+            cached = host.directory / "written/var/lib/overlayd/cluster.cache"
             cached.unlink(missing_ok=True)
             if cache is not None:
                 cached.write_bytes(cache)
