@@ -48,6 +48,8 @@ WEB_FORM: Json = {
     "pod": None,
     "labels": {},
     "aliases": [],
+    "runtime": "",
+    "workload": "",
     "shares": [],
 }
 BLOCK_FORM: Json = {"network": "blue", "cidr": "10.32.0.0/24", "host": "host-1"}
