@@ -130,10 +130,10 @@ soak: root system-test venv ## kill controllers and etcd nodes under load; MINUT
 chaos: root system-test venv cni/launcher ## let all sorts of things go wrong in the lab; MINUTES=5 SEED=... (another one each time)
 	@$(VENV)/bin/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED))
 
-bench: root system-test venv cni/launcher ## measure; NAME=... picks one budget (root)
+bench: root system-test venv cni/launcher ## list the benchmarks; NAME=... runs one (root)
 	@$(VENV)/bin/python -m bench $(NAME)
 
-bench-table: root system-test venv cni/launcher ## measure everything, and write the table of bench/README.md (root)
+bench-table: root system-test venv cni/launcher ## measure everything, and write the tables of both READMEs; ARGS=--continue (root)
 	@$(VENV)/bin/python -m bench.table $(ARGS)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

@@ -38,13 +38,23 @@ def execute(host: LabHost, command: str, network: str, container: str, sandbox: 
         raise ChildProcessError(f"{command} failed: {answer.decode()}")
 
 
-def first_served(host: LabHost, network: str, container: str, sandbox: str, patience: float = 60.0) -> float:
-    """Ask for an ADD again and again until one succeeds; return the time on the monotonic clock."""
+def first_served(
+    host: LabHost, network: str, container: str, sandbox: str, patience: float = 60.0
+) -> tuple[float, float]:
+    """Ask for an ADD again and again until one succeeds.
+
+    Return the times on the monotonic clock when the first request that the agent answered was sent, and when one had
+    succeeded.
+    """
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
+    listens: float | None = None
+    while (asked := time.monotonic()) < deadline:
         try:
-            if ask(host, "ADD", network, container, sandbox).startswith(b"0"):
-                return time.monotonic()
+            answer = ask(host, "ADD", network, container, sandbox)
         except OSError:
             time.sleep(RETRY)
+            continue
+        listens = asked if listens is None else listens
+        if answer.startswith(b"0"):
+            return listens, time.monotonic()
     raise TimeoutError(f"no ADD succeeded within {patience:.0f} s")

@@ -26,14 +26,16 @@ async def measure(report: Report) -> None:
         lone.host.add_sandbox(CONTAINER)
         eventually(lambda: any(lone.state.glob("cluster*")), "the cluster is cached")
         step = report.step("restart", 2 * runs)
-        in_sync, heard, served = [], 0, []
+        in_sync, heard, listens, served = list[float](), 0, list[float](), list[float]()
         for _ in range(runs):
             seconds, messages = _left_alone(lone)
             in_sync.append(seconds)
             heard += messages
             report.progress.advance(step)
-            served.append(_asked_at_once(lone))
+            for taken, since_start in zip((listens, served), _asked_at_once(lone), strict=True):
+                taken.append(since_start)
             report.progress.advance(step)
+    report.tell(f"{REMOTES} remotes/until it takes requests", "s", listens)
     report.tell(f"{REMOTES} remotes/until an ADD is answered", "s", served)
     report.tell(f"{REMOTES} remotes/until in sync", "s", in_sync)
     report.tell(f"{REMOTES} remotes/what the kernel said of writes", "messages", [heard])
@@ -49,14 +51,17 @@ def _left_alone(lone: LoneAgent) -> tuple[float, int]:
         return lone.reports[before][0] - started, len(listening.heard())
 
 
-def _asked_at_once(lone: LoneAgent) -> float:
-    """Restart while a runtime waits with an ADD; return the seconds from the start of the process to the answer."""
+def _asked_at_once(lone: LoneAgent) -> tuple[float, float]:
+    """Restart while a runtime waits with an ADD.
+
+    Return the seconds from the start of the process until it takes requests, and until the ADD is answered.
+    """
     lone.host.stop_agent()
     with ThreadPoolExecutor(1) as runtime:
         answered = runtime.submit(first_served, lone.host, NETWORK.name, CONTAINER, CONTAINER)
         started = time.monotonic()
         agent = lone.start()
-        taken = answered.result() - started
+        listens, served = answered.result()
     execute(lone.host, "DEL", NETWORK.name, CONTAINER, CONTAINER)
     until_quiet([agent.pid.number])  # or the next start would have to delete what is detached
-    return taken
+    return listens - started, served - started

@@ -1,5 +1,10 @@
 """The tables of bench/README.md and README.md are written from what benchmarks measured."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from bench.__main__ import BENCHES
@@ -115,3 +120,13 @@ def test_before_anything_is_measured_the_readme_says_so() -> None:
 
 def test_every_budget_is_of_a_benchmark() -> None:
     assert {budget.bench for budget in BUDGETS} <= set(BENCHES)
+
+
+def test_tables_are_not_written_from_some_of_the_results(tmp_path: Path) -> None:
+    before = PAGE.read_text(), README.read_text()
+    (tmp_path / "cni_add.json").write_text(json.dumps(document()))
+    command = [sys.executable, "-m", "bench.table", "--from", str(tmp_path)]
+    done = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "has no result of agent_idle, allocate" in done.stderr
+    assert (PAGE.read_text(), README.read_text()) == before
