@@ -21,6 +21,7 @@ import overlayd.agent.records.wiring as recording
 from overlayd.agent.control.server import Control
 from overlayd.agent.control.supervisor_status import show_status
 from overlayd.agent.controllers.own_address import OwnAddress
+from overlayd.agent.netns.door import NamespaceDoor
 from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.actors import Actors, started, stopped
 from overlayd.agent.runtime.dns_lookups import Loop
@@ -126,7 +127,9 @@ def build(
     held_here = holding.build(cluster, records, turn, reconciler)
     attached = attaching.build(turn, recorded, held_here, reconciler, 2 * resync)
     answering = cni.build(attached, records, held_here, reconciler, settings.queue_dir)
-    control = Control(reconciler, feed, held_here.publication)
+    namespaces = NamespaceDoor(attached.attachments, records)
+    commands = {"netns-attach": namespaces.attach, "netns-detach": namespaces.detach, "netns-list": namespaces.listed}
+    control = Control(reconciler, feed, held_here.publication, commands)
     servers = _listening(settings, answering, control, closing)
 
     changes, address = attached.attachments.changes, OwnAddress(settings.vtep, settings.controllers)

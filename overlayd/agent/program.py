@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from overlayd.agent import daemon
-from overlayd.agent.commands import install, install_cni, join_command, local_commands, membership
+from overlayd.agent.commands import install, install_cni, join_command, local_commands, membership, netns
 from overlayd.agent.commands.options import ConfigOption, NameOption, StateDirOption, VtepOption, errors_reported
 from overlayd.agent.controllers.credential import CREDENTIAL, JOIN_TOKEN, known, read
 from overlayd.agent.runtime import logs
@@ -129,5 +129,6 @@ app.add_typer(config_commands(SCHEMA, _check), name="config")
 app.command("plan")(local_commands.plan)
 app.command("status")(local_commands.status)
 app.command("cleanup")(local_commands.cleanup)
+app.add_typer(netns.app, name="netns")
 app.command("install")(install.install)
 app.command("install-cni")(install_cni.install_cni)

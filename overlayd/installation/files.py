@@ -14,6 +14,9 @@ from overlayd.installation.programs import MachineRole, of_roles
 UNITS = {MachineRole.CONTROLLER: "overlay-controller.service", MachineRole.AGENT: "overlayd.service"}
 """The systemd unit of each role."""
 
+OTHER_UNITS = {MachineRole.AGENT: ("overlayd-netns@.service",)}
+"""The units of a role that an administrator enables, when they are wanted."""
+
 UNIT_PROGRAMS = "/usr/bin/"
 """The directory of the programs in the units of the source tree."""
 
@@ -42,9 +45,10 @@ def files(roles: Iterable[MachineRole], layout: Layout, shipped: Path) -> Iterat
     """
     wanted = frozenset(roles)
     for role in sorted(wanted):
-        unit = (shipped / "systemd" / UNITS[role]).read_text()
-        executed = unit.replace(f"={UNIT_PROGRAMS}", f"={layout.executed}/")
-        yield File(layout.units / UNITS[role], executed.encode())
+        for name in (UNITS[role], *OTHER_UNITS.get(role, ())):
+            unit = (shipped / "systemd" / name).read_text()
+            executed = unit.replace(f"={UNIT_PROGRAMS}", f"={layout.executed}/")
+            yield File(layout.units / name, executed.encode())
     for program in of_roles(wanted):
         yield SymbolicLink(layout.commands / program.name, layout.linked / program.name)
         page = f"man{program.section}/{program.name}.{program.section}"

@@ -1,1 +1,1 @@
-"""The commands of `overlayd` beside the daemon itself: install, join, plan, status, cleanup."""
+"""The commands of `overlayd` beside the daemon itself: install, join, plan, status, cleanup, netns."""

@@ -26,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def plan(as_json: AsJson = False) -> None:
     """Show what the agent of this host would do now; nothing when the kernel is as it should be."""
-    with _errors_reported():
+    with reported():
         answer = ask("plan")
         if as_json:
             typer.echo(json.dumps(answer.value, indent=2))
@@ -36,7 +36,7 @@ def plan(as_json: AsJson = False) -> None:
 
 def status(as_json: AsJson = False) -> None:
     """Show how far the agent of this host is, what it works with, and what is wrong."""
-    with _errors_reported():
+    with reported():
         answer = ask("status")
         if as_json:
             typer.echo(json.dumps(answer.value, indent=2))
@@ -50,7 +50,7 @@ def cleanup(
     as_json: AsJson = False,
 ) -> None:
     """Remove everything of overlayd from this host's kernel, while no agent runs; its id and its blocks stay."""
-    with _errors_reported(), held(DEFAULT_STATE_DIR, RUN_DIR), contextlib.closing(LinuxKernel()) as kernel:
+    with reported(), held(DEFAULT_STATE_DIR, RUN_DIR), contextlib.closing(LinuxKernel()) as kernel:
         records = AttachmentRecords(RUN_DIR / "attachments")
         records.load()
         if not attached:
@@ -71,8 +71,8 @@ def cleanup(
 
 
 @contextlib.contextmanager
-def _errors_reported() -> Iterator[None]:
-    """Report an error in one line and end the process with status 1."""
+def reported() -> Iterator[None]:
+    """Report an error of the block in one line, and exit with status 1."""
     try:
         yield
     except (OverlayError, OSError) as error:

@@ -5,27 +5,32 @@ import socket
 from pathlib import Path
 
 from overlayd.model.errors import InvalidValue, Unavailable
-from overlayd.wire.fields import Fields
+from overlayd.wire.fields import Fields, Json
 
 CONTROL_SOCKET = Path("/run/overlayd/control.sock")
 
-_TIMEOUT = 30.0
+_TIMEOUT = 40.0
+"""Seconds: more than the agent takes for any request."""
 
 
-def ask(command: str) -> Fields:
-    """Return the agent's answer; raise `Unavailable` when no agent runs, `InvalidValue` when it refuses."""
+def ask(command: str, **arguments: Json) -> Fields:
+    """Return the agent's answer.
+
+    Raises `Unavailable` when none runs, or cannot do it for now, or else `InvalidValue` when it refuses.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
         channel.settimeout(_TIMEOUT)
         try:
             channel.connect(str(CONTROL_SOCKET))
-            channel.sendall(json.dumps({"command": command}).encode())
+            channel.sendall(json.dumps({"command": command, **arguments}).encode())
             channel.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda: channel.recv(65536), b""))
         except OSError as error:
             raise Unavailable(f"no agent answers on {CONTROL_SOCKET}: {error}; is overlayd running?") from error
     fields = Fields(json.loads(answer))
     if fields.has("error"):
-        raise InvalidValue(fields.text("error"))
+        refused = fields.text("code") if fields.has("code") else ""
+        raise (Unavailable if refused == Unavailable.code else InvalidValue)(fields.text("error"))
     return fields
 
 

@@ -1,6 +1,7 @@
-"""The server of the control socket, for `overlayd plan` and `overlayd status`."""
+"""The control socket: what the commands of `overlayd` ask the agent of their own host."""
 
 import json
+from collections.abc import Awaitable, Callable, Mapping
 
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
@@ -8,25 +9,35 @@ from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.dataplane.plan import Plan
 from overlayd.model.errors import InvalidValue, OverlayError
+from overlayd.model.ids import quoted
 from overlayd.wire.fields import Fields, Json
+
+Command = Callable[[Fields], Awaitable[dict[str, Json]]]
+"""A command: gets the request, returns the answer, and raises `OverlayError` when it refuses."""
 
 
 class Control:
-    """Answers ``{"command": "plan"}`` and ``{"command": "status"}`` with one JSON object."""
+    """Answers a request such as ``{"command": "plan"}`` with one JSON object.
 
-    def __init__(self, reconciler: Reconciler, feed: ClusterFeed, publication: Publication) -> None:
+    `commands` are those of other rooms, by name, beside `plan` and `status`.
+    """
+
+    def __init__(
+        self, reconciler: Reconciler, feed: ClusterFeed, publication: Publication, commands: Mapping[str, Command]
+    ) -> None:
         self._reconciler = reconciler
         self._feed = feed
         self._publication = publication
+        self._commands = commands
 
     async def answer(self, request: bytes) -> bytes:
-        """Return the answer, or ``{"error": …}`` that names the field at fault."""
+        """Return the answer, or ``{"error": …, "code": …}`` that names the field at fault."""
         try:
             body = await self._execute(Fields(json.loads(request)))
         except (ValueError, RecursionError) as error:
-            body = {"error": f"the request is not JSON: {error}"}
+            body = {"error": f"the request is not JSON: {error}", "code": InvalidValue.code}
         except OverlayError as error:
-            body = {"error": str(error)}
+            body = {"error": str(error), "code": error.code}
         return json.dumps(body).encode() + b"\n"
 
     def summary(self) -> str:
@@ -45,8 +56,11 @@ class Control:
                 return shown(await self._reconciler.plan())
             case "status":
                 return self._status()
+            case other if command := self._commands.get(other):
+                return await command(fields)
             case other:
-                raise InvalidValue(f"{other!r} is not one of plan, status", field="command")
+                known = ", ".join(("plan", "status", *self._commands))
+                raise InvalidValue(f"{quoted(other)} is not one of {known}", field="command")
 
     def _status(self) -> dict[str, Json]:
         return {

@@ -13,7 +13,8 @@ import overlayd.agent.settings
 from overlayd.agent.controllers import credential
 
 PACKAGING = Path(__file__).resolve().parents[3] / "packaging"
-UNITS = sorted((PACKAGING / "systemd").glob("*.service"))
+EVERY = sorted((PACKAGING / "systemd").glob("*.service"))
+UNITS = [path for path in EVERY if not path.stem.endswith("@")]
 EXAMPLES = {"overlayd": PACKAGING / "examples/agent.env", "overlay-controller": PACKAGING / "examples/controller.env"}
 
 MAKES_MOUNT_NAMESPACE = {
@@ -80,7 +81,7 @@ def variables(name: str) -> set[str]:
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     place = tmp_path / "etc/systemd/system"
     place.mkdir(parents=True)
-    for path in UNITS:
+    for path in EVERY:
         shutil.copy(path, place)
         command = tmp_path / executed(path.stem)[0].lstrip("/")
         command.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,13 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
         command.chmod(0o755)
     for target in ("basic", "network-online", "shutdown", "sysinit"):
         (place / f"{target}.target").write_text("[Unit]\n")
-    verify = ["systemd-analyze", "verify", "--man=no", f"--root={tmp_path}", *(path.name for path in UNITS)]
+    verify = [
+        "systemd-analyze",
+        "verify",
+        "--man=no",
+        f"--root={tmp_path}",
+        *(path.name.replace("@", "@web") for path in EVERY),
+    ]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
     # It ends with 0 also where it has ignored something that it does not understand.
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -118,8 +125,25 @@ def test_a_service_that_gives_no_sign_of_life_is_started_anew(name: str) -> None
     assert 10 <= int(seconds) <= 60
 
 
-def test_the_agent_keeps_the_mount_namespace_of_the_host() -> None:
-    assert not MAKES_MOUNT_NAMESPACE & unit("overlayd").keys()
+@pytest.mark.parametrize("name", ["overlayd", "overlayd-netns@"])
+def test_what_mounts_namespaces_has_the_mount_namespace_of_the_host(name: str) -> None:
+    assert not MAKES_MOUNT_NAMESPACE & unit(name).keys()
+
+
+def test_a_namespaces_unit_makes_it_once_and_removes_it() -> None:
+    keys = unit("overlayd-netns@")
+    assert (keys["Type"], keys["RemainAfterExit"]) == (["oneshot"], ["yes"])
+    assert executed("overlayd-netns@") == [
+        "/usr/bin/overlayd",
+        "netns",
+        "add",
+        "%i",
+        "--network",
+        "${NETWORK}",
+        "$OPTIONS",
+    ]
+    assert keys["ExecStop"] == ["/usr/bin/overlayd netns delete --ignore-missing %i"]
+    assert "Requires" not in keys, "a namespace keeps its network while the agent is stopped"
 
 
 @pytest.mark.parametrize(("name", "exposure"), [("overlayd", 50), ("overlay-controller", 13)])

@@ -1,0 +1,180 @@
+"""`overlayd netns`: namespaces with names on the same networks as containers."""
+
+import json
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from tests.integration.conftest import NewNetwork
+from tests.support.lab.lab import COMMANDS, ROOT, CommandFailed, Container, Lab, LabHost
+from tests.support.lab.processes import eventually
+from tests.support.packets.conversation import Server, ask
+from tests.support.pages.guide import blocks
+
+OVERLAYD = str(COMMANDS / "overlayd")
+
+
+def netns(host: LabHost, *words: str) -> str:
+    return host.run(OVERLAYD, "netns", *words)
+
+
+def add(host: LabHost, name: str, network: str, *options: str) -> Container:
+    """Add a namespace, and return it as what it is: a workload like every other one."""
+    made = json.loads(netns(host, "add", name, "--network", network, "--json", *options))
+    result: dict[str, object] = {"ips": [{"address": each} for each in made["addresses"]]}
+    return Container(host, name, network, made["interface"], result)
+
+
+def namespaces(host: LabHost) -> set[str]:
+    return {line.split()[0] for line in host.run("ip", "netns", "list").splitlines()}
+
+
+def listed(host: LabHost) -> dict[tuple[str, str], dict[str, object]]:
+    found = json.loads(netns(host, "list", "--json"))["attachments"]
+    return {(each["namespace"], each["interface"]): each for each in found}
+
+
+@pytest.fixture
+def host(lab: Lab) -> Iterator[LabHost]:
+    """The first host; namespaces that a test leaves are removed."""
+    (host, *_) = lab.hosts
+    yield host
+    for name in {namespace for namespace, _ in listed(host)}:
+        netns(host, "delete", name)
+
+
+def test_a_namespace_and_a_container_on_another_host_reach_each_other(
+    lab: Lab, host: LabHost, new_network: NewNetwork
+) -> None:
+    network = new_network()
+    there = lab.hosts[1].attach(f"{network}-there", network)
+    here = add(host, "unit", network, "--publish", "8080:8000", "--label", "tier=web", "--alias", "www")
+    lab.in_force(here, there)
+    assert here.ping(there.address) is not None
+    assert there.ping(here.address) is not None
+    with Server(here.enter, str(here.address), 8000) as server:
+        assert ask(lab.enter_underlay, str(host.address), 8080) is not None
+        assert ask(there.enter, str(here.address), server.port) is not None
+
+    found = json.loads(lab.overlayctl("endpoint", "list", "--network", network, "--runtime", "netns", "--json"))
+    (endpoint,) = found
+    assert (endpoint["container_id"], endpoint["workload"]) == ("unit", "unit")
+    assert (endpoint["labels"], endpoint["aliases"]) == ({"tier": "web"}, ["www"])
+    shown = netns(host, "list")
+    assert shown.splitlines()[0].split() == ["NAMESPACE", "NETWORK", "INTERFACE", "ADDRESSES", "MAC", "PORTS"]
+    assert f"unit       {network}" in shown
+
+    netns(host, "delete", "unit")
+    assert "unit" not in namespaces(host)
+    assert ("unit", "eth0") not in listed(host)
+    eventually(lambda: lab.published(network) == {there.name}, "its endpoint is gone")
+
+
+def test_one_namespace_is_in_several_networks_and_leaves_all_of_them(host: LabHost, new_network: NewNetwork) -> None:
+    blue, red = new_network(), new_network()
+    add(host, "both", blue)
+    add(host, "both", red, "--interface", "eth1")
+    inside = host.run("ip", "-n", "both", "-br", "link")
+    assert "eth0" in inside
+    assert "eth1" in inside
+    assert {interface: each["network"] for (_, interface), each in listed(host).items()} == {"eth0": blue, "eth1": red}
+    netns(host, "delete", "both")
+    assert "both" not in namespaces(host)
+    assert listed(host) == {}
+
+
+def test_what_is_asked_for_is_what_it_gets(lab: Lab, host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    lab.overlayctl("reservation", "create", network, "db")
+    held = json.loads(lab.overlayctl("reservation", "show", network, "db", "--json"))["addresses"]
+    reserved = add(host, "db", network, "--reservation", "db", "--mac", "02:00:00:00:0d:0b")
+    assert [str(each) for each in reserved.addresses] == held
+    assert listed(host)["db", "eth0"]["mac"] == "02:00:00:00:0d:0b"
+    (block, *_) = json.loads(lab.overlayctl("network", "show", network, "--json"))["blocks"]
+    free = str(ip_network(block["cidr"])[-9])
+    assert str(add(host, "fixed", network, "--address", free).address) == free
+
+
+def test_a_container_of_nspawn_has_the_namespace(host: LabHost, new_network: NewNetwork) -> None:
+    unit = add(host, "shop", new_network())
+    (command,) = blocks("systemd-nspawn", (ROOT / "docs/systemd.md").read_text())
+    assert f"inet {unit.address}/" in host.run("bash", "-euc", command)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--network", "nowhere"], "--network"),
+        (["--network", "NETWORK", "--address", "192.0.2.1"], "--address"),
+        (["--network", "NETWORK", "--mac", "ff:ff:ff:ff:ff:ff"], "--mac"),
+        (["--network", "NETWORK", "--publish", "80"], "--publish"),
+        (["--network", "NETWORK", "--reservation", "nobody"], "--reservation"),
+        (["--network", "NETWORK", "--interface", "lo"], "--interface"),
+    ],
+)
+def test_what_cannot_be_done_names_the_option_and_leaves_no_namespace(
+    host: LabHost, new_network: NewNetwork, options: list[str], message: str
+) -> None:
+    network = new_network()
+    with pytest.raises(CommandFailed, match=f"overlayd: {message}: "):
+        netns(host, "add", "wrong", *(each.replace("NETWORK", network) for each in options))
+    assert "wrong" not in namespaces(host)
+    assert "wrong" not in host.run("ls", "/run/overlayd/netns")
+    assert listed(host) == {}
+
+
+def test_names_of_networks_and_of_nothing_are_refused(host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    add(host, "seed", network)
+    with pytest.raises(CommandFailed, match="NAME: "):
+        netns(host, "add", f"ov-{network}", "--network", network)
+    with pytest.raises(CommandFailed, match="NAME: "):
+        netns(host, "delete", f"ov-{network}")
+    assert f"ov-{network}" in namespaces(host)
+    with pytest.raises(CommandFailed, match="has attached no namespace nothing"):
+        netns(host, "delete", "nothing")
+    netns(host, "delete", "--ignore-missing", "nothing")
+
+
+def test_a_namespace_of_somebody_else_is_attached_and_stays(host: LabHost, new_network: NewNetwork) -> None:
+    host.run("ip", "netns", "add", "theirs")
+    add(host, "theirs", new_network())
+    assert "eth0" in host.run("ip", "-n", "theirs", "-br", "link")
+    netns(host, "delete", "theirs")
+    assert "eth0" not in host.run("ip", "-n", "theirs", "-br", "link")
+    assert "theirs" in namespaces(host)
+    host.run("ip", "netns", "delete", "theirs")
+
+
+def test_a_container_of_cni_is_no_namespace_of_ours(lab: Lab, host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    container = host.attach(f"{network}-cni", network)
+    with pytest.raises(CommandFailed, match="has attached no namespace"):
+        netns(host, "delete", container.name)
+    with pytest.raises(CommandFailed, match="--interface: "):
+        netns(host, "add", container.name, "--network", network)
+    lab.in_force(container)
+    assert container.name in namespaces(host)
+    unit = add(host, "unit", network)
+    assert host.detach(unit).status == 0, "a DEL of what is not there succeeds"
+    assert ("unit", "eth0") in listed(host)
+    assert unit.ping(container.address) is not None
+
+
+def test_without_an_agent_a_namespace_goes_and_its_address_is_freed_later(own_lab: Lab) -> None:
+    host, other = own_lab.hosts
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.80.0.0/16")
+    here, there = add(host, "unit", "blue"), other.attach("there", "blue")
+    own_lab.in_force(here, there)
+    host.stop_agent()
+    assert here.ping(there.address) is not None, "it needs no agent"
+    netns(host, "delete", "unit")
+    assert "unit" not in namespaces(host)
+    with pytest.raises(CommandFailed, match="no agent answers"):
+        netns(host, "add", "unit", "--network", "blue", "--wait", "0")
+    assert "unit" not in namespaces(host)
+    host.start_agent()
+    again = add(host, "unit", "blue")
+    own_lab.in_force(again)
+    assert again.ping(there.address) is not None
