@@ -1,4 +1,4 @@
-"""Time as an argument, so that tests can let it pass."""
+"""The clock as an argument, so that tests control time."""
 
 import asyncio
 import time
@@ -6,13 +6,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """The time to wait by, which never jumps, and the time of day."""
+    """A monotonic clock for waiting, and the time of day."""
 
     def now(self) -> float:
         """Return seconds since some fixed moment."""
 
     def wall(self) -> float:
-        """Return seconds since 1970 (UTC), as people tell time: it may jump."""
+        """Return the time of day in seconds since 1970 (UTC), which may jump."""
 
     async def sleep(self, seconds: float) -> None:
         """Return after that many seconds."""

@@ -89,12 +89,12 @@ class Overlay:
         return self._journal.commits
 
     async def load(self, known: KnownLineage | None = None) -> None:
-        """Read the store, of which this may be known from before; everything else needs this first."""
+        """Read the store; `known` is what is known of it from an earlier run. Must be called before anything else."""
         await ensured(self._store, known)
         await self.mirror.load()
 
     def known(self) -> KnownLineage | None:
-        """Return what is to be known of the store when it is opened again, None when it has no lineage."""
+        """Return what to note about the store for its next opening, None when it has no lineage."""
         record = self.mirror.lineage
         return KnownLineage(record.lineage, self.mirror.revision, self._store.cluster) if record else None
 

@@ -122,10 +122,10 @@ Tls = OwnCertificate | GivenCertificate
 
 @dataclass(frozen=True, slots=True)
 class ControllerSettings:
-    """Settings of one controller process; a change is a restart.
+    """Settings of one controller process; a change needs a restart.
 
-    `tls` None: neither TLS nor tokens. `quarantine` and `recovery_time` are in seconds. `known_store` is where the
-    controller keeps what it knows of its store.
+    `tls` None: neither TLS nor tokens. `quarantine` and `recovery_time` are in seconds. `known_store` is the file in
+    which the controller notes what it knows of its store.
     """
 
     store: StoreChoice
@@ -219,7 +219,7 @@ def known_file(store: StoreChoice, state_dir: Path | None) -> Path:
 
 
 def load_history(days: float, count: int) -> HistoryLimits:
-    """Return how much of the history is kept; raise `InvalidValue` that names the option."""
+    """Return the limits of the history; raise `InvalidValue` that names the option."""
     if not 0 < days <= HISTORY_DAYS_MAX:
         raise InvalidValue(f"{days:g} is not above 0 and up to {HISTORY_DAYS_MAX} days", field="--history-days")
     if count < 1:
@@ -277,7 +277,7 @@ def parse_store(text: str, certificates: Certificates, user: str | None, passwor
 
 
 def is_for_service(store: StoreChoice) -> bool:
-    """Tell whether only the service can use a store, as credentials for it are encrypted."""
+    """Return whether only the service can use a store, because its credentials are encrypted."""
     if isinstance(store, Path):
         return False
     tls, login = store.certificates or Certificates(), store.login

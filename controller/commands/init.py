@@ -1,7 +1,7 @@
 """`overlay-controller init`: from a machine with the package to a controller, in one command.
 
-It does what a person would do: write the settings, start the service, log in, and make a join token. What is done
-already stays as it is.
+It writes the settings, starts the service, logs in, and makes a join token. Steps that were done before are left as
+they are.
 """
 
 import asyncio
@@ -158,7 +158,7 @@ def _listens(context: typer.Context, listen: list[str] | None, *, is_ours: bool)
 
 
 def _values(context: typer.Context, listens: list[ListenAddress]) -> dict[str, str | list[str]]:
-    """Return what is to be written; raise `InvalidValue` when the service's file of variables says something else."""
+    """Return the settings to write; raise `InvalidValue` when the service's environment file contradicts one."""
     check_environment_file(SCHEMA, {*_WRITTEN, *_OTHER_KINDS, "admin-token-file"})
     params = {**context.params, "listen": [str(place) for place in listens]}
     settings_given = (setting for setting in map(SCHEMA.find, _WRITTEN) if setting and given(context, setting.key))
@@ -174,12 +174,12 @@ def _written(key: str, value: str | list[str] | Path) -> str | list[str]:
 
 
 def _absolute_store(store: str) -> str:
-    """Return a store as the service finds it, which works in another directory."""
+    """Return a store with an absolute path: the service has another working directory."""
     return store if is_url(store) else str(Path(store).absolute())
 
 
 def _check_answers(choice: StoreChoice) -> None:
-    """Raise `Unavailable` when an etcd does not answer: a controller would wait for it as long as it takes."""
+    """Raise `Unavailable` when an etcd does not answer: a controller would wait for it without limit."""
     if isinstance(choice, Path) or settings.is_for_service(choice):
         return
 
@@ -216,7 +216,7 @@ def _start(changes: FileChanges) -> bool:
 
 
 def _go_back(changes: FileChanges, *, ran: bool) -> None:
-    """Let the service go on with the settings that were, or rest if it did not run."""
+    """Restore the former settings, and restart the service or stop it if it did not run."""
     _say(f"settings: {changes.path}, as they were")
     with suppress(Unavailable):
         SERVICE.restart() if ran else SERVICE.disable()
@@ -224,7 +224,7 @@ def _go_back(changes: FileChanges, *, ran: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Offer:
-    """With what hosts join, and where."""
+    """What hosts need to join: token and URL."""
 
     token: str
     url: str
@@ -277,7 +277,7 @@ def _answers(place: ListenAddress, timeout: float) -> bool:
 
 
 def _left_token(context: typer.Context, choice: StoreChoice) -> Path:
-    """Return where the first start leaves a token for the administrator."""
+    """Return the path of the administrator's token that the first start writes."""
     setting = SCHEMA.find("admin-token-file")
     said = sources.configured(context).values.get(setting) if setting else None
     return Path(said) if isinstance(said, str) else settings.state_file(choice, "admin-token")
@@ -308,5 +308,5 @@ def _admin_token(choice: StoreChoice, path: Path, config: Path) -> str:
 
 
 def _say(line: str) -> None:
-    """Tell people, and leave standard output to the command for the hosts."""
+    """Print for people on standard error; standard output is for the command for the hosts."""
     typer.echo(line, err=True)

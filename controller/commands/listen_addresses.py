@@ -74,9 +74,9 @@ class ListenAddress:
 
 
 def served(sockets: Iterable[socket.socket]) -> frozenset[IpAddress]:
-    """Return the addresses at which others reach who listens at these sockets, as far as this machine can tell.
+    """Return the addresses at which other machines reach these sockets, as far as this machine can tell.
 
-    Of one that listens everywhere it is where the default routes start: not all that this machine has is for others.
+    For a socket on all addresses these are the source addresses of the default routes: others may be local.
     """
     bound = {ip_address(str(each.getsockname()[0]).partition("%")[0]) for each in sockets if each.family in _INTERNET}
     found = {address for address in bound if not (address.is_unspecified or address.is_loopback)}
@@ -116,7 +116,7 @@ def with_loopback(places: Sequence[ListenAddress]) -> list[ListenAddress]:
 
 
 def missing(field: str) -> InvalidValue:
-    """Return the error for want of a place."""
+    """Return the error for a missing address."""
     return InvalidValue(f"say at which address of this machine hosts reach it, {which()}", field=field)
 
 

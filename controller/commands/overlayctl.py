@@ -25,16 +25,16 @@ class Overlayctl:
     url: str
 
     def is_admin(self) -> bool:
-        """Tell whether there is a login that may do everything."""
+        """Return whether the saved login is that of an admin."""
         done = self._execute("whoami", "--json")
         return done.returncode == 0 and json.loads(done.stdout)["role"] == "admin"
 
     def is_usual(self) -> bool:
-        """Tell whether the commands reach a controller without an option for its URL: the login's URL is good."""
+        """Return whether commands reach a controller without an option for its URL, by the login's URL."""
         return self._run("whoami", "--json").returncode == 0
 
     def login(self, authority: Path, token: str) -> str:
-        """Log in, and return what the command says; raise `Unavailable`."""
+        """Log in, and return the output of the command; raise `Unavailable`."""
         return self._done("login", self.url, "--ca", str(authority), said=token)
 
     def make_join_token(self, hosts: int, ttl: str) -> str:

@@ -168,7 +168,7 @@ class _StoreTarget:
 
     @contextmanager
     def prepared(self) -> Iterator[StoreChoice]:
-        """Yield where to make it: a file comes to its place when all of it is there, and no controller has it open."""
+        """Yield where to write the store: a file is moved to its place when it is complete, under a lock."""
         if not isinstance(self._choice, Path):
             yield self._choice
             return
@@ -195,7 +195,7 @@ class _StoreTarget:
 
 @contextmanager
 def _unused(choice: StoreChoice) -> Iterator[None]:
-    """Keep controllers from a store in a file; raise `InUse` when one has it. Nothing keeps them from an etcd."""
+    """Lock a store in a file against controllers; raise `InUse` when one has it open. An etcd has no such lock."""
     if not isinstance(choice, Path):
         yield
         return
@@ -215,7 +215,7 @@ def _give_to_owner(path: Path) -> None:
 
 
 def _set_aside(path: Path, suffix: str) -> Path:
-    """Give a file another name, with what SQLite has beside it; return the name."""
+    """Rename a file, with SQLite's files beside it; return the new name."""
     number = 1
     while (kept := path.with_name(f"{path.name}.{suffix}-{number}")).exists():
         number += 1
@@ -257,7 +257,7 @@ async def _opened(choice: StoreChoice) -> AsyncIterator[Store]:
 
 @contextmanager
 def _failing(what: str) -> Iterator[None]:
-    """Turn what can go wrong into a line on standard error and status 1."""
+    """Report errors as one line on standard error, with status 1."""
     try:
         yield
     except (OverlayError, StoreRefused, StoreUnavailable, OSError) as error:
@@ -270,5 +270,5 @@ def _tell(body: Mapping[str, object], text: str, *, as_json: bool) -> None:
 
 
 def _say(line: str) -> None:
-    """Tell people, and leave standard output to the result."""
+    """Print for people on standard error; standard output is for the result."""
     typer.echo(line, err=True)

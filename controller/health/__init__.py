@@ -1,4 +1,5 @@
-"""How the cluster is.
+"""The health of the cluster.
 
-What is running out, what is not in force, whether the store takes writes. Nothing here changes the intent.
+Resources that run out, revisions that are not in force, and whether the store takes writes. Nothing here changes the
+intent.
 """

@@ -1,4 +1,4 @@
-"""Saying in the log what is near its end: once when it comes to a level, and once when it is well again."""
+"""Logs alarms: once when a resource reaches a level, and once when it is below again."""
 
 import structlog
 
@@ -14,20 +14,20 @@ _log = structlog.get_logger()
 
 
 class AlarmLog:
-    """What this controller has said of the alarms."""
+    """The alarms that this controller has logged."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._said: dict[str, Level] = {}
 
     async def run(self, clock: Clock) -> None:
-        """Say what is new of the alarms, until cancelled."""
+        """Log changes of the alarms, until cancelled."""
         while True:
             self.say()
             await clock.sleep(_INTERVAL)
 
     def say(self) -> None:
-        """Say which alarms are new or worse than they were, and which are over."""
+        """Log the alarms that are new or have a higher level, and those that are over."""
         raised = {alarm.subject: alarm for alarm in capacity.alarms(self._mirror)}
         for subject, alarm in raised.items():
             before = self._said.get(subject)

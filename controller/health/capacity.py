@@ -1,6 +1,6 @@
-"""How much of the address space, of the VNIs and of the host numbers is given out, and when to say so.
+"""How much of the address space, the VNIs and the host numbers is allocated, and the alarms about that.
 
-The alarms cost little and are looked at all the time; the figures of a network cost a look at each of its blocks.
+Alarms are cheap and evaluated all the time; the figures of a network need a look at each of its blocks.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ WARNING_AT, CRITICAL_AT = 80, 95
 
 
 class Level(StrEnum):
-    """How near something is to its end."""
+    """The level of an alarm."""
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -27,14 +27,14 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CapacitySupply:
-    """So many of something can be given out, and so many are, those that are withheld or in quarantine included."""
+    """How many units of a resource can be allocated, and how many are, including withheld ones and the quarantine."""
 
     total: int
     taken: int
 
     @property
     def level(self) -> Level | None:
-        """The alarm that this much calls for, None while there is plenty."""
+        """The level of the alarm, None below the first level."""
         if self.taken * 100 >= self.total * CRITICAL_AT:
             return Level.CRITICAL
         return Level.WARNING if self.taken * 100 >= self.total * WARNING_AT else None
@@ -42,7 +42,7 @@ class CapacitySupply:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something is near its end. `network` is None for what all networks share."""
+    """A resource that is nearly used up. `network` is None for a resource that all networks share."""
 
     level: Level
     network: NetworkName | None
@@ -84,13 +84,13 @@ class Capacity:
 
 
 def of_cluster(mirror: Mirror) -> Capacity:
-    """Return how much of everything is given out."""
+    """Return the capacity of the cluster."""
     networks = sorted(mirror.intent.networks.values(), key=lambda network: network.name)
     return Capacity(tuple(of_network(mirror, network) for network in networks), vnis(mirror), host_numbers(mirror))
 
 
 def of_network(mirror: Mirror, network: Network) -> NetworkCapacity:
-    """Return how much of a network's ranges is given out."""
+    """Return the capacity of a network's ranges."""
     space = mirror.occupancy.space(network.name)
     used = Counter(network.pool_of(block.cidr) for block in mirror.intent.blocks_in(network.name))
     withheld = Counter((network.pool_of(unit), reason) for unit, reason in space.withheld.items())
@@ -132,7 +132,7 @@ def host_numbers(mirror: Mirror) -> CapacitySupply:
 
 
 def alarms(mirror: Mirror) -> Iterator[Alarm]:
-    """Yield what is near its end, the networks by name."""
+    """Yield the alarms, those of networks by name."""
     for network in sorted(mirror.intent.networks.values(), key=lambda network: network.name):
         for family, supply in supplies(mirror, network):
             if level := supply.level:

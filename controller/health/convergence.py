@@ -19,9 +19,9 @@ _LOOK_INTERVAL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """A host and what is heard of it now; no presence means that it is not connected.
+    """A host and its present status; without a presence it is not connected.
 
-    It is awaited while it has yet to say what it uses, to a store that was restored.
+    It is awaited while a restored store lacks its statement.
     """
 
     host: Host
@@ -59,7 +59,7 @@ class Convergence:
 
 
 class Statuses:
-    """What is known of the hosts' own state."""
+    """The status of hosts, as they report it."""
 
     def __init__(self, mirror: Mirror, hosts: Hosts, networks: Networks, recovery: Recovery) -> None:
         self._mirror = mirror
@@ -106,7 +106,7 @@ class Statuses:
         return latest if revision is None else min(revision, latest)
 
     def convergence(self, revision: Revision | None, network: NetworkName | None) -> Convergence:
-        """Tell how far a revision of the intent (default: the latest that this controller knows) is in force now.
+        """Return on which hosts a revision of the intent (default: the latest that this controller knows) is in force.
 
         Every host that is not being forgotten counts, or of those the ones with a block of `network`, and what goes
         wrong in other networks does not. Raises `NotFound`.
@@ -121,7 +121,7 @@ class Statuses:
     async def _none_lags(
         self, hosts: list[HostId], wanted: Revision, network: NetworkName | None, clock: Clock
     ) -> None:
-        """Return when each of the hosts was seen not to lag. Only one is looked at while it does: there may be many."""
+        """Return when each of the hosts has been seen without a lag; while one lags, only that one is checked."""
         for host in hosts:
             while self._lags(host, wanted, network):
                 await self._mirror.advance()

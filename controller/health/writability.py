@@ -1,4 +1,4 @@
-"""Whether the store takes writes. One that is full, or became read-only, is still read and followed as before."""
+"""Whether the store takes writes. One that is full, or has become read-only, is still read and followed."""
 
 import structlog
 
@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 
 class Writability:
-    """What the last look at the store said."""
+    """The result of the last check of the store."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -34,13 +34,13 @@ class Writability:
             raise Unavailable(self._refusal.detail)
 
     async def run(self) -> None:
-        """Look again and again, and say in the log when the answer changes, until cancelled."""
+        """Check periodically, and log changes of the result, until cancelled."""
         while True:
             await self.look()
             await self._clock.sleep(_INTERVAL if self.is_given else _INTERVAL_REFUSED)
 
     async def look(self) -> None:
-        """Ask the store for a write that changes nothing."""
+        """Make a write that changes nothing."""
         was_given = self.is_given
         try:
             await self._store.check_writable()

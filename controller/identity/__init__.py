@@ -1,1 +1,1 @@
-"""Who may do what: the certificate authority, the roles, and tokens without their secrets. Pure."""
+"""Identities and permissions: the certificate authority, roles, and tokens without their secrets. Pure."""

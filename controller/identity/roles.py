@@ -1,4 +1,4 @@
-"""Who may do what: one table, from which the API decides and which docs/security.md shows."""
+"""Roles and their permissions: the table by which the API decides, and which docs/security.md shows."""
 
 from enum import StrEnum
 
@@ -13,7 +13,7 @@ class Role(StrEnum):
 
 
 class Permission(StrEnum):
-    """Something that a role may do or not; its value says what, for the sentence of a refusal."""
+    """A permission; its value describes it in the text of a refusal."""
 
     READ = "read the overlay's state"
     READ_NETWORKS = "read networks"
@@ -48,5 +48,5 @@ ALLOWED: dict[Permission, frozenset[Role]] = {
 
 
 def may(role: Role, permission: Permission) -> bool:
-    """Tell whether a role has a permission."""
+    """Return whether a role has a permission."""
     return role in ALLOWED[permission]

@@ -28,9 +28,9 @@ class TokenKind(StrEnum):
 class TokenRecord:
     """A token without its secret. Times are whole seconds since 1970 (UTC); `expires` None: it lasts until revoked.
 
-    The access token of a host acts for `host` only, and came of the join token `joined_with`, None when that was not
-    noted yet. A join token makes the credential of `host`, or those of so many `hosts` that have none yet: with 0 it is
-    used up, and known until it ends. `by` is the name of who made it.
+    The access token of a host acts for `host` only, and was made from the join token `joined_with`, None for one of an
+    earlier release. A join token makes the credential of `host`, or those of so many `hosts` that have none yet: with 0
+    it is used up, and known until it ends. `by` is the name of who made it.
     """
 
     id: TokenId
@@ -61,7 +61,7 @@ class TokenRecord:
             raise InvalidValue("only the access token of a host is made from a join token", field="joined_with")
 
     def is_expired(self, now: float) -> bool:
-        """Tell whether its time is over; `now` is in seconds since 1970 (UTC)."""
+        """Return whether the token has expired; `now` is in seconds since 1970 (UTC)."""
         return self.expires is not None and self.expires <= now
 
 
@@ -76,10 +76,10 @@ def mint_join_token(fingerprint: str | None) -> JoinToken:
 
 
 def digest(secret: str) -> str:
-    """Return what is kept of a secret."""
+    """Return the hash of a secret that is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def matches(record: TokenRecord | None, secret: str) -> bool:
-    """Tell whether a record is that of the token with this secret; without a record it takes as long to say no."""
+    """Return whether this secret is that of the record's token, in constant time, also without a record."""
     return hmac.compare_digest(record.digest if record else _NO_DIGEST, digest(secret))

@@ -1,4 +1,4 @@
-"""What is kept of every change of the intent: who made it, when, and how each record was before and after."""
+"""The entry of the history for a change of the intent: actor, time, and each record before and after."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator

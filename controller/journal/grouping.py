@@ -1,4 +1,4 @@
-"""Transactions that wait for the store at the same time go to it as one."""
+"""Groups transactions that wait for the store at the same time into one."""
 
 import asyncio
 from collections import deque
@@ -49,7 +49,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class _About:
-    """What compares are about: keys, and all below some prefixes."""
+    """The subjects of compares: keys, and prefixes."""
 
     keys: set[str] = field(default_factory=set)
     prefixes: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class _About:
                 self.prefixes += (each.prefix,)
 
     def any_of(self, written: Iterable[str]) -> bool:
-        """Tell whether one of the keys is among them."""
+        """Return whether one of the keys is a subject."""
         if self.prefixes:
             return any(key in self.keys or key.startswith(self.prefixes) for key in written)
         return not self.keys.isdisjoint(written)
@@ -83,7 +83,7 @@ class Group:
     size: int = 0
 
     def admits(self, transaction: Transaction) -> bool:
-        """Tell whether a transaction can come along. Any can come alone."""
+        """Return whether a transaction can join the group. An empty group admits any."""
         if not self.members:
             return True
         return (
@@ -95,7 +95,7 @@ class Group:
         )
 
     def add(self, waiting: Waiting) -> None:
-        """Take a transaction along."""
+        """Add a transaction to the group."""
         self.members.append(waiting)
         self.compares.update(dict.fromkeys(waiting.transaction.compares))
         self.about.add(waiting.transaction.compares)
@@ -103,17 +103,17 @@ class Group:
         self.size += _size(waiting.transaction)
 
     def is_wanted(self) -> bool:
-        """Tell whether every member of the group is still wanted."""
+        """Return whether every member of the group is still wanted."""
         return all(waiting.is_wanted() for waiting in self.members)
 
     @property
     def transaction(self) -> Transaction:
-        """All of them as one."""
+        """The members as one transaction."""
         return Transaction(tuple(self.compares), tuple(self.ops.values()))
 
 
 class Grouping:
-    """The way of one controller's transactions to the store. A lone one goes at once."""
+    """Sends one controller's transactions to the store. A single one is sent at once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -150,7 +150,7 @@ class Grouping:
         self._send()
 
     def _next(self) -> Group:
-        """Take the first that waits, and those behind it that can come along."""
+        """Take the first waiting transaction, and the following ones that can join its group."""
         group, left = Group(), deque[Waiting]()
         while self._waiting and len(group.members) < self._most:
             waiting = self._waiting.popleft()
@@ -185,7 +185,7 @@ class Grouping:
                 waiting.settle(outcome)
 
     def _divide(self, group: Group) -> None:
-        """Have the members wait again, for smaller groups, until who meets the conflict is alone with it."""
+        """Queue the members again in smaller groups, until the transaction with the conflict is alone."""
         self._most = max(1, len(group.members) // 2)
         self._waiting.extendleft(reversed(group.members))
 

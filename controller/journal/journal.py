@@ -1,4 +1,4 @@
-"""How services change the intent: a draft made of the mirror, committed by compare-and-swap, redrafted on conflict."""
+"""How services change the intent: a draft from the mirror, committed by compare-and-swap, redrafted on conflict."""
 
 import asyncio
 from collections import defaultdict
@@ -38,7 +38,7 @@ _PAUSE_SHORTEST, _PAUSE_LONGEST = 0.005, 0.1
 class TransactionDraft(Generic[T]):
     """A transaction that changes the intent so that `result` is true. Without operations it is true already.
 
-    `noted` is what the history says of it beside the records that it changes.
+    `noted` is what the history records in addition to the changed records.
     """
 
     result: T
@@ -80,7 +80,7 @@ class Journal:
         self.commits = TransactionMeter()
 
     def is_taken(self, key: str) -> bool:
-        """Tell whether a key exists or is about to: a caller that is free to choose takes another one."""
+        """Return whether a key exists or is about to; a caller that is free to choose takes another one."""
         return self._is_underway(key) or self._mirror.mod_revision(key) > 0
 
     def underway(self, prefix: str) -> list[str]:

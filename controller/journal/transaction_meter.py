@@ -1,4 +1,4 @@
-"""How the transactions of a controller end, and how long they take."""
+"""Metrics of transactions: their outcomes and durations."""
 
 import time
 from bisect import bisect_left
@@ -13,7 +13,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 
 @dataclass(slots=True)
 class Timed:
-    """A transaction that is being timed; unavailable until it is known better."""
+    """A transaction that is being timed; its outcome is `unavailable` until it is set."""
 
     outcome: str = "unavailable"
 

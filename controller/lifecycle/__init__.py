@@ -1,4 +1,4 @@
 """The life of a store.
 
-What the first controller makes in it, its backup file, and how a controller knows it again.
+Its bootstrap by the first controller, its backup file, and how a controller recognises it.
 """

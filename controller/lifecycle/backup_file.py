@@ -1,7 +1,7 @@
-"""Backups: all of a store in one file, which any kind of store can be made of again.
+"""Backups: a whole store in one file, from which a store of any kind can be restored.
 
-A line of JSON is the header, one each is a key with its value, and the last one proves that the file is whole. What
-hangs on the lease of a controller that runs is left out; what is in quarantine is in it, and rests once more.
+A line of JSON is the header, one each is a key with its value, and the last one proves that the file is whole. Keys on
+the lease of a running controller are left out; keys in quarantine are included, and their quarantine begins again.
 """
 
 import base64
@@ -41,7 +41,7 @@ _BYTES_MAX = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A key and its value; one that `rests` hangs on the lease of a quarantine."""
+    """A key and its value; one that `rests` is on the lease of a quarantine."""
 
     key: str
     value: bytes
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What a store held as of a revision of its lineage."""
+    """The content of a store as of a revision of its lineage."""
 
     lineage: LineageRecord
     revision: Revision
@@ -92,14 +92,15 @@ def read(path: Path) -> Backup:
 
 
 def without_authority(backup: Backup) -> Backup:
-    """Return a backup of which the next controller makes another authority."""
+    """Return the backup without the authority, of which the next controller makes a new one."""
     return replace(backup, items=tuple(item for item in backup.items if item.key != keys.AUTHORITY))
 
 
 async def restore(store: Store, backup: Backup) -> LineageRecord:
-    """Make all of a backup in an empty store, as another lineage of its cluster; return that.
+    """Write a backup into an empty store, with a new lineage of its cluster; return that lineage.
 
-    Hosts that know more are asked for it. Raises `AlreadyExists` when the store is not empty, `StoreUnavailable`.
+    Hosts then state what they know beyond the backup. Raises `AlreadyExists` when the store is not empty,
+    `StoreUnavailable`.
     """
     record = backup.lineage.renewed(backup.revision)
     nothing = Revision(0)
@@ -137,7 +138,7 @@ def _lines(backup: Backup) -> Iterator[Json]:
 
 
 def _header(lines: list[bytes], end: Fields) -> Fields:
-    """Return the first line, if the last one proves that all are there; raise `InvalidValue`."""
+    """Return the first line, if the last one proves that the file is complete; raise `InvalidValue`."""
     if end.text("sha256") != hashlib.sha256(b"".join(lines)).hexdigest():
         raise InvalidValue("its digest does not match")
     header = Fields(json.loads(lines[0]))

@@ -1,4 +1,4 @@
-"""What the first controller of a store makes: the certificate authority that all share, and a first admin token."""
+"""The bootstrap of a store: the certificate authority that all controllers share, and a first admin token."""
 
 import os
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class EmptyStore(Exception):
 
 
 def former_traces(known_store: Path, authority: Path | None) -> list[Path]:
-    """Return the files of this machine that tell of a cluster that its controller has served.
+    """Return the files of this machine that show that its controller has served a cluster.
 
     `authority` is where the certificate of its authority stands, None for a controller that has a given certificate.
     """
@@ -36,7 +36,7 @@ def former_traces(known_store: Path, authority: Path | None) -> list[Path]:
 
 
 def write_authority(path: Path, authority: Authority) -> None:
-    """Keep the certificate of the authority for people; say so when it is another than before. Raises `OSError`."""
+    """Write the certificate of the authority for people; log when it has changed. Raises `OSError`."""
     if path.exists() and path.read_text() != authority.certificate:
         _log.warning(
             "the certificate authority is another one than before: hosts must join again, and administrators log in",
@@ -106,7 +106,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def write_public(path: Path, text: str) -> None:
-    """Write a file that everybody can read who gets into its directory; raise `OSError`."""
+    """Write a file that every user with access to its directory can read; raise `OSError`."""
     path.write_text(text)
     path.chmod(0o644)
 

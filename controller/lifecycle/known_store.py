@@ -1,4 +1,4 @@
-"""What a controller keeps on its disk of its store, to know it again: a file of its own."""
+"""A file on the controller's disk by which it recognises its store."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ class KnownStore:
         self._has_failed = False
 
     def load(self) -> KnownLineage | None:
-        """Return what was noted last, None when nothing was.
+        """Return the last note, None when there is none.
 
         Raises `InvalidValue` that names the file when it is damaged, `OSError` when it cannot be read.
         """
@@ -46,7 +46,7 @@ class KnownStore:
             ) from None
 
     def note(self, known: KnownLineage) -> None:
-        """Keep what is known now. A disk that is full is logged, and no reason to stop."""
+        """Write what is known now. A full disk is logged, and does not stop the controller."""
         if known == self._noted:
             return
         body = {"v": _VERSION, "lineage": str(known.lineage), "revision": known.revision, "cluster": known.cluster}

@@ -1,1 +1,1 @@
-"""The history of the intent: questions about it, and forgetting the oldest of it."""
+"""The history of the intent: queries, and pruning of its oldest entries."""

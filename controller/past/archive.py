@@ -1,7 +1,7 @@
-"""Reading the history: who changed something, and how it was at some time.
+"""Queries of the history: who changed an object, and its state at some time.
 
-Entries are read in small pages and none is kept. Their keys are in the order of time, so that what is recent costs
-little, however much there is.
+Entries are read in small pages and none is kept. Their keys are in the order of time, so recent entries are found at
+once, however long the history is.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Search:
     until: float | None = None
 
     def matches(self, change: PastChange) -> bool:
-        """Tell whether a change is meant."""
+        """Return whether a change matches."""
         return (
             self.actor in (None, change.by.name)
             and (self.since is None or change.at >= self.since)
@@ -80,7 +80,7 @@ class Search:
         )
 
     def may_be_in(self, entry: bytes) -> bool:
-        """Tell whether an entry of the history may be meant."""
+        """Return whether an entry of the history may match."""
         return self.subject.may_be_in(entry) and (self.actor is None or quoted(self.actor) in entry)
 
 
@@ -110,7 +110,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class _KnownForm:
-    """How an object was at a moment, as one of its changes tells; None: it did not exist, or is not meant."""
+    """The state of an object at a moment, from one of its changes; None: it did not exist, or does not match."""
 
     is_before: bool
     revision: Revision
@@ -118,13 +118,13 @@ class _KnownForm:
 
     @property
     def weight(self) -> tuple[bool, int]:
-        """How well it is known: best by the last change up to the moment, else by the first one after it."""
+        """The order of preference: the last change up to the moment, else the first one after it."""
         return self.is_before, self.revision if self.is_before else -self.revision
 
 
 @dataclass(slots=True)
 class _States:
-    """How objects were at a moment, made of changes in any order: clocks differ, and revisions say which is earlier."""
+    """The states of objects at a moment, from changes in any order: clocks differ, and revisions order the changes."""
 
     subject: Subject
     moment: float

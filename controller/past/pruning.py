@@ -1,4 +1,4 @@
-"""Forgetting the oldest of the history: what is too old, and what is too much."""
+"""Pruning of the history: entries that are too old, and the oldest of too many."""
 
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ DEFAULT = HistoryLimits()
 class Pruning:
     """Removes the entries of the history that are too old, and the oldest ones of too many.
 
-    Every controller does so. All of them remove the same: what is due in the history as it was at one revision.
+    Every controller does so. All of them remove the same entries, chosen from the history as of one revision.
     """
 
     def __init__(self, store: Store, limits: HistoryLimits) -> None:

@@ -1,4 +1,4 @@
-"""What a question about the history is about: which objects are meant."""
+"""The subject of a query of the history: which objects match."""
 
 import json
 from collections.abc import Iterator
@@ -27,13 +27,13 @@ KINDS = frozenset(records.KINDS)
 
 
 def identity(kind: str, form: Form) -> Identity:
-    """Return what stays the same of a record while it changes."""
+    """Return the part of a record that never changes."""
     return (kind, *(str(form.get(field)) for field in _IDENTITIES[kind]))
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a question is about: objects that match everything that is given. `hosts` are ids and names of one host."""
+    """The subject of a query: objects that match every given value. `hosts` are ids and names of one host."""
 
     kind: str | None = None
     network: str | None = None
@@ -43,7 +43,7 @@ class Subject:
     name: str | None = None
 
     def matches(self, kind: str, form: Form) -> bool:
-        """Tell whether an object is meant."""
+        """Return whether an object matches."""
         return (
             self.kind in (None, kind)
             and (self.network is None or self.network == form.get("name" if kind == "network" else "network"))
@@ -54,7 +54,7 @@ class Subject:
         )
 
     def may_be_in(self, entry: bytes) -> bool:
-        """Tell whether an entry of the history may be about this: most are passed over without being read."""
+        """Return whether an entry of the history may match: most entries are skipped without being parsed."""
         named = (self.kind, self.network, self.container, self.name)
         return (
             all(quoted(text) in entry for text in named if text is not None)

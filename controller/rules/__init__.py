@@ -1,4 +1,4 @@
-"""What several services must keep in one transaction.
+"""Rules that several services must keep within one transaction.
 
-Uniqueness, what goes with what, what stays withheld, and for how long.
+Uniqueness, what is removed together, what stays withheld, and for how long.
 """

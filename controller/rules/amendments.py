@@ -1,4 +1,4 @@
-"""What of a network may change while hosts take part in it."""
+"""Which changes of a network are allowed while hosts take part in it."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
@@ -82,7 +82,7 @@ def _in_quarantine(space: AddressSpace, pool: Pool) -> IpNetwork | IpAddress | N
 
 
 def is_reserved(network: Network, address: IpAddress) -> bool:
-    """Tell whether a network keeps an address from being given out by itself."""
+    """Return whether a network reserves an address, so that it is never given out automatically."""
     return any(address in kept for kept in network.reserved)
 
 

@@ -1,4 +1,4 @@
-"""Choosing one of many free values (a number, a block, an address) for a draft."""
+"""The choice of one of many free values (a number, a block, an address) for a draft."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -14,7 +14,7 @@ _WIDEST = 512
 
 
 class FreeChoice:
-    """The choices of one draft: at its first attempt the lowest that is free, later any of more and more.
+    """The choices of one draft: at its first attempt the lowest free value, then a random one of more and more.
 
     Otherwise several controllers that saw the same state would compete for the same one again and again.
     """

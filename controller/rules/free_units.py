@@ -1,4 +1,4 @@
-"""Choosing a unit: a range as large as a block, for a host or for reservations."""
+"""The choice of a unit, a range as large as a block, for a host or for reservations."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,7 +14,7 @@ from overlayd.model.network import Network
 
 
 def free(mirror: Mirror, journal: Journal, network: Network, family: Family) -> Iterator[IpNetwork]:
-    """Yield the free units of a family, but those that drafts under way take: pool by pool, the lowest first."""
+    """Yield the free units of a family, except those that drafts under way take: pool by pool, the lowest first."""
     space, prefixes = mirror.occupancy.space(network.name), (keys.blocks_of, keys.withheld_of)
     taken = {_first(unit) for prefix in prefixes for unit in journal.underway(prefix(network.name))}
     for pool in network.pools:
@@ -23,7 +23,7 @@ def free(mirror: Mirror, journal: Journal, network: Network, family: Family) -> 
 
 
 def exhausted(mirror: Mirror, network: Network, family: Family) -> Exhausted | InvalidValue:
-    """Return the error that tells why no unit is free, and what to do."""
+    """Return the error that says why no unit is free, and what to do."""
     pools = [pool for pool in network.pools if pool.family is family]
     if not pools:
         return InvalidValue(f"network {network.name} has no IPv{family} range", field="family")

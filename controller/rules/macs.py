@@ -1,8 +1,8 @@
-"""Who has a MAC in a network: one endpoint, or one reservation and the endpoint that holds it.
+"""The owner of a MAC in a network: one endpoint, or one reservation and the endpoint that holds it.
 
 The records say who has it. A key for each MAC in a network is compared and written by every transaction that gives the
-MAC to a record, so that of two at once one meets a conflict, looks again and is refused. What an earlier release stored
-has no such key: its record alone keeps others away, and the key comes with the next write of the record.
+MAC to a record, so that of two at once one meets a conflict, looks again and is refused. A record that an earlier
+release stored has no such key: the record itself excludes others, and its next write makes the key.
 """
 
 from collections.abc import Container
@@ -21,7 +21,7 @@ from overlayd.model.reservation import Holder, Reservation
 
 @dataclass(frozen=True, slots=True)
 class MacChange:
-    """What must hold, and what is written, so that a MAC is one record's alone."""
+    """The compares and operations by which a MAC belongs to one record only."""
 
     compares: tuple[Compare, ...] = ()
     ops: tuple[PutKey | DeleteKey, ...] = ()
@@ -82,7 +82,7 @@ class MacClaims:
         return MacChange((self._journal.unchanged(key),), (DeleteKey(key),))
 
     def _is_older(self, endpoint: Endpoint, other: Endpoint) -> bool:
-        """Tell whether an endpoint has had its MAC for longer than another one: an earlier release let both have it."""
+        """Return whether an endpoint has had its MAC for longer than another one: an earlier release allowed both."""
         if RecordKey.of(endpoint) not in self._mirror.intent.holders_of(endpoint.network, endpoint.mac):
             return False
         mine, theirs = keys.of(endpoint), keys.of(other)

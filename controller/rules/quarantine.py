@@ -1,6 +1,6 @@
-"""Quarantine: what is given back hangs on a lease of the store for a while, and is free when the lease ends.
+"""Quarantine: a key for what was given back is put on a lease of the store, whose end frees it.
 
-The store ends the lease by itself, so no controller can miss it.
+The store ends the lease by itself, so no controller needs to run then.
 """
 
 from collections.abc import Callable

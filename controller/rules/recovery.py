@@ -1,7 +1,7 @@
-"""The time after a store was restored, in which nothing new is given out: hosts first say what they use.
+"""Recovery: the time after a restoration in which nothing new is given out, until hosts have stated what they use.
 
-It ends when every host that the store knows has spoken, or some time after a controller saw it begin. All controllers
-see it, for it is a mark of the lineage in the store.
+It ends when every host that the store knows has sent its statement, or some time after a controller saw it begin. All
+controllers see it, because it is a mark of the lineage in the store.
 """
 
 from collections.abc import Iterable
@@ -42,16 +42,16 @@ class Recovery:
 
     @property
     def is_under_way(self) -> bool:
-        """Whether hosts have yet to say what they use."""
+        """Whether statements of hosts are awaited."""
         record = self._mirror.lineage
         return record is not None and not record.settled
 
     def awaited(self) -> list[Host]:
-        """Return the hosts that have not spoken yet, none outside of a recovery."""
+        """Return the hosts whose statements are awaited; none outside of a recovery."""
         return [host for host in self._mirror.intent.hosts.values() if self.is_awaited(host)]
 
     def is_awaited(self, host: Host) -> bool:
-        """Tell whether a host has yet to say what it uses."""
+        """Return whether the statement of a host is awaited."""
         record = self._mirror.lineage
         return (
             record is not None
@@ -92,7 +92,7 @@ class Recovery:
         raise Unavailable("the store is older than what this host knows; it is read again, and hosts are asked")
 
     async def run(self) -> None:
-        """End the recovery when its time has come, until cancelled."""
+        """End each recovery when its condition holds, until cancelled."""
         began: float | None = None
         while True:
             if not self.is_under_way:

@@ -1,4 +1,4 @@
-"""Removing an endpoint, a block or a reservation, with all that depends on it: parts of the caller's draft."""
+"""Removals of an endpoint, a block or a reservation, with what depends on it: parts of the caller's draft."""
 
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from overlayd.model.reservation import Reservation
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What must hold, and what is done."""
+    """The compares and operations of a removal."""
 
     compares: tuple[Compare | Unmodified, ...]
     ops: tuple[PutKey | DeleteKey, ...]

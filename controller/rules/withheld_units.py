@@ -1,4 +1,4 @@
-"""What is withheld for hosts that use it, of networks or blocks that the store has lost."""
+"""Units that are withheld for hosts which use them, of networks or blocks that the store has lost."""
 
 from collections.abc import Collection
 
@@ -13,18 +13,18 @@ from overlayd.model.ids import HostId, NetworkName
 
 
 class WithheldUnits:
-    """Lets go of what is withheld for hosts."""
+    """Releases units that are withheld for hosts."""
 
     def __init__(self, mirror: Mirror, journal: Journal) -> None:
         self._mirror = mirror
         self._journal = journal
 
     def is_any_for(self, host: HostId) -> bool:
-        """Tell whether something is withheld for a host."""
+        """Return whether something is withheld for a host."""
         return any(claimant.host == host for _, _, claimant in self._mirror.occupancy.claimed)
 
     async def let_go_of(self, by: Requester, host: HostId, but: Collection[tuple[NetworkName, IpNetwork]] = ()) -> None:
-        """Let go of all that is withheld for a host, but of what it uses."""
+        """Release everything that is withheld for a host, except what it uses."""
         for name, unit, claimant in self._mirror.occupancy.claimed:
             if claimant.host == host and (name, unit) not in but:
                 await self._journal.write(by, lambda: self._without(name, unit, claimant))  # noqa: B023 - used at once

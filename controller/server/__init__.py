@@ -1,4 +1,4 @@
 """The HTTP server of a controller below the application.
 
-Sockets, TLS handshakes, and bounds on what strangers take.
+Sockets, TLS handshakes, and bounds on connections without a token.
 """

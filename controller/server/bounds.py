@@ -1,4 +1,4 @@
-"""What connections to a controller may take, in time and in number, before they show a token and with one."""
+"""Bounds on connections to a controller, in time and in number, before they have shown a token and after."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The HTTP protocol of the server, with bounds on what a request takes: bytes beside its body, and time."""
+"""The HTTP protocol of the server, with bounds on a request: its size besides the body, and time."""
 
 import asyncio
 import socket
@@ -40,7 +40,7 @@ def recognise(scope: Scope, token: TokenId | None) -> None:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Answers 431 to a request with too much beside its body and 408 to one that is too slow, and closes."""
+    """Answers 431 to a request whose head is too large and 408 to one that is too slow, and closes."""
 
     transport: asyncio.Transport
 
@@ -97,7 +97,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_response_complete()
 
     def on_message_complete(self) -> None:
-        """Let the answer take as long as it takes."""
+        """Set no time limit for the answer."""
         self._is_in_message = False
         self._disarm()
         super().on_message_complete()
@@ -137,5 +137,5 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def protocol(config: Config, state: ServerState, bounds: ConnectionBounds) -> Callable[[Visitor], BoundedHttp]:
-    """Return what makes the protocol of each connection."""
+    """Return the factory of connections' protocols."""
     return lambda visitor: BoundedHttp(visitor, config, state, bounds)

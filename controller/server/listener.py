@@ -1,4 +1,4 @@
-"""The sockets of a controller: connections are accepted, bounded and, over TLS, shaken hands with in time.
+"""The sockets of a controller: accepts connections, bounds their number, and limits the time of TLS handshakes.
 
 asyncio's own servers bound no handshake by less than a minute, know of no connection before it, and log a traceback for
 each of thousands of attempts when descriptors run out.
@@ -142,7 +142,7 @@ def _descriptors() -> int:
 
 
 def _aborting(connection: socket.socket) -> Callable[[], None]:
-    """Return what ends a connection in whatever state it is: its transport sees the end, and closes it."""
+    """Return a function that ends a connection in any state: its transport sees the end, and closes it."""
 
     def abort() -> None:
         try:

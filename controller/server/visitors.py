@@ -1,4 +1,4 @@
-"""Who may hold how many connections to a controller.
+"""Bounds on the number of connections to a controller, by caller.
 
 A connection costs a descriptor and memory. Strangers therefore have a bounded number of them, for each IPv4
 address or IPv6 /64, and in total.

@@ -57,11 +57,11 @@ class Departures:
                     _log.warning("host not forgotten yet", host=leaving.id, reason=str(error))
 
     def has_remains(self, host_id: HostId) -> bool:
-        """Tell whether the store knows no such host, and still withholds something for it."""
+        """Return whether the store does not know the host, but withholds something for it."""
         return host_id not in self._mirror.intent.hosts and self._withheld.is_any_for(host_id)
 
     async def complete(self, by: Requester, host_id: HostId) -> Written[None]:
-        """Take away everything of a FORGETTING host, and the host itself at last; nothing happens to any other."""
+        """Remove everything of a FORGETTING host, and at last the host itself; does nothing to other hosts."""
         if self._leaving(host_id):
             await self._tokens.revoke_credential(by, host_id)
         while (await self._journal.write(by, lambda: self._without_endpoints(host_id))).result:
@@ -111,7 +111,7 @@ class Departures:
         )
 
     def _step(self, host_id: HostId, removals: Sequence[Removal]) -> TransactionDraft[bool]:
-        """Return the draft of some removals; its result tells whether there were any."""
+        """Return the draft of some removals; its result is whether there were any."""
         if not removals or not self._leaving(host_id):
             return TransactionDraft(result=False)
         key, holdings = keys.host(host_id), keys.holdings(host_id)

@@ -1,4 +1,4 @@
-"""Requests that last: they end with the token that they were made with."""
+"""Long requests, which end together with the token that they were made with."""
 
 import asyncio
 from collections import defaultdict

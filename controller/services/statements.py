@@ -1,4 +1,4 @@
-"""What hosts say that they use: it becomes theirs, or is withheld for them, before anybody else gets it.
+"""Statements of hosts about what they use: it becomes theirs, or is withheld for them, before others can get it.
 
 A host speaks when the store has another lineage than the one that it knew. What it uses of a network that the store
 still has becomes its own again. Of one that the store has lost, VNI and addresses are withheld: nothing is made on the
@@ -58,10 +58,10 @@ class Statements:
         self._removals = Removals(mirror, journal)
 
     async def take(self, by: Requester, host: HostId, said: Statement) -> list[str]:
-        """Take in what a host says that it uses; return what of it cannot be the host's, each as a sentence.
+        """Apply a host's statement; return what cannot be the host's, one sentence each.
 
-        A host of another cluster has nothing to say of this one. Said again it does no harm. Raises `NotFound` when the
-        host has not registered, `Unavailable`.
+        A statement from a host of another cluster is ignored. Repeating a statement is harmless. Raises `NotFound` when
+        the host has not registered, `Unavailable`.
         """
         record = self._mirror.lineage
         if host not in self._mirror.intent.hosts:
@@ -88,7 +88,7 @@ class Statements:
         return disputes
 
     async def run(self, clock: Clock) -> None:
-        """Give hosts what is withheld for them as soon as that can be, until cancelled."""
+        """Give hosts what is withheld for them as soon as possible, until cancelled."""
         while True:
             await clock.sleep(_INTERVAL)
             for name, unit, claimant in self._mirror.occupancy.claimed:
@@ -232,7 +232,7 @@ def _has_unit(network: Network | None, unit: IpNetwork) -> bool:
 
 
 def _dispute(name: NetworkName, unit: IpNetwork, owner: HostId, block: Block | None, space: AddressSpace) -> str | None:
-    """Return who else has a unit, as a sentence; None when no other does."""
+    """Return a sentence about another owner of a unit; None when there is none."""
     claimant = space.claimants.get(unit)
     if block:
         return f"{unit} of network {name} is in use here, and is in block {block.cidr} of host {block.host}"

@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 
 
 def run_until_stopped(chosen: ControllerSettings, sockets: list[socket.socket], clock: Clock) -> list[BaseException]:
-    """Serve until a signal comes; return the reasons why that cannot go on, none after a signal.
+    """Serve until a signal arrives; return the reasons of a failure, none after a signal.
 
     When the store turns out to be another one, everything is built again from what the store holds now.
     """
@@ -118,7 +118,7 @@ def _stop_on_signal(stop: Callable[[], None], replaced: asyncio.Future[str]) -> 
 
 
 def _announce(chosen: ControllerSettings, sockets: list[socket.socket], secured: Secured | None) -> None:
-    """Say in the log and to systemd that the controller serves."""
+    """Log that the controller serves, and notify systemd."""
     _log.info(
         "serving",
         addresses=[str(sock.getsockname()) for sock in sockets],
@@ -130,7 +130,7 @@ def _announce(chosen: ControllerSettings, sockets: list[socket.socket], secured:
 
 
 async def _withdraw(overlay: Overlay) -> None:
-    """Take back at once what the store says of the hosts that were connected here."""
+    """Delete the presence of the hosts that were connected here from the store at once."""
     try:
         await overlay.connections.withdraw()
     except StoreUnavailable as error:

@@ -1,4 +1,4 @@
-"""What a controller does beside serving: it reads the store at the start, notes how far it is, and prunes it."""
+"""The upkeep of the store while a controller serves: reads it at the start, notes its revision, and prunes it."""
 
 import asyncio
 
@@ -57,7 +57,7 @@ async def load(overlay: Overlay, store: Store, known: KnownStore, chosen: Contro
 
 
 async def remember(overlay: Overlay, known: KnownStore) -> None:
-    """Note on disk how far the store is, for the next start, until cancelled."""
+    """Note the store's revision on disk, for the next start, until cancelled."""
     while True:
         if found := overlay.known():
             await asyncio.to_thread(known.note, found)

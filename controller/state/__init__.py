@@ -1,4 +1,4 @@
-"""The intent as it stands in the store.
+"""The intent: the desired state of the cluster, as the store has it.
 
-Keys and values, the mirror in memory, and the journal through which it changes.
+Keys and values, and the mirror of the store in memory. Only what reads belongs here; `controller.journal` writes.
 """

@@ -1,4 +1,4 @@
-"""What of one network's addresses is given out, withheld or free, kept as the store changes."""
+"""Which addresses of one network are given out, withheld or free; follows each change of the store."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -13,7 +13,7 @@ from overlayd.model.network import Network, Pool
 
 
 class Withholding(StrEnum):
-    """Why no host may get a unit, which is a range as large as a block.
+    """The reason why no host may get a unit, a range as large as a block.
 
     In QUARANTINE are those given back, until their leases end; those of RESERVATIONS have a reserved address at least;
     those that are CLAIMED are used by a host, of which the store had lost that or the network.
@@ -26,14 +26,14 @@ class Withholding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """The host that uses a unit, in a network that it knows by this VNI."""
+    """The host that uses a unit, and the VNI by which it knows the network."""
 
     host: HostId
     vni: Vni
 
 
 class AddressSpace:
-    """The addresses of a network. What is taken may be known before the network is, and after it."""
+    """The addresses of a network. Allocations may be known before the network is, and after it was deleted."""
 
     def __init__(self) -> None:
         self._network: Network | None = None
@@ -58,12 +58,12 @@ class AddressSpace:
 
     @property
     def claimants(self) -> Mapping[IpNetwork, Claimant]:
-        """Who uses the units that are withheld for that: these may be of any size."""
+        """The hosts that use withheld units, which may be of any size."""
         return self._claimants
 
     @property
     def resting(self) -> AbstractSet[IpAddress]:
-        """The addresses of reservations that are gone, in quarantine."""
+        """The addresses of deleted reservations, in quarantine."""
         return self._resting
 
     def vacancies(self, pool: Pool) -> FreeBlocks:
@@ -165,7 +165,7 @@ class AddressSpace:
             vacancies.give(unit)
 
     def _fitting(self, unit: IpNetwork) -> FreeBlocks | None:
-        """Return the vacancies of the pool that has this very unit."""
+        """Return the vacancies of the pool that has exactly this unit."""
         pool = self._network.pool_of(unit) if self._network else None
         return self._vacancies[pool.range] if pool and pool.block_length == unit.prefixlen else None
 
@@ -193,7 +193,7 @@ class AddressSpace:
             del self._claims_by_unit[unit]
 
     def _offer(self, address: IpAddress, unit: IpNetwork) -> None:
-        """Offer an address to reservations, or no longer."""
+        """Offer an address to reservations, or withdraw it."""
         number, reservable = int(address), self._reservable[Family.of(address)]
         if address in self._claims or address in self._resting:
             reservable.take(number, number + 1)

@@ -1,4 +1,4 @@
-"""What the keys of the store mean, as of one revision."""
+"""The decoded content of the store, as of one revision."""
 
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
@@ -51,12 +51,12 @@ class DecodedStore:
         return self.intent.find(entry.record) if entry and entry.record else None
 
     def unknown(self, key: str) -> Unknown:
-        """Return what another version of the controller wrote beside what this one knows of a record."""
+        """Return the fields of a record that another release wrote and this one does not know."""
         entry = self._entries.get(key)
         return entry.unknown if entry else NOTHING
 
     def presence(self, host: HostId) -> HostPresence | None:
-        """Return what the controller said to which the host connected last, None when it is not connected."""
+        """Return the presence of a host at the controller to which it connected last, None when it is not connected."""
         return next(reversed(self._presences[host].values()), None) if host in self._presences else None
 
     def load(self, item: KeyValue) -> None:

@@ -1,4 +1,4 @@
-"""What a controller says of a host that is connected to it, and what the host says of itself."""
+"""The presence of a host: a record of the controller to which it is connected, with the host's report."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from overlayd.wire.fields import Fields, Json
 
 @dataclass(frozen=True, slots=True)
 class HostProblem:
-    """An object that a host cannot make true, why, and the network that suffers; None: all of them may."""
+    """An object that a host cannot bring into force, the reason, and the affected network; None: any network."""
 
     object: str
     message: str
@@ -32,12 +32,12 @@ class HostPresence:
 
     @property
     def key(self) -> str:
-        """Where it stands in the store."""
+        """Its key in the store."""
         return keys.presence(self.host, self.controller)
 
 
 def encode(presence: HostPresence) -> bytes:
-    """Return a presence as it stands in the store."""
+    """Return the stored form of a presence."""
     problems: list[Json] = [
         {"object": problem.object, "message": problem.message, "network": problem.network}
         for problem in presence.problems
@@ -54,7 +54,7 @@ def encode(presence: HostPresence) -> bytes:
 
 
 def decode(value: bytes) -> HostPresence:
-    """Read a presence of the store."""
+    """Read the stored form of a presence."""
     fields = keys.decode(value)
     return HostPresence(
         host=ids.host_id(fields.text("host"), "host"),

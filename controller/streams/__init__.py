@@ -1,4 +1,4 @@
-"""What goes on for as long as a reader stays.
+"""Streams, which last for as long as their reader is connected.
 
 The feed of a host, watches, and the snapshots with which they begin.
 """

@@ -1,4 +1,4 @@
-"""The JSON bodies that the API takes. They check types only; the model checks what the values mean."""
+"""The JSON bodies of requests. They check types only; the model checks values."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -55,13 +55,13 @@ Reserved = Annotated[
 
 
 class AdminBody(BaseModel):
-    """What a person or a tool of theirs sends: a field that we do not know is a mistake."""
+    """A body from a person or a program: an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class AgentBody(BaseModel):
-    """What an agent sends: a newer one may say more than we know."""
+    """A body from an agent: unknown fields, as a newer agent may send, are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -76,24 +76,24 @@ class PoolBody(AdminBody):
     ] = None
 
     def pool(self, path: str, known: Sequence[Pool] = ()) -> Pool:
-        """Return the pool that stands at `path` of the body; a known one keeps its length. Raises `InvalidValue`."""
+        """Return the pool at `path` of the body; an existing one keeps its block length. Raises `InvalidValue`."""
         whole = parse_cidr(self.range, f"{path}.range")
         length = next((pool.block_length for pool in known if pool.range == whole), default_block_length(whole))
         return Fields({}, path).build(lambda: Pool(whole, length if self.block_length is None else self.block_length))
 
 
 def pools_of(bodies: Sequence[PoolBody], known: Sequence[Pool] = ()) -> tuple[Pool, ...]:
-    """Return the pools that stand at ``pools`` of a body; raise `InvalidValue`."""
+    """Return the pools at ``pools`` of a body; raise `InvalidValue`."""
     return tuple(pool.pool(f"pools[{index}]", known) for index, pool in enumerate(bodies))
 
 
 def reserved_of(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
-    """Return the ranges that stand at ``reserved`` of a body; raise `InvalidValue`."""
+    """Return the ranges at ``reserved`` of a body; raise `InvalidValue`."""
     return tuple(parse_part(text, f"reserved[{index}]") for index, text in enumerate(texts))
 
 
 def ethertypes_of(texts: Sequence[str]) -> tuple[int, ...]:
-    """Return the EtherTypes that stand at ``ethertypes`` of a body; raise `InvalidValue`."""
+    """Return the EtherTypes at ``ethertypes`` of a body; raise `InvalidValue`."""
     return tuple(parse_ethertype(text, f"ethertypes[{index}]") for index, text in enumerate(texts))
 
 
@@ -223,7 +223,7 @@ class EndpointKeyBody(AgentBody):
     interface: Annotated[str, Field(description="The interface inside the container.", examples=["eth0"])]
 
     def endpoint_key(self, host: HostId, path: str) -> EndpointKey:
-        """Return the key, for a host, that stands at `path` of the body; raise `InvalidValue`."""
+        """Return the key of an endpoint of a host, at `path` of the body; raise `InvalidValue`."""
         return Fields({}, path).build(
             lambda: (
                 ids.network_name(self.network, "network"),
@@ -282,7 +282,7 @@ class EndpointBody(EndpointKeyBody):
     shares: Shares = []
 
     def endpoint(self, host: HostId, path: str) -> Endpoint:
-        """Return the endpoint that stands at `path` of the body; raise `InvalidValue`."""
+        """Return the endpoint at `path` of the body; raise `InvalidValue`."""
         return records.decode_endpoint(Fields({**self.model_dump(), "host": self.host or host}, path))
 
 
@@ -325,7 +325,7 @@ class ReportBody(AgentBody):
     problems: Annotated[list[ProblemBody], Field(description="What it cannot make true; 100 are kept.")] = []
 
     def kept(self) -> tuple[HostProblem, ...]:
-        """Return the problems that are kept, cut to size: a host in trouble is heard, however much it says."""
+        """Return the problems to keep, limited in number and length: a report is never refused for its size."""
         return tuple(
             HostProblem(
                 problem.object[:_TEXT_MAX],

@@ -1,4 +1,4 @@
-"""The JSON bodies that the API answers, for its documentation, and how records become them."""
+"""The JSON bodies of responses, for the API's documentation, and their construction from records."""
 
 from typing import Annotated, Literal
 
@@ -264,7 +264,7 @@ MERGE_PATCH: dict[str, object] = {"requestBody": {"description": "A JSON merge p
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """Return what a route documents for these error statuses."""
+    """Return the documentation of a route for these error statuses."""
     return {status: {"model": ProblemDocument, "description": _REFUSALS[status]} for status in statuses}
 
 

@@ -1,4 +1,4 @@
-"""Asking for the endpoints of workloads, by what their runtimes said of them."""
+"""Selects the endpoints of workloads by the data that runtimes report."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,7 +25,7 @@ class WorkloadFilter:
     labels: frozenset[tuple[str, str]]
 
     def matches(self, workload: Workload) -> bool:
-        """Tell whether a workload is among them."""
+        """Return whether a workload matches."""
         pod = workload.pod or _NO_POD
         return (
             self.namespace in (None, pod.namespace)

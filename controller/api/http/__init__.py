@@ -1,1 +1,1 @@
-"""What all routes share of HTTP: who calls, what they may do, bounds, errors, pages and entity tags."""
+"""HTTP features that all routes share: authentication, permissions, bounds, errors, pages and entity tags."""

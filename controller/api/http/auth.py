@@ -1,7 +1,7 @@
-"""Who calls, and whether they may: every request is asked for a token before anything of it is read.
+"""Authentication and authorisation: the token of a request is checked before its body is read.
 
-`Authentication` stands before everything else and finds out who calls; `authorise` is a dependency of every route and
-compares the caller's role with what `permissions` says. A route outside that table answers no request.
+`Authentication` comes before everything else and identifies the caller; `authorise` is a dependency of every route and
+compares the caller's role with the table in `permissions`. A route that is missing there answers no request.
 """
 
 import asyncio
@@ -35,10 +35,10 @@ _CALLER = "overlayd.caller"
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """How callers are recognised, and by what they recognise a controller.
+    """How callers are authenticated, and how they authenticate a controller.
 
     `authority` is the certificate in PEM form that they need to trust, None where the system's roots vouch, or where
-    there is no TLS. `is_open`: no caller needs a token, as `--insecure` says.
+    there is no TLS. `is_open`: no caller needs a token (`--insecure`).
     """
 
     authority: str | None
@@ -70,7 +70,7 @@ ANONYMOUS = Caller(Actor("anonymous", Role.ADMIN), Role.ADMIN, None, None)
 class Authentication:
     """ASGI middleware that answers 401 to a request without a valid token, unless its path is open to all.
 
-    A request that lasts, such as a feed, ends when its token does: to the route it looks as if the client had gone.
+    A long request, such as a feed, ends when its token does: to the route that looks like a disconnected client.
     """
 
     def __init__(self, app: ASGIApp, overlay: Overlay, security: Security) -> None:
@@ -107,7 +107,7 @@ class Authentication:
 
 
 class _Refusals:
-    """Says in the log that callers are refused."""
+    """Logs that callers are refused."""
 
     def __init__(self) -> None:
         self._throttle = Throttle()
@@ -149,7 +149,7 @@ async def _current(request: Request) -> Caller:
 
 
 def current(request: Request) -> Caller:
-    """Return who sent a request; raise `Unauthenticated` when the caller was not asked for a token."""
+    """Return the caller of a request; raise `Unauthenticated` when the request was not authenticated."""
     caller = request.scope.get(_CALLER)
     if not isinstance(caller, Caller):
         raise Unauthenticated("show a token")
@@ -160,7 +160,7 @@ CurrentCaller = Annotated[Caller, Depends(_current)]
 
 
 async def authorise(request: Request) -> None:
-    """Refuse a caller that may not do what the route does: `Forbidden` says what is missing."""
+    """Refuse a caller without the permission of the route: `Forbidden` names the permission."""
     need = permissions.need(request.method, request.scope["route"].path)
     if need.permission is None:
         return
@@ -176,7 +176,7 @@ async def authorise(request: Request) -> None:
 
 
 def document(schema: dict[str, Any]) -> None:
-    """Say in an OpenAPI document what callers must show, and how they are refused."""
+    """Add the authentication of callers, and their refusal, to an OpenAPI document."""
     schema.setdefault("components", {}).setdefault("securitySchemes", {})["token"] = {
         "type": "http",
         "scheme": "bearer",

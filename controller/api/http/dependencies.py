@@ -1,4 +1,4 @@
-"""What routes are given: the services, and on whose behalf they write."""
+"""The dependencies of routes: the services, and the requester of a change."""
 
 from typing import Annotated
 

@@ -36,7 +36,7 @@ async def _known(
         str | None, Header(description="The `ETag` that the reader knows.", examples=['"42"'])
     ] = None,
 ) -> frozenset[str]:
-    """Return the tags that the reader has; weak ones compare as well (RFC 9110, section 13.1.2)."""
+    """Return the tags that the reader has; weak ones match too (RFC 9110, section 13.1.2)."""
     return frozenset(tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(","))
 
 
@@ -45,7 +45,7 @@ async def _absent(
         str | None, Header(description="`*`: only if there is no such object yet.", examples=["*"])
     ] = None,
 ) -> bool:
-    """Tell whether the object must not exist yet; raise `InvalidValue`."""
+    """Return whether the object must not exist yet; raise `InvalidValue`."""
     if if_none_match is None:
         return False
     if if_none_match.strip() != "*":
@@ -64,14 +64,14 @@ MustBeNew = Annotated[bool, Depends(_absent)]
 
 
 def refuse_replacing() -> Stale:
-    """Return the refusal of a request that may only make something new."""
+    """Return the error for a request that may only create an object which exists."""
     return Stale("it exists already", field="If-None-Match")
 
 
 def answer(
     overlay: Overlay, found: Record, revision: Revision, status: int = 200, beside: dict[str, Json] | None = None
 ) -> JSONResponse:
-    """Answer one record with its tag, and with fields beside the record."""
+    """Answer one record with its tag, and with additional fields."""
     response = JSONResponse({**records.encode(found), **(beside or {}), "revision": revision}, status)
     key = keys.of(found)
     if overlay.mirror.record(key) == found:  # not changed again in between
@@ -80,7 +80,7 @@ def answer(
 
 
 def answer_reader(overlay: Overlay, found: Record, known: frozenset[str]) -> Response:
-    """Answer one record to a reader, or that it is what the reader has."""
+    """Answer one record, or 304 when the reader has this state of it."""
     tag = _tag(overlay.mirror.mod_revision(keys.of(found)))
     if known & {tag, "*"}:
         return Response(status_code=304, headers={"ETag": tag})

@@ -13,10 +13,10 @@ _log = structlog.get_logger()
 
 
 class InterruptedRequests:
-    """ASGI middleware that answers 503 to a request that the server cancels, as it does with those that outlast a stop.
+    """ASGI middleware that answers 503 to a request that the server cancels because it outlasts a stop.
 
     Whether the request was executed is unknown by then; it may be repeated, at another controller. An answer that has
-    begun, such as a stream to a reader that takes nothing, breaks off.
+    begun, such as a stream to a reader that does not read, is cut off.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Lists in pages: in the order of a key, so that what comes and goes between two pages moves nothing else."""
+"""Lists in pages: in the order of a key, so that changes between two pages do not move other items."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ ListPosition = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which part of a list is asked for: `limit` items after a place, or the first ones."""
+    """The requested part of a list: `limit` items after a cursor, or the first ones."""
 
     limit: int
     after: ListPosition | None

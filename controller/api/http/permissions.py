@@ -1,4 +1,4 @@
-"""What each route needs: every one stands here, and an application with a route that does not cannot be made."""
+"""The permission that each route needs. An application with a route that is missing here cannot be created."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from controller.identity.roles import Permission
 
 
 class HostPlace(StrEnum):
-    """Where a request names the host that it is about, which for a host must be itself."""
+    """Where a request names its host; a caller that is a host must name itself."""
 
     PATH = "the path's id"
     QUERY = "the query's host"

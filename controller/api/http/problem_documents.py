@@ -69,7 +69,7 @@ def field_path(location: Sequence[str | int]) -> str | None:
 
 
 def document(schema: dict[str, Any]) -> None:
-    """Say in an OpenAPI document how every route refuses, and with which media type: FastAPI names another one."""
+    """Document the errors of every route, with their media type, in an OpenAPI document: FastAPI names another one."""
     for path in schema["paths"].values():
         for operation in path.values():
             operation["responses"].setdefault("422", _documented("A value or a parameter is not as it must be."))

@@ -1,4 +1,4 @@
-"""What a request must not say: a query parameter that a route does not know would otherwise be passed over silently."""
+"""Refuses unknown query parameters, which FastAPI would ignore silently."""
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -29,5 +29,5 @@ def _listed(route: APIRoute, known: set[str]) -> str:
 
 
 def _parameters(dependant: Dependant) -> set[str]:
-    """Return the query parameters of a route and of all that it depends on."""
+    """Return the query parameters of a route and of all its dependencies."""
     return {field.alias for field in dependant.query_params}.union(*map(_parameters, dependant.dependencies))
