@@ -12,6 +12,7 @@ from controller.api.http import (
     interrupted_requests,
     permissions,
     problem_documents,
+    schema_names,
     unknown_parameters,
 )
 from controller.api.http.auth import Security
@@ -76,6 +77,7 @@ class _Application(FastAPI):
         if not self.openapi_schema:
             problem_documents.document(super().openapi())
             auth.document(super().openapi())
+            schema_names.document(super().openapi())
         return super().openapi()
 
 
