@@ -48,6 +48,8 @@ class Recovery:
 
     def awaited(self) -> list[Host]:
         """Return the hosts whose statements are awaited; none outside of a recovery."""
+        if not self.is_under_way:
+            return []
         return [host for host in self._mirror.intent.hosts.values() if self.is_awaited(host)]
 
     def is_awaited(self, host: Host) -> bool:

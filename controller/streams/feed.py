@@ -11,6 +11,8 @@ from controller.state.intent import IntentChange
 from controller.state.mirror import Forgotten, Mirror
 from controller.streams import visibility
 from controller.streams.connections import HostConnections
+from controller.streams.feed_lines import FeedLines
+from controller.streams.wake_queue import AT_ONCE, WakeQueue, few
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.lineage import Lineage
@@ -20,11 +22,14 @@ SNAPSHOT_MAX = 1000
 """The most records in one message of a snapshot."""
 
 _BOOKMARK_DELAY = 0.1
-"""Seconds that pass between a change and the bookmark to the hosts that it does not concern."""
+"""Seconds that pass between a change and the first bookmark to the hosts that it does not concern."""
+
+_BOOKMARKS = 400
+"""Bookmarks a second, to all hosts together: most hosts answer one with a report, which costs many times as much. In a
+cluster that changes all the time, the controller's work for hosts that no change concerns is bounded by this."""
 
 _KEEP_ALIVE = 3.0
 """Seconds after which every feed sends something, and between two looks whether this controller follows its store."""
-
 
 _log = structlog.get_logger()
 
@@ -159,6 +164,8 @@ class Feeds:
         self._connections = connections
         self._clock = clock
         self._open: dict[HostId, Feed] = {}
+        self.lines = FeedLines()
+        self._waking = WakeQueue()
         self._changed = asyncio.Event()
         self._is_stale = False
         self._is_ending = False
@@ -217,6 +224,7 @@ class Feeds:
     async def run(self) -> None:
         """Send bookmarks, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._waking.run(), name="feed-waking")
             tasks.create_task(self._send_bookmarks(), name="feed-bookmarks")
             tasks.create_task(self._keep_alive(), name="feed-keep-alive")
             tasks.create_task(self._watch_store(), name="feed-store")
@@ -226,17 +234,32 @@ class Feeds:
             await self._changed.wait()
             await self._clock.sleep(_BOOKMARK_DELAY)
             self._changed.clear()
-            for feed in self._open.values():
-                feed.wake()
+            for number, feeds in enumerate(few([*self._open.values()])):
+                if number:
+                    await self._clock.sleep(AT_ONCE / _BOOKMARKS)
+                for feed in feeds:
+                    feed.wake()
 
     async def _keep_alive(self) -> None:
+        pause = 0.0
         while True:
-            await self._clock.sleep(_KEEP_ALIVE)
-            for host, feed in self._open.items():
-                if self._mirror.instance(host) in {None, self._connections.instance(host)}:
-                    feed.keep_alive(stale=self._is_stale)
-                else:  # it registered again elsewhere, and this connection is a dead one
-                    feed.end()
+            await self._clock.sleep(_KEEP_ALIVE - pause)
+            # Spread over half the time, so that requests have their turn.
+            slices = [*few([*self._open.items()])]
+            pause = _KEEP_ALIVE / 2 if len(slices) > 1 else 0.0
+            for number, feeds in enumerate(slices):
+                if number:
+                    await self._clock.sleep(pause / (len(slices) - 1))
+                for host, feed in feeds:
+                    self._keep_one_alive(host, feed)
+
+    def _keep_one_alive(self, host: HostId, feed: Feed) -> None:
+        if self._open.get(host) is not feed:
+            return  # closed since the round began
+        if self._mirror.instance(host) in {None, self._connections.instance(host)}:
+            feed.keep_alive(stale=self._is_stale)
+        else:  # it registered again elsewhere, and this connection is a dead one
+            feed.end()
 
     async def _watch_store(self) -> None:
         """Find out whether this controller follows its store; who does not tells its hosts so."""
@@ -258,6 +281,6 @@ class Feeds:
             if feed := self._open.get(host):
                 feed.end()
         hosts = visibility.concerned(self._mirror.intent, change)
-        for host in self._open if hosts is None else hosts:
-            if feed := self._open.get(host):
-                feed.wake()
+        self._waking.add(
+            [*self._open.values()] if hosts is None else [self._open[host] for host in hosts if host in self._open]
+        )

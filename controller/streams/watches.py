@@ -10,6 +10,7 @@ from controller.clock import Clock
 from controller.state.intent import IntentChange
 from controller.state.mirror import Forgotten, Mirror
 from controller.streams import watch_lines
+from controller.streams.wake_queue import WakeQueue
 from controller.streams.watch_lines import PIECE_MAX, WatchFilter
 from controller.streams.watch_snapshots import WatchSnapshots
 from overlayd.model.errors import Compacted, Unavailable
@@ -45,10 +46,13 @@ class Watch:
         self._must_speak = False
         self._is_ended = False
 
-    def wake(self, *, must_speak: bool = False) -> None:
-        """Let the watch tell what is new, or at least something."""
-        self._must_speak |= must_speak
+    def wake(self) -> None:
+        """Let the watch tell what is new."""
         self._wake.set()
+
+    def must_speak(self) -> None:
+        """Let the watch tell something when it is woken, even when nothing is new."""
+        self._must_speak = True
 
     def end(self) -> None:
         """End the watch."""
@@ -108,6 +112,7 @@ class Watches:
         self.clock = clock
         self.snapshots = WatchSnapshots(mirror, clock)
         self._open: set[Watch] = set()
+        self._waking = WakeQueue()
         self._is_ending = False
         self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
         mirror.listen(self._on_change)
@@ -174,12 +179,17 @@ class Watches:
 
     async def run(self) -> None:
         """Let every watch say something now and then, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._waking.run(), name="watch-waking")
+            tasks.create_task(self._keep_alive(), name="watch-keep-alive")
+
+    async def _keep_alive(self) -> None:
         while True:
             await self.clock.sleep(_KEEP_ALIVE)
             self.snapshots.let_go()
             for watch in self._open:
-                watch.wake(must_speak=True)
+                watch.must_speak()
+            self._waking.add(self._open)
 
     def _on_change(self, _: IntentChange) -> None:
-        for watch in self._open:
-            watch.wake()
+        self._waking.add(self._open)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from controller.api.http.auth import CurrentCaller
+from controller.api.http.auth import current
 from controller.journal.actor import CONTROLLER, Actor, Requester
 from controller.overlay import Overlay
 from controller.server.http import IS_WAITING
@@ -17,8 +17,8 @@ async def _overlay(request: Request) -> Overlay:
     return overlay
 
 
-async def _caller(request: Request, caller: CurrentCaller) -> Requester:
-    return _requester(request, caller.actor)
+async def _caller(request: Request) -> Requester:
+    return _requester(request, current(request).actor)
 
 
 async def _controller(request: Request) -> Requester:

@@ -11,6 +11,10 @@ from starlette.types import Receive, Scope, Send
 WRITE_MAX = 10.0
 """Seconds that a reader may take for one piece before its stream ends."""
 
+_PIECE_MAX = 16 * 1024
+"""Bytes that are sent at once, as many as one TLS record holds (RFC 8446, section 5.1). The buffer in which OpenSSL
+leaves what is encrypted grows to the largest piece, and keeps that size for as long as the connection is open."""
+
 
 class LineSource(Protocol):
     """Where lines come from."""
@@ -43,8 +47,10 @@ class LineResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async for lines in source.lines():
-                async with asyncio.timeout(WRITE_MAX):
-                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+                for start in range(0, len(lines), _PIECE_MAX):
+                    piece = lines[start : start + _PIECE_MAX]
+                    async with asyncio.timeout(WRITE_MAX):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
         except TimeoutError:
             return  # an unfinished response: the server closes the connection
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -13,42 +12,35 @@ from controller.api.bodies.request_bodies import Instance
 from controller.api.http.dependencies import Services
 from controller.api.http.line_response import LineResponse
 from controller.streams.feed import Feed, Feeds
+from controller.streams.feed_lines import FeedLines
 from overlayd.model.ids import HostId, Revision
 from overlayd.model.lineage import parse_lineage
-from overlayd.wire import schema1
-from overlayd.wire.feed import FEED_VERSION, FeedMessage, encode_line
+from overlayd.wire.feed import FEED_VERSION
 
 router = APIRouter(prefix="/v1", tags=["feed"])
 
 
 @dataclass(frozen=True, slots=True)
-class FeedLines:
+class OpenFeed:
     """A host's feed in one of its versions, as lines."""
 
     feed: Feed
+    encoder: FeedLines
     after: Revision | None
     version: int
 
     async def lines(self) -> AsyncIterator[bytes]:
         async for message in self.feed.messages(self.after):
-            yield _encoded(message, self.version)
+            yield self.encoder.of(message, self.version)
 
     def end(self) -> None:
         self.feed.end()
 
 
 @contextmanager
-def opened_feed(feeds: Feeds, host: HostId, instance: str, after: Revision | None, version: int) -> Iterator[FeedLines]:
+def opened_feed(feeds: Feeds, host: HostId, instance: str, after: Revision | None, version: int) -> Iterator[OpenFeed]:
     with feeds.open(host, instance) as feed:
-        yield FeedLines(feed, after, version)
-
-
-@lru_cache(maxsize=16)
-def _encoded(message: FeedMessage, version: int) -> bytes:
-    """Return the line of a message; many hosts get the same one at the same time."""
-    if version == schema1.VERSION:
-        return encode_line(schema1.narrow(message), schema1.encode_tagged)
-    return encode_line(message)
+        yield OpenFeed(feed, feeds.lines, after, version)
 
 
 @router.get(

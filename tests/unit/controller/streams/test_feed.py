@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state.mirror import Mirror
 from controller.streams.feed import Deltas, Feed
+from controller.streams.wake_queue import AT_ONCE
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError
@@ -38,6 +41,7 @@ from tests.support.controllers.overlays import (
     visible_to,
     whole_cluster,
 )
+from tests.support.controllers.virtual_clock import VirtualClock
 
 pytestmark = pytest.mark.anyio
 
@@ -216,6 +220,47 @@ async def test_changes_that_do_not_concern_a_host_come_as_bookmarks(tmp_path: Pa
             assert isinstance(await anext(messages), InSync)
             await make_network(overlay)
             assert await anext(messages) == Bookmark(overlay.mirror.intent_revision)
+
+
+async def bookmarked(feed: Feed, at: Revision, reached: list[Feed]) -> None:
+    """Note the feed as soon as it tells of a change that does not concern its host."""
+    async for message in feed.messages(at):
+        if isinstance(message, Bookmark) and message.revision > at:
+            reached.append(feed)
+            return
+
+
+async def test_bookmarks_to_many_hosts_are_spread_over_time(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with store_at(tmp_path / "store.db", SystemClock()) as store:
+        overlay = Overlay(store, clock, "c1")
+        await overlay.load()
+        running = asyncio.create_task(overlay.run())
+        hosts = [await make_host(overlay, number) for number in range(1, 101)]
+        at = overlay.mirror.intent_revision
+        reached: list[Feed] = []
+        with ExitStack() as feeds:
+            opened = [feeds.enter_context(overlay.feeds.open(host.id, "i")) for host in hosts]
+            reading = [asyncio.create_task(bookmarked(feed, at, reached)) for feed in opened]
+            await asyncio.sleep(0)
+            await make_network(overlay)
+            per_tenth = [len(reached)]
+            while len(reached) < len(opened):
+                for _ in range(10):
+                    await clock.advance(0.01)
+                    await settled()
+                per_tenth.append(len(reached))
+            assert max(after - before for before, after in pairwise(per_tenth)) <= 40 + AT_ONCE
+            assert {*reached} == {*opened}
+            await asyncio.gather(*reading)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def settled() -> None:
+    """Let every task come to where it waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 async def test_presence_moves_no_revision(tmp_path: Path) -> None:
