@@ -1,16 +1,12 @@
 """The command `overlay-controller`."""
 
-import faulthandler
-import os
 from collections.abc import Mapping
-from importlib import metadata
+from functools import partial
 from typing import Annotated, Any
 
-import structlog
 import typer
 
-from controller import log_output, settings
-from controller.clock import SystemClock
+from controller import settings
 from controller.commands import init, store_commands
 from controller.commands.admin_token import admin_token
 from controller.commands.options import (
@@ -29,17 +25,10 @@ from controller.commands.options import (
 )
 from controller.commands.store_options import StoreOptions, takes_store
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
-from controller.rules.quarantine import QUARANTINE
-from controller.rules.recovery import RECOVERY_TIME
-from controller.server.listener import raise_descriptor_limit
-from controller.serving import service, sockets
-from controller.state.keys import Unreadable
+from controller.rules.defaults import QUARANTINE, RECOVERY_TIME
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.configuration.help_pages import PlainGroup
-from overlayd.model.errors import InvalidValue
-
-_log = structlog.get_logger()
 
 app = typer.Typer(
     cls=PlainGroup,
@@ -52,6 +41,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
     if wanted:
+        from importlib import metadata
+
         typer.echo(metadata.version("overlayd"))
         raise typer.Exit
 
@@ -84,34 +75,24 @@ def run(
     recovery_time: RecoveryTimeOption = RECOVERY_TIME,
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
-    log_output.configure()
-    faulthandler.enable()  # the watchdog's SIGABRT leaves in the journal where the process was
-    os.umask(0o077)  # the store holds the authority's key
-    raise_descriptor_limit()
-    try:
-        with sources.located(context):
-            chosen = settings.choose(
-                **store.values(),
-                listen=listen,
-                tls_cert=tls_cert,
-                tls_key=tls_key,
-                tls_name=tls_name,
-                admin_token_file=admin_token_file,
-                insecure=insecure,
-                quarantine=quarantine,
-                history_days=history_days,
-                history_count=history_count,
-                state_dir=state_dir,
-                recovery_time=recovery_time,
-            )
-            bound = [sockets.bind(each) for each in chosen.listen]
-    except (InvalidValue, OSError) as refused:
-        _log.error("cannot start", reason=str(refused))
-        raise typer.Exit(1) from None
-    if reasons := service.run_until_stopped(chosen, bound, SystemClock()):
-        for reason in reasons:
-            newer = "cannot go on with this store; was it written by a newer controller?"
-            _log.error(newer if isinstance(reason, Unreadable) else "cannot start", reason=str(reason))
+    from controller.serving.start import serve
+
+    choose = partial(
+        settings.choose,
+        **store.values(),
+        listen=listen,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_name=tls_name,
+        admin_token_file=admin_token_file,
+        insecure=insecure,
+        quarantine=quarantine,
+        history_days=history_days,
+        history_count=history_count,
+        state_dir=state_dir,
+        recovery_time=recovery_time,
+    )
+    if not serve(choose, sources.located(context)):
         raise typer.Exit(1)
 
 

@@ -12,8 +12,9 @@ from controller.journal.change_record import Recorder
 from controller.journal.journal import Journal
 from controller.journal.transaction_meter import TransactionMeter
 from controller.past.archive import Archive
-from controller.rules.quarantine import QUARANTINE, Quarantine
-from controller.rules.recovery import RECOVERY_TIME, Recovery
+from controller.rules.defaults import QUARANTINE, RECOVERY_TIME
+from controller.rules.quarantine import Quarantine
+from controller.rules.recovery import Recovery
 from controller.rules.withheld_units import WithheldUnits
 from controller.services.blocks import Blocks
 from controller.services.departures import Departures

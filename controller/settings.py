@@ -11,7 +11,7 @@ from pathlib import Path
 
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.past.pruning import HistoryLimits
-from controller.rules.recovery import RECOVERY_TIME
+from controller.rules.defaults import RECOVERY_TIME
 from controller.store.etcd.cluster import Certificates, EtcdLogin, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files

@@ -1,7 +1,6 @@
 """TLS of a controller: the certificate that it shows, its own or a given one, for as long as it runs."""
 
 import os
-import re
 import socket
 import ssl
 from asyncio import sslproto
@@ -9,7 +8,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from pathlib import Path
 
 import structlog
 
@@ -18,6 +16,7 @@ from controller.clock import Clock
 from controller.identity.authority import Authority, Issued, utc
 from controller.lifecycle.bootstrap import ensure_admin, shared_authority, write_authority
 from controller.overlay import Overlay
+from controller.server.local_addresses import local_addresses
 from controller.settings import ControllerSettings, GivenCertificate, OwnCertificate, Tls
 from controller.store.port import Store
 from overlayd.model.errors import InvalidValue, Unavailable
@@ -35,9 +34,6 @@ section 4.2). TLS 1.3 has no other."""
 
 _ADDRESSES_MAX = 100
 """How many addresses a certificate names; clients of ours look for none of them."""
-
-_LOCAL_V4 = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
-"""In /proc/net/fib_trie: the routes by which the kernel knows its own addresses."""
 
 _log = structlog.get_logger()
 
@@ -120,16 +116,6 @@ def _listens(sockets: Iterable[socket.socket]) -> tuple[IPv4Address | IPv6Addres
     """Return the addresses at which sockets listen, but not those that stand for all."""
     addresses = [ip_address(str(sock.getsockname()[0]).partition("%")[0]) for sock in sockets]
     return tuple(address for address in addresses if not address.is_unspecified)
-
-
-def local_addresses() -> list[IPv4Address | IPv6Address]:
-    """Return the addresses of this machine, but no link-local ones."""
-    found: list[IPv4Address | IPv6Address] = []
-    with suppress(FileNotFoundError):
-        found += [IPv4Address(text) for text in _LOCAL_V4.findall(Path("/proc/net/fib_trie").read_text())]
-    with suppress(FileNotFoundError):  # without IPv6
-        found += [IPv6Address(bytes.fromhex(line[:32])) for line in Path("/proc/net/if_inet6").read_text().splitlines()]
-    return sorted({each for each in found if not each.is_link_local}, key=lambda each: (each.version, int(each)))
 
 
 def _addresses_among(names: Iterable[str]) -> list[IPv4Address | IPv6Address]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from controller.tls import local_addresses
+from controller.server.local_addresses import local_addresses
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InUse, InvalidValue
 from overlayd.model.ids import quoted

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from controller.rules.quarantine import QUARANTINE
+from controller.rules.defaults import QUARANTINE
 from controller.state import keys, lineages
 from controller.state.lineages import LineageRecord
 from controller.store.port import (

@@ -13,9 +13,6 @@ from overlayd.model.errors import Unavailable
 
 T = TypeVar("T")
 
-QUARANTINE = 60
-"""Seconds, unless the administrator chooses: caches of neighbours and connections that linger are gone after that."""
-
 
 class Quarantine:
     """Writes drafts that put something in quarantine, for `seconds` at least."""

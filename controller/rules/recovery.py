@@ -19,9 +19,6 @@ from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, Revision
 from overlayd.model.lineage import Lineage
 
-RECOVERY_TIME = 120
-"""Seconds, unless the administrator chooses: hosts that run are back some seconds after the controllers."""
-
 _LOOK_INTERVAL = 0.5
 """Seconds between two looks whether all have spoken."""
 

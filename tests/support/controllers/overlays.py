@@ -12,7 +12,7 @@ from typing import TypeVar
 from controller.clock import Clock, SystemClock
 from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.rules.quarantine import QUARANTINE
+from controller.rules.defaults import QUARANTINE
 from controller.state import keys
 from controller.state.host_presence import HostPresence
 from controller.store.embedded import EmbeddedStore
