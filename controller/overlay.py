@@ -1,42 +1,23 @@
-"""All services of one controller on one store."""
+"""The rooms of one controller, joined on one store."""
 
 import asyncio
 from collections.abc import Collection
 from random import Random, SystemRandom
 
 from controller.clock import Clock
-from controller.health.alarms import AlarmLog
-from controller.health.convergence import Statuses
-from controller.health.writability import Writability
+from controller.health import wiring as health_wiring
 from controller.journal.change_record import Recorder
 from controller.journal.journal import Journal
 from controller.journal.transaction_meter import TransactionMeter
 from controller.past.archive import Archive
+from controller.rules import wiring as rule_wiring
 from controller.rules.defaults import QUARANTINE, RECOVERY_TIME
-from controller.rules.quarantine import Quarantine
-from controller.rules.recovery import Recovery
-from controller.rules.withheld_units import WithheldUnits
-from controller.services.blocks import Blocks
-from controller.services.departures import Departures
-from controller.services.endpoint_sets import EndpointSets
-from controller.services.endpoints import Endpoints
-from controller.services.hosts import Hosts
-from controller.services.networks import Networks
-from controller.services.reservations import Reservations
-from controller.services.sessions import Sessions
-from controller.services.statements import Statements
-from controller.services.tokens import Tokens
+from controller.services import wiring as service_wiring
+from controller.state import wiring as state_wiring
 from controller.state.lineages import KnownLineage, ensured
-from controller.state.mirror import Mirror
-from controller.state.store_time import StoreTime
 from controller.store.port import Store
-from controller.streams.connections import HostConnections
-from controller.streams.feed import Feeds
-from controller.streams.watches import Watches
+from controller.streams import wiring as stream_wiring
 from overlayd.model.address import IpAddress
-
-_LOG_MAX = 10_000
-"""How many changes of intent are kept for agents that resume or are slow."""
 
 _CHANCE = SystemRandom()
 
@@ -57,32 +38,30 @@ class Overlay:
         """`addresses` are those at which hosts reach this controller, none for one that serves no hosts."""
         self.clock = clock
         self._store = store
-        self.time = StoreTime(store, clock)
-        self.mirror = mirror = Mirror(store, clock, _LOG_MAX)
+
+        state = state_wiring.build(store, clock)
+        self.time = state.time
+        self.mirror = mirror = state.mirror
         self._journal = journal = Journal(store, mirror, clock, self.time, Recorder(controller), chance)
         self.archive = Archive(store, mirror, clock)
 
-        resting = Quarantine(store, journal, quarantine)
-        withheld = WithheldUnits(mirror, journal)
-        self.recovery = recovery = Recovery(mirror, journal, clock, recovery_time)
+        rules = rule_wiring.build(store, mirror, journal, clock, chance, quarantine, recovery_time)
+        self.recovery = rules.recovery
 
-        self.tokens = Tokens(mirror, journal, clock)
-        self.sessions = Sessions(self.tokens, clock)
-        self.departures = Departures(mirror, journal, resting, self.tokens, withheld)
-        self.networks = Networks(mirror, journal, chance, addresses, recovery)
-        self.hosts = Hosts(mirror, journal, self.departures, chance, recovery)
-        self.blocks = Blocks(mirror, journal, resting, self.networks, self.hosts, chance, recovery)
-        self.reservations = Reservations(mirror, journal, resting, self.networks, self.hosts, chance, recovery)
-        self.statements = Statements(mirror, journal, resting, self.reservations, withheld)
-        self.endpoints = Endpoints(mirror, journal, self.hosts)
-        self.endpoint_sets = EndpointSets(clock)
+        services = service_wiring.build(rules, addresses)
+        self.tokens, self.sessions = services.tokens, services.sessions
+        self.networks, self.hosts = services.networks, services.hosts
+        self.departures, self.statements = services.departures, services.statements
+        self.blocks, self.reservations = services.blocks, services.reservations
+        self.endpoints, self.endpoint_sets = services.endpoints, services.endpoint_sets
 
-        self.connections = HostConnections(store, clock, controller)
-        self.feeds = Feeds(mirror, self.connections, clock)
-        self.watches = Watches(mirror, clock)
+        streams = stream_wiring.build(store, mirror, clock, controller)
+        self.connections, self.feeds, self.watches = streams.connections, streams.feeds, streams.watches
 
-        self.writability = Writability(store, clock)
-        self.statuses = Statuses(mirror, self.hosts, self.networks, recovery)
+        health = health_wiring.build(store, rules, services)
+        self.writability, self.statuses = health.writability, health.statuses
+
+        self._rooms = (state, rules, services, streams, health)
 
     @property
     def commits(self) -> TransactionMeter:
@@ -102,14 +81,6 @@ class Overlay:
     async def run(self) -> None:
         """Follow the store and serve feeds, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.mirror.run(), name="mirror")
-            tasks.create_task(self.feeds.run(), name="feeds")
-            tasks.create_task(self.watches.run(), name="watches")
-            tasks.create_task(self.connections.run(), name="connections")
-            tasks.create_task(self.sessions.run(), name="sessions")
-            tasks.create_task(self.writability.run(), name="writability")
-            tasks.create_task(self.endpoint_sets.run(), name="endpoint sets")
-            tasks.create_task(self.departures.run(self.clock), name="departures")
-            tasks.create_task(self.recovery.run(), name="recovery")
-            tasks.create_task(self.statements.run(self.clock), name="statements")
-            tasks.create_task(AlarmLog(self.mirror).run(self.clock), name="alarms")
+            for room in self._rooms:
+                for name, actor in room.actors().items():
+                    tasks.create_task(actor, name=name)

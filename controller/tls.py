@@ -24,9 +24,10 @@ from overlayd.model.errors import InvalidValue, Unavailable
 _RENEWAL = 12 * 3600.0
 """Seconds: addresses come and go, and given files are replaced before they expire."""
 
-_READ_BUFFER = 32 * 1024
-"""Bytes, two of the largest TLS records (RFC 8446, section 5.1). asyncio takes 256 KiB for each connection as long as
-it is open, for which there is no option: with two connections of each of a thousand hosts, half a gigabyte."""
+_READ_BUFFER = 4 * 1024
+"""Bytes that each connection keeps for reading as long as it is open; most requests of hosts are smaller. asyncio takes
+256 KiB, for which it has no option: with two connections of each of a thousand hosts, half a gigabyte. The benchmark
+`controller_memory` is far above its budget without this."""
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2, where OpenSSL's default has CBC too: authenticated encryption with forward secrecy alone (RFC 9325,

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from controller.clock import Clock
 from controller.journal.actor import Actor, Requester
 from controller.journal.change_record import Note, Recorder
 from controller.journal.grouping import Grouping
 from controller.journal.transaction_meter import TransactionMeter
+from controller.journal.transaction_part import TransactionPart
 from controller.state import keys
 from controller.state.mirror import Mirror
 from controller.state.store_time import StoreTime
@@ -45,6 +46,11 @@ class TransactionDraft(Generic[T]):
     compares: tuple[Compare | Unmodified, ...] = ()
     ops: tuple[PutKey | DeleteKey, ...] = ()
     noted: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(cls, part: TransactionPart, result: T) -> Self:
+        """Return the draft of a part that is all of it."""
+        return cls(result, part.compares, part.ops)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,25 +6,17 @@ release stored has no such key: the record itself excludes others, and its next 
 """
 
 from collections.abc import Container
-from dataclasses import dataclass
 
 from controller.journal.journal import Journal
+from controller.journal.transaction_part import TransactionPart
 from controller.state import keys
 from controller.state.mirror import Mirror
-from controller.store.port import Compare, DeleteKey, PutKey
+from controller.store.port import DeleteKey, PutKey
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import AlreadyExists, InvalidValue
 from overlayd.model.ids import OWN_MACS, MacAddress, NetworkName, is_own_mac
 from overlayd.model.reservation import Holder, Reservation
-
-
-@dataclass(frozen=True, slots=True)
-class MacChange:
-    """The compares and operations by which a MAC belongs to one record only."""
-
-    compares: tuple[Compare, ...] = ()
-    ops: tuple[PutKey | DeleteKey, ...] = ()
 
 
 class MacClaims:
@@ -62,24 +54,24 @@ class MacClaims:
                 case _:
                     pass
 
-    def claim(self, record: Endpoint | Reservation) -> MacChange:
+    def claim(self, record: Endpoint | Reservation) -> TransactionPart:
         """Return what gives a record its MAC; nothing when it has it already, or has none."""
         if record.mac is None:
-            return MacChange()
+            return TransactionPart()
         key, own = keys.mac(record.network, record.mac), RecordKey.of(record)
         if own in self._mirror.intent.holders_of(record.network, record.mac) and self._mirror.mod_revision(key):
-            return MacChange()
-        return MacChange((self._journal.unchanged(key),), (PutKey(key, keys.mac_claim(own)),))
+            return TransactionPart()
+        return TransactionPart((self._journal.unchanged(key),), (PutKey(key, keys.mac_claim(own)),))
 
-    def release(self, record: Endpoint | Reservation) -> MacChange:
+    def release(self, record: Endpoint | Reservation) -> TransactionPart:
         """Return what takes the key of a MAC away that its record gives up, unless another one has the MAC too."""
         if record.mac is None:
-            return MacChange()
+            return TransactionPart()
         key = keys.mac(record.network, record.mac)
         is_alone = self._mirror.intent.holders_of(record.network, record.mac) == (RecordKey.of(record),)
         if not is_alone or not self._mirror.mod_revision(key):
-            return MacChange()
-        return MacChange((self._journal.unchanged(key),), (DeleteKey(key),))
+            return TransactionPart()
+        return TransactionPart((self._journal.unchanged(key),), (DeleteKey(key),))
 
     def _is_older(self, endpoint: Endpoint, other: Endpoint) -> bool:
         """Return whether an endpoint has had its MAC for longer than another one: an earlier release allowed both."""

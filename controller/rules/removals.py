@@ -1,10 +1,12 @@
 """Removals of an endpoint, a block or a reservation, with what depends on it: parts of the caller's draft."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
 from controller.journal.journal import Journal
+from controller.journal.transaction_part import TransactionPart
 from controller.rules import amendments
-from controller.rules.macs import MacChange, MacClaims
+from controller.rules.macs import MacClaims
 from controller.state import keys
 from controller.state.address_space import Withholding
 from controller.state.mirror import Mirror
@@ -13,45 +15,41 @@ from overlayd.model.address import IpAddress, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
 from overlayd.model.endpoint import Endpoint, EndpointKey
+from overlayd.model.ids import HostId
 from overlayd.model.network import Network, NetworkState
 from overlayd.model.reservation import Reservation
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """The compares and operations of a removal."""
-
-    compares: tuple[Compare | Unmodified, ...]
-    ops: tuple[PutKey | DeleteKey, ...]
-
-
 class Removals:
-    """Makes the removals of one controller. None of them writes the holdings of a host: that is the caller's."""
+    """Makes the removals of one controller. `guarded` makes them ones of a host's."""
 
-    def __init__(self, mirror: Mirror, journal: Journal) -> None:
+    def __init__(self, mirror: Mirror, journal: Journal, macs: MacClaims) -> None:
         self._mirror = mirror
         self._journal = journal
-        self._macs = MacClaims(mirror, journal)
+        self._macs = macs
 
-    def endpoint(self, endpoint: EndpointKey, *, but: Reservation | None = None) -> Removal:
+    def guarded(self, host: HostId, parts: Iterable[TransactionPart]) -> TransactionPart:
+        """Return parts about the blocks and endpoints of a host with its guard, which keeps others from them."""
+        key = keys.holdings(host)
+        guard = TransactionPart((self._journal.unchanged(key),), (PutKey(key, keys.EMPTY),))
+        return TransactionPart.joined((guard, *parts))
+
+    def endpoint(self, endpoint: EndpointKey, *, but: Reservation | None = None) -> TransactionPart:
         """Remove an endpoint and release the reservations that it holds, `but` one that the caller writes itself."""
         held = [reservation for reservation in self._mirror.intent.held_by(endpoint) if reservation != but]
         withdrawn = self.withdrawn(endpoint)
-        return Removal(
-            (*withdrawn.compares, *(self._journal.unchanged(keys.of(reservation)) for reservation in held)),
-            (
-                *withdrawn.ops,
-                *(self._mirror.put(replace(reservation, holder=None)) for reservation in held),
-            ),
+        return withdrawn + TransactionPart(
+            tuple(self._journal.unchanged(keys.of(reservation)) for reservation in held),
+            tuple(self._mirror.put(replace(reservation, holder=None)) for reservation in held),
         )
 
-    def withdrawn(self, endpoint: EndpointKey) -> Removal:
+    def withdrawn(self, endpoint: EndpointKey) -> TransactionPart:
         """Remove the record of an endpoint that is still there; it keeps the reservations that it holds."""
         found = self._mirror.intent.find(RecordKey(Endpoint, endpoint))
-        released = self._macs.release(found) if isinstance(found, Endpoint) else MacChange()
-        return Removal(released.compares, (DeleteKey(keys.endpoint(endpoint)), *released.ops))
+        released = self._macs.release(found) if isinstance(found, Endpoint) else TransactionPart()
+        return TransactionPart(ops=(DeleteKey(keys.endpoint(endpoint)),)) + released
 
-    def block(self, network: Network, block: Block, lease: LeaseId) -> Removal:
+    def block(self, network: Network, block: Block, lease: LeaseId) -> TransactionPart:
         """Remove a block: its addresses go into quarantine. The last block of a DELETING network takes it along."""
         key = keys.of(block)
         quarantined = PutKey(keys.withheld(block.network, block.cidr), keys.withholding(Withholding.QUARANTINE), lease)
@@ -64,9 +62,9 @@ class Removals:
             else:
                 # Of two hosts that release the last two blocks at once, one finds its witness gone and looks again.
                 compares.append(self._journal.unchanged(keys.of(other)))
-        return Removal(tuple(compares), tuple(ops))
+        return TransactionPart(tuple(compares), tuple(ops))
 
-    def reservation(self, network: Network, reservation: Reservation, lease: LeaseId) -> Removal:
+    def reservation(self, network: Network, reservation: Reservation, lease: LeaseId) -> TransactionPart:
         """Remove a reservation: its addresses go into quarantine, and with them a unit that has no other one."""
         name, gone = network.name, frozenset(reservation.addresses)
         key = keys.of(reservation)
@@ -92,7 +90,7 @@ class Removals:
                 ops.append(PutKey(withheld, keys.withholding(Withholding.QUARANTINE), lease))
             else:  # a witness, as for blocks
                 compares.append(self._journal.unchanged(keys.address(name, other)))
-        return Removal(tuple(compares), tuple(ops))
+        return TransactionPart(tuple(compares), tuple(ops))
 
     def _is_withheld(self, network: Network, unit: IpNetwork) -> bool:
         withheld = self._mirror.occupancy.space(network.name).withheld

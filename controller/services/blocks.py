@@ -1,19 +1,15 @@
 """Blocks: which part of a network's range belongs to which host."""
 
 from collections.abc import Collection
-from random import Random
 
 from controller.journal.actor import Requester
-from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.journal.journal import TransactionDraft, Written
 from controller.rules import free_units
 from controller.rules.free_choice import FreeChoice
-from controller.rules.quarantine import Quarantine
-from controller.rules.recovery import Recovery
-from controller.rules.removals import Removals
+from controller.rules.wiring import RuleParts
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
 from controller.state import keys
-from controller.state.mirror import Mirror
 from controller.store.port import LeaseId, PutKey
 from overlayd.model import ids
 from overlayd.model.address import Family, IpNetwork
@@ -29,24 +25,15 @@ from overlayd.wire import schema1
 class Blocks:
     """The blocks of the cluster."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what there is to know of a block
-        self,
-        mirror: Mirror,
-        journal: Journal,
-        quarantine: Quarantine,
-        networks: Networks,
-        hosts: Hosts,
-        chance: Random,
-        recovery: Recovery,
-    ) -> None:
-        self._mirror = mirror
-        self._journal = journal
-        self._quarantine = quarantine
+    def __init__(self, rules: RuleParts, networks: Networks, hosts: Hosts) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._quarantine = rules.quarantine
+        self._chance = rules.chance
+        self._recovery = rules.recovery
+        self._removals = rules.removals
         self._networks = networks
         self._hosts = hosts
-        self._chance = chance
-        self._recovery = recovery
-        self._removals = Removals(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Block]:
         """Return the blocks of a network, of a host, of a host in a network, or all."""
@@ -112,12 +99,7 @@ class Blocks:
                 return TransactionDraft(None)
             self._refuse_release(block, host)
             removal = self._removals.block(self._networks.get(network), block, lease)
-            holdings = keys.holdings(host)
-            return TransactionDraft(
-                None,
-                (self._journal.unchanged(holdings), *removal.compares),
-                (PutKey(holdings, keys.EMPTY), *removal.ops),
-            )
+            return TransactionDraft.of(self._removals.guarded(host, [removal]), None)
 
         self._hosts.get(host)
         return await self._quarantine.write(by, draft)

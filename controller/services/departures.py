@@ -11,13 +11,11 @@ import structlog
 
 from controller.clock import Clock
 from controller.journal.actor import BY_CONTROLLER, Requester
-from controller.journal.journal import Journal, TransactionDraft, Written
-from controller.rules.quarantine import Quarantine
-from controller.rules.removals import Removal, Removals
-from controller.rules.withheld_units import WithheldUnits
+from controller.journal.journal import TransactionDraft, Written
+from controller.journal.transaction_part import TransactionPart
+from controller.rules.wiring import RuleParts
 from controller.services.tokens import Tokens
 from controller.state import keys
-from controller.state.mirror import Mirror
 from controller.store.port import DeleteKey, LeaseId, PutKey
 from overlayd.model.errors import OverlayError
 from overlayd.model.host import Host, HostState
@@ -35,15 +33,13 @@ _log = structlog.get_logger()
 class Departures:
     """Completes the departure of hosts that are FORGETTING."""
 
-    def __init__(
-        self, mirror: Mirror, journal: Journal, quarantine: Quarantine, tokens: Tokens, withheld: WithheldUnits
-    ) -> None:
-        self._mirror = mirror
-        self._journal = journal
-        self._quarantine = quarantine
+    def __init__(self, rules: RuleParts, tokens: Tokens) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._quarantine = rules.quarantine
+        self._withheld = rules.withheld
+        self._removals = rules.removals
         self._tokens = tokens
-        self._withheld = withheld
-        self._removals = Removals(mirror, journal)
 
     async def run(self, clock: Clock) -> None:
         """Complete the departures that were interrupted, until cancelled."""
@@ -80,7 +76,7 @@ class Departures:
     def _without_claims(self, host_id: HostId) -> TransactionDraft[bool]:
         claimed = (each for each in self._mirror.intent.reservations() if each.holder and each.holder.host == host_id)
         released = [(keys.of(each), self._mirror.put(replace(each, holder=None))) for each in islice(claimed, _STEP)]
-        return self._step(host_id, [Removal((self._journal.unchanged(key),), (put,)) for key, put in released])
+        return self._step(host_id, [TransactionPart((self._journal.unchanged(key),), (put,)) for key, put in released])
 
     def _without_block(self, host_id: HostId, lease: LeaseId) -> TransactionDraft[bool]:
         block = next(iter(self._mirror.intent.blocks_of(host_id)), None)
@@ -110,17 +106,12 @@ class Departures:
             ),
         )
 
-    def _step(self, host_id: HostId, removals: Sequence[Removal]) -> TransactionDraft[bool]:
+    def _step(self, host_id: HostId, removals: Sequence[TransactionPart]) -> TransactionDraft[bool]:
         """Return the draft of some removals; its result is whether there were any."""
         if not removals or not self._leaving(host_id):
             return TransactionDraft(result=False)
-        key, holdings = keys.host(host_id), keys.holdings(host_id)
-        compares = [compare for removal in removals for compare in removal.compares]
-        return TransactionDraft(
-            True,  # noqa: FBT003 - the result, as in every draft
-            (self._journal.unchanged(key), self._journal.unchanged(holdings), *compares),
-            (PutKey(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
-        )
+        still_leaving = TransactionPart((self._journal.unchanged(keys.host(host_id)),))
+        return TransactionDraft.of(self._removals.guarded(host_id, (still_leaving, *removals)), result=True)
 
     def _leaving(self, host_id: HostId) -> Host | None:
         host = self._mirror.intent.hosts.get(host_id)

@@ -7,13 +7,12 @@ from functools import partial
 from typing import TypeVar
 
 from controller.journal.actor import Requester
-from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.journal.journal import TransactionDraft, Written
+from controller.journal.transaction_part import TransactionPart
 from controller.rules import amendments
-from controller.rules.macs import MacClaims
-from controller.rules.removals import Removal, Removals
+from controller.rules.wiring import RuleParts
 from controller.services.hosts import Hosts
 from controller.state import keys
-from controller.state.mirror import Mirror
 from controller.store.port import Compare, DeleteKey, PutKey, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
@@ -63,12 +62,12 @@ class _Request:
 class Endpoints:
     """The endpoints of the cluster. A host changes its own ones only."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, hosts: Hosts) -> None:
-        self._mirror = mirror
-        self._journal = journal
+    def __init__(self, rules: RuleParts, hosts: Hosts) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._removals = rules.removals
+        self._macs = rules.macs
         self._hosts = hosts
-        self._removals = Removals(mirror, journal)
-        self._macs = MacClaims(mirror, journal)
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Endpoint]:
         """Return the endpoints in a network, of a host, of a host in a network, or all."""
@@ -133,7 +132,7 @@ class Endpoints:
         return puts
 
     async def _in_steps(
-        self, by: Requester, host: HostId, items: Collection[T], change: Callable[[T], Removal]
+        self, by: Requester, host: HostId, items: Collection[T], change: Callable[[T], TransactionPart]
     ) -> Written[bool]:
         """Write the changes for these items, as many of them at once as have room; tell whether there were any."""
         left, has_written = deque(items), False
@@ -148,7 +147,7 @@ class Endpoints:
         return Written(has_written, revision)
 
     def _step(
-        self, host: HostId, items: Collection[T], change: Callable[[T], Removal]
+        self, host: HostId, items: Collection[T], change: Callable[[T], TransactionPart]
     ) -> TransactionDraft[tuple[int, bool]]:
         """Return the draft for the first of these items; its result tells for how many, and whether it writes."""
         if self._hosts.get(host).state is HostState.FORGETTING:
@@ -170,12 +169,12 @@ class Endpoints:
             return TransactionDraft((done, False))
         return TransactionDraft((done, True), tuple(compares), (PutKey(holdings, keys.EMPTY), *ops.values()))
 
-    def _without(self, host: HostId, key: EndpointKey) -> Removal:
+    def _without(self, host: HostId, key: EndpointKey) -> TransactionPart:
         """Return the removal of an endpoint, if it is there and the host's."""
         found = self._find(key)
-        return self._removals.endpoint(key) if found and found.host == host else Removal((), ())
+        return self._removals.endpoint(key) if found and found.host == host else TransactionPart()
 
-    def _with(self, request: _Request, endpoint: Endpoint) -> Removal:
+    def _with(self, request: _Request, endpoint: Endpoint) -> TransactionPart:
         """Return the write of an endpoint, or the withdrawal of one that is refused; nothing when it is done."""
         request.refused.pop(endpoint.key, None)
         stored = self._find(endpoint.key)
@@ -183,10 +182,10 @@ class Endpoints:
             self._check(request, endpoint)
         except OverlayError as error:
             request.refused[endpoint.key] = error
-            return self._removals.withdrawn(endpoint.key) if stored else Removal((), ())
-        return self._put(endpoint, stored) if stored != endpoint else Removal((), ())
+            return self._removals.withdrawn(endpoint.key) if stored else TransactionPart()
+        return self._put(endpoint, stored) if stored != endpoint else TransactionPart()
 
-    def _put(self, endpoint: Endpoint, stored: Endpoint | None) -> Removal:
+    def _put(self, endpoint: Endpoint, stored: Endpoint | None) -> TransactionPart:
         """Return the write of an endpoint, which holds while it holds the reservations of its addresses."""
         reservations = [
             reservation
@@ -194,13 +193,9 @@ class Endpoints:
             if (reservation := self._mirror.intent.reservation_at(endpoint.network, address))
         ]
         compared = (keys.of(endpoint), *(keys.of(reservation) for reservation in reservations))
-        claimed = self._macs.claim(endpoint)
-        compares = (*(self._journal.unchanged(key) for key in compared), *claimed.compares)
-        ops = (self._mirror.put(endpoint), *claimed.ops)
-        if stored is None or stored.mac == endpoint.mac:
-            return Removal(compares, ops)
-        released = self._macs.release(stored)
-        return Removal((*compares, *released.compares), (*ops, *released.ops))
+        compares = tuple(self._journal.unchanged(key) for key in compared)
+        written = TransactionPart(compares, (self._mirror.put(endpoint),)) + self._macs.claim(endpoint)
+        return written if stored is None or stored.mac == endpoint.mac else written + self._macs.release(stored)
 
     def _check(self, request: _Request, endpoint: Endpoint) -> None:
         """Raise why an endpoint cannot be published."""

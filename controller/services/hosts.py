@@ -3,16 +3,14 @@
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from random import Random
 from typing import TypeVar
 
 from controller.journal.actor import Requester
-from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.journal.journal import TransactionDraft, Written
 from controller.rules.free_choice import FreeChoice
-from controller.rules.recovery import Recovery
+from controller.rules.wiring import RuleParts
 from controller.services.departures import Departures
 from controller.state import keys
-from controller.state.mirror import Mirror
 from controller.store.port import Compare, DeleteKey, PutKey, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
@@ -26,14 +24,12 @@ T = TypeVar("T")
 class Hosts:
     """The hosts of the cluster."""
 
-    def __init__(
-        self, mirror: Mirror, journal: Journal, departures: Departures, chance: Random, recovery: Recovery
-    ) -> None:
-        self._mirror = mirror
-        self._journal = journal
-        self._chance = chance
+    def __init__(self, rules: RuleParts, departures: Departures) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._chance = rules.chance
+        self._recovery = rules.recovery
         self._departures = departures
-        self._recovery = recovery
 
     def all(self) -> Collection[Host]:
         return self._mirror.intent.hosts.values()

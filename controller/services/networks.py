@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from random import Random
 
 from controller.journal.actor import Requester
-from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.journal.journal import TransactionDraft, Written
 from controller.rules import amendments
 from controller.rules.free_choice import FreeChoice
 from controller.rules.gateway_numbers import gateway_number
-from controller.rules.recovery import Recovery
+from controller.rules.wiring import RuleParts
 from controller.state import keys
-from controller.state.mirror import Mirror
 from controller.store.port import DeleteKey, PutKey, Unmodified
 from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model import ids
@@ -24,20 +22,13 @@ from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 class Networks:
     """The networks of the cluster."""
 
-    def __init__(
-        self,
-        mirror: Mirror,
-        journal: Journal,
-        chance: Random,
-        controller: Collection[IpAddress],
-        recovery: Recovery,
-    ) -> None:
+    def __init__(self, rules: RuleParts, controller: Collection[IpAddress]) -> None:
         """`controller` are the addresses at which hosts reach this controller."""
-        self._mirror = mirror
-        self._journal = journal
-        self._chance = chance
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._chance = rules.chance
+        self._recovery = rules.recovery
         self._controller = controller
-        self._recovery = recovery
 
     def all(self) -> Collection[Network]:
         return self._mirror.intent.networks.values()

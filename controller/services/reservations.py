@@ -5,22 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
-from random import Random
 
 from controller.journal.actor import Requester
-from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.journal.journal import TransactionDraft, Written
+from controller.journal.transaction_part import TransactionPart
 from controller.rules import amendments, free_units
 from controller.rules.free_choice import FreeChoice
-from controller.rules.macs import MacClaims
-from controller.rules.quarantine import Quarantine
-from controller.rules.recovery import Recovery
-from controller.rules.removals import Removal, Removals
+from controller.rules.wiring import RuleParts
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
 from controller.state import keys
 from controller.state.address_space import Withholding
-from controller.state.mirror import Mirror
-from controller.store.port import Compare, LeaseId, PutKey
+from controller.store.port import LeaseId, PutKey
 from overlayd.ipam import addresses as ipam
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, IpNetwork, overlap
@@ -43,8 +39,7 @@ class _Claim:
     """An address, and what it takes to reserve it beside its own key."""
 
     address: IpAddress
-    compares: tuple[Compare, ...]
-    ops: tuple[PutKey, ...] = ()
+    part: TransactionPart
 
 
 class Reservations:
@@ -54,26 +49,17 @@ class Reservations:
     reservations; what the network reserves is for reservations wherever it is.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what there is to know of an address
-        self,
-        mirror: Mirror,
-        journal: Journal,
-        quarantine: Quarantine,
-        networks: Networks,
-        hosts: Hosts,
-        chance: Random,
-        recovery: Recovery,
-    ) -> None:
-        self._mirror = mirror
-        self._journal = journal
-        self._quarantine = quarantine
+    def __init__(self, rules: RuleParts, networks: Networks, hosts: Hosts) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._quarantine = rules.quarantine
+        self._chance = rules.chance
+        self._recovery = rules.recovery
+        self._removals = rules.removals
+        self._macs = rules.macs
         self._networks = networks
         self._hosts = hosts
-        self._chance = chance
         self._withholding = asyncio.Lock()
-        self._recovery = recovery
-        self._removals = Removals(mirror, journal)
-        self._macs = MacClaims(mirror, journal)
 
     def select(self, network: NetworkName | None) -> list[Reservation]:
         """Return the reservations of a network, or all."""
@@ -108,39 +94,13 @@ class Reservations:
         def draft(choice: FreeChoice, *, new_units: bool) -> TransactionDraft[Reservation]:
             self._recovery.refuse()
             found = self._networks.get(network)
-            if found.state is NetworkState.DELETING:
-                raise InUse(f"network {network} is being deleted", field="network")
-            if self._mirror.mod_revision(keys.reservation(network, name)):
-                raise AlreadyExists(f"network {network} has a reservation {name}", field="name")
-            if mac is not None:
-                self._macs.check_reservation(network, mac, None)
-            if shared and found.topology is Topology.ROUTED:
-                raise InvalidValue(
-                    f"network {network} is routed; only a switched one can share addresses", field="shared"
-                )
+            self._refuse_new(found, name, mac, shared=shared)
             choice.attempt()
-            given = {Family.of(address) for address in addresses}
             claims = [self._wanted(found, address, f"addresses[{index}]") for index, address in enumerate(addresses)]
-            missing = sorted({*(families or (() if addresses else found.families))} - given)
-            claims += [self._free(found, family, choice, new_units=new_units) for family in missing]
+            missing = {*(families or (() if addresses else found.families))} - {*map(Family.of, addresses)}
+            claims += [self._free(found, family, choice, new_units=new_units) for family in sorted(missing)]
             reservation = Reservation(network, name, tuple(claim.address for claim in claims), mac, shared=shared)
-            owned = self._macs.claim(reservation)
-            compared = (keys.of(reservation), keys.network(network))
-            holder = keys.claim(name)
-            return TransactionDraft(
-                reservation,
-                (
-                    *(self._journal.unchanged(key) for key in compared),
-                    *(compare for claim in claims for compare in claim.compares),
-                    *owned.compares,
-                ),
-                (
-                    self._mirror.put(reservation),
-                    *(PutKey(keys.address(network, claim.address), holder) for claim in claims),
-                    *(op for claim in claims for op in claim.ops),
-                    *owned.ops,
-                ),
-            )
+            return TransactionDraft.of(self._made(reservation, claims), reservation)
 
         try:
             return await self._journal.write(by, partial(draft, FreeChoice(self._chance), new_units=False))
@@ -175,12 +135,8 @@ class Reservations:
                 return TransactionDraft(found)
             if amended.mac is not None:
                 self._macs.check_reservation(network, amended.mac, found)
-            owned, released = self._macs.claim(amended), self._macs.release(found)
-            return TransactionDraft(
-                amended,
-                (self._journal.unchanged(key), *owned.compares, *released.compares),
-                (self._mirror.put(amended), *owned.ops, *released.ops),
-            )
+            record = TransactionPart((self._journal.unchanged(key),), (self._mirror.put(amended),))
+            return TransactionDraft.of(record + self._macs.claim(amended) + self._macs.release(found), amended)
 
         await self._journal.reach(expected)
         return await self._journal.write(by, draft)
@@ -201,8 +157,7 @@ class Reservations:
                     f"container {found.holder.container_id} on host {found.holder.host} holds reservation {name};"
                     f" detach it, or release it (overlayctl reservation release {network} {name})"
                 )
-            removal = self._removals.reservation(self._networks.get(network), found, lease)
-            return TransactionDraft(None, removal.compares, removal.ops)
+            return TransactionDraft.of(self._removals.reservation(self._networks.get(network), found, lease), None)
 
         await self._journal.reach(expected)
         return await self._quarantine.write(by, draft)
@@ -269,16 +224,35 @@ class Reservations:
             claims = [self._wanted(network, each, f"addresses[{n}]") for n, each in enumerate(said.addresses)]
             if said.mac is not None:
                 self._macs.check_reservation(said.network, said.mac, said)
-            owned = self._macs.claim(said)
-            compares = [self._journal.unchanged(key) for key in (keys.of(said), keys.network(said.network))]
-            claimed = [PutKey(keys.address(said.network, claim.address), keys.claim(said.name)) for claim in claims]
-            return TransactionDraft(
-                None,
-                (*compares, *owned.compares, *(compare for claim in claims for compare in claim.compares)),
-                (self._mirror.put(said), *claimed, *owned.ops, *(op for claim in claims for op in claim.ops)),
-            )
+            return TransactionDraft.of(self._made(said, claims), None)
 
         await self._journal.write(by, draft)
+
+    def _refuse_new(self, network: Network, name: ReservationName, mac: MacAddress | None, *, shared: bool) -> None:
+        """Raise why a network cannot have such a new reservation, whatever its addresses."""
+        if network.state is NetworkState.DELETING:
+            raise InUse(f"network {network.name} is being deleted", field="network")
+        if self._mirror.mod_revision(keys.reservation(network.name, name)):
+            raise AlreadyExists(f"network {network.name} has a reservation {name}", field="name")
+        if mac is not None:
+            self._macs.check_reservation(network.name, mac, None)
+        if shared and network.topology is Topology.ROUTED:
+            raise InvalidValue(
+                f"network {network.name} is routed; only a switched one can share addresses", field="shared"
+            )
+
+    def _made(self, reservation: Reservation, claims: Sequence[_Claim]) -> TransactionPart:
+        """Return what makes a reservation with the addresses of these claims."""
+        compared = (keys.of(reservation), keys.network(reservation.network))
+        name, holder = reservation.network, keys.claim(reservation.name)
+        record = TransactionPart(
+            tuple(self._journal.unchanged(key) for key in compared),
+            (
+                self._mirror.put(reservation),
+                *(PutKey(keys.address(name, claim.address), holder) for claim in claims),
+            ),
+        )
+        return TransactionPart.joined((record, *(claim.part for claim in claims), self._macs.claim(reservation)))
 
     def _wanted(self, network: Network, address: IpAddress, field: str) -> _Claim:
         """Return the claim of an address that the request names."""
@@ -325,12 +299,13 @@ class Reservations:
         """Return the claim of a free address; its unit, if it needs one, becomes or stays one of reservations."""
         claim = self._journal.unchanged(keys.address(network.name, address))
         if unit is None:
-            return _Claim(address, (claim,))
+            return _Claim(address, TransactionPart((claim,)))
         withheld = keys.withheld(network.name, unit)
         compares = (claim, self._journal.unchanged(withheld), self._journal.unchanged(keys.block(network.name, unit)))
         if unit in self._mirror.occupancy.space(network.name).withheld:
-            return _Claim(address, compares)
-        return _Claim(address, compares, (PutKey(withheld, keys.withholding(Withholding.RESERVATIONS)),))
+            return _Claim(address, TransactionPart(compares))
+        put = PutKey(withheld, keys.withholding(Withholding.RESERVATIONS))
+        return _Claim(address, TransactionPart(compares, (put,)))
 
     def _refuse_second(self, reservation: Reservation, holder: Holder) -> None:
         families = {Family.of(address) for address in reservation.addresses}
@@ -362,18 +337,13 @@ class Reservations:
         self, reservation: Reservation, holder: Holder | None, *guards: str
     ) -> TransactionDraft[Reservation]:
         """Return the draft of another holder, without the endpoint that had the addresses until now."""
-        compared, ops = [keys.of(reservation), *guards], [self._mirror.put(replace(reservation, holder=holder))]
-        removal = Removal((), ())
+        handed = replace(reservation, holder=holder)
+        compared, parts = [keys.of(reservation), *guards], list[TransactionPart]()
         if former := reservation.holder:
             endpoint = (reservation.network, former.host, former.container_id, former.interface)
             compared.append(keys.endpoint(endpoint))
             published = self._mirror.intent.find(RecordKey(Endpoint, endpoint))
             if isinstance(published, Endpoint) and not set(published.addresses).isdisjoint(reservation.addresses):
-                removal = self._removals.endpoint(endpoint, but=reservation)
-                compared.append(keys.holdings(former.host))
-                ops.append(PutKey(keys.holdings(former.host), keys.EMPTY))
-        return TransactionDraft(
-            replace(reservation, holder=holder),
-            (*(self._journal.unchanged(key) for key in compared), *removal.compares),
-            (*ops, *removal.ops),
-        )
+                parts.append(self._removals.guarded(former.host, [self._removals.endpoint(endpoint, but=reservation)]))
+        record = TransactionPart(tuple(map(self._journal.unchanged, compared)), (self._mirror.put(handed),))
+        return TransactionDraft.of(TransactionPart.joined((record, *parts)), handed)

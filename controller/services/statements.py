@@ -12,14 +12,11 @@ import structlog
 
 from controller.clock import Clock
 from controller.journal.actor import BY_CONTROLLER, Requester
-from controller.journal.journal import Journal, TransactionDraft
-from controller.rules.quarantine import Quarantine
-from controller.rules.removals import Removals
-from controller.rules.withheld_units import WithheldUnits
+from controller.journal.journal import TransactionDraft
+from controller.rules.wiring import RuleParts
 from controller.services.reservations import Reservations
 from controller.state import keys
 from controller.state.address_space import AddressSpace, Withholding
-from controller.state.mirror import Mirror
 from controller.store.port import Compare, DeleteKey, LeaseId, PutKey
 from overlayd.model.address import IpNetwork, overlap
 from overlayd.model.block import Block
@@ -42,20 +39,13 @@ _log = structlog.get_logger()
 class Statements:
     """Applies the statements of hosts."""
 
-    def __init__(
-        self,
-        mirror: Mirror,
-        journal: Journal,
-        quarantine: Quarantine,
-        reservations: Reservations,
-        withheld: WithheldUnits,
-    ) -> None:
-        self._mirror = mirror
-        self._journal = journal
-        self._quarantine = quarantine
+    def __init__(self, rules: RuleParts, reservations: Reservations) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._quarantine = rules.quarantine
+        self._withheld = rules.withheld
+        self._removals = rules.removals
         self._reservations = reservations
-        self._withheld = withheld
-        self._removals = Removals(mirror, journal)
 
     async def take(self, by: Requester, host: HostId, said: Statement) -> list[str]:
         """Apply a host's statement; return what cannot be the host's, one sentence each.
@@ -208,22 +198,15 @@ class Statements:
         ][:_STEP]
         if not found:
             return TransactionDraft(result=False)
-        removals = [self._removals.endpoint(endpoint.key) for endpoint in found]
-        holdings = keys.holdings(block.host)
-        return TransactionDraft(
-            True,  # noqa: FBT003 - the result, as in every draft
-            (self._journal.unchanged(holdings), *(each for removal in removals for each in removal.compares)),
-            (PutKey(holdings, keys.EMPTY), *(op for removal in removals for op in removal.ops)),
-        )
+        removals = (self._removals.endpoint(endpoint.key) for endpoint in found)
+        return TransactionDraft.of(self._removals.guarded(block.host, removals), result=True)
 
     def _without_block(self, block: Block, lease: LeaseId) -> TransactionDraft[None]:
         network = self._mirror.intent.networks.get(block.network)
         if network is None or self._mirror.intent.find(RecordKey(Block, block.key)) != block:
             return TransactionDraft(None)
-        removal, holdings = self._removals.block(network, block, lease), keys.holdings(block.host)
-        return TransactionDraft(
-            None, (self._journal.unchanged(holdings), *removal.compares), (PutKey(holdings, keys.EMPTY), *removal.ops)
-        )
+        removal = self._removals.block(network, block, lease)
+        return TransactionDraft.of(self._removals.guarded(block.host, [removal]), None)
 
 
 def _has_unit(network: Network | None, unit: IpNetwork) -> bool:

@@ -4,7 +4,6 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
-from controller.clock import Clock
 from controller.identity.roles import Role
 from controller.identity.tokens import (
     TokenKind,
@@ -16,9 +15,9 @@ from controller.identity.tokens import (
 )
 from controller.journal.actor import BY_CONTROLLER, Actor, Requester
 from controller.journal.change_record import Note
-from controller.journal.journal import Journal, TransactionDraft, Written
+from controller.journal.journal import TransactionDraft, Written
+from controller.rules.wiring import RuleParts
 from controller.state import keys, token_records
-from controller.state.mirror import Mirror
 from controller.store.port import Compare, DeleteKey, PutKey
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, Unauthenticated, Unavailable
 from overlayd.model.ids import HostId, quoted
@@ -63,10 +62,10 @@ class _Use:
 class Tokens:
     """The tokens of the cluster."""
 
-    def __init__(self, mirror: Mirror, journal: Journal, clock: Clock) -> None:
-        self._mirror = mirror
-        self._journal = journal
-        self._clock = clock
+    def __init__(self, rules: RuleParts) -> None:
+        self._mirror = rules.mirror
+        self._journal = rules.journal
+        self._clock = rules.clock
         self._joining = asyncio.Lock()
 
     def all(self) -> list[TokenRecord]:

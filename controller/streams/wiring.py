@@ -1,0 +1,34 @@
+"""The parts of this room, joined."""
+
+from dataclasses import dataclass
+
+from controller.actors import Actors
+from controller.clock import Clock
+from controller.state.mirror import Mirror
+from controller.store.port import Store
+from controller.streams.connections import HostConnections
+from controller.streams.feed import Feeds
+from controller.streams.watches import Watches
+
+
+@dataclass(frozen=True, slots=True)
+class StreamParts:
+    """The streams of one controller, and the hosts that are connected to it."""
+
+    connections: HostConnections
+    feeds: Feeds
+    watches: Watches
+
+    def actors(self) -> Actors:
+        """Return what runs as long as the controller."""
+        return {
+            "connections": self.connections.run(),
+            "feeds": self.feeds.run(),
+            "watches": self.watches.run(),
+        }
+
+
+def build(store: Store, mirror: Mirror, clock: Clock, controller: str) -> StreamParts:
+    """Make the streams of the controller with this id; none is open yet."""
+    connections = HostConnections(store, clock, controller)
+    return StreamParts(connections, Feeds(mirror, connections, clock), Watches(mirror, clock))
