@@ -1,1 +1,5 @@
-"""overlayd: a VXLAN overlay network for container hosts (the host side and the shared vocabulary)."""
+"""overlayd: a VXLAN overlay network for container hosts.
+
+The host side: agent, `overlayctl`, and the packages that they are made of. Controllers share `model`, `ipam`, `wire`,
+`configuration` and `service`.
+"""

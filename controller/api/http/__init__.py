@@ -1,1 +1,5 @@
-"""HTTP features that all routes share: authentication, permissions, bounds, errors, pages and entity tags."""
+"""HTTP features that all routes share.
+
+Authentication, permissions, bounds of bodies, problem documents, pages, entity tags and streams of lines. Nothing here
+knows a kind of object.
+"""

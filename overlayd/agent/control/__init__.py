@@ -1,1 +1,4 @@
-"""The control socket: requests of the host's administrator to the running agent, and both ends of it."""
+"""The control socket: requests of the host's administrator to the running agent.
+
+Both ends are here: the server in the agent, and the client for `overlayd plan`, `overlayd status` and `overlayctl`.
+"""

@@ -1,1 +1,5 @@
-"""Executing a plan: operations in batches, one executor for each kind of item, the sockets that they go through."""
+"""Executing a plan.
+
+Operations go to the kernel in batches, through sockets that are kept for each namespace; each kind of item has one
+executor. A failed operation fails only those that depend on it.
+"""
