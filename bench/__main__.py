@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import sys
 from pathlib import Path
 
 from bench import (
@@ -60,8 +61,11 @@ def main() -> None:
             print(f"{name:20} {bench.about.splitlines()[0]}")
         return
     report = Report(given.name, quick=given.quick, quiet=given.json)
-    with report.progress:
-        asyncio.run(BENCHES[given.name].measure(report))
+    try:
+        with report.progress:
+            asyncio.run(BENCHES[given.name].measure(report))
+    except KeyboardInterrupt:
+        sys.exit(f"{given.name} is interrupted")
     document = json.dumps(report.document(), indent=2)
     if given.output:
         given.output.write_text(document + "\n")

@@ -53,12 +53,15 @@ def _measure(names: Sequence[str], directory: Path, options: Iterable[str]) -> i
         print(f"[{number}/{len(names)}] {name}, after {minutes:.0f} min", file=sys.stderr, flush=True)
         partial = directory / f"{name}.partial"
         command = [sys.executable, "-m", "bench", name, "--output", str(partial), *options]
-        try:
-            done = subprocess.run(command, cwd=ROOT, check=False)
-        except KeyboardInterrupt:
-            print(f"interrupted: {directory} has what was measured; --continue measures the rest", file=sys.stderr)
-            return INTERRUPTED
-        if done.returncode:
+        with subprocess.Popen(command, cwd=ROOT) as process:
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                # It was interrupted as well, and ends what it has started.
+                process.wait()
+                print(f"interrupted: {directory} has what was measured; --continue measures the rest", file=sys.stderr)
+                return INTERRUPTED
+        if status:
             failed.append(name)
         else:
             partial.rename(_result(directory, name))
