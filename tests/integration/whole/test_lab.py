@@ -57,6 +57,16 @@ def test_everything_ends_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
     eventually(lambda: not any(pid.alive for pid in pids), "every process has ended")
 
 
+def test_benchmarks_get_daemons_that_were_executed_and_not_forked(tmp_path: Path) -> None:
+    with Lab(tmp_path / "lab", hosts=1, executed=True) as lab:
+        daemons = {"overlay-controller": lab.start_controller(), "overlayd": lab.hosts[0].start_agent()}
+        for name, daemon in daemons.items():
+            _, program, *_ = Path(f"/proc/{daemon.pid.number}/cmdline").read_bytes().decode().split("\0")
+            assert Path(program).name == name
+        with pytest.raises(ValueError, match="forked"):
+            lab.start_controllers(str(tmp_path / "store.db"))
+
+
 def test_a_container_stays_reachable_while_its_agent_restarts(
     lab: Lab, new_network: NewNetwork, tmp_path: Path
 ) -> None:
