@@ -134,7 +134,7 @@ bench: root system-test venv cni/launcher ## list the benchmarks; NAME=... runs 
 	@$(VENV)/bin/python -m bench $(NAME)
 
 bench-table: root system-test venv cni/launcher ## measure everything, and write the tables of both READMEs; ARGS=--continue (root)
-	@$(VENV)/bin/python -m bench.table $(ARGS)
+	@$(VENV)/bin/python -m bench.reporting.table $(ARGS)
 
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)

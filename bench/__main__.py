@@ -21,7 +21,7 @@ from bench import (
     restart,
     watch,
 )
-from bench.report import Bench, Report
+from bench.reporting.report import Bench, Report
 
 BENCHES: dict[str, Bench] = {
     module.__name__.rpartition(".")[2]: Bench(module.__doc__ or "", module.measure)

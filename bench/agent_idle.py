@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from bench.large_cluster import NETWORK, REVISION, large_cluster
-from bench.lone_agent import lone_agent
-from bench.process_costs import processor_seconds, resident_megabytes
-from bench.report import Report
+from bench.hosts.large_cluster import NETWORK, REVISION, large_cluster
+from bench.hosts.lone_agent import lone_agent
+from bench.hosts.process_costs import processor_seconds, resident_megabytes
+from bench.reporting.report import Report
 from overlayd.model.ids import Revision
 from overlayd.wire.feed import Delta, encode_line
 

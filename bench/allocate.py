@@ -6,8 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from bench.report import Report
-from bench.stores import STORES, controller_process, helper, overlay_on, store_of
+from bench.controllers.stores import STORES, controller_process, helper, overlay_on, store_of
+from bench.reporting.report import Report
 from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.store.port import Committed, Compare, PutKey, Store, Transaction

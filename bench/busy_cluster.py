@@ -10,10 +10,10 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 from pathlib import Path
 
-from bench.large_cluster import HERE, OWN, REVISION, UNDERLAY
-from bench.lone_agent import LoneAgent, lone_agent
-from bench.process_costs import processor_seconds, until_quiet
-from bench.report import Report
+from bench.hosts.large_cluster import HERE, OWN, REVISION, UNDERLAY
+from bench.hosts.lone_agent import LoneAgent, lone_agent
+from bench.hosts.process_costs import processor_seconds, until_quiet
+from bench.reporting.report import Report
 from overlayd.model.block import Block
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint

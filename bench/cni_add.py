@@ -1,8 +1,8 @@
 """CNI ADD, one and sixteen at a time, with both launchers, and its stages; against bridge + host-local."""
 
-from bench.cni_operations import arena, compare
-from bench.cni_stages import tell_stages
-from bench.report import Report
+from bench.hosts.cni_operations import arena, compare
+from bench.hosts.cni_stages import tell_stages
+from bench.reporting.report import Report
 
 
 async def measure(report: Report) -> None:

@@ -1,7 +1,7 @@
 """CNI DEL, one and sixteen at a time, with both launchers; against bridge + host-local."""
 
-from bench.cni_operations import arena, compare
-from bench.report import Report
+from bench.hosts.cni_operations import arena, compare
+from bench.reporting.report import Report
 
 
 async def measure(report: Report) -> None:

@@ -6,8 +6,8 @@ The peer, bridge + host-local, publishes nothing.
 import time
 from collections.abc import Mapping
 
-from bench.cni_operations import MANY, PEER, Arena, arena
-from bench.report import Report
+from bench.hosts.cni_operations import MANY, PEER, Arena, arena
+from bench.reporting.report import Report
 
 
 async def measure(report: Report) -> None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.report import Report
+from bench.reporting.report import Report
 from tests.support.lab.lab import Lab
 
 

@@ -6,10 +6,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 import httpx
 
-from bench.http_connection import Connection
-from bench.process_costs import resident_megabytes
-from bench.report import Report
-from bench.stores import controller_process, helper
+from bench.controllers.http_connection import Connection
+from bench.controllers.stores import controller_process, helper
+from bench.hosts.process_costs import resident_megabytes
+from bench.reporting.report import Report
 
 NETWORKS_OF_A_HOST = 5
 ENDPOINTS_OF_A_BLOCK = 10

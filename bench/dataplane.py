@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report import Report
+from bench.reporting.report import Report
 from tests.support.lab.lab import CommandFailed, Lab, LabHost, run
 
 PORT = 9000

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.report import Report
+from bench.reporting.report import Report
 from tests.support.lab.lab import Container, Lab, LabHost
 
 _PAUSE = 5.5

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from bench.large_cluster import NETWORK, large_cluster, site
-from bench.report import Report
+from bench.hosts.large_cluster import NETWORK, large_cluster, site
+from bench.reporting.report import Report
 from overlayd.agent.daemon import collect_seldom
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired.resolve import resolve

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from bench.cni_socket import execute, first_served
-from bench.large_cluster import NETWORK, large_cluster
-from bench.lone_agent import LoneAgent, lone_agent
-from bench.process_costs import until_quiet
-from bench.report import Report
+from bench.hosts.cni_socket import execute, first_served
+from bench.hosts.large_cluster import NETWORK, large_cluster
+from bench.hosts.lone_agent import LoneAgent, lone_agent
+from bench.hosts.process_costs import until_quiet
+from bench.reporting.report import Report
 from tests.support.kernel.notifications import Listening
 from tests.support.lab.processes import eventually
 

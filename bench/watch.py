@@ -10,8 +10,8 @@ from ipaddress import IPv4Address
 
 import httpx
 
-from bench.report import Report
-from bench.stores import controller_process, etcd_store, helper
+from bench.controllers.stores import controller_process, etcd_store, helper
+from bench.reporting.report import Report
 from controller.store.port import Committed, PutKey, Transaction
 from tests.support.controllers.etcd import EtcdCluster
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.budgets import BUDGETS
+from bench.reporting.budgets import BUDGETS
 
 ROOT = Path(__file__).parents[3]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import BENCHES
-from bench.budgets import BUDGETS
-from bench.pages import (
+from bench.reporting.budgets import BUDGETS
+from bench.reporting.pages import (
     COMPARED,
     LISTED,
     MEASURED,
@@ -22,7 +22,7 @@ from bench.pages import (
     with_comparison,
     with_measured,
 )
-from bench.report import Report
+from bench.reporting.report import Report
 
 
 def empty(*sections: str) -> str:
@@ -125,7 +125,7 @@ def test_every_budget_is_of_a_benchmark() -> None:
 def test_tables_are_not_written_from_some_of_the_results(tmp_path: Path) -> None:
     before = PAGE.read_text(), README.read_text()
     (tmp_path / "cni_add.json").write_text(json.dumps(document()))
-    command = [sys.executable, "-m", "bench.table", "--from", str(tmp_path)]
+    command = [sys.executable, "-m", "bench.reporting.table", "--from", str(tmp_path)]
     done = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "has no result of agent_idle, allocate" in done.stderr

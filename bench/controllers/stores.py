@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from bench.http_connection import Authority
+from bench.controllers.http_connection import Authority
 from controller.clock import SystemClock
 from controller.overlay import Overlay
 from controller.store.embedded import EmbeddedStore
@@ -160,7 +160,7 @@ class Helper:
 @contextmanager
 def helper(program: str, controller: ControllerProcess) -> Iterator[Helper]:
     """Run a program of the benchmarks that talks to this controller."""
-    command = [*_MANY_FILES, sys.executable, "-m", f"bench.{program}", *controller.words]
+    command = [*_MANY_FILES, sys.executable, "-m", f"bench.controllers.{program}", *controller.words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Helper(process)

@@ -1,4 +1,4 @@
-"""A controller of one agent, with a fixed cluster: `python -m bench.stub_controller DIRECTORY ADDRESS PORT`.
+"""A controller of one agent, with a fixed cluster: `python -m bench.hosts.stub_controller DIRECTORY ADDRESS PORT`.
 
 The directory holds what it serves over TLS: `server.pem`, its certificate and key; `host.json`, its answer to the
 agent's registration, with the revision of the cluster; and `snapshot`, lines of the feed. It listens there at `lines`,

@@ -1,4 +1,4 @@
-"""Hosts that ask for blocks at once: `python -m bench.block_asker PORT CA_FILE TOKEN_FILE`.
+"""Hosts that ask for blocks at once: `python -m bench.controllers.block_asker PORT CA_FILE TOKEN_FILE`.
 
 Each line of stdin is a JSON object with the network, the number of hosts and the number of blocks for each. Each line
 of stdout is one with the seconds from the first request to the last answer, and those that each request took.
@@ -9,7 +9,7 @@ import json
 import sys
 import time
 
-from bench.http_connection import Authority, Connection
+from bench.controllers.http_connection import Authority, Connection
 
 
 async def serve(authority: Authority) -> None:

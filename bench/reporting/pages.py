@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.__main__ import BENCHES
-from bench.budgets import BUDGETS
+from bench.reporting.budgets import BUDGETS
 
-PAGE = Path(__file__).with_name("README.md")
+PAGE = Path(__file__).parents[1] / "README.md"
 README = PAGE.parents[1] / "README.md"
 
 LISTED = "benchmarks and their budgets, written by `make bench-table`"

@@ -69,7 +69,7 @@ class Runtime:
 
 @contextmanager
 def runtime_on(host: LabHost) -> Iterator[Runtime]:
-    command = host.enter([sys.executable, "-m", "bench.plugin_runner"])
+    command = host.enter([sys.executable, "-m", "bench.hosts.plugin_runner"])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Runtime(process)

@@ -1,4 +1,4 @@
-"""`python -m bench.table [NAME...]`: run benchmarks, and write what they measured into bench/README.md and README.md.
+"""`python -m bench.reporting.table [NAME...]`: run benchmarks, and write the tables of bench/README.md and README.md.
 
 Each result is kept in build/bench as soon as it is there. A run that is interrupted goes on with `--continue`, and
 `--from DIRECTORY` writes the tables from results that are there. With names it runs only these, and writes no table.
@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.__main__ import BENCHES
-from bench.pages import PAGE, README, Document, with_comparison, with_measured
+from bench.reporting.pages import PAGE, README, Document, with_comparison, with_measured
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build/bench"
 INTERRUPTED = 130
 """The exit status of a shell whose command Ctrl-C ended."""
@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 def main() -> int:
     """Return the exit status: 1 when a benchmark could not measure, or a result is missing."""
-    parser = argparse.ArgumentParser(prog="python -m bench.table", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.reporting.table", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}")
     parser.add_argument("--quick", action="store_true", help="show that all work; the figures mean nothing")
     parser.add_argument("--continue", action="store_true", dest="go_on", help="measure only what has no result yet")

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 
-from bench.administration import administrator
-from bench.plugin_runner import Plugin, Runtime, runtime_on
-from bench.process_costs import processor_seconds, until_quiet
-from bench.report import Report
+from bench.hosts.administration import administrator
+from bench.hosts.plugin_runner import Plugin, Runtime, runtime_on
+from bench.hosts.process_costs import processor_seconds, until_quiet
+from bench.reporting.report import Report
 from cni.install import install_plugin
 from tests.support.lab.lab import CommandFailed, Lab, LabHost, plugin_config
 from tests.support.lab.processes import Process

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.large_cluster import HERE, REVISION, UNDERLAY
+from bench.hosts.large_cluster import HERE, REVISION, UNDERLAY
 from controller.identity.authority import Authority
 from overlayd.agent.controllers import credential
 from overlayd.agent.controllers.credential import Credential
@@ -75,7 +75,7 @@ def lone_agent(directory: Path, known: Iterable[Record]) -> Iterator[LoneAgent]:
         served = directory / "served"
         served.mkdir()
         _write_cluster(served, list(known))
-        command = [sys.executable, "-m", "bench.stub_controller", str(served), CONTROLLER, str(PORT)]
+        command = [sys.executable, "-m", "bench.hosts.stub_controller", str(served), CONTROLLER, str(PORT)]
         stub = Process(lab.enter_underlay(command), directory / "stub.log")
         lone = LoneAgent(lab, stub, served / "lines")
         try:

@@ -3,9 +3,9 @@
 import time
 from ipaddress import IPv4Interface
 
-from bench.cni_operations import NETWORK, Arena
-from bench.cni_socket import execute
-from bench.report import Report
+from bench.hosts.cni_operations import NETWORK, Arena
+from bench.hosts.cni_socket import execute
+from bench.reporting.report import Report
 from overlayd.dataplane.desired.endpoint import resolve_endpoint
 from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff

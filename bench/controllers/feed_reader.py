@@ -1,7 +1,7 @@
 """Simulated agents, in a process of their own, so that they do not slow the controller or the benchmark down.
 
-`python -m bench.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each follows its
-feed, and reports each revision that it has got, as an agent does once it has programmed it.
+`python -m bench.controllers.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each host
+follows its feed, and reports each revision that it has got, as an agent does once it has programmed it.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from bench.http_connection import Authority, Connection
+from bench.controllers.http_connection import Authority, Connection
 
 
 class Agent:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from bench.budgets import Bound, Budget, budgets_of
+from bench.reporting.budgets import Bound, Budget, budgets_of
 
 
 @dataclass(frozen=True, slots=True)
