@@ -1,0 +1,25 @@
+"""The packages that are tested by mutation, with their modules and tests."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Modules as patterns of paths, and the tests that must notice a change of them.
+
+    `whole` is set where tests run the code in other processes: no record tells which test reaches which function, so
+    every test is run for every mutant.
+    """
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+    whole: bool = False
+
+
+PACKAGES = {
+    "model": Package(("overlayd/model/*.py",), ("tests/unit/model", "tests/unit/ipam", "tests/unit/wire")),
+    "ipam": Package(("overlayd/ipam/*.py",), ("tests/unit/ipam", "tests/properties/test_ipam.py")),
+    "wire": Package(("overlayd/wire/*.py",), ("tests/unit/wire",)),
+    "dataplane": Package(("overlayd/dataplane/*.py",), ("tests/unit/dataplane",)),
+}
+"""Slow property tests are left out, because a mutant that survives has passed all of them. A `*` matches `/` too."""
