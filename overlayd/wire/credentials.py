@@ -67,20 +67,18 @@ class JoinToken:
 
 def parse_access_token(text: str, field: str = "token") -> AccessToken:
     """Read an access token; raise `InvalidValue` without the token in its text."""
-    match = _ACCESS.fullmatch(text[: TOKEN_MAX + 1])
+    match = _ACCESS.fullmatch(text)
     if not match:
-        hint = "a join token, which is for `overlayd join` only" if _JOIN.fullmatch(text[:TOKEN_MAX]) else "no token"
+        hint = "a join token, which is for `overlayd join` only" if _JOIN.fullmatch(text) else "no token"
         raise InvalidValue(f"is {hint}: expected ovt_ and two groups of hexadecimal digits", field=field)
     return AccessToken(TokenId(match[1]), match[2])
 
 
 def parse_join_token(text: str, field: str = "token") -> JoinToken:
     """Read a join token; raise `InvalidValue` without the token in its text."""
-    match = _JOIN.fullmatch(text[: TOKEN_MAX + 1])
+    match = _JOIN.fullmatch(text)
     if not match:
-        hint = (
-            "an access token, with which no host can join" if _ACCESS.fullmatch(text[:TOKEN_MAX]) else "no join token"
-        )
+        hint = "an access token, with which no host can join" if _ACCESS.fullmatch(text) else "no join token"
         raise InvalidValue(f"is {hint}: expected ovj_ and three groups of hexadecimal digits", field=field)
     return JoinToken(TokenId(match[1]), match[2], None if match[3] == _SYSTEM else match[3])
 

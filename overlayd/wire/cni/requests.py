@@ -174,8 +174,8 @@ def _request(
         command=command,
         version=version,
         network=network,
-        container_id=ids.container_id(environment.get("CNI_CONTAINERID", ""), "CNI_CONTAINERID"),
-        interface=ids.interface_name(environment.get("CNI_IFNAME", ""), "CNI_IFNAME"),
+        container_id=ids.container_id(environment["CNI_CONTAINERID"], "CNI_CONTAINERID"),
+        interface=ids.interface_name(environment["CNI_IFNAME"], "CNI_IFNAME"),
         sandbox=environment.get("CNI_NETNS", ""),
         conf=conf,
         wishes=_wishes(command, environment.get("CNI_ARGS", ""), config),
@@ -184,7 +184,7 @@ def _request(
 
 
 def _command(environment: Mapping[str, str]) -> Command:
-    name = environment.get("CNI_COMMAND", "")
+    name = environment.get("CNI_COMMAND")
     if not name:
         raise CniError(Code.INVALID_ENVIRONMENT, "required variable CNI_COMMAND is missing")
     try:

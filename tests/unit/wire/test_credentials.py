@@ -16,6 +16,7 @@ from overlayd.wire.credentials import (
     parse_access_token,
     parse_fingerprint,
     parse_join_token,
+    parse_token_id,
 )
 
 ID, SECRET, PRINT = "0123456789ab", "5ec2e7" * 6 + "abcd", "f" * 64
@@ -59,6 +60,13 @@ def refuse(parse: Callable[[str, str], object], text: str) -> None:
     assert not set(re.findall(r"[0-9a-f]{12,}", text)) & set(re.findall(r"[0-9a-f]{12,}", str(refused.value)))
 
 
+def test_a_token_is_named_by_its_id() -> None:
+    assert parse_token_id(ID) == ID
+    for text in ("", ID[:-1], f"{ID}0", ID.upper(), SECRET):
+        with pytest.raises(InvalidValue):
+            parse_token_id(text)
+
+
 def test_tokens_of_the_other_kind_are_named_as_such() -> None:
     with pytest.raises(InvalidValue, match="a join token"):
         parse_access_token(JOIN)
@@ -75,8 +83,8 @@ def test_a_fingerprint_is_read_as_people_and_openssl_write_it() -> None:
 
 
 def test_a_fingerprint_is_the_hash_of_the_der_form() -> None:
-    pem = ssl.DER_cert_to_PEM_cert(b"anything")
-    assert fingerprint(pem) == hashlib.sha256(b"anything").hexdigest()
+    for der in (b"anything", b"several lines" * 20):
+        assert fingerprint(ssl.DER_cert_to_PEM_cert(der)) == hashlib.sha256(der).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,7 @@ def test_a_fingerprint_is_the_hash_of_the_der_form() -> None:
         "no certificate",
         "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n",
         "-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\nQQ==QQ==\n-----END CERTIFICATE-----\n",
         ssl.DER_cert_to_PEM_cert(b"one") + ssl.DER_cert_to_PEM_cert(b"another"),
         "text before\n" + ssl.DER_cert_to_PEM_cert(b"one"),
     ],

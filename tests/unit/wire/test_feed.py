@@ -7,6 +7,7 @@ import pytest
 from overlayd.model.cluster import RecordKey
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
+from overlayd.model.lineage import Lineage
 from overlayd.wire.feed import Bookmark, Delta, FeedMessage, InSync, Snapshot, decode_line, encode_line
 from overlayd.wire.fields import Json
 from tests.support.controllers import clusters
@@ -29,6 +30,10 @@ LINES: list[tuple[FeedMessage, dict[str, Json]]] = [
     ),
     (InSync(Revision(7)), {"revision": 7, "type": "in-sync", "version": 2}),
     (InSync(Revision(7), 1), {"revision": 7, "type": "in-sync", "version": 1}),
+    (
+        InSync(Revision(7), 2, Lineage("0123456789abcdef", "fedcba9876543210")),
+        {"revision": 7, "type": "in-sync", "version": 2, "lineage": "0123456789abcdef.fedcba9876543210"},
+    ),
     (Bookmark(Revision(8)), {"revision": 8, "type": "bookmark"}),
     (Bookmark(Revision(8), stale=True), {"revision": 8, "type": "bookmark", "stale": True}),
 ]
@@ -39,6 +44,7 @@ def test_a_message_is_one_line_of_json(message: FeedMessage, form: dict[str, Jso
     line = encode_line(message)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
+    assert b" " not in line
     assert json.loads(line) == form
     assert decode_line(line) == message
 
@@ -46,6 +52,10 @@ def test_a_message_is_one_line_of_json(message: FeedMessage, form: dict[str, Jso
 @pytest.mark.parametrize(("message", "form"), LINES)
 def test_unknown_fields_are_ignored(message: FeedMessage, form: dict[str, Json]) -> None:
     assert decode_line(json.dumps({**form, "later": True}).encode()) == message
+
+
+def test_a_controller_that_names_no_version_speaks_the_first() -> None:
+    assert decode_line(b'{"revision": 7, "type": "in-sync"}') == InSync(Revision(7), 1)
 
 
 def test_a_name_with_line_ends_in_it_stays_on_its_line() -> None:

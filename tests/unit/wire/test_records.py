@@ -208,6 +208,30 @@ def test_a_key_has_this_form(record: Record, key: dict[str, Json]) -> None:
     assert records.decode_key(Fields(key)) == RecordKey.of(record)
 
 
+def test_a_network_of_an_earlier_release_has_the_defaults_of_a_new_one() -> None:
+    former = without(NETWORK, "state")
+    for field in ("reserved", "uplink", "egress", "ethertypes"):
+        former = without(former, field)
+    assert records.decode_network(Fields(former)) == replace(clusters.network(), uplink=Uplink.AUTO)
+
+
+def test_a_host_is_read_with_its_state() -> None:
+    assert records.decode_host(Fields({**HOST, "state": "draining"})).state is HostState.DRAINING
+
+
+def test_a_reservation_may_have_neither_mac_nor_holder() -> None:
+    form = without(without(RESERVATION, "mac"), "holder")
+    assert records.decode_reservation(Fields(form)) == replace(RESERVED_ADDRESS, mac=None, holder=None)
+
+
+def test_a_malformed_holder_is_named_with_its_path() -> None:
+    for field, value in (("host", ".."), ("container_id", "a/b"), ("interface", "a/b")):
+        holder: dict[str, Json] = {"host": "host-7", "container_id": "web", "interface": "eth0", field: value}
+        with pytest.raises(InvalidValue) as caught:
+            records.decode_reservation(Fields({**RESERVATION, "holder": holder}))
+        assert caught.value.field == f"holder.{field}"
+
+
 def test_a_network_without_a_state_is_active() -> None:
     assert records.decode_network(Fields(without(NETWORK, "state"))).state is NetworkState.ACTIVE
 
@@ -301,6 +325,8 @@ def test_a_malformed_network_is_named_with_its_path(change: dict[str, Json], pat
         ({"kind": "block", "key": ["blue", "10.32.0.5/24"]}, "deletes[1].key.cidr"),
         ({"kind": "endpoint", "key": ["blue", "web", "eth0"]}, "deletes[1].key"),
         ({"kind": "endpoint", "key": [None, "host-7", "web", "eth0"]}, "deletes[1].key.network"),
+        ({"kind": "endpoint", "key": ["blue", "..", "web", "eth0"]}, "deletes[1].key.host"),
+        ({"kind": "reservation", "key": ["blue", ".."]}, "deletes[1].key.name"),
         ({"kind": "endpoint", "key": ["blue", "host-7", "a/b", "eth0"]}, "deletes[1].key.container_id"),
         ({"kind": "endpoint", "key": ["blue", "host-7", "web", ".."]}, "deletes[1].key.interface"),
     ],

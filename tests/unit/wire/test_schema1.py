@@ -55,6 +55,11 @@ def test_a_record_is_told_by_its_ipv4_part_if_it_has_one(record: Record, expecte
     assert schema1.narrow(Snapshot(AT, (record,))) == Snapshot(AT, puts)
 
 
+def test_a_network_without_an_ipv4_range_has_no_other_form() -> None:
+    v6 = replace(BLUE, pools=(V6_POOL,))
+    assert schema1.network(v6) is v6
+
+
 def test_what_lost_its_ipv4_part_is_deleted() -> None:
     delta = Delta(AT, (HOST, V6_WEB, replace(BLUE, pools=(V6_POOL,))), (RecordKey.of(V4_BLOCK),))
     gone = (RecordKey.of(V4_BLOCK), RecordKey.of(WEB), RecordKey.of(BLUE))

@@ -30,6 +30,10 @@ def test_a_field_inside_an_object_goes_with_the_object() -> None:
 def test_a_field_of_a_pool_stays_with_its_range() -> None:
     found: list[Json] = [{"range": "10.0.0.0/16", "weight": 3}, {"range": "fd00::/64"}]
     unknown = Unknown.of({**KNOWN, "pools": found}, KNOWN)
+    stranger: list[Json] = [{"weight": 1}, "10.0.0.0/16", {"range": "fd00::/64"}]
+    assert Unknown.of({**KNOWN, "pools": stranger}, {**KNOWN, "pools": stranger[:2]}) is NOTHING
+    nameless: list[Json] = [{"colour": "red"}]
+    assert Unknown.of({**KNOWN, "pools": [{"weight": 1}]}, {**KNOWN, "pools": nameless}) is NOTHING
     reordered: list[Json] = [{"range": "fd00::/64"}, {"range": "10.1.0.0/16"}, {"range": "10.0.0.0/16"}]
     assert unknown.added_to({**KNOWN, "pools": reordered})["pools"] == [
         {"range": "fd00::/64"},

@@ -54,15 +54,20 @@ def test_a_check_reads_the_addresses_of_our_own_result() -> None:
 @pytest.mark.parametrize(
     ("error", "form"),
     [
-        (CniError(Code.TRY_AGAIN_LATER, "not now"), {"cniVersion": "1.0.0", "code": 11, "msg": "not now"}),
+        ((Code.TRY_AGAIN_LATER, "not now"), {"cniVersion": "1.0.0", "code": 11, "msg": "not now"}),
         (
-            CniError(Code.NOT_AS_ATTACHED, "one", "two; three"),
+            (Code.NOT_AS_ATTACHED, "one", "two; three"),
             {"cniVersion": "1.0.0", "code": 102, "msg": "one", "details": "two; three"},
         ),
     ],
 )
-def test_an_error_is_an_object_with_code_and_message(error: CniError, form: object) -> None:
-    assert json.loads(cni_error.render("1.0.0", error)) == form
+def test_an_error_is_an_object_with_code_and_message(error: tuple[Code, str, str], form: object) -> None:
+    assert cni_error.render("1.0.0", CniError(*error)).decode() == json.dumps(form, indent=2) + "\n"
+
+
+def test_a_route_without_a_gateway_leads_to_the_segment() -> None:
+    answer = json.loads(cni_result.render("1.0.0", replace(SWITCHED, routes=(IPv4Network("10.64.0.0/16"),))))
+    assert answer["routes"] == [{"dst": "10.64.0.0/16"}]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,20 @@ def test_an_add_is_read() -> None:
 def test_the_network_may_have_another_name_than_the_configuration() -> None:
     asked = request(environment(), config(name="podman-1", network="blue"))
     assert (asked.conf, asked.network) == ("podman-1", "blue")
+    assert asked.field("name") == "network"
+    assert request(environment(), config()).field("name") == "name"
+
+
+def test_a_field_of_the_model_has_the_name_of_what_asked_for_it() -> None:
+    given = request(
+        environment(CNI_ARGS="MAC=02:00:00:00:00:01;RESERVATION=web"), config(args={"cni": {"ips": ["10.32.0.5"]}})
+    )
+    assert given.field("address") == "args.cni.ips"
+    assert given.field("mac") == "CNI_ARGS.MAC"
+    assert given.field("reservation") == "CNI_ARGS.RESERVATION"
+    runtime = request(environment(), config(runtimeConfig={"mac": "02:00:00:00:00:01"}))
+    assert runtime.field("mac") == "runtimeConfig.mac"
+    assert runtime.field("address") == "address", "nothing asked for one"
 
 
 @pytest.mark.parametrize("version", cni_version.SUPPORTED)
@@ -92,6 +106,11 @@ def test_a_config_without_a_version_means_0_1_0() -> None:
             "ADD",
             ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"],
             "required variables CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME, CNI_PATH are missing for ADD",
+        ),
+        (
+            "DEL",
+            ["CNI_IFNAME", "CNI_PATH"],
+            "required variables CNI_IFNAME, CNI_PATH are missing for DEL",
         ),
         (
             "DEL",
@@ -141,6 +160,7 @@ def test_a_malformed_variable_is_named(variable: str, value: str) -> None:
         ({"name": None}, "name"),
         ({"name": 5}, "name"),
         ({"network": ["blue"]}, "network"),
+        ({"network": ".."}, "network"),
         ({"cniVersion": 1.0}, "cniVersion"),
         ({"dns": "192.0.2.53"}, "dns"),
         ({"ipMasq": "yes"}, "ipMasq"),
@@ -173,7 +193,7 @@ def test_a_delete_needs_no_sandbox() -> None:
 def test_a_field_that_we_do_not_do_is_refused_with_its_value() -> None:
     error = refused(environment(), config(ipam={"type": "host-local"}))
     assert error.code is Code.UNSUPPORTED_FIELD
-    assert error.msg.startswith("ipam.type: 'host-local' is not supported")
+    assert error.msg == "ipam.type: 'host-local' is not supported: the addresses are those of the network"
     assert request(environment(), config(ipam={})).command is Command.ADD
 
 
@@ -208,6 +228,11 @@ def test_a_check_and_an_add_read_the_interfaces_of_the_previous_result(command: 
     assert asked.previous.interface(ids.interface_name("eth2")) is None
 
 
+def test_an_address_of_the_previous_result_may_have_neither_interface_nor_length() -> None:
+    ips: list[Json] = [{"address": "10.32.0.5", "interface": -1}]
+    assert request(environment(), config(prevResult={"ips": ips})).previous.addresses == (IPv4Address("10.32.0.5"),)
+
+
 def test_before_there_were_chains_a_previous_result_means_nothing() -> None:
     assert request(environment(), config(cniVersion="0.2.0", prevResult=[])).previous == NOTHING_BEFORE
 
@@ -226,6 +251,9 @@ def test_a_delete_takes_any_previous_result_or_none(previous: Json) -> None:
         ({"ips": [{}]}, "prevResult.ips[0].address"),
         ({"ips": [{"address": "here"}]}, "prevResult.ips[0].address"),
         ({"ips": [{"address": "10.32.0.5/32", "interface": 0}]}, "prevResult.ips[0].interface"),
+        ({"ips": [{"address": "10.32.0.5/32", "interface": -2}]}, "prevResult.ips[0].interface"),
+        ({"interfaces": [{"name": "eth0", "mac": 5}]}, "prevResult.interfaces[0].mac"),
+        ({"interfaces": [{"name": "eth0", "sandbox": {}}]}, "prevResult.interfaces[0].sandbox"),
         ({"interfaces": [{"mac": ""}]}, "prevResult.interfaces[0].name"),
         ({"interfaces": [{"name": "eth0", "mtu": "1450"}]}, "prevResult.interfaces[0].mtu"),
         ({"routes": [{}]}, "prevResult.routes[0].dst"),
@@ -266,6 +294,7 @@ def test_a_collection_of_everything_says_so(listed: Json) -> None:
         ({}, "cni.dev/valid-attachments"),
         ([5], "cni.dev/valid-attachments[0]"),
         ([{"ifname": "eth0"}], "cni.dev/valid-attachments[0].containerID"),
+        ([{"containerID": "..", "ifname": "eth0"}], "cni.dev/valid-attachments[0].containerID"),
         ([*LISTED, {"containerID": "c1", "ifname": "a/b"}], "cni.dev/valid-attachments[2].ifname"),
     ],
 )

@@ -1,6 +1,7 @@
 """What an ADD may ask for, where, what comes first, and the name in each refusal."""
 
 import json
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
@@ -43,11 +44,14 @@ def test_fields_of_the_runtime_may_be_spelled_as_containerd_does() -> None:
         runtimeConfig={
             "bandwidth": {"IngressRate": 8_000_000, "IngressBurst": 4_294_967_295, "EgressRate": 0, "EgressBurst": 0},
             "portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+            "ipRanges": [[{"Subnet": "10.32.0.0/24", "RangeStart": "10.32.0.9"}]],
             ANNOTATIONS: {"Gateway": "an annotation's own"},
         }
     )
+    assert wishes.ranges == (AddressRange(IPv4Address("10.32.0.9"), IPv4Address("10.32.0.255")),)
     assert wishes.bandwidth.ingress == Rate(8_000_000, 0), "a burst that nobody asked for"
     assert wishes.bandwidth.egress is None
+    assert asked(runtimeConfig={"bandwidth": {"EgressRate": 1000}}).bandwidth.egress == Rate(1000, 0)
     assert wishes.ports == (PortMapping(TransportProtocol.TCP, 8080, 80),)
 
 
@@ -65,6 +69,11 @@ def test_an_unknown_argument_is_refused_unless_the_runtime_says_otherwise(argume
     error = refused(arguments)
     assert error.code is Code.INVALID_ENVIRONMENT
     assert error.msg.startswith("CNI_ARGS: ")
+    assert error.msg.endswith(
+        "is not one of IP, IgnoreUnknown, K8S_POD_INFRA_CONTAINER_ID, K8S_POD_NAME, K8S_POD_NAMESPACE, K8S_POD_UID, "
+        "MAC, RESERVATION; IgnoreUnknown=1 lets it pass"
+    )
+    assert re.search("'(IPP|FOO|junk)'", error.msg)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +145,11 @@ def test_aliases_of_podman_are_those_for_this_network() -> None:
     assert asked(runtimeConfig={"aliases": {"green": ["other"]}}) == NOTHING
 
 
+def test_the_name_of_a_network_is_no_field_of_the_conventions() -> None:
+    wishes = asked(name="Gateway", runtimeConfig={"aliases": {"Gateway": ["www"]}})
+    assert wishes.workload.aliases == ("www",)
+
+
 def test_labels_and_aliases_are_kept() -> None:
     labels: list[Json] = [{"key": "tier", "value": "front"}, {"key": "app", "value": "web"}]
     workload = asked(args={"cni": {"labels": labels}}, runtimeConfig={"aliases": ["web", "www"]}).workload
@@ -164,6 +178,12 @@ def test_ranges_of_several_sets_are_kept() -> None:
     ]
     expected = tuple(AddressRange(ip_address(first), ip_address(last)) for first, last in found)
     assert asked(runtimeConfig={"ipRanges": sets}).ranges == expected
+
+
+def test_as_many_ranges_as_allowed_are_read_also_of_one_address() -> None:
+    one: Json = {"subnet": "10.32.0.0/24", "rangeStart": "10.32.0.9", "rangeEnd": "10.32.0.9"}
+    address = IPv4Address("10.32.0.9")
+    assert asked(runtimeConfig={"ipRanges": [[one] * 64]}).ranges == (AddressRange(address, address),) * 64
 
 
 def test_dns_is_passed_through() -> None:
@@ -203,6 +223,7 @@ def test_masquerading_may_be_expected() -> None:
         ({"runtimeConfig": {"ipRanges": {}}}, "runtimeConfig.ipRanges"),
         ({"runtimeConfig": {"ipRanges": [{}]}}, "runtimeConfig.ipRanges[0]"),
         ({"runtimeConfig": {"ipRanges": [[{}]]}}, "runtimeConfig.ipRanges[0][0].subnet"),
+        ({"runtimeConfig": {"ipRanges": [[{"subnet": "10.32.0.0"}]]}}, "runtimeConfig.ipRanges[0][0].subnet"),
         (
             {"runtimeConfig": {"ipRanges": [[{"subnet": "10.32.0.0/24", "rangeEnd": "10.32.1.0"}]]}},
             "runtimeConfig.ipRanges[0][0].rangeEnd",
@@ -233,7 +254,14 @@ def test_a_malformed_wish_in_the_config_is_named(change: dict[str, Json], field:
 def test_a_gateway_of_ones_own_is_refused_with_its_value() -> None:
     error = refused(runtimeConfig={"ipRanges": [[{"subnet": "10.32.0.0/24", "gateway": "10.32.0.254"}]]})
     assert error.code is Code.UNSUPPORTED_FIELD
-    assert error.msg.startswith("runtimeConfig.ipRanges[0][0].gateway: '10.32.0.254' is not supported")
+    assert error.msg == (
+        "runtimeConfig.ipRanges[0][0].gateway: '10.32.0.254' is not supported: the network has its own gateway"
+    )
+
+
+def test_what_is_no_list_of_ranges_is_refused_with_its_value() -> None:
+    error = refused(runtimeConfig={"ipRanges": ["10.32.0.0/24"]})
+    assert error.msg == "runtimeConfig.ipRanges[0]: expected an array, not '10.32.0.0/24'"
 
 
 def test_what_a_deletion_is_asked_for_does_not_matter() -> None:
