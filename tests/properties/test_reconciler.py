@@ -19,8 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import ControllerClient, Controllers
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses

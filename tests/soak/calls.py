@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import Controllers
 from overlayd.wire.fields import Fields, Json
 
 _ATTEMPT_MAX = 6.0

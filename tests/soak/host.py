@@ -10,10 +10,9 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, TypeVar
 
 from overlayd.agent.controllers.claims import Claims
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import ControllerClient, Controllers
+from overlayd.agent.controllers.credential import Identity
 from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.controllers.host_identity import Identity
 from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.block import Block

@@ -17,7 +17,7 @@ from controller.state import keys
 from controller.store.etcd.cluster import EtcdCluster as Endpoints
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import KeyValue, Store
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import Controllers
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster, Record, RecordKey
 from overlayd.model.ids import NetworkName, ReservationName, Revision

@@ -15,8 +15,7 @@ from overlayd.agent.commands.join import given_token, has_joined, join
 from overlayd.agent.commands.options import NameOption, StateDirOption, VtepOption, WrittenConfigOption, errors_reported
 from overlayd.agent.control.client import ask, status_lines
 from overlayd.agent.controllers import credential
-from overlayd.agent.controllers.credential import Credential
-from overlayd.agent.controllers.host_identity import load_identity
+from overlayd.agent.controllers.credential import Credential, load_identity
 from overlayd.agent.settings import DEFAULT_STATE_DIR, SCHEMA, check_urls
 from overlayd.configuration import environment_file, sources
 from overlayd.configuration.file_changes import FileChanges, check_environment_file, check_service_file, given

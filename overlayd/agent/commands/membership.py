@@ -7,8 +7,7 @@ import structlog
 
 from overlayd.agent.commands.join import join
 from overlayd.agent.controllers import credential
-from overlayd.agent.controllers.credential import Credential
-from overlayd.agent.controllers.host_identity import load_identity
+from overlayd.agent.controllers.credential import Credential, load_identity
 from overlayd.configuration.token_file import read_token
 from overlayd.wire.credentials import parse_join_token
 

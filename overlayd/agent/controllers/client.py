@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import blake2s
 from itertools import chain
 from urllib.parse import urlencode
 
-from overlayd.agent.controllers.controller_list import Controllers
-from overlayd.agent.controllers.credential import Credential
-from overlayd.agent.controllers.endpoint_parts import in_parts
-from overlayd.agent.controllers.host_identity import Identity
+from overlayd.agent.controllers.credential import Credential, Identity
 from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.http.fault import HttpFault
 from overlayd.agent.http.http_client import HttpClient, HttpRequest, Patience
@@ -43,6 +41,45 @@ _CONNECT = 2.0
 _PATIENCE, _SET_PATIENCE = 10.0, 60.0
 """Seconds that a controller has for each part of its answer; it writes a set of ten thousand endpoints in two hundred
 transactions."""
+
+PART_MAX = 500
+"""Endpoints in one part."""
+
+PART_BYTES_MAX = 512 * 1024
+"""Bytes of the endpoints of one part; the controller refuses bodies above 1 MiB."""
+
+
+class Controllers:
+    """URLs, the one in use first. A task that finds that it does not work moves the whole agent to the next one."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = [url.rstrip("/") for url in urls]
+
+    @classmethod
+    def for_host(cls, urls: Sequence[str], host: HostId) -> "Controllers":
+        """Begin at a URL that the host's id determines, so that many hosts spread over all controllers."""
+        start = int.from_bytes(blake2s(host.encode(), digest_size=4).digest(), "big") % len(urls)
+        return cls([*urls[start:], *urls[:start]])
+
+    @property
+    def current(self) -> str:
+        """The URL of the controller in use."""
+        return self._urls[0]
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """All URLs, in the order in which to try them."""
+        return tuple(self._urls)
+
+    def leave(self, url: str) -> None:
+        """Use the next one from now on, unless another task left this one already."""
+        if url == self.current:
+            self._urls.append(self._urls.pop(0))
+
+    def use(self, url: str) -> None:
+        """Use this one from now on."""
+        while url != self.current:
+            self._urls.append(self._urls.pop(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +325,21 @@ class ControllerClient:
         if self._token is None or not url.startswith("https://"):
             return {}
         return {"Authorization": f"Bearer {self._token.text}"}
+
+
+def in_parts(endpoints: Iterable[Endpoint]) -> Iterator[list[Endpoint]]:
+    """Yield these endpoints in parts, in their order; one that is larger than a part comes alone."""
+    part: list[Endpoint] = []
+    size = 0
+    for endpoint in endpoints:
+        length = len(json.dumps(records.encode(endpoint)))
+        if part and (len(part) == PART_MAX or size + length > PART_BYTES_MAX):
+            yield part
+            part, size = [], 0
+        part.append(endpoint)
+        size += length
+    if part:
+        yield part
 
 
 def _path_of(reservation: Reservation) -> str:

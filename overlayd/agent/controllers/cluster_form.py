@@ -2,7 +2,7 @@
 
 Networks and reservations, which are few, stand as the feed sends them. Of what there is one for each host, a column is
 one array of JSON, which is read by the C of the standard library and checked as a whole: ten times faster than objects,
-and half as fast as `marshal`, which is not meant for files whose content anybody has touched, nor for another Python.
+and as fast as `marshal`, which may crash on a file that it did not write, and whose form may differ in another Python.
 """
 
 import json

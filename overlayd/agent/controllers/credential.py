@@ -1,13 +1,17 @@
-"""What a host received when it joined: its token, the controllers' URLs, and how to authenticate them."""
+"""Who this host is, and what it received when it joined: its token, the controllers' URLs, how to authenticate them."""
 
 import json
+import secrets
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from overlayd.agent.controllers.trust import Trust
 from overlayd.configuration import systemd_credentials
 from overlayd.configuration.files import read_regular, write_atomically
+from overlayd.model import ids
 from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import HostId
 from overlayd.wire.credentials import AccessToken, fingerprint, parse_access_token
 from overlayd.wire.fields import Fields, Json
 
@@ -20,6 +24,28 @@ CREDENTIAL = "overlayd.credential"
 _NAME = "credential.json"
 _SIZE_MAX = 1 << 20
 """Bytes; a certificate takes two thousand."""
+
+_ID_SIZE_MAX = 1 << 10
+"""Bytes; an id is a UUID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """`id` stays for the life of the host; `instance` tells two machines apart that were cloned with one id."""
+
+    id: HostId
+    instance: str
+
+
+def load_identity(state_dir: Path) -> Identity:
+    """Read the host's id, or make it at the first start; raise `InvalidValue` when the file is damaged."""
+    path = state_dir / "host-id"
+    try:
+        text = read_regular(path, _ID_SIZE_MAX).decode(errors="replace").strip()
+    except FileNotFoundError:
+        text = str(uuid.uuid4())
+        write_atomically(path, f"{text}\n".encode())
+    return Identity(ids.host_id(text, str(path)), secrets.token_hex(8))
 
 
 @dataclass(frozen=True, slots=True)

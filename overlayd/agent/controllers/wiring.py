@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlayd.agent.controllers.claims import Claims
-from overlayd.agent.controllers.client import ControllerClient
+from overlayd.agent.controllers.client import ControllerClient, Controllers
 from overlayd.agent.controllers.cluster_cache import ClusterCache, ClusterCacheWriter, KeptCluster
-from overlayd.agent.controllers.controller_list import Controllers
-from overlayd.agent.controllers.credential import Credential
+from overlayd.agent.controllers.credential import Credential, load_identity
 from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.controllers.host_identity import load_identity
 from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.agent.runtime.actors import Actors
 from overlayd.agent.runtime.signals import Changes

@@ -8,8 +8,7 @@ from dataclasses import replace
 import structlog
 
 from overlayd.agent.controllers.assignments import Holdings
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.endpoint_parts import PART_MAX, in_parts
+from overlayd.agent.controllers.client import PART_MAX, ControllerClient, in_parts
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.records.attachment_records import AttachmentRecords

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from overlayd.agent.controllers.underlay import addresses_of
+from overlayd.agent.controllers.own_address import addresses_of
 from overlayd.agent.reconcile.drift import Drift
 from overlayd.configuration.files import write_atomically
 from overlayd.dataplane.items import HOST

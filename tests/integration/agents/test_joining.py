@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from overlayd.agent.commands.join import join
 from overlayd.agent.controllers import credential
-from overlayd.agent.controllers.host_identity import load_identity
+from overlayd.agent.controllers.credential import load_identity
 from overlayd.agent.controllers.trust import Trust
 from overlayd.agent.program import app
 from overlayd.model.errors import AlreadyExists, Unauthenticated

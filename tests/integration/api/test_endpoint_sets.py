@@ -7,9 +7,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.controller_list import Controllers
-from overlayd.agent.controllers.host_identity import Identity
+from overlayd.agent.controllers.client import ControllerClient, Controllers
+from overlayd.agent.controllers.credential import Identity
 from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint

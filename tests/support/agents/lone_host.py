@@ -9,8 +9,7 @@ from typing import TypeVar
 from overlayd.agent.attach.addressing import Addressing
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.attach.request import AttachmentName, AttachRequest
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import ControllerClient, Controllers
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.publication import Publication

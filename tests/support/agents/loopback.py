@@ -9,10 +9,9 @@ from ipaddress import IPv4Address
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from overlayd.agent.controllers.claims import Claims
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import ControllerClient, Controllers
+from overlayd.agent.controllers.credential import Identity
 from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.controllers.host_identity import Identity
 from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import OverlayError

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.identity.authority import Authority
-from overlayd.agent.controllers.client import ControllerClient
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import ControllerClient, Controllers
 from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.problem import Problem
 from overlayd.model.address import Family

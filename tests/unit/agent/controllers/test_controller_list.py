@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from overlayd.agent.controllers.controller_list import Controllers
+from overlayd.agent.controllers.client import Controllers
 from overlayd.model.ids import HostId
 
 URLS = ["http://c1", "http://c2", "http://c3"]

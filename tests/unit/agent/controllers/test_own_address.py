@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from overlayd.agent.controllers import underlay
+from overlayd.agent.controllers import own_address
 from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.model.errors import Unavailable
 
@@ -41,7 +41,7 @@ async def test_a_silent_resolver_stops_nothing_else(silence: threading.Event) ->
 
 @pytest.mark.usefixtures("silence")
 async def test_a_lookup_ends_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(underlay, "_LOOKUP_MAX", 0.01)
+    monkeypatch.setattr(own_address, "_LOOKUP_MAX", 0.01)
     with pytest.raises(Unavailable, match=r"c1\.example: cannot resolve its name; .*c2\.example: cannot"):
         await OwnAddress(None, ["https://c1.example:7471", "https://c2.example:7471"]).current()
 

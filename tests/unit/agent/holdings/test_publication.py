@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.controllers.endpoint_parts import PART_BYTES_MAX, PART_MAX, in_parts
+from overlayd.agent.controllers.client import PART_BYTES_MAX, PART_MAX, in_parts
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.holdings.publication import Publication

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.agent.controllers.host_identity import load_identity
+from overlayd.agent.controllers.credential import load_identity
 from overlayd.model.errors import InvalidValue
 
 
