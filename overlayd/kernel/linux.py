@@ -211,7 +211,6 @@ class LinuxKernel:
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""
-        self._sockets.put_names_back({op.item.ns for op in plan})
         outcomes = Execution(self._sockets, self._tables).run(plan)
         self._sockets.monitor.did(outcomes)
         return outcomes

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EAGAIN, EIO, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
@@ -57,8 +57,7 @@ def translated(what: str) -> Iterator[None]:
         raise KernelError.of(error, what) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Result of one operation: done, refused by the kernel, or skipped because one that it needs failed."""
 
     op: Op

@@ -1,13 +1,14 @@
 """Executes operations on entries: addresses, neighbours, FDB entries and routes."""
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never, cast
 
 from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Link, Neighbour, RateLimit, Route, SourceGuard
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Retire
-from overlayd.kernel.netlink import decode, entry_messages, requests, traffic_control
+from overlayd.kernel.netlink import decode, entry_messages, entry_runs, requests, traffic_control
 from overlayd.kernel.netlink.entry_messages import Indexes, Verb
+from overlayd.kernel.netlink.framing import MessageRun
 from overlayd.kernel.netlink.transport import CHUNK, Netlink
 from overlayd.kernel.packets import source_guard
 from overlayd.kernel.port import KernelError
@@ -19,25 +20,60 @@ Entry = Address | BridgeEntry | FdbEntry | Neighbour | RateLimit | Route
 KINDS = entry_messages.KINDS - {Link}
 """The kinds of item that are executed here."""
 
+_FEW = 100
+"""Operations up to this number are not worth a thread that sends them, and columns."""
+
 _VERBS = {Add: Verb.ADD, Change: Verb.REPLACE, Delete: Verb.DELETE}
 
 
 def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[int, KernelError]:
     """Send operations of one namespace as one batch; return the errors by the position of their operation."""
-    missing = _missing_devices(indexes, ops)
-    errors = {position: missing[dev] for position, op in enumerate(ops) if (dev := _device(op)) in missing}
-    positions = [position for position in range(len(ops)) if position not in errors] if errors else range(len(ops))
-    chunks = (
-        entry_messages.entries(
-            [(_VERBS[type(ops[at])], ops[at].item) for at in positions[start : start + CHUNK]], indexes
-        )
-        for start in range(0, len(positions), CHUNK)
-    )
-    refusals = netlink.stream(chunks) if len(positions) > CHUNK else netlink.batch(next(chunks, []))
+    sending = _Sending(indexes, ops)
+    refusals = netlink.stream(sending.chunks()) if len(ops) > _FEW else netlink.batch(sending.messages())
+    errors = sending.errors
     for number, refusal in refusals.items():
-        if unsolved := _unsolved(netlink, indexes, ops[positions[number]], refusal):
-            errors[positions[number]] = unsolved
+        position = sending.positions[number]
+        if unsolved := _unsolved(netlink, indexes, ops[position], refusal):
+            errors[position] = unsolved
     return errors
+
+
+class _Sending:
+    """Operations on their way to the kernel.
+
+    `errors` are those of operations that are not sent, because there is no such device; `positions` those of the others
+    among all. Operations are looked at in chunks, while they are in the processor's cache.
+    """
+
+    def __init__(self, indexes: Indexes, ops: Sequence[Op]) -> None:
+        self.errors: dict[int, KernelError] = {}
+        self.positions: list[int] = []
+        self._indexes = indexes
+        self._ops = ops
+
+    def chunks(self) -> Iterator[list[MessageRun]]:
+        """Yield the messages for many operations."""
+        for start in range(0, len(self._ops), CHUNK):
+            if chunk := self._sent(start):
+                verbs = [_VERBS[kind] for kind in map(type, chunk)]
+                yield list(entry_runs.runs(verbs, [op.item for op in chunk], self._indexes))
+
+    def messages(self) -> list[bytes]:
+        """Return the messages for a few operations."""
+        return entry_messages.entries([(_VERBS[type(op)], op.item) for op in self._sent(0)], self._indexes)
+
+    def _sent(self, start: int) -> Sequence[Op]:
+        """Return those operations of the chunk that begins here whose devices are there."""
+        chunk = self._ops[start : start + CHUNK]
+        missing = _missing_devices(self._indexes, chunk)
+        if not missing:
+            self.positions += range(start, start + len(chunk))
+            return chunk
+        lacking = [missing.get(_device(op)) for op in chunk]
+        self.errors.update((start + at, error) for at, error in enumerate(lacking) if error)
+        present = [at for at, error in enumerate(lacking) if not error]
+        self.positions += (start + at for at in present)
+        return [chunk[at] for at in present]
 
 
 def _device(op: Op) -> InterfaceName | None:
@@ -48,7 +84,7 @@ def _device(op: Op) -> InterfaceName | None:
 def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceName | None, KernelError]:
     """Look up the indexes of devices; return an error for each device that is missing."""
     missing: dict[InterfaceName | None, KernelError] = {}
-    for dev in {_device(op) for op in ops} - {None}:
+    for dev in {cast("Entry", op.item).dev for op in ops if type(op.item) is not Link} - {None}:
         try:
             indexes[cast("InterfaceName", dev)]
         except KernelError as error:

@@ -3,8 +3,9 @@
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
-from typing import assert_never, cast
+from functools import partial
+from itertools import chain, groupby, repeat
+from typing import NamedTuple, assert_never, cast
 
 from overlayd.dataplane.items import (
     HOST,
@@ -58,6 +59,17 @@ _ExecuteOne = Callable[["Execution", Op, Item], None]
 """Executes one operation on an item; raises `KernelError`."""
 
 
+class _Batch(NamedTuple):
+    execute: _ExecuteBatch
+    ns: NamespaceRef
+    ops: Sequence[Op]
+    has_links: bool
+
+
+_done = cast("Callable[[Iterable[object]], Outcome]", partial(tuple.__new__, Outcome))
+"""Makes an outcome of its fields, without a call in Python: there is one for each of up to 100,000 operations."""
+
+
 class Execution:
     """The execution of one plan."""
 
@@ -69,19 +81,28 @@ class Execution:
         self._failures = Failures()
 
     def run(self, plan: Plan) -> tuple[Outcome, ...]:
-        """Execute the operations in order and return their outcomes."""
+        """Execute the operations in order and return their outcomes; raise `KernelError` before the first one.
+
+        That is when the kernel does not say which of our namespaces are still those that they were.
+        """
+        batches = list(_batches(plan))
+        self._sockets.put_names_back({batch.ns for batch in batches})
         outcomes: list[Outcome] = []
-        for execute, ns, ops in _batches(plan):
-            outcomes += self._execute(execute, ns, ops) if self._failures else self._execute_all(execute, ns, ops)
+        links: list[Outcome] = []
+        for batch in batches:
+            execute, ns, ops = batch.execute, batch.ns, batch.ops
+            found = list(self._execute(execute, ns, ops) if self._failures else self._execute_all(execute, ns, ops))
+            outcomes += found
+            links += found if batch.has_links else ()
         self._sockets.leave_sandbox()
-        carrier.settle(outcomes)
+        carrier.settle(links)
         return tuple(outcomes)
 
     def _execute_all(self, execute: _ExecuteBatch, ns: NamespaceRef, ops: Sequence[Op]) -> Iterable[Outcome]:
         """Return the outcomes of operations while nothing has failed that another operation could need."""
         errors = self._errors(execute, ns, ops)
         if not errors:
-            return map(Outcome, ops)
+            return map(_done, zip(ops, repeat(None), repeat(False)))  # noqa: FBT003 - as many as operations
         return [self._judged(op, errors.get(position)) for position, op in enumerate(ops)]
 
     def _execute(self, execute: _ExecuteBatch, ns: NamespaceRef, ops: Sequence[Op]) -> Iterator[Outcome]:
@@ -234,12 +255,28 @@ def _unsupported(op: Op) -> KernelError:
     return KernelError(errno.EOPNOTSUPP, f"no such operation on an item of this kind: {op}")
 
 
-def _batches(plan: Plan) -> Iterator[tuple[_ExecuteBatch, NamespaceRef, Sequence[Op]]]:
-    for (execute, ns), run in groupby(plan, _batch_of):
+def _batches(plan: Plan) -> Iterator[_Batch]:
+    for (execute, ns), runs in groupby(_alike(plan.ops), lambda ops: _batch_of(ops[0])):
         if execute is Execution.one:
-            yield from ((execute, ns, [op]) for op in run)
+            yield from (_Batch(execute, ns, [op], isinstance(op.item, Link)) for ops in runs for op in ops)
         else:
-            yield execute, ns, list(run)
+            several = list(runs)
+            has_links = any(isinstance(ops[0].item, Link) for ops in several)
+            yield _Batch(execute, ns, several[0] if len(several) == 1 else list(chain(*several)), has_links)
+
+
+def _alike(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
+    """Yield consecutive operations of one kind on one kind of entry in one namespace; those on links one by one."""
+    items = [op.item for op in ops]
+    kinds = zip(map(type, ops), map(type, items), [item.ns for item in items], strict=True)
+    start = 0
+    for (_, kind, _), run in groupby(kinds):
+        end = start + len(list(run))
+        if kind is Link:
+            yield from (ops[at : at + 1] for at in range(start, end))
+        else:
+            yield ops[start:end]
+        start = end
 
 
 def _batch_of(op: Op) -> tuple[_ExecuteBatch, NamespaceRef]:

@@ -1,11 +1,10 @@
 """From items to rtnetlink messages with sequence number 0: addresses, neighbours, FDB entries and routes.
 
-pyroute2 encodes one message of each shape, which is cut into a template and kept. A network has such entries for each
-remote host and each endpoint, so loops of their own join many at once.
+pyroute2 encodes one message of each shape, which is cut into a template and kept. Those of many entries are made by
+entry_runs.py, of the same templates.
 """
 
 import socket
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
@@ -110,21 +109,16 @@ def _address_shape(verb: Verb, version: int, length: int, scope: int) -> Templat
 
 
 def _neighbours(verb: Verb, items: Sequence[Neighbour], indexes: Indexes) -> list[bytes]:
-    cuts: dict[object, tuple[bytes, bytes, bytes]] = {}
-    found = []
-    for item in items:
-        address = item.address
-        key = (item.dev, address.version)
-        if key not in cuts:
-            first, head, middle, tail = _neighbour_shape(verb, address.version).pieces
-            cuts[key] = (first + packed_number(indexes[item.dev]) + head, middle, tail)
-        head, middle, tail = cuts[key]
-        found.append(b"".join((head, address.packed, middle, packed_mac(item.mac), tail)))
-    return found
+    return [
+        neighbour_shape(verb, item.address.version).fill(
+            packed_number(indexes[item.dev]), item.address.packed, packed_mac(item.mac)
+        )
+        for item in items
+    ]
 
 
 @lru_cache(_SHAPES_KEPT)
-def _neighbour_shape(verb: Verb, version: int) -> Template:
+def neighbour_shape(verb: Verb, version: int) -> Template:
     """Return the template of a neighbour: its fields are the device's index, the address and the MAC."""
     field = TemplateFields()
     head = {"family": FAMILIES[version], "ifindex": field.number(), "state": NUD_PERMANENT}
@@ -137,21 +131,16 @@ def _neighbour_shape(verb: Verb, version: int) -> Template:
 
 
 def _fdb_entries(verb: Verb, items: Sequence[FdbEntry], indexes: Indexes) -> list[bytes]:
-    cuts: dict[object, tuple[bytes, bytes, bytes]] = {}
-    found = []
-    for item in items:
-        dst = item.dst
-        key = (item.dev, dst.version, item.mac == FLOOD)
-        if key not in cuts:
-            first, head, middle, tail = _fdb_shape(verb, dst.version, is_flood=item.mac == FLOOD).pieces
-            cuts[key] = (first + packed_number(indexes[item.dev]) + head, middle, tail)
-        head, middle, tail = cuts[key]
-        found.append(b"".join((head, packed_mac(item.mac), middle, dst.packed, tail)))
-    return found
+    return [
+        fdb_shape(verb, item.dst.version, is_flood=item.mac == FLOOD).fill(
+            packed_number(indexes[item.dev]), packed_mac(item.mac), item.dst.packed
+        )
+        for item in items
+    ]
 
 
 @lru_cache(_SHAPES_KEPT)
-def _fdb_shape(verb: Verb, version: int, *, is_flood: bool) -> Template:
+def fdb_shape(verb: Verb, version: int, *, is_flood: bool) -> Template:
     """Return the template of an entry of a VXLAN device: its fields are the device's index, the MAC and the VTEP.
 
     The flood list is one entry with many destinations: each is appended, and one that is there stays.
@@ -201,36 +190,22 @@ def _neighbour_kind(verb: Verb) -> int:
 
 
 def _routes(verb: Verb, items: Sequence[Route], indexes: Indexes) -> list[bytes]:
-    cuts: dict[object, tuple[bytes, bytes, bytes, bytes]] = {}
-    found = []
-    for item in items:
-        dst, via = item.dst, item.via
-        metric = item.metric.to_bytes(4, sys.byteorder)
-        if via is None:
-            found.append(_direct_route(verb, item, indexes, metric))
-            continue
-        key = (item.dev, dst.prefixlen, dst.version)
-        if key not in cuts:
-            head, middle, before, tail, end = _route_shape(verb, dst.version, dst.prefixlen, Hop.VIA).pieces
-            index = packed_number(indexes[cast("InterfaceName", item.dev)])
-            cuts[key] = (head, middle + index + before, tail, end)
-        head, middle, tail, end = cuts[key]
-        found.append(b"".join((head, dst.network_address.packed, middle, via.packed, tail, metric, end)))
-    return found
+    return [_route(verb, item, indexes) for item in items]
 
 
-def _direct_route(verb: Verb, item: Route, indexes: Indexes, metric: bytes) -> bytes:
-    """Return the message for a route without a next hop."""
-    dst = item.dst
+def _route(verb: Verb, item: Route, indexes: Indexes) -> bytes:
+    dst, metric = item.dst, packed_number(item.metric)
     packed = dst.network_address.packed
     if item.dev is None:
-        return _route_shape(verb, dst.version, dst.prefixlen, Hop.NONE).fill(packed, metric)
+        return route_shape(verb, dst.version, dst.prefixlen, Hop.NONE).fill(packed, metric)
     index = packed_number(indexes[item.dev])
-    return _route_shape(verb, dst.version, dst.prefixlen, Hop.LINK).fill(packed, index, metric)
+    if item.via is None:
+        return route_shape(verb, dst.version, dst.prefixlen, Hop.LINK).fill(packed, index, metric)
+    return route_shape(verb, dst.version, dst.prefixlen, Hop.VIA).fill(packed, index, item.via.packed, metric)
 
 
 @lru_cache(_SHAPES_KEPT)
-def _route_shape(verb: Verb, version: int, length: int, hop: Hop) -> Template:
+def route_shape(verb: Verb, version: int, length: int, hop: Hop) -> Template:
     """Return the template of a route: its fields are destination, index of the device, next hop, and metric.
 
     The hop says which of them it has. An IPv4 next hop is taken to be on the link by a flag; those of IPv6 are

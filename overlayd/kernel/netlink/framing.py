@@ -4,6 +4,7 @@ import errno
 import struct
 import sys
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from overlayd.kernel.port import KernelError
 
@@ -24,6 +25,13 @@ _NLA_TYPE_MASK = 0x3FFF
 
 Message = tuple[int, int, int, bytes]
 """Type, flags, sequence number and payload."""
+
+
+class MessageRun(NamedTuple):
+    """A number of messages of one length, one behind the other."""
+
+    data: bytes | bytearray
+    number: int
 
 
 def aligned(length: int) -> int:

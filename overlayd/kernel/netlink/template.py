@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
+from overlayd.kernel.netlink.framing import MessageRun
 from overlayd.model.ids import MacAddress
 
 _WIDTHS = {4: 4, 6: 16}
@@ -30,15 +31,19 @@ class Template:
     def __init__(self, message: bytes, markers: Sequence[bytes]) -> None:
         """Cut a message at its markers; raise `ValueError` unless each is in it once, and in this order."""
         pieces, start = [], 0
+        self._fields: list[tuple[int, int]] = []
+        """Where each field begins, and how long it is, in bytes."""
+
         for marker in markers:
             at = message.find(marker, start)
             if len(marker) < _MARKER_MIN or message.count(marker) != 1 or at < 0:
                 raise ValueError(f"the marker {marker.hex()} is not once, and in order, in {message.hex()}")
             pieces.append(message[start:at])
+            self._fields.append((at, len(marker)))
             start = at + len(marker)
-        self.pieces = (*pieces, message[start:])
+        self._message = message
         self._size = len(message)
-        self._frame = [part for piece in self.pieces for part in (piece, b"")][:-1]
+        self._frame = [part for piece in (*pieces, message[start:]) for part in (piece, b"")][:-1]
 
     def fill(self, *values: bytes) -> bytes:
         """Return the message with these values; raise `ValueError` when one has another length than its marker."""
@@ -48,6 +53,27 @@ class Template:
         if len(message) != self._size:
             raise ValueError(f"values of {[len(value) for value in values]} bytes for a message of {self._size}")
         return message
+
+    def repeated(self, count: int, *columns: bytes) -> MessageRun:
+        """Return a number of messages. A column has one value for all of them, or the value of each, one after another.
+
+        Raises `ValueError` for a column of another length, or for a field of an odd number of bytes.
+        """
+        first = bytearray(self._message)
+        several = []
+        for (at, width), column in zip(self._fields, columns, strict=True):
+            if len(column) == width:
+                first[at : at + width] = column
+            elif len(column) == width * count and not (at % 2 or width % 2):
+                several.append((at // 2, width // 2, memoryview(column).cast("H")))
+            else:
+                raise ValueError(f"a column of {len(column)} bytes for {count} fields of {width} bytes at {at}")
+        data = first * count
+        words, step = memoryview(data).cast("H"), self._size // 2
+        for at, width, column_words in several:
+            for place in range(width):
+                words[at + place :: step] = column_words[place::width]
+        return MessageRun(data, count)
 
 
 class TemplateFields:

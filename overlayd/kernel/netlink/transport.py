@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 import struct
-import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from overlayd.kernel.netlink.framing import (
     NLM_F_DUMP_INTR,
     NLM_F_REQUEST,
     Message,
+    MessageRun,
     aligned,
     messages,
 )
@@ -42,9 +42,6 @@ SO_RCVBUFFORCE = 33
 _SOCKET_BUFFER = 4 << 20
 CHUNK = 3_000
 """Messages in one send. If every one of them fails, their error messages still fit into the receive buffer."""
-
-_TURN = 0.0002
-"""Seconds for which one of two threads may keep the interpreter from the other."""
 
 _DATAGRAM_MAX = 1 << 16
 """The kernel cuts dumps into datagrams of at most 32 KiB (net/netlink/af_netlink.c: netlink_recvmsg)."""
@@ -110,30 +107,21 @@ class Netlink:
         """
         errors: dict[int, KernelError] = {}
         for start in range(0, len(messages), CHUNK):
-            self._chunk(start, messages[start : start + CHUNK], errors)
+            self._chunk(start, [MessageRun(message, 1) for message in messages[start : start + CHUNK]], errors)
         return errors
 
-    def stream(self, chunks: Iterable[Sequence[bytes]]) -> dict[int, KernelError]:
-        """Send as `batch` does, in chunks of up to `CHUNK` messages, each while the next one is being made.
-
-        The kernel is as long at work on a chunk as Python is at making one.
-        """
+    def stream(self, chunks: Iterable[Sequence[MessageRun]]) -> dict[int, KernelError]:
+        """Send as `batch` does, in chunks of up to `CHUNK` messages, each while the next one is being made."""
         errors: dict[int, KernelError] = {}
         start, sending = 0, None
-        patience = sys.getswitchinterval()
-        # Two threads that take turns in Python: each would be kept from its next step for as long as a chunk takes.
-        sys.setswitchinterval(_TURN)
-        try:
-            with ThreadPoolExecutor(1, thread_name_prefix="netlink") as sender:
-                for chunk in chunks:
-                    if sending:
-                        sending.result()
-                    sending = sender.submit(self._chunk, start, chunk, errors)
-                    start += len(chunk)
+        with ThreadPoolExecutor(1, thread_name_prefix="netlink") as sender:
+            for chunk in chunks:
                 if sending:
                     sending.result()
-        finally:
-            sys.setswitchinterval(patience)
+                sending = sender.submit(self._chunk, start, chunk, errors)
+                start += sum(run.number for run in chunk)
+            if sending:
+                sending.result()
         return errors
 
     def execute(self, message: bytes) -> None:
@@ -185,17 +173,16 @@ class Netlink:
         with translated("netlink request not taken"):
             self._transport.send(data)
 
-    def _chunk(self, start: int, messages: Sequence[bytes], errors: dict[int, KernelError]) -> None:
-        first = self._next_sequence(len(messages) + 1)
-        data = bytearray().join((*messages, _BARRIER))
-        _number(data, messages, first)
-        barrier = first + len(messages)
-        _SEQUENCE.pack_into(data, len(data) - len(_BARRIER) + _SEQUENCE_OFFSET, barrier)
+    def _chunk(self, start: int, runs: Sequence[MessageRun], errors: dict[int, KernelError]) -> None:
+        count = sum(run.number for run in runs)
+        first = self._next_sequence(count + 1)
+        data = bytearray().join((*(run.data for run in runs), _BARRIER))
+        _number(data, (*runs, MessageRun(_BARRIER, 1)), first)
         try:
             self._transmit(data)
-            self._answers(first, barrier, start, errors)
+            self._answers(first, first + count, start, errors)
         except KernelError as lost:
-            for position in range(start, start + len(messages)):
+            for position in range(start, start + count):
                 errors.setdefault(position, lost)
 
     def _answers(self, first: int, barrier: int, start: int, errors: dict[int, KernelError]) -> None:
@@ -235,18 +222,19 @@ class Netlink:
         return list(messages(bytes(memoryview(self._buffer)[:size])))
 
 
-def _number(data: bytearray, messages: Sequence[bytes], first: int) -> None:
-    """Write sequence numbers from `first` on into the messages, of which `data` begins with the concatenation."""
-    lengths = set(map(len, messages))
-    if len(lengths) == 1:
-        words, step = memoryview(data).cast("I"), lengths.pop() // _SEQUENCE.size
-        place = _SEQUENCE_OFFSET // _SEQUENCE.size
-        words[place : place + step * len(messages) : step] = memoryview(array("I", range(first, first + len(messages))))
-        return
-    offset = _SEQUENCE_OFFSET
-    for sequence, message in enumerate(messages, first):
-        _SEQUENCE.pack_into(data, offset, sequence)
-        offset += len(message)
+def _number(data: bytearray, runs: Iterable[MessageRun], first: int) -> None:
+    """Write sequence numbers from `first` on into the messages of the runs, of which `data` is the concatenation."""
+    offset, sequence = _SEQUENCE_OFFSET, first
+    for run in runs:
+        if run.number == 1:
+            _SEQUENCE.pack_into(data, offset, sequence)
+        else:
+            words, step = memoryview(data).cast("I"), len(run.data) // run.number // _SEQUENCE.size
+            start = offset // _SEQUENCE.size
+            numbers = array("I", range(sequence, sequence + run.number))
+            words[start : start + step * run.number : step] = memoryview(numbers)
+        offset += len(run.data)
+        sequence += run.number
 
 
 def _raise_failure(payload: bytes, flags: int) -> None:

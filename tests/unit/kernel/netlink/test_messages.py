@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
 from pyroute2.netlink.nfnetlink.nftsocket import nft_gen_msg, nft_table_msg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -40,10 +42,11 @@ from overlayd.dataplane.items import (
     Vxlan,
 )
 from overlayd.kernel import conntrack
-from overlayd.kernel.netlink import entry_messages, link_messages, nfnetlink, requests, traffic_control
+from overlayd.kernel.netlink import entry_messages, entry_runs, link_messages, nfnetlink, requests, traffic_control
 from overlayd.kernel.netlink.entry_messages import Verb
 from overlayd.kernel.netlink.framing import HEADER, attribute, attributes
 from overlayd.kernel.netlink.rtnetlink import TCMSG
+from overlayd.kernel.netlink.template import Template
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family
 from overlayd.model.ids import InterfaceName, MacAddress, Vni
@@ -464,6 +467,32 @@ def test_many_entries_are_what_each_is_alone() -> None:
     for verb in Verb:
         pairs = [(verb, item) for item in items]
         assert entry_messages.entries(pairs, INDEXES) == [entry_messages.entry(verb, item, INDEXES) for item in items]
+
+
+@given(st.lists(st.tuples(st.sampled_from(Verb), st.sampled_from([item for item, *_ in ENTRIES])), max_size=40))
+def test_runs_of_entries_are_what_each_is_alone(pairs: list[tuple[Verb, Item]]) -> None:
+    made = list(entry_runs.runs([verb for verb, _ in pairs], [item for _, item in pairs], INDEXES))
+    assert b"".join(run.data for run in made) == b"".join(entry_messages.entries(pairs, INDEXES))
+    assert sum(run.number for run in made) == len(pairs)
+
+
+def test_many_entries_of_one_shape_are_one_run() -> None:
+    routes = [Route(NS, IPv4Network((n << 8, 24)), VX, IPv4Address(n), n) for n in range(1, 1000)]
+    macs = [MacAddress(f"02:00:00:00:{n >> 8:02x}:{n & 255:02x}") for n in range(999)]
+    neighbours = [Neighbour(NS, VX, IPv6Address(n), mac) for n, mac in enumerate(macs)]
+    several: tuple[list[Item], ...] = ([*routes], [*neighbours])
+    for items in several:
+        (run,) = entry_runs.runs([Verb.ADD] * len(items), items, INDEXES)
+        assert run == (b"".join(entry_messages.entry(Verb.ADD, item, INDEXES) for item in items), len(items))
+
+
+def test_a_column_of_another_length_is_refused() -> None:
+    template = Template(b"head" + b"\1\2\3\4" + b"tail", [b"\1\2\3\4"])
+    assert template.repeated(2, b"onceonce") == (b"headoncetail" * 2, 2)
+    assert template.repeated(2, b"both") == (b"headbothtail" * 2, 2)
+    for column in (b"", b"three", b"four times too much"):
+        with pytest.raises(ValueError, match="column"):
+            template.repeated(2, column)
 
 
 def test_a_limit_beyond_32_bits_has_its_rate_in_64() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from overlayd.kernel.netlink.framing import HEADER, NLM_F_DUMP_INTR
+from overlayd.kernel.netlink.framing import HEADER, NLM_F_DUMP_INTR, MessageRun
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError
 
@@ -139,12 +139,26 @@ def test_a_stream_sends_each_chunk_while_the_next_one_is_made() -> None:
             assert making.wait(timeout=10), "nobody makes the next chunk meanwhile"
             return super().send(data)
 
-    def chunks() -> Iterator[list[bytes]]:
-        yield [REQUEST] * 3
+    def chunks() -> Iterator[list[MessageRun]]:
+        yield [MessageRun(REQUEST * 2, 2), MessageRun(REQUEST, 1)]
         making.set()
-        yield [REQUEST] * 2
+        yield [MessageRun(REQUEST * 2, 2)]
 
     done: Answer = (ERROR, 0, None, refusal(0))
     kernel = Kernel([[(ERROR, 0, 1, refusal(errno.EEXIST))], [done]], [[(ERROR, 0, 0, refusal(errno.ENODEV))], [done]])
     errors = Netlink(kernel).stream(chunks())
     assert {position: error.errno for position, error in errors.items()} == {1: errno.EEXIST, 3: errno.ENODEV}
+
+
+def test_each_message_of_a_run_has_a_number_of_its_own() -> None:
+    sent: list[int] = []
+
+    class Kernel(ScriptedKernel):
+        def send(self, data: bytes | bytearray) -> int:
+            sent.extend(_sequences(bytes(data)))
+            return super().send(data)
+
+    longer = HEADER.pack(HEADER.size + 4, 26, 0x301, 0, 0) + bytes(4)
+    runs = [MessageRun(longer * 3, 3), MessageRun(REQUEST, 1), MessageRun(bytearray(REQUEST * 4), 4)]
+    assert Netlink(Kernel([[(ERROR, 0, None, refusal(0))]])).stream([runs]) == {}
+    assert sent == list(range(sent[0], sent[0] + 9)), "the barrier has the last one"
