@@ -1,4 +1,5 @@
-"""Benchmarks: one module for each budget, run by `make bench`; README.md has the conditions and the figures.
+"""Benchmarks: one module for each subject, run by `make bench`; README.md has the conditions and the figures.
 
-A module measures and returns values; `report` and `table` write them down. Peers are measured in the same run.
+A module measures and returns its cases; `reporting` has their budgets and writes the tables, `hosts` and `controllers`
+are what is measured. Peers are measured in the same run.
 """

@@ -1,1 +1,4 @@
-"""Stores and real controllers, and programs that ask these as many hosts do."""
+"""Stores and real controllers, and the programs that send requests to them as many hosts do.
+
+Those programs are processes of their own, so that they slow down neither the controller nor the benchmark.
+"""

@@ -1,1 +1,4 @@
-"""Simulated hosts with a real agent: beside a runtime and the plugins of a peer, or with a stub for its controller."""
+"""Simulated hosts with a real agent, for the benchmarks that measure agents.
+
+With a runtime and the plugins of a peer, or alone with a stub of the controller; and what a process costs.
+"""

@@ -1,1 +1,4 @@
-"""What benchmarks say: their cases and budgets, and the tables of bench/README.md and README.md."""
+"""Reports of benchmarks: cases, budgets, and the tables of bench/README.md and README.md.
+
+Nothing here measures; a benchmark builds its report with it, and `make bench-table` writes the pages from reports.
+"""

@@ -11,7 +11,7 @@ FILES_MAX = 12
 """Without `__init__.py`."""
 
 LARGER = {
-    "bench": "one file for each benchmark, which share nothing but a few files",
+    "bench": "one file for each benchmark; what they share stands in rooms",
     "controller/api/routes": "one file for each kind of object",
     "overlayd/agent/controllers": "feed, statements, identity and trust of one client, which share its credential",
 }
