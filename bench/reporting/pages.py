@@ -23,7 +23,7 @@ Document = Mapping[str, Any]
 
 _COLUMNS = ("benchmark", "case", "unit", "runs", "ours p50", "p99", "peer", "p50", "p99", "ratio", "budget", "")
 
-_COMPARISON = (
+COMPARISON = (
     ("TCP round trip between two hosts, routed network", "dataplane", "tcp_rr/routed/clean"),
     ("the same on hosts with firewall rules and br_netfilter", "dataplane", "tcp_rr/routed/firewall"),
     ("the same on such hosts, switched network", "dataplane", "tcp_rr/switched/firewall"),
@@ -86,7 +86,7 @@ def compared(page: str) -> str:
     if not rows:
         return NOTHING
     lines = ["| | overlayd | peer | |", "|---|---|---|---|"]
-    for text, bench, case in _COMPARISON:
+    for text, bench, case in COMPARISON:
         row = rows[bench, case]
         peer = f"{row.theirs} {row.unit}, {row.peer}" if row.peer else ""
         lines.append(f"| {text} | {row.ours} {row.unit} | {peer} | {_times(row.ratio)} |")

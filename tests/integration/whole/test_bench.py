@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.reporting.budgets import BUDGETS
+from bench.reporting.pages import COMPARISON
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,6 +40,7 @@ def test_a_benchmark_prints_one_json_object(name: str) -> None:
     assert {case["case"] for case in said["cases"] if case["budget"]} == {
         budget.case for budget in BUDGETS if budget.bench == name
     }
+    assert {case for _, bench, case in COMPARISON if bench == name} <= {case["case"] for case in said["cases"]}
     for case in said["cases"]:
         assert case["runs"] >= 1
         assert case["ours"]["p50"] > 0 or case["budget"] == "none"
