@@ -1,6 +1,7 @@
 """The report of a benchmark: cases with our figure, the peer's from the same interleaved run, and their ratio."""
 
 import datetime as dt
+import math
 import os
 import platform
 import subprocess
@@ -29,8 +30,8 @@ class Figures:
 
     @property
     def p99(self) -> float:
-        """What 99 of 100 runs are no worse than."""
-        return sorted(self.values, reverse=self.more)[min(len(self.values) - 1, round(0.99 * len(self.values)))]
+        """What 99 of 100 runs are no worse than (the nearest rank)."""
+        return sorted(self.values, reverse=self.more)[math.ceil(0.99 * len(self.values)) - 1]
 
     def document(self) -> dict[str, float]:
         return {"p50": round(self.p50, 4), "p99": round(self.p99, 4)}

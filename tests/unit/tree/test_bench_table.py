@@ -22,7 +22,7 @@ from bench.reporting.pages import (
     with_comparison,
     with_measured,
 )
-from bench.reporting.report import Report
+from bench.reporting.report import Figures, Report
 
 
 def empty(*sections: str) -> str:
@@ -83,6 +83,10 @@ def test_both_the_median_and_the_99th_percentile_have_budgets(
     report.compare("one at a time/launcher", "ms", ours, "the peer", peer, more=False)
     (case,) = report.cases
     assert (case.ratio, case.ratio_p99, case.met) == (ratio, ratio_p99, met)
+
+
+def test_of_a_hundred_runs_the_worst_one_is_not_the_99th_percentile() -> None:
+    assert [Figures(tuple(map(float, range(runs)))).p99 for runs in (1, 99, 100, 101, 200)] == [0, 98, 98, 99, 197]
 
 
 def test_of_what_is_better_when_it_is_more_the_99th_percentile_is_low() -> None:
