@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define VERSION "0.2.0" /* of overlayd */
 #define SOCKET "/run/overlayd/cni.sock"
 #define QUEUE "/run/overlayd/del-queue"
 #define SUPPORTED "\"0.1.0\", \"0.2.0\", \"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
@@ -301,6 +302,25 @@ static void hold_standard_streams(void)
     if (fd > STDERR_FILENO) close(fd);
 }
 
+/* Print the version for people and for Nomad, which executes every plugin like this; return the exit status. The
+ * reference plugins print the same lines to the same stream. Nomad may itself have a CNI_PATH. */
+static int tell_version(void)
+{
+    char lines[256];
+    int size = snprintf(lines, sizeof lines, "CNI overlayd plugin v" VERSION "\nCNI protocol versions supported: ");
+    for (size_t i = 0; i < VERSIONS; i++)
+        size += snprintf(lines + size, sizeof lines - size, "%s%s", SUPPORTED_VERSIONS[i], i + 1 < VERSIONS ? ", " : "\n");
+    return write_all(STDERR_FILENO, lines, size) ? 1 : 0;
+}
+
+/* Return whether no variable of a request is set. */
+static int is_asked_nothing(void)
+{
+    for (size_t i = 0; i < sizeof VARIABLES / sizeof *VARIABLES; i++)
+        if (strcmp(VARIABLES[i], "CNI_PATH") && getenv(VARIABLES[i])) return 0;
+    return 1;
+}
+
 /* Store a request for the next agent; return an errno. The file gets its final name when it is complete. */
 static int queue(const struct bytes *frame)
 {
@@ -370,6 +390,7 @@ int main(void)
 {
     struct bytes config = {0}, frame = {0}, answer = {0};
     const char *command = getenv("CNI_COMMAND");
+    if (is_asked_nothing()) return tell_version();
     if (command == NULL) command = "";
     signal(SIGXFSZ, SIG_IGN); /* then a write beyond the file size limit is an errno */
     signal(SIGPIPE, SIG_IGN);

@@ -12,6 +12,9 @@ import errno
 import os
 import sys
 
+VERSION = "0.2.0"
+"""The version of overlayd."""
+
 SOCKET = "/run/overlayd/cni.sock"
 QUEUE = "/run/overlayd/del-queue"
 VARIABLES = (b"CNI_COMMAND", b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME", b"CNI_ARGS", b"CNI_PATH")
@@ -35,6 +38,8 @@ NOT_AVAILABLE = 50
 
 def main() -> int:
     """Execute one operation; return the exit status."""
+    if not any(name in os.environb for name in VARIABLES if name != b"CNI_PATH"):
+        return tell_version()
     command = os.environ.get("CNI_COMMAND", "")
     if _signal.getsignal(_signal.SIGINT) is not _signal.SIG_IGN:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C ends it without a traceback
@@ -46,6 +51,19 @@ def main() -> int:
     if len(stdin) > STDIN_MAX:
         return fail(b"", INVALID_CONFIG, f"the network config on stdin is longer than {STDIN_MAX} bytes")
     return answer_version(stdin) if command == "VERSION" else forward(command, stdin)
+
+
+def tell_version() -> int:
+    """Print the version for people and for Nomad, which executes every plugin like this; return the exit status.
+
+    The reference plugins print the same lines to the same stream. Nomad may itself have a CNI_PATH.
+    """
+    lines = f"CNI overlayd plugin v{VERSION}\nCNI protocol versions supported: {', '.join(SUPPORTED_VERSIONS)}\n"
+    try:
+        os.write(2, lines.encode())
+    except OSError:
+        return 1
+    return 0
 
 
 def forward(command: str, stdin: bytes) -> int:

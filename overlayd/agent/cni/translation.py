@@ -71,9 +71,9 @@ def attach_request(request: Request) -> AttachRequest:
 
 
 def _workload(wishes: Wishes) -> Workload:
-    """Return the workload. Its name is that of the pod: CNI has no name of a container."""
+    """Return the workload, named for its pod or for a job of Nomad: CNI has no names of containers."""
     known = wishes.workload
-    return replace(known, runtime=CNI, name=known.pod.name if known.pod else "")
+    return replace(known, runtime=CNI, name=known.pod.name if known.pod else known.name)
 
 
 def cni_result(made: AttachResult, request: Request) -> Result:

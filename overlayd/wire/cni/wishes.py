@@ -10,7 +10,7 @@ from typing import TypeVar
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth, Rate
-from overlayd.model.endpoint import UNKNOWN_WORKLOAD, Pod, Workload, check_addresses
+from overlayd.model.endpoint import TEXT_MAX, UNKNOWN_WORKLOAD, Pod, Workload, check_addresses
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import MacAddress, ReservationName, quoted
 from overlayd.model.published_port import PortMapping
@@ -34,6 +34,15 @@ _POD = {
     "K8S_POD_UID": "uid",
     "K8S_POD_INFRA_CONTAINER_ID": "infra_container_id",
 }
+_NOMAD = {
+    "NOMAD_REGION": "nomad.region",
+    "NOMAD_NAMESPACE": "nomad.namespace",
+    "NOMAD_JOB_ID": "nomad.job",
+    "NOMAD_GROUP_NAME": "nomad.group",
+    "NOMAD_ALLOC_ID": "nomad.allocation",
+}
+"""The arguments by which Nomad says what it attaches, always with IgnoreUnknown, and the labels that they become."""
+
 _ARGUMENTS = frozenset({"IP", "MAC", "RESERVATION", "IgnoreUnknown", *_POD})
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
@@ -243,11 +252,19 @@ def _aliases(config: Fields, runtime: Fields | None) -> tuple[str, ...]:
 
 def _workload(requested: Fields, conventional: Fields | None, aliases: tuple[str, ...]) -> Workload:
     labels = conventional.objects("labels") if conventional and conventional.has("labels") else []
-    known = {each.text("key"): each.text("value") for each in labels}
+    job = {label: _ascii(requested.text(name)) for name, label in _NOMAD.items() if requested.has(name)}
+    known = {**job, **{each.text("key"): each.text("value") for each in labels}}
+    name = "-".join(job[label] for label in ("nomad.job", "nomad.group") if label in job)[:TEXT_MAX]
     return _named(
-        lambda: Workload(_pod(requested), tuple(sorted(known.items())), aliases),
+        lambda: Workload(_pod(requested), tuple(sorted(known.items())), aliases, name=name),
         {"labels": "args.cni.labels", "aliases": "runtimeConfig.aliases"},
     )
+
+
+def _ascii(text: str) -> str:
+    """Return a name of Nomad's, which may have any characters, as a label can hold it."""
+    printable = "".join(each if each.isprintable() else "?" for each in text)
+    return printable.encode("ascii", "backslashreplace").decode()[:TEXT_MAX]
 
 
 def _pod(requested: Fields) -> Pod | None:

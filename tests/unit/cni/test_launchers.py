@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -185,10 +186,23 @@ def test_only_the_named_variables_are_forwarded(machine: Machine) -> None:
     assert agent.request == b"CNI_COMMAND=DEL\0\0" + CONFIG
 
 
-def test_a_request_without_any_variable_reaches_the_agent_as_such(machine: Machine) -> None:
+@pytest.mark.parametrize("environment", [{}, {"CNI_PATH": "/opt/cni/bin", "HOME": "/root"}])
+@pytest.mark.parametrize("stdin", [b"", CONFIG])
+def test_without_a_request_it_tells_its_version_as_the_reference_plugins_do(
+    machine: Machine, environment: dict[str, str], stdin: bytes
+) -> None:
+    """Nomad takes the first word that is a semantic version, of stdout and stderr together, from a status of 0."""
+    done = machine.execute(stdin, environment)
+    assert (done.returncode, done.stdout) == (0, b"")
+    first, second = done.stderr.decode().splitlines()
+    assert first == f"CNI overlayd plugin v{version('overlayd')}"
+    assert second == f"CNI protocol versions supported: {', '.join(shim.SUPPORTED_VERSIONS)}"
+
+
+def test_a_request_without_a_command_reaches_the_agent_as_such(machine: Machine) -> None:
     with Agent(machine.socket, b"1") as agent:
-        machine.execute(CONFIG, {})
-    assert cni.unpack(agent.request) == ({}, CONFIG)
+        machine.execute(CONFIG, {"CNI_CONTAINERID": "web"})
+    assert cni.unpack(agent.request) == ({"CNI_CONTAINERID": "web"}, CONFIG)
 
 
 def test_a_variable_that_is_no_utf_8_is_forwarded_as_it_came(machine: Machine) -> None:

@@ -18,8 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 _PATH = re.compile(r"(?<![\w./~-])(?:bench|cni|controller|docs|overlayd|packaging|tests|vagrant)/[\w./-]*\w")
 _SOURCE = re.compile(r"(?<![\w./-])[\w./-]*\w\.(?:py|c|md|proto)\b")
 _LINK = re.compile(r"\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]*))?\)")
-_NO_PATHS = {"overlayd/cut-off", "overlayd/ips", "overlayd/mac", "overlayd/reservation"}
-"""A question of debconf, and annotations of pods."""
+_NO_PATHS = {"cni/blue", "overlayd/cut-off", "overlayd/ips", "overlayd/mac", "overlayd/reservation"}
+"""A network of Nomad, a question of debconf, and annotations of pods."""
 
 _OUTPUT = {"bench/NAME", "cni/launcher", "tests/unit/test_absent.py"}
 

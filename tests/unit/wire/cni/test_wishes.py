@@ -150,6 +150,29 @@ def test_the_name_of_a_network_is_no_field_of_the_conventions() -> None:
     assert wishes.workload.aliases == ("www",)
 
 
+def test_a_job_of_nomad_is_known_by_name_and_labels() -> None:
+    arguments = (
+        "IgnoreUnknown=true;NOMAD_REGION=eu;NOMAD_NAMESPACE=default;NOMAD_JOB_ID=shop;NOMAD_GROUP_NAME=web;"
+        "NOMAD_ALLOC_ID=5d3bd8b0-1b4d-4f0c-8b57-3f3a8a4f6a51;team=blue"
+    )
+    workload = asked(arguments, args={"cni": {"labels": [{"key": "nomad.region", "value": "ours"}]}}).workload
+    assert workload.name == "shop-web"
+    assert dict(workload.labels) == {
+        "nomad.allocation": "5d3bd8b0-1b4d-4f0c-8b57-3f3a8a4f6a51",
+        "nomad.group": "web",
+        "nomad.job": "shop",
+        "nomad.namespace": "default",
+        "nomad.region": "ours",
+    }
+
+
+def test_a_job_may_have_any_name() -> None:
+    """Nomad forbids spaces and NUL only; a label that cannot be kept whole must keep no job from starting."""
+    workload = asked(f"IgnoreUnknown=true;NOMAD_JOB_ID=caf\u00e9\t{'x' * 300};NOMAD_GROUP_NAME=web").workload
+    assert dict(workload.labels)["nomad.job"].startswith("caf\\xe9?x")
+    assert len(workload.name) == len(dict(workload.labels)["nomad.job"]) == 253
+
+
 def test_labels_and_aliases_are_kept() -> None:
     labels: list[Json] = [{"key": "tier", "value": "front"}, {"key": "app", "value": "web"}]
     workload = asked(args={"cni": {"labels": labels}}, runtimeConfig={"aliases": ["web", "www"]}).workload
