@@ -347,5 +347,5 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _is_dns_name(text: str) -> bool:
-    """Tell whether a resolver may know this name (RFC 1123, section 2.1): what ends in a number means an address."""
+    """Return whether a resolver may know this name (RFC 1123, section 2.1): what ends in a number means an address."""
     return len(text) <= _DNS_NAME_MAX and bool(_DNS_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()

@@ -30,7 +30,7 @@ class SeldomFilter(logging.Filter):
         self._throttles: dict[str, Throttle] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is logged. The format is looked at, not what is filled in: so there are few of them."""
+        """Return whether a line is logged. The format is looked at, not what is filled in: so there are few of them."""
         if record.levelno != logging.WARNING:
             return True
         return self._throttles.setdefault(str(record.msg), Throttle()).count(record.created) > 0

@@ -165,7 +165,7 @@ class Bench:
 
 
 def machine() -> dict[str, object]:
-    """Return what a figure depends on beside the code."""
+    """Return the properties of this machine on which figures depend."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {

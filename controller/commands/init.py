@@ -100,7 +100,7 @@ def init(
         left = _left_token(context, choice)
         offer = _offer(listens, choice, changes.path, left, hosts, ttl, must_answer=not no_start)
     except PermissionError as error:
-        typer.echo(f"overlay-controller: {error.filename} is not for everybody: run this as root", err=True)
+        typer.echo(f"overlay-controller: {error.filename} can be read by root only: run this as root", err=True)
         raise typer.Exit(1) from None
     except (OverlayError, OSError) as error:
         typer.echo(f"overlay-controller: {error}", err=True)
@@ -259,7 +259,7 @@ def _offer(
 
 
 def _answers(place: ListenAddress, timeout: float) -> bool:
-    """Tell whether a TLS handshake succeeds within `timeout` seconds: it does once the controller is ready."""
+    """Return whether a TLS handshake succeeds within `timeout` seconds: it does once the controller is ready."""
     untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     untrusting.check_hostname = False
     untrusting.verify_mode = ssl.CERT_NONE  # nothing is said

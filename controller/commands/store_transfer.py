@@ -98,7 +98,7 @@ async def read(choice: StoreChoice) -> Backup:
 
 
 async def fill(choice: StoreChoice, found: Backup, *, replace: bool) -> LineageRecord:
-    """Make all of a backup in a store, and return its lineage; with `replace` what it holds is deleted first.
+    """Write a backup into a store, and return its lineage; with `replace` its content is deleted first.
 
     Raises `AlreadyExists`, `StoreRefused` or `StoreUnavailable`.
     """

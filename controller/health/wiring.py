@@ -27,6 +27,6 @@ class HealthParts:
 
 
 def build(store: Store, rules: RuleParts, services: ServiceParts) -> HealthParts:
-    """Make what looks after the health of one controller."""
+    """Build the parts of this room for one controller."""
     statuses = Statuses(rules.mirror, services.hosts, services.networks, rules.recovery)
     return HealthParts(Writability(store, rules.clock), statuses, AlarmLog(rules.mirror), rules.clock)

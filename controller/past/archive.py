@@ -246,7 +246,7 @@ class Archive:
 
 
 def _end(until: float | None, before: str) -> tuple[str | None, float]:
-    """Return a key after every entry that may be meant, None if all may be, and its time.
+    """Return a key after every entry that may match, None if all may, and its time.
 
     Raises `InvalidValue` when `before` is no place in the history.
     """

@@ -84,7 +84,7 @@ def _containers(form: Form) -> tuple[Json, ...]:
 
 
 def _has_address(form: Form, wanted: IpAddress) -> bool:
-    """Tell whether an object has an address, or is the block in which it lies."""
+    """Return whether an object has an address, or is the block in which it lies."""
     addresses = form.get("addresses")
     if isinstance(addresses, list):
         return str(wanted) in addresses

@@ -103,7 +103,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def is_waiting(self) -> bool:
-        """Tell whether the peer still has the connection open, as the kernel knows it now.
+        """Return whether the peer still has the connection open, as the kernel knows it now.
 
         A process that was frozen finds requests in its sockets that were given up long ago, and hears of that only when
         it has read them.

@@ -228,7 +228,7 @@ class Endpoints:
             raise AlreadyExists(f"{address} belongs to two endpoints of {network}", field=place)
 
     def _owns(self, host: HostId, network: NetworkName, address: IpAddress) -> bool:
-        """Tell whether an address is in a block of a host."""
+        """Return whether an address is in a block of a host."""
         intent = self._mirror.intent
         unit = self._mirror.occupancy.space(network).unit(address)
         block = intent.find(RecordKey(Block, (network, unit))) if unit else None

@@ -207,12 +207,12 @@ class Hosts:
         return Unmodified(keys.presences_of(host_id), self._mirror.revision)
 
     def _has_its_address(self, host: Host) -> bool:
-        """Tell whether the address of a host's record is the host's: it has not given it up."""
+        """Return whether the address of a host's record is the host's: it has not given it up."""
         claim = self._mirror.occupancy.vteps.get(host.address)
         return claim is None or (claim.holder == host.id and not claim.is_given_up)
 
     def _claims_its_address(self, host: Host) -> bool:
-        """Tell whether the claim of the address of a host's record is the host's, given up or not."""
+        """Return whether the claim of the address of a host's record is the host's, given up or not."""
         claim = self._mirror.occupancy.vteps.get(host.address)
         return claim is not None and claim.holder == host.id
 

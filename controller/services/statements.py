@@ -89,7 +89,7 @@ class Statements:
                         _log.warning("a host has not got back yet what it uses", block=str(unit), reason=str(error))
 
     def _is_silent(self, host: HostId, lineage: Lineage, *, is_newer: bool) -> bool:
-        """Tell whether what others know of a host counts: it cannot speak, or has not yet, and they know more."""
+        """Return whether what others know of a host counts: it cannot speak, or has not yet, and they know more."""
         if host not in self._mirror.intent.hosts:
             return True
         return is_newer and self._mirror.statements.get(host) != str(lineage)
@@ -170,7 +170,7 @@ class Statements:
         return [(self._journal.unchanged(key), PutKey(key, keys.claim(name)))], None
 
     def _fits(self, name: NetworkName, unit: IpNetwork, owner: HostId) -> bool:
-        """Tell whether a unit can be a block of a host: the network has it, and the host is there to have it."""
+        """Return whether a unit can be a block of a host: the network has it, and the host is there to have it."""
         network, host = self._mirror.intent.networks.get(name), self._mirror.intent.hosts.get(owner)
         return host is not None and host.state is not HostState.FORGETTING and _has_unit(network, unit)
 

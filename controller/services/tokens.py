@@ -88,7 +88,7 @@ class Tokens:
         return self._recognised(token, TokenKind.ACCESS, now)
 
     def is_valid(self, token_id: TokenId, now: float) -> bool:
-        """Tell whether an access token that was recognised once still is good."""
+        """Return whether an access token that was recognised once still is good."""
         record = self._mirror.tokens.get(token_id)
         return record is not None and not record.is_expired(now)
 
@@ -260,7 +260,7 @@ class Tokens:
         return _Use((), (self._mirror.put_token(rest),), (note,))
 
     def _has_registered(self, host: HostId) -> bool:
-        """Tell whether a host has registered since it got its credential: every start of its agent does so first."""
+        """Return whether a host has registered since it got its credential: every start of its agent does so first."""
         made, registered = keys.credential(host), keys.instance(host)
         return self._mirror.mod_revision(registered) > self._mirror.mod_revision(made)
 

@@ -227,7 +227,7 @@ def of(record: Record) -> str:
 
 
 def is_record(key: str) -> bool:
-    """Tell whether a key holds a record."""
+    """Return whether a key holds a record."""
     return key.startswith(_RECORD_PREFIXES)
 
 

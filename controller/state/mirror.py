@@ -185,7 +185,7 @@ class Mirror:
             raise Unavailable("this controller cannot follow its store") from None
 
     async def replaced(self) -> str:
-        """Return why nothing holds any more that this mirror shows, as soon as the store has another lineage."""
+        """Wait until the store has another lineage, so that this mirror is invalid; return the reason."""
         await self._replaced.wait()
         return "the store has another lineage: it was restored, or found to be older than what hosts know"
 

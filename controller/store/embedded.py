@@ -55,7 +55,7 @@ class StoreRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """A write that waits for its turn, and who waits for it."""
+    """A queued write, and the future of its caller."""
 
     make: Callable[[History], object]
     result: asyncio.Future[object]

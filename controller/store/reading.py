@@ -53,7 +53,7 @@ class EmbeddedReader:
 
 @asynccontextmanager
 async def reading(choice: StoreChoice, clock: Clock) -> AsyncIterator[Readable]:
-    """Open a store for reading; raise `StoreRefused` when that cannot be, or when it is damaged."""
+    """Open a store for reading; raise `StoreRefused` when it cannot be opened, or is damaged."""
     if isinstance(choice, Path):
         if not choice.exists():
             raise StoreRefused(f"{choice} does not exist")

@@ -116,7 +116,7 @@ def _joining(chosen: Mapping[str, Any]) -> str | None:
     try:
         credential, token = map(credential_by_hand, (CREDENTIAL, JOIN_TOKEN))
     except PermissionError as error:
-        return f"{unknown}; {Path(error.filename).parent} is not for everybody, as root you see more"
+        return f"{unknown}; {Path(error.filename).parent} can be read by root only: as root you see more"
     if credential and not is_encrypted(credential):
         choose(**chosen, credential=read(credential))
         return None

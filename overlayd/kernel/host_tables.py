@@ -110,7 +110,7 @@ class HostTables:
 
 
 def _is_counted(address: IpAddress) -> bool:
-    """Tell whether an address matters to networks: no network has a link-local or a loopback one."""
+    """Return whether an address matters to networks: no network has a link-local or a loopback one."""
     return not (address.is_link_local or address.is_loopback)
 
 

@@ -88,7 +88,7 @@ class ByNetwork(Mapping[InNetwork, Value]):
         return self.tables[key[0]][key]
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether there is a record with this key."""
+        """Return whether there is a record with this key."""
         return isinstance(key, tuple) and bool(key) and key in self.tables.get(key[0], _NONE)
 
     def __iter__(self) -> Iterator[InNetwork]:
@@ -139,12 +139,12 @@ class Cluster:
         )
 
     def has_records_of(self, other: "Cluster") -> bool:
-        """Tell whether both came of one another by nothing but revisions; comparing them costs nothing."""
+        """Return whether both came of one another by nothing but revisions; comparing them costs nothing."""
         is_same = self.endpoints is other.endpoints and self.reservations is other.reservations
         return is_same and self.has_hosts_of(other)
 
     def has_hosts_of(self, other: "Cluster") -> bool:
-        """Tell whether networks, hosts and blocks came of one another unchanged, as `has_records_of`."""
+        """Return whether networks, hosts and blocks came of one another unchanged, as `has_records_of`."""
         return self.networks is other.networks and self.hosts is other.hosts and self.blocks is other.blocks
 
     @property

@@ -21,7 +21,7 @@ class Window:
     networks: frozenset[str] | None
 
     def excuses(self, moment: float, hosts: frozenset[str], network: str) -> bool:
-        """Tell whether a packet between these hosts may be lost at a moment."""
+        """Return whether a packet between these hosts may be lost at a moment."""
         is_there = bool(self.hosts & hosts) and (self.networks is None or network in self.networks)
         return is_there and self.begin <= moment <= self.end
 
@@ -78,12 +78,12 @@ class Timeline:
                 self.windows.append(Window(begin, time.time() + grace, hosts, networks))
 
     def excuses(self, moment: float, hosts: frozenset[str], network: str) -> bool:
-        """Tell whether a packet between these hosts may be lost at a moment."""
+        """Return whether a packet between these hosts may be lost at a moment."""
         with self._lock:
             return any(window.excuses(moment, hosts, network) for window in self.windows)
 
     def excuses_now(self, hosts: frozenset[str], network: str) -> bool:
-        """Tell whether a packet between these hosts may be lost now: a window that is open has no end yet."""
+        """Return whether a packet between these hosts may be lost now: a window that is open has no end yet."""
         with self._lock:
             opened = any(window.excuses(window.begin, hosts, network) for window in self._open)
         return opened or self.excuses(time.time(), hosts, network)

@@ -188,7 +188,7 @@ async def _misled(hosts: list[SimulatedHost], store: Store) -> list[str]:
 
 
 async def _all_connected(http: httpx.AsyncClient, url: str, hosts: list[SimulatedHost]) -> bool:
-    """Tell whether a controller counts every host as connected."""
+    """Return whether a controller counts every host as connected."""
     listed = Fields((await http.get(f"{url}/v1/hosts", params={"limit": 1000}, timeout=30)).json()).objects("items")
     return {item.text("id") for item in listed if item.value["connected"]} == {host.id for host in hosts}
 

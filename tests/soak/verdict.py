@@ -199,7 +199,7 @@ def misremembered(stored: Mapping[RecordKey, Record], owner: HostId, remembered:
 
 
 def _is_anothers(record: Record, owner: HostId) -> bool:
-    """Tell whether a record is a block that another host got after this one had given it back."""
+    """Return whether a record is a block that another host got after this one had given it back."""
     return isinstance(record, Block) and record.host != owner
 
 

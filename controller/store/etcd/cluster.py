@@ -44,7 +44,7 @@ class EtcdCluster:
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text means an etcd, and not a file."""
+    """Return whether a text means an etcd, and not a file."""
     return text.partition("://")[0] in {PLAIN_SCHEME, TLS_SCHEME}
 
 
@@ -73,5 +73,5 @@ def _endpoint(text: str, field: str) -> str:
 
 
 def _has_more(text: str) -> bool:
-    """Tell whether a text has more than a host and a port."""
+    """Return whether a text has more than a host and a port."""
     return any(character in text for character in "/?#@ ")

@@ -9,7 +9,7 @@ from overlayd.model.ids import Revision
 
 
 def first_below(prefix: str) -> bytes:
-    """Return the first key that a prefix may be the beginning of, itself left out."""
+    """Return the first key after a prefix that can begin with it."""
     return prefix.encode() + b"\0"
 
 

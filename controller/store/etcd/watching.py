@@ -105,7 +105,7 @@ class EtcdWatch:
 
 
 async def _speaks(stream: Stream[rpc.WatchResponse], reading: asyncio.Task[rpc.WatchResponse]) -> bool:
-    """Tell whether an endpoint says anything, by itself or when it is asked."""
+    """Return whether an endpoint says anything, by itself or when it is asked."""
     if await _done(reading):
         return True
     await stream.write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))

@@ -35,7 +35,7 @@ class Announcements:
         self._again.put_nowait((asyncio.get_running_loop().time() + self._interval, endpoint))
 
     async def run(self) -> None:
-        """Repeat announcements, for ever."""
+        """Repeat announcements, until cancelled."""
         while True:
             due, endpoint = await self._again.get()
             await asyncio.sleep(due - asyncio.get_running_loop().time())

@@ -249,6 +249,6 @@ class Attachments:
         return self._locks.setdefault(key, asyncio.Lock())
 
     def _is_current(self, endpoint: Endpoint) -> bool:
-        """Tell whether an endpoint is attached and has all its addresses."""
+        """Return whether an endpoint is attached and has all its addresses."""
         attachment = self._records.attachments.get(endpoint.key)
         return attachment is not None and attachment.endpoint == endpoint and not self._addressing.lost(endpoint)

@@ -30,7 +30,7 @@ class Leaks:
         self._since: dict[Attachment, float] = {}
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Look until cancelled."""
         failure = Complaint("cannot tell which containers are gone")
         while True:
             try:

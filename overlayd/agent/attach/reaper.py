@@ -37,7 +37,7 @@ class Reaper:
             await self._reaped.wait(self._reaped.count)
 
     async def run(self) -> None:
-        """Delete for ever."""
+        """Delete until cancelled."""
         backoff, seen = Backoff(), 0
         failure = Complaint("what detached containers left cannot be deleted yet")
         while True:

@@ -58,7 +58,7 @@ class Publication:
         """Why the endpoints of this host cannot be published now, while that is so."""
 
     async def run(self, attachments: Changes) -> None:
-        """Publish for ever."""
+        """Publish until cancelled."""
         wake = Changes(attachments, self._feed.changes, self._feed.syncs)
         backoff = Backoff()
         now = asyncio.get_running_loop().time

@@ -84,7 +84,7 @@ class SharedAddresses:
         self._heard = Changes()
 
     async def run(self, attachments: Changes) -> None:
-        """Listen and claim, for ever."""
+        """Listen and claim, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(attachments), name="shared addresses: listen")
             tasks.create_task(self._claim(tasks), name="shared addresses: claim")

@@ -18,7 +18,7 @@ PACE = 0.1
 
 
 async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconciler) -> None:
-    """Report every change of the reconciler's status, and the whole of it after every in-sync mark, for ever."""
+    """Report every change of the reconciler's status, and the whole of it after every in-sync mark, until cancelled."""
     wake = Changes(reconciler.reports, feed.syncs, feed.claims.changes)
     backoff = Backoff()
     reported = None

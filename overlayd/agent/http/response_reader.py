@@ -16,7 +16,7 @@ _DELIMITING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def is_success(status: int) -> bool:
-    """Tell whether a status says that the request was done."""
+    """Return whether a status says that the request was done."""
     return _FIRST_FINAL <= status < _FIRST_REDIRECT
 
 

@@ -46,7 +46,7 @@ def claimants(wanted: Attachment, others: Iterable[Attachment]) -> list[Attachme
 
 
 def _is_taken(mapping: PortMapping, wanted: Attachment, other: Attachment) -> bool:
-    """Tell whether another attachment has the port.
+    """Return whether another attachment has the port.
 
     Into an isolated network a port leads by its number alone, whatever address of the host it is published at, so one
     network has it once.

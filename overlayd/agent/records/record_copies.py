@@ -44,7 +44,7 @@ class RecordCopies:
         self._failure = Complaint("records of attachments cannot be copied to the state directory")
 
     async def run(self, attachments: Changes) -> None:
-        """Copy for ever."""
+        """Copy until cancelled."""
         seen = -1
         while True:
             seen = await attachments.wait(seen)

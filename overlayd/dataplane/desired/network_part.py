@@ -41,7 +41,7 @@ class OwnPart:
 
     @property
     def first(self) -> tuple[Item, ...]:
-        """What comes before the items of other hosts."""
+        """The items with precedence over those of other hosts."""
         return (*self.devices, *self.local)
 
     @property

@@ -82,13 +82,13 @@ class Remotes:
     claims: EntryClaims = field(default_factory=EntryClaims)
 
     def have(self, host: HostId) -> bool:
-        """Tell whether a host has a record in the network."""
+        """Return whether a host has a record in the network."""
         return host in self.parts or host in self.unreachable
 
     def touched(
         self, before: NetworkInputs, inputs: NetworkInputs, moved: Collection[HostId]
     ) -> frozenset[HostId] | None:
-        """Return the hosts whose parts may be others now than with the inputs `before`; None: all of them.
+        """Return the hosts whose parts may differ from those for the inputs `before`; None: all of them.
 
         `moved` are the hosts whose own records changed.
         """

@@ -183,7 +183,7 @@ class Desired:
         site: Site,
         endpoints: Iterable[Endpoint],
     ) -> Iterator[NetworkInputs]:
-        """Yield what each network's desired state comes of."""
+        """Yield the inputs of each network's desired state."""
         local: dict[NetworkName, list[Endpoint]] = {}
         for endpoint in endpoints:
             local.setdefault(endpoint.network, []).append(endpoint)

@@ -22,7 +22,7 @@ class Failures:
         self._incomplete: set[Device] = set()
 
     def __bool__(self) -> bool:
-        """Tell whether anything failed so far that something else may need."""
+        """Return whether anything failed so far that something else may need."""
         return bool(self._namespaces or self._devices or self._incomplete)
 
     def record(self, op: Op) -> None:

@@ -7,7 +7,7 @@ _GET, _SET = 0x16, 0x17
 
 
 def is_offloaded(fd: int, device: InterfaceName) -> bool:
-    """Tell whether a device takes packets without checksums; `fd` is its namespace's. Raises `KernelError`."""
+    """Return whether a device takes packets without checksums; `fd` is its namespace's. Raises `KernelError`."""
     return ethtool(fd, device, _GET) != 0
 
 

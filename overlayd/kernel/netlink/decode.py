@@ -360,7 +360,7 @@ def forwarding_entry(ns: NamespaceRef, payload: bytes, names: Names) -> FdbEntry
 
 
 def is_foreign_route(payload: bytes) -> bool:
-    """Tell whether a route does not bear our mark, and is not the kernel's own route to an address of this host."""
+    """Return whether a route does not bear our mark, and is not the kernel's own route to an address of this host."""
     _, _, _, _, table, protocol, *_ = RTMSG.unpack_from(payload)
     return bool(protocol != ownership.PROTOCOL and table != RT_TABLE_LOCAL)
 

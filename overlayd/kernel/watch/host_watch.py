@@ -155,12 +155,12 @@ class HostWatch:
         return False
 
     def _is_deleted(self, index: int) -> bool:
-        """Tell whether this agent deleted a device: what the kernel tells of it is how it goes."""
+        """Return whether this agent deleted a device: what the kernel tells of it is how it goes."""
         known = self._known.get(index)
         return known is not None and known.name in self._deleted
 
     def _sysctls_matter(self, payload: bytes) -> bool:
-        """Tell whether sysctls changed that matter, to other values than this agent gave them."""
+        """Return whether sysctls changed that matter, to other values than this agent gave them."""
         index = decode.netconf_index(payload)
         if index in self._unfinished:
             return False  # what a new device has before it is given anything

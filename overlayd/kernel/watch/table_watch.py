@@ -25,7 +25,7 @@ class TableWatch:
         self._own = 0
 
     def is_news(self, notifications: Iterable[Notification]) -> bool:
-        """Tell whether others touched our tables too."""
+        """Return whether others touched our tables too."""
         touching, touched = 0, False
         for kind, payload in notifications:
             if kind != NFT_MSG_NEWGEN:  # the last message of each transaction

@@ -273,7 +273,7 @@ def _attached(draw: st.DrawFn, to: Network, where: Sequence[Block], others: Iter
 
 
 def _may_overlap(address: IpAddress, other: Network) -> bool:
-    """Tell whether the range of an address may overlap a network's: ours differ in the first 16 bits or overlap.
+    """Return whether the range of an address may overlap a network's: ours differ in the first 16 bits or overlap.
 
     All IPv6 ranges are taken to overlap, as they begin alike.
     """

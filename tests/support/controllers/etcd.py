@@ -159,7 +159,7 @@ class EtcdCluster:
             eventually(partial(self.serves, index), f"etcd node {index} serves")
 
     def serves(self, index: int) -> bool:
-        """Tell whether a node answers a read that takes a leader."""
+        """Return whether a node answers a read that takes a leader."""
         self._running[index].check()
         url = f"{self._scheme}://{self.nodes[index].endpoint}/health"
         try:

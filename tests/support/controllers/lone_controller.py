@@ -40,7 +40,7 @@ class Controller:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
     def is_connected(self) -> bool:
-        """Tell whether host h1 holds a feed."""
+        """Return whether host h1 holds a feed."""
         return bool(self.api.get("/v1/hosts/h1").json()["connected"])
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ class LocalController:
         self._is_frozen = True
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the frozen process."""
         self._send(signal.SIGCONT)
         self._is_frozen = False
 

@@ -540,5 +540,5 @@ def _check_family(entry: FdbEntry, tunnel: Vxlan) -> None:
 
 
 def _goes_down(entry: Entry, device: InterfaceName) -> bool:
-    """Tell whether an entry is an IPv6 address of a device: it goes when the device goes down."""
+    """Return whether an entry is an IPv6 address of a device: it goes when the device goes down."""
     return isinstance(entry, Address) and entry.dev == device and isinstance(entry.address, IPv6Interface)

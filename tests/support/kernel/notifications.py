@@ -38,7 +38,7 @@ class Listening:
 
 
 def _by_itself(kind: int, payload: bytes) -> bool:
-    """Tell whether the kernel may have done it by itself: by ARP, or when an IPv6 address turns out to be unique."""
+    """Return whether the kernel may have done it by itself: by ARP, or when an IPv6 address turns out to be unique."""
     found = kind in {RTM_NEWNEIGH, RTM_DELNEIGH}
     return found or (kind in {RTM_NEWADDR, RTM_NEWROUTE} and payload[0] == socket.AF_INET6)
 

@@ -45,7 +45,7 @@ def _hierarchies() -> list[Path]:
 
 
 def _takes(hierarchy: Path) -> bool:
-    """Tell whether a new group can hold processes at once: one of `cpuset` has neither CPUs nor memory."""
+    """Return whether a new group can hold processes at once: one of `cpuset` has neither CPUs nor memory."""
     return not (hierarchy / "cpuset.cpus").exists()
 
 

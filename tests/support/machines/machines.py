@@ -58,7 +58,7 @@ class Sandbox:
         return self.machine.enter(["nsenter", f"--net=/run/netns/{self.name}", "--", *command])
 
     def ping(self, address: IPv4Address) -> bool:
-        """Tell whether one echo request is answered, within some seconds."""
+        """Return whether one echo request is answered, within some seconds."""
         done = self.machine.execute("nsenter", f"--net=/run/netns/{self.name}", "ping", "-nqc1", "-W5", str(address))
         return done.returncode == 0
 
@@ -101,7 +101,7 @@ class Machine(ABC):
 
     @abstractmethod
     def kill(self) -> None:
-        """Take it away."""
+        """Kill the machine, and remove it."""
 
     @abstractmethod
     def enter(self, command: Sequence[str]) -> list[str]:
@@ -113,7 +113,7 @@ class Machine(ABC):
 
     @abstractmethod
     def is_entered(self) -> bool:
-        """Tell whether commands can be run there."""
+        """Return whether commands can be run there."""
 
     def reset(self) -> None:
         """Boot it again as with its button: nothing in it ends in order."""

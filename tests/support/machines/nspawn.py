@@ -57,7 +57,7 @@ class NspawnMachine(Machine):
         self._unplug()
 
     def _forget(self) -> None:
-        """Take away what systemd-nspawn (since 256) leaves of a machine that was killed, and would refuse to find."""
+        """Remove the state that systemd-nspawn (since 256) leaves of a killed machine, and refuses to start with."""
         place = f"/run/systemd/nspawn/unix-export/ovm-{self.name}"
         script = f"! mountpoint -q {place} || umount -l {place}; rm -df {place}"
         run(["nsenter", f"--target={self._disk.pid.number}", "--mount", "--", "sh", "-ec", script])

@@ -60,7 +60,7 @@ def checksum(data: bytes) -> int:
 
 
 def is_lost(content: bytes) -> bool:
-    """Tell whether a frame, behind what is to be done with it, is in a tunnel and to be cut."""
+    """Return whether a frame, behind what is to be done with it, is in a tunnel and to be cut."""
     frame = content[_OFFLOADS:]
     is_tunnelled = frame[_ETHERNET + 9] == socket.IPPROTO_UDP and frame[36:38] == VXLAN_PORT.to_bytes(2, "big")
     return bool(content[_KIND_OF_SEGMENTS]) and is_tunnelled

@@ -41,7 +41,7 @@ class Kubelet:
 
     @property
     def has_network(self) -> bool:
-        """Tell whether the runtime has found a configuration that it can use."""
+        """Return whether the runtime has found a configuration that it can use."""
         status = self._call("Status", cri.StatusRequest(), cri.StatusResponse)
         return any(each.type == "NetworkReady" and each.status for each in status.status.conditions)
 
