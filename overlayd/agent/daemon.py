@@ -14,6 +14,7 @@ import structlog
 import overlayd.agent.attach.wiring as attaching
 import overlayd.agent.cni.wiring as cni
 import overlayd.agent.controllers.wiring as controlling
+import overlayd.agent.docker.wiring as docker
 import overlayd.agent.holdings.wiring as holding
 import overlayd.agent.probes.wiring as probing
 import overlayd.agent.reconcile.wiring as reconciling
@@ -21,6 +22,8 @@ import overlayd.agent.records.wiring as recording
 from overlayd.agent.control.server import Control
 from overlayd.agent.control.supervisor_status import show_status
 from overlayd.agent.controllers.own_address import OwnAddress
+from overlayd.agent.docker.http_messages import read_request
+from overlayd.agent.docker.wiring import DockerParts
 from overlayd.agent.netns.door import NamespaceDoor
 from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.actors import Actors, started, stopped
@@ -130,7 +133,8 @@ def build(
     namespaces = NamespaceDoor(attached.attachments, records)
     commands = {"netns-attach": namespaces.attach, "netns-detach": namespaces.detach, "netns-list": namespaces.listed}
     control = Control(reconciler, feed, held_here.publication, commands)
-    servers = _listening(settings, answering, control, closing)
+    docked = docker.build(attached, records, held_here, state_dir, resync)
+    servers = _listening(settings, answering, docked, control, closing)
 
     changes, address = attached.attachments.changes, OwnAddress(settings.vtep, settings.controllers)
     return Agent(
@@ -142,6 +146,7 @@ def build(
             **held_here.actors(changes),
             **attached.actors(),
             **answering.actors(resync),
+            **docked.actors(),
             **probing.actors(turn, feed, reconciler, host, resync),
             "status": show_status(supervisor, control, Changes(feed.changes, reconciler.reports)),
             "watchdog": supervisor.watch(turn.is_free_within),
@@ -151,11 +156,12 @@ def build(
 
 
 def _listening(
-    settings: Settings, answering: cni.CniParts, control: Control, closing: AsyncExitStack
+    settings: Settings, answering: cni.CniParts, docked: DockerParts, control: Control, closing: AsyncExitStack
 ) -> Mapping[str, UnixServer]:
     """Listen on the sockets; requests wait until the servers run."""
     servers = {
         "CNI": UnixServer(settings.cni_socket, answering.server.answer, GRACE),
+        "Docker": UnixServer(settings.docker_socket, docked.server.answer, GRACE, read_request),
         "control": UnixServer(settings.control_socket, control.answer, GRACE),
     }
     for server in servers.values():

@@ -104,6 +104,11 @@ class Settings:
         return self.run_dir / "control.sock"
 
     @property
+    def docker_socket(self) -> Path:
+        """Where Docker looks for a plugin of the name overlayd: beside the agent's own directory, as /run/docker."""
+        return self.run_dir.parent / "docker/plugins/overlayd.sock"
+
+    @property
     def queue_dir(self) -> Path:
         """Where the CNI launcher leaves a DEL while the agent is away."""
         return self.run_dir / "del-queue"

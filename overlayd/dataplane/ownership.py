@@ -42,6 +42,9 @@ UPLINK = InterfaceName("up0")
 HOST_DEVICE_PREFIX = "ov"
 """The prefix of the names of uplinks in the host's own namespace; the VNI follows."""
 
+HANDED_PREFIX = "ov-"
+"""The prefix of the names of interfaces in the host's own namespace that a runtime is about to move; a hash follows."""
+
 GATEWAY_MAC = MacAddress("02:6f:76:00:00:00")
 """The MAC of every network's gateway, made of host number 0, which no host has."""
 

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -22,6 +21,7 @@ from overlayd.configuration.files import read_regular
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
 from overlayd.dataplane.redirection import Redirection, redirections
+from overlayd.kernel import nft_program
 from overlayd.kernel.conntrack import forget_misled
 from overlayd.kernel.netlink import nfnetlink
 from overlayd.kernel.netlink.framing import attributes
@@ -39,7 +39,6 @@ _NO_NFTABLES = frozenset({errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL}
 """What a kernel that was built without nfnetlink answers to the socket, and without nf_tables to the first request."""
 
 _SO_NETNS_COOKIE = 71
-_TIMEOUT = 30.0
 _REMEMBERED_MAX = 64 << 20
 """Bytes of what is remembered of one namespace: ten thousand published ports are a tenth of it."""
 
@@ -107,7 +106,7 @@ class Tables:
         with _Inside(table.ns) as inside:
             seen = self._seen_in(table.ns)
             before = inside.generation()
-            inside.run("-f", "-", stdin=render.replacement(replace(table, text=_counted(table, inside))))
+            nft_program.run("-f", "-", stdin=render.replacement(replace(table, text=_counted(table, inside))))
             after = inside.generation()
             known = _look(inside, seen).tables
             # With another writer in between it is unknown whose rules are there: it is made again.
@@ -122,7 +121,7 @@ class Tables:
         name = f"{table.family} {table.name}"
         with _Inside(table.ns) as inside:
             seen = self._seen_in(table.ns)
-            inside.run("-f", "-", stdin=f"table {name}\ndelete table {name}\n")
+            nft_program.run("-f", "-", stdin=f"table {name}\ndelete table {name}\n")
             forget_misled(inside.netlink, _changed(seen, (table.family, table.name), frozenset()), frozenset())
             self._keep(table.ns, _look(inside, seen))
 
@@ -184,35 +183,13 @@ class _Inside:
                 found.append((family, name))
         return found
 
-    def run(self, *arguments: str, stdin: str = "") -> str:
-        """Run `nft`; return what it prints, or raise `KernelError` with its first words."""
-        try:
-            done = subprocess.run(
-                ["nft", *arguments],  # noqa: S607 - the administrator's PATH decides
-                input=stdin,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=_TIMEOUT,
-            )
-        except FileNotFoundError:
-            raise KernelError(errno.ENOPKG, "there is no program nft (Debian package nftables)") from None
-        except OSError as error:
-            raise KernelError.of(error, "the program nft cannot be started") from error
-        except subprocess.TimeoutExpired:
-            raise KernelError(errno.ETIMEDOUT, f"nft took more than {_TIMEOUT:.0f} s") from None
-        if done.returncode:
-            first = next(iter(done.stderr.splitlines()), f"ended with {done.returncode}")
-            raise KernelError(errno.EINVAL, f"nft: {first}")
-        return done.stdout
-
 
 def _look(inside: _Inside, before: _Seen | None) -> _Seen:
     """List our tables. One whose listing is unchanged still has the text from which it was made."""
     generation = inside.generation()
     tables = {}
     for family, name in inside.names():
-        listing = inside.run("-s", "list", "table", family, name)
+        listing = nft_program.run("-s", "list", "table", family, name)
         digest = hashlib.blake2s(listing.encode()).hexdigest()
         known = before.tables.get((family, name)) if before and before.cookie == inside.cookie else None
         if known is None or known.listing != digest:
@@ -237,7 +214,7 @@ def _counted(table: NftTable, inside: _Inside) -> str:
     """Return the table's text with its named counters set to what they have counted so far."""
     if "counter " not in table.text or (table.family, table.name) not in inside.names():
         return table.text
-    listed = inside.run("list", "counters", "table", table.family, table.name)
+    listed = nft_program.run("list", "counters", "table", table.family, table.name)
     text = table.text
     for found in _COUNTER.finditer(listed):
         values = f"packets {found['packets']} bytes {found['bytes']}"

@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 from overlayd.agent.attach.address_choice import AnyOf, Supply, asked_address, asked_ranges, free_address
-from overlayd.agent.attach.request import AttachRequest
+from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.model.address import Family, IpAddress
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, Exhausted, Unavailable
+from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, Unavailable
 from overlayd.model.ids import MacAddress, NetworkName, is_own_mac
 from overlayd.model.network import Network
 from overlayd.model.reservation import Reservation
@@ -27,11 +28,13 @@ class Addressing:
         blocks: HeldBlocks,
         reservations: HeldReservations,
         resting: RestingAddresses,
+        held: HeldAddresses,
     ) -> None:
         self._records = records
         self._blocks = blocks
         self._reservations = reservations
         self._resting = resting
+        self._held = held
         self._macs = Macs(records, reservations)
         self._busy: dict[EndpointKey, list[IpAddress]] = {}
         self._last: dict[tuple[NetworkName, Family], IpAddress] = {}
@@ -61,9 +64,12 @@ class Addressing:
                     for each in named
                     if not each.shared
                 ]
-                busy += (address for reservation in claimed for address in reservation.addresses)
-                for family in sorted(network.families - {Family.of(address) for address in busy}):
-                    busy.append(await self._new_address(request, family))
+                if request.is_handed_over:
+                    busy += self._checked_held(request)
+                else:
+                    busy += (address for reservation in claimed for address in reservation.addresses)
+                    for family in sorted(network.families - {Family.of(address) for address in busy}):
+                        busy.append(await self._new_address(request, family))
                 yield Endpoint(
                     network=name.network,
                     container_id=name.container_id,
@@ -77,6 +83,46 @@ class Addressing:
                 )
         finally:
             del self._busy[key]
+
+    async def hold(self, name: AttachmentName, family: Family, wanted: IpAddress | None = None) -> IpAddress:
+        """Choose an address of a network for a runtime before it attaches; it is held until `let_go`.
+
+        An address that a reservation holds is given to those who ask for it, and is claimed by the attachment. Of
+        `name` only the network counts. Raises as `chosen` does, or `OSError` when that cannot be written.
+        """
+        async with self._blocks.attaching(name.network) as network:
+            if family not in network.families:
+                raise InvalidValue(f"network {network.name} has no IPv{family} range", field="family")
+            request = AttachRequest(name, "", addresses=() if wanted is None else (wanted,))
+            if wanted is not None and self._reservations.asked_for(network, (), (wanted,)):
+                if wanted in self._supply(network, family).taken:
+                    raise AlreadyExists(f"{wanted} is taken", field="address")
+                address = wanted
+            else:
+                address = await self._new_address(request, family)
+            self._held.put(name.network, address)
+            return address
+
+    def has_reserved(self, request: AttachRequest) -> bool:
+        """Tell whether a reservation holds one of the addresses that a request names."""
+        return any(self._reservations.at(request.name.network, address) for address in request.addresses)
+
+    def held(self) -> frozenset[tuple[NetworkName, IpAddress]]:
+        """Return what is held of each network."""
+        return self._held.all()
+
+    def let_go(self, network: NetworkName, address: IpAddress) -> None:
+        """Hold an address no longer; does nothing when it is not held."""
+        self._held.remove(network, address)
+
+    def _checked_held(self, request: AttachRequest) -> tuple[IpAddress, ...]:
+        name = request.name.network
+        for address in request.addresses:
+            if address not in self._held.of(name):
+                raise InvalidValue(f"{address} of network {name} is not held for it", field="address")
+            if address in self._records.addresses(name):
+                raise AlreadyExists(f"{address} of network {name} is another endpoint's", field="address")
+        return request.addresses
 
     def lost(self, endpoint: Endpoint) -> frozenset[IpAddress]:
         """Return the addresses of an endpoint that reservations hold which it does not hold (any more)."""
@@ -137,7 +183,7 @@ class Addressing:
         """Return this host's blocks, and the addresses of them that attachments have, unfinished ones included."""
         name = network.name
         busy = {address for (other, *_), chosen in self._busy.items() if other == name for address in chosen}
-        taken = AnyOf(busy, self._records.addresses(name))
+        taken = AnyOf(busy, self._records.addresses(name), self._held.of(name))
         return Supply(network, family, self._blocks.held(name, family), taken)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from overlayd.agent.attach.addressing import Addressing
@@ -24,9 +25,12 @@ from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import network_namespace
 from overlayd.kernel.port import KernelError
 from overlayd.model.endpoint import Endpoint, EndpointKey
-from overlayd.model.errors import AlreadyExists, Unavailable
+from overlayd.model.errors import AlreadyExists, NotFound, OverlayError, Unavailable
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network, Topology
+from overlayd.model.published_port import PortMapping
+
+_UNUSED = frozenset({Presence.ASIDE, Presence.GONE})
 
 
 class Attachments:
@@ -74,7 +78,7 @@ class Attachments:
             if key in self._records.attachments:
                 raise AlreadyExists(f"{key[3]} of this container is attached to {key[0]}", field="interface")
             async with self._admission.admitted(key):
-                sandbox_id = await self._occupancy.sandbox_id(request.sandbox)
+                sandbox_id = await self._occupancy.sandbox_id(request)
                 async with self._blocks.attaching(key[0]) as network:
                     await self._occupancy.check(network, request, sandbox_id)
                     async with self._addressing.chosen(network, request) as endpoint:
@@ -85,8 +89,10 @@ class Attachments:
                             request.bandwidth,
                             has_way_out=network.has_egress,
                             owner=request.owner,
+                            is_handed_over=request.is_handed_over,
                         )
-                        await self._bring_up(network, made, takes_over=request.takes_over)
+                        is_new = request.is_handed_over and not self._addressing.has_reserved(request)
+                        await self._bring_up(network, made, takes_over=request.takes_over and not is_new)
         self.changes.set()
         return result_of(network, endpoint, self._reconciler.mtu)
 
@@ -111,6 +117,47 @@ class Attachments:
                 if attachment.ports:
                     await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
+    async def publish(self, name: AttachmentName, ports: tuple[PortMapping, ...]) -> None:
+        """Let these ports of the host lead to an attachment, and no others; return when that is in force.
+
+        Raises:
+            NotFound: there is no such attachment.
+            InvalidValue: nothing leads into its network, or it has no addresses of the family.
+            AlreadyExists: another container has one of the ports.
+            KernelError: the kernel refused; the ports are as before.
+            Unavailable: ports cannot be published before a controller says what other networks here are.
+        """
+        key = name.key(self._blocks.host)
+        async with self._alone(key):
+            before = self._records.attachments.get(key)
+            if before is None or not name.means(before.endpoint):
+                raise NotFound(f"{name.container_id} is not attached to network {name.network}", field="name")
+            wanted = replace(before, ports=ports)
+            if wanted == before:
+                return
+            if ports:
+                await self._check_ports(wanted)
+            await self._exchange(before, wanted)
+        self.changes.set()
+
+    async def _check_ports(self, wanted: Attachment) -> None:
+        if self._reconciler.keeps_rules:
+            raise Unavailable("ports cannot be published before a controller says what other networks here are")
+        await self._occupancy.free_ports(wanted)
+        check_ports(self._blocks.network(wanted.endpoint.network), wanted, self._records.attachments.values())
+
+    async def _exchange(self, before: Attachment, wanted: Attachment) -> None:
+        """Replace the record of an attachment by one with other ports, and bring those into force."""
+        network = wanted.endpoint.network
+        self._records.put(wanted)
+        try:
+            await self._reconciler.redirect(network, self._turn.taken if wanted.ports else self._turn.taken_to_remove)
+        except (asyncio.CancelledError, OverlayError):
+            if wanted.ports:
+                self._records.put(before)
+            self._reconciler.redirect_soon(network)
+            raise
+
     def find(self, name: AttachmentName) -> Attachment | None:
         """Return the record of an attachment; None when its runtime has none of this name."""
         found = self._records.attachments.get(name.key(self._blocks.host))
@@ -134,23 +181,41 @@ class Attachments:
             return await self._interfaces.differences(self._blocks.network(endpoint.network), attachment, mtu)
 
     async def gone(self, attachments: Iterable[Attachment]) -> list[Attachment]:
-        """Return the attachments that have nothing in the kernel and whose sandbox is gone; raise `KernelError`."""
+        """Return the attachments that no container can be using; raise `KernelError`.
+
+        They have nothing in the kernel, and their sandbox is gone; or their interface is in the host's own namespace,
+        which lasts for a moment only while their runtime moves it.
+        """
         asked = list(attachments)
         async with self._turn.taken():
             found = await self._turn.call(lambda: [presence(self._kernel, each) for each in asked])
-        return [each for each, what in zip(asked, found, strict=True) if what is Presence.GONE]
+        return [each for each, what in zip(asked, found, strict=True) if what in _UNUSED]
 
     async def release(self, attachment: Attachment) -> bool:
         """Detach an attachment whose container is gone; return whether it was recorded and its container gone.
 
         Raises `KernelError`, or `OSError` when its record cannot be removed.
         """
+        return await self._release_if(attachment, frozenset({Presence.GONE}))
+
+    async def free_unused(self, attachment: Attachment) -> bool:
+        """Detach what `gone` returned, and hold its addresses no longer; tell whether it was still so.
+
+        Raises `KernelError`, or `OSError` when its record cannot be removed.
+        """
+        is_freed = await self._release_if(attachment, _UNUSED)
+        if is_freed:
+            for address in attachment.endpoint.addresses:
+                self._addressing.let_go(attachment.endpoint.network, address)
+        return is_freed
+
+    async def _release_if(self, attachment: Attachment, expected: frozenset[Presence]) -> bool:
         key = attachment.endpoint.key
         async with self._alone(key):
             if self._records.attachments.get(key) is not attachment:
                 return False
             async with self._turn.taken():
-                if await self._turn.call(presence, self._kernel, attachment) is not Presence.GONE:
+                if await self._turn.call(presence, self._kernel, attachment) not in expected:
                     return False
                 await self._release(attachment)
             if attachment.ports:
@@ -175,7 +240,7 @@ class Attachments:
                 self._records.put(attachment)
                 await self._interfaces.make(network, attachment)
                 if takes_over and network.topology is Topology.SWITCHED:
-                    await self.announcements.announce(attachment.endpoint)
+                    await self.announcements.announce(attachment.endpoint, is_handed_over=attachment.is_handed_over)
             if attachment.ports:
                 await self._reconciler.redirect(network.name, self._turn.taken)
             failure.pop_all()

@@ -14,6 +14,8 @@ from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.agent.runtime.signals import Changes
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.desired.endpoint import (
+    handed_over,
+    handed_pair,
     host_end,
     resolve_endpoint,
     resolve_limits,
@@ -57,7 +59,10 @@ class Interfaces:
             AlreadyExists: the sandbox has an interface of this name.
             KernelError: the kernel refused something, which the message names.
         """
-        plan = diff(self._items(network, attachment), frozenset())
+        items = self._items(network, attachment)
+        if attachment.is_handed_over:
+            items = handed_pair(attachment.endpoint, items)
+        plan = diff(items, frozenset())
         self._reconciler.changed_aside(network.name)
         _raise_first(await self._turn.call(self._kernel.apply, plan))
 
@@ -99,6 +104,8 @@ class Interfaces:
         limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
         lost, shared = self._addressing.lost(endpoint), self._addressing.shared(endpoint)
         items = resolve_endpoint(network, endpoint, mtu, lost, shared)
+        if attachment.is_handed_over:
+            return handed_over(network, endpoint, items, mtu) | without_sandbox(limits)
         return (items if attachment.is_guarded else without_guard(items)) | limits
 
     def _take_out_of_use(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:

@@ -52,7 +52,7 @@ class Leaks:
         endpoint = attachment.endpoint
         about = {"network": endpoint.network, "container": endpoint.container_id, "interface": endpoint.interface}
         try:
-            if await self._attachments.release(attachment):
+            if await self._attachments.free_unused(attachment):
                 addresses = [str(address) for address in endpoint.addresses]
                 _log.warning("freed what a container left that is gone without a DEL", **about, addresses=addresses)
         except (OverlayError, OSError) as error:

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 
 from overlayd.agent.attach.request import AttachRequest
 from overlayd.agent.holdings.blocks import HeldBlocks
-from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.agent.records.attachment_records import UNKNOWN_SANDBOX, Attachment, AttachmentRecords
 from overlayd.agent.records.port_claims import claimants
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.items import HOST
 from overlayd.model.address import overlap
 from overlayd.model.errors import InvalidValue, NotFound
 from overlayd.model.ids import NetworkName
-from overlayd.model.network import Network
+from overlayd.model.network import Network, Topology
 
 _LAST_BREATH, _GLANCE = 2.0, 0.05
 """Seconds in which the kernel has taken a dead container's namespace apart, and between two looks at it."""
@@ -40,15 +40,18 @@ class Occupancy:
         self._blocks = blocks
         self._release = release
 
-    async def sandbox_id(self, path: str) -> SandboxId:
-        """Return which namespace a path leads to.
+    async def sandbox_id(self, request: AttachRequest) -> SandboxId:
+        """Return which namespace the sandbox's path leads to, `UNKNOWN_SANDBOX` where its runtime makes it later.
 
         Raises:
             NotFound: it leads to none.
             InvalidValue: it leads to the host's own.
         """
+        path = request.sandbox
         found, own = await self._turn.call(lambda: (self._kernel.sandbox_id(path), self._kernel.sandbox_id(HOST)))
         if found is None:
+            if request.is_handed_over:
+                return UNKNOWN_SANDBOX
             raise NotFound(f"{path!r} is no network namespace", field="sandbox")
         if found == own:
             raise InvalidValue(f"{path!r} is the host's own network namespace", field="sandbox")
@@ -64,7 +67,9 @@ class Occupancy:
             raise InvalidValue(f"true, and network {network.name} has no egress", field="needs_egress")
         for attachment in list(self._records.attachments.values()):
             endpoint = attachment.endpoint
-            if endpoint.interface == request.name.interface or attachment.sandbox_id != sandbox_id:
+            is_same = attachment.sandbox_id == sandbox_id != UNKNOWN_SANDBOX
+            is_same = is_same or (request.is_handed_over and endpoint.sandbox == request.sandbox)
+            if endpoint.interface == request.name.interface or not is_same:
                 continue
             # The kernel gives the number of a namespace that is gone to another one.
             if self._share_ranges(network, endpoint.network) and await self._is_held_by(attachment):
@@ -73,6 +78,12 @@ class Occupancy:
                     "can be there once" if endpoint.network == network.name else f"the range of {network.name} overlaps"
                 )
                 raise InvalidValue(f"{where}, and {why}", field="name")
+            other = self._blocks.network_or_none(endpoint.network)
+            shares_gateway = request.is_handed_over and other is not None and _share_gateway(network, other)
+            if shares_gateway and await self._is_held_by(attachment):
+                gateway = network.link_local_gateway(min(network.families))
+                where = f"the container is in network {endpoint.network}"
+                raise InvalidValue(f"{where}, and {network.name} has the same gateway, {gateway}", field="name")
 
     async def free_ports(self, wanted: Attachment) -> None:
         """Release the attachments that hold a port of a new one and whose containers are gone."""
@@ -100,3 +111,8 @@ class Occupancy:
                 return True
             await asyncio.sleep(_GLANCE)
         return False
+
+
+def _share_gateway(one: Network, other: Network) -> bool:
+    routed = one.topology is Topology.ROUTED and other.topology is Topology.ROUTED
+    return routed and one.gateway_number == other.gateway_number

@@ -45,6 +45,9 @@ class AttachRequest:
     `sandbox` is the path of a network namespace. `owner` is the configuration that attaches: it may collect what it
     attached. `addresses` holds one of each family at most; `ranges` are pairs of the first and the last address, from
     which the others are chosen. `needs_egress`: refuse a network without a way out.
+    With `is_handed_over` the runtime itself moves the interface into the sandbox, and gives it addresses and routes: it
+    is made in the host's own namespace, by its name. Its addresses are held for it (`Addressing.hold`), and it gets no
+    others.
 
     An error about one of these values names the field here, `name` for the network: the caller translates it.
     """
@@ -60,6 +63,7 @@ class AttachRequest:
     bandwidth: Bandwidth = UNLIMITED
     workload: Workload = UNKNOWN_WORKLOAD
     needs_egress: bool = False
+    is_handed_over: bool = False
 
     @property
     def takes_over(self) -> bool:

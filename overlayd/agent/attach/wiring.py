@@ -39,7 +39,7 @@ def build(
 ) -> AttachParts:
     """Build the parts. A container that vanished without a DEL is detached after `grace` seconds."""
     records = recorded.attachments
-    addressing = Addressing(records, holdings.blocks, holdings.reservations, recorded.resting)
+    addressing = Addressing(records, holdings.blocks, holdings.reservations, recorded.resting, recorded.held)
     attachments = Attachments(turn, records, holdings.blocks, addressing, reconciler)
     leaks = Leaks(attachments, records, grace, monotonic)
     return AttachParts(attachments, addressing, leaks, turn, reconciler)

@@ -7,7 +7,8 @@ from overlayd.agent.records.recovery import described
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import HOST, Link
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel.port import Kernel
+from overlayd.kernel.docker_filter import withdraw
+from overlayd.kernel.port import Kernel, KernelError
 from overlayd.model.errors import InUse
 
 
@@ -28,5 +29,9 @@ def clean_up(kernel: Kernel, plan: Plan, records: AttachmentRecords) -> Iterator
     for outcome in kernel.apply(plan):
         if not outcome.done:
             yield f"{outcome.op}: {outcome.error or 'not tried'}"
+    try:
+        withdraw()
+    except KernelError as error:
+        yield str(error)
     for key in list(records.attachments):
         records.remove(key)

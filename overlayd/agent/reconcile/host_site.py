@@ -46,6 +46,7 @@ def with_endpoints(site: Site, facts: Facts, cluster: Cluster, *, software_check
         bandwidths=tuple((a.endpoint, a.bandwidth) for a in facts.present if a.bandwidth != UNLIMITED),
         out_of_reach=facts.out_of_reach,
         unguarded=frozenset(each.endpoint.key for each in facts.present if not each.is_guarded),
+        handed_over=frozenset(each.endpoint.key for each in facts.present if each.is_handed_over),
         software_checksums=software_checksums,
         ways_out=facts.surroundings.ways_out,
     )

@@ -34,6 +34,9 @@ _RECORD_MAX = 1 << 20
 
 _DAMAGED = ".damaged"
 
+UNKNOWN_SANDBOX = (0, 0)
+"""Device and inode of no namespace: no path is known to lead to the sandbox, or none does yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
@@ -42,7 +45,8 @@ class Attachment:
     A path such as /proc/PID/ns/net can mean another namespace later, into which nothing of ours must go. `ports` are
     those of the host that lead to it, and `bandwidth` limits it. It has a way out if its network had one when it was
     attached. It is not guarded if an older agent attached it: on a live device, the filter would cost packets.
-    `owner` is the name of the configuration that attached it, None if none did.
+    `owner` is the name of the configuration that attached it, None if none did. What `is_handed_over` was moved into
+    its sandbox by its runtime, which gave it a name, addresses and routes there.
     """
 
     endpoint: Endpoint
@@ -52,6 +56,7 @@ class Attachment:
     has_way_out: bool = False
     is_guarded: bool = True
     owner: NetworkName | None = None
+    is_handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,7 @@ class AttachmentRecords:
             fields.flag("has_way_out"),
             fields.flag("is_guarded"),
             _owner(fields),
+            fields.flag("is_handed_over"),
         )
 
     @property
@@ -173,6 +179,7 @@ class AttachmentRecords:
             "bandwidth": bandwidth.encode(attachment.bandwidth),
             "has_way_out": attachment.has_way_out,
             "is_guarded": attachment.is_guarded,
+            "is_handed_over": attachment.is_handed_over,
         }
         write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
 

@@ -4,7 +4,7 @@ from enum import Enum, auto
 
 from overlayd.agent.records.attachment_records import Attachment
 from overlayd.dataplane.desired.endpoint import host_end
-from overlayd.dataplane.items import network_namespace
+from overlayd.dataplane.items import HOST, network_namespace
 from overlayd.kernel.port import Kernel
 
 
@@ -12,10 +12,13 @@ class Presence(Enum):
     """What is known of a sandbox.
 
     REACHABLE: its path leads to it. OUT_OF_REACH: its path leads nowhere, or to another namespace, and still it lives,
-    as the two ends of a veth pair go together. GONE: no interface of ours can be in it, so its addresses are unused.
+    as the two ends of a veth pair go together. ASIDE: the interface is in the host's own namespace, as its runtime has
+    not moved it into the sandbox yet, or has moved it back. GONE: no interface of ours can be in it, so its addresses
+    are unused.
     """
 
     REACHABLE = auto()
+    ASIDE = auto()
     OUT_OF_REACH = auto()
     GONE = auto()
 
@@ -23,6 +26,8 @@ class Presence(Enum):
 def presence(kernel: Kernel, attachment: Attachment) -> Presence:
     """Return what is known of an attachment's sandbox; raise `KernelError`. The caller holds the kernel lock."""
     endpoint = attachment.endpoint
+    if attachment.is_handed_over and kernel.has_device(HOST, endpoint.interface):
+        return Presence.ASIDE
     if kernel.sandbox_id(endpoint.sandbox) == attachment.sandbox_id:
         return Presence.REACHABLE
     lives = kernel.has_device(network_namespace(endpoint.network), host_end(endpoint.key))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords, Stray
+from overlayd.agent.records.attachment_records import UNKNOWN_SANDBOX, Attachment, AttachmentRecords, Stray
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import (
@@ -27,9 +27,6 @@ from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.ids import HostId, NetworkName
 
 _log = structlog.get_logger(__name__)
-
-_UNKNOWN_SANDBOX = (0, 0)
-"""Device and inode of no namespace: the sandbox is where no path is known to lead."""
 
 
 def unexplained(kernel: Kernel, records: AttachmentRecords) -> list[Link]:
@@ -94,14 +91,14 @@ def _attachment(kernel: Kernel, named: Named, host: HostId) -> Attachment:
 def _sandbox_id(kernel: Kernel, named: Named) -> tuple[int, int]:
     """Return the sandbox that a path leads to if that has the interface, as its random MAC shows; else none."""
     if not named.sandbox:
-        return _UNKNOWN_SANDBOX
+        return UNKNOWN_SANDBOX
     try:
         inside = kernel.link(NamespaceRef(named.sandbox), named.interface)
         found = kernel.sandbox_id(named.sandbox)
     except KernelError as error:
         _log.warning("cannot tell whether a path still leads to a container", path=named.sandbox, reason=str(error))
-        return _UNKNOWN_SANDBOX
-    return found if found and inside and inside.mac == named.mac else _UNKNOWN_SANDBOX
+        return UNKNOWN_SANDBOX
+    return found if found and inside and inside.mac == named.mac else UNKNOWN_SANDBOX
 
 
 def _network(ns: NamespaceRef) -> NetworkName:

@@ -6,6 +6,7 @@ from time import monotonic
 
 from overlayd.agent.records import record_copies
 from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.records.record_copies import RecordCopies
 from overlayd.agent.records.recovery import recover
@@ -17,11 +18,12 @@ from overlayd.model.ids import HostId
 
 @dataclass(frozen=True, slots=True)
 class RecordParts:
-    """The records, their copies, and the addresses in quarantine."""
+    """The records, their copies, the addresses in quarantine, and those that are held for runtimes."""
 
     attachments: AttachmentRecords
     copies: AttachmentRecords
     resting: RestingAddresses
+    held: HeldAddresses
 
     def recover(self, kernel: Kernel, host: HostId) -> None:
         """Delete what a killed agent had taken out of use, then restore records that are lost.
@@ -41,4 +43,6 @@ def build(run_dir: Path, state_dir: Path) -> RecordParts:
     records = AttachmentRecords(run_dir / "attachments")
     records.load()
     copies = record_copies.loaded(state_dir / "attachments")
-    return RecordParts(records, copies, RestingAddresses(run_dir / "resting", monotonic))
+    held = HeldAddresses(run_dir / "held-addresses")
+    held.load()
+    return RecordParts(records, copies, RestingAddresses(run_dir / "resting", monotonic), held)

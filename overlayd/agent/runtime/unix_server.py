@@ -38,15 +38,22 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 class UnixServer:
     """Listens on a socket of mode 0600 from its construction on.
 
-    A request ends where the client closes its sending side. Each request is a task of `run`, so an unexpected exception
-    ends the server, as in any other actor. `grace` is how many seconds requests under way may take when the server
-    stops.
+    `read` reads one request, which by default ends where the client closes its sending side. Each request is a task of
+    `run`, so an unexpected exception ends the server, as in any other actor. `grace` is how many seconds requests under
+    way may take when the server stops.
     """
 
-    def __init__(self, path: Path, answer: Callable[[bytes], Awaitable[bytes]], grace: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        answer: Callable[[bytes], Awaitable[bytes]],
+        grace: float,
+        read: Callable[[socket.socket], Awaitable[bytes | None]] | None = None,
+    ) -> None:
         self._path = path
         self._answer = answer
         self._grace = grace
+        self._read = read or _read_all
         self._listener = _listen(path)
         self._place = _place(path)
         self._is_closed = False
@@ -136,7 +143,7 @@ class UnixServer:
         with channel:
             try:
                 async with asyncio.timeout(_READ_TIMEOUT):
-                    request = await _read_all(channel)
+                    request = await self._read(channel)
             except OSError:
                 return  # the client went away or does not speak our protocol: no one is left to be answered
             if request is None or _has_hung_up(channel):

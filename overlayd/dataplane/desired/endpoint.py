@@ -8,6 +8,7 @@ from dataclasses import replace
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired import shaping, uplink
 from overlayd.dataplane.items import (
+    HOST,
     Address,
     BridgeEntry,
     BridgePort,
@@ -194,6 +195,30 @@ def without_sandbox(items: Iterable[Item]) -> State:
     """Return the items of an endpoint outside its sandbox, for a sandbox whose path no longer exists."""
     outside = (item for item in items if ownership.is_observed(item.ns))
     return frozenset(replace(item, kind=Veth()) if isinstance(item, Link) else item for item in outside)
+
+
+def handed_over(network: Network, endpoint: Endpoint, items: Iterable[Item], mtu: int) -> State:
+    """Return the items of an endpoint whose runtime makes what is in its sandbox (MTU in bytes).
+
+    Such a sandbox has no permanent neighbour for its gateway, and asks for it. The kernel answers ARP for any address
+    that the namespace has, but neighbour discovery only for one of the device itself (net/ipv6/ndisc.c:
+    ndisc_recv_ns), so the host's end has the gateway's address, too.
+    """
+    outside = without_sandbox(items)
+    has_v6 = any(Family.of(address) is Family.V6 for address in endpoint.addresses) and mtu >= IPV6_MTU_MIN
+    if network.topology is Topology.SWITCHED or not has_v6:
+        return outside
+    ns, gateway = network_namespace(network.name), network.link_local_gateway(Family.V6)
+    return outside | {Address(ns, host_end(endpoint.key), interface(gateway))}
+
+
+def handed_pair(endpoint: Endpoint, items: Iterable[Item]) -> State:
+    """Return the items of a handed over endpoint as they are made: with a far end that its runtime will move."""
+    peer = VethPeer(HOST, endpoint.interface, endpoint.mac)
+    return frozenset(
+        replace(item, kind=Veth(peer)) if isinstance(item, Link) and item.name == host_end(endpoint.key) else item
+        for item in items
+    )
 
 
 def _default_route(network: Network, endpoint: Endpoint, gateway: IpAddress) -> Iterator[Item]:

@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired import firewall, uplink
-from overlayd.dataplane.desired.endpoint import resolve_endpoint, resolve_limits, without_guard, without_sandbox
+from overlayd.dataplane.desired.endpoint import (
+    handed_over,
+    resolve_endpoint,
+    resolve_limits,
+    without_guard,
+    without_sandbox,
+)
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import (
     FLOOD,
@@ -160,6 +166,8 @@ def local_items(inputs: NetworkInputs, late: Collection[EndpointKey]) -> tuple[t
 def _local(inputs: NetworkInputs, endpoint: Endpoint, lost: Collection[IpAddress]) -> State:
     site, shared = inputs.site, shared_addresses(endpoint, inputs.reservations)
     items = resolve_endpoint(inputs.network, endpoint, site.mtu, lost, shared)
+    if endpoint.key in site.handed_over:
+        return handed_over(inputs.network, endpoint, items, site.mtu)
     return _within_reach(without_guard(items) if endpoint.key in site.unguarded else items, endpoint, site)
 
 
@@ -171,7 +179,8 @@ def limit_items(inputs: NetworkInputs) -> Iterator[Item]:
 
 
 def _within_reach(items: State, endpoint: Endpoint, site: Site) -> State:
-    return without_sandbox(items) if endpoint.key in site.out_of_reach else items
+    is_outside = endpoint.key in site.out_of_reach or endpoint.key in site.handed_over
+    return without_sandbox(items) if is_outside else items
 
 
 def way_items(inputs: NetworkInputs, share: RemoteShare) -> Iterator[Item]:

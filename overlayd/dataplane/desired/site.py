@@ -27,10 +27,11 @@ class Site:
     containers here still use and the cluster has lost, or does not have on this host; `kept_uplinks` are the host's
     ends of uplinks of networks of which the agent knows nothing else; `published` are the host's ports that lead to its
     containers, and `bandwidths` the limits of endpoints that have any; `unguarded` are endpoints whose device has no
-    source filter, and `out_of_reach` those whose sandbox exists but has no path; with `software_checksums` the underlay
-    device cannot make the checksums of tunnelled packets; `former_vxlan_ports` are earlier values of the port, which
-    other hosts may still use; `ways_out` are the devices of the default routes; `metadata` is whether containers may
-    use a cloud's metadata service.
+    source filter, and `out_of_reach` those whose sandbox exists but has no path; `handed_over` are endpoints whose
+    runtime configures the interface in the sandbox; with `software_checksums` the underlay device cannot make the
+    checksums of tunnelled packets; `former_vxlan_ports` are earlier values of the port, which other hosts may still
+    use; `ways_out` are the devices of the default routes; `metadata` is whether containers may use a cloud's metadata
+    service.
     """
 
     host: HostId
@@ -45,6 +46,7 @@ class Site:
     bandwidths: tuple[tuple[Endpoint, Bandwidth], ...] = ()
     unguarded: frozenset[EndpointKey] = frozenset()
     out_of_reach: frozenset[EndpointKey] = frozenset()
+    handed_over: frozenset[EndpointKey] = frozenset()
     software_checksums: bool = False
     ways_out: frozenset[InterfaceName] = frozenset()
     former_vxlan_ports: frozenset[int] = frozenset()
@@ -54,7 +56,13 @@ class Site:
     def without_endpoints(self) -> "Site":
         """The site without the facts about this host's endpoints: what the paths to other hosts depend on."""
         return replace(
-            self, published=(), bandwidths=(), unguarded=frozenset(), out_of_reach=frozenset(), kept_uplinks=frozenset()
+            self,
+            published=(),
+            bandwidths=(),
+            unguarded=frozenset(),
+            out_of_reach=frozenset(),
+            handed_over=frozenset(),
+            kept_uplinks=frozenset(),
         )
 
     @property
@@ -77,7 +85,7 @@ class Site:
             ways_out=frozenset(),
         )
         with_endpoints = {each.network for each in self.published} | {each.network for each, _ in self.bandwidths}
-        with_endpoints |= {network for network, *_ in (*self.unguarded, *self.out_of_reach)}
+        with_endpoints |= {network for network, *_ in (*self.unguarded, *self.out_of_reach, *self.handed_over)}
         return {name: self._in_network(bare, name) if name in with_endpoints else bare for name in networks}
 
     def _in_network(self, bare: "Site", name: NetworkName) -> "Site":
@@ -87,4 +95,5 @@ class Site:
             bandwidths=tuple(each for each in self.bandwidths if each[0].network == name),
             unguarded=frozenset(key for key in self.unguarded if key[0] == name),
             out_of_reach=frozenset(key for key in self.out_of_reach if key[0] == name),
+            handed_over=frozenset(key for key in self.handed_over if key[0] == name),
         )

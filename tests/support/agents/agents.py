@@ -24,6 +24,7 @@ from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
 from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.reconcile.report import Status
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.records.recovery import recover
 from overlayd.agent.runtime.kernel_lock import KernelTurn
@@ -60,7 +61,11 @@ class Agent:
             client, feed, self.records, Publication(client, feed, self.records, lambda _: None)
         )
         addressing = Addressing(
-            self.records, blocks, reservations, RestingAddresses(directory / "resting", lambda: 0.0)
+            self.records,
+            blocks,
+            reservations,
+            RestingAddresses(directory / "resting", lambda: 0.0),
+            HeldAddresses(directory / "held"),
         )
         self.attachments = Attachments(self._turn, self.records, blocks, addressing, reconciler)
         self._collector = Collector(self.attachments.detach, self.records)

@@ -19,6 +19,7 @@ from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
 from overlayd.agent.reconcile.local import Local
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.desired.firewall import Metadata
@@ -86,7 +87,7 @@ class LoneHost:
         publication = Publication(client, self.feed, self.records, lambda _: None)
         reservations = HeldReservations(client, self.feed, self.records, publication)
         resting = RestingAddresses(directory / "resting", self.loop.time)
-        addressing = Addressing(self.records, blocks, reservations, resting)
+        addressing = Addressing(self.records, blocks, reservations, resting, HeldAddresses(directory / "held"))
         self.attachments = Attachments(self.turn, self.records, blocks, addressing, self.reconciler)
         self._client = client
         self._actors = [

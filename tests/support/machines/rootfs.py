@@ -60,6 +60,8 @@ class Rootfs:
         shutil.rmtree(partial, ignore_errors=True)
         command = ["mmdebstrap", "--mode=root", "--variant=apt", "--skip=check/empty", "--quiet"]
         command += ["--aptopt=APT::Install-Recommends false", f"--include={','.join(self.packages)}"]
+        # A mirror that stands still for a day, or a week, is good enough to test with.
+        command += ["--aptopt=Acquire::Check-Valid-Until false"]
         command += [f"--customize-hook={each}" for each in self.finish]
         command += [suite, str(partial), "-"]
         done = subprocess.run(command, input=_sources(suite), capture_output=True, text=True, check=False)
@@ -128,8 +130,17 @@ PODMAN_4 = Rootfs(
 )
 """The last podman with CNI, and the plugins that it ran with."""
 
-_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE)}
+_DOCKER = ("ca-certificates", "docker-compose", "docker.io", "iproute2", "iptables", "procps")
+
+DOCKER = {
+    20: Rootfs("docker-20", _DOCKER, release="bookworm"),
+    26: Rootfs("docker-26", (*_DOCKER, "docker-cli"), release="trixie"),
+    28: Rootfs("docker-28", (*_DOCKER, "docker-cli"), release="forky"),
+}
+"""Docker and its compose, by the first number of Docker's version."""
+
+_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE, *DOCKER.values())}
 
 if __name__ == "__main__":
-    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name]:
+    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name, DOCKER[26].name]:
         _ALL[_name].made()

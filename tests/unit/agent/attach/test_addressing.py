@@ -14,6 +14,7 @@ from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import QUARANTINE_SECONDS, RestingAddresses
 from overlayd.agent.runtime.signals import Changes
 from overlayd.model.address import IpAddress
@@ -104,7 +105,8 @@ async def host(directory: Path, *more: Record) -> AsyncIterator[Host]:
                 reservations = HeldReservations(client, feed, records, publication)
                 made: list[Host] = []
                 resting = RestingAddresses(directory / "resting", lambda: made[0].now)
-                made.append(Host(Addressing(records, blocks, reservations, resting), blocks))
+                held = HeldAddresses(directory / "held")
+                made.append(Host(Addressing(records, blocks, reservations, resting, held), blocks))
                 yield made[0]
 
 

@@ -13,6 +13,7 @@ from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
@@ -107,7 +108,11 @@ async def host(
             published = Publication(client, feed, attached, lambda _: None)
             reservations = HeldReservations(client, feed, attached, published)
             addressing = Addressing(
-                attached, blocks, reservations, RestingAddresses(directory / "resting", lambda: 0.0)
+                attached,
+                blocks,
+                reservations,
+                RestingAddresses(directory / "resting", lambda: 0.0),
+                HeldAddresses(directory / "held"),
             )
             yield Host(Readiness(blocks, addressing, ensure, client), addressing)
 

@@ -13,6 +13,7 @@ from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.holdings.publication import Publication
 from overlayd.agent.holdings.reservations import HeldReservations
 from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.records.quarantine import RestingAddresses
 from overlayd.ipam import addresses
 from overlayd.model.address import IpAddress
@@ -117,7 +118,13 @@ async def growing(directory: Path, left: int) -> AsyncIterator[Growing]:
         made = Growing(
             server,
             blocks,
-            Addressing(records, blocks, reservations, RestingAddresses(directory / "resting", lambda: 0.0)),
+            Addressing(
+                records,
+                blocks,
+                reservations,
+                RestingAddresses(directory / "resting", lambda: 0.0),
+                HeldAddresses(directory / "held"),
+            ),
             left,
         )
         async with running(made.bring()):

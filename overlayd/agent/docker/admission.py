@@ -1,0 +1,41 @@
+"""Seeing to it that Docker's rules do not drop what goes in or out by an uplink."""
+
+import asyncio
+
+import structlog
+
+from overlayd.agent.runtime.logs import Complaint
+from overlayd.agent.runtime.signals import Changes
+from overlayd.kernel.docker_filter import admit_uplinks
+from overlayd.kernel.port import KernelError
+
+_log = structlog.get_logger(__name__)
+
+
+class UplinkAdmission:
+    """Looks at Docker's rules when Docker starts, and every `interval` seconds."""
+
+    def __init__(self, starts: Changes, interval: float) -> None:
+        self._starts = starts
+        self._interval = interval
+
+    async def admit(self) -> None:
+        """Look once; raise `KernelError`."""
+        if await asyncio.to_thread(admit_uplinks):
+            _log.info("Docker drops what the host forwards: a rule in DOCKER-USER lets the uplinks pass")
+
+    async def run(self) -> None:
+        """Look for ever."""
+        failure = Complaint("cannot see whether Docker drops what goes through the uplinks")
+        while True:
+            seen = self._starts.count
+            try:
+                await self.admit()
+                failure.over()
+            except KernelError as error:
+                failure.because(str(error))
+            try:
+                async with asyncio.timeout(self._interval):
+                    await self._starts.wait(seen)
+            except TimeoutError:
+                continue

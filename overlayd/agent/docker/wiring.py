@@ -1,0 +1,50 @@
+"""The parts of this room, joined."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.agent.attach.wiring import AttachParts
+from overlayd.agent.docker.admission import UplinkAdmission
+from overlayd.agent.docker.docker_networks import DockerNetworks
+from overlayd.agent.docker.ipam_driver import IpamDriver
+from overlayd.agent.docker.network_driver import NetworkDriver
+from overlayd.agent.docker.published_ports import PortChoice
+from overlayd.agent.docker.server import DockerServer
+from overlayd.agent.holdings.wiring import HoldingParts
+from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.runtime.actors import Actors
+from overlayd.agent.runtime.signals import Changes
+from overlayd.model.published_port import PortMapping
+
+
+@dataclass(frozen=True, slots=True)
+class DockerParts:
+    """What answers Docker, and what lets its rules pass the uplinks."""
+
+    server: DockerServer
+    admission: UplinkAdmission
+
+    def actors(self) -> Actors:
+        """Return what runs as long as the agent."""
+        return {"Docker's rules": self.admission.run()}
+
+
+def build(
+    attach: AttachParts, records: AttachmentRecords, holdings: HoldingParts, state_dir: Path, interval: float
+) -> DockerParts:
+    """Make what answers Docker, whose rules are looked at every `interval` seconds.
+
+    Raises `InvalidValue` that names a damaged file, or `OSError`.
+    """
+    networks = DockerNetworks(state_dir / "docker-networks.json")
+    networks.load()
+    starts = Changes()
+    admission = UplinkAdmission(starts, interval)
+    ipam = IpamDriver(attach.addressing, holdings.blocks, networks)
+
+    def published() -> Iterator[PortMapping]:
+        return (port for attachment in records.attachments.values() for port in attachment.ports)
+
+    driver = NetworkDriver(attach.attachments, holdings.blocks, networks, ipam, PortChoice(published))
+    return DockerParts(DockerServer(driver, ipam, starts), admission)
