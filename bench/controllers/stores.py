@@ -22,7 +22,7 @@ from controller.store.etcd.cluster import Certificates, parse_url
 from controller.store.etcd.store import EtcdStore
 from controller.store.port import Store
 from tests.support.controllers.etcd import EtcdCluster
-from tests.support.lab.lab import COMMANDS
+from tests.support.lab.lab import CLEAN, COMMANDS
 from tests.support.lab.processes import Process, eventually
 
 _MANY_FILES = ["prlimit", "--nofile=16384:16384"]
@@ -82,6 +82,7 @@ class ControllerProcess:
                 [*_MANY_FILES, str(COMMANDS / "overlay-controller"), "run", *options],
                 directory / "controller.log",
                 pass_fds=[listening.fileno()],
+                env=CLEAN,
             )
         eventually(self._is_ready, "the controller is ready", timeout=30)
 

@@ -1,5 +1,6 @@
 """The agent's CNI socket, asked as the launcher does."""
 
+import contextlib
 import json
 import socket
 import time
@@ -7,8 +8,8 @@ from pathlib import Path
 
 from tests.support.lab.lab import LabHost, plugin_config
 
-RETRY = 0.002
-"""Seconds between two attempts to reach an agent that does not listen yet."""
+RETRY = 0.005
+"""Seconds between two attempts to get an answer from an agent that starts."""
 
 
 def ask(host: LabHost, command: str, network: str, container: str, sandbox: str) -> bytes:
@@ -49,12 +50,10 @@ def first_served(
     deadline = time.monotonic() + patience
     listens: float | None = None
     while (asked := time.monotonic()) < deadline:
-        try:
+        with contextlib.suppress(OSError):
             answer = ask(host, "ADD", network, container, sandbox)
-        except OSError:
-            time.sleep(RETRY)
-            continue
-        listens = asked if listens is None else listens
-        if answer.startswith(b"0"):
-            return listens, time.monotonic()
+            listens = asked if listens is None else listens
+            if answer.startswith(b"0"):
+                return listens, time.monotonic()
+        time.sleep(RETRY)
     raise TimeoutError(f"no ADD succeeded within {patience:.0f} s")

@@ -63,6 +63,7 @@ def test_benchmarks_get_daemons_that_were_executed_and_not_forked(tmp_path: Path
         for name, daemon in daemons.items():
             _, program, *_ = Path(f"/proc/{daemon.pid.number}/cmdline").read_bytes().decode().split("\0")
             assert Path(program).name == name
+            assert b"PYTHON" not in Path(f"/proc/{daemon.pid.number}/environ").read_bytes()
         with pytest.raises(ValueError, match="forked"):
             lab.start_controllers(str(tmp_path / "store.db"))
 

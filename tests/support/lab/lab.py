@@ -40,6 +40,9 @@ ROOT = nursery.ROOT
 COMMANDS = Path(sys.executable).parent
 """Where the entry points of the environment that runs the lab are."""
 
+CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LANG": "C.UTF-8"}
+"""The environment of a service (systemd.exec(5), "Environment Variables in Spawned Processes")."""
+
 UNDERLAY = "10.99.0"
 CONTROLLER = f"{UNDERLAY}.1"
 UNDERLAY6 = "fd00:99:"
@@ -487,7 +490,8 @@ class Lab:
         """Start a daemon of this tree, or of an unpacked release."""
         if release or self.lasting or self._is_executed:
             command = place.enter([*program(name, release), *arguments])
-            return Process(command, log, lasting=self.lasting, pass_fds=descriptors)
+            environment = CLEAN if self._is_executed else None
+            return Process(command, log, lasting=self.lasting, pass_fds=descriptors, env=environment)
         return Forked([name, *arguments], log, place, descriptors)
 
     def underlay_run(self, *command: str) -> str:
