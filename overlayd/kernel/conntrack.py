@@ -13,7 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from overlayd.dataplane.redirection import Redirection
-from overlayd.kernel.netlink import decode, nfnetlink, requests
+from overlayd.kernel.netlink import nfnetlink, requests
+from overlayd.kernel.netlink.decoding import address_reading
 from overlayd.kernel.netlink.framing import NLA_F_NESTED, NLM_F_DUMP, attribute, attributes, packed_number
 from overlayd.kernel.netlink.transport import Netlink, open_socket
 from overlayd.kernel.port import KernelError
@@ -92,7 +93,9 @@ def _local_addresses() -> Callable[[IpAddress], bool]:
     """Return a function that decides whether an address is local in the calling thread's namespace."""
     with closing(open_socket()) as channel:
         netlink = Netlink(channel)
-        found = {decode.local_address(payload) for each in requests.ADDRESSES for payload in netlink.dump(each)}
+        found = {
+            address_reading.local_address(payload) for each in requests.ADDRESSES for payload in netlink.dump(each)
+        }
     return lambda address: address.is_loopback or address in found
 
 

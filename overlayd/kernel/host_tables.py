@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from overlayd.dataplane import ownership
-from overlayd.kernel.netlink import decode, requests
-from overlayd.kernel.netlink.readings import Decoded
+from overlayd.kernel.netlink import requests
+from overlayd.kernel.netlink.decoding import address_reading, link_reading, route_reading
+from overlayd.kernel.netlink.decoding.readings import Decoded
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError, Surroundings, Underlay
 from overlayd.kernel.watch.host_watch import HostWatch
@@ -45,11 +46,11 @@ class HostTables:
         self.ways_out = frozenset[InterfaceName]()
         self._netlink = netlink
         self._watch = watch
-        self._devices = Decoded(decode.device)
+        self._devices = Decoded(link_reading.device)
         self._addresses = Decoded(_address)
         self._routes = Decoded(_foreign_route)
 
-    def devices(self) -> list[decode.Device]:
+    def devices(self) -> list[link_reading.Device]:
         """Return all devices; raise `KernelError`."""
         return self._devices.of(self._netlink.dump(requests.LINKS))
 
@@ -61,7 +62,7 @@ class HostTables:
         netlink = self._netlink
         for index, held in self._addresses.of(tables(netlink, requests.ADDRESSES)):
             if held == address:
-                device = decode.device(netlink.get(requests.link_by_index(index)))
+                device = link_reading.device(netlink.get(requests.link_by_index(index)))
                 if ownership.owns_host_device(device.name):
                     continue  # an address of a network, which may be the same
                 ways = () if device.carries_packets else tuple(self._ways(address, peers))
@@ -71,7 +72,7 @@ class HostTables:
         self._watch.saw_underlay([])
         raise NotFound(f"no device of this host has the address {address}")
 
-    def _ways(self, address: IpAddress, peers: Iterable[IpAddress]) -> Iterator[tuple[decode.Device, int]]:
+    def _ways(self, address: IpAddress, peers: Iterable[IpAddress]) -> Iterator[tuple[link_reading.Device, int]]:
         """Yield the devices by which packets go to peers, or else anywhere, and how large those may be, in bytes."""
         found = dict[int, int | None]()
         for peer in {peer for peer in peers if peer.version == address.version and peer != address}:
@@ -81,8 +82,8 @@ class HostTables:
                 if error.errno not in _WITHOUT_WAY:
                     raise
             else:
-                mtu = decode.route_mtu(route)
-                for index in decode.route_devices(route):
+                mtu = route_reading.route_mtu(route)
+                for index in route_reading.route_devices(route):
                     found[index] = min(filter(None, (mtu, found.get(index))), default=None)
         devices = {device.index: device for device in self.devices()}
         anywhere = [index for index, device in devices.items() if device.name in self.ways_out]
@@ -115,18 +116,18 @@ def _is_counted(address: IpAddress) -> bool:
 
 
 def _address(payload: bytes) -> _Address:
-    return _Address(decode.address_device(payload), decode.local_address(payload))
+    return _Address(address_reading.address_device(payload), address_reading.local_address(payload))
 
 
 def _foreign_route(payload: bytes) -> _ForeignRoute | None:
     """Return a route that is not ours; the kernel itself makes a route to each IPv6 address of a device of ours."""
-    if not decode.is_foreign_route(payload):
+    if not route_reading.is_foreign_route(payload):
         return None
     return _ForeignRoute(
-        decode.route_device(payload),
-        decode.destination(payload),
-        tuple(decode.next_hops(payload)),
-        tuple(decode.default_devices(payload)),
+        route_reading.route_device(payload),
+        route_reading.destination(payload),
+        tuple(route_reading.next_hops(payload)),
+        tuple(route_reading.default_devices(payload)),
     )
 
 

@@ -24,8 +24,15 @@ from overlayd.kernel.apply import offload, rehearsal
 from overlayd.kernel.apply.executor import Execution
 from overlayd.kernel.apply.sockets import Sockets, reap
 from overlayd.kernel.host_tables import HostTables, tables
-from overlayd.kernel.netlink import decode, requests, traffic_control
-from overlayd.kernel.netlink.readings import Readings
+from overlayd.kernel.netlink import requests, traffic_control
+from overlayd.kernel.netlink.decoding import (
+    address_reading,
+    link_reading,
+    neighbour_reading,
+    route_reading,
+    sysctl_reading,
+)
+from overlayd.kernel.netlink.decoding.readings import Readings
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.packets import announce, source_guard
 from overlayd.kernel.port import KernelError, NoNamespace, Outcome, Surroundings, Underlay
@@ -101,7 +108,7 @@ class LinuxKernel:
     def _links(self, ns: NamespaceRef) -> Iterator[Link]:
         devices = self._devices(ns)
         ours = [device for device in devices if ownership.owns_link(device.name)]
-        return decode.links(ns, ours, {device.index: device.name for device in devices})
+        return link_reading.links(ns, ours, {device.index: device.name for device in devices})
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         """Return what is ours in these namespaces, in canonical form."""
@@ -148,12 +155,12 @@ class LinuxKernel:
         finally:
             self._sockets.leave_sandbox()
         named = [device for device in devices if device.name == name]
-        return next(decode.links(ns, named, {device.index: device.name for device in devices}), None)
+        return next(link_reading.links(ns, named, {device.index: device.name for device in devices}), None)
 
-    def _devices(self, ns: NamespaceRef) -> list[decode.Device]:
+    def _devices(self, ns: NamespaceRef) -> list[link_reading.Device]:
         if ns == HOST:
             return self._host.devices()
-        return [decode.device(payload) for payload in self._sockets.into(ns).dump(requests.LINKS)]
+        return [link_reading.device(payload) for payload in self._sockets.into(ns).dump(requests.LINKS)]
 
     def _read_host(self) -> Iterator[Item]:
         """Yield the items of the host's own namespace that are ours or that we need."""
@@ -165,11 +172,11 @@ class LinuxKernel:
             settings = sysctls.observe_host(fd, names.values(), self._host.ways_out)
             yield from (Sysctl(HOST, name, value) for name, value in settings)
         if ours:
-            yield from decode.links(HOST, ours, {device.index: device.name for device in devices})
-            yield from decode.addresses(HOST, tables(netlink, requests.ADDRESSES), names)
+            yield from link_reading.links(HOST, ours, {device.index: device.name for device in devices})
+            yield from address_reading.addresses(HOST, tables(netlink, requests.ADDRESSES), names)
             readings = Readings(HOST)
-            yield from readings.items(decode.neighbour, tables(netlink, requests.NEIGHBOURS), names)
-            yield from readings.items(decode.route, tables(netlink, requests.ROUTES), names)
+            yield from readings.items(neighbour_reading.neighbour, tables(netlink, requests.NEIGHBOURS), names)
+            yield from readings.items(route_reading.route, tables(netlink, requests.ROUTES), names)
 
     def _read(self, ns: NamespaceRef, recognised: _Recognised) -> Iterator[Iterable[Item]]:
         """Yield the items of a namespace that have our marks, or are on devices with our names."""
@@ -178,36 +185,38 @@ class LinuxKernel:
         yield from self._read_tables(ns, devices, recognised, Readings(ns))
 
     def _read_devices(
-        self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised
+        self, ns: NamespaceRef, devices: Sequence[link_reading.Device], recognised: _Recognised
     ) -> Iterator[Item]:
         """Yield the namespace, its devices, and the small tables of each."""
         netlink = self._sockets.into(ns)
         ours = [device for device in devices if recognised(device.name)]
         with descriptor(ns) as fd:
             general = sysctls.observe(fd)
-            of_devices = ((each.name, decode.device_sysctls(each)) for each in ours if each.name != ownership.LOOPBACK)
+            of_devices = (
+                (each.name, sysctl_reading.device_sysctls(each)) for each in ours if each.name != ownership.LOOPBACK
+            )
             yield Namespace(ns, general | sysctls.deviating(of_devices, general))
             tunnels = [device.name for device in ours if device.kind == "vxlan"]
             yield from (SoftwareChecksums(ns, name) for name in tunnels if not offload.is_offloaded(fd, name))
-        yield from decode.links(ns, ours, {device.index: device.name for device in devices})
+        yield from link_reading.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
-        yield from decode.addresses(ns, tables(netlink, requests.ADDRESSES), names)
+        yield from address_reading.addresses(ns, tables(netlink, requests.ADDRESSES), names)
         qdiscs = netlink.dump(requests.QDISCS)
         yield from traffic_control.limits(ns, qdiscs, names)
         for index in traffic_control.hooked(qdiscs, names):
             yield source_guard.observed(ns, names[index], _program(netlink, index))
 
     def _read_tables(
-        self, ns: NamespaceRef, devices: Sequence[decode.Device], recognised: _Recognised, readings: Readings
+        self, ns: NamespaceRef, devices: Sequence[link_reading.Device], recognised: _Recognised, readings: Readings
     ) -> Iterator[State]:
         """Yield the entries of tables that may have tens of thousands, in a network of as many hosts or endpoints."""
         netlink = self._sockets.into(ns)
         names = {device.index: device.name for device in devices if recognised(device.name)}
-        yield readings.items(decode.neighbour, tables(netlink, requests.NEIGHBOURS), names)
-        yield readings.items(decode.forwarding_entry, netlink.dump(requests.FDB_ENTRIES), names)
+        yield readings.items(neighbour_reading.neighbour, tables(netlink, requests.NEIGHBOURS), names)
+        yield readings.items(neighbour_reading.forwarding_entry, netlink.dump(requests.FDB_ENTRIES), names)
         # In a sandbox, others may have moved ours: plugins for policy routing or a VRF do.
         routes = requests.ROUTES if ownership.is_network_namespace(ns) else requests.ROUTES_OF_ALL_TABLES
-        yield readings.items(decode.route, tables(netlink, routes), names)
+        yield readings.items(route_reading.route, tables(netlink, routes), names)
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         """Execute the operations in order; return one outcome for each."""

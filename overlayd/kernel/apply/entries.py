@@ -6,7 +6,8 @@ from typing import assert_never, cast
 
 from overlayd.dataplane.items import Address, BridgeEntry, FdbEntry, Link, Neighbour, RateLimit, Route, SourceGuard
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Retire
-from overlayd.kernel.netlink import decode, entry_messages, entry_runs, requests, traffic_control
+from overlayd.kernel.netlink import entry_messages, entry_runs, requests, traffic_control
+from overlayd.kernel.netlink.decoding import neighbour_reading
 from overlayd.kernel.netlink.entry_messages import Indexes, Verb
 from overlayd.kernel.netlink.framing import MessageRun
 from overlayd.kernel.netlink.transport import CHUNK, Netlink
@@ -112,7 +113,7 @@ def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) ->
 def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
     """Return whether a neighbour was set by a program; false for one that no longer exists. Raises `KernelError`."""
     try:
-        return decode.is_permanent(netlink.get(requests.neighbour(item.address, indexes[item.dev])))
+        return neighbour_reading.is_permanent(netlink.get(requests.neighbour(item.address, indexes[item.dev])))
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise

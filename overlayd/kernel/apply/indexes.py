@@ -2,7 +2,8 @@
 
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.apply.sockets import Sockets
-from overlayd.kernel.netlink import decode, requests
+from overlayd.kernel.netlink import requests
+from overlayd.kernel.netlink.decoding import link_reading
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName
 
@@ -21,7 +22,7 @@ class NamespaceIndexes(dict[InterfaceName, int]):
             answer = netlink.get(requests.link(name))
         except KernelError as error:
             raise KernelError(error.errno, f"{name}: {error.detail}") from error
-        self[name] = decode.device(answer).index
+        self[name] = link_reading.device(answer).index
         return self[name]
 
 

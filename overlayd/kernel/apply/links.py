@@ -9,7 +9,8 @@ from overlayd.dataplane.items import HOST, Bridge, Item, Link, Loopback, Namespa
 from overlayd.kernel.apply.indexes import Indexes
 from overlayd.kernel.apply.removal import delete_links
 from overlayd.kernel.apply.sockets import Sockets
-from overlayd.kernel.netlink import decode, link_messages, requests
+from overlayd.kernel.netlink import link_messages, requests
+from overlayd.kernel.netlink.decoding import link_reading
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.spaces.namespaces import descriptor
@@ -76,7 +77,7 @@ class Links:
         return errors
 
     def _retire(self, netlink: Netlink, link: Link) -> None:
-        device = decode.device(netlink.get(requests.link(link.name)))
+        device = link_reading.device(netlink.get(requests.link(link.name)))
         _execute(netlink, link_messages.retired(device.index))
         if isinstance(link.kind, Veth) and link.kind.peer:
             try:
@@ -145,13 +146,13 @@ class Links:
 
     def _is_there(self, link: Link) -> bool:
         devices = self._sockets.into(link.ns).dump(requests.LINKS)
-        return any(decode.device(payload).name == link.name for payload in devices)
+        return any(link_reading.device(payload).name == link.name for payload in devices)
 
     def _holder(self, wanted: Vxlan) -> str | None:
         """Return the name of the device in the host's namespace that has a VNI on a port."""
         for payload in self._sockets.host.dump(requests.LINKS):
-            device = decode.device(payload)
-            if decode.vxlan_place(device) == (wanted.vni, wanted.port):
+            device = link_reading.device(payload)
+            if link_reading.vxlan_place(device) == (wanted.vni, wanted.port):
                 return device.name
         return None
 

@@ -12,7 +12,8 @@ import structlog
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NamespaceRef
 from overlayd.kernel.apply.removal import delete_links
-from overlayd.kernel.netlink import decode, link_messages, requests
+from overlayd.kernel.netlink import link_messages, requests
+from overlayd.kernel.netlink.decoding import link_reading
 from overlayd.kernel.netlink.transport import Netlink, open_socket, port_id
 from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.spaces import namespace_names, namespaces
@@ -30,7 +31,7 @@ def open_in(ns: NamespaceRef) -> Netlink:
 
 def free_devices(netlink: Netlink) -> None:
     """Delete at once the devices whose VNI, or name in a sandbox, another device may need."""
-    devices = [decode.device(payload) for payload in netlink.dump(requests.LINKS)]
+    devices = [link_reading.device(payload) for payload in netlink.dump(requests.LINKS)]
     names = [device.name for device in devices if device.kind in {"vxlan", "veth"}]
     for error in delete_links(netlink, names).values():
         if error.errno != errno.ENODEV:  # a veth that took its other end along

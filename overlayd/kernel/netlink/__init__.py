@@ -1,4 +1,4 @@
 """Netlink.
 
-The transport, the messages to the kernel, and decoding of dumps into the canonical form of desired items.
+The transport, and the messages to the kernel; how its answers and dumps are read is in `decoding`.
 """

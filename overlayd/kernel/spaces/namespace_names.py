@@ -16,7 +16,8 @@ from pathlib import Path
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, NamespaceRef
-from overlayd.kernel.netlink import decode, link_messages, requests
+from overlayd.kernel.netlink import link_messages, requests
+from overlayd.kernel.netlink.decoding import link_reading
 from overlayd.kernel.netlink.transport import Netlink, open_socket
 from overlayd.kernel.port import KernelError, translated
 from overlayd.kernel.spaces import namespaces
@@ -87,13 +88,13 @@ def is_ours(ns: NamespaceRef, netlink: Netlink, host: int) -> bool:
     so a device that only an agent makes counts as a mark too, and the namespace is then marked. `host` is a descriptor
     of the host's namespace. Raises `OfAnotherHost` and any other `KernelError`.
     """
-    devices = [decode.device(payload) for payload in netlink.dump(requests.LINKS)]
-    found = "".join(decode.alias(device) for device in devices if device.name == ownership.LOOPBACK)
+    devices = [link_reading.device(payload) for payload in netlink.dump(requests.LINKS)]
+    found = "".join(link_reading.alias(device) for device in devices if device.name == ownership.LOOPBACK)
     is_marked = found.startswith(_MARK)
     if found != _mark(ns) and (is_marked or not any(_is_of_an_agent(device) for device in devices)):
         return False
     number = _number_of(host, netlink)
-    if any(decode.is_bound_elsewhere(device, number) for device in devices if device.name == ownership.VXLAN):
+    if any(link_reading.is_bound_elsewhere(device, number) for device in devices if device.name == ownership.VXLAN):
         raise OfAnotherHost(ns)
     if not is_marked:
         mark(ns, netlink)
@@ -101,10 +102,10 @@ def is_ours(ns: NamespaceRef, netlink: Netlink, host: int) -> bool:
 
 
 def _number_of(host: int, netlink: Netlink) -> int:
-    return decode.namespace_number(netlink.get(requests.namespace_number(host)))
+    return link_reading.namespace_number(netlink.get(requests.namespace_number(host)))
 
 
-def _is_of_an_agent(device: decode.Device) -> bool:
+def _is_of_an_agent(device: link_reading.Device) -> bool:
     """Return whether a device is a network's tunnel, or the host's end of a container's interface."""
     is_tunnel = device.kind == "vxlan" and device.name == ownership.VXLAN
     return is_tunnel or (device.kind == "veth" and _HOST_END.fullmatch(device.name) is not None)
@@ -143,12 +144,12 @@ def _has_tunnel_of(ns: NamespaceRef, fd: int, host: int) -> bool:
     with namespaces.entered(fd), closing(Netlink(open_socket())) as netlink:
         try:
             loopback, tunnel = (
-                decode.device(netlink.get(requests.link(name))) for name in (ownership.LOOPBACK, ownership.VXLAN)
+                link_reading.device(netlink.get(requests.link(name))) for name in (ownership.LOOPBACK, ownership.VXLAN)
             )
             number = _number_of(host, netlink)
         except KernelError:
             return False  # without one of them it is none of ours
-    return decode.alias(loopback) == _mark(ns) and decode.is_bound_to(tunnel, number)
+    return link_reading.alias(loopback) == _mark(ns) and link_reading.is_bound_to(tunnel, number)
 
 
 def _places() -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import BridgeEntry, FdbEntry, Item, Link, Namespace, NamespaceRef
 from overlayd.dataplane.plan import Delete, Op, Retire
-from overlayd.kernel.netlink import decode
+from overlayd.kernel.netlink.decoding import link_reading, neighbour_reading, values
 from overlayd.kernel.netlink.rtnetlink import (
     RTM_DELLINK,
     RTM_DELNEIGH,
@@ -82,13 +82,13 @@ class Beliefs:
         latest: dict[object, Notification] = {}
         for one in notifications:
             kind, payload = one
-            bridged = decode.family(payload) == socket.AF_BRIDGE
+            bridged = values.family(payload) == socket.AF_BRIDGE
             if kind in {RTM_NEWLINK, RTM_DELLINK}:
-                if not bridged and (self._name_changes(payload) or decode.tells_of_offloads(payload)):
+                if not bridged and (self._name_changes(payload) or link_reading.tells_of_offloads(payload)):
                     return True
-                latest[decode.link_index(payload), bridged] = one
+                latest[values.link_index(payload), bridged] = one
             elif kind in {RTM_NEWNEIGH, RTM_DELNEIGH} and bridged:
-                latest[decode.forwarding_key(payload)] = one
+                latest[neighbour_reading.forwarding_key(payload)] = one
             elif kind not in {RTM_NEWNETCONF, RTM_DELNETCONF}:
                 return True
         return any(self._differs(*one) for one in latest.values())
@@ -118,7 +118,7 @@ class Beliefs:
 
     def _name_changes(self, payload: bytes) -> bool:
         """Record the name of a device; return whether a device of ours has another name now."""
-        device = decode.device(payload)
+        device = link_reading.device(payload)
         before = self._names.get(device.index, device.name)
         self._names[device.index] = device.name
         return before != device.name and before in self._links
@@ -127,31 +127,31 @@ class Beliefs:
         match kind:
             case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
                 return self._entry_differs(payload, gone=kind == RTM_DELNEIGH)
-            case _ if decode.family(payload) == socket.AF_BRIDGE:
+            case _ if values.family(payload) == socket.AF_BRIDGE:
                 return kind == RTM_NEWLINK and self._port_differs(payload)
             case _ if kind == RTM_DELLINK:
-                return decode.device(payload).name in self._links
+                return link_reading.device(payload).name in self._links
             case _:
                 return self._link_differs(payload)
 
     def _link_differs(self, payload: bytes) -> bool:
-        device = decode.device(payload)
+        device = link_reading.device(payload)
         if not ownership.owns_link(device.name):
             return False
-        (link,) = decode.links(self._ns, [device], self._names)
+        (link,) = link_reading.links(self._ns, [device], self._names)
         return self._links.get(device.name) != link
 
     def _port_differs(self, payload: bytes) -> bool:
-        known = self._links.get(self._names.get(decode.link_index(payload), ownership.LOOPBACK))
-        found = decode.port_flags(payload)
+        known = self._links.get(self._names.get(values.link_index(payload), ownership.LOOPBACK))
+        found = link_reading.port_flags(payload)
         if known is None or known.port is None or found is None:
             return False
         return found != (known.port.learning, known.port.unicast_flood, known.port.neigh_suppress)
 
     def _entry_differs(self, payload: bytes, *, gone: bool) -> bool:
         """Return whether a forwarding entry differs from the known one; one without our mark may have replaced ours."""
-        ours = decode.forwarding_entry(self._ns, payload, self._names)
-        known = self._forwarding.get(decode.forwarding_mac(payload), {})
+        ours = neighbour_reading.forwarding_entry(self._ns, payload, self._names)
+        known = self._forwarding.get(neighbour_reading.forwarding_mac(payload), {})
         if ours and ownership.owns(ours):
             return (known.get(ours.key) == ours) == gone
         return bool(known)

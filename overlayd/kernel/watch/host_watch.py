@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from overlayd.dataplane import ownership
 from overlayd.dataplane.items import Address, Link, Sysctl
 from overlayd.dataplane.plan import Delete, Op, Retire
-from overlayd.kernel.netlink import decode
+from overlayd.kernel.netlink.decoding import address_reading, link_reading, route_reading, sysctl_reading, values
 from overlayd.kernel.netlink.rtnetlink import (
     IFF_UP,
     RTM_DELADDR,
@@ -34,7 +34,7 @@ class _Facts:
     mac: str
 
     @classmethod
-    def of(cls, device: decode.Device) -> "_Facts":
+    def of(cls, device: link_reading.Device) -> "_Facts":
         return cls(device.name, device.mtu, bool(device.flags & IFF_UP), device.mac)
 
 
@@ -64,14 +64,14 @@ class HostWatch:
         """Set the devices that have a default route: they must forward."""
         self._ways_out = frozenset(indexes)
 
-    def saw_uplinks(self, devices: Iterable[decode.Device]) -> None:
+    def saw_uplinks(self, devices: Iterable[link_reading.Device]) -> None:
         """Set the host's ends of uplinks as they were observed."""
         devices = list(devices)
         # Of what this agent made and no notification has shown yet, some are still to be read.
         self._unfinished |= {each.index for each in devices if each.name in self._made} - self._known.keys()
         self._known.update((device.index, _Facts.of(device)) for device in devices)
 
-    def saw_underlay(self, devices: Collection[decode.Device]) -> None:
+    def saw_underlay(self, devices: Collection[link_reading.Device]) -> None:
         """Set the device that holds the VTEP's address and the others by which packets leave; none if none holds it."""
         for index in self._underlay:
             self._known.pop(index, None)
@@ -118,19 +118,19 @@ class HostWatch:
     def _matters(self, kind: int, payload: bytes) -> bool:
         match kind:
             case _ if kind in {RTM_NEWLINK, RTM_DELLINK}:
-                return self._link_matters(decode.device(payload), gone=kind == RTM_DELLINK)
+                return self._link_matters(link_reading.device(payload), gone=kind == RTM_DELLINK)
             case _ if kind in {RTM_NEWADDR, RTM_DELADDR}:
                 return self._address_matters(payload, gone=kind == RTM_DELADDR)
             case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
-                return decode.link_index(payload) in self._known
+                return values.link_index(payload) in self._known
             case _ if kind == RTM_DELROUTE:
-                return not self._is_deleted(decode.route_device(payload))
+                return not self._is_deleted(route_reading.route_device(payload))
             case _ if kind in {RTM_NEWNETCONF, RTM_DELNETCONF}:
                 return kind == RTM_NEWNETCONF and self._sysctls_matter(payload)
             case _:
                 return True
 
-    def _link_matters(self, device: decode.Device, *, gone: bool) -> bool:
+    def _link_matters(self, device: link_reading.Device, *, gone: bool) -> bool:
         if gone:
             self._unfinished.discard(device.index)
             is_known = self._known.pop(device.index, None) is not None
@@ -161,17 +161,17 @@ class HostWatch:
 
     def _sysctls_matter(self, payload: bytes) -> bool:
         """Return whether sysctls changed that matter, to other values than this agent gave them."""
-        index = decode.netconf_index(payload)
+        index = sysctl_reading.netconf_index(payload)
         if index in self._unfinished:
             return False  # what a new device has before it is given anything
         device = self._known.get(index)
-        told = decode.netconf_sysctls(payload)
+        told = sysctl_reading.netconf_sysctls(payload)
         if device and told and all(self._sysctls.get(name.format(device.name)) == told[name] for name in told):
             return False
         return index < 0 or device is not None or index in self._ways_out
 
     def _address_matters(self, payload: bytes, *, gone: bool) -> bool:
-        device, address = decode.address_device(payload), decode.local_address(payload)
+        device, address = address_reading.address_device(payload), address_reading.local_address(payload)
         known = self._known.get(device)
         if self._is_deleted(device):
             return False

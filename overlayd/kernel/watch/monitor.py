@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, Item, NamespaceRef, NftTable
-from overlayd.kernel.netlink import decode
+from overlayd.kernel.netlink.decoding import link_reading, sysctl_reading, values
 from overlayd.kernel.netlink.rtnetlink import RTM_NEWLINK, RTM_NEWNETCONF
 from overlayd.kernel.packets import socket_filter
 from overlayd.kernel.port import KernelError, Outcome, translated
@@ -156,7 +156,7 @@ class Monitor:
             if ns != HOST or sock is watched.nftables:
                 _drain(sock)
 
-    def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Sequence[decode.Device]) -> None:
+    def saw(self, ns: NamespaceRef, items: Iterable[Item], devices: Sequence[link_reading.Device]) -> None:
         """Record everything of ours in a namespace, and all its devices, as observed."""
         if ns in self._beliefs:
             self._revivals[ns].saw_all(devices)
@@ -243,18 +243,18 @@ class Monitor:
         if ns == HOST:
             return self.host.is_news(queued) or tables_differ, False
         for kind, payload in queued:
-            if kind == RTM_NEWLINK and decode.family(payload) != socket.AF_BRIDGE:
-                self._revivals[ns].saw(decode.device(payload))
+            if kind == RTM_NEWLINK and values.family(payload) != socket.AF_BRIDGE:
+                self._revivals[ns].saw(link_reading.device(payload))
         confs = [payload for kind, payload in queued if kind == RTM_NEWNETCONF]
-        touched = any(decode.netconf_index(payload) < 0 for payload in confs)
-        deviates = any(self._deviates(ns, payload) for payload in confs if decode.netconf_index(payload) > 0)
+        touched = any(sysctl_reading.netconf_index(payload) < 0 for payload in confs)
+        deviates = any(self._deviates(ns, payload) for payload in confs if sysctl_reading.netconf_index(payload) > 0)
         return self._beliefs[ns].is_news(queued) or tables_differ or deviates, touched
 
     def _deviates(self, ns: NamespaceRef, payload: bytes) -> bool:
         """Return whether a device's sysctls now differ from those of its namespace."""
         known = self._beliefs[ns].sysctls
-        named = InterfaceName(str(decode.netconf_index(payload)))
-        return known is None or bool(sysctls.deviating([(named, decode.netconf_sysctls(payload))], known))
+        named = InterfaceName(str(sysctl_reading.netconf_index(payload)))
+        return known is None or bool(sysctls.deviating([(named, sysctl_reading.netconf_sysctls(payload))], known))
 
     def _sysctls_differ(self, ns: NamespaceRef) -> bool:
         try:

@@ -8,7 +8,7 @@ it once.
 from collections.abc import Iterable
 
 from overlayd.dataplane import ownership
-from overlayd.kernel.netlink.decode import Device
+from overlayd.kernel.netlink.decoding.link_reading import Device
 from overlayd.model.ids import InterfaceName
 
 _AS_MADE = 1

@@ -6,9 +6,9 @@ import struct
 import pytest
 
 from overlayd.dataplane.items import NamespaceRef
-from overlayd.kernel.netlink import decode
+from overlayd.kernel.netlink.decoding import link_reading, neighbour_reading
+from overlayd.kernel.netlink.decoding.readings import Readings
 from overlayd.kernel.netlink.framing import HEADER, attributes, messages
-from overlayd.kernel.netlink.readings import Readings
 from overlayd.kernel.port import KernelError
 
 GOOD = struct.pack("=HH4s", 8, 3, b"eth0")
@@ -24,7 +24,7 @@ def test_a_damaged_attribute_is_an_error(damage: bytes) -> None:
         attributes(GOOD + damage)
     assert refused.value.errno == errno.EBADMSG
     with pytest.raises(KernelError):
-        decode.device(bytes(16) + GOOD + damage)
+        link_reading.device(bytes(16) + GOOD + damage)
 
 
 def test_attributes_are_read_over_their_padding() -> None:
@@ -49,6 +49,6 @@ def test_a_damaged_message_is_an_error(length: int) -> None:
 def test_a_damaged_table_is_an_error() -> None:
     with pytest.raises(KernelError) as refused:
         Readings(NamespaceRef("/run/netns/ov-blue")).items(
-            decode.neighbour, [bytes(12) + struct.pack("=HH", 0, 3) + bytes(20)], {}
+            neighbour_reading.neighbour, [bytes(12) + struct.pack("=HH", 0, 3) + bytes(20)], {}
         )
     assert refused.value.errno == errno.EBADMSG

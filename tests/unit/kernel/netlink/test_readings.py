@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from overlayd.dataplane.items import FdbEntry, Item, NamespaceRef, network_namespace
-from overlayd.kernel.netlink import decode
-from overlayd.kernel.netlink.decode import Names
-from overlayd.kernel.netlink.readings import Readings
+from overlayd.kernel.netlink.decoding import neighbour_reading
+from overlayd.kernel.netlink.decoding.readings import Readings
+from overlayd.kernel.netlink.decoding.values import Names
 from overlayd.model.ids import InterfaceName, NetworkName
 
 NS = network_namespace(NetworkName("blue"))
@@ -36,7 +36,7 @@ class Counting:
 
     def __call__(self, ns: NamespaceRef, payload: bytes, names: Names) -> Item | None:
         self.count += 1
-        return decode.forwarding_entry(ns, payload, names)
+        return neighbour_reading.forwarding_entry(ns, payload, names)
 
 
 def entries(found: frozenset[Item]) -> set[tuple[str, str]]:
@@ -65,25 +65,29 @@ def test_whatever_is_said_otherwise_is_seen(change: str) -> None:
     readings, names = Readings(NS), {**NAMES, 4: InterfaceName("vx1")}
     before = [message(1, 1, used=5), message(2, 1, used=5)]
     after = [message(1, 1, used=6), CHANGES[change]()]
-    readings.items(decode.forwarding_entry, before, names)
-    assert readings.items(decode.forwarding_entry, after, names) == Readings(NS).items(
-        decode.forwarding_entry, after, names
+    readings.items(neighbour_reading.forwarding_entry, before, names)
+    assert readings.items(neighbour_reading.forwarding_entry, after, names) == Readings(NS).items(
+        neighbour_reading.forwarding_entry, after, names
     )
 
 
 def test_what_comes_and_goes_is_seen() -> None:
     readings = Readings(NS)
     one, two = message(1, 1, used=5), message(2, 1, used=5)
-    assert len(readings.items(decode.forwarding_entry, [one, two], NAMES)) == 2
-    assert entries(readings.items(decode.forwarding_entry, [two], NAMES)) == {("00:00:00:00:00:02", "0.0.0.1")}
-    assert readings.items(decode.forwarding_entry, [], NAMES) == frozenset()
-    assert entries(readings.items(decode.forwarding_entry, [one], NAMES)) == {("00:00:00:00:00:01", "0.0.0.1")}
+    assert len(readings.items(neighbour_reading.forwarding_entry, [one, two], NAMES)) == 2
+    assert entries(readings.items(neighbour_reading.forwarding_entry, [two], NAMES)) == {
+        ("00:00:00:00:00:02", "0.0.0.1")
+    }
+    assert readings.items(neighbour_reading.forwarding_entry, [], NAMES) == frozenset()
+    assert entries(readings.items(neighbour_reading.forwarding_entry, [one], NAMES)) == {
+        ("00:00:00:00:00:01", "0.0.0.1")
+    }
 
 
 def test_a_device_that_has_another_name_has_its_entries_there() -> None:
     readings, payloads = Readings(NS), [message(1, 1, used=5)]
-    readings.items(decode.forwarding_entry, payloads, NAMES)
-    (found,) = readings.items(decode.forwarding_entry, payloads, {3: InterfaceName("vx9")})
+    readings.items(neighbour_reading.forwarding_entry, payloads, NAMES)
+    (found,) = readings.items(neighbour_reading.forwarding_entry, payloads, {3: InterfaceName("vx9")})
     assert isinstance(found, FdbEntry)
     assert found.dev == "vx9"
-    assert readings.items(decode.forwarding_entry, payloads, {}) == frozenset()
+    assert readings.items(neighbour_reading.forwarding_entry, payloads, {}) == frozenset()

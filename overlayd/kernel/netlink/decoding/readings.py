@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from overlayd.dataplane.items import Item, NamespaceRef, State
-from overlayd.kernel.netlink.decode import Names
+from overlayd.kernel.netlink.decoding.values import Names
 from overlayd.kernel.netlink.framing import ATTRIBUTE, aligned
 from overlayd.kernel.netlink.rtnetlink import NDA_CACHEINFO, NDMSG
 from overlayd.kernel.port import KernelError
