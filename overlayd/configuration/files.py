@@ -1,4 +1,4 @@
-"""Files: atomic and durable writes, reads of untrusted files, and checks that do not take errors for absence."""
+"""Files: atomic writes, durable or not, reads of untrusted files, and checks that do not take errors for absence."""
 
 import os
 import stat
@@ -64,13 +64,34 @@ def read_regular(path: Path, size_max: int) -> bytes:
     return content
 
 
+def replace_content(path: Path, content: bytes) -> None:
+    """Replace the file's content atomically, and not durably: for what no boot needs of the one before.
+
+    A process that reads it finds the old or the new content, also after this one was killed; after a crash of the
+    machine it may be empty. Its mode is 0600, and its directory must be there. Raises `OSError`.
+    """
+    temporary = f"{path.parent}/.{path.name}.new"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            written = os.write(descriptor, content)
+            while written < len(content):
+                written += os.write(descriptor, content[written:])
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)  # noqa: PTH104 - to make a Path takes as long as all the rest
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace the file's content atomically and durably: after a crash of the machine it is the old or the new content.
 
     A missing directory is created with the matching mode. Raises `OSError`.
     """
     if not exists(path.parent):
-        _make_directory(path.parent, 0o755 if mode & _OF_OTHERS else 0o700)
+        make_directory(path.parent, 0o755 if mode & _OF_OTHERS else 0o700)
     temporary = path.with_name(f".{path.name}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -98,7 +119,8 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _make_directory(directory: Path, mode: int) -> None:
+def make_directory(directory: Path, mode: int) -> None:
+    """Make a directory with this mode, and what is missing above it, durably; raise `OSError`."""
     missing = [each for each in (directory, *directory.parents) if not exists(each)]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(mode)  # mkdir() applies the umask

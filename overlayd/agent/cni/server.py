@@ -37,7 +37,6 @@ class CniServer:
 
     async def answer(self, frame: bytes) -> bytes:
         """Return exit status and stdout for one request of the launcher."""
-        version = cni.version_of(frame.partition(b"\0\0")[2])
         try:
             async with asyncio.timeout(DEADLINE):
                 return b"0" + await self._execute(frame)
@@ -52,7 +51,7 @@ class CniServer:
             error = CniError(Code.IO_FAILURE, f"a file of the agent cannot be read or written: {failure}")
         except OverlayError as refused:
             error = cni_error(refused)
-        return b"1" + render_error(version, error)
+        return b"1" + render_error(cni.version_of(frame.partition(b"\0\0")[2]), error)
 
     async def _execute(self, frame: bytes) -> bytes:
         environment, stdin = cni.unpack(frame)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import structlog
 
 from overlayd.agent.runtime.versioned_file import NewerVersion, read_versioned
-from overlayd.configuration.files import names, write_atomically
+from overlayd.configuration.files import make_directory, names, replace_content
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.bandwidth import UNLIMITED, Bandwidth
@@ -71,8 +71,9 @@ class Stray:
 class AttachmentRecords:
     """The attachments of this host, each in a file of its own below `directory`.
 
-    The directory is on a tmpfs: the records end with the boot, as the containers do, so no address outlives it. An
-    administrator may remove it, or what is in it: `restore` writes again what is in memory, and a start recovers more.
+    The records end with the boot, as the containers do, so no address outlives it: the directory is on a tmpfs, and
+    nothing in it is made durable. An administrator may remove it, or what is in it: `restore` writes again what is in
+    memory, and a start recovers more.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -105,6 +106,12 @@ class AttachmentRecords:
         for name in self._damaged:
             if name not in written:
                 (self._directory / name).replace(self._directory / f"{name}{_DAMAGED}")
+        self._damaged.clear()
+
+    def discard_damaged(self) -> None:
+        """Remove damaged records, as those that a crash of the machine left empty; raise `OSError`."""
+        for name in self._damaged:
+            (self._directory / name).unlink(missing_ok=True)
         self._damaged.clear()
 
     @property
@@ -181,7 +188,12 @@ class AttachmentRecords:
             "is_guarded": attachment.is_guarded,
             "is_handed_over": attachment.is_handed_over,
         }
-        write_atomically(self._path(attachment.endpoint.key), json.dumps(content).encode())
+        path, text = self._path(attachment.endpoint.key), json.dumps(content).encode()
+        try:
+            replace_content(path, text)
+        except FileNotFoundError:  # the directory: the first record, or an administrator removed it
+            make_directory(self._directory, 0o700)
+            replace_content(path, text)
 
     def remove(self, key: EndpointKey) -> None:
         """Remove the record of an attachment."""

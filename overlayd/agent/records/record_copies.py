@@ -25,11 +25,13 @@ PACE = 0.5
 def loaded(directory: Path) -> AttachmentRecords:
     """Return the copies in a directory, as far as they can be read. Only a lost record needs a copy.
 
-    One of a newer agent may be of an earlier boot, whose interfaces are gone.
+    One of a newer agent may be of an earlier boot, whose interfaces are gone. Damaged ones are removed: a crash of the
+    machine leaves such, and the interfaces that they described ended with it.
     """
     copies = AttachmentRecords(directory)
     try:
         copies.load()
+        copies.discard_damaged()
     except (InvalidValue, OSError) as error:
         _log.warning("copies of records cannot be read, and lost records not be made of them", problem=str(error))
     return copies

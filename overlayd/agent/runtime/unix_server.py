@@ -6,13 +6,9 @@ import select
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NoReturn
 
-import structlog
-
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.configuration.files import status
-
-_log = structlog.get_logger(__name__)
 
 BACKLOG = 1024
 """Connections that may wait: a node that starts sends hundreds of requests at once."""
@@ -27,6 +23,9 @@ _READ_TIMEOUT = 10.0
 _WRITE_TIMEOUT = 10.0
 _PIECE = 65536
 """Bytes read at a time."""
+
+_ACCEPTED_AT_ONCE = 64
+"""Connections that are accepted before the loop does other work."""
 
 _WAIT = 0.1
 """Seconds between two attempts to accept a connection while the machine has no room for it."""
@@ -53,27 +52,27 @@ class UnixServer:
         self._path = path
         self._answer = answer
         self._grace = grace
-        self._read = read or _read_all
+        self._read = read
         self._listener = _listen(path)
         self._place = _place(path)
-        self._is_closed = False
-        self._moved = asyncio.Event()
-        self._room = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._is_closed = self._is_accepting = False
         self._requests: set[asyncio.Task[None]] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._failure: asyncio.Future[None] | None = None
+        self._complaint = Complaint("no connection can be accepted for now")
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
         """Answer until cancelled; then accept no further request, and return when those under way have ended.
 
         Those that take longer than the grace are cancelled, and undo their work.
         """
         async with asyncio.TaskGroup() as tasks:
+            self._tasks, self._failure = tasks, asyncio.get_running_loop().create_future()
             try:
-                while True:
-                    await self._room.acquire()
-                    task = tasks.create_task(self._serve(await self._accept()), name=f"request on {self._path.name}")
-                    self._requests.add(task)
-                    task.add_done_callback(self._ended)
+                self._resume()
+                await self._failure
             finally:
+                self._tasks = None
                 self.close()
                 if self._requests:
                     await asyncio.wait(self._requests, timeout=self._grace)
@@ -88,7 +87,7 @@ class UnixServer:
         self._place = _place(self._path)
         asyncio.get_running_loop().remove_reader(before)
         before.close()
-        self._moved.set()
+        self._resume()
 
     def close(self) -> None:
         """Stop listening and remove the socket: a client that connects from now on is refused at once.
@@ -98,60 +97,76 @@ class UnixServer:
         if self._is_closed:
             return
         is_lost, self._is_closed = self.is_lost(), True
+        if self._is_accepting:
+            asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         if not is_lost:
             self._path.unlink(missing_ok=True)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._requests.discard(task)
-        self._room.release()
+    def _resume(self) -> None:
+        """Accept connections from now on, if this runs."""
+        if self._tasks and not self._is_closed:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+            self._is_accepting = True
 
-    async def _accept(self) -> socket.socket:
-        """Return the next connection; wait while the process has no descriptor for one."""
-        has_room = True
-        while True:
+    def _pause(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._is_accepting = False
+
+    def _accept(self) -> None:
+        """Begin to serve the connections that wait. The loop calls this when there are some."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            if self._tasks is None or self._failure is None or self._failure.done():
+                return  # it stops: what waits is refused as the listener is closed
+            if len(self._requests) >= CONNECTIONS_MAX:
+                self._pause()
+                return
             try:
                 channel, _ = self._listener.accept()
             except BlockingIOError:
-                await self._readable()
+                return
             except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
-                if has_room:
-                    _log.warning("no connection can be accepted for now", socket=str(self._path), reason=str(error))
-                has_room = False
-                await asyncio.sleep(_WAIT)
-            else:
-                channel.setblocking(False)  # noqa: FBT003 - its only parameter
-                return channel
+                self._cannot_accept(error)
+                return
+            self._complaint.over()
+            channel.setblocking(False)  # noqa: FBT003 - its only parameter
+            task = self._tasks.create_task(self._serve(channel), name=f"request on {self._path.name}")
+            self._requests.add(task)
+            task.add_done_callback(self._ended)
 
-    async def _readable(self) -> None:
-        """Return when a connection waits to be accepted, or the listening socket has been replaced.
+    def _cannot_accept(self, error: OSError) -> None:
+        """Wait while the machine has no room for another connection; any other reason ends the server."""
+        if error.errno in _NO_ROOM:
+            self._complaint.because(str(error), socket=str(self._path))
+            self._pause()
+            asyncio.get_running_loop().call_later(_WAIT, self._resume)
+        elif self._failure and not self._failure.done():
+            self._failure.set_exception(error)
 
-        The loop's own sock_accept() fails, and loses the connection, when one comes as it is cancelled.
-        """
-        loop, listener, self._moved = asyncio.get_running_loop(), self._listener, asyncio.Event()
-        loop.add_reader(listener, self._moved.set)
-        try:
-            await self._moved.wait()
-        finally:
-            if listener is self._listener:
-                loop.remove_reader(listener)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled() and task.exception():
+            self._tasks = None  # the group ends: it takes no further task
+        elif not self._is_accepting:
+            self._resume()
+
+    async def _request(self, channel: socket.socket) -> bytes | None:
+        if self._read is None:
+            return await _read_all(channel)
+        async with asyncio.timeout(_READ_TIMEOUT):
+            return await self._read(channel)
 
     async def _serve(self, channel: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         with channel:
             try:
-                async with asyncio.timeout(_READ_TIMEOUT):
-                    request = await self._read(channel)
+                request = await self._request(channel)
             except OSError:
                 return  # the client went away or does not speak our protocol: no one is left to be answered
             if request is None or _has_hung_up(channel):
                 return
             answer = await self._answer(request)
             try:
-                async with asyncio.timeout(_WRITE_TIMEOUT):
-                    await loop.sock_sendall(channel, answer)
+                await _write_all(channel, answer)
             except OSError:
                 return  # as above
 
@@ -173,13 +188,37 @@ def _place(path: Path) -> tuple[int, int] | None:
 
 
 async def _read_all(channel: socket.socket) -> bytes | None:
-    """Return the request until the client closes its sending side, None when it is too long; raise `OSError`."""
-    loop, chunks = asyncio.get_running_loop(), bytearray()
-    while chunk := await loop.sock_recv(channel, _PIECE):
-        chunks += chunk
-        if len(chunks) > REQUEST_MAX:
-            return None
+    """Return the request until the client closes its sending side, None when it is too long; raise `OSError`.
+
+    The loop is needed only for a request that has not arrived whole, which is rare.
+    """
+    chunks = bytearray()
+    try:
+        while chunk := channel.recv(_PIECE):
+            chunks += chunk
+            if len(chunks) > REQUEST_MAX:
+                return None
+        return bytes(chunks)
+    except BlockingIOError:
+        pass
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_READ_TIMEOUT):
+        while chunk := await loop.sock_recv(channel, _PIECE):
+            chunks += chunk
+            if len(chunks) > REQUEST_MAX:
+                return None
     return bytes(chunks)
+
+
+async def _write_all(channel: socket.socket, answer: bytes) -> None:
+    """Send an answer, which mostly fits into the socket's buffer; raise `OSError`."""
+    try:
+        sent = channel.send(answer)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(answer):
+        async with asyncio.timeout(_WRITE_TIMEOUT):
+            await asyncio.get_running_loop().sock_sendall(channel, answer[sent:])
 
 
 def _has_hung_up(channel: socket.socket) -> bool:

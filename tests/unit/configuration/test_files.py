@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overlayd.configuration.files import write_atomically
+from overlayd.configuration.files import replace_content, write_atomically
 
 
 def test_a_file_is_made_with_its_directories_for_root_only(tmp_path: Path) -> None:
@@ -60,3 +60,26 @@ def test_names_are_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     write_atomically(path, b"content")
     assert {(tmp_path, False), (path.parent.parent, False)} < set(synced), "the directories that were made"
     assert synced[-1] == (path.parent, True), "the file has its name before"
+
+
+def test_what_need_not_be_durable_is_whole_for_root_only_and_costs_no_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = list[int]()
+    monkeypatch.setattr(os, "fsync", synced.append)
+    path = tmp_path / "file"
+    for content in (b"before", b"x" * (1 << 20)):
+        replace_content(path, content)
+        assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+    assert synced == []
+
+
+def test_a_replacement_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OSError, match="file"):
+        replace_content(tmp_path / "file", b"content")
+    with pytest.raises(FileNotFoundError):
+        replace_content(tmp_path / "missing" / "file", b"content")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -221,3 +221,11 @@ def test_an_address_is_taken_as_long_as_one_endpoint_has_it(tmp_path: Path) -> N
     records.remove(second.endpoint.key)
     records.remove(second.endpoint.key)
     assert records.addresses(blue) == set()
+
+
+def test_a_directory_that_was_removed_is_made_again_for_root_only(directory: Path) -> None:
+    records = stored(directory, WEB)
+    shutil.rmtree(directory)
+    records.put(DATABASE)
+    assert loaded(directory).attachments == by_key(DATABASE)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700

@@ -32,3 +32,16 @@ def test_copies_that_cannot_be_read_keep_no_agent_from_starting(tmp_path: Path, 
     with capture_logs() as logs:
         assert not loaded(directory).attachments
     assert [line["log_level"] for line in logs] == ["warning"]
+
+
+def test_a_copy_that_a_crash_of_the_machine_left_empty_is_removed(tmp_path: Path) -> None:
+    directory = tmp_path / "attachments"
+    written = AttachmentRecords(directory)
+    for name, address in (("web", "10.32.0.2"), ("db", "10.32.0.3")):
+        written.put(Attachment(clusters.endpoint(1, name, address), (4, 5)))
+    emptied, kept = sorted(directory.iterdir())
+    emptied.write_bytes(b"")
+    with capture_logs() as logs:
+        assert len(loaded(directory).attachments) == 1
+    assert len(logs) == 1
+    assert list(directory.iterdir()) == [kept]

@@ -33,12 +33,19 @@ DUAL = replace(
 )
 
 
+def rendered(version: str, result: Result) -> str:
+    """Return the JSON of a result, which is one line, as a person would write it."""
+    line = cni_result.render(version, result).decode()
+    assert line.endswith("}\n")
+    return json.dumps(json.loads(line), indent=2) + "\n"
+
+
 @pytest.mark.parametrize("version", cni_version.SUPPORTED)
 @pytest.mark.parametrize(("topology", "result"), [("routed", ROUTED), ("switched", SWITCHED), ("dual", DUAL)])
 def test_a_result_has_the_form_of_its_version(
     topology: str, result: Result, version: str, golden: Callable[[str, str], None]
 ) -> None:
-    golden(f"result-{topology}-{version}.json", cni_result.render(version, result).decode())
+    golden(f"result-{topology}-{version}.json", rendered(version, result))
 
 
 def test_a_check_reads_the_addresses_of_our_own_result() -> None:
@@ -104,7 +111,7 @@ def test_what_plugins_before_us_made_comes_first_in_the_form_of_the_version(
     version: str, golden: Callable[[str, str], None]
 ) -> None:
     previous = cni_result.parse_previous(Fields(BEFORE, "prevResult"))
-    golden(f"result-chained-{version}.json", cni_result.render(version, replace(DUAL, previous=previous)).decode())
+    golden(f"result-chained-{version}.json", rendered(version, replace(DUAL, previous=previous)))
 
 
 def test_the_dns_of_plugins_before_us_stays_where_nobody_asks_for_another() -> None:
