@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.new_endpoint import NewEndpoint
 from overlayd.dataplane.items import (
     HOST,
     DeviceSysctls,
@@ -17,10 +18,12 @@ from overlayd.dataplane.items import (
     SoftwareChecksums,
     State,
     Sysctl,
+    network_namespace,
 )
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import descriptor_limit, nft
-from overlayd.kernel.apply import offload, rehearsal
+from overlayd.kernel.apply import ethtool, rehearsal
+from overlayd.kernel.apply.endpoints import NewEndpoints
 from overlayd.kernel.apply.executor import Execution
 from overlayd.kernel.apply.sockets import Sockets, reap
 from overlayd.kernel.host_tables import HostTables, tables
@@ -197,7 +200,7 @@ class LinuxKernel:
             )
             yield Namespace(ns, general | sysctls.deviating(of_devices, general))
             tunnels = [device.name for device in ours if device.kind == "vxlan"]
-            yield from (SoftwareChecksums(ns, name) for name in tunnels if not offload.is_offloaded(fd, name))
+            yield from (SoftwareChecksums(ns, name) for name in tunnels if not ethtool.is_offloaded(fd, name))
         yield from link_reading.links(ns, ours, {device.index: device.name for device in devices})
         names = {device.index: device.name for device in ours}
         yield from address_reading.addresses(ns, tables(netlink, requests.ADDRESSES), names)
@@ -223,6 +226,15 @@ class LinuxKernel:
         outcomes = Execution(self._sockets, self._tables).run(plan)
         self._sockets.monitor.did(outcomes)
         return outcomes
+
+    def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
+        """Make endpoints of which nothing is there; return for each the first operation that was not done, if any."""
+        for network in {each.network.name for each in endpoints}:
+            self._sockets.put_name_back(network_namespace(network))
+        making = NewEndpoints(self._sockets, self._tables)
+        found = making.make(endpoints)
+        self._sockets.monitor.did(making.outcomes)
+        return found
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         """Delete the devices that were taken out of use in these namespaces of ours, in one group for each."""

@@ -1,11 +1,12 @@
 """The kernel as the rest of the agent uses it. Two implementations pass one contract suite: Linux and FakeKernel."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EAGAIN, EIO, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM
 from typing import NamedTuple, Protocol, Self
 
+from overlayd.dataplane.desired.new_endpoint import NewEndpoint
 from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Op, Plan
 from overlayd.model.address import IpAddress, IpNetwork
@@ -68,6 +69,11 @@ class Outcome(NamedTuple):
     def done(self) -> bool:
         """Return whether the operation was executed."""
         return self.error is None and not self.skipped
+
+
+def first_not_done(outcomes: Iterable[Outcome]) -> Outcome | None:
+    """Return the first of these that was refused or skipped, None when all were done."""
+    return next((outcome for outcome in outcomes if not outcome.done), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,13 @@ class Kernel(Protocol):
 
         A failed operation fails those that need its item, and no other. Raises `KernelError`, and has done nothing,
         when the kernel does not report whether our namespaces are still the same.
+        """
+
+    def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
+        """Make endpoints of which nothing is there; return for each the first operation that was not done, if any.
+
+        What cannot be made fails no other endpoint; what there is of it then is for the caller to remove. Raises
+        `KernelError` as `apply` does.
         """
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:

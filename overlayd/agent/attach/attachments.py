@@ -1,7 +1,7 @@
 """Attaching a workload to a network, and detaching it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from weakref import WeakValueDictionary
@@ -73,12 +73,10 @@ class Attachments:
         """
         key = request.name.key(self._blocks.host)
         async with self._alone(key):  # first of all: a DEL that comes now must not overtake this
-            if shortage := await self._turn.call(self._kernel.shortage):
-                raise Unavailable(f"nothing new is attached on this host: {shortage}")
             if key in self._records.attachments:
                 raise AlreadyExists(f"{key[3]} of this container is attached to {key[0]}", field="interface")
             async with self._admission.admitted(key):
-                sandbox_id = await self._occupancy.sandbox_id(request)
+                sandbox_id, is_in_place = await self._occupancy.look(request)
                 async with self._blocks.attaching(key[0]) as network:
                     await self._occupancy.check(network, request, sandbox_id)
                     async with self._addressing.chosen(network, request) as endpoint:
@@ -91,6 +89,8 @@ class Attachments:
                             owner=request.owner,
                             is_handed_over=request.is_handed_over,
                         )
+                        await self.reaper.free(endpoint)
+                        await self._reconciler.ensure(network.name, is_in_place=is_in_place)
                         is_new = request.is_handed_over and not self._addressing.has_reserved(request)
                         await self._bring_up(network, made, takes_over=request.takes_over and not is_new)
         self.changes.set()
@@ -112,8 +112,7 @@ class Attachments:
                     continue
                 if not name.means(attachment.endpoint):
                     continue
-                async with self._turn.taken_to_remove():
-                    await self._release(attachment)
+                await self._release(attachment)
                 if attachment.ports:
                     await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
@@ -217,29 +216,30 @@ class Attachments:
             async with self._turn.taken():
                 if await self._turn.call(presence, self._kernel, attachment) not in expected:
                     return False
-                await self._release(attachment)
+            await self._release(attachment)
             if attachment.ports:
                 await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
         return True
 
     async def _bring_up(self, network: Network, attachment: Attachment, *, takes_over: bool) -> None:
         """Bring an attachment into force. `takes_over`: its addresses may have been another endpoint's until now."""
-        await self.reaper.free(attachment.endpoint)
-        await self._reconciler.ensure(network.name)
         await self._occupancy.free_ports(attachment)
         if takes_over:
             # Whatever led to the addresses so far must be gone.
             await self._reconciler.refresh()
         async with AsyncExitStack() as failure:
-            async with self._turn.taken():
+
+            def begin() -> None:
                 check_ports(network, attachment, self._records.attachments.values())
                 if attachment.ports and self._reconciler.keeps_rules:
                     raise Unavailable("ports cannot be published before a controller says what other networks here are")
                 failure.push_async_callback(self._undo, attachment)
                 # The record comes first: whatever a crash leaves in the kernel then has an owner.
                 self._records.put(attachment)
-                await self._interfaces.make(network, attachment)
-                if takes_over and network.topology is Topology.SWITCHED:
+
+            await self._interfaces.make(network, attachment, begin)
+            if takes_over and network.topology is Topology.SWITCHED:
+                async with self._turn.taken():
                     await self.announcements.announce(attachment.endpoint, is_handed_over=attachment.is_handed_over)
             if attachment.ports:
                 await self._reconciler.redirect(network.name, self._turn.taken)
@@ -250,44 +250,48 @@ class Attachments:
         await to_the_end(self._remove_failed(attachment))
 
     async def _remove_failed(self, attachment: Attachment) -> None:
-        async with self._turn.taken_to_remove():
-            await self._retire(attachment)
-            # What made it fail may have been there, and go with it.
-            self._reconciler.drift.suspect(frozenset({network_namespace(attachment.endpoint.network)}))
+        # What made it fail may have been there, and go with it.
+        await self._retire(attachment, self._suspect)
         if attachment.ports:
             await self._reconciler.redirect(attachment.endpoint.network, self._turn.taken_to_remove)
 
     async def _release(self, attachment: Attachment) -> None:
         """Take an attachment's devices out of use, and free its addresses; the caller removes its ports after that.
 
-        Once begun, it goes on to its end: without a record none would repeat it. The caller holds the kernel lock.
+        Once begun, it goes on to its end: without a record none would repeat it.
         """
         try:
-            await to_the_end(self._retire_and_free(attachment))
+            await self._retire(attachment, self._free)
         except asyncio.CancelledError:
             if attachment.ports:
                 self._reconciler.redirect_soon(attachment.endpoint.network)
             raise
 
-    async def _retire_and_free(self, attachment: Attachment) -> None:
-        await self._retire(attachment)
-        endpoint = attachment.endpoint
+    def _free(self, endpoint: Endpoint) -> None:
         if self._addressing.lost(endpoint) or self._blocks.network_or_none(endpoint.network) is None:
             # The controllers forgot it long ago, so no news of its end will come.
-            self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
+            self._suspect(endpoint)
         self._addressing.freed(endpoint)
         self.changes.set()
 
-    async def _retire(self, attachment: Attachment) -> None:
-        """Take an attachment's devices out of use, and remove its record. The caller holds the kernel lock."""
+    def _suspect(self, endpoint: Endpoint) -> None:
+        """Have the reconcile cycle look at the network of an endpoint."""
+        self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
+
+    async def _retire(self, attachment: Attachment, then: Callable[[Endpoint], None]) -> None:
+        """Take an attachment's devices out of use and remove its record; `then` is called with the kernel lock held."""
         endpoint = attachment.endpoint
+
+        def end() -> None:
+            self.reaper.retired(endpoint)
+            self._records.remove(endpoint.key)
+            then(endpoint)
+
         try:
-            await self._interfaces.retire(self._blocks.network_or_none(endpoint.network), attachment)
+            await self._interfaces.retire(self._blocks.network_or_none(endpoint.network), attachment, end)
         except KernelError:
-            self._reconciler.drift.suspect(frozenset({network_namespace(endpoint.network)}))
+            self._suspect(endpoint)
             raise
-        self.reaper.retired(endpoint)
-        self._records.remove(endpoint.key)
 
     async def _detach_stray(self, key: EndpointKey) -> None:
         """Take out of use the interface of a container that has no record: its name tells whose it is."""

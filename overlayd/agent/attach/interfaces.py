@@ -2,28 +2,26 @@
 
 import asyncio
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
 from overlayd.agent.attach.addressing import Addressing
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.records.attachment_records import Attachment, Stray
-from overlayd.agent.runtime.kernel_lock import KernelTurn
+from overlayd.agent.runtime.kernel_lock import KernelTurn, Together
 from overlayd.agent.runtime.signals import Changes
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.desired.endpoint import (
-    handed_over,
-    handed_pair,
     host_end,
-    resolve_endpoint,
-    resolve_limits,
     without_guard,
     without_sandbox,
     without_way_out,
 )
-from overlayd.dataplane.diff import diff, retirement
+from overlayd.dataplane.desired.new_endpoint import NewEndpoint
+from overlayd.dataplane.diff import retirement
 from overlayd.dataplane.items import (
     DeviceSysctls,
     Item,
@@ -35,51 +33,80 @@ from overlayd.dataplane.items import (
     VethPeer,
     network_namespace,
 )
+from overlayd.dataplane.plan import Op, Plan, Retire
 from overlayd.kernel.port import Kernel, KernelError, Outcome
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.errors import AlreadyExists
+from overlayd.model.errors import AlreadyExists, OverlayError
 from overlayd.model.network import Network
 
 _log = structlog.get_logger(__name__)
 
 
+class _Leaving(NamedTuple):
+    """An attachment that ends, and what of it is ours to remove."""
+
+    attachment: Attachment
+    owned: State
+
+
 class Interfaces:
-    """Plans and applies what one attachment has in the kernel. The caller of its methods holds the kernel lock."""
+    """Plans and applies what attachments have in the kernel.
+
+    `make` and `retire` wait for the kernel lock; the caller of the other methods holds it.
+    """
 
     def __init__(self, turn: KernelTurn, addressing: Addressing, reconciler: Reconciler) -> None:
         self._turn = turn
         self._kernel = turn.kernel
         self._addressing = addressing
         self._reconciler = reconciler
+        self._making = Together(turn, turn.taken, self._make)
+        self._retiring = Together(turn, turn.taken_to_remove, self._retire)
 
-    async def make(self, network: Network, attachment: Attachment) -> None:
-        """Make all that an attachment has.
+    async def make(self, network: Network, attachment: Attachment, begin: Callable[[], None]) -> None:
+        """Make all that an attachment has, with what waits for the kernel lock besides.
+
+        `begin` is called with the lock held, before anything is made.
 
         Raises:
             AlreadyExists: the sandbox has an interface of this name.
             KernelError: the kernel refused something, which the message names.
         """
-        items = self._items(network, attachment)
-        if attachment.is_handed_over:
-            items = handed_pair(attachment.endpoint, items)
-        plan = diff(items, frozenset())
-        self._reconciler.changed_aside(network.name)
-        _raise_first(await self._turn.call(self._kernel.apply, plan))
 
-    async def retire(self, network: Network | None, attachment: Attachment) -> None:
-        """Take what an attachment has out of use; raise `KernelError`. `network` None: it is no longer known."""
-        if network is not None:
-            owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
-        else:
-            # What else hangs on the device is unknown; but a device that stays would look like one without a record.
-            owned = frozenset({_bare_pair(attachment.endpoint)})
-        self._reconciler.changed_aside(attachment.endpoint.network)
-        _raise_first(await self._turn.call(self._take_out_of_use, attachment, owned))
+        def begun() -> NewEndpoint:
+            begin()
+            self._reconciler.changed_aside(network.name)
+            return self._new(network, attachment)
+
+        await self._making.do(begun, _raise)
+
+    async def retire(self, network: Network | None, attachment: Attachment, end: Callable[[], None]) -> None:
+        """Take what an attachment has out of use, with what waits for the kernel lock besides; raise `KernelError`.
+
+        `end` is called when that is done, with the lock still held. `network` None: it is no longer known.
+        """
+
+        def begun() -> _Leaving:
+            if network is not None:
+                owned = frozenset(item for item in self._items(network, attachment) if ownership.owns(item))
+            else:
+                # What else hangs on it is unknown; but a device that stays would look like one without a record.
+                owned = frozenset({_bare_pair(attachment.endpoint)})
+            self._reconciler.changed_aside(attachment.endpoint.network)
+            return _Leaving(attachment, owned)
+
+        def over(refusal: OverlayError | None) -> None:
+            _raise(refusal)
+            end()
+
+        await self._retiring.do(begun, over)
 
     async def remove_stray(self, stray: Stray) -> None:
         """Remove an interface without a record; raise `KernelError`."""
         device = Link(network_namespace(stray.network), stray.device, Veth(), None, None)
-        _raise_first(await self._turn.call(self._kernel.apply, retirement(frozenset({device}))))
+        for outcome in await self._turn.call(self._kernel.apply, retirement(frozenset({device}))):
+            if outcome.error:
+                raise _refusal(outcome)
         await self._turn.call(self._kernel.reap, [device.ns])
 
     async def differences(self, network: Network, attachment: Attachment, mtu: int | None) -> tuple[str, ...]:
@@ -100,18 +127,37 @@ class Interfaces:
         return tuple(sorted(map(described, missing)))
 
     def _items(self, network: Network, attachment: Attachment) -> State:
-        endpoint, mtu = attachment.endpoint, self._reconciler.mtu
-        limits = resolve_limits(endpoint, mtu, attachment.bandwidth)
-        lost, shared = self._addressing.lost(endpoint), self._addressing.shared(endpoint)
-        items = resolve_endpoint(network, endpoint, mtu, lost, shared)
-        if attachment.is_handed_over:
-            return handed_over(network, endpoint, items, mtu) | without_sandbox(limits)
-        return (items if attachment.is_guarded else without_guard(items)) | limits
+        items = self._new(network, attachment).items
+        return items if attachment.is_guarded else without_guard(items)
 
-    def _take_out_of_use(self, attachment: Attachment, owned: State) -> tuple[Outcome, ...]:
-        """Take the endpoint's devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
-        is_there = self._kernel.sandbox_id(attachment.endpoint.sandbox) == attachment.sandbox_id
-        return self._kernel.apply(retirement(owned if is_there else without_sandbox(owned)))
+    def _new(self, network: Network, attachment: Attachment) -> NewEndpoint:
+        endpoint = attachment.endpoint
+        lost, shared = self._addressing.lost(endpoint), self._addressing.shared(endpoint)
+        mtu, bandwidth = self._reconciler.mtu, attachment.bandwidth
+        return NewEndpoint(network, endpoint, mtu, bandwidth, lost, shared, attachment.is_handed_over)
+
+    def _make(self, endpoints: Sequence[NewEndpoint]) -> list[OverlayError | None]:
+        return [_refusal(outcome) if outcome else None for outcome in self._kernel.attach(endpoints)]
+
+    def _retire(self, leaving: Sequence[_Leaving]) -> list[OverlayError | None]:
+        """Take endpoints' devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
+        refusals: list[OverlayError | None] = [None] * len(leaving)
+        deletions: list[tuple[int, Op]] = []
+        retirements: list[tuple[int, Op]] = []
+        for number, (attachment, owned) in enumerate(leaving):
+            try:
+                is_there = self._kernel.sandbox_id(attachment.endpoint.sandbox) == attachment.sandbox_id
+            except KernelError as error:
+                refusals[number] = error
+                continue
+            for op in retirement(owned if is_there else without_sandbox(owned)):
+                (retirements if isinstance(op, Retire) else deletions).append((number, op))
+        steps = [*deletions, *sorted(retirements, key=lambda step: step[1].item.ns)]
+        outcomes = self._kernel.apply(Plan(tuple(op for _, op in steps)))
+        for (number, _), outcome in zip(steps, outcomes, strict=True):
+            if outcome.error:
+                refusals[number] = refusals[number] or _refusal(outcome)
+        return refusals
 
 
 async def prepare(kernel: Kernel, reports: Changes) -> None:
@@ -171,13 +217,18 @@ def _bare_pair(endpoint: Endpoint) -> Link:
     return Link(network_namespace(endpoint.network), host_end(endpoint.key), Veth(peer), None, None)
 
 
-def _raise_first(outcomes: Iterable[Outcome]) -> None:
-    """Raise the kernel's error for the first operation that it refused, with the operation."""
-    for op, error in ((outcome.op, outcome.error) for outcome in outcomes):
-        if error is None:
-            continue
-        if error.errno == errno.EEXIST and isinstance(op.item, Link) and isinstance(op.item.kind, Veth):
-            peer = op.item.kind.peer
-            name = f"{peer.name} in {peer.ns}" if peer else op.item.name
-            raise AlreadyExists(f"there is an interface {name} already", field="interface")
-        raise KernelError(error.errno, f"{op}: {error.detail}")
+def _raise(refusal: OverlayError | None) -> None:
+    if refusal:
+        raise refusal
+
+
+def _refusal(outcome: Outcome) -> OverlayError:
+    """Return the kernel's error for an operation that it refused, with the operation."""
+    op, error = outcome.op, outcome.error
+    if error is None:
+        return KernelError(errno.ECANCELED, f"{op}: something that it needs failed")
+    if error.errno == errno.EEXIST and isinstance(op.item, Link) and isinstance(op.item.kind, Veth):
+        peer = op.item.kind.peer
+        name = f"{peer.name} in {peer.ns}" if peer else op.item.name
+        return AlreadyExists(f"there is an interface {name} already", field="interface")
+    return KernelError(error.errno, f"{op}: {error.detail}")

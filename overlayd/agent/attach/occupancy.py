@@ -8,9 +8,9 @@ from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.records.attachment_records import UNKNOWN_SANDBOX, Attachment, AttachmentRecords
 from overlayd.agent.records.port_claims import claimants
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.items import HOST
+from overlayd.dataplane.items import HOST, network_namespace
 from overlayd.model.address import overlap
-from overlayd.model.errors import InvalidValue, NotFound
+from overlayd.model.errors import InvalidValue, NotFound, Unavailable
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network, Topology
 
@@ -40,22 +40,35 @@ class Occupancy:
         self._blocks = blocks
         self._release = release
 
-    async def sandbox_id(self, request: AttachRequest) -> SandboxId:
-        """Return which namespace the sandbox's path leads to, `UNKNOWN_SANDBOX` where its runtime makes it later.
+    async def look(self, request: AttachRequest) -> tuple[SandboxId, bool]:
+        """Return which namespace the sandbox's path leads to, and whether that of the network is in place.
+
+        The first is `UNKNOWN_SANDBOX` where its runtime makes the sandbox later.
 
         Raises:
-            NotFound: it leads to none.
+            NotFound: the path leads to no namespace.
             InvalidValue: it leads to the host's own.
+            KernelError: the kernel does not say.
+            Unavailable: this agent is short of descriptors.
         """
-        path = request.sandbox
-        found, own = await self._turn.call(lambda: (self._kernel.sandbox_id(path), self._kernel.sandbox_id(HOST)))
+        path, ns = request.sandbox, network_namespace(request.name.network)
+
+        def seen() -> tuple[str | None, SandboxId | None, SandboxId | None, bool]:
+            kernel = self._kernel
+            if shortage := kernel.shortage():
+                return shortage, None, None, False
+            return None, kernel.sandbox_id(path), kernel.sandbox_id(HOST), kernel.is_in_place(ns)
+
+        shortage, found, own, is_in_place = await self._turn.call(seen)
+        if shortage:
+            raise Unavailable(f"nothing new is attached on this host: {shortage}")
         if found is None:
             if request.is_handed_over:
-                return UNKNOWN_SANDBOX
+                return UNKNOWN_SANDBOX, is_in_place
             raise NotFound(f"{path!r} is no network namespace", field="sandbox")
         if found == own:
             raise InvalidValue(f"{path!r} is the host's own network namespace", field="sandbox")
-        return found
+        return found, is_in_place
 
     async def check(self, network: Network, request: AttachRequest, sandbox_id: SandboxId) -> None:
         """Raise `InvalidValue` if the network cannot fulfil the request, or the sandbox cannot have the network.

@@ -259,10 +259,13 @@ class Reconciler:
         if plan:
             self.drift.suspect(frozenset(op.item.ns for op in plan))
 
-    async def ensure(self, network: NetworkName) -> None:
-        """Return when the network's devices are in force on this host; raise `Unavailable` when they cannot be."""
+    async def ensure(self, network: NetworkName, *, is_in_place: bool = False) -> None:
+        """Return when the network's devices are in force on this host; raise `Unavailable` when they cannot be.
+
+        `is_in_place` says that the caller has just seen the network's namespace in its place.
+        """
         was_ready = network in self._ready
-        is_in_place = was_ready and await self._is_in_place(network)
+        is_in_place = was_ready and (is_in_place or await self._is_in_place(network))
         if not is_in_place:
             await self._cycles.unless(lambda: not was_ready and network in self._ready, self.cycle)
             is_in_place = network in self._ready and await self._is_in_place(network)

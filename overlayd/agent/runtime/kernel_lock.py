@@ -1,19 +1,24 @@
-"""The kernel lock: one writer of the kernel, off the event loop."""
+"""The kernel lock: one writer of the kernel, off the event loop; and jobs that get the lock together."""
 
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
+from overlayd.agent.runtime.shared_work import again
 from overlayd.agent.runtime.under_way import ended
 from overlayd.kernel.port import Kernel
+from overlayd.model.errors import OverlayError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+J = TypeVar("J")
+R = TypeVar("R")
 
 Turn = Callable[[], AbstractAsyncContextManager[None]]
 """One of the queues in which to wait for the turn: `taken` or `taken_to_remove`."""
@@ -99,3 +104,90 @@ class KernelTurn:
         """End the thread after its present call, and close the kernel."""
         self._thread.shutdown()
         self.kernel.close()
+
+
+_BEGUN_AT_ONCE = 8
+"""Jobs that are begun before the loop does other work."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting(Generic[J, R]):
+    begin: Callable[[], J]
+    end: Callable[[R], None]
+    done: "asyncio.Future[None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    is_begun: bool = False
+
+
+class Together(Generic[J, R]):
+    """Jobs of one kind that wait for the kernel lock at the same time are done in one turn, by one call in its thread.
+
+    `work` does them there, and returns a result for each.
+    """
+
+    def __init__(self, kernel: KernelTurn, turn: Turn, work: Callable[[Sequence[J]], Sequence[R]]) -> None:
+        self._kernel = kernel
+        self._turn = turn
+        self._work = work
+        self._waiting: list[_Waiting[J, R]] = []
+        self._leader: asyncio.Task[None] | None = None
+
+    async def do(self, begin: Callable[[], J], end: Callable[[R], None]) -> None:
+        """Have a job done; raise what `begin` or `end` raises. Both are called with the lock held, on the event loop.
+
+        `begin` returns the job, and `end` takes its result. A cancellation of the caller comes after the end of what
+        was begun.
+        """
+        one = _Waiting(begin, end)
+        self._waiting.append(one)
+        if self._leader is None:
+            self._leader = asyncio.ensure_future(self._take_turn())
+        try:
+            await asyncio.shield(one.done)
+        except asyncio.CancelledError:
+            if one.is_begun:
+                await ended(one.done)
+            else:
+                one.done.cancel()
+            raise
+
+    async def _take_turn(self) -> None:
+        taken: list[_Waiting[J, R]] = []
+        try:
+            async with self._turn():
+                taken, self._waiting, self._leader = self._waiting, [], None
+                await self._do(taken)
+        except OverlayError as error:
+            for one in taken:
+                _fail(one, again(error))  # one of its own for each
+        except BaseException as error:
+            for one in taken:
+                _fail(one, error)
+            if not taken or not isinstance(error, Exception):
+                raise  # otherwise the callers raise it
+
+    async def _do(self, taken: Sequence[_Waiting[J, R]]) -> None:
+        begun: list[tuple[_Waiting[J, R], J]] = []
+        for number, one in enumerate(taken, 1):
+            if not one.done.done():  # else its caller has given up
+                one.is_begun = True
+                try:
+                    begun.append((one, one.begin()))
+                except (OverlayError, OSError) as error:
+                    one.done.set_exception(error)
+            if number % _BEGUN_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if not begun:
+            return
+        results = await self._kernel.call(self._work, [job for _, job in begun])
+        for (one, _), result in zip(begun, results, strict=True):
+            try:
+                one.end(result)
+            except (OverlayError, OSError) as error:
+                one.done.set_exception(error)
+            else:
+                one.done.set_result(None)
+
+
+def _fail(one: _Waiting[J, R], error: BaseException) -> None:
+    if not one.done.done():
+        one.done.set_exception(error)

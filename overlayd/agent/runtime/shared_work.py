@@ -25,7 +25,7 @@ class SharedAttempt:
                 await self._make(attempt)
             elif self._failure:
                 # Each raise of one exception object would add to a traceback that all waiting tasks share.
-                raise _again(self._failure) from self._failure
+                raise again(self._failure) from self._failure
 
     async def _make(self, attempt: Callable[[], Awaitable[None]]) -> None:
         self._failure = None
@@ -62,7 +62,7 @@ class SharedRun:
             self._ended = number
 
 
-def _again(error: OverlayError) -> OverlayError:
+def again(error: OverlayError) -> OverlayError:
     """Return an error that says the same and has no traceback yet."""
     fresh = type(error).__new__(type(error), *error.args)
     fresh.__dict__.update(error.__dict__)

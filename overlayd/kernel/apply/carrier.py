@@ -6,16 +6,24 @@ packets of a container. Asking for the carrier makes the kernel update it at onc
 net/ethtool/ioctl.c: ethtool_op_get_link).
 """
 
+import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
 from overlayd.dataplane.items import Link, Veth
 from overlayd.dataplane.plan import Add, Change
-from overlayd.kernel.apply.ethtool import ethtool
+from overlayd.kernel.apply.ethtool import ethtool, ethtool_over
 from overlayd.kernel.port import KernelError, Outcome
 from overlayd.kernel.spaces.namespaces import descriptor
+from overlayd.model.ids import InterfaceName
 
 _GET_LINK = 0x0A
+
+
+def settle_over(sandbox: socket.socket, device: InterfaceName) -> None:
+    """Let a container send by one of its devices; `sandbox` is a socket of its namespace."""
+    with suppress(KernelError):  # the container may be gone again
+        ethtool_over(sandbox, device, _GET_LINK)
 
 
 def settle(outcomes: Iterable[Outcome]) -> None:

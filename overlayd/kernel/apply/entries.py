@@ -34,7 +34,7 @@ def execute(netlink: Netlink, indexes: Indexes, ops: Sequence[Op]) -> Mapping[in
     errors = sending.errors
     for number, refusal in refusals.items():
         position = sending.positions[number]
-        if unsolved := _unsolved(netlink, indexes, ops[position], refusal):
+        if unsolved := still_refused(netlink, indexes, ops[position], refusal):
             errors[position] = unsolved
     return errors
 
@@ -61,7 +61,7 @@ class _Sending:
 
     def messages(self) -> list[bytes]:
         """Return the messages for a few operations."""
-        return entry_messages.entries([(_VERBS[type(op)], op.item) for op in self._sent(0)], self._indexes)
+        return messages(self._indexes, self._sent(0))
 
     def _sent(self, start: int) -> Sequence[Op]:
         """Return those operations of the chunk that begins here whose devices are there."""
@@ -93,7 +93,12 @@ def _missing_devices(indexes: Indexes, ops: Sequence[Op]) -> Mapping[InterfaceNa
     return missing
 
 
-def _unsolved(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> KernelError | None:
+def messages(indexes: Indexes, ops: Sequence[Op]) -> list[bytes]:
+    """Return one message for each operation; raise `KernelError` (ENODEV) when a device is missing."""
+    return entry_messages.entries([(_VERBS[type(op)], op.item) for op in ops], indexes)
+
+
+def still_refused(netlink: Netlink, indexes: Indexes, op: Op, error: KernelError) -> KernelError | None:
     """Replace a neighbour that the kernel itself has resolved by ours; return the remaining error.
 
     Traffic to a neighbour that is not there makes the kernel enter it, unresolved or even resolved, and the entry may
@@ -118,6 +123,11 @@ def _is_permanent(netlink: Netlink, indexes: Indexes, item: Neighbour) -> bool:
         if error.errno != errno.ENOENT:
             raise
         return False
+
+
+def guard_made(index: int, item: SourceGuard) -> list[bytes]:
+    """Return the messages that put a filter at a device which has none."""
+    return [traffic_control.hook_made(index), traffic_control.program_put(index, source_guard.code(item))]
 
 
 def guard(netlink: Netlink, indexes: Indexes, op: Op, item: SourceGuard) -> None:

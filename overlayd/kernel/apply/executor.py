@@ -27,7 +27,7 @@ from overlayd.dataplane.items import (
     Veth,
 )
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
-from overlayd.kernel.apply import carrier, entries, offload
+from overlayd.kernel.apply import carrier, entries, ethtool
 from overlayd.kernel.apply.dependants import Failures
 from overlayd.kernel.apply.indexes import Indexes
 from overlayd.kernel.apply.links import Links, comes_along
@@ -217,7 +217,7 @@ class Execution:
             case _:
                 assert_never(op)
         with descriptor(item.ns) as fd:
-            offload.set_offloaded(fd, item.dev, offloaded=offloaded)
+            ethtool.set_offloaded(fd, item.dev, offloaded=offloaded)
 
     def sysctl(self, op: Op, item: Sysctl) -> None:
         """Set one sysctl."""
@@ -288,12 +288,12 @@ def _batch_of(op: Op) -> tuple[_ExecuteBatch, NamespaceRef]:
     if isinstance(item, Link):
         if isinstance(op, Delete):
             return Execution.link_deletions, item.ns
-        if _is_setting(op):
+        if is_setting(op):
             return Execution.entries, item.ns
     return Execution.one, item.ns
 
 
-def _is_setting(op: Op) -> bool:
+def is_setting(op: Op) -> bool:
     """Return whether an operation on a link is one simple message, which may share a batch with entries."""
     match op:
         case Add(item=Link() as link):

@@ -5,10 +5,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import assert_never
 
-from overlayd.dataplane.items import HOST, Bridge, Item, Link, Loopback, NamespaceRef, Other, Veth, VethPeer, Vxlan
+from overlayd.dataplane.items import (
+    HOST,
+    Bridge,
+    BridgePort,
+    Item,
+    Link,
+    Loopback,
+    NamespaceRef,
+    Other,
+    Veth,
+    VethPeer,
+    Vxlan,
+)
 from overlayd.kernel.apply.indexes import Indexes
 from overlayd.kernel.apply.removal import delete_links
-from overlayd.kernel.apply.sockets import Sockets
+from overlayd.kernel.apply.sockets import Sockets, briefly_in
 from overlayd.kernel.netlink import link_messages, requests
 from overlayd.kernel.netlink.decoding import link_reading
 from overlayd.kernel.netlink.transport import Netlink
@@ -37,9 +49,8 @@ class Links:
 
     def _make(self, netlink: Netlink, link: Link) -> None:
         settings = self._settings(link)
-        # What has settings to come is set up last: until its flags are set, a port would flood and learn.
         self._create(netlink, link, up=link.up and not settings)
-        _execute(netlink, [*settings, link_messages.changed(link.name, up=link.up)] if settings else [])
+        _execute(netlink, settings)
 
     def change(self, link: Link, before: Item) -> None:
         """Set what differs from `before`; if nothing does, set the MTU and the state again."""
@@ -52,7 +63,11 @@ class Links:
         is_same = mac is None and mtu is None and alias is None
         messages = [] if is_same else [link_messages.changed(link.name, mac=mac, mtu=mtu, alias=alias)]
         if link.port != before.port:
-            messages += self._join(link) if link.port else [link_messages.changed(link.name, master=0)]
+            messages += (
+                _join(link, link.port, self._indexes[link.ns])
+                if link.port
+                else [link_messages.changed(link.name, master=0)]
+            )
         if link.up != before.up or repeated:
             messages.append(link_messages.changed(link.name, up=link.up))
         with self._explaining(link):
@@ -67,40 +82,29 @@ class Links:
 
     def retire(self, ns: NamespaceRef, links: Sequence[Link]) -> Mapping[int, KernelError]:
         """Take veth pairs out of use, of which the host's ends are in one namespace; return the errors by position."""
+        netlink = self._sockets.into(ns)
         errors: dict[int, KernelError] = {}
+        devices: list[tuple[int, link_reading.Device]] = []
         for position, link in enumerate(links):
             self._indexes[ns].pop(link.name, None)
             try:
-                self._retire(self._sockets.into(ns), link)
+                devices.append((position, link_reading.device(netlink.get(requests.link(link.name)))))
             except KernelError as error:
                 errors[position] = error
+        messages = [message for _, device in devices for message in link_messages.retired(device.index)]
+        for number, refusal in netlink.batch(messages).items():
+            errors.setdefault(devices[number // link_messages.RETIREMENT_STEPS][0], refusal)
+        for position, device in devices:
+            if position not in errors and (refused := _far_end_retired(links[position], device)):
+                errors[position] = refused
         return errors
-
-    def _retire(self, netlink: Netlink, link: Link) -> None:
-        device = link_reading.device(netlink.get(requests.link(link.name)))
-        _execute(netlink, link_messages.retired(device.index))
-        if isinstance(link.kind, Veth) and link.kind.peer:
-            try:
-                _execute(self._sockets.into(link.kind.peer.ns), link_messages.retired(device.far_index))
-            except NoNamespace:
-                return  # the workload is gone
-            except KernelError as error:
-                if error.errno != errno.ENODEV:  # and its device with it
-                    raise
 
     def _settings(self, link: Link) -> list[bytes]:
         """Return the messages for settings that cannot be part of the link's creation."""
         if isinstance(link.kind, Bridge):
             # A bridge follows the MTU of its ports until it is changed (net/bridge/br_if.c: br_mtu_auto_adjust).
-            return [link_messages.changed(link.name, mtu=link.mtu)]
-        return self._join(link)
-
-    def _join(self, link: Link) -> list[bytes]:
-        """Return the messages that make a link a port of its bridge. Raises ENODEV when there is no such bridge."""
-        if link.port is None:
-            return []
-        master = self._indexes[link.ns][link.port.master]
-        return [link_messages.changed(link.name, master=master), link_messages.port_changed(link.name, link.port)]
+            return [link_messages.changed(link.name, mtu=link.mtu), link_messages.changed(link.name, up=link.up)]
+        return port_settings(link, self._indexes[link.ns])
 
     def _create(self, netlink: Netlink, link: Link, *, up: bool) -> None:
         match link.kind:
@@ -170,6 +174,20 @@ class Links:
             self._indexes[peer.ns][peer.name] = far
 
 
+def _far_end_retired(link: Link, device: link_reading.Device) -> KernelError | None:
+    """Take the other end of a veth pair out of use; return why that cannot be done. One that is gone is no failure."""
+    if not isinstance(link.kind, Veth) or link.kind.peer is None:
+        return None
+    try:
+        with briefly_in(link.kind.peer.ns) as sandbox:
+            _execute(sandbox, link_messages.retired(device.far_index))
+    except NoNamespace:
+        return None  # the workload is gone
+    except KernelError as error:
+        return None if error.errno == errno.ENODEV else error  # and its device with it
+    return None
+
+
 def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:
     """Keep the kernel from giving a device of the host's own namespace an address as soon as it is up."""
     try:
@@ -186,6 +204,21 @@ def comes_along(link: Link) -> bool:
             return True
         case _:
             return False
+
+
+def port_settings(link: Link, indexes: Mapping[InterfaceName, int]) -> list[bytes]:
+    """Return the messages that follow the creation of a port of a bridge; raise ENODEV when there is no such bridge.
+
+    It is set up last: until its flags are set, a port would flood and learn.
+    """
+    if link.port is None:
+        return []
+    return [*_join(link, link.port, indexes), link_messages.changed(link.name, up=link.up)]
+
+
+def _join(link: Link, port: BridgePort, indexes: Mapping[InterfaceName, int]) -> list[bytes]:
+    master = indexes[port.master]
+    return [link_messages.changed(link.name, master=master), link_messages.port_changed(link.name, port)]
 
 
 def _execute(netlink: Netlink, messages: Sequence[bytes]) -> None:

@@ -214,6 +214,10 @@ def _doom(name: TextShape) -> Template:
     return field.template(_message(RTM_SETLINK, 0, ("IFLA_IFNAME", field.text(name)), ("IFLA_GROUP", REAPED_GROUP)))
 
 
+RETIREMENT_STEPS = 2
+"""How many messages take one link out of use."""
+
+
 def retired(index: int) -> list[bytes]:
     """Return the messages that take a link out of use, into the group to be deleted.
 

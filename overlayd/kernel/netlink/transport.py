@@ -73,14 +73,32 @@ class Datagrams(Protocol):
 def open_socket(protocol: int = socket.NETLINK_ROUTE) -> socket.socket:
     """Return a netlink socket of the network namespace in which the calling thread is now; raise `KernelError`."""
     with translated("netlink socket"), ExitStack() as failure:
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        sock = _open(protocol)
         failure.callback(sock.close)
         sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SOCKET_BUFFER)
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _SOCKET_BUFFER)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
-        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
-            sock.setsockopt(SOL_NETLINK, option, 1)
+        sock.setsockopt(SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         sock.bind((0, 0))
+        failure.pop_all()
+    return sock
+
+
+def open_brief_socket() -> socket.socket:
+    """Return a socket as `open_socket` does, for a few messages: it dumps nothing, and its buffers are not enlarged.
+
+    The kernel binds it with the first message (net/netlink/af_netlink.c: netlink_autobind).
+    """
+    with translated("netlink socket"):
+        return _open(socket.NETLINK_ROUTE)
+
+
+def _open(protocol: int) -> socket.socket:
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    with ExitStack() as failure:
+        failure.callback(sock.close)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
+            sock.setsockopt(SOL_NETLINK, option, 1)
         failure.pop_all()
     return sock
 

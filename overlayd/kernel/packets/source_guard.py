@@ -6,8 +6,9 @@ check of the length.
 """
 
 import functools
+import hashlib
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from overlayd.dataplane.items import NamespaceRef, SourceGuard
@@ -80,12 +81,63 @@ _NEXT, _FRAGMENTED, _UNSPECIFIED = range(3)
 """Where the program keeps the type of the next header, whether it is a fragment's, and whether the source is `::`."""
 
 
+_NUMBER = struct.Struct("=I")
+
 _PASS, _DROP = Step(RETURN, _TC_ACT_OK), Step(RETURN, _TC_ACT_SHOT)
 
 
 def code(item: SourceGuard) -> bytes:
-    """Return the program as the kernel takes it."""
-    return assembled(program(item.mac, item.addresses, item.ethertypes))
+    """Return the program as the kernel takes it.
+
+    To assemble it takes half a millisecond. So one of each shape is, and its numbers are replaced by those of others.
+    """
+    return _filled(item.mac, item.addresses, item.ethertypes)
+
+
+def _filled(mac: MacAddress, addresses: Collection[IpAddress], ethertypes: frozenset[int]) -> bytes:
+    families = [address.version for address in addresses]
+    first, places = _shape(families.count(4), families.count(6), ethertypes)
+    found, numbers = bytearray(first), _numbers(mac, addresses)
+    for offset, number in places:
+        _NUMBER.pack_into(found, offset, numbers[number])
+    return bytes(found)
+
+
+@functools.lru_cache(maxsize=64)
+def _shape(count4: int, count6: int, ethertypes: frozenset[int]) -> tuple[bytes, Sequence[tuple[int, int]]]:
+    """Return a program with so many addresses, and which of its numbers (`_numbers`) stands at which offset.
+
+    It is compared with one of other numbers: where they differ is a number. Raises `ValueError` if it is unclear which.
+    """
+    samples = [_sample(name, count4, count6) for name in ("one", "other")]
+    one, other = (assembled(program(mac, addresses, ethertypes)) for mac, addresses in samples)
+    numbers = list(zip(*(_numbers(mac, addresses) for mac, addresses in samples), strict=True))
+    places = []
+    for offset in range(0, len(one), INSTRUCTION.size):
+        (*step, value), (*same, another) = (INSTRUCTION.unpack_from(each, offset) for each in (one, other))
+        if step != same or (value != another and numbers.count((value, another)) != 1):
+            raise ValueError(f"what differs at {offset} of {one.hex()} is not one of the numbers {numbers}")
+        if value != another:
+            places.append((offset + INSTRUCTION.size - _NUMBER.size, numbers.index((value, another))))
+    return one, places
+
+
+def _sample(name: str, count4: int, count6: int) -> tuple[MacAddress, frozenset[IpAddress]]:
+    """Return a MAC and addresses, of which no number is one that every program has."""
+    content = hashlib.shake_128(name.encode()).digest(6 + 4 * count4 + 16 * count6)
+    own4, own6 = content[6 : 6 + 4 * count4], content[6 + 4 * count4 :]
+    parts4 = (IPv4Address(own4[start : start + 4]) for start in range(0, len(own4), 4))
+    parts6 = (IPv6Address(own6[start : start + 16]) for start in range(0, len(own6), 16))
+    return MacAddress(content[:6].hex(":")), frozenset([*parts4, *parts6])
+
+
+def _numbers(mac: MacAddress, addresses: Collection[IpAddress]) -> Sequence[int]:
+    """Return the numbers of 32 bits in which programs of one shape differ, in one order."""
+    sender = packed_mac(mac)
+    own4 = sorted(address.packed for address in addresses if isinstance(address, IPv4Address))
+    own6 = sorted(address.packed for address in addresses if isinstance(address, IPv6Address))
+    content = b"".join((b"\0\0", sender[4:], link_local(sender).packed[8:], *own4, *own6))
+    return struct.unpack(f">{len(content) // 4 + 1}I", sender[:4] + content)
 
 
 def observed(ns: NamespaceRef, dev: InterfaceName, found: bytes) -> SourceGuard:
@@ -112,7 +164,7 @@ def _sources(code: bytes) -> tuple[MacAddress, frozenset[IpAddress], frozenset[i
     given = frozenset[IpAddress]((*own4, *own6)) - {link_local(mac)}
     kinds = frozenset(looked_for.get((LOADS[2], _KIND), ())) - {_IPV4, _IPV6, _ARP}
     found = MacAddress(mac.hex(":")), given, kinds
-    return found if assembled(program(*found)) == code else (MacAddress(""), frozenset(), frozenset())
+    return found if _filled(*found) == code else (MacAddress(""), frozenset(), frozenset())
 
 
 def link_local(mac: bytes) -> IPv6Address:

@@ -5,7 +5,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -143,14 +143,32 @@ def descriptor(ns: NamespaceRef) -> Iterator[int]:
 @contextmanager
 def entered(fd: int) -> Iterator[None]:
     """Run a block of the calling thread inside a network namespace; raise `KernelError` when it cannot be entered."""
+    with touring() as enter:
+        enter(fd)
+        yield
+
+
+@contextmanager
+def touring() -> Iterator[Callable[[int], None]]:
+    """Run a block of the calling thread that enters one network namespace after another; at its end, return it home.
+
+    The function that this yields enters the namespace of a descriptor; it raises `KernelError` when it cannot.
+    """
     with translated("the namespace of this thread"):
         home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    is_away = False
+
+    def enter(fd: int) -> None:
+        nonlocal is_away
         setns(fd, CLONE_NEWNET)
+        is_away = True
+
+    try:
         try:
-            yield
+            yield enter
         finally:
-            _return_to(home)
+            if is_away:
+                _return_to(home)
     finally:
         os.close(home)
 

@@ -116,10 +116,15 @@ def observe_device(fd: int, item: DeviceSysctls) -> DeviceSysctls:
 def enforce_device(fd: int, item: DeviceSysctls) -> None:
     """Set the sysctls of a device."""
     with entered(fd):
-        for name, value in sorted(item.sysctls):
-            # A device without IPv6 has no such file: its MTU is below 1280, or the kernel's IPv6 is disabled.
-            with translated(f"sysctl net.ipv6.conf.{item.dev}.{name}"):
-                _device_file(item, name).write_text(value)
+        enforce_device_here(item)
+
+
+def enforce_device_here(item: DeviceSysctls) -> None:
+    """Set the sysctls of a device of the namespace in which the calling thread is; raise `KernelError`."""
+    for name, value in sorted(item.sysctls):
+        # A device without IPv6 has no such file: its MTU is below 1280, or the kernel's IPv6 is disabled.
+        with translated(f"sysctl net.ipv6.conf.{item.dev}.{name}"):
+            _device_file(item, name).write_text(value)
 
 
 def _device_file(item: DeviceSysctls, name: str) -> Path:

@@ -42,7 +42,7 @@ def uses_software_checksums(host: LabHost, network: str) -> bool:
 def offload_command(network: str) -> list[str]:
     """Return the command that prints whether the network's VXLAN device takes packets without checksums."""
     script = (
-        "import os, sys; from overlayd.kernel.apply.offload import is_offloaded;"
+        "import os, sys; from overlayd.kernel.apply.ethtool import is_offloaded;"
         "print(int(is_offloaded(os.open(sys.argv[1], os.O_RDONLY), 'vx0')))"
     )
     return [sys.executable, "-c", script, f"/run/netns/ov-{network}"]
@@ -128,7 +128,7 @@ def test_a_device_that_lacks_what_it_promises_is_found_and_worked_round_where_it
 
 def turning_on(device: str) -> list[str]:
     script = (
-        "import os, sys; from overlayd.kernel.apply.offload import set_offloaded;"
+        "import os, sys; from overlayd.kernel.apply.ethtool import set_offloaded;"
         "set_offloaded(os.open('/proc/self/ns/net', os.O_RDONLY), sys.argv[1], offloaded=True)"
     )
     return [sys.executable, "-c", script, device]

@@ -1,13 +1,14 @@
 """Agents that die at a step of their work: nothing that they would do later reaches the kernel or the disk."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.dataplane.desired.new_endpoint import NewEndpoint
 from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel.port import Kernel, Outcome, Surroundings, Underlay
+from overlayd.kernel.port import Kernel, Outcome, Surroundings, Underlay, first_not_done
 from overlayd.model.address import IpAddress
 from overlayd.model.endpoint import EndpointKey
 from overlayd.model.ids import InterfaceName, MacAddress
@@ -54,6 +55,9 @@ class MortalKernel:
         outcomes = self._kernel.apply(Plan(plan.ops[:done]))
         self._life.check()
         return outcomes
+
+    def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
+        return tuple(first_not_done(self.apply(each.plan)) for each in endpoints)
 
     def namespaces(self) -> frozenset[NamespaceRef]:
         return self._reached().namespaces()

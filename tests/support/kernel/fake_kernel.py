@@ -3,12 +3,13 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Interface
 from types import UnionType
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.new_endpoint import NewEndpoint
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
@@ -36,7 +37,7 @@ from overlayd.dataplane.items import (
 from overlayd.dataplane.plan import Add, Change, Delete, Op, Plan, Retire
 from overlayd.dataplane.render import opposite
 from overlayd.kernel.apply.dependants import Failures
-from overlayd.kernel.port import KernelError, Outcome, Surroundings, Underlay
+from overlayd.kernel.port import KernelError, Outcome, Surroundings, Underlay, first_not_done
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import NotFound
 from overlayd.model.ids import InterfaceName, MacAddress
@@ -223,6 +224,9 @@ class FakeKernel:
         self._check_health()
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)
+
+    def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
+        return tuple(first_not_done(self.apply(each.plan)) for each in endpoints)
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         self._check_health()

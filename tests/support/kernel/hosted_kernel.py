@@ -5,12 +5,13 @@ all of it goes when the thread ends.
 """
 
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from overlayd.dataplane.desired.new_endpoint import NewEndpoint
 from overlayd.dataplane.items import Link, NamespaceRef, State
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel.linux import LinuxKernel
@@ -113,6 +114,9 @@ class HostedKernel:
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         return self._call(self._kernel.apply, plan)
+
+    def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
+        return self._call(self._kernel.attach, endpoints)
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         self._call(self._kernel.reap, namespaces)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from overlayd.dataplane.items import HOST, SourceGuard
 from overlayd.kernel.packets.classic_bpf import Step, assembled
-from overlayd.kernel.packets.source_guard import observed, program
+from overlayd.kernel.packets.source_guard import code, observed, program
 from overlayd.model.ids import InterfaceName, MacAddress
 
 DEVICE = InterfaceName("ve1")
@@ -22,12 +22,21 @@ NOTHING = SourceGuard(HOST, DEVICE, MacAddress(""), frozenset())
 def test_what_a_program_lets_in_is_read_back(
     mac: MacAddress, lets_in: frozenset[IPv4Address | IPv6Address], ethertypes: frozenset[int]
 ) -> None:
-    code = assembled(program(mac, lets_in, ethertypes))
-    assert observed(HOST, DEVICE, code) == SourceGuard(HOST, DEVICE, mac, lets_in, ethertypes)
+    assert observed(HOST, DEVICE, assembled(program(mac, lets_in, ethertypes))) == SourceGuard(
+        HOST, DEVICE, mac, lets_in, ethertypes
+    )
+
+
+@given(macs, addresses, st.frozensets(st.sampled_from([0x88B5, 0x88CC, 0x8863]), max_size=3))
+def test_a_program_made_of_another_one_is_the_one_that_is_assembled(
+    mac: MacAddress, lets_in: frozenset[IPv4Address | IPv6Address], ethertypes: frozenset[int]
+) -> None:
+    item = SourceGuard(HOST, DEVICE, mac, lets_in, ethertypes)
+    assert code(item) == assembled(program(mac, lets_in, ethertypes))
 
 
 def test_what_is_no_program_of_ours_lets_in_nothing_that_we_know_of() -> None:
     ours = assembled(program(MacAddress("02:00:00:00:00:01"), [IPv4Address("10.0.0.1")]))
     everything = assembled([Step(0x06, 0)])
-    for code in (b"", everything, ours[:-8], ours[:8] + everything + ours[16:]):
-        assert observed(HOST, DEVICE, code) == NOTHING
+    for other in (b"", everything, ours[:-8], ours[:8] + everything + ours[16:]):
+        assert observed(HOST, DEVICE, other) == NOTHING
