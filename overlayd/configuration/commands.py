@@ -129,7 +129,7 @@ def commands(schema: Schema, check: Check) -> typer.Typer:
         elif problems:
             _complain(problems, context)
         else:
-            typer.echo(f"the settings are right{f'; {note}' if note else ''}")
+            typer.echo(f"the settings are valid{f'; {note}' if note else ''}")
         if problems:
             raise typer.Exit(1)
 

@@ -39,11 +39,11 @@ Cidr = Annotated[str, Field(description="A range of addresses, without host bits
 UplinkChoice = Annotated[
     Literal["auto", "host", "isolated", "none"],
     Field(
-        description="The way between the network and the rest of the world: with each host as a member of the network, "
-        "or by address translation alone, or none. auto takes the first where the addresses are not in use otherwise."
+        description="How the network is connected to each host: host makes the host a member of the network, isolated "
+        "translates addresses only, none connects nothing. auto is host where the ranges are not in use otherwise."
     ),
 ]
-Egress = Annotated[bool, Field(description="Whether containers may begin connections to the world outside.")]
+Egress = Annotated[bool, Field(description="Whether containers may open connections to outside the network.")]
 Reserved = Annotated[
     list[str],
     Field(
@@ -101,7 +101,7 @@ Ethertypes = Annotated[
     list[str],
     Field(
         max_length=ETHERTYPES_MAX,
-        description="What passes on a switched network beside ARP, IPv4 and IPv6; no VLAN tags.",
+        description="EtherTypes that pass on a switched network, besides ARP, IPv4 and IPv6; no VLAN tags.",
         examples=[["0x88b5"]],
     ),
 ]
@@ -148,7 +148,7 @@ class NetworkPatch(AdminBody):
         Field(
             default_factory=list,
             max_length=POOLS_MAX,
-            description="All of them. New ones may come at any time; an old one goes when nothing is in it.",
+            description="All ranges. They can be added at any time, and removed while nothing in them is in use.",
         ),
     ]
     reserved: Reserved = []
@@ -164,7 +164,7 @@ class HostBody(AgentBody):
     address: Annotated[str, Field(description="Its VTEP's underlay address, of either family.", examples=["192.0.2.7"])]
     instance: Instance
     number: Annotated[
-        int | None, Field(description="The number that it had, to be its own again in a store that was restored.")
+        int | None, Field(description="The host number that it had, which it gets again from a restored store.")
     ] = None
     lineage: Annotated[str | None, Field(description="The lineage of the store that it knew last.")] = None
     revision: Annotated[int, Field(ge=0, description="The revision of that lineage that it knew.", examples=[42])] = 0
@@ -194,7 +194,7 @@ class HostPatch(AdminBody):
 
     state: Annotated[
         Literal["active", "draining"],
-        Field(description="A draining host gets nothing new.", examples=["draining"]),
+        Field(description="A draining host gets no new blocks and containers.", examples=["draining"]),
     ]
 
 
@@ -247,7 +247,7 @@ Shares = Annotated[
     list[str],
     Field(
         max_length=SHARES_MAX,
-        description="The shared reservations for whose addresses it may speak.",
+        description="The shared reservations whose addresses the endpoint may use.",
         examples=[["gateway"]],
     ),
 ]
@@ -272,12 +272,15 @@ class EndpointBody(EndpointKeyBody):
     host: Annotated[str | None, Field(description="The host's id; the one in the path by default.")] = None
     pod: Annotated[PodBody | None, Field(description="The pod of a Kubernetes cluster, if it is one.")] = None
     labels: Annotated[
-        dict[str, str], Field(max_length=COUNT_MAX, description="What its runtime says.", examples=[{"app": "web"}])
+        dict[str, str],
+        Field(max_length=COUNT_MAX, description="Labels that its runtime reports.", examples=[{"app": "web"}]),
     ] = {}
     aliases: Annotated[
         list[str], Field(max_length=COUNT_MAX, description="Further names of the container.", examples=[["web"]])
     ] = []
-    runtime: Annotated[str, Field(description="The way by which it was attached.", examples=["docker"])] = ""
+    runtime: Annotated[
+        str, Field(description="The runtime's interface: cni, docker, netavark or netns.", examples=["docker"])
+    ] = ""
     workload: Annotated[str, Field(description="What its runtime calls the container.", examples=["web-1"])] = ""
     shares: Shares = []
 
@@ -298,7 +301,7 @@ class PublishBody(AgentBody):
 class EndpointsBody(AgentBody):
     """All endpoints of a host."""
 
-    endpoints: Annotated[list[EndpointBody], Field(max_length=ENDPOINTS_MAX, description="The only ones it has.")]
+    endpoints: Annotated[list[EndpointBody], Field(max_length=ENDPOINTS_MAX, description="All endpoints of the host.")]
 
 
 class EndpointSetBody(AgentBody):
@@ -312,7 +315,7 @@ class ProblemBody(AgentBody):
 
     object: Annotated[str, Field(description="Which one.", examples=["network blue"])]
     message: Annotated[str, Field(description="Why.", examples=["UDP port 4789 is taken"])]
-    network: Annotated[str | None, Field(description="The network that suffers; null: all may.", examples=["blue"])] = (
+    network: Annotated[str | None, Field(description="The affected network; null: any network.", examples=["blue"])] = (
         None
     )
 
@@ -322,7 +325,9 @@ class ReportBody(AgentBody):
 
     instance: Instance
     revision: Annotated[int, Field(ge=0, description="The revision that its kernel matches.", examples=[42])]
-    problems: Annotated[list[ProblemBody], Field(description="What it cannot make true; 100 are kept.")] = []
+    problems: Annotated[
+        list[ProblemBody], Field(description="Objects that it cannot bring into force; at most 100 are kept.")
+    ] = []
 
     def kept(self) -> tuple[HostProblem, ...]:
         """Return the problems to keep, limited in number and length: a report is never refused for its size."""

@@ -32,11 +32,12 @@ class NetworkRecord(BaseModel):
     reserved: Annotated[list[str], Field(description="Never assigned automatically.", examples=[["10.32.0.0/28"]])]
     uplink: Annotated[
         Literal["auto", "host", "isolated", "none"],
-        Field(description="The way to the rest of the world, on each host."),
+        Field(description="The kind of uplink on each host."),
     ]
-    egress: Annotated[bool, Field(description="Whether containers may begin connections to the world outside.")]
+    egress: Annotated[bool, Field(description="Whether containers may open connections to outside the network.")]
     ethertypes: Annotated[
-        list[str], Field(description="What passes on a segment beside ARP, IPv4 and IPv6.", examples=[["0x88b5"]])
+        list[str],
+        Field(description="EtherTypes that pass on a segment, besides ARP, IPv4 and IPv6.", examples=[["0x88b5"]]),
     ]
     gateway_number: Annotated[
         int,
@@ -81,13 +82,13 @@ class RegisteredAnswer(HostRecord):
 
     revision: AtRevision
     lineage: Annotated[str | None, Field(description="The lineage of the store, to which revisions belong.")]
-    settled: Annotated[bool, Field(description="Whether the host need say what it uses only if it knew another one.")]
+    settled: Annotated[bool, Field(description="True: the host must send a statement only if it knew another lineage.")]
 
 
 class StatementAnswer(BaseModel):
     """Result of a host's statement."""
 
-    disputes: Annotated[list[str], Field(description="What it uses and cannot have, each as a sentence.")]
+    disputes: Annotated[list[str], Field(description="One sentence for each thing that it uses and cannot have.")]
     revision: AtRevision
 
 
@@ -102,7 +103,7 @@ class ProblemAnswer(BaseModel):
 
     object: Annotated[str, Field(examples=["network blue"])]
     message: Annotated[str, Field(examples=["UDP port 4789 is taken"])]
-    network: Annotated[str | None, Field(description="The network that suffers; null: all may.", examples=["blue"])]
+    network: Annotated[str | None, Field(description="The affected network; null: any network.", examples=["blue"])]
 
 
 class HostStatusRecord(HostRecord):
@@ -169,11 +170,16 @@ class EndpointRecord(BaseModel):
     mac: Annotated[str, Field(examples=["02:5e:10:00:00:05"])]
     sandbox: Annotated[str, Field(examples=["/run/netns/c1"])]
     pod: Annotated[PodAnswer | None, Field(description="The pod of a Kubernetes cluster; null: it is none.")]
-    labels: Annotated[dict[str, str], Field(description="What its runtime said.", examples=[{"app": "web"}])]
+    labels: Annotated[dict[str, str], Field(description="Labels that its runtime reports.", examples=[{"app": "web"}])]
     aliases: Annotated[list[str], Field(description="Further names of the container.", examples=[["web"]])]
-    runtime: Annotated[str, Field(description="The way by which it was attached; empty: unknown.", examples=["docker"])]
+    runtime: Annotated[
+        str,
+        Field(
+            description="The runtime's interface: cni, docker, netavark or netns; empty: unknown.", examples=["docker"]
+        ),
+    ]
     workload: Annotated[str, Field(description="What its runtime calls the container.", examples=["web-1"])]
-    shares: Annotated[list[str], Field(description="The shared reservations for whose addresses it may speak.")]
+    shares: Annotated[list[str], Field(description="The shared reservations whose addresses the endpoint may use.")]
 
 
 class EndpointsAnswer(BaseModel):
@@ -204,7 +210,7 @@ class RefusedEndpoint(BaseModel):
 class PublishedAnswer(RevisionAnswer):
     """Result of a publication of endpoints."""
 
-    refused: Annotated[list[RefusedEndpoint], Field(description="Those that are not published; all others are.")]
+    refused: Annotated[list[RefusedEndpoint], Field(description="The refused endpoints; all others are published.")]
 
 
 class EndpointSetAnswer(BaseModel):
@@ -220,8 +226,8 @@ class HealthAnswer(RevisionAnswer):
     awaited: Annotated[
         int | None,
         Field(
-            description="How many hosts have yet to say what they use, since the store was restored: until then nothing"
-            " new is given out (`GET /v1/hosts` tells which). null: the store was not restored."
+            description="Number of hosts whose statement is awaited, because the store was restored: until they have sent"
+            " it nothing new is given out (`GET /v1/hosts` names them). null: no statement is awaited."
         ),
     ] = None
 
@@ -240,8 +246,8 @@ class LagAnswer(BaseModel):
 class ConvergenceAnswer(RevisionAnswer):
     """On which hosts a revision is in force."""
 
-    in_force: Annotated[int, Field(description="On so many of them.", examples=[2])]
-    total: Annotated[int, Field(description="So many hosts count.", examples=[3])]
+    in_force: Annotated[int, Field(description="Number of hosts on which the revision is in force.", examples=[2])]
+    total: Annotated[int, Field(description="Number of hosts that count.", examples=[3])]
     hosts: list[LagAnswer]
 
 

@@ -56,7 +56,7 @@ class PageRequest:
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="At most so many items.")] = LIMIT_MAX,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="The largest number of items in a page.")] = LIMIT_MAX,
     after: Annotated[str | None, Query(max_length=1000, description="The `next` of the page before.")] = None,
 ) -> PageRequest:
     return PageRequest(limit, None if after is None else _place(after))

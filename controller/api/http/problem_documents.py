@@ -35,7 +35,7 @@ class ProblemDocument(BaseModel):
     title: str = Field(description="The code in words.", examples=["In use"])
     status: int = Field(description="The HTTP status.", examples=[409])
     detail: str = Field(description="One sentence for a person.")
-    code: str = Field(description="What programs decide by; it never changes.", examples=["in-use"])
+    code: str = Field(description="A stable code for programs.", examples=["in-use"])
     field: str | None = Field(None, description="The path of the input at fault.", examples=["pools[0].range"])
 
 
@@ -72,7 +72,7 @@ def document(schema: dict[str, Any]) -> None:
     """Document the errors of every route, with their media type, in an OpenAPI document: FastAPI names another one."""
     for path in schema["paths"].values():
         for operation in path.values():
-            operation["responses"].setdefault("422", _documented("A value or a parameter is not as it must be."))
+            operation["responses"].setdefault("422", _documented("A value or a parameter is invalid."))
             if "requestBody" in operation:
                 operation["responses"].setdefault("400", _documented("The body is no text."))
             for status, answer in operation["responses"].items():

@@ -20,8 +20,13 @@ router = APIRouter(prefix="/v1", tags=["status"])
 class SupplyAnswer(BaseModel):
     """How much of something is given out."""
 
-    total: Annotated[int, Field(description="So many can be given out.", examples=[1024])]
-    taken: Annotated[int, Field(description="So many are, those withheld or in quarantine included.", examples=[860])]
+    total: Annotated[int, Field(description="Number of units that can be allocated.", examples=[1024])]
+    taken: Annotated[
+        int,
+        Field(
+            description="Number of allocated units, including withheld ones and those in quarantine.", examples=[860]
+        ),
+    ]
     level: Annotated[
         Literal["warning", "critical"] | None,
         Field(description=f"Warning from {capacity.WARNING_AT} %, critical from {capacity.CRITICAL_AT} %."),
@@ -41,9 +46,9 @@ class PoolCapacityAnswer(BaseModel):
     block_length: Annotated[int, Field(examples=[26])]
     total: Annotated[int, Field(examples=[1024])]
     used: Annotated[int, Field(description="Hosts have them.", examples=[800])]
-    quarantined: Annotated[int, Field(description="Hosts gave them back a moment ago.", examples=[4])]
-    withheld: Annotated[int, Field(description="Reservations have addresses in them.", examples=[40])]
-    reserved: Annotated[int, Field(description="Reserved ranges of the network fill them.", examples=[16])]
+    quarantined: Annotated[int, Field(description="Number of blocks in quarantine.", examples=[4])]
+    withheld: Annotated[int, Field(description="Number of blocks that reservations withhold.", examples=[40])]
+    reserved: Annotated[int, Field(description="Number of blocks that reserved ranges fill.", examples=[16])]
     free: Annotated[int, Field(examples=[164])]
 
 
@@ -65,7 +70,7 @@ class AlarmAnswer(BaseModel):
     """Something that is near its end."""
 
     level: Literal["warning", "critical"]
-    network: Annotated[str | None, Field(description="Null for what all networks share.", examples=["blue"])]
+    network: Annotated[str | None, Field(description="Null for a resource that all networks share.", examples=["blue"])]
     subject: Annotated[str, Field(examples=["IPv4 blocks of network blue"])]
     total: Annotated[int, Field(examples=[1024])]
     taken: Annotated[int, Field(examples=[860])]
@@ -82,7 +87,7 @@ class CapacityAnswer(BaseModel):
     revision: AtRevision
 
 
-@router.get("/capacity", summary="Show how much of everything is given out", response_model=CapacityAnswer)
+@router.get("/capacity", summary="Show the capacity of the cluster", response_model=CapacityAnswer)
 async def get_capacity(overlay: Services) -> JSONResponse:
     """Tell what is given out of every network, of the VNIs and of the host numbers, and what is near its end."""
     found = capacity.of_cluster(overlay.mirror)
@@ -99,7 +104,7 @@ async def get_capacity(overlay: Services) -> JSONResponse:
 
 @router.get(
     "/networks/{name}/capacity",
-    summary="Show how much of a network is given out",
+    summary="Show the capacity of a network",
     response_model=NetworkCapacityAnswer,
     responses=response_bodies.refusals(404, 422),
 )

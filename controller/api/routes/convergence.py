@@ -15,7 +15,7 @@ router = APIRouter(tags=["status"])
 
 @router.get(
     "/healthz",
-    summary="Ask whether the controller is alive",
+    summary="Show whether the controller is alive",
     response_model=HealthAnswer,
 )
 async def health(overlay: Services) -> JSONResponse:
@@ -27,7 +27,7 @@ async def health(overlay: Services) -> JSONResponse:
 
 @router.get(
     "/readyz",
-    summary="Ask whether the controller can serve hosts",
+    summary="Show whether the controller can serve hosts",
     response_model=HealthAnswer,
     responses=response_bodies.refusals(503),
 )
@@ -40,7 +40,7 @@ async def readiness(overlay: Services) -> JSONResponse:
 
 @router.get(
     "/v1/convergence",
-    summary="Ask on which hosts a revision is in force",
+    summary="Show on which hosts a revision is in force",
     response_model=ConvergenceAnswer,
     responses=response_bodies.refusals(404, 422, 503),
 )
@@ -50,7 +50,7 @@ async def convergence(
     network: Annotated[
         str | None, Query(description="Count only hosts with a block of it, and its problems.", examples=["blue"])
     ] = None,
-    wait: Annotated[float, Query(ge=0, le=60, description="Answer after so many seconds if a host lags.")] = 0,
+    wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait while a host lags.")] = 0,
 ) -> JSONResponse:
     """Tell which hosts have a revision in their kernels, which lag, and why."""
     found = await overlay.statuses.settled(

@@ -26,7 +26,10 @@ _Kind = Annotated[Kind | None, Query(description="Only objects of this kind.")]
 _Network = Annotated[str | None, Query(description="A network, and what is in it.", examples=["blue"])]
 _Host = Annotated[str | None, Query(description="A host, by id or name, and what is on it.", examples=["rack1-07"])]
 _Address = Annotated[
-    str | None, Query(description="Who has or holds it, and the block that it lies in.", examples=["10.32.0.5"])
+    str | None,
+    Query(
+        description="The endpoint or reservation that has it, and the block that contains it.", examples=["10.32.0.5"]
+    ),
 ]
 _Container = Annotated[str | None, Query(description="A container's id.", examples=["8f2c"])]
 _Name = Annotated[str | None, Query(description="The name of a network, host, reservation or token.", examples=["db"])]
@@ -55,7 +58,7 @@ class ChangesAnswer(BaseModel):
     """Changes, newest first."""
 
     items: list[ChangeAnswer]
-    next: Annotated[str | None, Field(description="What to pass as `after` for those before; null: there are none.")]
+    next: Annotated[str | None, Field(description="What to pass as `after` for earlier changes; null: there are none.")]
     complete_since: Annotated[
         _Time | None, Field(description="Older changes may have been forgotten; null: none were.")
     ]
@@ -72,7 +75,7 @@ class PastAnswer(BaseModel):
     """Objects as they were at one time."""
 
     items: list[PastObjectAnswer]
-    next: Annotated[str | None, Field(description="What to pass as `after` for those that follow; null: none do.")]
+    next: Annotated[str | None, Field(description="What to pass as `after` for the next page; null: this is the last.")]
     time: _Time
     complete: Annotated[bool, Field(description="False: the history does not reach back that far any more.")]
 

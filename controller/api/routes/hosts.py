@@ -91,7 +91,7 @@ async def register_host(id: str, body: HostBody, overlay: Services, by: By) -> J
 
 @router.put(
     "/{id}/statement",
-    summary="Say what a host uses, to a store that may have lost it",
+    summary="Send a host's statement to a store that may have been restored",
     response_model=StatementAnswer,
     responses=response_bodies.refusals(404, 413, 422, 503),
 )
@@ -107,7 +107,7 @@ async def state(id: str, body: StatementBody, overlay: Services, by: By) -> JSON
 
 @router.patch(
     "/{id}",
-    summary="Drain a host, or let it be active again",
+    summary="Drain or resume a host",
     response_model=HostAnswer,
     responses=response_bodies.refusals(404, 409, 412, 413, 422, 503),
     openapi_extra=response_bodies.MERGE_PATCH,
@@ -137,7 +137,7 @@ async def forget_host(id: str, overlay: Services, by: By, expected: Expected) ->
 
 @router.post(
     "/{id}/report",
-    summary="Report what a host has made true",
+    summary="Report the revision that a host's kernel matches",
     response_model=RevisionAnswer,
     responses=response_bodies.refusals(404, 409, 413, 422),
 )

@@ -33,7 +33,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "overlay_request_seconds",
-            "How long requests take, streams left out.",
+            "Duration of requests, without streams.",
             ("method", "route"),
             buckets=BUCKETS,
             registry=self.registry,
@@ -49,7 +49,7 @@ class OverlayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every figure as of now."""
         mirror, intent = self._overlay.mirror, self._overlay.mirror.intent
-        yield _gauge("overlay_revision", "The revision of the store that this controller has come to.", mirror.revision)
+        yield _gauge("overlay_revision", "The revision of the store that this controller has reached.", mirror.revision)
         yield _gauge("overlay_intent_revision", "The revision that changed a record last.", mirror.intent_revision)
         yield _gauge("overlay_networks", "Networks.", len(intent.networks))
         yield _gauge("overlay_blocks", "Blocks that hosts own.", len(intent.blocks()))
@@ -86,7 +86,7 @@ class OverlayCollector(Collector):
         for outcome, number in self._overlay.commits.outcomes.items():
             outcomes.add_metric([outcome], number)
         yield outcomes
-        seconds = HistogramMetricFamily("overlay_store_commit_seconds", "How long the store takes for a transaction.")
+        seconds = HistogramMetricFamily("overlay_store_commit_seconds", "Duration of transactions in the store.")
         seconds.add_metric([], [*self._overlay.commits.cumulative()], self._overlay.commits.seconds)
         yield seconds
         about = "Whether the store takes writes: 1, or 0 when it is full, read-only or without quorum."

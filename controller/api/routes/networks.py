@@ -117,7 +117,7 @@ async def put_network(
 
 @router.patch(
     "/{name}",
-    summary="Change a network's ranges, or its way to the rest of the world",
+    summary="Change a network's ranges, uplink, egress or EtherTypes",
     response_model=WrittenNetworkAnswer,
     responses=response_bodies.refusals(404, 409, 412, 413, 422, 503),
     openapi_extra=response_bodies.MERGE_PATCH,

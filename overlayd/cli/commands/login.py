@@ -80,7 +80,7 @@ def _line(me: Document) -> str:
 def _authority(url: str, fingerprint: str | None, ca: Path | None, *, system_ca: bool) -> str | None:
     if (fingerprint is not None) + (ca is not None) + system_ca != 1:
         raise InvalidValue(
-            "say by what the controller is recognised, by one of --fingerprint (the controller logs it at its start),"
+            "choose how the controller is authenticated, by one of --fingerprint (the controller logs it at its start),"
             " --ca (the file ca.pem beside its store) and --system-ca",
             field="login",
         )

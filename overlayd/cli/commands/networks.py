@@ -35,7 +35,11 @@ def network_create(
     block_length6: BlockLength6Option = None,
     reserved: Annotated[
         list[str] | None,
-        typer.Option("--reserve", metavar="CIDR", help="A range or address not to be given out. May be repeated."),
+        typer.Option(
+            "--reserve",
+            metavar="CIDR",
+            help="A range or address that is never given out automatically. May be repeated.",
+        ),
     ] = None,
     vni: Annotated[int | None, typer.Option(help="VXLAN network identifier; the lowest free one if unset.")] = None,
     uplink: UplinkOption = None,

@@ -46,7 +46,7 @@ def create(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="How long it lasts: 90s, 30m, 24h, 7d. A join token 1h if unset, others until they are revoked.",
+            help="Lifetime: 90s, 30m, 24h, 7d. If unset, 1h for a join token; others last until they are revoked.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -42,7 +42,7 @@ def test_commands_see_the_credentials_of_the_services(tmp_path: Path) -> None:
         toml, password = "/etc/overlayd/controller.toml", "overlay-controller.etcd-password"
         shell("mkdir -p overlayd credstore credstore.encrypted")
         shell(f'printf \'etcd-user = "me"\nstore = "etcd://127.0.0.1:1"\n\' >{toml}; echo geheim >credstore/{password}')
-        assert shell("overlay-controller config check") == (0, "the settings are right\n")
+        assert shell("overlay-controller config check") == (0, "the settings are valid\n")
         shown = shell("overlay-controller config show")[1]
         assert f'etcd-password-file = "/etc/credstore/{password}"  # credential {password}\n' in shown
         assert "geheim" not in shown
@@ -52,7 +52,7 @@ def test_commands_see_the_credentials_of_the_services(tmp_path: Path) -> None:
         assert missing in shell("overlay-controller run")[1], "a daemon has what systemd hands over"
 
         shell(f"mv credstore/{password} credstore.encrypted")
-        assert shell("overlay-controller config check") == (0, "the settings are right\n")
+        assert shell("overlay-controller config check") == (0, "the settings are valid\n")
         assert f"{toml}:2: store: credentials for it are encrypted" in shell("overlay-controller admin-token")[1]
         shell("touch credstore/overlay-controller.tls-cert")
         status, output = shell("overlay-controller config check")

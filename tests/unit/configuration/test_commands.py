@@ -65,7 +65,7 @@ def test_settings_that_are_right(file: Path, tmp_path: Path) -> None:
     assert checked(AGENT, file)["note"] == "this host has not joined yet: overlayd join --help"
     file.write_text('store = "etcd://127.0.0.1:1"\nlisten = ["0.0.0.0:1"]\n')
     assert checked(CONTROLLER, file) == {"ok": True, "problems": [], "note": None}
-    assert typed(CONTROLLER, "check", "--config", str(file)).stdout == "the settings are right\n"
+    assert typed(CONTROLLER, "check", "--config", str(file)).stdout == "the settings are valid\n"
 
 
 @pytest.mark.parametrize(
