@@ -13,7 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from overlayd.dataplane.redirection import Redirection
-from overlayd.kernel.netlink import nfnetlink, requests
+from overlayd.kernel import nfnetlink
+from overlayd.kernel.netlink import requests
 from overlayd.kernel.netlink.decoding import address_reading
 from overlayd.kernel.netlink.framing import NLA_F_NESTED, NLM_F_DUMP, attribute, attributes, packed_number
 from overlayd.kernel.netlink.transport import Netlink, open_socket

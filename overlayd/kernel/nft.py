@@ -21,9 +21,8 @@ from overlayd.configuration.files import read_regular
 from overlayd.dataplane import ownership, render
 from overlayd.dataplane.items import NamespaceRef, NftFamily, NftTable
 from overlayd.dataplane.redirection import Redirection, redirections
-from overlayd.kernel import nft_program
+from overlayd.kernel import nfnetlink, nft_program
 from overlayd.kernel.conntrack import forget_misled
-from overlayd.kernel.netlink import nfnetlink
 from overlayd.kernel.netlink.framing import attributes
 from overlayd.kernel.netlink.transport import Netlink, open_socket
 from overlayd.kernel.port import KernelError, NoNamespace, translated

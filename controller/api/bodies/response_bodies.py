@@ -226,8 +226,8 @@ class HealthAnswer(RevisionAnswer):
     awaited: Annotated[
         int | None,
         Field(
-            description="Number of hosts whose statement is awaited, because the store was restored: until they have sent"
-            " it nothing new is given out (`GET /v1/hosts` names them). null: no statement is awaited."
+            description="Number of hosts whose statement is awaited since the store was restored: until then nothing"
+            " new is given out (`GET /v1/hosts` names them). null: no recovery is under way."
         ),
     ] = None
 

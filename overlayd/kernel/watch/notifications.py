@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import Self
 
 from overlayd.kernel.netlink.framing import messages
-from overlayd.kernel.netlink.nfnetlink import NETLINK_NETFILTER, NFNLGRP_NFTABLES
 from overlayd.kernel.netlink.rtnetlink import GROUPS
 from overlayd.kernel.netlink.transport import SO_RCVBUFFORCE, SOL_NETLINK
+from overlayd.kernel.nfnetlink import NETLINK_NETFILTER, NFNLGRP_NFTABLES
 from overlayd.kernel.packets import socket_filter
 from overlayd.kernel.packets.classic_bpf import Line
 from overlayd.kernel.port import KernelError, translated

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from overlayd.dataplane import ownership
-from overlayd.kernel.netlink.nfnetlink import NFT_MSG_NEWGEN
+from overlayd.kernel.nfnetlink import NFT_MSG_NEWGEN
 from overlayd.kernel.watch.beliefs import Notification
 
 _OUR_NAMES = ownership.TABLE.encode()

@@ -13,7 +13,6 @@ FILES_MAX = 12
 LARGER = {
     "bench": "one file for each benchmark; what they share stands in rooms",
     "controller/api/routes": "one file for each kind of object",
-    "overlayd/agent/controllers": "feed, statements, identity and trust of one client, which share its credential",
 }
 
 

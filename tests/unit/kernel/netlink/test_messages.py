@@ -41,8 +41,8 @@ from overlayd.dataplane.items import (
     VethPeer,
     Vxlan,
 )
-from overlayd.kernel import conntrack
-from overlayd.kernel.netlink import entry_messages, entry_runs, link_messages, nfnetlink, requests, traffic_control
+from overlayd.kernel import conntrack, nfnetlink
+from overlayd.kernel.netlink import entry_messages, entry_runs, link_messages, requests, traffic_control
 from overlayd.kernel.netlink.entry_messages import Verb
 from overlayd.kernel.netlink.framing import HEADER, attribute, attributes
 from overlayd.kernel.netlink.rtnetlink import TCMSG
