@@ -17,7 +17,7 @@ from overlayd.wire.feed import Delta, encode_line
 
 
 async def measure(report: Report) -> None:
-    remotes, endpoints, seconds = (100, 3, 3) if report.quick else (1_000, 100, 90)
+    remotes, endpoints, seconds = (100, 3, 3) if report.quick else (1_000, 100, 60)
     cluster = large_cluster(remotes)
     hosts = sorted(cluster.hosts.values(), key=lambda host: host.number)[1:]
     revisions = count(REVISION + 1)

@@ -149,9 +149,10 @@ class Rounds:
         self.processor[command, name].append(used / self._at_once)
 
 
-def compare(report: Report, place: Arena, command: str) -> None:
-    """Compare the plugins in one command, one at a time and many at once."""
-    for at_once, runs in ((1, 3 if report.quick else 100), (MANY, 2 if report.quick else 40)):
+def compare(report: Report, place: Arena, command: str, rounds_of: Mapping[int, int]) -> None:
+    """Compare the plugins in one command, with so many rounds of one at a time and of many at once."""
+    for at_once, wanted in rounds_of.items():
+        runs = 2 if report.quick else wanted
         rounds = Rounds(place, at_once)
         step = report.step(f"{at_once} at once", runs)
         for _ in range(runs):
