@@ -161,9 +161,12 @@ def _listening(
     """Listen on the sockets; requests wait until the servers run."""
     servers = {
         "CNI": UnixServer(settings.cni_socket, answering.server.answer, GRACE),
-        "Docker": UnixServer(settings.docker_socket, docked.server.answer, GRACE, read_request),
         "control": UnixServer(settings.control_socket, control.answer, GRACE),
     }
+    try:
+        servers["Docker"] = UnixServer(settings.docker_socket, docked.server.answer, GRACE, read_request)
+    except OSError as error:  # the directory is Docker's: other runtimes need the agent all the same
+        _log.warning("Docker cannot use overlayd", socket=str(settings.docker_socket), reason=str(error))
     for server in servers.values():
         closing.callback(server.close)
     return servers

@@ -8,13 +8,17 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from overlayd.agent.runtime.versioned_file import read_versioned
+import structlog
+
+from overlayd.agent.runtime.versioned_file import NewerVersion, read_versioned
 from overlayd.configuration.files import exists, write_atomically
 from overlayd.model import ids
 from overlayd.model.address import IpNetwork
 from overlayd.model.errors import InvalidValue, NotFound
 from overlayd.model.ids import NetworkName
 from overlayd.wire.fields import parse_cidr
+
+_log = structlog.get_logger(__name__)
 
 _VERSION = 1
 _SIZE_MAX = 1 << 22
@@ -35,9 +39,19 @@ class DockerNetworks:
         self._pools: dict[IpNetwork, NetworkName] = {}
 
     def load(self) -> None:
-        """Read what was written; raise `InvalidValue` that names the file when it is damaged or newer, or `OSError`."""
+        """Read what was written, or set a damaged file aside; raise `NewerVersion`, or `OSError`."""
         if not exists(self._path):
             return
+        try:
+            self._read()
+        except NewerVersion:
+            raise
+        except InvalidValue as error:
+            aside = self._path.with_suffix(".damaged")
+            self._path.replace(aside)
+            _log.warning("which networks Docker has is not known", problem=str(error), set_aside=str(aside))
+
+    def _read(self) -> None:
         found = read_versioned(self._path, _SIZE_MAX, _VERSION)
         names, pools = found.object("networks"), found.object("pools")
         self._names = {docker_id: ids.network_name(names.text(docker_id), docker_id) for docker_id in names.value}

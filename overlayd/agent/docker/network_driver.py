@@ -135,7 +135,7 @@ class NetworkDriver:
 
     async def _create_endpoint(self, asked: Fields) -> dict[str, Json]:
         name = self._networks.name(asked.text("NetworkID"))
-        endpoint = ids.container_id(asked.text("EndpointID"))
+        endpoint = ids.container_id(asked.text("EndpointID"), "EndpointID")
         options = asked.object("Options") if asked.has("Options") else Fields({})
         own = {key for key in options.value if not key.startswith(_DOCKERS)}
         if unknown := next(iter(sorted(own - {_RESERVATION_OPTION})), None):
@@ -145,12 +145,13 @@ class NetworkDriver:
         interface = asked.object("Interface") if asked.has("Interface") else Fields({})
         given = (interface.text(key) for key in ("Address", "AddressIPv6") if interface.has(key))
         addresses = tuple(parse_address(each.partition("/")[0], "Interface") for each in given if each)
-        mac = interface.text("MacAddress") if interface.has("MacAddress") else ""
-        reserved = (ids.reservation_name(options.text(_RESERVATION_OPTION)),) if own else ()
+        given_mac = interface.text("MacAddress") if interface.has("MacAddress") else ""
+        mac = ids.mac_address(given_mac, "MacAddress") if given_mac else None
+        reserved = (ids.reservation_name(options.text(_RESERVATION_OPTION), _RESERVATION_OPTION),) if own else ()
         self._created.pop(endpoint, None)
         while len(self._created) >= _CREATED_MAX:
             del self._created[next(iter(self._created))]
-        self._created[endpoint] = _Created(name, addresses, ids.mac_address(mac) if mac else None, reserved)
+        self._created[endpoint] = _Created(name, addresses, mac, reserved)
         return {"Interface": {}}
 
     async def _join(self, asked: Fields) -> dict[str, Json]:
@@ -196,7 +197,7 @@ class NetworkDriver:
         return {}
 
     def _named(self, asked: Fields) -> AttachmentName:
-        endpoint = ids.container_id(asked.text("EndpointID"))
+        endpoint = ids.container_id(asked.text("EndpointID"), "EndpointID")
         return AttachmentName(self._networks.name(asked.text("NetworkID")), endpoint, _device(endpoint), RUNTIME)
 
 

@@ -35,7 +35,7 @@ def build(
 ) -> DockerParts:
     """Make what answers Docker, whose rules are looked at every `interval` seconds.
 
-    Raises `InvalidValue` that names a damaged file, or `OSError`.
+    Raises `InvalidValue` that names a file of a newer agent, or `OSError`.
     """
     networks = DockerNetworks(state_dir / "docker-networks.json")
     networks.load()

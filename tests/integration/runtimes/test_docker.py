@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -246,6 +247,37 @@ def test_what_ends_while_the_agent_is_away_is_freed_when_it_is_back(engines: Eng
     docker.docker("rm", "--force", "lost")
     host.stop_agent()
     host.start_agent("--resync", "3600")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("release", [26, 28])  # that of 20 does not get its containerd back here
+def test_with_live_restore_a_container_goes_on_while_docker_is_killed(
+    own_lab: Lab, tmp_path: Path, release: int
+) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
+    host, there = own_lab.hosts[0], own_lab.hosts[1].attach("there", "blue")
+    root = root_filesystem(tmp_path / "root")
+    with Docker(host, DOCKER[release], root, ["--live-restore"]) as docker:
+        create(docker, "blue")
+        kept = docker.run("kept", "blue", "--publish", "8090:80")
+        process = docker.docker("inspect", "--format", "{{.State.Pid}}", "kept")
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            docker.stop(number)
+            assert kept.ping(there.address) is not None
+            host.stop_agent(number)
+            host.start_agent("--resync", "3600")
+            docker.start()
+            assert docker.docker("inspect", "--format", "{{.State.Pid}}", "kept") == process
+            assert kept.ping(there.address) is not None
+            other = docker.run("other", "blue")
+            assert other.address != kept.address
+            docker.docker("rm", "--force", "other")
+            with Server(kept.enter, str(kept.address), 80):
+                assert ask(own_lab.enter_underlay, str(host.address), 8090) is not None
+        docker.docker("rm", "--force", "kept")
+        docker.docker("network", "rm", "blue")
+        assert held(host) == []
+        eventually(lambda: own_lab.published("blue") == {there.name}, "its endpoint is gone")
 
 
 def test_without_a_controller_containers_start_from_the_blocks_that_the_host_has(engines: Engines) -> None:

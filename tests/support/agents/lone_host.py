@@ -83,11 +83,13 @@ class LoneHost:
         controllers = ControllerAddresses([URL], directory / "controllers.json")
         local = Local(clusters.HERE, 4789, 3600, frozenset(), controllers, Metadata.REFUSED)
         self.reconciler = Reconciler(self.turn, self.feed, self.records, Checksums(directory / "checksums"), local)
-        blocks = HeldBlocks(clusters.HERE, client, self.feed, self.records)
+        self.blocks = blocks = HeldBlocks(clusters.HERE, client, self.feed, self.records)
         publication = Publication(client, self.feed, self.records, lambda _: None)
         reservations = HeldReservations(client, self.feed, self.records, publication)
         resting = RestingAddresses(directory / "resting", self.loop.time)
-        addressing = Addressing(self.records, blocks, reservations, resting, HeldAddresses(directory / "held"))
+        self.addressing = addressing = Addressing(
+            self.records, blocks, reservations, resting, HeldAddresses(directory / "held")
+        )
         self.attachments = Attachments(self.turn, self.records, blocks, addressing, self.reconciler)
         self._client = client
         self._actors = [
