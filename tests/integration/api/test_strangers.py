@@ -60,9 +60,11 @@ async def listening(bounds: ConnectionBounds) -> AsyncIterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         listener = Listener([sock], None, http.protocol(config, ServerState(), bounds), SystemClock(), bounds)
         running = asyncio.create_task(listener.run())
-        yield sock.getsockname()[1]
-        running.cancel()
-        await asyncio.wait([running])
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
 
 async def connected(port: int, source: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

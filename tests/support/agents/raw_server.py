@@ -97,9 +97,11 @@ async def answering(peer: Peer) -> None:
 async def making(context: ssl.SSLContext | None = None, name: str | None = None) -> AsyncIterator[HttpClient]:
     """Make a client, whose kept connections end with the block."""
     client = HttpClient(context, name)
-    yield client
-    client.renew()
-    await asyncio.sleep(0)
+    try:
+        yield client
+    finally:
+        client.renew()
+        await asyncio.sleep(0)
 
 
 def get(url: str, target: str = "/") -> HttpRequest:

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+from contextlib import closing
 
 import pytest
 
@@ -36,16 +37,15 @@ class UnheardKernel(FakeKernel):
 
 async def test_what_happens_before_it_listens_again_is_found() -> None:
     kernel = UnheardKernel()
-    turn = KernelTurn(kernel)
-    drift = Drift(turn)
-    async with running(drift.run()), asyncio.timeout(20):
-        while not kernel.looks:  # noqa: ASYNC110 - a look sets no event
-            await asyncio.sleep(0.01)
-        kernel.set_underlay(host(1).address, None)
-        seen = 0
-        while drift.suspects != {HOST, BLUE}:
-            seen = await drift.changes.wait(seen)
-    turn.close()
+    with closing(KernelTurn(kernel)) as turn:
+        drift = Drift(turn)
+        async with running(drift.run()), asyncio.timeout(20):
+            while not kernel.looks:  # noqa: ASYNC110 - a look sets no event
+                await asyncio.sleep(0.01)
+            kernel.set_underlay(host(1).address, None)
+            seen = 0
+            while drift.suspects != {HOST, BLUE}:
+                seen = await drift.changes.wait(seen)
 
 
 async def test_suspects_are_taken_once() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,8 @@ class CountingKernel(FakeKernel):
 async def reconciling(directory: Path, kernel: CountingKernel) -> AsyncIterator[Reconciler]:
     async with client_of(await unused_url()) as client:
         feed = ClusterFeed(client, clusters.example(Topology.ROUTED), claims_of(client))
-        host = Host(feed, kernel, directory)
-        yield host.reconciler
-        host.close()
+        with closing(Host(feed, kernel, directory)) as host:
+            yield host.reconciler
 
 
 async def looks_of_a_cycle(directory: Path) -> int:

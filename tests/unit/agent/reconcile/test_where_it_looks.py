@@ -1,7 +1,7 @@
 """A cycle observes what a change of the cluster or of the kernel asks for, and a resync everything."""
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -73,11 +73,10 @@ async def settled(directory: Path) -> AsyncIterator[WatchedHost]:
     async with client_of(await unused_url()) as client:
         feed = ClusterFeed(client, BOTH, claims_of(client))
         feed.in_sync = True
-        host = WatchedHost(feed, WatchedKernel(), directory)
-        await host.look(None)
-        yield host
-        assert str(await host.reconciler.plan()) == ""
-        host.close()
+        with closing(WatchedHost(feed, WatchedKernel(), directory)) as host:
+            await host.look(None)
+            yield host
+            assert str(await host.reconciler.plan()) == ""
 
 
 async def test_a_bookmark_executes_and_observes_nothing(tmp_path: Path) -> None:

@@ -23,9 +23,11 @@ async def a_controller(directory: Path) -> AsyncIterator[tuple[Overlay, VirtualC
         overlay = Overlay(store, clock, "c1")
         await overlay.load()
         running = asyncio.create_task(overlay.run(), name="c1")
-        yield overlay, clock
-        running.cancel()
-        await asyncio.wait([running])
+        try:
+            yield overlay, clock
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
 
 
 async def test_a_session_ends_within_seconds_after_its_token_expired(tmp_path: Path) -> None:
