@@ -55,7 +55,7 @@ class Pruning:
             try:
                 page = await self._store.page(keys.HISTORY, limit=_STEP, after_key=last, revision=counted.revision)
             except RevisionCompacted:
-                return removed  # it took that long; the next time goes on
+                return removed  # this run took too long; the next one continues
             due = [item for index, item in enumerate(page.items) if removed + index < surplus or item.key < oldest]
             if not due:
                 return removed

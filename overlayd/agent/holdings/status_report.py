@@ -26,7 +26,7 @@ async def report(client: ControllerClient, feed: ClusterFeed, reconciler: Reconc
     while True:
         seen, due = wake.count, now() + PACE
         current = (feed.syncs.count, reconciler.status, feed.claims.problems)
-        # What was applied of another lineage, which had later revisions, says nothing of this one.
+        # A revision that was applied in another lineage, which had later ones, means nothing in this one.
         is_of_this = reconciler.status.applied <= feed.cluster.revision
         if current != reported and reconciler.status.is_pruned and is_of_this:
             try:

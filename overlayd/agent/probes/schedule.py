@@ -37,7 +37,7 @@ class Schedule(Generic[K, V]):
         taken: list[K] = []
         while self._queue and self._queue[0][0] <= now and len(taken) < most:
             _, entry, key = heappop(self._queue)
-            if self._entries.get(key) == entry:  # else it has been put elsewhere since, or is not kept
+            if self._entries.get(key) == entry:  # else it has been scheduled again since, or was dropped
                 del self._entries[key]
                 taken.append(key)
         return taken

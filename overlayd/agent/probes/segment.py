@@ -109,7 +109,7 @@ def message(path: SegmentPath, count: int, sequence: int, port: int) -> bytes:
         return bytes(_OFFLOADS.size) + headers + tcp(internet_checksum(pseudo + tcp(0) + data)) + data
     begin = len(headers)
     offloads = _OFFLOADS.pack(_NEEDS_CHECKSUM, _TCP_SEGMENTS[family], begin + _TCP.size, size, begin, _CHECKSUM_AT)
-    # The one that makes the checksum begins with what stands in its place: the sum of the pseudo header.
+    # The device that makes the checksum starts from the value in its place: the sum of the pseudo header.
     return offloads + headers + tcp(~internet_checksum(pseudo) & 0xFFFF) + data
 
 

@@ -78,7 +78,7 @@ class Reconciler:
         now = asyncio.get_running_loop().time
         wake = Changes(self._feed.changes, self.drift.changes)
         backoff = Backoff(shortest=0.2, longest=self._local.resync)
-        # A controller that is there says within a moment what still holds of the cached cluster: one look is enough.
+        # A reachable controller confirms or replaces the cached cluster within a moment: then one cycle is enough.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD):
                 await self._feed.syncs.wait(0)
@@ -192,7 +192,7 @@ class Reconciler:
         self.drift.revived -= found.revived - found.facts.ends_of(failed)
         spaces = found.standing.desired.spaces
         tracker = found.standing.tracker.after(spaces, found.looked_at, failed, exactly=in_sync)
-        # What is left as it is goes once nothing uses it any more.
+        # Items of unknown networks are left alone, and deleted once nothing uses them.
         kept = [network_namespace(name) for name in found.facts.unknown]
         self._standing = replace(self._standing, tracker=tracker.forgetting(kept) if kept else tracker)
         lacking = without_devices(self._refused.values())

@@ -111,7 +111,8 @@ class HostWatch:
         """Return whether something of ours may have changed: the underlay, an uplink, or a device that frees a VNI."""
         # Every one is looked at, as each may teach what the next one is to be compared with.
         count = sum(self._matters(kind, payload) for kind, payload in notifications)
-        # What was done is told of before `did` is: what has not come to that by now is otherwise.
+        # The kernel has reported our own operations before `did` is called: a device that is still unfinished after
+        # these notifications is not as the agent made it.
         unfinished, self._unfinished = self._unfinished, set()
         return count > 0 or bool(unfinished)
 
