@@ -86,7 +86,7 @@ def served(sockets: Iterable[socket.socket]) -> frozenset[IpAddress]:
 
 
 def towards_all(version: int) -> IpAddress | None:
-    """Return the address from which the default route starts: others are bridges of its own, as likely as not."""
+    """Return the source address of the default route: other addresses may be those of local bridges."""
     family = socket.AF_INET6 if version == 6 else socket.AF_INET  # noqa: PLR2004 - IPv6
     with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
         probe.connect((_ELSEWHERE[version], _DISCARD_PORT))  # which sends nothing

@@ -25,7 +25,7 @@ class Writability:
 
     @property
     def is_given(self) -> bool:
-        """Whether the store took a write at the last look."""
+        """Whether the store took a write at the last check."""
         return self._refusal is None
 
     def check(self) -> None:

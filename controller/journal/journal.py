@@ -64,7 +64,7 @@ class Written(Generic[T]):
 class Journal:
     """Writes drafts of this controller, many at a time, and remembers which keys those under way will take.
 
-    Every transaction takes its entry of the history along, under the name of the actor.
+    Every transaction includes its entry of the history, under the name of the actor.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it takes to write

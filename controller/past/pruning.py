@@ -63,7 +63,7 @@ class Pruning:
             removed, last = removed + len(due), due[-1].key
 
     async def _remove(self, due: list[KeyValue]) -> None:
-        """Remove entries, and say until when the history is forgotten; another controller may be further already."""
+        """Remove entries, and record until when the history is pruned; another controller may have pruned more."""
         until = keys.decode(due[-1].value).value.get("at")
         while True:
             mark = await self._store.get(keys.HISTORY_BEGIN)

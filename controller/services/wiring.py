@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

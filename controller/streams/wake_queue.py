@@ -30,7 +30,7 @@ class WakeQueue:
         self._filled = asyncio.Event()
 
     def add(self, readers: Collection[Reader]) -> None:
-        """Wake these readers: few at once, many by and by."""
+        """Wake these readers: a few at once, many in groups one after another."""
         if len(readers) <= AT_ONCE:
             for reader in readers:
                 reader.wake()

@@ -22,7 +22,7 @@ class WatchFilter:
     network: NetworkName | None
 
     def admits(self, key: RecordKey) -> bool:
-        """Return whether a record is meant."""
+        """Return whether a record passes the filter."""
         return self.kind in (None, key.kind) and self.network in (None, _network(key))
 
 

@@ -35,7 +35,7 @@ _REMEMBERED = 64
 class Watch:
     """What one reader has been sent, and what comes next.
 
-    It keeps a position in the mirror's log and no queue; a reader that falls off the log comes to the end.
+    It keeps a position in the mirror's log and no queue; the watch of a reader that falls off the log ends.
     """
 
     def __init__(self, watches: "Watches", wanted: WatchFilter, after: Revision | None) -> None:

@@ -223,7 +223,7 @@ class Connection:
             return await endpoint.call(method, request, await self.metadata(endpoint))
 
     async def metadata(self, endpoint: EtcdEndpoint) -> tuple[tuple[str, str], ...]:
-        """Return what every call carries; raises as `once` does when it takes a login."""
+        """Return the metadata of every call; raises as `once` does when a login is needed."""
         if self._login is None:
             return ()
         if self._token is None:

@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from dataclasses import dataclass
 from time import monotonic
@@ -25,7 +25,7 @@ class AttachParts:
     reconciler: Reconciler
 
     def actors(self) -> Actors:
-        """Return what runs as long as the agent."""
+        """Return the actors of this room."""
         return {
             "announcements": self.attachments.announcements.run(),
             "reaper": self.attachments.reaper.run(),

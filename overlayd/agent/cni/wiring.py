@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ class CniParts:
     queue: DelQueue
 
     def actors(self, interval: float) -> Actors:
-        """Return what runs as long as the agent; the queue is drained every `interval` seconds."""
+        """Return the actors of this room; the queue is drained every `interval` seconds."""
         return {"queue": self.queue.run(interval)}
 
 

@@ -188,7 +188,7 @@ def _remove_unused(name: ContainerId) -> None:
 
 
 def _attached(wanted: dict[str, Json], wait: float) -> Fields:
-    """Ask the agent to attach, for so many seconds while it cannot for now; return what it answers.
+    """Ask the agent to attach, again for this many seconds while it is unavailable; return its answer.
 
     Raises `InvalidValue` or, when the time is over, `Unavailable`.
     """

@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
@@ -29,7 +29,7 @@ class ControllerParts:
     cache: ClusterCacheWriter
 
     def actors(self, name: str, address: OwnAddress, underlay: Changes, interval: float, attached: Changes) -> Actors:
-        """Return what runs as long as the agent.
+        """Return the actors of this room.
 
         The host has this display name. `underlay` counts changes that may give it another address, which is checked
         every `interval` seconds too; `attached` counts attachments that came or went.

@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class DockerParts:
     admission: UplinkAdmission
 
     def actors(self) -> Actors:
-        """Return what runs as long as the agent."""
+        """Return the actors of this room."""
         return {"Docker's rules": self.admission.run()}
 
 

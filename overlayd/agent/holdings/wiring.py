@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +30,7 @@ class HoldingParts:
     reconciler: Reconciler
 
     def actors(self, attached: Changes) -> Actors:
-        """Return what runs as long as the agent; `attached` counts attachments that came or went."""
+        """Return the actors of this room; `attached` counts attachments that came or went."""
         return {
             "blocks": self.blocks.run(attached),
             "reservations": self.reservations.run(attached),

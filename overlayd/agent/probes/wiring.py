@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.probes.offload import OffloadProbe
@@ -10,7 +10,7 @@ from overlayd.model.ids import HostId
 
 
 def actors(turn: KernelTurn, feed: ClusterFeed, reconciler: Reconciler, host: HostId, interval: float) -> Actors:
-    """Return what runs as long as the agent; a host that does not answer is probed again after `interval` seconds."""
+    """Return the actors of this room; a host that does not answer is probed again after `interval` seconds."""
     return {
         "path probe": PathProbe(turn, feed, reconciler, host).run(),
         "offload probe": OffloadProbe(feed, reconciler, interval).run(),

@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class ReconcileParts:
     resync: float
 
     def actors(self) -> Actors:
-        """Return what runs as long as the agent."""
+        """Return the actors of this room."""
         drift = self.reconciler.drift
         return {
             "controller addresses": self.addresses.follow(self.resync, drift),

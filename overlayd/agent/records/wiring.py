@@ -1,4 +1,4 @@
-"""The parts of this room, joined."""
+"""Builds the parts of this room."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class RecordParts:
         recover(kernel, host, self.attachments, self.copies.attachments)
 
     def actors(self, attached: Changes) -> Actors:
-        """Return what runs as long as the agent; `attached` counts attachments that came or went."""
+        """Return the actors of this room; `attached` counts attachments that came or went."""
         return {"copies of records": RecordCopies(self.attachments, self.copies).run(attached)}
 
 

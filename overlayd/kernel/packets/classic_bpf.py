@@ -23,7 +23,7 @@ RETURN = 0x06
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One instruction. A jump goes on at its label, a conditional one if so; without one it skips instructions."""
+    """One instruction. A jump goes to `label`; a conditional one without it skips `then` or `otherwise` steps."""
 
     code: int
     value: int = 0
