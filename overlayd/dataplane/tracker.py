@@ -30,7 +30,8 @@ class Difference:
 class Tracker:
     """`reached` is the desired state to which each namespace was last brought without a failed operation.
 
-    Those in `exact` held nothing else of ours then. Both hold until a change by others is noticed.
+    Of those in `exact` no change by others was noticed since. While the feed is not in sync they may hold more than
+    that, and no difference is asked for; a look at everything follows as soon as it is.
     """
 
     reached: Mapping[NamespaceRef, State] = field(default_factory=lambda: MappingProxyType({}))
@@ -70,18 +71,12 @@ class Tracker:
         spaces: Mapping[NamespaceRef, State],
         looked_at: frozenset[NamespaceRef] | None,
         failed: Collection[NamespaceRef],
-        *,
-        exactly: bool,
     ) -> "Tracker":
-        """Return the tracker after these namespaces (None: all), but for failed ones, reached the desired state.
-
-        `exactly`: undesired items were deleted in them.
-        """
+        """Return the tracker after these namespaces (None: all), but for failed ones, reached the desired state."""
         kept = {} if looked_at is None else {ns: s for ns, s in self.reached.items() if ns not in looked_at}
         done = {
             ns: state
             for ns, state in spaces.items()
             if ownership.is_observed(ns) and ns not in failed and (looked_at is None or ns in looked_at)
         }
-        exact = self.exact & kept.keys()
-        return Tracker(MappingProxyType(kept | done), exact | done.keys() if exactly else exact)
+        return Tracker(MappingProxyType(kept | done), self.exact & kept.keys() | done.keys())

@@ -145,8 +145,10 @@ class Assessor:
             observable = self._kernel.namespaces() | {ns for ns in spaces if ownership.is_observed(ns)} | {HOST}
         else:
             places = looked_at - kept
-            differences = {ns: standing.tracker.difference(ns, spaces.get(ns, frozenset())) for ns in places}
-            by_now = {ns: found for ns, found in differences.items() if found and known.in_sync}
+            # Out of sync there may be more than was desired, which a look at everything deletes once it is in sync.
+            asked = places if known.in_sync else frozenset()
+            differences = {ns: standing.tracker.difference(ns, spaces.get(ns, frozenset())) for ns in asked}
+            by_now = {ns: found for ns, found in differences.items() if found}
             missing = missing.union(*(each.missing for each in by_now.values()))
             surplus = surplus.union(*(each.surplus for each in by_now.values()))
             observable = places - by_now.keys()

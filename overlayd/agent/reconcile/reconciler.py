@@ -120,7 +120,7 @@ class Reconciler:
             self._forget(self._standing.tracker.reached)
             return self._report.keep(replace(self.status, problems=(Problem("host", str(error)),)))
         is_asked_for = bool(self._to_redirect)
-        self._keep(found, outcomes, cluster, in_sync=in_sync)
+        self._keep(found, outcomes, cluster)
         if found.revived and any(not ownership.is_observed(op.item.ns) for op in found.plan):
             _log.info("restored what went as containers' devices were down", devices=sorted(found.revived))
         if suspects and found.plan and not (is_news or is_asked_for):
@@ -182,7 +182,7 @@ class Reconciler:
         """
         self._forget({network_namespace(network)})
 
-    def _keep(self, found: Assessment, outcomes: Iterable[Outcome], cluster: Cluster, *, in_sync: bool) -> None:
+    def _keep(self, found: Assessment, outcomes: Iterable[Outcome], cluster: Cluster) -> None:
         """Record what is in force after the plan was executed."""
         self._applied = cluster
         self._to_redirect -= self._to_redirect if found.looked_at is None else found.looked_at
@@ -191,7 +191,7 @@ class Reconciler:
         # A sandbox is not observed: what is lost there is looked for only as long as its device is kept in mind.
         self.drift.revived -= found.revived - found.facts.ends_of(failed)
         spaces = found.standing.desired.spaces
-        tracker = found.standing.tracker.after(spaces, found.looked_at, failed, exactly=in_sync)
+        tracker = found.standing.tracker.after(spaces, found.looked_at, failed)
         # Items of unknown networks are left alone, and deleted once nothing uses them.
         kept = [network_namespace(name) for name in found.facts.unknown]
         self._standing = replace(self._standing, tracker=tracker.forgetting(kept) if kept else tracker)

@@ -4,7 +4,7 @@ The raw payload match `@th,96,24` reads the VNI: 24 bits at offset 96 of the UDP
 bits of flags (RFC 7348 section 5).
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -139,9 +139,22 @@ def host_table(
     (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW).
     """
     known = sorted(uplinks, key=lambda uplink: uplink.network.vni)
-    not_into_tunnels = _not_into_tunnels(vxlan_ports)
     closed = [uplink.device for uplink in known if not uplink.network.egress]
     sealed = [uplink.device for uplink in known if not uplink.network.egress and uplink.kind is Uplink.ISOLATED]
+    parts = [
+        *(f"counter {name} {{ }}" for name in _HOST_COUNTERS),
+        _name_set("uplinks", sorted({uplink.device for uplink in known} | set(others))),
+        _name_set("closed", closed),
+        _name_set("sealed", sealed),
+        chain("metadata", "", [*_NOT_A_QUESTION, "counter name to_metadata reject with icmpx admin-prohibited"]),
+        *_filters(_not_into_tunnels(vxlan_ports), metadata),
+        *_translations(known),
+    ]
+    return table(HOST, NftFamily.INET, ownership.TABLE, parts)
+
+
+def _filters(not_into_tunnels: str, metadata: Metadata) -> Iterator[str]:
+    """Yield the chains that let packets pass, arrive at the host, and enter it, or not."""
     passing = [
         "iifname != @uplinks oifname != @uplinks accept",
         not_into_tunnels,
@@ -158,31 +171,23 @@ def host_table(
         *_SEGMENT_PROBES,
         f"iifname @uplinks {_INVALID}",
     ]
-    ports = sorted(((uplink, each) for uplink in known for each in uplink.published), key=lambda pair: pair[1].order)
-    redirections = [rule for uplink, each in ports for rule in _redirections(uplink, each)]
-    leaving = [rule for uplink in known for rule in _masquerades(uplink)]
+    entering = [_NOT_TO_LOOPBACK, not_into_tunnels]
+    yield chain("passing", "type filter hook forward priority filter; policy accept;", passing)
+    yield chain("arriving", "type filter hook input priority filter; policy accept;", arriving)
+    yield chain("entering", "type filter hook prerouting priority raw; policy accept;", entering)
+
+
+def _translations(uplinks: Sequence[HostUplink]) -> Iterator[str]:
+    """Yield the chains that masquerade what leaves, and that redirect published ports."""
+    leaving = [rule for uplink in uplinks for rule in _masquerades(uplink)]
     leaving += [_AS_A_CLIENT, "iifname @uplinks oifname != @uplinks masquerade"]
-    parts = [
-        *(f"counter {name} {{ }}" for name in _HOST_COUNTERS),
-        _name_set("uplinks", sorted({uplink.device for uplink in known} | set(others))),
-        _name_set("closed", closed),
-        _name_set("sealed", sealed),
-        chain("metadata", "", [*_NOT_A_QUESTION, "counter name to_metadata reject with icmpx admin-prohibited"]),
-        chain("passing", "type filter hook forward priority filter; policy accept;", passing),
-        chain("arriving", "type filter hook input priority filter; policy accept;", arriving),
-        chain(
-            "entering",
-            "type filter hook prerouting priority raw; policy accept;",
-            [_NOT_TO_LOOPBACK, not_into_tunnels],
-        ),
-        chain("leaving", "type nat hook postrouting priority srcnat; policy accept;", leaving),
-    ]
-    if redirections:
+    yield chain("leaving", "type nat hook postrouting priority srcnat; policy accept;", leaving)
+    ports = sorted(((uplink, each) for uplink in uplinks for each in uplink.published), key=lambda pair: pair[1].order)
+    if redirections := [rule for uplink, each in ports for rule in _redirections(uplink, each)]:
         to_published = ["fib daddr type local jump published"]
-        parts.append(chain("published", "", redirections))
-        parts.append(chain("from_others", "type nat hook prerouting priority dstnat; policy accept;", to_published))
-        parts.append(chain("from_this_host", "type nat hook output priority -100; policy accept;", to_published))
-    return table(HOST, NftFamily.INET, ownership.TABLE, parts)
+        yield chain("published", "", redirections)
+        yield chain("from_others", "type nat hook prerouting priority dstnat; policy accept;", to_published)
+        yield chain("from_this_host", "type nat hook output priority -100; policy accept;", to_published)
 
 
 def _not_into_tunnels(ports: Collection[int]) -> str:

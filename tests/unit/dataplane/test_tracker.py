@@ -18,7 +18,7 @@ def neighbour(last: int) -> Neighbour:
 
 OLD: State = frozenset({neighbour(2), neighbour(3)})
 NEW: State = frozenset({neighbour(3), neighbour(4)})
-REACHED = Tracker().after({BLUE: OLD, GREEN: frozenset(), HOST: frozenset()}, None, (), exactly=True)
+REACHED = Tracker().after({BLUE: OLD, GREEN: frozenset(), HOST: frozenset()}, None, ())
 
 
 def test_before_the_first_look_everything_is_pending() -> None:
@@ -27,7 +27,7 @@ def test_before_the_first_look_everything_is_pending() -> None:
 
 def test_only_what_is_desired_otherwise_is_pending() -> None:
     spaces = {BLUE: OLD, GREEN: frozenset[Neighbour](), HOST: frozenset[Neighbour]()}
-    reached = Tracker().after(spaces, None, (), exactly=True)
+    reached = Tracker().after(spaces, None, ())
     assert reached.pending(spaces) == frozenset()
     assert reached.pending({**spaces, BLUE: NEW}) == {BLUE}
     assert reached.pending({BLUE: OLD, HOST: spaces[HOST]}) == {GREEN}, "what is no longer desired"
@@ -48,13 +48,10 @@ def test_so_do_the_hosts_own_namespace_and_what_others_may_have_changed() -> Non
     assert REACHED.doubting({SANDBOX}) is REACHED
 
 
-def test_what_failed_is_pending_and_what_may_hold_more_is_observed() -> None:
-    failed = REACHED.after({BLUE: NEW}, frozenset({BLUE}), {BLUE}, exactly=True)
+def test_what_failed_is_pending_and_is_observed() -> None:
+    failed = REACHED.after({BLUE: NEW}, frozenset({BLUE}), {BLUE})
     assert BLUE in failed.pending({BLUE: NEW})
     assert failed.difference(BLUE, NEW) is None
-    retained = REACHED.after({BLUE: NEW}, frozenset({BLUE}), (), exactly=False)
-    assert BLUE not in retained.pending({BLUE: NEW})
-    assert retained.difference(BLUE, OLD) is None
 
 
 def test_what_is_forgotten_is_pending_and_observed_even_if_it_is_no_longer_desired() -> None:
