@@ -6,9 +6,8 @@ by itself.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,18 +16,18 @@ from overlayd.agent.probes import remote_kernel
 from overlayd.agent.probes.remote_kernel import ProbeRoute
 from overlayd.agent.probes.schedule import Schedule
 from overlayd.agent.probes.segment import SegmentPath, loses_segments
+from overlayd.agent.probes.shared_hosts import SharedHosts
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.dataplane.desired import uplink
-from overlayd.dataplane.desired.resolve import joined, uplink_kinds
+from overlayd.dataplane.desired.resolve import Membership, uplink_kinds
 from overlayd.dataplane.desired.site import Site
 from overlayd.kernel.port import KernelError
-from overlayd.model.address import Family
+from overlayd.model.address import Family, IpAddress
+from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
+from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName
-from overlayd.model.network import Uplink
-
-if TYPE_CHECKING:
-    from overlayd.model.block import Block
+from overlayd.model.network import Network, Uplink
 
 _log = structlog.get_logger(__name__)
 
@@ -53,26 +52,54 @@ class Target:
         return self.path.way
 
 
-def targets(cluster: Cluster, site: Site) -> Iterator[Target]:
-    """Yield each host with which this one shares a network to which both have access. Pure."""
-    networks = [cluster.networks[name] for name in sorted(joined(cluster, site.host))]
-    kinds = uplink_kinds(cluster, site, networks)
-    blocks: dict[NetworkName, dict[HostId, list[Block]]] = {}
-    for block in cluster.blocks.values():
-        blocks.setdefault(block.network, {}).setdefault(block.host, []).append(block)
-    found: set[HostId] = {site.host}
-    for network in networks:
-        if kinds[network.name] is not Uplink.HOST:
-            continue
-        addresses = {host: uplink.own_addresses(network, held) for host, held in blocks[network.name].items()}
-        sources = {Family.of(address): address for address in reversed(addresses[site.host])}
-        for host, theirs in sorted(addresses.items()):
-            remote = cluster.hosts.get(host)
-            target = next((address for address in theirs if Family.of(address) in sources), None)
-            if remote and target and host not in found and Family.of(remote.address) is site.underlay:
-                found.add(host)
-                way = ProbeRoute(sources[Family.of(target)], target)
-                yield Target(host, remote.name, SegmentPath(way, uplink.host_device(network.vni), site.mtu))
+class Targets:
+    """The hosts with which this one shares a network to which both have access."""
+
+    def __init__(self) -> None:
+        self._shared = SharedHosts[Target]()
+        self._membership = Membership()
+        self._kinds: Mapping[NetworkName, Uplink] = {}
+        self._cluster = Cluster()
+        self._site: Site | None = None
+
+    @property
+    def values(self) -> Mapping[HostId, Target]:
+        """The targets by their hosts."""
+        return self._shared.values
+
+    def update(self, cluster: Cluster, site: Site) -> frozenset[HostId]:
+        """Determine the targets in a cluster; return the hosts that have another one than before, or none any more."""
+        before = self._cluster
+        if self._site == site and before.has_hosts_of(cluster):
+            return frozenset()
+        self._membership = self._membership.of(cluster, site.host)
+        own = self._membership.blocks
+        networks = {name: cluster.networks[name] for name in sorted(own)}
+        same_networks = before.networks is cluster.networks and networks.keys() == self._kinds.keys()
+        if not same_networks or before.hosts is not cluster.hosts or self._site != site:
+            kinds = uplink_kinds(cluster, site, networks.values())
+            self._kinds = {name: kinds[name] for name in networks}
+        self._cluster, self._site, kinds = cluster, site, self._kinds
+        sources = {name: _sources(network, own[name]) for name, network in networks.items()}
+
+        def target(name: NetworkName, remote: Host, blocks: tuple[Block, ...]) -> Target | None:
+            network, ours = networks[name], sources[name]
+            if remote.id == site.host or kinds[name] is not Uplink.HOST:
+                return None
+            theirs = uplink.own_addresses(network, blocks)
+            address = next((address for address in theirs if Family.of(address) in ours), None)
+            if address is None or Family.of(remote.address) is not site.underlay:
+                return None
+            path = SegmentPath(ProbeRoute(ours[Family.of(address)], address), uplink.host_device(network.vni), site.mtu)
+            return Target(remote.id, remote.name, path)
+
+        context = (networks, kinds, sources, site.underlay, site.mtu)
+        return self._shared.update(cluster, tuple(networks), context, target)
+
+
+def _sources(network: Network, blocks: Iterable[Block]) -> Mapping[Family, IpAddress]:
+    """Return this host's own address in a network, the first one of each family."""
+    return {Family.of(address): address for address in reversed(uplink.own_addresses(network, blocks))}
 
 
 class OffloadProbe:
@@ -85,7 +112,7 @@ class OffloadProbe:
         self._interval = interval
         self._schedule = Schedule[HostId, Target]()
         self._tried: set[HostId] = set()
-        self._known: tuple[Cluster, Site] | None = None
+        self._targets = Targets()
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -105,11 +132,11 @@ class OffloadProbe:
 
     def _look(self) -> None:
         """Determine the targets again if their inputs have changed; endpoints and reservations do not matter."""
-        cluster, site = self._feed.cluster, self._reconciler.site and self._reconciler.site.without_endpoints
-        if site is None or (self._known and self._known[0].has_hosts_of(cluster) and self._known[1] == site):
+        if (site := self._reconciler.site) is None:
             return
-        self._known = (cluster, site)
-        self._schedule.keep({target.host: target for target in targets(cluster, site)})
+        changed = self._targets.update(self._feed.cluster, site.without_endpoints)
+        if self._targets.values is not self._schedule.values:
+            self._schedule.keep(self._targets.values, changed)
 
     async def _examine(self, target: Target) -> None:
         answers = await remote_kernel.echoes(target.way)

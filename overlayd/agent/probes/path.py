@@ -9,13 +9,14 @@ import contextlib
 import errno
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
 from overlayd.agent.probes.schedule import Schedule
+from overlayd.agent.probes.shared_hosts import SharedHosts
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.agent.runtime.kernel_lock import KernelTurn
 from overlayd.dataplane.desired.site import Site
@@ -25,9 +26,10 @@ from overlayd.kernel.packets import probe_socket
 from overlayd.kernel.port import KernelError
 from overlayd.kernel.spaces.namespaces import Identity, identity
 from overlayd.model.address import Family
+from overlayd.model.block import Block
 from overlayd.model.cluster import Cluster
 from overlayd.model.host import Host
-from overlayd.model.ids import HostId, NetworkName
+from overlayd.model.ids import HostId, MacAddress, NetworkName
 from overlayd.model.network import Network
 
 INTERVAL = 1.0
@@ -82,26 +84,44 @@ class Tunnel:
 
 
 class ProbedHosts:
-    """The other hosts of this host's networks; none when the cluster has forgotten this host."""
+    """The ways to the other hosts of this host's networks; none when the cluster has forgotten this host."""
 
-    def __init__(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> None:
-        self.cluster = cluster
-        self.site = site
-        self.networks = networks
-        own, ours, found = cluster.hosts.get(site.host), set(networks), dict[HostId, ProbedWay]()
-        for block in cluster.blocks.values():
-            remote = cluster.hosts.get(block.host)
-            if own is None or block.network not in ours or remote is None or remote == own or remote.id in found:
-                continue
-            if Family.of(remote.address) is site.underlay:
-                found[remote.id] = ProbedWay(own, remote, cluster.networks[block.network], site.underlay_mtu)
-        self.ways = found
-        self.by_mac = {way.remote.vtep.mac: way.remote for way in found.values()}
+    def __init__(self) -> None:
+        self._shared = SharedHosts[ProbedWay]()
+        self._by_mac: dict[MacAddress, Host] = {}
+        self._cluster = Cluster()
+        self._basis: tuple[object, ...] = ()
 
-    def are_of(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> bool:
-        """Return whether these are the probed hosts of a cluster too; endpoints and reservations do not matter."""
-        is_same = self.networks == networks and self.site.without_endpoints == site.without_endpoints
-        return is_same and self.cluster.has_hosts_of(cluster)
+    @property
+    def ways(self) -> Mapping[HostId, ProbedWay]:
+        """The ways by their hosts: another object after a change."""
+        return self._shared.values
+
+    def at(self, mac: MacAddress) -> Host | None:
+        """Return the host whose tunnel end has this MAC."""
+        return self._by_mac.get(mac)
+
+    def update(self, cluster: Cluster, site: Site, networks: tuple[NetworkName, ...]) -> frozenset[HostId]:
+        """Determine the ways in a cluster; return the hosts to which another way leads than before, or none."""
+        basis = (networks, site.host, site.underlay, site.underlay_mtu)
+        if basis == self._basis and self._cluster.has_hosts_of(cluster):
+            return frozenset()
+        self._cluster, self._basis = cluster, basis
+        own = cluster.hosts.get(site.host)
+        records = tuple(cluster.networks.get(name) for name in networks)
+
+        def way(name: NetworkName, remote: Host, _: tuple[Block, ...]) -> ProbedWay | None:
+            if own is None or remote.id == own.id or Family.of(remote.address) is not site.underlay:
+                return None
+            return ProbedWay(own, remote, cluster.networks[name], site.underlay_mtu)
+
+        before = self.ways
+        changed = self._shared.update(cluster, networks, (own, records, site.underlay, site.underlay_mtu), way)
+        for host in changed & before.keys():
+            self._by_mac.pop(before[host].remote.vtep.mac, None)
+        for host in changed & self.ways.keys():
+            self._by_mac[self.ways[host].remote.vtep.mac] = self.ways[host].remote
+        return changed
 
 
 class PathProbe:
@@ -116,7 +136,7 @@ class PathProbe:
         self._schedule = Schedule[HostId, ProbedWay]()
         self._narrow: dict[HostId, ProbedWay] = {}
         self._waiting: dict[bytes, asyncio.Future[None]] = {}
-        self._last: ProbedHosts | None = None
+        self._hosts = ProbedHosts()
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -128,11 +148,8 @@ class PathProbe:
                 if site is None or not self._feed.in_sync:
                     continue
                 await self._listen()
-                ways = self._surroundings(site).ways
-                if ways is not self._schedule.values:
-                    self._schedule.keep(ways)
-                    self._tell({host: way for host, way in self._narrow.items() if ways.get(host) == way})
-                while self._surroundings(self._reconciler.site or site).ways is ways:
+                ways = self._ways(site)
+                while self._ways(self._reconciler.site or site) is ways:
                     if not (due := self._schedule.take(now(), _AT_ONCE)):
                         break
                     part = [(host, ways[host]) for host in due]
@@ -142,12 +159,14 @@ class PathProbe:
             for ns in list(self._ears):
                 self._stop_listening(ns)
 
-    def _surroundings(self, site: Site) -> ProbedHosts:
-        """Return the other hosts of this host's networks, determined again after a change."""
-        cluster, networks = self._feed.cluster, self._reconciler.networks
-        if self._last is None or not self._last.are_of(cluster, site, networks):
-            self._last = ProbedHosts(cluster, site, networks)
-        return self._last
+    def _ways(self, site: Site) -> Mapping[HostId, ProbedWay]:
+        """Return the ways to the other hosts of this host's networks as they are now."""
+        changed = self._hosts.update(self._feed.cluster, site, self._reconciler.networks)
+        ways = self._hosts.ways
+        if ways is not self._schedule.values:
+            self._schedule.keep(ways, changed)
+            self._tell({host: way for host, way in self._narrow.items() if ways.get(host) == way})
+        return ways
 
     def _note(self, probed: Iterable[tuple[HostId, ProbedWay]], paths: Iterable[PathState | None], now: float) -> None:
         """Record the states of paths, and when to probe each again; None: this host could not try it."""
@@ -220,7 +239,9 @@ class PathProbe:
             answer = self._waiting.get(probe.nonce)
             if answer and not answer.done():
                 answer.set_result(None)
-        elif remote := self._surroundings(site).by_mac.get(probe.source):
+            return
+        self._ways(site)
+        if remote := self._hosts.at(probe.source):
             with contextlib.suppress(KernelError):  # without an address there is nothing to answer from
                 Tunnel(own, remote, network, site).send(ProbeKind.REPLY, probe.nonce, SMALLEST)
 

@@ -1,6 +1,6 @@
 """When each of many hosts is to be probed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from heapq import heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
@@ -23,14 +23,14 @@ class Schedule(Generic[K, V]):
         self._entries: dict[K, int] = {}
         self._order = count()
 
-    def keep(self, values: Mapping[K, V]) -> None:
+    def keep(self, values: Mapping[K, V], changed: Collection[K]) -> None:
         """Forget all keys but these. What is new, or has another value than before, is due at once."""
-        before, self.values = self.values, values
-        for key in self._entries.keys() - values.keys():
-            del self._entries[key]
-        for key, value in values.items():
-            if key not in before or before[key] != value:
+        self.values = values
+        for key in changed:
+            if key in values:
                 self._put(key, AT_ONCE)
+            else:
+                self._entries.pop(key, None)
 
     def take(self, now: float, most: int) -> list[K]:
         """Return up to `most` keys whose time has come, those that wait longest first."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent.probes import remote_kernel
-from overlayd.agent.probes.offload import targets
+from overlayd.agent.probes.offload import Targets
 from overlayd.agent.probes.remote_kernel import ProbeRoute
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.model.network import Uplink
@@ -23,7 +23,9 @@ LOOPBACKS = pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def found(*records: object, **site: object) -> list[tuple[str, str, str]]:
     known = clusters.cluster([*records], revision=1)  # type: ignore[list-item]
     here = replace(clusters.site(), **site)  # type: ignore[arg-type]
-    return [(target.name, str(target.way.source), str(target.way.target)) for target in targets(known, here)]
+    targets = Targets()
+    targets.update(known, here)
+    return [(target.name, str(target.way.source), str(target.way.target)) for target in targets.values.values()]
 
 
 def test_each_host_of_a_network_is_probed_from_our_own_address_there_to_its_own() -> None:

@@ -7,7 +7,7 @@ from overlayd.agent.probes.schedule import Schedule
 
 def schedule_of(**values: int) -> Schedule[str, int]:
     made = Schedule[str, int]()
-    made.keep(values)
+    made.keep(values, values.keys())
     return made
 
 
@@ -31,7 +31,7 @@ def test_another_value_is_due_at_once_and_the_same_one_is_not() -> None:
     schedule = schedule_of(a=1, b=1)
     for key in schedule.take(0.0, 2):
         schedule.again(key, 1, 100.0)
-    schedule.keep({"a": 2, "b": 1})
+    schedule.keep({"a": 2, "b": 1}, {"a"})
     assert schedule.take(0.0, 2) == ["a"]
     assert schedule.take(100.0, 2) == ["b"]
 
@@ -39,14 +39,14 @@ def test_another_value_is_due_at_once_and_the_same_one_is_not() -> None:
 def test_what_changed_while_it_was_probed_is_probed_again() -> None:
     schedule = schedule_of(a=1)
     schedule.take(0.0, 1)
-    schedule.keep({"a": 2})
+    schedule.keep({"a": 2}, {"a"})
     schedule.again("a", 1, 100.0)
     assert schedule.take(0.0, 1) == ["a"]
 
 
 def test_what_is_not_kept_is_not_due() -> None:
     schedule = schedule_of(a=1, b=1)
-    schedule.keep({"b": 1})
+    schedule.keep({"b": 1}, {"a"})
     schedule.again("a", 1, 0.0)
     assert schedule.take(1.0, 2) == ["b"]
 
@@ -67,7 +67,8 @@ def test_a_round_looks_for_each_key_a_few_times_however_many_there_are() -> None
     looks = [0]
     schedule = Schedule[Counted, int]()
     size = 2000
-    schedule.keep({Counted(number, looks): 0 for number in range(size)})
+    values = {Counted(number, looks): 0 for number in range(size)}
+    schedule.keep(values, values.keys())
     while taken := schedule.take(0.0, 8):
         for key in taken:
             schedule.again(key, 0, 100.0)
