@@ -37,7 +37,9 @@ class LoneAgent:
     @property
     def reports(self) -> list[tuple[float, int]]:
         """The reports of the agent: time on the monotonic clock, and the revision in force."""
-        lines = [line.split() for line in self._stub.output.splitlines() if line != "ready"]
+        # What stands after the last line feed is a line that is being written.
+        complete = self._stub.output.rpartition("\n")[0]
+        lines = [line.split() for line in complete.splitlines() if line != "ready"]
         return [(float(moment), int(revision)) for moment, revision in lines]
 
     @property
