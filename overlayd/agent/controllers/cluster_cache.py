@@ -31,7 +31,10 @@ _OLD_VERSION = 2
 """In version 1 an endpoint had one `address`. Later ones have a form and a file of their own (`cluster_form`)."""
 
 CACHE_INTERVAL = 1.0
-"""Seconds between two writes of the cluster."""
+"""Seconds between two writes of the cluster, at least."""
+
+CACHE_SHARE = 0.001
+"""The part of a core that writes may take in a cluster that changes all the time: each writes the whole cluster."""
 
 REVISION_INTERVAL = 60.0
 """Seconds between two writes of a cluster in which only the revision has changed."""
@@ -133,6 +136,11 @@ class KeptCluster:
             _log.warning("cannot save what containers have of networks that are lost", problem=str(error))
 
 
+def pause_after(written: float) -> float:
+    """Return how many seconds pass until the next write, after one that took so many seconds of the processor."""
+    return max(CACHE_INTERVAL, written / CACHE_SHARE)
+
+
 class ClusterCacheWriter:
     """Saves the cluster that the feed brings, and never the cached one that a start began with.
 
@@ -146,14 +154,15 @@ class ClusterCacheWriter:
         self._writing = threading.Lock()
 
     async def run(self) -> None:
-        """Save the cluster when it has changed, at most once in `CACHE_INTERVAL`."""
+        """Save the cluster when it has changed, but no more often than `pause_after` says."""
         seen, until = 0, time.monotonic() + REVISION_INTERVAL
         while True:
             seen = await self._feed.changes.wait(seen)
             if self._is_behind or (self._feed.in_sync and time.monotonic() > until):
                 until = time.monotonic() + REVISION_INTERVAL
-                await asyncio.to_thread(self._save)
-            await asyncio.sleep(CACHE_INTERVAL)
+                await asyncio.sleep(pause_after(await asyncio.to_thread(self._save)))
+            else:
+                await asyncio.sleep(CACHE_INTERVAL)
 
     def finish(self) -> None:
         """Save the last cluster, when the feed has ended."""
@@ -164,8 +173,10 @@ class ClusterCacheWriter:
     def _is_behind(self) -> bool:
         return self._feed.in_sync and not self._feed.cluster.has_records_of(self._saved)
 
-    def _save(self) -> None:
+    def _save(self) -> float:
+        """Save the cluster; return how many seconds of the processor that took."""
         with self._writing:  # a stop does not interrupt the thread that writes
+            began = time.thread_time()
             self._saved = self._feed.cluster
             try:
                 self._cache.save(self._saved, self._feed.version)
@@ -174,3 +185,4 @@ class ClusterCacheWriter:
                     "cannot save the cluster: a start without a controller would begin with an older one",
                     problem=str(error),
                 )
+            return time.thread_time() - began

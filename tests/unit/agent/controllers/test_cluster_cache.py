@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlayd.agent.controllers import cluster_form
-from overlayd.agent.controllers.cluster_cache import ClusterCache, ClusterCacheWriter, KeptCluster, OldClusterFile
+from overlayd.agent.controllers.cluster_cache import (
+    ClusterCache,
+    ClusterCacheWriter,
+    KeptCluster,
+    OldClusterFile,
+    pause_after,
+)
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import Revision
@@ -249,6 +255,11 @@ def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> Non
     with pytest.raises(OSError, match=r"cluster\.cache\.new"):
         cache.save(Cluster(), FEED_VERSION)
     assert cache.load() == CACHED
+
+
+@pytest.mark.parametrize(("written", "pause"), [(0.0, 1.0), (0.001, 1.0), (0.04, 40.0)])
+def test_a_large_cluster_is_saved_less_often(written: float, pause: float) -> None:
+    assert pause_after(written) == pytest.approx(pause)
 
 
 def test_what_is_kept_of_lost_networks_has_the_form_of_earlier_releases(tmp_path: Path) -> None:
