@@ -17,6 +17,7 @@ from overlayd.agent.runtime.signals import Changes
 from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint, EndpointKey
 from overlayd.model.errors import OverlayError, Unavailable
+from overlayd.model.ids import NetworkName
 
 _log = structlog.get_logger(__name__)
 
@@ -102,16 +103,18 @@ class Publication:
 
     def _endpoints(self) -> dict[EndpointKey, Endpoint]:
         """Return this host's endpoints without addresses that now belong to another endpoint: they would be refused."""
-        cluster = self._feed.cluster
-        if not self._known.has_records_of(cluster):
-            self._known, self._holdings, self._kept = cluster, Holdings(cluster, self._client.host), {}
+        known, self._known = self._known, self._feed.cluster
+        if known is not self._known:
+            self._holdings = Holdings(self._known, self._client.host)
         before, self._kept = self._kept, {}
+        unchanged: dict[NetworkName, bool] = {}
         for key, attachment in self._records.attachments.items():
-            known = before.get(key)
-            endpoint = attachment.endpoint
-            self._kept[key] = (
-                known if known and known[0] is endpoint else (endpoint, self._with_kept_addresses(endpoint))
-            )
+            kept, endpoint = before.get(key), attachment.endpoint
+            name = endpoint.network
+            if name not in unchanged:
+                unchanged[name] = _holds_the_same(known, self._known, name)
+            is_known = kept is not None and kept[0] is endpoint and unchanged[name]
+            self._kept[key] = kept if kept and is_known else (endpoint, self._with_kept_addresses(endpoint))
         return {key: kept for key, (_, kept) in self._kept.items() if kept}
 
     def _with_kept_addresses(self, endpoint: Endpoint) -> Endpoint | None:
@@ -173,6 +176,15 @@ class Publication:
             self._again_at = None
         elif self._again_at is None or self._again_at <= now:
             self._again_at = now + self._again.failed()
+
+
+def _holds_the_same(one: Cluster, other: Cluster, network: NetworkName) -> bool:
+    """Return whether what hosts hold in a network came of one another unchanged; comparing it costs nothing."""
+    return (
+        one.networks.get(network) is other.networks.get(network)
+        and one.blocks.of(network) is other.blocks.of(network)
+        and one.reservations.of(network) is other.reservations.of(network)
+    )
 
 
 def _whole(error: OverlayError) -> tuple[Problem, ...]:
