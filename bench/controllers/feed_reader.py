@@ -1,7 +1,7 @@
 """Simulated agents, in a process of their own, so that they do not slow the controller or the benchmark down.
 
-`python -m bench.controllers.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each host
-follows its feed, and reports each revision that it has got, as an agent does once it has programmed it.
+`python -m bench.controllers.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each joins, follows
+its feed, and reports the revision that it has got, as often as an agent does once it has programmed it.
 """
 
 import asyncio
@@ -9,17 +9,26 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from bench.controllers.http_connection import Authority, Connection
+from overlayd.agent.holdings.status_report import PACE
+
+_UNDER_WAY = 64
+"""How many agents open a connection or send a report at a time: a controller admits 128 connections of one address that
+have shown no token yet, and real agents have an address each."""
 
 
 class Agent:
     """One host: a connection for its feed and one for its reports."""
 
-    def __init__(self, authority: Authority, host: str, moved: Callable[[], None]) -> None:
+    def __init__(
+        self, authority: Authority, host: str, under_way: asyncio.Semaphore, moved: Callable[[], None]
+    ) -> None:
         self._authority = authority
         self._host = host
+        self._under_way = under_way
         self._moved = moved
         self._to_report = asyncio.Event()
         self.is_in_sync = False
@@ -28,9 +37,11 @@ class Agent:
         self.reported = 0
 
     async def follow(self) -> None:
-        reader, writer = await self._authority.open()
-        path = f"/v1/feed?host={self._host}&instance=i&version=2"
-        writer.write(f"GET {path} HTTP/1.0\r\n{self._authority.head}\r\n".encode())
+        async with self._under_way:
+            reader, writer = await self._authority.open()
+            path = f"/v1/feed?host={self._host}&instance=i&version=2"
+            writer.write(f"GET {path} HTTP/1.0\r\n{self._authority.head}\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
         while line := await reader.readline():
             if not line.startswith(b'{"revision":'):
                 continue
@@ -50,16 +61,19 @@ class Agent:
             if (revision := self.reached) == self.reported:
                 continue
             body = {"instance": "i", "revision": revision, "problems": []}
-            await connection.ask("POST", f"/v1/hosts/{self._host}/report", body)
+            async with self._under_way:
+                await connection.ask("POST", f"/v1/hosts/{self._host}/report", body)
             self.reported = revision
             self._moved()
+            await asyncio.sleep(PACE)
 
 
 class Agents:
     """All of them, and answers about when they had what."""
 
-    def __init__(self, authority: Authority, hosts: list[str]) -> None:
-        self._agents = [Agent(authority, host, self._wake) for host in hosts]
+    def __init__(self, credentials: dict[str, Authority]) -> None:
+        under_way = asyncio.Semaphore(_UNDER_WAY)
+        self._agents = [Agent(authority, host, under_way, self._wake) for host, authority in credentials.items()]
         self._moved = asyncio.Event()
 
     async def run(self) -> None:
@@ -103,5 +117,21 @@ def _has_reported(revision: int, agent: Agent) -> bool:
     return agent.reported >= revision
 
 
+async def joined(authority: Authority, hosts: list[str]) -> dict[str, Authority]:
+    """Let hosts join, each with a token of its own: a controller bounds the connections of one token."""
+    connection = Connection(authority)
+    made = await connection.ask("POST", "/v1/tokens", {"kind": "join", "hosts": len(hosts)})
+    found = {}
+    for host in hosts:
+        credential = await connection.ask("POST", "/v1/join", {"token": made["token"], "host": host})
+        found[host] = replace(authority, token=str(credential["token"]))
+    return found
+
+
+async def main() -> None:
+    hosts = sys.stdin.readline().split()
+    await Agents(await joined(Authority.of(sys.argv[1:]), hosts)).run()
+
+
 if __name__ == "__main__":
-    asyncio.run(Agents(Authority.of(sys.argv[1:]), sys.stdin.readline().split()).run())
+    asyncio.run(main())

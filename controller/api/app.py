@@ -3,7 +3,7 @@
 from importlib import metadata, resources
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import HTMLResponse
 
 from controller.api.http import (
@@ -13,8 +13,8 @@ from controller.api.http import (
     permissions,
     problem_documents,
     schema_names,
-    unknown_parameters,
 )
+from controller.api.http.admission import admit
 from controller.api.http.auth import Security
 from controller.api.routes import (
     blocks,
@@ -82,15 +82,6 @@ class _Application(FastAPI):
         return super().openapi()
 
 
-async def _admit(request: Request) -> None:
-    """Refuse a request that the caller may not make, or that says what the route does not know.
-
-    One dependency and not two: FastAPI takes as long to call one as it takes to do its work.
-    """
-    await auth.authorise(request)
-    await unknown_parameters.refuse_unknown_parameters(request)
-
-
 def create_app(overlay: Overlay, security: Security) -> FastAPI:
     """Return the application that offers an overlay's services to those who may use them.
 
@@ -103,7 +94,7 @@ def create_app(overlay: Overlay, security: Security) -> FastAPI:
         openapi_tags=_TAGS,
         docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
         redoc_url=None,
-        dependencies=[Depends(_admit)],
+        dependencies=[Depends(admit)],
     )
     app.state.overlay = overlay
     app.state.security = security

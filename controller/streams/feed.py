@@ -12,7 +12,7 @@ from controller.state.mirror import Forgotten, Mirror
 from controller.streams import visibility
 from controller.streams.connections import HostConnections
 from controller.streams.feed_lines import FeedLines
-from controller.streams.wake_queue import AT_ONCE, WakeQueue, few
+from controller.streams.wake_queue import WakeQueue, slices
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.lineage import Lineage
@@ -27,6 +27,9 @@ _BOOKMARK_DELAY = 0.1
 _BOOKMARKS = 400
 """Bookmarks a second, to all hosts together: most hosts answer one with a report, which costs many times as much. In a
 cluster that changes all the time, the controller's work for hosts that no change concerns is bounded by this."""
+
+_FEW = 8
+"""How many feeds at a time are woken for what can wait, in less than a millisecond."""
 
 _KEEP_ALIVE = 3.0
 """Seconds after which every feed sends something, and between two looks whether this controller follows its store."""
@@ -234,9 +237,9 @@ class Feeds:
             await self._changed.wait()
             await self._clock.sleep(_BOOKMARK_DELAY)
             self._changed.clear()
-            for number, feeds in enumerate(few([*self._open.values()])):
+            for number, feeds in enumerate(slices([*self._open.values()], _FEW)):
                 if number:
-                    await self._clock.sleep(AT_ONCE / _BOOKMARKS)
+                    await self._clock.sleep(_FEW / _BOOKMARKS)
                 for feed in feeds:
                     feed.wake()
 
@@ -245,11 +248,11 @@ class Feeds:
         while True:
             await self._clock.sleep(_KEEP_ALIVE - pause)
             # Spread over half the time, so that requests have their turn.
-            slices = [*few([*self._open.items()])]
-            pause = _KEEP_ALIVE / 2 if len(slices) > 1 else 0.0
-            for number, feeds in enumerate(slices):
+            groups = [*slices([*self._open.items()], _FEW)]
+            pause = _KEEP_ALIVE / 2 if len(groups) > 1 else 0.0
+            for number, feeds in enumerate(groups):
                 if number:
-                    await self._clock.sleep(pause / (len(slices) - 1))
+                    await self._clock.sleep(pause / (len(groups) - 1))
                 for host, feed in feeds:
                     self._keep_one_alive(host, feed)
 

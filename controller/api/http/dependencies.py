@@ -10,15 +10,28 @@ from controller.overlay import Overlay
 from controller.server.http import IS_WAITING
 
 
-async def _overlay(request: Request) -> Overlay:
+def overlay_of(request: Request) -> Overlay:
+    """Return the services of the controller that was asked."""
     overlay = request.app.state.overlay
     if not isinstance(overlay, Overlay):
         raise TypeError("the application was made without an overlay")
     return overlay
 
 
-async def _caller(request: Request) -> Requester:
+def requester_of(request: Request) -> Requester:
+    """Return the caller, as the author of what a route writes."""
     return _requester(request, current(request).actor)
+
+
+# Dependencies are coroutines: FastAPI calls a plain function in a thread.
+
+
+async def _overlay(request: Request) -> Overlay:
+    return overlay_of(request)
+
+
+async def _caller(request: Request) -> Requester:
+    return requester_of(request)
 
 
 async def _controller(request: Request) -> Requester:

@@ -12,6 +12,7 @@ from controller.api.http import etags
 from controller.api.http.auth import CurrentCaller
 from controller.api.http.dependencies import By, Services
 from controller.api.http.paging import AskedPage, ListPosition
+from controller.api.http.quick_route import QuickRoute
 from overlayd.model.address import Family
 from overlayd.model.block import Block
 from overlayd.model.ids import HostId, NetworkName
@@ -37,12 +38,6 @@ async def list_blocks(
     return page.answer(wanted, _place, records.encode, overlay.mirror.intent_revision)
 
 
-@router.post(
-    "/networks/{name}/blocks",
-    summary="Acquire a block",
-    response_model=BlockAnswer,
-    responses=response_bodies.refusals(404, 409, 413, 422, 503),
-)
 async def acquire_block(name: str, body: AcquireBody, overlay: Services, by: By, caller: CurrentCaller) -> JSONResponse:
     """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
     caller.must_be(body.host)
@@ -50,6 +45,17 @@ async def acquire_block(name: str, body: AcquireBody, overlay: Services, by: By,
         by, NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family) if body.family else None
     )
     return etags.answer(overlay, written.result, written.revision)
+
+
+router.add_api_route(
+    "/networks/{name}/blocks",
+    acquire_block,
+    methods=["POST"],
+    summary="Acquire a block",
+    response_model=BlockAnswer,
+    responses=response_bodies.refusals(404, 409, 413, 422, 503),
+    route_class_override=QuickRoute,
+)
 
 
 @router.delete(

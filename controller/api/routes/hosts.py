@@ -19,6 +19,7 @@ from controller.api.http import etags
 from controller.api.http.dependencies import By, Services
 from controller.api.http.etags import Expected
 from controller.api.http.paging import AskedPage
+from controller.api.http.quick_route import QuickRoute
 from controller.health.convergence import HostStatus
 from overlayd.model import ids
 from overlayd.model.host import HostState
@@ -135,16 +136,21 @@ async def forget_host(id: str, overlay: Services, by: By, expected: Expected) ->
     return Response(status_code=204)
 
 
-@router.post(
-    "/{id}/report",
-    summary="Report the revision that a host's kernel matches",
-    response_model=RevisionAnswer,
-    responses=response_bodies.refusals(404, 409, 413, 422),
-)
 async def report(id: str, body: ReportBody, overlay: Services) -> JSONResponse:  # noqa: A002
     """Say which revision the host's kernel matches, and what cannot be. The host's feed must be open here."""
     overlay.connections.report(HostId(id), body.instance, Revision(body.revision), body.kept())
     return JSONResponse({"revision": overlay.mirror.intent_revision})
+
+
+router.add_api_route(
+    "/{id}/report",
+    report,
+    methods=["POST"],
+    summary="Report the revision that a host's kernel matches",
+    response_model=RevisionAnswer,
+    responses=response_bodies.refusals(404, 409, 413, 422),
+    route_class_override=QuickRoute,
+)
 
 
 def _shown(status: HostStatus) -> dict[str, Json]:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from controller.streams.wake_queue import AT_ONCE, WakeQueue, few
+from controller.streams.wake_queue import AT_ONCE, WakeQueue, slices
 
 pytestmark = pytest.mark.anyio
 
@@ -75,6 +75,6 @@ async def test_those_who_come_while_others_wait_are_woken_too(queue: WakeQueue) 
 
 
 def test_slices_hold_every_item_once() -> None:
-    assert [len(part) for part in few(range(2 * AT_ONCE + 1))] == [AT_ONCE, AT_ONCE, 1]
-    assert [each for part in few(range(21)) for each in part] == [*range(21)]
-    assert [*few([])] == []
+    assert [len(part) for part in slices(range(17), 8)] == [8, 8, 1]
+    assert [each for part in slices(range(21), 4) for each in part] == [*range(21)]
+    assert [*slices([], 8)] == []
