@@ -1,7 +1,7 @@
 """Simulated agents, in a process of their own, so that they do not slow the controller or the benchmark down.
 
-`python -m bench.controllers.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each joins, follows
-its feed, and reports the revision that it has got, as often as an agent does once it has programmed it.
+`python -m bench.controllers.feed_reader PORT CA_FILE TOKEN_FILE` reads the ids of hosts from a line of stdin. Each host
+joins, follows its feed, and reports the revision that it has got, as often as an agent does once it has programmed it.
 """
 
 import asyncio

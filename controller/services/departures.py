@@ -74,7 +74,7 @@ class Departures:
         return self._step(host_id, [self._removals.endpoint(endpoint.key) for endpoint in endpoints])
 
     def _without_claims(self, host_id: HostId) -> TransactionDraft[bool]:
-        claimed = (each for each in self._mirror.intent.reservations() if each.holder and each.holder.host == host_id)
+        claimed = self._mirror.intent.held_on(host_id)
         released = [(keys.of(each), self._mirror.put(replace(each, holder=None))) for each in islice(claimed, _STEP)]
         return self._step(host_id, [TransactionPart((self._journal.unchanged(key),), (put,)) for key, put in released])
 

@@ -134,7 +134,7 @@ class Tokens:
 
         def draft() -> TransactionDraft[Made]:
             joining = self._recognised(token, TokenKind.JOIN, self._clock.wall())
-            former = self._of_host(host)
+            former = self._mirror.credential(host)
             used = self._use(joining, host, former)
             minted = mint_access_token()
             record = self._record(minted, TokenKind.ACCESS, host, Role.HOST, None, host, by=joining.by)
@@ -174,7 +174,7 @@ class Tokens:
         """End the credential of a host, if it has one, as part of forgetting the host."""
 
         def draft() -> TransactionDraft[None]:
-            record = self._of_host(host)
+            record = self._mirror.credential(host)
             return self._removal(record) if record else TransactionDraft(None)
 
         return await self._journal.write_aside(by, draft)
@@ -209,11 +209,6 @@ class Tokens:
         if token.id not in self._mirror.tokens:
             await self._mirror.verify()
         self._recognised(token, TokenKind.JOIN, self._clock.wall())
-
-    def _of_host(self, host: HostId) -> TokenRecord | None:
-        """Return the credential of a host."""
-        found = (each for each in self._mirror.tokens.values() if each.kind is TokenKind.ACCESS and each.host == host)
-        return next(found, None)
 
     def _record(  # noqa: PLR0913, PLR0917 - the fields of a record
         self,

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from controller.identity.tokens import TokenKind
 from controller.state import host_presence, keys, lineages, token_records
 from controller.state.host_presence import HostPresence
 from controller.state.intent import Intent, IntentChange, RecordChange
@@ -34,6 +35,7 @@ class DecodedStore:
         self.intent = Intent()
         self.occupancy = ClusterOccupancy()
         self.tokens: dict[TokenId, TokenRecord] = {}
+        self._credentials: defaultdict[HostId, dict[TokenId, TokenRecord]] = defaultdict(dict)
         self.instances: dict[HostId, str] = {}
         self.lineage: LineageRecord | None = None
         self.statements: dict[HostId, str] = {}
@@ -58,6 +60,10 @@ class DecodedStore:
     def presence(self, host: HostId) -> HostPresence | None:
         """Return the presence of a host at the controller to which it connected last, None when it is not connected."""
         return next(reversed(self._presences[host].values()), None) if host in self._presences else None
+
+    def credential(self, host: HostId) -> "TokenRecord | None":
+        """Return the access token of a host, None when it has none."""
+        return next(iter(self._credentials[host].values())) if host in self._credentials else None
 
     def load(self, item: KeyValue) -> None:
         """Decode a key of a listing; raise `keys.Unreadable`."""
@@ -85,12 +91,19 @@ class DecodedStore:
         if event.key == keys.LINEAGE:
             self.lineage = None
         if event.key.startswith(keys.TOKENS):
-            self.tokens.pop(TokenId(event.key.removeprefix(keys.TOKENS)), None)
+            self._drop_token(TokenId(event.key.removeprefix(keys.TOKENS)))
         self.occupancy.take_in(event.key, None)
         change = self.intent.remove(entry.record) if entry and entry.record else None
         if change and isinstance(change.before, Network):
             self.occupancy.set_network(change.before.name, None)
         return change
+
+    def _drop_token(self, token_id: TokenId) -> None:
+        token = self.tokens.pop(token_id, None)
+        if token and token.kind is TokenKind.ACCESS and token.host:
+            del self._credentials[token.host][token_id]
+            if not self._credentials[token.host]:
+                del self._credentials[token.host]
 
     def _put(self, key: str, value: bytes, revision: Revision) -> RecordChange | None:
         try:
@@ -118,7 +131,10 @@ class DecodedStore:
             self.lineage = lineages.decode(value)
         if key.startswith(keys.TOKENS):
             token, unknown = token_records.decode(value)
+            self._drop_token(token.id)
             self.tokens[token.id] = token
+            if token.kind is TokenKind.ACCESS and token.host:
+                self._credentials[token.host][token.id] = token
         self._entries[key] = _DecodedValue(revision, change.key if change else None, unknown)
         self.occupancy.take_in(key, value)
         return change

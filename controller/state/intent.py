@@ -45,6 +45,7 @@ class Intent:
         self._endpoints_by_host: defaultdict[HostId, dict[EndpointKey, Endpoint]] = defaultdict(dict)
         self._reservations_by_address: dict[tuple[NetworkName, IpAddress], Reservation] = {}
         self._reservations_by_holder: defaultdict[EndpointKey, dict[ReservationKey, Reservation]] = defaultdict(dict)
+        self._reservations_by_host: defaultdict[HostId, dict[ReservationKey, Reservation]] = defaultdict(dict)
         self._holders_of_macs: dict[tuple[NetworkName, MacAddress], tuple[RecordKey, ...]] = {}
 
     @property
@@ -91,6 +92,10 @@ class Intent:
     def held_by(self, endpoint: EndpointKey) -> Collection[Reservation]:
         """Return the reservations that an interface holds."""
         return self._reservations_by_holder[endpoint].values() if endpoint in self._reservations_by_holder else ()
+
+    def held_on(self, host: HostId) -> Collection[Reservation]:
+        """Return the reservations that interfaces of a host hold."""
+        return self._reservations_by_host[host].values() if host in self._reservations_by_host else ()
 
     def holders_of(self, network: NetworkName, mac: MacAddress) -> tuple[RecordKey, ...]:
         """Return the endpoints and reservations of a network that have a MAC.
@@ -144,6 +149,7 @@ class Intent:
                     self._reservations_by_address[record.network, address] = record
                 if holder := _holder_of(record):
                     self._reservations_by_holder[holder][record.key] = record
+                    self._reservations_by_host[holder[1]][record.key] = record
         return RecordChange(change.key, change.before, record)
 
     def remove(self, key: RecordKey) -> RecordChange:
@@ -163,16 +169,22 @@ class Intent:
                 del self._endpoints_by_host[before.host][before.key]
                 self._leave_mac(before.network, before.mac, key)
             case Reservation():
-                if before.mac:
-                    self._leave_mac(before.network, before.mac, key)
-                del self._reservations[before.network][before.key]
-                for address in before.addresses:
-                    del self._reservations_by_address[before.network, address]
-                if holder := _holder_of(before):
-                    del self._reservations_by_holder[holder][before.key]
-                    if not self._reservations_by_holder[holder]:
-                        del self._reservations_by_holder[holder]
+                self._remove_reservation(before, key)
         return RecordChange(key, before, None)
+
+    def _remove_reservation(self, before: Reservation, key: RecordKey) -> None:
+        if before.mac:
+            self._leave_mac(before.network, before.mac, key)
+        del self._reservations[before.network][before.key]
+        for address in before.addresses:
+            del self._reservations_by_address[before.network, address]
+        if holder := _holder_of(before):
+            del self._reservations_by_holder[holder][before.key]
+            if not self._reservations_by_holder[holder]:
+                del self._reservations_by_holder[holder]
+            del self._reservations_by_host[holder[1]][before.key]
+            if not self._reservations_by_host[holder[1]]:
+                del self._reservations_by_host[holder[1]]
 
     def _leave(self, network: NetworkName, host: HostId) -> None:
         members = self._members[network]

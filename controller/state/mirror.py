@@ -83,6 +83,10 @@ class Mirror:
     def tokens(self) -> Mapping[TokenId, TokenRecord]:
         return self._image.tokens
 
+    def credential(self, host: HostId) -> TokenRecord | None:
+        """Return the access token of a host, None when it has none."""
+        return self._image.credential(host)
+
     @property
     def occupancy(self) -> ClusterOccupancy:
         """What is given out and what is free."""
