@@ -351,7 +351,7 @@ async def test_everything_is_documented_and_the_page_needs_nothing_from_elsewher
         ]
         for status, refusal in refusals:
             assert refusal["content"] == {
-                "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
             }, status
         page = await api.get("/docs")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
