@@ -1,14 +1,18 @@
 """A cluster is a value: a change returns another one and leaves the first as it was."""
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from overlayd.model.block import Block
-from overlayd.model.cluster import UNKNOWN, Cluster, Record, RecordKey
+from overlayd.model.cluster import UNKNOWN, Cluster, Record, RecordKey, differing
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
+from overlayd.model.lineage import Lineage
 from overlayd.model.network import Network, Topology
 from tests.support.controllers import clusters
 
@@ -72,6 +76,23 @@ def test_a_deleted_host_leaves_what_refers_to_it() -> None:
     assert left.records == (BLUE, BLOCK, ENDPOINT)
 
 
+def test_one_change_may_delete_several_records_and_bring_some_of_them_back() -> None:
+    before = clusters.cluster(clusters.host(number) for number in range(1, 5))
+    deletes = [RecordKey.of(clusters.host(number)) for number in (1, 2, 2, 3)]
+    after = before.changed(Revision(2), [clusters.host(3)], deletes)
+    assert after.records == (clusters.host(4), clusters.host(3))
+
+
+def test_a_put_that_is_undone_later_in_the_change_does_not_stay() -> None:
+    moved, back = clusters.host(1, "198.51.100.1"), clusters.host(1)
+    assert clusters.cluster([back]).changed(Revision(2), [moved, back]).records == (back,)
+
+
+def test_a_change_stays_in_the_lineage() -> None:
+    known = replace(clusters.cluster(EVERYTHING), lineage=Lineage.founded())
+    assert known.changed(Revision(2), [GREEN]).lineage == known.lineage
+
+
 def test_deleting_what_is_gone_changes_the_revision_only() -> None:
     gone = [RecordKey.of(GREEN), RecordKey.of(clusters.block(9, "10.32.9.0/24"))]
     left = clusters.cluster(EVERYTHING).changed(Revision(2), deletes=gone)
@@ -105,6 +126,7 @@ def test_a_change_of_one_network_leaves_the_tables_of_the_others_alone() -> None
     after = before.changed(Revision(2), [clusters.block(2, "10.32.1.0/24", "green")], [RecordKey.of(ENDPOINT)])
     assert after.blocks.of(BLUE.name) is before.blocks.of(BLUE.name)
     assert len(after.blocks.of(GREEN.name)) == 2
+    assert after.endpoints.of(BLUE.name) == {}
     assert after.endpoints.of(BLUE.name) is after.endpoints.of(GREEN.name), "neither has any"
 
 
@@ -127,3 +149,19 @@ def test_records_of_all_networks_read_as_one_table() -> None:
     assert green.key in blocks
     assert (NetworkName("red"), green.cidr) not in blocks
     assert blocks.get((NetworkName("red"), green.cidr)) is None
+
+
+KEYS = st.lists(st.integers(0, 7), unique=True)
+
+
+@given(KEYS, KEYS)
+def test_what_differs_between_two_tables_is_what_only_one_of_them_has(before: list[int], after: list[int]) -> None:
+    records = [clusters.host(1) for _ in range(8)]  # equal, and yet not the same
+    gone, come = differing({key: records[key] for key in before}, {key: records[key] for key in after})
+    assert [id(each) for each in gone] == [id(records[key]) for key in before if key not in after]
+    assert [id(each) for each in come] == [id(records[key]) for key in after if key not in before]
+
+
+def test_a_table_does_not_differ_from_itself() -> None:
+    table = {1: HOST}
+    assert differing(table, table) == ([], [])

@@ -102,6 +102,10 @@ def test_what_is_no_unicast_mac_is_refused(value: str, reason: str) -> None:
     assert caught.value.field == "mac"
 
 
+def test_a_mac_is_packed_as_it_stands_in_a_frame() -> None:
+    assert ids.packed_mac(ids.mac_address("02:00:0a:20:00:05")) == bytes((2, 0, 10, 32, 0, 5))
+
+
 def test_hostile_input_stays_short_in_an_error() -> None:
     with pytest.raises(InvalidValue) as caught:
         ids.network_name("\n" * 1_000_000)

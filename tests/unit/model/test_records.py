@@ -187,3 +187,8 @@ def test_records_are_values() -> None:
 def test_an_error_shows_its_field_before_the_sentence() -> None:
     assert str(InvalidValue("is required", field="pools[0].range")) == "pools[0].range: is required"
     assert str(InvalidValue("is required")) == "is required"
+
+
+def test_the_gateway_of_containers_ends_in_the_number_of_the_network() -> None:
+    network = replace(clusters.network(), gateway_number=7)
+    assert [str(network.link_local_gateway(family)) for family in Family] == ["169.254.1.7", "fe80::7"]
