@@ -119,7 +119,7 @@ lint: venv ## check style, types and the floors of the design
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
-mutants: venv $(VENV)/.mutants ## mutation tests of a pure package: PACKAGE=ipam (model, ipam, wire, dataplane) MINUTES=30 RECORD=1
+mutants: venv $(VENV)/.mutants ## mutation tests of a pure package: PACKAGE=ipam (model, ipam, wire, dataplane, cni) MINUTES=30 RECORD=1
 	@nice -n 19 $(VENV)/bin/python -m tests.mutants $(or $(PACKAGE),ipam) --minutes $(or $(MINUTES),30) $(if $(RECORD),--record)
 
 soak: root system-test venv ## kill controllers and etcd nodes under load; MINUTES=10 HOSTS=200 SEED=1
