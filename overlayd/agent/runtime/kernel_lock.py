@@ -106,8 +106,8 @@ class KernelTurn:
         self.kernel.close()
 
 
-_BEGUN_AT_ONCE = 8
-"""Jobs that are begun before the loop does other work."""
+_AT_ONCE = 8
+"""Jobs that are begun, or ended, before the loop does other work."""
 
 
 @dataclass(eq=False, slots=True)
@@ -174,18 +174,20 @@ class Together(Generic[J, R]):
                     begun.append((one, one.begin()))
                 except (OverlayError, OSError) as error:
                     one.done.set_exception(error)
-            if number % _BEGUN_AT_ONCE == 0:
+            if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         if not begun:
             return
         results = await self._kernel.call(self._work, [job for _, job in begun])
-        for (one, _), result in zip(begun, results, strict=True):
+        for number, ((one, _), result) in enumerate(zip(begun, results, strict=True), 1):
             try:
                 one.end(result)
             except (OverlayError, OSError) as error:
                 one.done.set_exception(error)
             else:
                 one.done.set_result(None)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
 
 def _fail(one: _Waiting[J, R], error: BaseException) -> None:
