@@ -266,6 +266,12 @@ def test_a_machine_that_boots_has_its_agent_before_its_containers_and_no_old_add
         here = cluster.sandboxes[0]
         assert here.ping(type(gone.address)(address))
     assert host_number(cluster, machine) == number
+    socket = "/run/docker/plugins/overlayd.sock"
+    assert machine.run("stat", "-c", "%a %U", socket).strip() == "600 root"
+    assert "docker.service" in machine.property(AGENT, "Before").split()
+    machine.run("systemctl", "stop", AGENT)
+    assert machine.execute("test", "-e", socket).returncode == 1, "Docker is told at once that there is no plugin"
+    machine.run("systemctl", "start", AGENT)
     machine.shell("systemctl disable --now containerd; rm /etc/systemd/system/containerd.service")
 
 

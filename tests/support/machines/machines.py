@@ -202,7 +202,7 @@ def remains(machine: Machine) -> list[str]:
     places = "/etc/overlayd /var/lib/overlay* /var/lib/private/overlay* /run/overlayd /run/netns/ov-* /usr/lib/overlayd"
     places += " /lib/systemd/system/overlay* /etc/systemd/system/*/overlay* /opt/cni/bin/overlayd /usr/bin/overlay*"
     places += " /usr/lib/cni/overlayd /etc/cni/net.d/*overlayd* /lib/systemd/network/*overlayd*"
-    places += " /usr/lib/NetworkManager/conf.d/*overlayd*"
+    places += " /usr/lib/NetworkManager/conf.d/*overlayd* /run/docker/plugins/overlayd.sock"
     found = machine.run("sh", "-c", f"ls -d {places} 2>/dev/null || true").split()
     found += re.findall(r"\bov\d+\b", machine.run("ip", "-o", "link"))
     return found + re.findall(r"table inet overlayd\w*", machine.run("nft", "list", "tables"))
