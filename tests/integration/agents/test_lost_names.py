@@ -102,8 +102,7 @@ def test_a_running_agent_puts_the_name_back_and_no_packet_is_lost(
 ) -> None:
     network, host = new_network(), lab.hosts[0]
     path = f"/run/netns/ov-{network}"
-    here, there = (each.attach(f"{network}-{each.name}", network) for each in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     assert there.ping(here.address) is not None
     before, others = identity(host, path), devices(host, "ov-other")
     lose_name(host, path)
@@ -146,8 +145,7 @@ def test_an_agent_that_starts_later_finds_the_namespace_or_makes_another(
 ) -> None:
     network, host = new_network(), lab.hosts[0]
     path = f"/run/netns/ov-{network}"
-    here, there = (each.attach(f"{network}-{each.name}", network) for each in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     before, others = identity(host, path), devices(host, "ov-other")
     host.stop_agent()
     lose_name(host, path)
@@ -176,8 +174,7 @@ def test_a_namespace_without_its_mark_keeps_the_containers_that_hang_on_it(
 ) -> None:
     network, host = new_network(), lab.hosts[0]
     path = f"/run/netns/ov-{network}"
-    here, there = (each.attach(f"{network}-{each.name}", network) for each in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     before = identity(host, path)
     host.stop_agent()
     change(host, path)
@@ -225,8 +222,7 @@ except KernelError as error:
 def test_networks_of_another_host_on_the_same_machine_are_not_taken(lab: Lab, new_network: NewNetwork) -> None:
     """Two hosts of one machine may see the same names, as those of ``ip netns exec`` do."""
     network, host = new_network(), lab.hosts[0]
-    here, there = (each.attach(f"{network}-{each.name}", network) for each in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     path = f"/run/netns/ov-{network}"
     before = identity(host, path)
     host.run("ip", "netns", "add", "second")

@@ -238,8 +238,7 @@ def test_what_is_broken_by_hand_is_repaired_at_once(
 ) -> None:
     network = new_network("--topology", topology)
     host = lab.hosts[0]
-    here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     assert here.ping(there.address) is not None
     before, repairs = kernel_of(host, network), repairs_of(host)
 
@@ -265,8 +264,7 @@ def plan_of(host: LabHost) -> list[object]:
 def test_what_is_not_ours_stays(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
     host = lab.hosts[0]
-    here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     inside = ("ip", "-n", f"ov-{network}")
     host.run(*inside, "link", "add", "foreign0", "type", "bridge")
     host.run(*inside, "link", "set", "foreign0", "up")
@@ -423,8 +421,7 @@ def test_the_underlays_mtu_is_followed_into_the_containers(
     lab: Lab, new_network: NewNetwork, mtu: int, topology: str
 ) -> None:
     network = new_network("--topology", topology)
-    here, there = (h.attach(f"{network}-{h.name}", network) for h in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
 
     def mtus() -> set[int]:
         shown = [json.loads(each.run("ip", "-j", "link", "show", "dev", "eth0")) for each in (here, there)]

@@ -17,8 +17,7 @@ from tests.support.packets.ping_stream import Pinging
 
 def pair(lab: Lab, network: str, topology: str = "routed") -> tuple[Container, Container]:
     lab.overlayctl("network", "create", network, "--range", "10.40.0.0/16", "--topology", topology)
-    source, destination = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(source, destination)
+    source, destination = lab.attach_everywhere(network)
     return source, destination
 
 

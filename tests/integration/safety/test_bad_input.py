@@ -195,8 +195,7 @@ def test_a_taken_name_and_a_taken_vni_are_refused(lab: Lab, new_network: NewNetw
 
 def test_a_network_in_use_stays_and_goes_when_the_last_container_has_left(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
-    containers = [host.attach(f"{network}-{host.name}", network) for host in lab.hosts]
-    lab.in_force(*containers)
+    containers = lab.attach_everywhere(network)
     with pytest.raises(CommandFailed, match="2 endpoints"):
         lab.overlayctl("network", "delete", network)
 

@@ -236,8 +236,7 @@ def test_a_container_hears_nothing_that_is_for_another_one_on_a_segment(lab: Lab
 
 def test_other_ethertypes_pass_where_the_network_says_so(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--topology", "switched", "--ethertype", "0x88b5")
-    sender, receiver = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(sender, receiver)
+    sender, receiver = lab.attach_everywhere(network)
     own = mac(sender)
     source = bytes.fromhex(own.replace(":", ""))
     other, unknown = (bytes(Ether(src=own, dst=EVERYBODY, type=kind) / Raw(bytes(46))) for kind in (0x88B5, 0x88B6))
@@ -279,8 +278,7 @@ def test_link_local_addresses_work_on_a_segment_wherever_the_sandbox_makes_them(
 
 def test_a_container_does_not_fill_the_neighbour_table_of_its_host(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--range", "fd00:7b::/48", "--topology", "switched")
-    sender, receiver = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(sender, receiver)
+    sender, receiver = lab.attach_everywhere(network)
     own, (address, address6) = mac(sender), map(str, sender.addresses)
     before = [bridge_neighbours(host, network) for host in lab.hosts]
     frames: list[bytes] = []

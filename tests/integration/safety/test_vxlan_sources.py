@@ -50,8 +50,7 @@ def test_a_packet_from_a_stranger_is_dropped_and_counted_and_one_from_a_vtep_arr
     lab: Lab, new_network: NewNetwork
 ) -> None:
     network = new_network()
-    here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     got, lost = received(here), dropped(here.host)
     inject(lab, STRANGER, there, here)
     eventually(lambda: dropped(here.host) == lost + 1, "the packet is dropped and counted")
@@ -63,8 +62,7 @@ def test_a_packet_from_a_stranger_is_dropped_and_counted_and_one_from_a_vtep_arr
 
 def test_another_overlay_on_the_same_port_is_left_alone(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
-    here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     # A member of the other overlay that is no host of ours: the underlay's own namespace, at the controller's address.
     device = ["ip", "link", "add", "swarm0", "type", "vxlan", "id", "4097", "dstport", "4789"]
     here.host.run(*device, "local", str(here.host.address), "remote", "10.99.0.1")
@@ -83,8 +81,7 @@ def test_another_overlay_on_the_same_port_is_left_alone(lab: Lab, new_network: N
 
 def test_packets_between_vteps_are_not_tracked(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
-    here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     # A foreign table, which makes the host track its connections and count what is tracked.
     here.host.run("nft", "add table inet tracker; add chain inet tracker in { type filter hook input priority 0; }")
     here.host.run("nft", "add rule inet tracker in udp dport 4789 ct state new,established counter")
@@ -97,8 +94,7 @@ def test_packets_between_vteps_are_not_tracked(lab: Lab, new_network: NewNetwork
 
 def test_a_flushed_ruleset_comes_back_and_a_foreign_table_stays(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
-    here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     here.host.run("nft", "flush", "ruleset")
     here.host.run("nft", "add table inet foreign; add chain inet foreign kept")
     foreign = here.host.run("nft", "-a", "list", "table", "inet", "foreign")

@@ -43,8 +43,7 @@ def test_a_packet_of_full_size_passes_and_a_larger_one_is_refused_at_the_source(
     lab: Lab, new_network: NewNetwork, topology: str
 ) -> None:
     network = new_network("--topology", topology)
-    source, destination = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(source, destination)
+    source, destination = lab.attach_everywhere(network)
     assert source.ping(destination.address, size=1450) is not None
     assert source.ping(destination.address, size=1451) is None
 
@@ -52,8 +51,7 @@ def test_a_packet_of_full_size_passes_and_a_larger_one_is_refused_at_the_source(
 @BOTH
 def test_the_underlay_carries_vxlan_between_the_vteps(lab: Lab, new_network: NewNetwork, topology: str) -> None:
     network = new_network("--topology", topology)
-    source, destination = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(source, destination)
+    source, destination = lab.attach_everywhere(network)
     with Capture(lab.enter_underlay) as capture:
         source.ping(destination.address)
         packet = next(p for p in capture.packets(5.0) if p.protocol == ICMP)
@@ -75,8 +73,7 @@ def mac(container: Container) -> str:
 
 def test_a_switched_network_answers_arp_at_home_and_carries_broadcasts(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--topology", "switched")
-    source, destination = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(source, destination)
+    source, destination = lab.attach_everywhere(network)
     with Capture(lab.enter_underlay) as capture:
         assert source.ping(destination.address) is not None
         ping_broadcast(source)
@@ -169,8 +166,7 @@ def test_a_container_in_two_networks_reaches_both(lab: Lab, new_network: NewNetw
 
 def test_a_forged_source_address_is_not_forwarded(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network()
-    source, destination = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(source, destination)
+    source, destination = lab.attach_everywhere(network)
     forged = source.address + 1
     source.run("ip", "address", "add", f"{forged}/32", "dev", "eth0")
     before = received(destination)

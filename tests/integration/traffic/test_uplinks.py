@@ -37,18 +37,12 @@ def own_address(lab: Lab, container: Container) -> str:
     return next(str(each["local"]) for each in shown["addr_info"] if each["scope"] == "global")
 
 
-def a_pair(lab: Lab, network: str) -> list[Container]:
-    containers = [host.attach(f"{network}-{host.name}", network) for host in lab.hosts]
-    lab.in_force(*containers)
-    return containers
-
-
 @BOTH
 @pytest.mark.parametrize("kind", ["host", "isolated"])
 def test_containers_reach_the_world_outside_as_their_host(
     lab: Lab, new_network: NewNetwork, topology: str, kind: str
 ) -> None:
-    here, there = a_pair(lab, new_network("--topology", topology, "--uplink", kind))
+    here, there = lab.attach_everywhere(new_network("--topology", topology, "--uplink", kind))
     with Server(lab.enter_underlay, OUTSIDE) as server:
         assert ask(here.enter, OUTSIDE, server.port) == str(here.host.address)
         assert ask(there.enter, OUTSIDE, server.port) == str(there.host.address)
@@ -58,7 +52,7 @@ def test_containers_reach_the_world_outside_as_their_host(
 @BOTH
 def test_the_host_is_a_member_of_the_network(lab: Lab, new_network: NewNetwork, topology: str) -> None:
     network = new_network("--topology", topology)
-    here, there = a_pair(lab, network)
+    here, there = lab.attach_everywhere(network)
     for container in (here, there):
         assert host_reaches(here.host, container)
         with Server(container.enter, str(container.address)) as server:
@@ -72,7 +66,7 @@ def test_without_egress_nothing_begins_outwards_and_the_network_goes_on(
     lab: Lab, new_network: NewNetwork, topology: str
 ) -> None:
     network = new_network("--topology", topology)
-    here, there = a_pair(lab, network)
+    here, there = lab.attach_everywhere(network)
     assert reaches(here, OUTSIDE)
     lab.overlayctl("network", "set", network, "--no-egress")
     lab.overlayctl("wait", "--network", network)
@@ -87,7 +81,7 @@ def test_without_egress_nothing_begins_outwards_and_the_network_goes_on(
 
 def test_a_container_from_before_egress_gets_out_when_it_is_attached_again(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--no-egress")
-    early = a_pair(lab, network)[0]
+    early = lab.attach_everywhere(network)[0]
     lab.overlayctl("network", "set", network, "--egress")
     lab.overlayctl("wait", "--network", network)
     assert is_cut_off(early, OUTSIDE)
@@ -105,7 +99,7 @@ def variables(container: Container) -> dict[str, str]:
 
 
 def test_a_network_without_uplink_has_no_way_out(lab: Lab, new_network: NewNetwork) -> None:
-    here, there = a_pair(lab, new_network("--uplink", "none"))
+    here, there = lab.attach_everywhere(new_network("--uplink", "none"))
     assert is_cut_off(here, OUTSIDE)
     assert not host_reaches(here.host, here)
     assert here.ping(there.address) is not None
@@ -113,7 +107,7 @@ def test_a_network_without_uplink_has_no_way_out(lab: Lab, new_network: NewNetwo
 
 @pytest.mark.parametrize("kind", ["host", "isolated"])
 def test_networks_do_not_reach_each_other_through_their_host(lab: Lab, new_network: NewNetwork, kind: str) -> None:
-    one, other = (a_pair(lab, new_network("--uplink", kind))[0] for _ in range(2))
+    one, other = (lab.attach_everywhere(new_network("--uplink", kind))[0] for _ in range(2))
     with Server(other.enter, str(other.address)) as server:
         assert ask(one.enter, str(other.address), server.port) is None
         assert ask(other.enter, str(other.address), server.port) == str(other.address)
@@ -123,7 +117,7 @@ def test_of_networks_with_one_range_the_first_has_host_access_and_both_have_egre
     lab: Lab, new_network: NewNetwork
 ) -> None:
     first, second = (new_network(cidr="10.78.0.0/16") for _ in range(2))
-    in_first, in_second = (a_pair(lab, network)[0] for network in (first, second))
+    in_first, in_second = (lab.attach_everywhere(network)[0] for network in (first, second))
     assert in_first.address == in_second.address
     assert host_reaches(in_first.host, in_first)
     with Server(in_second.enter, str(in_second.address)) as server:
@@ -149,7 +143,7 @@ def test_a_range_that_the_host_has_a_route_to_is_isolated(lab: Lab, new_network:
 def test_a_redirection_of_the_host_to_a_backend_on_another_host_works(
     lab: Lab, new_network: NewNetwork, topology: str
 ) -> None:
-    here, there = a_pair(lab, new_network("--topology", topology))
+    here, there = lab.attach_everywhere(new_network("--topology", topology))
     second = here.host.attach(f"{here.name}-2", here.network)
     lab.in_force(second)
     with Server(there.enter, str(there.address)) as server:
@@ -172,7 +166,7 @@ def test_a_redirection_of_the_host_to_a_backend_on_another_host_works(
 
 
 def test_nobody_beyond_the_host_gets_in_by_routing(lab: Lab, new_network: NewNetwork) -> None:
-    here, _ = a_pair(lab, new_network())
+    here, _ = lab.attach_everywhere(new_network())
     lab.underlay_run("ip", "route", "add", f"{here.address}/32", "via", str(here.host.address))
     with Server(here.enter, str(here.address)) as server:
         assert ask(lab.enter_underlay, str(here.address), server.port) is None
@@ -183,7 +177,7 @@ def test_nobody_beyond_the_host_gets_in_by_routing(lab: Lab, new_network: NewNet
 @pytest.mark.parametrize("kind", ["host", "isolated"])
 def test_an_uplink_that_is_broken_by_hand_comes_back(lab: Lab, new_network: NewNetwork, kind: str) -> None:
     network = new_network("--uplink", kind)
-    here, _ = a_pair(lab, network)
+    here, _ = lab.attach_everywhere(network)
     host = here.host
     vni = json.loads(lab.overlayctl("network", "show", network, "--json"))["vni"]
     for breaking in (
@@ -202,7 +196,7 @@ def test_an_uplink_that_is_broken_by_hand_comes_back(lab: Lab, new_network: NewN
 def test_beside_dockers_tables_the_network_works_and_the_page_tells_how_egress_does(
     lab: Lab, new_network: NewNetwork
 ) -> None:
-    here, there = a_pair(lab, new_network())
+    here, there = lab.attach_everywhere(new_network())
     host = here.host
     host.run("nft", "add table ip filter; add chain ip filter DOCKER-USER")
     host.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
@@ -240,7 +234,7 @@ table inet firewalld {
 
 
 def test_beside_firewalld_the_network_works_as_the_page_tells(lab: Lab, new_network: NewNetwork) -> None:
-    here, there = a_pair(lab, new_network())
+    here, there = lab.attach_everywhere(new_network())
     host = here.host
 
     def reload(udp: str, trusted: str) -> None:
@@ -259,7 +253,7 @@ def test_beside_firewalld_the_network_works_as_the_page_tells(lab: Lab, new_netw
 
 def test_packets_inside_an_isolated_network_are_not_tracked(lab: Lab, new_network: NewNetwork) -> None:
     network = new_network("--uplink", "isolated")
-    here, there = a_pair(lab, network)
+    here, there = lab.attach_everywhere(network)
     inside = ["nsenter", f"--net=/run/netns/ov-{network}", "nft"]
     here.host.run(*inside, "add table inet tracker; add chain inet tracker f { type filter hook forward priority 0; }")
     here.host.run(*inside, "add rule inet tracker f ct state untracked counter")

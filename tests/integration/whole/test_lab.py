@@ -72,8 +72,7 @@ def test_a_container_stays_reachable_while_its_agent_restarts(
     lab: Lab, new_network: NewNetwork, tmp_path: Path
 ) -> None:
     network = new_network("--topology", "switched")
-    here, there = (host.attach(f"{network}-{host.name}", network) for host in lab.hosts)
-    lab.in_force(here, there)
+    here, there = lab.attach_everywhere(network)
     with Pinging(here, there.address, tmp_path / "ping.log") as pinging:
         there.host.stop_agent()
         there.host.start_agent()

@@ -578,6 +578,12 @@ class Lab:
         listed = json.loads(self.overlayctl("endpoint", "list", "--network", network, "--json"))
         return {endpoint["container_id"] for endpoint in listed}
 
+    def attach_everywhere(self, network: str) -> list[Container]:
+        """Attach a container of each host to a network; return them when they are in force on all hosts."""
+        containers = [host.attach(f"{network}-{host.name}", network) for host in self.hosts]
+        self.in_force(*containers)
+        return containers
+
     def in_force(self, *containers: Container) -> None:
         """Wait until the controllers know these containers, and every host of their networks has them in force."""
         for network in {container.network for container in containers}:
