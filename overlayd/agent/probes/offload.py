@@ -19,7 +19,7 @@ from overlayd.agent.probes.segment import SegmentPath, loses_segments
 from overlayd.agent.probes.shared_hosts import SharedHosts
 from overlayd.agent.reconcile.reconciler import Reconciler
 from overlayd.dataplane.desired import uplink
-from overlayd.dataplane.desired.resolve import Membership, uplink_kinds
+from overlayd.dataplane.desired.resolve import Membership
 from overlayd.dataplane.desired.site import Site
 from overlayd.kernel.port import KernelError
 from overlayd.model.address import Family, IpAddress
@@ -58,33 +58,31 @@ class Targets:
     def __init__(self) -> None:
         self._shared = SharedHosts[Target]()
         self._membership = Membership()
-        self._kinds: Mapping[NetworkName, Uplink] = {}
         self._cluster = Cluster()
-        self._site: Site | None = None
+        self._basis: tuple[object, ...] = ()
 
     @property
     def values(self) -> Mapping[HostId, Target]:
         """The targets by their hosts."""
         return self._shared.values
 
-    def update(self, cluster: Cluster, site: Site) -> frozenset[HostId]:
-        """Determine the targets in a cluster; return the hosts that have another one than before, or none any more."""
-        before = self._cluster
-        if self._site == site and before.has_hosts_of(cluster):
+    def update(self, cluster: Cluster, site: Site, kinds: Mapping[NetworkName, Uplink]) -> frozenset[HostId]:
+        """Determine the targets in a cluster; return the hosts that have another one than before, or none any more.
+
+        `kinds` are those of this host's uplinks; a network that has none is one without access.
+        """
+        basis = (site, kinds)
+        if self._basis == basis and self._cluster.has_hosts_of(cluster):
             return frozenset()
+        self._cluster, self._basis = cluster, basis
         self._membership = self._membership.of(cluster, site.host)
         own = self._membership.blocks
         networks = {name: cluster.networks[name] for name in sorted(own)}
-        same_networks = before.networks is cluster.networks and networks.keys() == self._kinds.keys()
-        if not same_networks or before.hosts is not cluster.hosts or self._site != site:
-            kinds = uplink_kinds(cluster, site, networks.values())
-            self._kinds = {name: kinds[name] for name in networks}
-        self._cluster, self._site, kinds = cluster, site, self._kinds
         sources = {name: _sources(network, own[name]) for name, network in networks.items()}
 
         def target(name: NetworkName, remote: Host, blocks: tuple[Block, ...]) -> Target | None:
             network, ours = networks[name], sources[name]
-            if remote.id == site.host or kinds[name] is not Uplink.HOST:
+            if remote.id == site.host or kinds.get(name) is not Uplink.HOST:
                 return None
             theirs = uplink.own_addresses(network, blocks)
             address = next((address for address in theirs if Family.of(address) in ours), None)
@@ -93,7 +91,7 @@ class Targets:
             path = SegmentPath(ProbeRoute(ours[Family.of(address)], address), uplink.host_device(network.vni), site.mtu)
             return Target(remote.id, remote.name, path)
 
-        context = (networks, kinds, sources, site.underlay, site.mtu)
+        context = (networks, {name: kinds.get(name) for name in networks}, sources, site.underlay, site.mtu)
         return self._shared.update(cluster, tuple(networks), context, target)
 
 
@@ -134,7 +132,7 @@ class OffloadProbe:
         """Determine the targets again if their inputs have changed; endpoints and reservations do not matter."""
         if (site := self._reconciler.site) is None:
             return
-        changed = self._targets.update(self._feed.cluster, site.without_endpoints)
+        changed = self._targets.update(self._feed.cluster, site.without_endpoints, self._reconciler.uplinks)
         if self._targets.values is not self._schedule.values:
             self._schedule.keep(self._targets.values, changed)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -31,6 +31,7 @@ from overlayd.model.address import Family
 from overlayd.model.cluster import Cluster
 from overlayd.model.errors import OverlayError, Unavailable
 from overlayd.model.ids import NetworkName
+from overlayd.model.network import Uplink
 
 _log = structlog.get_logger(__name__)
 
@@ -287,6 +288,11 @@ class Reconciler:
     def site(self) -> Site | None:
         """The site of this host, as of the last cycle; None before the first one."""
         return self._standing.site
+
+    @property
+    def uplinks(self) -> Mapping[NetworkName, Uplink]:
+        """The kinds of the uplinks of this host's networks, as of the last cycle."""
+        return self._standing.desired.choice.kinds
 
     @property
     def mtu(self) -> int:

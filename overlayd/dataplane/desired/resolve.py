@@ -224,11 +224,6 @@ def lifelines(cluster: Cluster, site: Site) -> Lifelines:
     return Lifelines([*of_hosts(cluster.hosts.values()), *site.lifelines])
 
 
-def uplink_kinds(cluster: Cluster, site: Site, networks: Iterable[Network]) -> Mapping[NetworkName, Uplink]:
-    """Return the kinds of uplinks of these networks on this host, and of those that the cluster lost."""
-    return UplinkChoice().of(tuple(networks), site, lifelines(cluster, site)).kinds
-
-
 def _moved(before: Mapping[HostId, Host], after: Mapping[HostId, Host]) -> frozenset[HostId]:
     """Return the hosts whose records are not the same in two tables."""
     return frozenset(host.id for host in chain(*differing(before, after)))

@@ -10,6 +10,7 @@ from overlayd.agent.probes import remote_kernel
 from overlayd.agent.probes.offload import Targets
 from overlayd.agent.probes.remote_kernel import ProbeRoute
 from overlayd.agent.reconcile.checksums import Checksums
+from overlayd.dataplane.desired.resolve import Desired
 from overlayd.model.network import Uplink
 from tests.support.controllers import clusters
 
@@ -24,7 +25,7 @@ def found(*records: object, **site: object) -> list[tuple[str, str, str]]:
     known = clusters.cluster([*records], revision=1)  # type: ignore[list-item]
     here = replace(clusters.site(), **site)  # type: ignore[arg-type]
     targets = Targets()
-    targets.update(known, here)
+    targets.update(known, here, Desired().of(known, here, []).choice.kinds)
     return [(target.name, str(target.way.source), str(target.way.target)) for target in targets.values.values()]
 
 
