@@ -157,6 +157,32 @@ def test_one_container_is_in_several_networks_that_come_and_go(engines: Engines)
     assert held(lab.hosts[0]) == []
 
 
+def test_an_internal_network_is_one_without_egress(engines: Engines) -> None:
+    lab, docker = engines.lab, engines.first
+    network = engines.network("--no-egress", range6=True)
+    create(docker, f"{network}-internal", "--internal", "--ipv6", network=network)
+    inside, there = docker.run("inside", f"{network}-internal"), lab.hosts[1].attach(f"{network}-there", network)
+    lab.in_force(there)
+    reach_each_other(inside, there)
+    assert "default" not in inside.run("ip", "route") + inside.run("ip", "-6", "route")
+    assert "docker_gwbridge" not in devices(lab.hosts[0])
+    docker.docker("rm", "--force", "inside")
+
+
+def test_a_network_may_have_ipv6_alone(engines: Engines) -> None:
+    lab, docker, number = engines.lab, engines.first, next(_numbers)
+    name, range6 = f"six{number}", f"fd00:{150 + number}::/48"
+    lab.overlayctl("network", "create", name, "--range", range6)
+    if docker.release < 28:
+        assert "has no IPv4 range" in refusal(docker, *CREATE, "--ipam-opt", f"overlayd.network={name}", "--ipv6", name)
+        return
+    create(docker, name, "--ipv4=false", "--ipv6")
+    here, there = docker.run("six", name), lab.hosts[1].attach(f"{name}-there", name)
+    lab.in_force(there)
+    reach_each_other(here, there)
+    docker.docker("rm", "--force", "six")
+
+
 def test_an_address_and_a_mac_are_what_was_asked_for(engines: Engines) -> None:
     lab, network = engines.lab, engines.network()
     range4 = json.loads(lab.overlayctl("network", "show", network, "--json"))["pools"][0]["range"]

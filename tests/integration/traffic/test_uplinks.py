@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from tests.integration.conftest import NewNetwork
-from tests.support.lab.lab import Container, Lab, LabHost, plugin_config
+from tests.support.lab.lab import COMMANDS, Container, Lab, LabHost, plugin_config
 from tests.support.lab.processes import eventually
 from tests.support.packets.conversation import Server, ask
 
@@ -209,6 +209,26 @@ def test_beside_dockers_tables_the_network_works_and_the_page_tells_how_egress_d
         host.run("nft", f"add rule ip filter DOCKER-USER {direction} ov{vni} accept")
     assert reaches(here, OUTSIDE)
     host.run("nft", "delete table ip filter")
+
+
+def test_the_agent_lets_uplinks_pass_where_docker_drops_and_cleanup_takes_that_away(own_lab: Lab) -> None:
+    own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
+    here = own_lab.hosts[0].attach("here", "blue")
+    host = here.host
+    host.run("nft", "add table ip filter; add chain ip filter DOCKER-USER")
+    host.run("nft", "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
+    host.run("nft", "add rule ip filter FORWARD jump DOCKER-USER; add rule ip filter DOCKER-USER return")
+    before = host.run("nft", "list", "table", "ip", "filter")
+    assert is_cut_off(here, OUTSIDE)
+    host.stop_agent()
+    host.start_agent("--resync", "1")
+    eventually(lambda: reaches(here, OUTSIDE), "the uplink passes")
+    host.run("nft", "flush", "chain", "ip", "filter", "DOCKER-USER")
+    eventually(lambda: reaches(here, OUTSIDE), "it passes again")
+    host.run("nft", "add rule ip filter DOCKER-USER return")
+    host.stop_agent()
+    host.run(str(COMMANDS / "overlayd"), "cleanup", "--yes", "--attached")
+    assert host.run("nft", "list", "table", "ip", "filter") == before
 
 
 FIREWALLD = """
