@@ -81,12 +81,14 @@ class Feed:
         self._position = Revision(0)
         self._networks: frozenset[NetworkName] = frozenset()
         self._wake = asyncio.Event()
+        self._has_news = False
         self._must_speak = False
         self._is_stale = False
         self._is_ended = False
 
     def wake(self) -> None:
         """Let the feed tell what is new."""
+        self._has_news = True
         self._wake.set()
 
     def keep_alive(self, *, stale: bool = False) -> None:
@@ -111,8 +113,8 @@ class Feed:
             while not self._is_ended:
                 await self._wake.wait()
                 self._wake.clear()
-                following = self._advance()
-                if following:
+                following = self._next()
+                if following is not None:
                     yield following
         except Forgotten:
             return
@@ -144,13 +146,23 @@ class Feed:
         for start in range(0, max(len(records), 1), SNAPSHOT_MAX):
             yield Snapshot(revision, records[start : start + SNAPSHOT_MAX])
 
+    def _next(self) -> Delta | Bookmark | None:
+        """Return what is new since the feed was woken, else a sign of life if one is due.
+
+        A sign of life repeats the revision that the host has: a later one would cost a report of the host.
+        """
+        has_news, self._has_news = self._has_news, False
+        must_speak, self._must_speak = self._must_speak, False
+        following = self._advance() if has_news else None
+        if following is None and must_speak:
+            return Bookmark(self._position, self._is_stale)
+        return following
+
     def _advance(self) -> Delta | Bookmark | None:
         networks = self._mirror.intent.networks_of(self._host)
         following = self._deltas.after(self._position, self._networks, networks)
-        must_speak, self._must_speak = self._must_speak, False
-        if following is None:
-            return Bookmark(self._position, self._is_stale) if must_speak else None
-        self._advance_to(following.revision)
+        if following is not None:
+            self._advance_to(following.revision)
         return following
 
     def _advance_to(self, revision: Revision) -> None:

@@ -221,6 +221,21 @@ async def test_changes_that_do_not_concern_a_host_come_as_bookmarks(tmp_path: Pa
             assert await anext(messages) == Bookmark(overlay.mirror.intent_revision)
 
 
+async def test_a_sign_of_life_repeats_the_revision_that_the_host_has(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_host(overlay, 1)
+        at = overlay.mirror.intent_revision
+        feed = Feed(Deltas(overlay.mirror), H1)
+        messages = feed.messages(at)
+        assert await anext(messages) == synced(overlay, at)
+        await make_network(overlay)
+        feed.keep_alive()
+        assert await anext(messages) == Bookmark(at)
+        feed.keep_alive()
+        feed.wake()
+        assert await anext(messages) == Bookmark(overlay.mirror.intent_revision)
+
+
 async def bookmarked(feed: Feed, at: Revision, reached: list[Feed]) -> None:
     """Note the feed as soon as it tells of a change that does not concern its host."""
     async for message in feed.messages(at):
