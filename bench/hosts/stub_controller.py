@@ -44,7 +44,7 @@ class StubController:
         while line := await reader.readline():
             found = _REVISION.match(line)
             if found is None or self._agent is None:
-                raise ValueError(f"no line of a feed, or nobody to send it to: {line[:80]!r}")
+                raise ValueError(f"no line of a feed, or no reader to send it to: {line[:80]!r}")
             self._revision = Revision(int(found[1]))
             self._agent.write(line)
             await self._agent.drain()

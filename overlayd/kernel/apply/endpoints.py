@@ -1,8 +1,8 @@
 """Making several endpoints at once: what goes to one namespace goes together, and each sandbox is entered once.
 
-The messages, and their order, are those of the executor (executor.py), which opens a sandbox anew for each step of a
-plan, as it knows of no other plan. What this does not know how to make it leaves to the executor, and so it does when
-the kernel does not create a pair of devices: the executor tries again without the indexes that were chosen.
+The messages, and their order, are those of the executor (executor.py), which opens a sandbox again for each step of a
+plan, because it knows no other plan. Items of kinds that are not known here are left to the executor, and so is a pair
+of devices that the kernel does not create: the executor tries again without the chosen indexes.
 """
 
 import os

@@ -166,8 +166,8 @@ class HostWatch:
         if index in self._unfinished:
             return False  # what a new device has before it is given anything
         device = self._known.get(index)
-        told = sysctl_reading.netconf_sysctls(payload)
-        if device and told and all(self._sysctls.get(name.format(device.name)) == told[name] for name in told):
+        values = sysctl_reading.netconf_sysctls(payload)
+        if device and values and all(self._sysctls.get(name.format(device.name)) == values[name] for name in values):
             return False
         return index < 0 or device is not None or index in self._ways_out
 
