@@ -1,4 +1,4 @@
-/* The CNI plugin that container runtimes execute: forwards one request to the agent and relays its answer.
+/* The plugin that container runtimes execute, for CNI and for netavark: forwards one request and relays the answer.
  *
  * Its behaviour is the same as that of shim.py, to the byte, without the start of an interpreter. The protocol is
  * described in overlayd/wire/cni/requests.py. Linked statically; of the C library it uses system calls, memory and strings only.
@@ -23,6 +23,8 @@
 #define VERSION "0.2.0" /* of overlayd */
 #define SOCKET "/run/overlayd/cni.sock"
 #define QUEUE "/run/overlayd/del-queue"
+#define NETAVARK_SOCKET "/run/overlayd/netavark.sock"
+#define NETAVARK_QUEUE "/run/overlayd/teardown-queue"
 #define SUPPORTED "\"0.1.0\", \"0.2.0\", \"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
 
 enum { SEND_PATIENCE = 15, ANSWER_PATIENCE = 35 }; /* seconds; a runtime gives up after 60 */
@@ -322,18 +324,18 @@ static int is_asked_nothing(void)
 }
 
 /* Store a request for the next agent; return an errno. The file gets its final name when it is complete. */
-static int queue(const struct bytes *frame)
+static int queue(const char *directory, const struct bytes *frame, const char *suffix)
 {
     char made[96], named[96];
     struct timespec now;
-    if (mkdir(QUEUE, 0700) && errno == ENOENT) {
+    if (mkdir(directory, 0700) && errno == ENOENT) {
         mkdir("/run/overlayd", 0700);
-        mkdir(QUEUE, 0700);
+        mkdir(directory, 0700);
     }
     clock_gettime(CLOCK_REALTIME, &now);
     long long time = now.tv_sec * 1000000000LL + now.tv_nsec;
-    snprintf(made, sizeof made, QUEUE "/%lld-%d.new", time, (int)getpid());
-    snprintf(named, sizeof named, QUEUE "/%lld-%d.del", time, (int)getpid());
+    snprintf(made, sizeof made, "%s/%lld-%d.new", directory, time, (int)getpid());
+    snprintf(named, sizeof named, "%s/%lld-%d.%s", directory, time, (int)getpid(), suffix);
     int fd = open(made, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) return errno;
     int why = write_all(fd, frame->at, frame->length) ? errno : 0;
@@ -349,18 +351,19 @@ static int agent_is_away(const char *command, const struct bytes *frame, struct 
     int code = strcmp(command, "STATUS") ? TRY_AGAIN_LATER : NOT_AVAILABLE;
     if (strcmp(command, "DEL"))
         return fail(config, code, "the overlayd agent is not running: nothing listens on " SOCKET, 0);
-    int why = queue(frame);
+    int why = queue(QUEUE, frame, "del");
     if (why) return fail(config, IO_FAILURE, "the overlayd agent does not answer, and " QUEUE " cannot be written", why);
     return 0;
 }
 
 /* Send the request and read the whole answer; return an errno. The time limits are in seconds. */
-static int exchange(const struct bytes *frame, struct bytes *answer, int send_patience, int answer_patience)
+static int exchange(const char *path, const struct bytes *frame, struct bytes *answer, int send_patience, int answer_patience)
 {
-    struct sockaddr_un there = {.sun_family = AF_UNIX, .sun_path = SOCKET};
+    struct sockaddr_un there = {.sun_family = AF_UNIX};
     struct timeval sending = {.tv_sec = send_patience}, answering = {.tv_sec = answer_patience};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return errno;
+    strcpy(there.sun_path, path);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &sending, sizeof sending); /* also the limit of connect() */
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answering, sizeof answering);
     int why;
@@ -378,22 +381,85 @@ static int exchange(const struct bytes *frame, struct bytes *answer, int send_pa
 }
 
 /* Send a DEL; return an errno. When the agent ends before it answers, try once more: another may have been started. */
-static int exchange_del(const struct bytes *frame, struct bytes *answer)
+static int exchange_del(const char *path, const struct bytes *frame, struct bytes *answer)
 {
-    int why = exchange(frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
+    int why = exchange(path, frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
     if (why != ECONNRESET && why != EPIPE) return why;
     answer->length = 0;
-    return exchange(frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
+    return exchange(path, frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
 }
 
-int main(void)
+/* Print an error as netavark wants it; return the exit status. `why` is an errno, 0 for none. */
+static int refuse(const char *reason, int why)
+{
+    char answer[512];
+    int size = snprintf(answer, sizeof answer, "{\"error\": \"overlayd: %s%s%s\"}\n", reason, why ? ": " : "",
+                        why ? text_of(why) : "");
+    write_all(STDOUT_FILENO, answer, size);
+    return 1;
+}
+
+/* Return whether this runs in a user namespace of its own, -1 with errno set when that cannot be read. */
+static int is_mapped(void)
+{
+    char text[256];
+    unsigned long inside, outside, count;
+    int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    int why = errno;
+    if (fd >= 0) close(fd);
+    errno = why;
+    if (got < 0) return -1;
+    text[got] = 0;
+    return sscanf(text, "%lu %lu %lu", &inside, &outside, &count) != 3 || inside || outside || count != 4294967295;
+}
+
+/* Execute one operation of netavark's plugin API; return the exit status. */
+static int serve_netavark(const char *operation, const char *namespace)
+{
+    struct bytes config = {0}, frame = {0}, answer = {0};
+    if (!strcmp(operation, "info")) {
+        const char *info = "{\"version\": \"" VERSION "\", \"api_version\": \"1.0.0\"}\n";
+        return write_all(STDOUT_FILENO, info, strlen(info)) ? 1 : 0;
+    }
+    int is_teardown = !strcmp(operation, "teardown");
+    if (!is_teardown && strcmp(operation, "create") && strcmp(operation, "setup"))
+        return refuse("the operation is not one of info, create, setup, teardown", 0);
+    hold_standard_streams();
+    int mapped = !isatty(STDIN_FILENO) && read_all(STDIN_FILENO, &config, STDIN_MAX) ? -1 : is_mapped();
+    if (mapped < 0) return refuse("cannot read stdin and /proc/self/uid_map", errno);
+    if (config.length > STDIN_MAX) return refuse("stdin is longer than 4194304 bytes", 0);
+    if (mapped)
+        return refuse("podman without root is not supported: the agent attaches containers of root's podman only", 0);
+    append(&frame, "NETAVARK_COMMAND=", 17);
+    append(&frame, operation, strlen(operation) + 1);
+    append(&frame, "NETAVARK_NETNS=", 15);
+    append(&frame, namespace, strlen(namespace) + 1);
+    append(&frame, "", 1);
+    append(&frame, config.at, config.length);
+    int why = is_teardown ? exchange_del(NETAVARK_SOCKET, &frame, &answer)
+                          : exchange(NETAVARK_SOCKET, &frame, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
+    if (why && is_teardown) {
+        why = queue(NETAVARK_QUEUE, &frame, "teardown");
+        if (why) return refuse("the overlayd agent does not answer, and " NETAVARK_QUEUE " cannot be written", why);
+        return 0;
+    }
+    if (why == ECONNREFUSED || why == ENOENT)
+        return refuse("the overlayd agent is not running: nothing listens on " NETAVARK_SOCKET, 0);
+    if (why) return refuse("the overlayd agent did not answer on " NETAVARK_SOCKET, why);
+    if (write_all(STDOUT_FILENO, answer.at + 1, answer.length - 1)) return 1;
+    return answer.at[0] == '0' ? 0 : 1;
+}
+
+int main(int argc, char **argv)
 {
     struct bytes config = {0}, frame = {0}, answer = {0};
     const char *command = getenv("CNI_COMMAND");
-    if (is_asked_nothing()) return tell_version();
-    if (command == NULL) command = "";
     signal(SIGXFSZ, SIG_IGN); /* then a write beyond the file size limit is an errno */
     signal(SIGPIPE, SIG_IGN);
+    if (argc > 1) return serve_netavark(argv[1], argc > 2 ? argv[2] : ""); /* only netavark gives arguments */
+    if (is_asked_nothing()) return tell_version();
+    if (command == NULL) command = "";
     hold_standard_streams();
     if (!isatty(STDIN_FILENO) && read_all(STDIN_FILENO, &config, STDIN_MAX)) {
         config.length = 0;
@@ -414,7 +480,7 @@ int main(void)
     append(&frame, "", 1);
     append(&frame, config.at, config.length);
     int is_del = !strcmp(command, "DEL");
-    int why = is_del ? exchange_del(&frame, &answer) : exchange(&frame, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
+    int why = is_del ? exchange_del(SOCKET, &frame, &answer) : exchange(SOCKET, &frame, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
     if (why == ECONNREFUSED || why == ENOENT || (why && is_del)) return agent_is_away(command, &frame, &config);
     if (why) return fail(&config, TRY_AGAIN_LATER, "the overlayd agent did not answer on " SOCKET, why);
     if (write_all(STDOUT_FILENO, answer.at + 1, answer.length - 1)) return 1;

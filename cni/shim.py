@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -ISE
-"""The CNI plugin that container runtimes execute: forwards one request to the agent and relays its answer.
+"""The plugin that container runtimes execute, for CNI and for netavark: forwards one request and relays the answer.
 
 It imports as little as possible, because the start of the interpreter takes most of its time. The protocol is described
 in overlayd/wire/cni/requests.py.
@@ -17,6 +17,11 @@ VERSION = "0.2.0"
 
 SOCKET = "/run/overlayd/cni.sock"
 QUEUE = "/run/overlayd/del-queue"
+NETAVARK_SOCKET = "/run/overlayd/netavark.sock"
+NETAVARK_QUEUE = "/run/overlayd/teardown-queue"
+NETAVARK_API = "1.0.0"
+"""The version of netavark's plugin API (netavark, plugin-API.md)."""
+
 VARIABLES = (b"CNI_COMMAND", b"CNI_CONTAINERID", b"CNI_NETNS", b"CNI_IFNAME", b"CNI_ARGS", b"CNI_PATH")
 SUPPORTED_VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 SEND_PATIENCE, ANSWER_PATIENCE = 15, 35
@@ -37,7 +42,9 @@ NOT_AVAILABLE = 50
 
 
 def main() -> int:
-    """Execute one operation; return the exit status."""
+    """Execute one operation; return the exit status. Only netavark gives arguments."""
+    if len(sys.argv) > 1:
+        return serve_netavark(sys.argv[1], sys.argv[2:3])
     if not any(name in os.environb for name in VARIABLES if name != b"CNI_PATH"):
         return tell_version()
     command = os.environ.get("CNI_COMMAND", "")
@@ -71,7 +78,10 @@ def forward(command: str, stdin: bytes) -> int:
     variables = (b"%b=%b\0" % (name, os.environb[name]) for name in VARIABLES if name in os.environb)
     frame = b"".join(variables) + b"\0" + stdin
     try:
-        answer = exchange_del(frame) if command == "DEL" else exchange(frame, SEND_PATIENCE, ANSWER_PATIENCE)
+        if command == "DEL":
+            answer = exchange_del(SOCKET, frame)
+        else:
+            answer = exchange(SOCKET, frame, SEND_PATIENCE, ANSWER_PATIENCE)
     except (ConnectionRefusedError, FileNotFoundError):
         return agent_is_away(command, frame, stdin)
     except OSError as error:
@@ -79,6 +89,66 @@ def forward(command: str, stdin: bytes) -> int:
             return agent_is_away(command, frame, stdin)
         return fail(stdin, TRY_AGAIN_LATER, f"the overlayd agent did not answer on {SOCKET}: {error.strerror}")
     return 0 if write(answer[1:]) and answer[:1] == b"0" else 1
+
+
+def serve_netavark(operation: str, namespace: list[str]) -> int:
+    """Execute one operation of netavark's plugin API; return the exit status."""
+    if operation == "info":
+        return 0 if write(f'{{"version": "{VERSION}", "api_version": "{NETAVARK_API}"}}\n'.encode()) else 1
+    if operation not in {"create", "setup", "teardown"}:
+        return refuse("the operation is not one of info, create, setup, teardown")
+    hold_standard_streams()
+    try:
+        stdin = read_stdin()
+        is_mapped = uid_map() != ["0", "0", "4294967295"]
+    except OSError as error:
+        return refuse(f"cannot read stdin and /proc/self/uid_map: {error.strerror}")
+    if len(stdin) > STDIN_MAX:
+        return refuse(f"stdin is longer than {STDIN_MAX} bytes")
+    if is_mapped:
+        return refuse("podman without root is not supported: the agent attaches containers of root's podman only")
+    variables = (b"NETAVARK_COMMAND=" + operation.encode(), b"NETAVARK_NETNS=" + os.fsencode("".join(namespace)))
+    return forward_netavark(operation, b"\0".join((*variables, b"", stdin)))
+
+
+def forward_netavark(operation: str, frame: bytes) -> int:
+    """Send an operation of netavark to the agent and relay its answer; return the exit status."""
+    try:
+        if operation == "teardown":
+            answer = exchange_del(NETAVARK_SOCKET, frame)
+        else:
+            answer = exchange(NETAVARK_SOCKET, frame, SEND_PATIENCE, ANSWER_PATIENCE)
+    except OSError as error:
+        if operation == "teardown":
+            return queue_teardown(frame)
+        if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
+            return refuse(f"the overlayd agent is not running: nothing listens on {NETAVARK_SOCKET}")
+        return refuse(f"the overlayd agent did not answer on {NETAVARK_SOCKET}: {error.strerror}")
+    return 0 if write(answer[1:]) and answer[:1] == b"0" else 1
+
+
+def uid_map() -> list[str]:
+    """Return the first line of the user namespace's map, by words; raises OSError."""
+    descriptor = os.open("/proc/self/uid_map", os.O_RDONLY)
+    try:
+        return os.read(descriptor, 4096).decode().partition("\n")[0].split()
+    finally:
+        os.close(descriptor)
+
+
+def queue_teardown(frame: bytes) -> int:
+    """Queue a teardown, which podman never repeats; return the exit status."""
+    try:
+        queue(NETAVARK_QUEUE, frame, "teardown")
+    except OSError as error:
+        return refuse(f"the overlayd agent does not answer, and {NETAVARK_QUEUE} cannot be written: {error.strerror}")
+    return 0
+
+
+def refuse(reason: str) -> int:
+    """Print an error as netavark wants it; return the exit status."""
+    write(f'{{"error": "overlayd: {reason}"}}\n'.encode())
+    return 1
 
 
 def hold_standard_streams() -> None:
@@ -108,15 +178,15 @@ def write(answer: bytes) -> bool:
     return True
 
 
-def exchange_del(frame: bytes) -> bytes:
+def exchange_del(path: str, frame: bytes) -> bytes:
     """Send a DEL. When the agent ends before it answers, try once more: another one may have been started."""
     try:
-        return exchange(frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
+        return exchange(path, frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
     except (ConnectionResetError, BrokenPipeError):
-        return exchange(frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
+        return exchange(path, frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
 
 
-def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
+def exchange(path: str, frame: bytes, send_patience: int, answer_patience: int) -> bytes:
     """Send the request and return the whole answer. The time limits are in seconds.
 
     Raises OSError when the agent is away or silent.
@@ -126,7 +196,7 @@ def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
         # Not settimeout(): it makes connect() non-blocking, which fails at once when the socket's queue is full.
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(send_patience))
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval(answer_patience))
-        connect(channel)
+        connect(channel, path)
         channel.sendall(frame)
         channel.shutdown(_socket.SHUT_WR)
         answer = bytearray()
@@ -139,10 +209,10 @@ def exchange(frame: bytes, send_patience: int, answer_patience: int) -> bytes:
     return bytes(answer)
 
 
-def connect(channel: _socket.socket) -> None:
+def connect(channel: _socket.socket, path: str) -> None:
     """Connect. If the process is stopped and continued meanwhile (signal(7)), Python returns before it is connected."""
     while True:
-        channel.connect(SOCKET)
+        channel.connect(path)
         try:
             channel.getpeername()
         except OSError as error:
@@ -163,28 +233,28 @@ def agent_is_away(command: str, frame: bytes, stdin: bytes) -> int:
         code = NOT_AVAILABLE if command == "STATUS" else TRY_AGAIN_LATER
         return fail(stdin, code, f"the overlayd agent is not running: nothing listens on {SOCKET}")
     try:
-        queue(frame)
+        queue(QUEUE, frame, "del")
     except OSError as error:
         message = f"the overlayd agent does not answer, and {QUEUE} cannot be written: {error.strerror}"
         return fail(stdin, IO_FAILURE, message)
     return 0
 
 
-def queue(frame: bytes) -> None:
+def queue(directory: str, frame: bytes, suffix: str) -> None:
     """Store a request for the next agent. The file gets its final name when it is complete."""
     import time  # noqa: PLC0415 - not needed while the agent runs
 
-    for directory in (os.path.dirname(QUEUE), QUEUE):  # noqa: PTH120 - pathlib doubles the start
+    for each in (os.path.dirname(directory), directory):  # noqa: PTH120 - pathlib doubles the start
         try:  # noqa: SIM105 - contextlib is an import
-            os.mkdir(directory, 0o700)  # noqa: PTH102 - as above
+            os.mkdir(each, 0o700)  # noqa: PTH102 - as above
         except OSError:
             pass  # opening the file fails too, with the reason
-    path = f"{QUEUE}/{time.time_ns()}-{os.getpid()}"
+    path = f"{directory}/{time.time_ns()}-{os.getpid()}"
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - as above
             file.write(frame)
-        os.rename(f"{path}.new", f"{path}.del")  # noqa: PTH104 - as above
+        os.rename(f"{path}.new", f"{path}.{suffix}")  # noqa: PTH104 - as above
     except OSError:
         os.unlink(f"{path}.new")  # noqa: PTH108 - as above
         raise

@@ -16,6 +16,7 @@ import overlayd.agent.cni.wiring as cni
 import overlayd.agent.controllers.wiring as controlling
 import overlayd.agent.docker.wiring as docker
 import overlayd.agent.holdings.wiring as holding
+import overlayd.agent.netavark.wiring as netavark
 import overlayd.agent.probes.wiring as probing
 import overlayd.agent.reconcile.wiring as reconciling
 import overlayd.agent.records.wiring as recording
@@ -133,8 +134,9 @@ def build(
     namespaces = NamespaceDoor(attached.attachments, records)
     commands = {"netns-attach": namespaces.attach, "netns-detach": namespaces.detach, "netns-list": namespaces.listed}
     control = Control(reconciler, feed, held_here.publication, commands)
+    podded = netavark.build(attached, held_here, settings.teardown_queue_dir)
     docked = docker.build(attached, records, held_here, state_dir, resync)
-    servers = _listening(settings, answering, docked, control, closing)
+    servers = _listening(settings, answering, docked, podded, control, closing)
 
     changes, address = attached.attachments.changes, OwnAddress(settings.vtep, settings.controllers)
     return Agent(
@@ -147,6 +149,7 @@ def build(
             **attached.actors(),
             **answering.actors(resync),
             **docked.actors(),
+            **podded.actors(resync),
             **probing.actors(turn, feed, reconciler, host, resync),
             "status": show_status(supervisor, control, Changes(feed.changes, reconciler.reports)),
             "watchdog": supervisor.watch(turn.is_free_within),
@@ -155,12 +158,18 @@ def build(
     )
 
 
-def _listening(
-    settings: Settings, answering: cni.CniParts, docked: DockerParts, control: Control, closing: AsyncExitStack
+def _listening(  # noqa: PLR0913, PLR0917 - each way in has a socket
+    settings: Settings,
+    answering: cni.CniParts,
+    docked: DockerParts,
+    podded: netavark.NetavarkParts,
+    control: Control,
+    closing: AsyncExitStack,
 ) -> Mapping[str, UnixServer]:
     """Listen on the sockets; requests wait until the servers run."""
     servers = {
         "CNI": UnixServer(settings.cni_socket, answering.server.answer, GRACE),
+        "netavark": UnixServer(settings.netavark_socket, podded.server.answer, GRACE),
         "control": UnixServer(settings.control_socket, control.answer, GRACE),
     }
     try:

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from overlayd.agent import daemon
-from overlayd.agent.commands import install, install_cni, join_command, local_commands, membership, netns
+from overlayd.agent.commands import (
+    install,
+    install_cni,
+    install_netavark,
+    join_command,
+    local_commands,
+    membership,
+    netns,
+)
 from overlayd.agent.commands.options import ConfigOption, NameOption, StateDirOption, VtepOption, errors_reported
 from overlayd.agent.controllers.credential import CREDENTIAL, JOIN_TOKEN, known, read
 from overlayd.agent.runtime import logs
@@ -132,3 +140,4 @@ app.command("cleanup")(local_commands.cleanup)
 app.add_typer(netns.app, name="netns")
 app.command("install")(install.install)
 app.command("install-cni")(install_cni.install_cni)
+app.command("install-netavark")(install_netavark.install_netavark)

@@ -109,9 +109,19 @@ class Settings:
         return self.run_dir.parent / "docker/plugins/overlayd.sock"
 
     @property
+    def netavark_socket(self) -> Path:
+        """Where netavark's plugin connects; it knows the default only."""
+        return self.run_dir / "netavark.sock"
+
+    @property
     def queue_dir(self) -> Path:
         """Where the CNI launcher leaves a DEL while the agent is away."""
         return self.run_dir / "del-queue"
+
+    @property
+    def teardown_queue_dir(self) -> Path:
+        """Where netavark's plugin leaves a teardown while the agent is away."""
+        return self.run_dir / "teardown-queue"
 
 
 def choose(  # noqa: PLR0913 - each is an option

@@ -63,6 +63,7 @@ def files(roles: Iterable[MachineRole], layout: Layout, shipped: Path) -> Iterat
             yield File(layout.network_manager / drop_in.name, drop_in.read_bytes())
         for directory in layout.plugins:
             yield File(directory / PLUGIN, plugin(), 0o755)
+        yield File(layout.netavark / PLUGIN, plugin(), 0o755)
 
 
 def put(wanted: Iterable[File | SymbolicLink], root: Path) -> Iterator[Path]:

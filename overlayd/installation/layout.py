@@ -9,6 +9,10 @@ CNI_PLUGIN_DIRS = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
 """The directories in which container runtimes look for CNI plugins, by the CNI project's and Debian's conventions."""
 
 
+NETAVARK_PLUGIN_DIR = Path("/usr/local/lib/netavark")
+"""Where podman looks for netavark's plugins without packages (containers.conf(5), netavark_plugin_dirs)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The directories of an installation.
@@ -26,6 +30,7 @@ class Layout:
     bash: Path
     zsh: Path
     fish: Path
+    netavark: Path
     plugins: tuple[Path, ...] = CNI_PLUGIN_DIRS
 
 
@@ -43,6 +48,7 @@ def beside(programs: Path) -> Layout:
         bash=share / "bash-completion/completions",
         zsh=share / "zsh/site-functions",
         fish=share / "fish/vendor_completions.d",
+        netavark=NETAVARK_PLUGIN_DIR,
     )
 
 
@@ -57,6 +63,7 @@ PACKAGE = Layout(
     bash=Path("/usr/share/bash-completion/completions"),
     zsh=Path("/usr/share/zsh/vendor-completions"),
     fish=Path("/usr/share/fish/vendor_completions.d"),
+    netavark=Path("/usr/lib/netavark"),
 )
 """The directories that Debian's policy prescribes. The environment is /usr/lib/overlayd."""
 

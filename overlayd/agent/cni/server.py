@@ -6,10 +6,10 @@ import structlog
 
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.cni.collection import Collector
-from overlayd.agent.cni.del_queue import DelQueue
 from overlayd.agent.cni.previous_result import contradictions, known_mtu
 from overlayd.agent.cni.readiness import Readiness
 from overlayd.agent.cni.translation import attach_request, cni_error, cni_result, name_of, named_as_in
+from overlayd.agent.records.detach_queue import DetachQueue
 from overlayd.model.errors import OverlayError
 from overlayd.wire.cni import requests as cni
 from overlayd.wire.cni.error import CniError, Code
@@ -29,7 +29,9 @@ DEL_DEADLINE = 5.0
 class CniServer:
     """Turns requests of the launcher into attachments."""
 
-    def __init__(self, attachments: Attachments, collector: Collector, readiness: Readiness, queue: DelQueue) -> None:
+    def __init__(
+        self, attachments: Attachments, collector: Collector, readiness: Readiness, queue: DetachQueue[Request]
+    ) -> None:
         self._attachments = attachments
         self._collector = collector
         self._readiness = readiness

@@ -65,7 +65,7 @@ def attach_request(fields: Fields) -> AttachRequest:
         path_of(name),
         addresses=addresses,
         reservations=tuple(ids.reservation_name(each, "reservation") for each in fields.texts("reservation")),
-        mac=ids.mac_address(fields.text("mac"), "mac") if fields.has("mac") else None,
+        mac=ids.workload_mac(fields.text("mac"), "mac") if fields.has("mac") else None,
         ports=_published(fields.texts("publish")),
         workload=Workload(
             labels=tuple(sorted(_label(each) for each in fields.texts("label"))),

@@ -48,6 +48,11 @@ class Membership:
         return Membership(host, MappingProxyType(blocks), MappingProxyType(tables))
 
 
+def joined(cluster: Cluster, host: HostId) -> frozenset[NetworkName]:
+    """Return the networks in which a host takes part."""
+    return frozenset(Membership().of(cluster, host).blocks)
+
+
 @dataclass(frozen=True, slots=True)
 class UplinkChoice:
     """The kinds of the uplinks of networks on a host, with those that the cluster lost, and their inputs."""

@@ -10,7 +10,7 @@ from overlayd.agent.attach.addressing import Addressing
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.cni.collection import Collector
-from overlayd.agent.cni.del_queue import DelQueue
+from overlayd.agent.cni.del_queue import del_queue
 from overlayd.agent.cni.readiness import Readiness
 from overlayd.agent.cni.server import CniServer
 from overlayd.agent.controllers.client import ControllerClient
@@ -69,7 +69,7 @@ class Agent:
         )
         self.attachments = Attachments(self._turn, self.records, blocks, addressing, reconciler)
         self._collector = Collector(self.attachments.detach, self.records)
-        self.queue = DelQueue(directory / "del-queue", self.attachments.detach)
+        self.queue = del_queue(directory / "del-queue", self.attachments.detach)
         readiness = Readiness(blocks, addressing, reconciler.ensure, client)
         self.cni = CniServer(self.attachments, self._collector, readiness, self.queue)
 

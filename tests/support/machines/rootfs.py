@@ -139,8 +139,11 @@ DOCKER = {
 }
 """Docker and its compose, by the first number of Docker's version."""
 
-_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE, *DOCKER.values())}
+PODMAN_5 = Rootfs("podman-5", ("iproute2", "netavark", "podman", "runc"), release="trixie")
+"""A podman with netavark."""
+
+_ALL = {each.name: each for each in (MACHINE, PODMAN_4, PODMAN_5, VIRTUAL_MACHINE, *DOCKER.values())}
 
 if __name__ == "__main__":
-    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name, DOCKER[26].name]:
+    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name, PODMAN_5.name, DOCKER[26].name]:
         _ALL[_name].made()

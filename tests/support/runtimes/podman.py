@@ -1,4 +1,4 @@
-"""podman 4, the last with CNI, on a host of the lab with everything of its own: storage, settings, control group."""
+"""podman on a host of the lab with everything of its own: storage, settings, control group."""
 
 import json
 from contextlib import ExitStack
@@ -7,7 +7,7 @@ from typing import Self
 
 from tests.support.lab.cgroups import ControlGroup
 from tests.support.lab.lab import Container, LabHost, run
-from tests.support.machines.rootfs import PODMAN_4
+from tests.support.machines.rootfs import PODMAN_4, Rootfs
 from tests.support.runtimes import workloads
 from tests.support.runtimes.foreign_root import ForeignRoot
 from tests.support.runtimes.images import PAUSE
@@ -20,23 +20,32 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
 [network]
-network_backend = "cni"
+network_backend = "{backend}"
+netavark_plugin_dirs = ["/opt/cni/netavark"]
 """
+
+PLUGINS = "/opt/cni/netavark"
+"""A directory for netavark's plugins that each host of the lab has for itself."""
 
 
 class Podman:
     """The command, and a control group for the time of the `with` block. With the block ends all that it started."""
 
-    def __init__(self, host: LabHost, root: Path) -> None:
-        """`root` is the directory that every container starts from; none writes to it."""
+    def __init__(self, host: LabHost, root: Path, release: Rootfs = PODMAN_4) -> None:
+        """`root` is the directory that every container starts from; none writes to it.
+
+        `release` is the root file system that has podman: `PODMAN_4`, the last one with CNI, or one with netavark.
+        """
         self.host = host
+        self._release = release
         self._root = root
         self._ending = ExitStack()
 
     def __enter__(self) -> Self:
-        self.host.run("sh", "-ec", 'mkdir -p /etc/containers; echo "$1" >/etc/containers/containers.conf', "", _CONFIG)
+        config = _CONFIG.format(backend="cni" if self._release is PODMAN_4 else "netavark")
+        self.host.run("sh", "-ec", 'mkdir -p /etc/containers; echo "$1" >/etc/containers/containers.conf', "", config)
         self.group = self._ending.enter_context(ControlGroup())
-        self._program = ForeignRoot(self.host, PODMAN_4, [str(self._root)])
+        self._program = ForeignRoot(self.host, self._release, [str(self._root)])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,12 +56,12 @@ class Podman:
         places = ["--root", str(self.host.directory / "podman"), "--runroot", "/run/podman", "--storage-driver", "vfs"]
         return run(self.host.enter(self.group.start(self._program.enter(["podman", *places, *arguments]))))
 
-    def run(self, name: str, network: str, *options: str) -> Container:
+    def run(self, name: str, network: str, *options: str, interface: str = "eth0") -> Container:
         """Start a container in a network."""
         group = ["--cgroup-parent", f"/{self.group.name}"]
         chosen = ["--detach", "--name", name, "--network", network, *group, *options]
         self.podman("run", *chosen, "--rootfs", f"{self._root}:O", PAUSE)
-        return self.found(name, network)
+        return self.found(name, network, interface)
 
     def found(self, name: str, network: str, interface: str = "eth0") -> Container:
         """Return a running container, with the addresses that it has in one of its networks."""

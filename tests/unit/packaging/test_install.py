@@ -26,6 +26,7 @@ PLACES = (
     "/opt/cni",
     "/usr/lib/cni",
     "/usr/local/bin",
+    "/usr/local/lib/netavark",
     "/usr/local/share",
 )
 """Where an installation puts files."""

@@ -11,7 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from overlayd.agent.attach.request import AttachmentName
-from overlayd.agent.cni.del_queue import AT_ONCE, DelQueue
+from overlayd.agent.cni.del_queue import del_queue
+from overlayd.agent.records.detach_queue import AT_ONCE
 from overlayd.agent.runtime.signals import Changes
 from overlayd.kernel.port import KernelError
 from overlayd.model.ids import ContainerId, InterfaceName, NetworkName
@@ -76,7 +77,7 @@ async def test_an_addition_waits_for_what_its_config_has_queued_for_another_netw
     queue(tmp_path, 2, "c1", name="theirs", network="green")
     queue(tmp_path, 3, "c2", network="green")
     detaching = Detaching()
-    await DelQueue(tmp_path, detaching).precede(added("c1"))
+    await del_queue(tmp_path, detaching).precede(added("c1"))
     assert detaching.done == ["c1"]
     assert sorted(queued_in(tmp_path)) == ["2-1.del", "3-1.del"]
 
@@ -88,7 +89,7 @@ async def test_five_hundred_are_done_though_some_have_to_wait(tmp_path: Path) ->
     detaching = Detaching()
     stuck = names[: AT_ONCE - 1]
     detaching.waits = {name: asyncio.Event() for name in stuck}
-    queued = DelQueue(tmp_path, detaching)
+    queued = del_queue(tmp_path, detaching)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(queued.drain())
         await detaching.reached(lambda: len(detaching.done) == len(names) - len(stuck))
@@ -103,7 +104,7 @@ async def test_an_add_waits_for_the_dels_of_its_own_interface_only(tmp_path: Pat
     for number, name in enumerate(["other", "web", "stuck", "web"]):
         queue(tmp_path, number, name)
     detaching = Detaching()
-    queued = DelQueue(tmp_path, detaching)
+    queued = del_queue(tmp_path, detaching)
     await queued.precede(added("web"))
     assert detaching.done == ["web", "web"]
     assert len(queued_in(tmp_path)) == 2
@@ -115,7 +116,7 @@ async def test_one_that_is_being_done_is_waited_for_and_not_repeated(tmp_path: P
     queue(tmp_path, 1, "web")
     detaching = Detaching()
     go_on = detaching.waits["web"] = asyncio.Event()
-    queued = DelQueue(tmp_path, detaching)
+    queued = del_queue(tmp_path, detaching)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(queued.drain())
         await detaching.reached(lambda: bool(detaching.begun))
@@ -132,7 +133,7 @@ async def test_one_that_fails_stays_and_keeps_an_add_from_its_place(tmp_path: Pa
         queue(tmp_path, number, name)
     detaching = Detaching()
     detaching.fails = {"web"}
-    queued = DelQueue(tmp_path, detaching)
+    queued = del_queue(tmp_path, detaching)
     await queued.drain()
     assert detaching.done == ["db"]
     with pytest.raises(KernelError):
@@ -147,11 +148,11 @@ async def test_one_that_goes_on_failing_is_one_line_of_the_log(tmp_path: Path) -
     queue(tmp_path, 1, "web")
     detaching = Detaching()
     detaching.fails = {"web"}
-    waiting = DelQueue(tmp_path, detaching)
+    waiting = del_queue(tmp_path, detaching)
     with capture_logs() as logs:
         for _ in range(3):
             await waiting.drain()
-    assert [(line["event"], line["file"]) for line in logs] == [("a queued DEL failed and stays queued", "1-1.del")]
+    assert [(line["event"], line["file"]) for line in logs] == [("a queued request failed and stays queued", "1-1.del")]
 
 
 async def test_what_makes_no_sense_is_set_aside(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ async def test_what_makes_no_sense_is_set_aside(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     queue(tmp_path, 5, "web")
     detaching = Detaching()
-    await DelQueue(tmp_path, detaching).drain()
+    await del_queue(tmp_path, detaching).drain()
     assert detaching.done == ["web"]
     assert sorted(queued_in(tmp_path)) == sorted(
         ["4-1.new", *(f"{name}.refused" for name in ("1-1", "2-1", "3-1", "4-2", "4-3", "4-4"))]
@@ -174,6 +175,6 @@ async def test_what_makes_no_sense_is_set_aside(tmp_path: Path) -> None:
 
 async def test_what_comes_later_is_found_with_the_next_look(tmp_path: Path) -> None:
     detaching = Detaching()
-    async with running(DelQueue(tmp_path / "not-there-yet", detaching).run(0.01)):
+    async with running(del_queue(tmp_path / "not-there-yet", detaching).run(0.01)):
         queue(tmp_path / "not-there-yet", 1, "web")
         await detaching.reached(lambda: detaching.done == ["web"])

@@ -64,6 +64,7 @@ def test_every_option_arrives() -> None:
         ({"address": [7]}, "--address"),
         ({"reservation": ["a b"]}, "--reservation"),
         ({"mac": "01:00:00:00:00:01"}, "--mac"),
+        ({"mac": "02:6f:76:00:00:01"}, "--mac"),
         ({"publish": ["80"]}, "--publish"),
         ({"publish": ["8080:80/icmp"]}, "--publish"),
         ({"publish": ["99999:80"]}, "--publish"),

@@ -1,0 +1,105 @@
+"""Answering netavark's plugin."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from overlayd.agent.attach.attachments import Attachments
+from overlayd.agent.attach.request import AttachmentName
+from overlayd.agent.netavark import request
+from overlayd.agent.records.detach_queue import DetachQueue
+from overlayd.model.errors import InvalidValue, OverlayError
+from overlayd.model.ids import NetworkName
+from overlayd.model.network import Network
+from overlayd.wire.cni.error import CniError
+from overlayd.wire.cni.requests import unpack
+from overlayd.wire.fields import Json
+
+_log = structlog.get_logger(__name__)
+
+COMMAND, NETNS = "NETAVARK_COMMAND", "NETAVARK_NETNS"
+"""The variables in which the launcher forwards netavark's arguments."""
+
+DEADLINE = 30.0
+"""Seconds for one request: podman waits for ever, and holds a lock meanwhile that all its commands need."""
+
+TEARDOWN_DEADLINE = 5.0
+"""Seconds for a teardown, which is queued then; its launcher waits for 7."""
+
+
+class NetavarkServer:
+    """Turns requests of the plugin into attachments. `network` returns a network by name, or raises `NotFound`."""
+
+    def __init__(
+        self,
+        attachments: Attachments,
+        network: Callable[[NetworkName], Awaitable[Network]],
+        queue: DetachQueue[AttachmentName],
+    ) -> None:
+        self._attachments = attachments
+        self._network = network
+        self._queue = queue
+
+    async def answer(self, frame: bytes) -> bytes:
+        """Return exit status and stdout for one request of the launcher."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                answer = await self._execute(frame)
+                return b"0" + (json.dumps(answer).encode() + b"\n" if answer else b"")
+        except TimeoutError:
+            reason = f"not done within {DEADLINE:.0f} s; the agent goes on as before"
+        except OSError as failure:
+            reason = f"a file of the agent cannot be read or written: {failure}"
+        except CniError as refused:  # of the parts that a request has in common with CNI's
+            reason = refused.msg
+        except OverlayError as refused:
+            reason = str(refused)
+        return b"1" + json.dumps({"error": f"overlayd: {reason}"}).encode() + b"\n"
+
+    async def _execute(self, frame: bytes) -> dict[str, Json]:
+        environment, stdin = unpack(frame)
+        sandbox = environment.get(NETNS, "")
+        match environment.get(COMMAND, ""):
+            case "create":
+                return await self._create(stdin)
+            case "setup":
+                return await self._setup(stdin, sandbox)
+            case "teardown":
+                await self._teardown(frame, stdin)
+                return {}
+            case other:
+                raise InvalidValue(f"{other!r} is not one of create, setup, teardown", field="the operation")
+
+    async def _create(self, stdin: bytes) -> dict[str, Json]:
+        """Check a network of podman against ours, and return it completed."""
+        fields = request.parse(stdin)
+        answer, name = request.completed(fields), request.overlay_network(fields)
+        with request.named_as_in_netavark(fields):
+            network = await self._network(name)
+        request.check_subnets(fields, network)
+        return answer
+
+    async def _setup(self, stdin: bytes, sandbox: str) -> dict[str, Json]:
+        fields = request.parse(stdin)
+        asked = request.attach_request(fields, sandbox)
+        await self._queue.precede(asked.name)
+        with request.named_as_in_netavark(fields):
+            made = await self._attachments.attach(asked)
+        return request.status_block(made, fields)
+
+    async def _teardown(self, frame: bytes, stdin: bytes) -> None:
+        """Detach. A teardown is never repeated, so what cannot be done now is queued.
+
+        Raises `InvalidValue` when the document names no attachment, and `OSError` when it cannot be queued.
+        """
+        name = request.name_of(request.parse(stdin))
+        try:
+            async with asyncio.timeout(TEARDOWN_DEADLINE):
+                await self._attachments.detach(name)
+        except (OverlayError, OSError) as error:
+            late = isinstance(error, TimeoutError)
+            reason = f"not done within {TEARDOWN_DEADLINE:.0f} s" if late else str(error)
+            self._queue.put(frame)
+            _log.warning("a teardown cannot be done now and is queued", container=name.container_id, reason=reason)

@@ -1,0 +1,49 @@
+"""The parts of this room, joined."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from overlayd.agent.attach.request import AttachmentName
+from overlayd.agent.attach.wiring import AttachParts
+from overlayd.agent.holdings.wiring import HoldingParts
+from overlayd.agent.netavark import request
+from overlayd.agent.netavark.server import NetavarkServer
+from overlayd.agent.records.detach_queue import DetachQueue, QueuedKind
+from overlayd.agent.runtime.actors import Actors
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import NetworkName
+from overlayd.model.network import Network
+from overlayd.wire.cni.error import CniError
+from overlayd.wire.cni.requests import unpack
+
+
+@dataclass(frozen=True, slots=True)
+class NetavarkParts:
+    """The server for the plugin, and the queue of teardowns."""
+
+    server: NetavarkServer
+    queue: DetachQueue[AttachmentName]
+
+    def actors(self, interval: float) -> Actors:
+        """Return what runs as long as the agent; the queue is drained every `interval` seconds."""
+        return {"teardown queue": self.queue.run(interval)}
+
+
+def build(attach: AttachParts, holdings: HoldingParts, queue_dir: Path) -> NetavarkParts:
+    """Build the parts. The launcher queues teardowns in `queue_dir`."""
+
+    async def network(name: NetworkName) -> Network:
+        return holdings.blocks.network_or_none(name) or await holdings.client.network(name)
+
+    kind = QueuedKind(".teardown", read, attach.attachments.detach, AttachmentName.__eq__)
+    queue = DetachQueue(queue_dir, kind)
+    return NetavarkParts(NetavarkServer(attach.attachments, network, queue), queue)
+
+
+def read(frame: bytes) -> AttachmentName:
+    """Return what a queued teardown is about; raise `InvalidValue`."""
+    try:
+        _, stdin = unpack(frame)
+    except CniError as error:
+        raise InvalidValue(error.msg) from error
+    return request.name_of(request.parse(stdin))
