@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -43,7 +45,8 @@ async def load(overlay: Overlay, store: Store, known: KnownStore, chosen: Contro
     while True:
         try:
             await refuse_empty(store, chosen.store, former_traces(chosen.known_store, chosen.own_authority))
-            await overlay.load(before)
+            with _without_collector():
+                await overlay.load(before)
         except Replaced:
             raise
         except StoreUnavailable as error:
@@ -59,6 +62,16 @@ async def load(overlay: Overlay, store: Store, known: KnownStore, chosen: Contro
             # left out too.
             gc.freeze()
             return
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Collect no reference cycles meanwhile: what is loaded has none, and looking takes a fifth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def remember(overlay: Overlay, known: KnownStore) -> None:

@@ -30,5 +30,6 @@ async def test_the_collector_does_not_visit_what_was_loaded(tmp_path: Path) -> N
             await upkeep.load(overlay, store, KnownStore(chosen.known_store), chosen)
             assert not is_looked_through(overlay.mirror.intent.networks[BLUE])
             assert is_looked_through(made_later := [overlay]), made_later
+            assert gc.isenabled()
         finally:
             gc.unfreeze()
