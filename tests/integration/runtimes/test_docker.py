@@ -276,7 +276,7 @@ def test_what_ends_while_the_agent_is_away_is_freed_when_it_is_back(engines: Eng
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("release", [26, 28])  # that of 20 does not get its containerd back here
+@pytest.mark.parametrize("release", sorted(DOCKER))
 def test_with_live_restore_a_container_goes_on_while_docker_is_killed(
     own_lab: Lab, tmp_path: Path, release: int
 ) -> None:

@@ -18,7 +18,18 @@ IMAGE = "pause:1"
 
 _IMPORT = 'exec tar -C "$1" -c . | docker import --change "ENTRYPOINT [\\"/pause\\"]" - "$2"'
 
+_CONTAINERD = "/run/containerd/containerd.sock"
+_CONTAINERD_CONFIG = """\
+version = 2
+root = "{root}"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{socket}"
+"""
+
 _OPTIONS = (
+    f"--containerd={_CONTAINERD}",  # a service of its own, as on a machine with systemd: it outlives Docker
     "--storage-driver=vfs",
     "--exec-opt=native.cgroupdriver=cgroupfs",
     "--default-ulimit=nofile=1024:1024",  # a machine may not let it be raised
@@ -42,6 +53,7 @@ class Docker:
         with ExitStack() as failure:
             self.group = failure.enter_context(ControlGroup())
             self._place = ForeignRoot(self.host, self._rootfs, [str(self._root)])
+            self._start_containerd(failure)
             self.start()
             failure.callback(lambda: self._daemon.kill())  # noqa: PLW0108 - another one after a restart
             self.shell(_IMPORT, str(self._root), IMAGE)
@@ -50,6 +62,18 @@ class Docker:
 
     def __exit__(self, *_: object) -> None:
         self._ending.close()
+
+    def _start_containerd(self, ending: ExitStack) -> None:
+        config = self.host.directory / "docker-containerd.toml"
+        config.write_text(_CONTAINERD_CONFIG.format(root=self.host.directory / "docker-containerd", socket=_CONTAINERD))
+        daemon = Process(self.enter(["containerd", "--config", str(config)]), self.host.directory / "containerd.log")
+        ending.callback(daemon.kill)
+
+        def listens() -> bool:
+            daemon.check()
+            return self.host.execute(["test", "-S", _CONTAINERD]).returncode == 0
+
+        eventually(listens, "containerd listens")
 
     def start(self) -> None:
         """Start the daemon, and wait until it answers."""
