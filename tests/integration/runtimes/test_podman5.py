@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.lab.lab import COMMANDS, ROOT, CommandFailed, Container, Lab
 from tests.support.lab.processes import eventually
-from tests.support.machines.rootfs import PODMAN_5
+from tests.support.machines.rootfs import RUNTIMES_13
 from tests.support.packets.conversation import Server, ask
 from tests.support.runtimes.images import PAUSE, root_filesystem
 from tests.support.runtimes.podman import PLUGINS, Podman
@@ -28,7 +28,7 @@ def podmen(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     with ExitStack() as running:
         for host in lab.hosts:
             host.run(str(COMMANDS / "overlayd"), "install-netavark", "--plugin-dir", PLUGINS)
-        here, there = (running.enter_context(Podman(host, root, PODMAN_5)) for host in lab.hosts)
+        here, there = (running.enter_context(Podman(host, root, RUNTIMES_13)) for host in lab.hosts)
         for podman in (here, there):
             podman.podman("network", "create", "-d", "overlayd", "-o", "network=blue", "pods")
             podman.podman("network", "create", "-d", "overlayd", "green")
@@ -185,7 +185,7 @@ def test_without_an_agent_a_container_goes_and_none_comes(
     own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
     own_lab.overlayctl("network", "create", "green", "--range", "10.33.0.0/16")
     host.run(str(COMMANDS / "overlayd"), "install-netavark", "--plugin-dir", PLUGINS)
-    with Podman(host, root, PODMAN_5) as podman:
+    with Podman(host, root, RUNTIMES_13) as podman:
         for network in ("blue", "green"):
             podman.podman("network", "create", "-d", "overlayd", network)
         kept, gone = podman.run("kept", "blue"), podman.run("gone", "blue")
@@ -211,7 +211,7 @@ def test_the_commands_of_the_page_work_as_they_are_printed(
     root = root_filesystem(tmp_path_factory.mktemp("image") / "root")
     (host, _) = own_lab.hosts
     printed = "".join(re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-    with Podman(host, root, PODMAN_5) as podman:
+    with Podman(host, root, RUNTIMES_13) as podman:
         started = ["--cgroup-parent", f"/{podman.group.name}", "--rootfs", f"{root}:O", PAUSE]
         own_lab.overlayctl("network", "create", "green", "--range", "10.33.0.0/16")
         for line in printed.splitlines():

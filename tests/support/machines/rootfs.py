@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -132,18 +133,22 @@ PODMAN_4 = Rootfs(
 
 _DOCKER = ("ca-certificates", "docker-compose", "docker.io", "iproute2", "iptables", "procps")
 
+RUNTIMES_13 = Rootfs("runtimes-13", (*_DOCKER, "docker-cli", "netavark", "podman"), release="trixie")
+"""The container runtimes of Debian 13: Docker, and a podman with netavark."""
+
 DOCKER = {
     20: Rootfs("docker-20", _DOCKER, release="bookworm"),
-    26: Rootfs("docker-26", (*_DOCKER, "docker-cli"), release="trixie"),
+    26: RUNTIMES_13,
     28: Rootfs("docker-28", (*_DOCKER, "docker-cli"), release="forky"),
 }
 """Docker and its compose, by the first number of Docker's version."""
 
-PODMAN_5 = Rootfs("podman-5", ("iproute2", "netavark", "podman", "runc"), release="trixie")
-"""A podman with netavark."""
-
-_ALL = {each.name: each for each in (MACHINE, PODMAN_4, PODMAN_5, VIRTUAL_MACHINE, *DOCKER.values())}
+_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE, *DOCKER.values())}
+_OF_MAKE_TEST = (MACHINE, PODMAN_4, RUNTIMES_13)
 
 if __name__ == "__main__":
-    for _name in sys.argv[1:] or [MACHINE.name, PODMAN_4.name, PODMAN_5.name, DOCKER[26].name]:
-        _ALL[_name].made()
+    _sources(release())  # fetches apt's lists once, if they have never been
+    with ThreadPoolExecutor(len(_OF_MAKE_TEST)) as _executor:  # each waits for the archive most of the time
+        wanted = [_ALL[name] for name in sys.argv[1:]] or _OF_MAKE_TEST
+        for _made in [_executor.submit(each.made) for each in wanted]:
+            _made.result()
