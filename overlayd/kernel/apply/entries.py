@@ -51,6 +51,8 @@ class _Sending:
         self.positions: list[int] = []
         self._indexes = indexes
         self._ops = ops
+        # Asked for before anything is sent: messages are made in another thread, which must not use the socket.
+        self._missing = _missing_devices(indexes, ops)
 
     def chunks(self) -> Iterator[list[MessageRun]]:
         """Yield the messages for many operations."""
@@ -66,7 +68,7 @@ class _Sending:
     def _sent(self, start: int) -> Sequence[Op]:
         """Return those operations of the chunk that begins here whose devices are there."""
         chunk = self._ops[start : start + CHUNK]
-        missing = _missing_devices(self._indexes, chunk)
+        missing = self._missing
         if not missing:
             self.positions += range(start, start + len(chunk))
             return chunk

@@ -129,17 +129,20 @@ class Netlink:
         return errors
 
     def stream(self, chunks: Iterable[Sequence[MessageRun]]) -> dict[int, KernelError]:
-        """Send as `batch` does, in chunks of up to `CHUNK` messages, each while the next one is being made."""
+        """Send as `batch` does, in chunks of up to `CHUNK` messages, each while the next one is being made.
+
+        They are made in another thread, which must not use this conversation.
+        """
         errors: dict[int, KernelError] = {}
-        start, sending = 0, None
-        with ThreadPoolExecutor(1, thread_name_prefix="netlink") as sender:
-            for chunk in chunks:
-                if sending:
-                    sending.result()
-                sending = sender.submit(self._chunk, start, chunk, errors)
+        start, following = 0, iter(chunks)
+        # This thread sends, as it has the interpreter at that moment and gives it to the other one while the kernel
+        # works. Were the other one to send, it would wait for the interpreter until the next chunk is made.
+        with ThreadPoolExecutor(1, thread_name_prefix="netlink") as maker:
+            making = maker.submit(next, following, None)
+            while chunk := making.result():
+                making = maker.submit(next, following, None)
+                self._chunk(start, chunk, errors)
                 start += sum(run.number for run in chunk)
-            if sending:
-                sending.result()
         return errors
 
     def execute(self, message: bytes) -> None:

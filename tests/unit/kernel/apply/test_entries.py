@@ -2,12 +2,14 @@
 
 import errno
 import struct
+import threading
 from ipaddress import IPv4Address
 
 from overlayd.dataplane.items import Neighbour, network_namespace
 from overlayd.dataplane.plan import Add
 from overlayd.kernel.apply import entries
 from overlayd.kernel.netlink.transport import Netlink
+from overlayd.kernel.port import KernelError
 from overlayd.model.ids import InterfaceName, MacAddress, NetworkName
 from tests.unit.kernel.netlink.test_transport import ENTRY, ERROR, Answer, ScriptedKernel, refusal
 
@@ -57,3 +59,34 @@ class FullKernel(ScriptedKernel):
 
 def test_a_request_that_is_not_taken_is_an_error_of_each_entry() -> None:
     assert errors(FullKernel()) == dict.fromkeys(range(3), errno.ENOBUFS)
+
+
+class Asked(dict[InterfaceName, int]):
+    """Indexes that remember which thread asked for each: of one device there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[threading.Thread] = set()
+
+    def __missing__(self, name: InterfaceName) -> int:
+        self.threads.add(threading.current_thread())
+        if name == "gone":
+            raise KernelError(errno.ENODEV, name)
+        self[name] = 5 + len(self)
+        return self[name]
+
+
+def test_of_many_operations_the_thread_that_uses_the_socket_asks_for_devices() -> None:
+    """Messages are made in another one while those before them are sent."""
+    devices = [DEVICE] * 4_000 + [InterfaceName("gone")] * 2 + [InterfaceName("vx1")] * 2_000
+    ns, mac = network_namespace(NetworkName("blue")), MacAddress("02:00:00:00:00:01")
+    ops = [Add(Neighbour(ns, dev, IPv4Address(number), mac)) for number, dev in enumerate(devices)]
+    indexes = Asked()
+    refused = ScriptedKernel([[DONE]], [[(ERROR, 0, 1_005, refusal(errno.ENOMEM)), DONE]], [[DONE]])
+    found = entries.execute(Netlink(refused), indexes, ops)
+    assert {at: error.errno for at, error in found.items()} == {
+        4_000: errno.ENODEV,
+        4_001: errno.ENODEV,
+        4_007: errno.ENOMEM,
+    }
+    assert indexes.threads == {threading.current_thread()}
