@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope, Send
 WRITE_MAX = 10.0
 """Seconds that a reader may take for one piece before its stream ends."""
 
-_PIECE_MAX = 16 * 1024
-"""Bytes that are sent at once, as many as one TLS record holds (RFC 8446, section 5.1). The buffer in which OpenSSL
-leaves what is encrypted grows to the largest piece, and keeps that size for as long as the connection is open."""
+_PIECE_MAX = 4 * 1024
+"""Bytes that are sent at once. The buffer in which OpenSSL leaves what is encrypted grows to the largest piece, and
+keeps that size for as long as the connection is open; most deltas are smaller than this."""
 
 
 class LineSource(Protocol):
