@@ -31,11 +31,13 @@ class Control:
         self._commands = commands
 
     async def answer(self, request: bytes) -> bytes:
-        """Return the answer, or ``{"error": …, "code": …}`` that names the field at fault."""
+        """Return the answer, or ``{"error": …}`` that names the field at fault; ``code`` is that of our own errors."""
         try:
             body = await self._execute(Fields(json.loads(request)))
         except (ValueError, RecursionError) as error:
             body = {"error": f"the request is not JSON: {error}", "code": InvalidValue.code}
+        except OSError as error:
+            body = {"error": f"a file of the agent cannot be read or written: {error}"}
         except OverlayError as error:
             body = {"error": str(error), "code": error.code}
         return json.dumps(body).encode() + b"\n"

@@ -84,7 +84,7 @@ class LoneHost:
         local = Local(clusters.HERE, 4789, 3600, frozenset(), controllers, Metadata.REFUSED)
         self.reconciler = Reconciler(self.turn, self.feed, self.records, Checksums(directory / "checksums"), local)
         self.blocks = blocks = HeldBlocks(clusters.HERE, client, self.feed, self.records)
-        publication = Publication(client, self.feed, self.records, lambda _: None)
+        self.publication = publication = Publication(client, self.feed, self.records, lambda _: None)
         reservations = HeldReservations(client, self.feed, self.records, publication)
         resting = RestingAddresses(directory / "resting", self.loop.time)
         self.addressing = addressing = Addressing(
