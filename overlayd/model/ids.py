@@ -41,7 +41,10 @@ _QUOTED_MAX = 80
 
 def quoted(value: object) -> str:
     """Return the value quoted and cut to a bounded length, for the text of an error."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # a document may be nested just less than what its parser refuses
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= _QUOTED_MAX else text[:_QUOTED_MAX] + "…"
 
 

@@ -52,6 +52,8 @@ class NetavarkServer:
             reason = f"not done within {DEADLINE:.0f} s; the agent goes on as before"
         except OSError as failure:
             reason = f"a file of the agent cannot be read or written: {failure}"
+        except RecursionError:
+            reason = "the document is nested too deeply to be answered"
         except CniError as refused:  # of the parts that a request has in common with CNI's
             reason = refused.msg
         except OverlayError as refused:

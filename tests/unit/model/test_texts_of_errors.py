@@ -65,5 +65,12 @@ def test_a_value_is_quoted_up_to_a_bounded_length() -> None:
     assert ids.quoted("a" * 79) == f"'{'a' * 79}…"
 
 
+def test_a_value_nested_deeper_than_can_be_shown_is_named_by_its_kind() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert ids.quoted(nested) == "a deeply nested list"
+
+
 def test_an_error_shows_its_sentence_also_in_a_debugger() -> None:
     assert repr(InvalidValue("is wrong", field="vni")) == "InvalidValue('is wrong')"
