@@ -167,8 +167,11 @@ class IpamDriver:
 
 
 def own_gateway(network: Network, family: Family) -> IpAddress:
-    """Return the gateway of a network, which Docker shows; a segment without egress uses none."""
-    first = next(pool.range for pool in network.pools if pool.family is family)
+    """Return the gateway of a network, which Docker shows; a segment without egress uses none.
+
+    Raises `InvalidValue` when the network has no range of the family.
+    """
+    first = range_for(network, family, "")
     return gateway_of(network, first.network_address + 1) or network.link_local_gateway(family)
 
 

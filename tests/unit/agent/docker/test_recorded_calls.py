@@ -180,6 +180,12 @@ def test_one_container_cannot_be_in_two_networks_of_one_gateway(plugin: Plugin) 
         ("NetworkDriver.Leave", b'{"NetworkID": "n", "EndpointID": "../e"}', 200, "EndpointID"),
         ("IpamDriver.RequestAddress", b'{"PoolID": "blue/5"}', 200, "is no pool of overlayd"),
         ("IpamDriver.RequestPool", b'{"Pool": "10.32.0.1/24"}', 200, "host bits set"),
+        (
+            "IpamDriver.RequestAddress",
+            b'{"PoolID": "blue/6", "Options": {"RequestAddressType": "com.docker.network.gateway"}}',
+            200,
+            "has no IPv6 range",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused_in_dockers_form(
