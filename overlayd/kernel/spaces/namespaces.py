@@ -78,6 +78,8 @@ def open_namespace(ns: NamespaceRef) -> int:
         if error.errno in _LEADS_NOWHERE:
             raise NoNamespace(f"{ns}: {error.strerror}") from error
         raise KernelError.of(error, ns) from error
+    except ValueError as error:  # a NUL, or half of a surrogate pair: JSON can hold them, and no path can
+        raise NoNamespace(f"{ns!r}: {error}") from error
     try:
         _check_kind(fd, ns)
     except KernelError:
