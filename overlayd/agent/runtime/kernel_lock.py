@@ -109,6 +109,9 @@ class KernelTurn:
 _AT_ONCE = 8
 """Jobs that are begun, or ended, before the loop does other work."""
 
+TOGETHER_MAX = 64
+"""Jobs that are done in one turn: what waits for the lock in the other queue waits for so many at most."""
+
 
 @dataclass(eq=False, slots=True)
 class _Waiting(Generic[J, R]):
@@ -121,7 +124,7 @@ class _Waiting(Generic[J, R]):
 class Together(Generic[J, R]):
     """Jobs of one kind that wait for the kernel lock at the same time are done in one turn, by one call in its thread.
 
-    `work` does them there, and returns a result for each.
+    `work` does them there, and returns a result for each. Those beyond `TOGETHER_MAX` wait for the next turn.
     """
 
     def __init__(self, kernel: KernelTurn, turn: Turn, work: Callable[[Sequence[J]], Sequence[R]]) -> None:
@@ -139,8 +142,7 @@ class Together(Generic[J, R]):
         """
         one = _Waiting(begin, end)
         self._waiting.append(one)
-        if self._leader is None:
-            self._leader = asyncio.ensure_future(self._take_turn())
+        self._lead()
         try:
             await asyncio.shield(one.done)
         except asyncio.CancelledError:
@@ -150,11 +152,18 @@ class Together(Generic[J, R]):
                 one.done.cancel()
             raise
 
+    def _lead(self) -> None:
+        """Have a task wait for the lock for those that wait, if none does."""
+        if self._leader is None and self._waiting:
+            self._leader = asyncio.ensure_future(self._take_turn())
+
     async def _take_turn(self) -> None:
         taken: list[_Waiting[J, R]] = []
         try:
             async with self._turn():
-                taken, self._waiting, self._leader = self._waiting, [], None
+                waiting, self._leader = [one for one in self._waiting if not one.done.done()], None
+                taken, self._waiting = waiting[:TOGETHER_MAX], waiting[TOGETHER_MAX:]
+                self._lead()
                 await self._do(taken)
         except OverlayError as error:
             for one in taken:

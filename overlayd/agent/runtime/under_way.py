@@ -45,6 +45,8 @@ async def ended(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
             await asyncio.wait([work])
         except asyncio.CancelledError as error:
             cancelled = error
+    if not work.cancelled():
+        work.exception()  # seen: asyncio logs those that nobody has asked for
     return cancelled
 
 

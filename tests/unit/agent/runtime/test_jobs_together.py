@@ -2,13 +2,14 @@
 
 import asyncio
 import errno
+import gc
 import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 
-from overlayd.agent.runtime.kernel_lock import KernelTurn, Together
+from overlayd.agent.runtime.kernel_lock import TOGETHER_MAX, KernelTurn, Together
 from overlayd.kernel.port import KernelError
 from overlayd.model.errors import AlreadyExists
 from tests.support.kernel.fake_kernel import FakeKernel
@@ -127,4 +128,44 @@ async def test_one_that_gives_up_later_ends_when_it_is_done() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert work.results == {1: 2}
+    work.turn.close()
+
+
+async def test_a_crowd_is_done_in_several_turns_and_others_have_the_lock_in_between() -> None:
+    work, calls_before = Work(), list[int]()
+    jobs = range(2 * TOGETHER_MAX + 1)
+
+    async def other() -> None:
+        async with work.turn.taken_to_remove():
+            calls_before.append(len(work.calls))
+
+    async with asyncio.TaskGroup() as tasks, work.turn.taken():
+        for job in jobs:
+            tasks.create_task(work.do(job))
+        for _ in range(2):
+            tasks.create_task(other())
+        await asyncio.sleep(0)
+    assert [len(call) for call in work.calls] == [TOGETHER_MAX, TOGETHER_MAX, 1]
+    assert [job for call in work.calls for job in call] == list(jobs)
+    assert max(calls_before) < len(work.calls)
+    work.turn.close()
+
+
+async def test_the_error_of_one_that_gave_up_is_not_logged_as_one_that_nobody_saw() -> None:
+    unseen: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    work = Work()
+    work.may_end.clear()
+    work.failure = KernelError(errno.EIO, "out of order")
+    task = asyncio.create_task(work.do(1))
+    await work.begun(1)
+    task.cancel()
+    await asyncio.sleep(0)
+    work.may_end.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task
+    work.failure = None  # its traceback would keep what asyncio looks at as it goes
+    gc.collect()
+    assert unseen == []
     work.turn.close()
