@@ -18,7 +18,6 @@ from overlayd.dataplane.items import (
     SoftwareChecksums,
     State,
     Sysctl,
-    network_namespace,
 )
 from overlayd.dataplane.plan import Plan
 from overlayd.kernel import descriptor_limit, nft
@@ -229,8 +228,6 @@ class LinuxKernel:
 
     def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
         """Make endpoints of which nothing is there; return for each the first operation that was not done, if any."""
-        for network in {each.network.name for each in endpoints}:
-            self._sockets.put_name_back(network_namespace(network))
         making = NewEndpoints(self._sockets, self._tables)
         found = making.make(endpoints)
         self._sockets.monitor.did(making.outcomes)

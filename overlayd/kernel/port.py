@@ -155,8 +155,8 @@ class Kernel(Protocol):
     def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
         """Make endpoints of which nothing is there; return for each the first operation that was not done, if any.
 
-        What cannot be made fails no other endpoint; what there is of it then is for the caller to remove. Raises
-        `KernelError` as `apply` does.
+        What cannot be made fails no other endpoint; what there is of it then is for the caller to remove. Where `apply`
+        would raise `KernelError`, that is the error of the first operation.
         """
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:

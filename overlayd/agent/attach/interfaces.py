@@ -140,7 +140,17 @@ class Interfaces:
         return [_refusal(outcome) if outcome else None for outcome in self._kernel.attach(endpoints)]
 
     def _retire(self, leaving: Sequence[_Leaving]) -> list[OverlayError | None]:
-        """Take endpoints' devices out of use. A sandbox whose path leads elsewhere by now is not ours to touch."""
+        """Take endpoints' devices out of use; return what the kernel refused of each."""
+        try:
+            return self._retire_together(leaving)
+        except KernelError as error:
+            if len(leaving) == 1:
+                return [error]
+        # One network is enough for that, and nothing was done: the endpoints of others must not wait for its repair.
+        return [refusal for each in leaving for refusal in self._retire([each])]
+
+    def _retire_together(self, leaving: Sequence[_Leaving]) -> list[OverlayError | None]:
+        """Do so by one plan. A sandbox whose path leads elsewhere by now is not ours to touch. Raises `KernelError`."""
         refusals: list[OverlayError | None] = [None] * len(leaving)
         deletions: list[tuple[int, Op]] = []
         retirements: list[tuple[int, Op]] = []

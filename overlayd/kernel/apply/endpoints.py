@@ -63,7 +63,10 @@ class NewEndpoints:
         self._indexes = Indexes(sockets)
 
     def make(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
-        """Make endpoints; return for each the first operation that was not done."""
+        """Make endpoints; return for each the first operation that was not done.
+
+        One fails alone whose namespaces the kernel does not report.
+        """
         plans = [each.plan.ops for each in endpoints]
         makings = [_divided(ops) for ops in plans]
         networks: dict[NamespaceRef, list[_Making]] = defaultdict(list)
@@ -78,13 +81,17 @@ class NewEndpoints:
         if making and making.is_begun:
             self.outcomes += map(Outcome, making.done)
             return making.failed
-        outcomes = Execution(self._sockets, self._tables).run(Plan(tuple(ops)))
+        try:
+            outcomes = Execution(self._sockets, self._tables).run(Plan(tuple(ops)))
+        except KernelError as error:
+            return Outcome(ops[0], error)
         self.outcomes += outcomes
         return first_not_done(outcomes)
 
     def _make(self, ns: NamespaceRef, part: Sequence[_Making]) -> None:
         """Make endpoints of one network, as far as their devices can be created."""
         try:
+            self._sockets.put_name_back(ns)
             netlink = self._sockets.into(ns)
         except KernelError:
             return  # the executor says what is wrong

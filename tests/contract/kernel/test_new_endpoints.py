@@ -15,7 +15,7 @@ from overlayd.model.cluster import Cluster
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.ids import InterfaceName
 from overlayd.model.network import Network, Topology, Uplink
-from tests.support.controllers.clusters import HERE, dual, endpoint, site
+from tests.support.controllers.clusters import HERE, block, dual, endpoint, network, site
 from tests.support.kernel.worlds import UNDERLAY, World, enforce, observed, owned, reports_change
 
 MTU = site().mtu
@@ -80,6 +80,26 @@ def test_one_that_cannot_be_made_fails_no_other(world: World, topology: Topology
         assert world.kernel.missing(each.items) == State()
     assert host_end(taken.key) not in world.devices(network_namespace(network.name))
     assert world.kernel.link(NamespaceRef(taken.sandbox), inside) is not None
+
+
+def test_a_network_whose_name_cannot_be_read_fails_no_endpoint_of_another(world: World) -> None:
+    known, blue = network_of(Topology.ROUTED)
+    green = network("green", cidr="10.64.0.0/16")
+    both = known.changed(known.revision, [green, block(1, "10.64.0.0/24", "green")])
+    enforce(world, resolve(both, site(), []))
+    here = containers(world, ["10.32.0.5", "10.32.0.6"])
+    there = endpoint(1, "there", "10.64.0.5", "green")
+    world.add_sandbox(there.sandbox)
+    world.obstruct(network_namespace(green.name))
+
+    wanted = [NewEndpoint(blue, here[0], MTU), NewEndpoint(green, there, MTU), NewEndpoint(blue, here[1], MTU)]
+    first, refused, last = world.kernel.attach(wanted)
+
+    assert (first, last) == (None, None)
+    assert refused
+    assert refused.error
+    assert refused.error.errno == errno.EACCES
+    assert world.devices(NamespaceRef(there.sandbox)) == {"lo"}
 
 
 def test_more_than_are_made_at_once_are_made(world: World) -> None:

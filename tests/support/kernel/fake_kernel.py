@@ -107,6 +107,8 @@ class FakeKernel:
         """Operations that were executed so far."""
         self.failing: int | None = None
         """The errno with which every look at the kernel fails, if any."""
+        self.unreadable: set[NamespaceRef] = set()
+        """Namespaces of ours whose names lead to what the kernel does not let anybody open."""
 
     # What tests arrange.
 
@@ -222,11 +224,19 @@ class FakeKernel:
 
     def apply(self, plan: Plan) -> tuple[Outcome, ...]:
         self._check_health()
+        if not self.unreadable.isdisjoint(op.item.ns for op in plan):
+            raise _refusal(errno.EACCES)
         failures = Failures()
         return tuple(self._outcome(op, failures) for op in plan)
 
     def attach(self, endpoints: Sequence[NewEndpoint]) -> tuple[Outcome | None, ...]:
-        return tuple(first_not_done(self.apply(each.plan)) for each in endpoints)
+        return tuple(self._attached(each.plan) for each in endpoints)
+
+    def _attached(self, plan: Plan) -> Outcome | None:
+        try:
+            return first_not_done(self.apply(plan))
+        except KernelError as error:
+            return Outcome(plan.ops[0], error)
 
     def reap(self, namespaces: Iterable[NamespaceRef]) -> None:
         self._check_health()

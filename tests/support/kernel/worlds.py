@@ -60,6 +60,9 @@ class World(Protocol):
     def change_underlay_mtu(self, mtu: int) -> None:
         """Change the MTU of the underlay's device, in bytes."""
 
+    def obstruct(self, ns: NamespaceRef) -> None:
+        """Put over the name of a namespace of ours a file that not even root may read."""
+
     def suffer(self, fault: Fault | None) -> None:
         """Let a system call fail in each call to the kernel from now on; with None, no longer."""
 
@@ -112,6 +115,9 @@ class FakeWorld:
     def devices(self, ns: NamespaceRef) -> set[str]:
         return self._fake.devices(ns)
 
+    def obstruct(self, ns: NamespaceRef) -> None:
+        self._fake.unreadable.add(ns)
+
     def suffer(self, fault: Fault | None) -> None:
         self._fake.failing = fault.code if fault else None
 
@@ -130,6 +136,9 @@ class LinuxWorld:
     def restart_agent(self) -> None:
         self.kernel.close()
         self.kernel = HostedKernel(self._host)
+
+    def obstruct(self, ns: NamespaceRef) -> None:
+        self._host.command(["mount", "--bind", "/sys/bus/platform/drivers_probe", ns])
 
     def suffer(self, fault: Fault | None) -> None:
         self.kernel.fault = fault

@@ -128,6 +128,28 @@ def test_what_the_kernel_refuses_leaves_nothing(host: LoneHost, code: int) -> No
     assert is_in_force(host, host.run(host.attachments.attach(WEB)).endpoint)
 
 
+def test_a_network_whose_name_cannot_be_read_keeps_no_other_attached(host: LoneHost) -> None:
+    kept = host.run(host.attachments.attach(asked("db", GREEN)))
+    host.run(host.attachments.attach(WEB))
+    host.kernel.unreadable.add(network_namespace(GREEN))
+
+    async def detach_together() -> list[object]:
+        async with host.turn.taken_to_remove():
+            names = (named("db", GREEN), named("web"))
+            tasks = [asyncio.ensure_future(host.attachments.detach(name)) for name in names]
+            await asyncio.sleep(0.1)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    refused, done = host.run(detach_together())
+    assert isinstance(refused, KernelError)
+    assert refused.errno == errno.EACCES
+    assert done is None
+    assert host.records.endpoints == (kept.endpoint,)
+    host.kernel.unreadable.clear()
+    host.run(host.attachments.detach(named("db", GREEN)))
+    assert has_nothing(host, "db")
+
+
 def test_a_full_host_refuses_and_gives_all_that_it_has(host: LoneHost) -> None:
     containers = [f"c{number}" for number in range(9)]
     for container in containers:
