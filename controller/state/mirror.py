@@ -151,6 +151,11 @@ class Mirror:
         stop = len(self._log) if limit is None else min(start + limit, len(self._log))
         return [self._log[index] for index in range(start, stop)]
 
+    def is_soon_forgotten(self, revision: Revision) -> bool:
+        """Return whether the log, more than half full, has the changes after a revision in its older half."""
+        is_filling = 2 * len(self._log) > self._log_max or 2 * self._log_records > _LOG_RECORDS_MAX
+        return is_filling and revision < self._log[len(self._log) // 2].revision
+
     def listen(self, listener: Callable[[IntentChange], None]) -> None:
         """Call `listener` after each change of intent, and with an empty change when all may have changed."""
         self._listeners.append(listener)

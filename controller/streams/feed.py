@@ -149,11 +149,13 @@ class Feed:
     def _next(self) -> Delta | Bookmark | None:
         """Return what is new since the feed was woken, else a sign of life if one is due.
 
-        A sign of life repeats the revision that the host has: a later one would cost a report of the host.
+        A sign of life repeats the revision that the host has: a later one would cost a report of the host. It moves on
+        before the log forgets that revision, which would cost a snapshot.
         """
         has_news, self._has_news = self._has_news, False
         must_speak, self._must_speak = self._must_speak, False
-        following = self._advance() if has_news else None
+        must_move = must_speak and self._mirror.is_soon_forgotten(self._position)
+        following = self._advance() if has_news or must_move else None
         if following is None and must_speak:
             return Bookmark(self._position, self._is_stale)
         return following
@@ -256,17 +258,21 @@ class Feeds:
                     feed.wake()
 
     async def _keep_alive(self) -> None:
-        pause = 0.0
         while True:
-            await self._clock.sleep(_KEEP_ALIVE - pause)
+            begun = self._clock.now()
             # Spread over half the time, so that requests have their turn.
             groups = [*slices([*self._open.items()], _FEW)]
-            pause = _KEEP_ALIVE / 2 if len(groups) > 1 else 0.0
             for number, feeds in enumerate(groups):
-                if number:
-                    await self._clock.sleep(pause / (len(groups) - 1))
+                await self._until(begun + _KEEP_ALIVE / 2 * number / len(groups))
                 for host, feed in feeds:
                     self._keep_one_alive(host, feed)
+            await self._until(begun + _KEEP_ALIVE)
+
+    async def _until(self, due: float) -> None:
+        """Sleep until a time of the clock. What is late goes on at once: on a busy controller every sleep is longer."""
+        ahead = due - self._clock.now()
+        if ahead > 0:
+            await self._clock.sleep(ahead)
 
     def _keep_one_alive(self, host: HostId, feed: Feed) -> None:
         if self._open.get(host) is not feed:

@@ -18,6 +18,7 @@ from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
 from controller.state.mirror import Mirror
 from controller.streams.feed import Deltas, Feed
+from overlayd.agent.controllers.client import FEED_SILENCE
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import OverlayError
@@ -234,6 +235,58 @@ async def test_a_sign_of_life_repeats_the_revision_that_the_host_has(tmp_path: P
         feed.keep_alive()
         feed.wake()
         assert await anext(messages) == Bookmark(overlay.mirror.intent_revision)
+
+
+async def test_a_sign_of_life_moves_on_before_the_log_forgets_where_the_host_is(tmp_path: Path) -> None:
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        await make_host(overlay, 1)
+        mirror = Mirror(store, SystemClock(), log_max=8)
+        await mirror.load()
+        following = asyncio.create_task(mirror.run())
+        at = mirror.intent_revision
+        feed = Feed(Deltas(mirror), H1)
+        messages = feed.messages(at)
+        assert isinstance(await anext(messages), InSync)
+        for number in range(1, 6):
+            await make_network(overlay, NetworkName(f"n{number}"))
+            await mirror.reached(overlay.mirror.revision)
+            feed.keep_alive()
+            expected = at if number < 5 else mirror.intent_revision
+            assert await anext(messages) == Bookmark(expected)
+        following.cancel()
+
+
+class LateClock(VirtualClock):
+    """The clock of a busy controller, on which every sleep is longer than asked for."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds + 0.2)
+
+
+async def hear(feed: Feed, clock: VirtualClock, heard: list[float]) -> None:
+    """Note the time of each message of a feed."""
+    heard.extend([clock.now() async for _ in feed.messages(None)])
+
+
+async def test_every_host_hears_a_busy_controller_of_many_hosts_in_time(tmp_path: Path) -> None:
+    clock = LateClock()
+    async with store_at(tmp_path / "store.db", SystemClock()) as store:
+        overlay = Overlay(store, clock, "c1")
+        await overlay.load()
+        running = asyncio.create_task(overlay.run())
+        heard: list[list[float]] = [[] for _ in range(400)]
+        with ExitStack() as feeds:
+            opened = [feeds.enter_context(overlay.feeds.open(HostId(f"h{each}"), "i")) for each in range(400)]
+            reading = [asyncio.create_task(hear(feed, clock, times)) for feed, times in zip(opened, heard, strict=True)]
+            for _ in range(200):
+                await clock.advance(0.1)
+                await settled()
+            overlay.feeds.end()
+            await asyncio.gather(*reading)
+        gaps = [after - before for times in heard for before, after in pairwise((*times, clock.now()))]
+        assert max(gaps) < FEED_SILENCE
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def bookmarked(feed: Feed, at: Revision, reached: list[Feed]) -> None:
