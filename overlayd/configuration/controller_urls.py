@@ -18,6 +18,8 @@ def check_url(url: str, field: str) -> None:
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return bool(_URL.fullmatch(text) and parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, or a port that is no number up to 65535
+        named = parts.hostname if _URL.fullmatch(text) else None
+        # A look-up encodes the name like this, and raises what is no `OSError` for a part that is empty or too long.
+        return bool(named and named.encode("idna")) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is no number up to 65535, or such a name
         return False

@@ -24,6 +24,10 @@ SETTINGS = Settings(("http://10.0.0.1:7471",), "node-1")
         "https://controller",
         "http://controller.example.org/",
         "http://[2001:db8::1]:7471",
+        "http://[fe80::1%eth0.100]:7471",
+        "http://controller.example.org.",
+        f"http://{'a' * 63}.example",
+        "http://bücher.example",
         "http://a:1",
     ],
 )
@@ -53,6 +57,9 @@ def test_a_controller_with_tls_needs_a_credential() -> None:
         "http://a#fragment",
         "http://a b",
         "http://a\n",
+        "http://.a",
+        "http://a..b",
+        f"http://{'a' * 64}.example",
     ],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
