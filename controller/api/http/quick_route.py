@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from controller.api.http import auth
 from controller.api.http.admission import admit
@@ -56,10 +57,13 @@ def _is_model(annotation: object) -> bool:
 
 
 async def _read(request: Request, model: type[BaseModel]) -> BaseModel | None:
-    """Return the body of a request, None when it is not what the model says; then it can still be read."""
+    """Return the body of a request, None when it is not what the model says, or does not come whole.
+
+    Then FastAPI, which reads it once more, says what is wrong.
+    """
     if request.headers.get("content-type") != "application/json":
         return None
     try:
         return model.model_validate_json(await request.body())
-    except ValidationError:
+    except (ValidationError, ClientDisconnect):
         return None

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controller.api.app import create_app
 from controller.api.bodies.request_bodies import ReportBody
@@ -23,15 +24,24 @@ QUICK, WHOLE = "application/json", "application/json; charset=utf-8"
 BLOCKS, REPORT = "/v1/networks/blue/blocks", "/v1/hosts/h1/report"
 
 
+def calling(app: ASGIApp) -> httpx.AsyncClient:
+    """Return a client of an application."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://controller")
+
+
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
     async with controllers(tmp_path, 1) as (_, [overlay]):
         await make_host(overlay, 1)
         await make_network(overlay)
         with overlay.feeds.open(H1, "i1"):
-            transport = httpx.ASGITransport(create_app(overlay, INSECURE))
-            async with httpx.AsyncClient(transport=transport, base_url="http://controller") as client:
-                yield client
+            yield create_app(overlay, INSECURE)
+
+
+@pytest.fixture
+async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with calling(app) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
@@ -72,6 +82,20 @@ async def test_what_is_no_json_is_refused_alike(api: httpx.AsyncClient, content:
 async def test_a_body_of_another_type_is_refused(api: httpx.AsyncClient) -> None:
     content = json.dumps({"instance": "i1", "revision": 1})
     assert (await api.post(REPORT, content=content, headers={"content-type": "text/plain"})).status_code == 422
+
+
+@pytest.mark.parametrize("media_type", [QUICK, WHOLE])
+async def test_a_caller_that_goes_while_it_sends_is_no_defect(app: FastAPI, media_type: str) -> None:
+    async def cut_off(scope: Scope, _receive: Receive, send: Send) -> None:
+        come: list[Message] = [{"type": "http.request", "body": b'{"instance": "i1",', "more_body": True}]
+
+        async def receive() -> Message:
+            return come.pop() if come else {"type": "http.disconnect"}
+
+        await app(scope, receive, send)
+
+    async with calling(cut_off) as client:
+        assert (await client.post(REPORT, headers={"content-type": media_type})).status_code == 400
 
 
 def test_a_route_that_needs_more_cannot_be_quick() -> None:
