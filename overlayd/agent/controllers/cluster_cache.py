@@ -15,7 +15,7 @@ from overlayd.agent.runtime.versioned_file import read_versioned
 from overlayd.configuration.files import exists, read_regular, write_atomically
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import Revision
+from overlayd.model.ids import HostId, Revision
 from overlayd.model.lineage import parse_lineage
 from overlayd.wire import records
 from overlayd.wire.feed import FEED_VERSION
@@ -57,6 +57,19 @@ class ClusterCache:
         Raises `OSError` when a file cannot be read, whatever it may hold.
         """
         return self._old.load() or self._load() or Cluster()
+
+    def of_host(self, host: HostId) -> Cluster:
+        """Return what `load` does, or an empty cluster when the cached one lacks this host: it is of another host.
+
+        So it is where a machine was made from another one's disk and got an id of its own. The revision is the other
+        host's: resumed after it, this one would never hear of what has gone since from the networks of the other.
+        """
+        found = self.load()
+        if host in found.hosts:
+            return found
+        if found.hosts:
+            _log.warning("the cached cluster is of another host; waiting for a controller", path=str(self.path))
+        return Cluster()
 
     def _load(self) -> Cluster | None:
         try:

@@ -62,7 +62,7 @@ def build(
     kept = KeptCluster(state_dir)
     claims = Claims(feed_client, endpoints, kept.load(), kept.save)
     cached = ClusterCache(state_dir)
-    feed = ClusterFeed(feed_client, cached.load(), claims)
+    feed = ClusterFeed(feed_client, cached.of_host(identity.id), claims)
     cache = ClusterCacheWriter(cached, feed)
     closing.callback(cache.finish)
     return ControllerParts(identity.id, feed, feed_client, client, claims, cache)

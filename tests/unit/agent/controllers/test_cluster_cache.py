@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from hashlib import blake2b
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlayd.agent.controllers import cluster_form
+from overlayd.agent.controllers import cluster_form, wiring
 from overlayd.agent.controllers.cluster_cache import (
     ClusterCache,
     ClusterCacheWriter,
@@ -20,6 +21,7 @@ from overlayd.agent.controllers.cluster_cache import (
 )
 from overlayd.model.cluster import UNKNOWN, Cluster
 from overlayd.model.errors import InvalidValue
+from overlayd.model.host import Host
 from overlayd.model.ids import Revision
 from overlayd.model.network import Topology
 from overlayd.wire.feed import FEED_VERSION, Delta, InSync, Snapshot
@@ -139,6 +141,16 @@ def test_a_damaged_file_of_an_earlier_release_is_none_and_is_named(
     path.write_bytes(content)
     assert ClusterCache(tmp_path).load() == CACHED
     assert f"{path}{where}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("host", "known"), [(HOST, CACHED), (clusters.host(2), Cluster())])
+async def test_the_cache_of_another_host_is_none(tmp_path: Path, host: Host, known: Cluster) -> None:
+    ClusterCache(tmp_path).save(CACHED, FEED_VERSION)
+    (tmp_path / "host-id").write_text(host.id)  # the disk is a copy of the disk of host 1
+    async with AsyncExitStack() as closing:
+        parts = wiring.build(["http://192.0.2.9"], None, tmp_path, tuple, closing)
+        assert parts.feed.cluster == known
+    assert ClusterCache(tmp_path).load() == CACHED
 
 
 @given(st.binary(max_size=200) | st.integers(0, 4000), st.integers(0, 7))
