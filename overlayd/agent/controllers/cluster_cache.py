@@ -1,6 +1,7 @@
 """The last known cluster on disk, for a start while no controller answers."""
 
 import asyncio
+import contextlib
 import json
 import threading
 import time
@@ -11,6 +12,7 @@ import structlog
 
 from overlayd.agent.controllers import cluster_form
 from overlayd.agent.controllers.feed import ClusterFeed
+from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.versioned_file import read_versioned
 from overlayd.configuration.files import exists, read_regular, write_atomically
 from overlayd.model.cluster import UNKNOWN, Cluster
@@ -164,13 +166,22 @@ class ClusterCacheWriter:
         self._cache = cache
         self._feed = feed
         self._saved = feed.cluster
+        self._has_failed = False
+        self._failure = Complaint(
+            "cannot save the cluster: a start without a controller would begin with an older one; trying again"
+        )
         self._writing = threading.Lock()
 
     async def run(self) -> None:
-        """Save the cluster when it has changed, but no more often than `pause_after` says."""
+        """Save the cluster when it has changed, but no more often than `pause_after` says.
+
+        What could not be saved is tried again.
+        """
         seen, until = 0, time.monotonic() + REVISION_INTERVAL
         while True:
-            seen = await self._feed.changes.wait(seen)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REVISION_INTERVAL if self._has_failed else None):
+                    seen = await self._feed.changes.wait(seen)
             if self._is_behind or (self._feed.in_sync and time.monotonic() > until):
                 until = time.monotonic() + REVISION_INTERVAL
                 await asyncio.sleep(pause_after(await asyncio.to_thread(self._save)))
@@ -190,12 +201,13 @@ class ClusterCacheWriter:
         """Save the cluster; return how many seconds of the processor that took."""
         with self._writing:  # a stop does not interrupt the thread that writes
             began = time.thread_time()
-            self._saved = self._feed.cluster
+            before, self._saved = self._saved, self._feed.cluster
             try:
                 self._cache.save(self._saved, self._feed.version)
             except OSError as error:
-                _log.warning(
-                    "cannot save the cluster: a start without a controller would begin with an older one",
-                    problem=str(error),
-                )
+                self._saved, self._has_failed = before, True
+                self._failure.because(str(error))
+            else:
+                self._has_failed = False
+                self._failure.over()
             return time.thread_time() - began

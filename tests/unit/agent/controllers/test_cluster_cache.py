@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlayd.agent.controllers import cluster_form, wiring
+from overlayd.agent.controllers import cluster_cache, cluster_form, wiring
+from overlayd.agent.controllers.client import FEED_SILENCE
 from overlayd.agent.controllers.cluster_cache import (
     ClusterCache,
     ClusterCacheWriter,
@@ -27,6 +28,7 @@ from overlayd.model.network import Topology
 from overlayd.wire.feed import FEED_VERSION, Delta, InSync, Snapshot
 from tests.support.agents.loopback import controller, following, in_sync
 from tests.support.controllers import clusters
+from tests.support.lab.processes import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -267,6 +269,32 @@ def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> Non
     with pytest.raises(OSError, match=r"cluster\.cache\.new"):
         cache.save(Cluster(), FEED_VERSION)
     assert cache.load() == CACHED
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+async def test_what_could_not_be_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_stopped: bool
+) -> None:
+    for name in ("CACHE_INTERVAL", "REVISION_INTERVAL"):
+        monkeypatch.setattr(cluster_cache, name, 0.01)
+    cache = ClusterCache(tmp_path)
+    obstacle = tmp_path / ".cluster.cache.new"
+    obstacle.mkdir()  # in the way of the temporary file, as a disk that is full
+    async with controller() as server, following(server) as feed:
+        writer = ClusterCacheWriter(cache, feed)
+        writing = asyncio.create_task(writer.run())
+        await (await server.feeds.get()).send(Snapshot(Revision(9), (BLUE,)), InSync(Revision(9)))
+        await asyncio.to_thread(eventually, lambda: "cannot save" in capsys.readouterr().out, "a write fails")
+        if is_stopped:
+            writing.cancel()
+            await asyncio.wait([writing])
+        obstacle.rmdir()
+        if is_stopped:
+            writer.finish()
+        # In less time than the agent follows a silent controller: that it gives it up is a change too.
+        await asyncio.to_thread(eventually, cache.path.exists, "it is written", FEED_SILENCE / 2)
+        writing.cancel()
+    assert cache.load() == clusters.cluster([BLUE], revision=9)
 
 
 @pytest.mark.parametrize(("written", "pause"), [(0.0, 1.0), (0.001, 1.0), (0.04, 40.0)])
