@@ -59,6 +59,7 @@ class UnixServer:
         self._requests: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._failure: asyncio.Future[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
         self._complaint = Complaint("no connection can be accepted for now")
 
     async def run(self) -> None:
@@ -139,7 +140,9 @@ class UnixServer:
         if error.errno in _NO_ROOM:
             self._complaint.because(str(error), socket=str(self._path))
             self._pause()
-            asyncio.get_running_loop().call_later(_WAIT, self._resume)
+            if self._retry:
+                self._retry.cancel()  # a request that ended has tried since then
+            self._retry = asyncio.get_running_loop().call_later(_WAIT, self._resume)
         elif self._failure and not self._failure.done():
             self._failure.set_exception(error)
 

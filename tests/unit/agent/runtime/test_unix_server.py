@@ -6,7 +6,7 @@ import resource
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -206,6 +206,36 @@ async def test_without_descriptors_it_waits_and_says_so_once(tmp_path: Path) -> 
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert [line["event"] for line in logs] == ["no connection can be accepted for now"]
+
+
+async def test_while_descriptors_are_short_one_timer_tries_again_however_many_requests_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+
+    def call_later(delay: float, callback: Callable[..., object], *args: object) -> asyncio.TimerHandle:
+        timers.append(loop.call_at(loop.time() + delay, callback, *args))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = UnixServer(tmp_path / "s", length_and_end, PATIENT)
+    with ExitStack() as closing:
+        clients = [closing.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(6)]
+        for client in clients:
+            client.setblocking(False)  # noqa: FBT003 - its only parameter
+            client.connect(str(tmp_path / "s"))
+            client.sendall(b"abc")
+            client.shutdown(socket.SHUT_WR)
+        free = os.dup(clients[0].fileno())
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+        closing.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        async with running(server.run()):
+            for client in clients:
+                assert await loop.sock_recv(client, 9) == b"3 abc"
+            assert len(timers) > 1, "there was room for one connection at a time"
+            assert [timer for timer in timers[:-1] if not timer.cancelled() and timer.when() > loop.time()] == []
 
 
 async def test_a_socket_that_was_closed_is_not_lost(tmp_path: Path) -> None:
