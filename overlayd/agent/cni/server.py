@@ -94,6 +94,7 @@ class CniServer:
         """
         try:
             async with asyncio.timeout(DEL_DEADLINE):
+                await self._queue.follow(request)
                 await self._attachments.detach(name_of(request), request.conf)
         except (OverlayError, OSError) as error:
             reason = f"not done within {DEL_DEADLINE:.0f} s" if isinstance(error, TimeoutError) else str(error)

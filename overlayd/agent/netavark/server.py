@@ -99,6 +99,7 @@ class NetavarkServer:
         name = request.name_of(request.parse(stdin))
         try:
             async with asyncio.timeout(TEARDOWN_DEADLINE):
+                await self._queue.follow(name)
                 await self._attachments.detach(name)
         except (OverlayError, OSError) as error:
             late = isinstance(error, TimeoutError)

@@ -77,6 +77,13 @@ class DetachQueue(Generic[T]):
             if self._kind.concerns(queued.request, request):
                 await self._execute(queued)
 
+    async def follow(self, request: T) -> None:
+        """Wait for what a request to attach may be waiting for in `precede`, so that one to detach comes after it."""
+        for queued in list(self._known.values()):
+            if queued.turn.locked() and self._kind.concerns(queued.request, request):
+                async with queued.turn:  # its waiters have it in the order in which they came
+                    pass
+
     async def drain(self) -> None:
         """Execute every request in the queue. One that fails stays."""
         room = asyncio.Semaphore(AT_ONCE)

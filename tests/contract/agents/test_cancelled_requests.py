@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import threading
 from collections.abc import Awaitable
 from itertools import count
 
@@ -129,6 +130,34 @@ async def test_a_del_that_the_kernel_refuses_succeeds_and_is_done_later(host: Ho
         assert [endpoint.container_id for endpoint in agent.records.endpoints] == ["web"], "its address is not free"
         agent.life.at_each = lambda: None
         await agent.queue.drain()
+        assert agent.records.endpoints == ()
+        host.world.kernel.reap(host.world.kernel.namespaces())
+    assert observed(host.world) == empty
+
+
+async def test_a_del_does_not_overtake_an_add_that_waits_for_a_queued_del(host: Host) -> None:
+    """A runtime that gave up on the ADD of a container which it starts again sends its DEL at once."""
+    async with host.agent():
+        pass
+    empty = observed(host.world)
+    host.world.add_sandbox("/run/netns/web")
+    loop, has_begun, may_go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def wait() -> None:
+        loop.call_soon_threadsafe(has_begun.set)
+        may_go_on.wait(60)
+
+    async with host.agent() as agent:
+        await agent.attachments.attach(asked("web", "/run/netns/web"))
+        agent.queue.put(frame(Command.DEL, "web", "/run/netns/web"))
+        agent.life.at_each = wait
+        add = asyncio.create_task(agent.cni.answer(frame(Command.ADD, "web", "/run/netns/web")))
+        await has_begun.wait()
+        late = asyncio.create_task(agent.cni.answer(frame(Command.DEL, "web", "/run/netns/web")))
+        await asyncio.sleep(0)
+        may_go_on.set()
+        assert (await add)[:1] == b"0"
+        assert await late == b"0"
         assert agent.records.endpoints == ()
         host.world.kernel.reap(host.world.kernel.namespaces())
     assert observed(host.world) == empty
