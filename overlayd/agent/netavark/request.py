@@ -25,9 +25,6 @@ RUNTIME = "netavark"
 IPAM = "overlayd"
 """What `ipam_options.driver` says of our networks: with any that podman knows it would allocate addresses itself."""
 
-_RANGE_MAX = 1024
-"""The largest number of ports in one mapping of podman."""
-
 _FIELDS = {"interface": "network_options.interface_name", "sandbox": "the namespace", "ports": "port_mappings"}
 """Where a document of netavark says what `AttachRequest` calls so."""
 
@@ -137,12 +134,17 @@ def _ports(fields: Fields) -> tuple[PortMapping, ...]:
     for each in fields.objects("port_mappings") if fields.has("port_mappings") else ():
         count = each.number("range") if each.has("range") else 1
         first, inside = each.number("host_port"), each.number("container_port")
-        if not 1 <= count <= _RANGE_MAX or max(first, inside) + count - 1 > PORT_MAX:
+        if not first:
+            raise InvalidValue("the port of the host must be given", field=each.at("host_port"))
+        if count < 1 or max(first, inside) + count - 1 > PORT_MAX:
             raise InvalidValue(f"{count} ports from {first} on do not exist", field=each.at("range"))
         where = each.text("host_ip") if each.has("host_ip") else ""
+        protocols = each.text("protocol").split(",")
+        if len(entries) + count * len(protocols) > ports.MAPPINGS_MAX:  # before they are all made
+            raise InvalidValue(f"are more than {ports.MAPPINGS_MAX} ports", field="port_mappings")
         entries += (
             {"protocol": protocol, "hostPort": first + i, "containerPort": inside + i, "hostIP": where}
-            for protocol in each.text("protocol").split(",")
+            for protocol in protocols
             for i in range(count)
         )
     return ports.decode(Fields({"port_mappings": entries}), "port_mappings")
@@ -165,9 +167,16 @@ def named_as_in_netavark(fields: Fields) -> Iterator[None]:
         raise
 
 
-def status_block(made: AttachResult, fields: Fields) -> dict[str, Json]:
-    """Return the answer to a setup. Nameservers are those that podman was told for its network."""
-    servers = fields.object("network").value.get("network_dns_servers")
+def nameservers(fields: Fields) -> list[Json]:
+    """Return the nameservers that podman was told for its network; raise `InvalidValue`."""
+    network = fields.object("network")
+    return (
+        [str(each) for each in network.addresses("network_dns_servers")] if network.has("network_dns_servers") else []
+    )
+
+
+def status_block(made: AttachResult, servers: list[Json]) -> dict[str, Json]:
+    """Return the answer to a setup."""
     subnets: list[Json] = [
         {"ipnet": str(each.interface), **({"gateway": str(each.gateway)} if each.gateway else {})}
         for each in made.addresses
@@ -175,6 +184,6 @@ def status_block(made: AttachResult, fields: Fields) -> dict[str, Json]:
     interface: dict[str, Json] = {"mac_address": made.endpoint.mac, "subnets": subnets}
     return {
         "interfaces": {made.endpoint.interface: interface},
-        "dns_server_ips": servers if isinstance(servers, list) else [],
+        "dns_server_ips": servers,
         "dns_search_domains": [],
     }

@@ -85,11 +85,11 @@ class NetavarkServer:
 
     async def _setup(self, stdin: bytes, sandbox: str) -> dict[str, Json]:
         fields = request.parse(stdin)
-        asked = request.attach_request(fields, sandbox)
+        asked, servers = request.attach_request(fields, sandbox), request.nameservers(fields)
         await self._queue.precede(asked.name)
         with request.named_as_in_netavark(fields):
             made = await self._attachments.attach(asked)
-        return request.status_block(made, fields)
+        return request.status_block(made, servers)
 
     async def _teardown(self, frame: bytes, stdin: bytes) -> None:
         """Detach. A teardown is never repeated, so what cannot be done now is queued.

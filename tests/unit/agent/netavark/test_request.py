@@ -108,6 +108,16 @@ def test_everything_that_podman_can_ask_for_arrives() -> None:
         ({"network": {"options": {"network": "a/b"}}}, "options.network"),
         ({"port_mappings": [{"host_port": 65535, "container_port": 80, "protocol": "tcp", "range": 2}]}, "range"),
         ({"port_mappings": [{"host_port": 80, "container_port": 80, "protocol": "icmp"}]}, "port_mappings"),
+        ({"port_mappings": [{"host_port": 0, "container_port": 80, "protocol": "tcp"}]}, "port_mappings[0].host_port"),
+        ({"port_mappings": [{"host_port": 9, "container_port": 80, "protocol": "tcp", "range": 0}]}, "range"),
+        (
+            {"port_mappings": [{"host_port": 9, "container_port": 80, "protocol": "tcp", "range": 1025}]},
+            "port_mappings",
+        ),
+        (
+            {"port_mappings": [{"host_port": 9, "container_port": 9, "protocol": "tcp," * 999, "range": 9}]},
+            "port_mappings",
+        ),
     ],
 )
 def test_what_is_wrong_is_refused_by_its_field(given: dict[str, Json], field: str) -> None:
@@ -148,6 +158,17 @@ def test_a_subnet_must_be_in_the_network() -> None:
     with pytest.raises(InvalidValue) as refused:
         request.check_subnets(Fields({**CREATED, "subnets": [*inside, {"subnet": "10.33.0.0/24"}]}), network)
     assert refused.value.field == "subnets[1].subnet"
+
+
+def test_nameservers_are_those_of_podmans_network() -> None:
+    assert request.nameservers(setup()) == []
+    assert request.nameservers(setup(network={"network_dns_servers": ["192.0.2.53", "2001:DB8::53"]})) == [
+        "192.0.2.53",
+        "2001:db8::53",
+    ]
+    for wrong in (["nowhere"], [[]], {}, "192.0.2.53"):
+        with pytest.raises(InvalidValue, match="network_dns_servers"):
+            request.nameservers(setup(network={"network_dns_servers": wrong}))
 
 
 @pytest.mark.parametrize("stdin", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
