@@ -146,7 +146,7 @@ class NetworkDriver:
         given = (interface.text(key) for key in ("Address", "AddressIPv6") if interface.has(key))
         addresses = tuple(parse_address(each.partition("/")[0], "Interface") for each in given if each)
         given_mac = interface.text("MacAddress") if interface.has("MacAddress") else ""
-        mac = ids.mac_address(given_mac, "MacAddress") if given_mac else None
+        mac = ids.workload_mac(given_mac, "MacAddress") if given_mac else None
         reserved = (ids.reservation_name(options.text(_RESERVATION_OPTION), _RESERVATION_OPTION),) if own else ()
         self._created.pop(endpoint, None)
         while len(self._created) >= _CREATED_MAX:

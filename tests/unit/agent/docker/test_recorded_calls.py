@@ -166,6 +166,17 @@ def test_one_container_cannot_be_in_two_networks_of_one_gateway(plugin: Plugin) 
     assert "Err" not in plugin.ask("NetworkDriver.Join", joining | {"SandboxKey": "/run/docker/netns/other"})
 
 
+@pytest.mark.parametrize("mac", ["02:6f:76:00:00:00", "01:00:5e:00:00:01", "02:00"])
+def test_a_mac_of_a_gateway_or_of_a_group_is_refused(plugin: Plugin, mac: str) -> None:
+    for call in recorded("28.5.2"):
+        request = plugin.as_now(call["request"])
+        if call["call"] == "NetworkDriver.CreateEndpoint":
+            assert "MacAddress: " in plugin.ask(call["call"], request | {"Interface": {"MacAddress": mac}})["Err"]
+            return
+        plugin.ask(call["call"], request)
+    pytest.fail("no endpoint is created")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "reason"),
     [
