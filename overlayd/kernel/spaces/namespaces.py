@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from overlayd.dataplane.items import NETWORK_NAMESPACES, NamespaceRef
@@ -189,10 +189,11 @@ def create(ns: NamespaceRef) -> None:
     with translated(ns):
         share()
         _place(path, ns)
-    with ExitStack() as failure:
-        failure.callback(path.unlink, missing_ok=True)
+    try:
         _bind_in_thread(ns)
-        failure.pop_all()
+    except BaseException:  # Ctrl-C comes to the thread that waits: the namespace may be mounted by then
+        delete(ns)
+        raise
 
 
 def share() -> None:

@@ -1,11 +1,54 @@
-"""Paths of namespaces that others gave."""
+"""Paths of namespaces that others gave, and a creation that is interrupted."""
+
+import sys
+from ipaddress import IPv4Interface
+from types import FrameType
 
 import pytest
 
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.spaces import namespaces
+from tests.support.kernel.hosted_kernel import SimulatedHost
 
 
 @pytest.mark.parametrize("path", ["/run/netns/a\0b", "/run/netns/\ud800", "", "/run/netns/" + "x" * 300, "/dev/null"])
 def test_a_path_that_can_lead_to_no_namespace_leads_to_none(path: str) -> None:
     assert namespaces.identity(NamespaceRef(path)) is None
+
+
+def interrupted(ns: NamespaceRef, at: int) -> bool:
+    """Create a namespace, and press Ctrl-C before this line of the module; return False when it has fewer lines."""
+    left = at
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        nonlocal left
+        if frame.f_code.co_filename != namespaces.__file__:
+            return None
+        if event == "line":
+            left -= 1
+            if not left:
+                raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        namespaces.create(ns)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+@pytest.mark.usefixtures("root")
+def test_a_creation_that_is_interrupted_at_any_line_leaves_no_namespace() -> None:
+    ns = NamespaceRef("/run/netns/web")
+    with SimulatedHost(IPv4Interface("192.0.2.1/24")) as host:
+        host.run(namespaces.share)
+        at = 1
+        while host.run(interrupted, ns, at):
+            assert host.run(namespaces.identity, ns) is None, at
+            host.run(namespaces.delete, ns)  # the file, which the next creation would replace by more steps
+            at += 1
+        assert at > 20
+        assert host.run(namespaces.identity, ns)
