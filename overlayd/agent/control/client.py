@@ -27,7 +27,10 @@ def ask(command: str, **arguments: Json) -> Fields:
             answer = b"".join(iter(lambda: channel.recv(65536), b""))
         except OSError as error:
             raise Unavailable(f"no agent answers on {CONTROL_SOCKET}: {error}; is overlayd running?") from error
-    fields = Fields(json.loads(answer))
+    try:
+        fields = Fields(json.loads(answer))
+    except ValueError as error:
+        raise Unavailable("the agent ended before it had answered; what it was asked for may be done") from error
     if fields.has("error"):
         refused = fields.text("code") if fields.has("code") else ""
         raise (Unavailable if refused == Unavailable.code else InvalidValue)(fields.text("error"))
