@@ -132,8 +132,7 @@ def build(
     attached = attaching.build(turn, recorded, held_here, reconciler, 2 * resync)
     answering = cni.build(attached, records, held_here, reconciler, settings.queue_dir)
     namespaces = NamespaceDoor(attached.attachments, records)
-    commands = {"netns-attach": namespaces.attach, "netns-detach": namespaces.detach, "netns-list": namespaces.listed}
-    control = Control(reconciler, feed, held_here.publication, commands)
+    control = Control(reconciler, feed, held_here.publication, namespaces.commands)
     podded = netavark.build(attached, held_here, settings.teardown_queue_dir)
     docked = docker.build(attached, records, held_here, state_dir, resync)
     servers = _listening(settings, answering, docked, podded, control, closing)

@@ -1,25 +1,24 @@
 """`overlayd netns`: network namespaces that are attached, for units of systemd, nspawn, quadlet, and by hand."""
 
 import json
+import signal
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Annotated
 
 import typer
 
-from overlayd.agent.commands.local_commands import RUN_DIR, AsJson, reported
+from overlayd.agent.commands import made_namespaces
+from overlayd.agent.commands.local_commands import AsJson, reported
 from overlayd.agent.control.client import ask
-from overlayd.agent.netns.request import DIRECTORY, named_as_options, namespace_name, path_of
-from overlayd.configuration import files
+from overlayd.agent.netns.request import DIRECTORY, named_as_options, namespace_name
 from overlayd.configuration.help_pages import PlainGroup
-from overlayd.dataplane.items import NamespaceRef
-from overlayd.kernel.spaces import namespaces
-from overlayd.model.errors import NotFound, Unavailable
+from overlayd.model.errors import NotFound, OverlayError, Unavailable
 from overlayd.model.ids import ContainerId
 from overlayd.wire.fields import Fields, Json
-
-MADE = RUN_DIR / "netns"
-"""The directory with an empty file for each namespace that `add` made: `delete` removes those, and no others."""
 
 _RETRY = 1.0
 """Seconds between two attempts while the agent cannot attach for now."""
@@ -89,13 +88,17 @@ def add(
             "label": list(label or ()),
             "alias": list(alias or ()),
         }
-        made = _make(checked)
-        try:
-            given = _attached(wanted, wait)
-        except BaseException:
-            if made:
-                _remove_unused(checked)
-            raise
+        with _interruptible(), made_namespaces.alone(checked):
+            with named_as_options():
+                is_new = made_namespaces.make(checked)
+            attempts = Attempts(wanted)
+            try:
+                given = attempts.attached(wait)
+            except BaseException:
+                attempts.undo()
+                if is_new:
+                    made_namespaces.remove(checked)
+                raise
     if as_json:
         typer.echo(json.dumps(given.value, indent=2))
         return
@@ -118,10 +121,14 @@ def delete(
     with reported():
         with named_as_options():
             checked = namespace_name(name)
-        detached, absence = _detached(checked)
-        is_removed = files.exists(MADE / checked)
+        with made_namespaces.alone(checked):
+            detached, absence = _detached(checked)
+            is_removed = made_namespaces.is_made(checked)
+            if is_removed:
+                made_namespaces.remove(checked)
+            made_namespaces.forget(checked)
         if is_removed:
-            _remove(checked)
+            pass
         elif absence:
             raise absence
         elif not detached and not ignore_missing:
@@ -156,50 +163,59 @@ def _cell(fields: Fields, column: str) -> str:
     return ",".join(fields.texts(column)) if column in {"addresses", "ports"} else fields.text(column)
 
 
-def _make(name: ContainerId) -> bool:
-    """Make a namespace; return False when there is one of this name. Raises `KernelError` and `OSError`."""
-    ns = NamespaceRef(path_of(name))
-    if namespaces.identity(ns) is not None:
-        return False
-    MADE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (MADE / name).touch(mode=0o600)
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a signal to end, as a service manager sends it, undo what the block did, as Ctrl-C does."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        namespaces.create(ns)
-    except BaseException:
-        (MADE / name).unlink(missing_ok=True)
-        raise
-    return True
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _remove(name: ContainerId) -> None:
-    """Remove a namespace that `add` made. Raises `KernelError` and `OSError`."""
-    namespaces.delete(NamespaceRef(path_of(name)))
-    (MADE / name).unlink(missing_ok=True)
+class Attempts:
+    """The attempts to attach a namespace, again while the agent is unavailable, and their undoing.
 
-
-def _remove_unused(name: ContainerId) -> None:
-    """Remove a namespace that `add` made and could not attach, unless another `add` has attached it meanwhile."""
-    try:
-        attached = {each.text("namespace") for each in ask("netns-list").objects("attachments")}
-    except Unavailable:
-        attached = set()
-    if name not in attached:
-        _remove(name)
-
-
-def _attached(wanted: dict[str, Json], wait: float) -> Fields:
-    """Ask the agent to attach, again for this many seconds while it is unavailable; return its answer.
-
-    Raises `InvalidValue` or, when the time is over, `Unavailable`.
+    The agent may attach it and end before it answers. What was attached before the first attempt is not touched.
     """
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            return ask("netns-attach", **wanted)
-        except Unavailable:
-            if time.monotonic() + _RETRY > deadline:
-                raise
-        time.sleep(_RETRY)
+
+    def __init__(self, wanted: dict[str, Json]) -> None:
+        self._wanted = wanted
+        self._name = {key: wanted[key] for key in ("namespace", "network", "interface")}
+        self._is_new = False
+
+    def attached(self, wait: float) -> Fields:
+        """Attach, and try again for this many seconds while that fails for now; return the agent's answer.
+
+        Raises `InvalidValue` or, when the time is over, `Unavailable`.
+        """
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                self._prepare()
+                return ask("netns-attach", **self._wanted)
+            except Unavailable:
+                if time.monotonic() + _RETRY > deadline:
+                    raise
+            time.sleep(_RETRY)
+
+    def undo(self) -> None:
+        """Detach what an attempt may have attached; without an agent nothing is done."""
+        if self._is_new:
+            with suppress(OverlayError):
+                ask("netns-withdraw", **self._name)
+
+    def _prepare(self) -> None:
+        """See to it that an attempt finds nothing that an earlier one made; raise as `ask` does."""
+        if self._is_new:
+            ask("netns-withdraw", **self._name)
+            return
+        before = ask("netns-list").objects("attachments")
+        self._is_new = not any({key: each.value.get(key) for key in self._name} == self._name for each in before)
 
 
 def _detached(name: ContainerId) -> tuple[list[Json], Unavailable | None]:

@@ -1,9 +1,11 @@
 """Answering `overlayd netns` on the control socket."""
 
 import asyncio
+from collections.abc import Mapping
 
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.attach.request import AttachmentName
+from overlayd.agent.control.server import Command
 from overlayd.agent.netns import request
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.model.errors import OverlayError, Unavailable
@@ -20,6 +22,16 @@ class NamespaceDoor:
     def __init__(self, attachments: Attachments, records: AttachmentRecords) -> None:
         self._attachments = attachments
         self._records = records
+
+    @property
+    def commands(self) -> Mapping[str, Command]:
+        """What it answers on the control socket."""
+        return {
+            "netns-attach": self.attach,
+            "netns-detach": self.detach,
+            "netns-list": self.listed,
+            "netns-withdraw": self.withdraw,
+        }
 
     async def attach(self, fields: Fields) -> dict[str, Json]:
         """Attach a namespace to one network, and return what it has been given.
@@ -54,6 +66,15 @@ class NamespaceDoor:
             if failure:
                 raise failure
         return {"detached": detached}
+
+    async def withdraw(self, fields: Fields) -> dict[str, Json]:
+        """Detach one interface of a namespace, or keep it from being attached; it need not be there.
+
+        It is what an attach was about of which the client has got no answer.
+        """
+        with request.named_as_options():
+            await self._attachments.detach(request.attachment_name(fields))
+        return {}
 
     async def listed(self, _: Fields) -> dict[str, Json]:
         """Return the namespaces that are attached this way."""

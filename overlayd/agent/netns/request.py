@@ -52,17 +52,25 @@ def path_of(name: ContainerId) -> str:
     return f"{DIRECTORY}/{name}"
 
 
+def attachment_name(fields: Fields) -> AttachmentName:
+    """Read which interface of which namespace a request is about; raise `InvalidValue` that names the field."""
+    return AttachmentName(
+        ids.network_name(fields.text("network"), "network"),
+        namespace_name(fields.text("namespace")),
+        ids.interface_name(fields.text("interface"), "interface"),
+        RUNTIME,
+    )
+
+
 def attach_request(fields: Fields) -> AttachRequest:
     """Read a request to attach a namespace; raise `InvalidValue` that names the field."""
-    name = namespace_name(fields.text("namespace"))
-    network = ids.network_name(fields.text("network"), "network")
-    interface = ids.interface_name(fields.text("interface"), "interface")
+    name = attachment_name(fields)
     addresses = tuple(parse_address(each, "address") for each in fields.texts("address"))
     if addresses:
         check_addresses(addresses, "address")
     return AttachRequest(
-        AttachmentName(network, name, interface, RUNTIME),
-        path_of(name),
+        name,
+        path_of(name.container_id),
         addresses=addresses,
         reservations=tuple(ids.reservation_name(each, "reservation") for each in fields.texts("reservation")),
         mac=ids.workload_mac(fields.text("mac"), "mac") if fields.has("mac") else None,
@@ -71,7 +79,7 @@ def attach_request(fields: Fields) -> AttachRequest:
             labels=tuple(sorted(_label(each) for each in fields.texts("label"))),
             aliases=tuple(fields.texts("alias")),
             runtime=RUNTIME,
-            name=name,
+            name=name.container_id,
         ),
     )
 

@@ -1,6 +1,8 @@
 """`overlayd netns`: namespaces with names on the same networks as containers."""
 
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import NewNetwork
 from tests.support.lab.lab import COMMANDS, ROOT, CommandFailed, Container, Lab, LabHost
-from tests.support.lab.processes import eventually
+from tests.support.lab.processes import Process, eventually
 from tests.support.packets.conversation import Server, ask
 from tests.support.pages.guide import blocks
 
@@ -145,6 +147,53 @@ def test_a_namespace_of_somebody_else_is_attached_and_stays(host: LabHost, new_n
     assert "eth0" not in host.run("ip", "-n", "theirs", "-br", "link")
     assert "theirs" in namespaces(host)
     host.run("ip", "netns", "delete", "theirs")
+
+
+def test_of_adds_at_the_same_time_one_wins_and_its_namespace_is_removed(host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    for attempt in range(3):
+        command = [OVERLAYD, "netns", "add", f"twin{attempt}", "--network", network]
+        started = [subprocess.Popen(host.enter(command), stderr=subprocess.PIPE, text=True) for _ in range(4)]
+        ended = [(process.communicate(timeout=120)[1], process.returncode) for process in started]
+        assert sorted(status for _, status in ended) == [0, 1, 1, 1], ended
+        assert all("--interface: " in text for text, status in ended if status), ended
+        assert "eth0" in host.run("ip", "-n", f"twin{attempt}", "-br", "link")
+        netns(host, "delete", f"twin{attempt}")
+        assert f"twin{attempt}" not in namespaces(host)
+        assert host.run("ls", "--almost-all", "/run/overlayd/netns") == ""
+
+
+def test_a_name_that_was_given_to_another_namespace_is_not_removed(host: LabHost, new_network: NewNetwork) -> None:
+    network = new_network()
+    add(host, "ours", network)
+    host.run("ip", "netns", "delete", "ours")
+    host.run("ip", "netns", "add", "ours")
+    netns(host, "delete", "ours")
+    assert "ours" in namespaces(host)
+    host.run("ip", "netns", "delete", "ours")
+
+
+@pytest.mark.parametrize("make", ["ln -s nowhere", "cp /etc/hostname", "mkdir"])
+def test_what_is_no_namespace_is_refused_and_stays(host: LabHost, new_network: NewNetwork, make: str) -> None:
+    network = new_network()
+    add(host, "first", network)  # the directory
+    host.run("sh", "-ec", f"{make} /run/netns/other")
+    with pytest.raises(CommandFailed, match="NAME: /run/netns/other is there, and it is no network namespace"):
+        netns(host, "add", "other", "--network", network)
+    host.run("sh", "-ec", "test -e /run/netns/other || test -h /run/netns/other; rm -r /run/netns/other")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_add_that_is_ended_leaves_nothing(own_lab: Lab, number: signal.Signals) -> None:
+    host, _ = own_lab.hosts
+    host.stop_agent()
+    command = [OVERLAYD, "netns", "add", "unit", "--network", "blue", "--wait", "600"]
+    log = host.directory / "add.log"
+    process = Process(host.enter(command), log)
+    eventually(lambda: "unit" in namespaces(host), "the namespace is made")
+    assert process.stop(number) != 0
+    assert "unit" not in namespaces(host)
+    assert host.run("ls", "--almost-all", "/run/overlayd/netns") == ""
 
 
 def test_a_container_of_cni_is_no_namespace_of_ours(lab: Lab, host: LabHost, new_network: NewNetwork) -> None:

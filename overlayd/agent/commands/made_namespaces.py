@@ -1,0 +1,109 @@
+"""The namespaces that `overlayd netns add` made: a file for each says which it is, so `delete` removes no others."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from overlayd.agent.commands.local_commands import RUN_DIR
+from overlayd.agent.netns.request import path_of
+from overlayd.configuration.files import read_regular, replace_content
+from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel.spaces import namespaces
+from overlayd.model.errors import InvalidValue
+from overlayd.model.ids import ContainerId
+
+_DIRECTORY = RUN_DIR / "netns"
+_SIZE_MAX = 100
+
+
+@contextmanager
+def alone(name: ContainerId) -> Iterator[None]:
+    """Let commands about one name come one after the other; raise `OSError`.
+
+    The file is removed at the end, so one who waited for it looks whether it is still the one at the path.
+    """
+    path = _DIRECTORY / f".{name}.lock"  # no name begins with a dot
+    _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = _locked(path)
+    while not _is_at(path, fd):
+        os.close(fd)
+        fd = _locked(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _locked(path: Path) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def make(name: ContainerId) -> bool:
+    """Make a namespace; return False when there is one of this name.
+
+    Raises `InvalidValue` when there is something else, `KernelError` and `OSError`.
+    """
+    ns = NamespaceRef(path_of(name))
+    if namespaces.identity(ns) is not None:
+        return False
+    _check_free(Path(ns))
+    namespaces.create(ns)
+    try:
+        device, inode = namespaces.identity(ns) or (0, 0)
+        _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_content(_DIRECTORY / name, f"{device} {inode}".encode())
+    except BaseException:
+        namespaces.delete(ns)
+        raise
+    return True
+
+
+def is_made(name: ContainerId) -> bool:
+    """Return whether `make` made the namespace of this name, or one that is gone since; raise `OSError`, `KernelError`.
+
+    The kernel may give the number of a namespace that is gone to another one; a path is given away more often.
+    """
+    found = namespaces.identity(NamespaceRef(path_of(name)))
+    try:
+        made = read_regular(_DIRECTORY / name, _SIZE_MAX)
+    except FileNotFoundError:
+        return False
+    return found is None or made == f"{found[0]} {found[1]}".encode()
+
+
+def forget(name: ContainerId) -> None:
+    """Let a namespace count as made by others."""
+    (_DIRECTORY / name).unlink(missing_ok=True)
+
+
+def remove(name: ContainerId) -> None:
+    """Remove a namespace that `make` made. Raises `KernelError` and `OSError`."""
+    namespaces.delete(NamespaceRef(path_of(name)))
+    forget(name)
+
+
+def _check_free(path: Path) -> None:
+    """Raise `InvalidValue` unless nothing is at a path, or what a creation left that was cut short."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_size:
+        raise InvalidValue(f"{path} is there, and it is no network namespace", field="namespace")

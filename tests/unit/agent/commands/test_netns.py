@@ -1,0 +1,76 @@
+"""Attempts to attach a namespace while the agent ends and starts again."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from overlayd.agent.commands.netns import Attempts
+from overlayd.agent.control import client
+from overlayd.model.errors import InvalidValue
+from overlayd.wire.fields import Json
+
+WANTED: dict[str, Json] = {"namespace": "web", "network": "blue", "interface": "eth0"}
+GIVEN: dict[str, Json] = {"mac": "02:00:00:00:00:01"}
+LISTED: dict[str, Json] = {"attachments": []}
+ENDED = None
+"""The agent ends before it answers."""
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(client, "CONTROL_SOCKET", tmp_path / "control.sock")
+    return client.CONTROL_SOCKET
+
+
+@contextmanager
+def agent(path: Path, *answers: dict[str, Json] | None) -> Iterator[list[str]]:
+    """Answer one request after the other; yield the commands that came."""
+    commands: list[str] = []
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            for answer in answers:
+                channel, _ = listener.accept()
+                with channel:
+                    with channel.makefile("rb") as request:
+                        commands.append(json.load(request)["command"].removeprefix("netns-"))
+                    if answer is not None:
+                        channel.sendall(json.dumps(answer).encode())
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield commands
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+
+
+def test_what_an_agent_may_have_attached_before_it_ended_is_withdrawn_before_the_next_attempt(path: Path) -> None:
+    with agent(path, LISTED, ENDED, {}, GIVEN) as commands:
+        assert Attempts(WANTED).attached(wait=10).value == GIVEN
+    assert commands == ["list", "attach", "withdraw", "attach"]
+
+
+def test_what_cannot_be_attached_is_withdrawn_by_its_undoing(path: Path) -> None:
+    with agent(path, LISTED, {"error": "--mac: is taken", "code": InvalidValue.code}, {}) as commands:
+        attempts = Attempts(WANTED)
+        with pytest.raises(InvalidValue):
+            attempts.attached(wait=10)
+        attempts.undo()
+    assert commands == ["list", "attach", "withdraw"]
+
+
+def test_what_was_attached_before_is_never_withdrawn(path: Path) -> None:
+    before: dict[str, Json] = {"attachments": [{**WANTED, "mac": "02:00:00:00:00:09"}]}
+    with agent(path, before, ENDED, before, {"error": "--interface: is attached"}) as commands:
+        attempts = Attempts(WANTED)
+        with pytest.raises(InvalidValue):
+            attempts.attached(wait=10)
+        attempts.undo()
+    assert commands == ["list", "attach", "list", "attach"]
