@@ -37,6 +37,7 @@ _log = structlog.get_logger()
 
 async def load(overlay: Overlay, store: Store, known: KnownStore, chosen: ControllerSettings) -> None:
     """Read the store as soon as it can be read; raise `StartRefused` when it is empty and should not be."""
+    _thaw()
     waiting = False
     try:
         before = known.load()
@@ -62,6 +63,16 @@ async def load(overlay: Overlay, store: Store, known: KnownStore, chosen: Contro
             # left out too.
             gc.freeze()
             return
+
+
+def _thaw() -> None:
+    """Free what an earlier call left out of the collector: of a store that has become another one, all is read again.
+
+    Its services refer to each other, so that only the collector frees them, and with them all that they have loaded.
+    """
+    if gc.get_freeze_count():
+        gc.unfreeze()
+        gc.collect()
 
 
 @contextmanager
