@@ -166,7 +166,8 @@ def test_nameservers_are_those_of_podmans_network() -> None:
         "192.0.2.53",
         "2001:db8::53",
     ]
-    for wrong in (["nowhere"], [[]], {}, "192.0.2.53"):
+    wrong_ones: list[Json] = [["nowhere"], [[]], {}, "192.0.2.53"]
+    for wrong in wrong_ones:
         with pytest.raises(InvalidValue, match="network_dns_servers"):
             request.nameservers(setup(network={"network_dns_servers": wrong}))
 
