@@ -1,6 +1,7 @@
 """What a controller does with what it has loaded."""
 
 import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -31,5 +32,23 @@ async def test_the_collector_does_not_visit_what_was_loaded(tmp_path: Path) -> N
             assert not is_looked_through(overlay.mirror.intent.networks[BLUE])
             assert is_looked_through(made_later := [overlay]), made_later
             assert gc.isenabled()
+        finally:
+            gc.unfreeze()
+
+
+async def test_what_was_loaded_of_a_store_that_is_another_one_now_is_freed(tmp_path: Path) -> None:
+    chosen = settings.load(tmp_path / "store.db", ["127.0.0.1:0"], None, None, 60)
+    async with store_at(tmp_path / "store.db", SystemClock()) as store:
+
+        async def load() -> Overlay:
+            overlay = Overlay(store, SystemClock(), "c1")
+            await upkeep.load(overlay, store, KnownStore(chosen.known_store), chosen)
+            return overlay
+
+        try:
+            before = weakref.ref((await load()).mirror)
+            now = await load()
+            gc.collect()
+            assert before() is None, now
         finally:
             gc.unfreeze()
