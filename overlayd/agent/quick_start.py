@@ -96,7 +96,9 @@ def _flags(arguments: Sequence[str]) -> tuple[str | None, dict[Setting, Value]] 
         if not separator:
             value = next(rest, "-")
         setting = SCHEMA.of_flag(flag)
-        if not flag.startswith("--") or value.startswith("-") or (setting is None and flag != "--config"):
+        if not flag.startswith("--") or not value or value.startswith("-"):
+            return None
+        if setting is None and flag != "--config":
             return None
         if setting is None:
             config = value

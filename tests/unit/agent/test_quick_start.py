@@ -135,6 +135,16 @@ def test_the_usual_starts_need_no_command_line(tmp_path: Path) -> None:
     assert found.settings == expected
 
 
+@pytest.mark.usefixtures("environment")
+def test_a_config_file_without_a_name_is_not_that_of_the_environment(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text(f'controller = "{URL}"\nstate-dir = "{tmp_path}"\n')
+    os.environ["OVERLAYD_CONFIG"] = str(config)
+    assert plain_start([])
+    assert plain_start(["--config="]) is None
+    assert by_command_line(["--config="]) is None
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
