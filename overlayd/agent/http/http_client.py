@@ -14,6 +14,9 @@ from overlayd.agent.http.response_reader import HttpResponse, is_success
 
 T = TypeVar("T")
 
+_WITH_CONTENT = frozenset({"POST", "PUT"})
+"""Methods of requests that say how long their content is, also when there is none (RFC 9110, section 8.6)."""
+
 IDLE_MAX = 5.0
 """Seconds that a connection without a request is kept: a controller keeps it for a minute, a firewall perhaps less."""
 
@@ -39,6 +42,8 @@ class HttpRequest:
         headers = {"Host": origin.authority, "User-Agent": "overlayd", "Accept": "*/*", **self.headers}
         if self.body is not None:
             headers |= {"Content-Type": "application/json", "Content-Length": str(len(self.body))}
+        elif self.method in _WITH_CONTENT:
+            headers["Content-Length"] = "0"
         lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         if not all(line.isascii() and line.isprintable() for line in lines) or " " in self.target:
             raise HttpFault("the request has characters that cannot be sent")

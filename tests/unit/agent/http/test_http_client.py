@@ -35,6 +35,19 @@ async def test_a_request_says_where_it_goes_and_what_it_brings() -> None:
     assert f"Host: {server.url.removeprefix('http://')}" in headers
 
 
+@pytest.mark.parametrize(("method", "says_so"), [("GET", False), ("DELETE", False), ("POST", True), ("PUT", True)])
+async def test_a_request_without_content_says_so_where_some_is_expected(method: str, *, says_so: bool) -> None:
+    heads = list[bytes]()
+
+    async def serve(peer: Peer) -> None:
+        heads.append(await peer.request())
+        await peer.say(OK)
+
+    async with raw_server(serve) as server, making() as client:
+        await client.request(HttpRequest(method, server.url, "/"), LONG)
+    assert (b"\r\nContent-Length: 0\r\n" in heads[0] + b"\r\n") == says_so
+
+
 @pytest.mark.parametrize("target", ["/a b", "/a\r\nHost: b", "/\x00", "/ü"])
 async def test_a_target_cannot_be_more_than_one(target: str) -> None:
     async with raw_server(answering) as server, making() as client:
