@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Protocol
@@ -134,15 +134,10 @@ class Netlink:
         They are made in another thread, which must not use this conversation.
         """
         errors: dict[int, KernelError] = {}
-        start, following = 0, iter(chunks)
-        # This thread sends, as it has the interpreter at that moment and gives it to the other one while the kernel
-        # works. Were the other one to send, it would wait for the interpreter until the next chunk is made.
-        with ThreadPoolExecutor(1, thread_name_prefix="netlink") as maker:
-            making = maker.submit(next, following, None)
-            while chunk := making.result():
-                making = maker.submit(next, following, None)
-                self._chunk(start, chunk, errors)
-                start += sum(run.number for run in chunk)
+        start = 0
+        for chunk in _made_ahead(chunks):
+            self._chunk(start, chunk, errors)
+            start += sum(run.number for run in chunk)
         return errors
 
     def execute(self, message: bytes) -> None:
@@ -241,6 +236,25 @@ class Netlink:
         if size > len(self._buffer):
             raise KernelError(errno.EMSGSIZE, f"netlink answer of {size} bytes")
         return list(messages(bytes(memoryview(self._buffer)[:size])))
+
+
+def _made_ahead(chunks: Iterable[Sequence[MessageRun]]) -> Iterator[Sequence[MessageRun]]:
+    """Yield chunks, each of which is made in another thread while the one before it is in use.
+
+    The thread that calls this sends, as it has the interpreter at that moment and gives it to the other one while the
+    kernel works. Were the other one to send, it would wait for the interpreter until the next chunk is made. Where no
+    other thread can be started, this one makes them.
+    """
+    following = iter(chunks)
+    with ThreadPoolExecutor(1, thread_name_prefix="netlink") as maker:
+        try:
+            making = maker.submit(next, following, None)
+        except RuntimeError:  # threading: the system has no room for one more thread
+            yield from following
+            return
+        while chunk := making.result():
+            making = maker.submit(next, following, None)
+            yield chunk
 
 
 def _number(data: bytearray, runs: Iterable[MessageRun], first: int) -> None:

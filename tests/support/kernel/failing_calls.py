@@ -24,6 +24,7 @@ _NUMBERS = {
         "fstat": 5,
         "read": 0,
         "vfork": 58,
+        "clone3": 435,
     },
     "aarch64": {
         "openat": 56,
@@ -36,12 +37,13 @@ _NUMBERS = {
         "fstat": 80,
         "read": 63,
         "vfork": 220,
+        "clone3": 435,
     },
 }
 """Numbers of system calls (asm/unistd.h)."""
 
 SYSTEM_CALLS = tuple(_NUMBERS["x86_64"])
-"""Those by which the agent looks at namespaces, sockets, sysctls and tables."""
+"""Those by which the agent looks at namespaces, sockets, sysctls and tables, and starts programs and threads."""
 
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 REFUSALS = (errno.EACCES, errno.EIO, errno.EPERM)

@@ -11,6 +11,7 @@ import pytest
 from overlayd.kernel.netlink.framing import HEADER, NLM_F_DUMP_INTR, MessageRun
 from overlayd.kernel.netlink.transport import Netlink
 from overlayd.kernel.port import KernelError
+from tests.support.kernel.failing_calls import Fault, under
 
 DONE, ERROR, ENTRY = 3, 2, 24
 REQUEST = HEADER.pack(HEADER.size, 26, 0x301, 0, 0)
@@ -148,6 +149,18 @@ def test_a_stream_sends_each_chunk_while_the_next_one_is_made() -> None:
     kernel = Kernel([[(ERROR, 0, 1, refusal(errno.EEXIST))], [done]], [[(ERROR, 0, 0, refusal(errno.ENODEV))], [done]])
     errors = Netlink(kernel).stream(chunks())
     assert {position: error.errno for position, error in errors.items()} == {1: errno.EEXIST, 3: errno.ENODEV}
+
+
+def test_a_stream_needs_no_second_thread() -> None:
+    """As many DELs at once as make a stream must not end the agent where no thread can be started."""
+    done: Answer = (ERROR, 0, None, refusal(0))
+    kernel = ScriptedKernel(
+        [[(ERROR, 0, 1, refusal(errno.EEXIST)), done]], [[(ERROR, 0, 0, refusal(errno.ENODEV)), done]]
+    )
+    chunks = [[MessageRun(REQUEST * 3, 3)], [MessageRun(REQUEST, 1)]]
+    errors = under(Fault("clone3", errno.EAGAIN), lambda: Netlink(kernel).stream(chunks))
+    assert {position: error.errno for position, error in errors.items()} == {1: errno.EEXIST, 3: errno.ENODEV}
+    assert kernel.sends == len(chunks)
 
 
 def test_each_message_of_a_run_has_a_number_of_its_own() -> None:
