@@ -94,7 +94,7 @@ def decode(content: bytes) -> Cluster:
     title, version, checksum = [*head.decode(errors="replace").rsplit(" ", 2), "", ""][:3]
     if title != _TITLE or not version.isdecimal():
         raise InvalidValue("is no cached cluster")
-    if int(version) > VERSION:
+    if version != str(VERSION):  # no earlier one was in a file of this form
         raise InvalidValue("was written by a newer overlayd")
     if checksum != _checksum(body):
         raise InvalidValue("is damaged: the checksum is wrong")
