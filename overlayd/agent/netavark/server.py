@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from overlayd.agent.attach.attachments import Attachments
-from overlayd.agent.attach.request import AttachmentName
+from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.netavark import request
 from overlayd.agent.records.detach_queue import DetachQueue
 from overlayd.model.errors import InvalidValue, OverlayError
@@ -88,8 +88,20 @@ class NetavarkServer:
         asked, servers = request.attach_request(fields, sandbox), request.nameservers(fields)
         await self._queue.precede(asked.name)
         with request.named_as_in_netavark(fields):
+            await self._detach_former(asked)
             made = await self._attachments.attach(asked)
         return request.status_block(made, servers)
+
+    async def _detach_former(self, asked: AttachRequest) -> None:
+        """Detach what the container has in a namespace that it had before; raise `OverlayError`.
+
+        podman that is killed before it has written down a setup sends no teardown for it, and leaves its namespace, so
+        it would count as in use for ever. The next start of the container has a namespace of its own.
+        """
+        former = self._attachments.find(asked.name)
+        if former and former.endpoint.sandbox != asked.sandbox:
+            _log.warning("a container has another namespace than it was attached by", container=asked.name.container_id)
+            await self._attachments.detach(asked.name)
 
     async def _teardown(self, frame: bytes, stdin: bytes) -> None:
         """Detach. A teardown is never repeated, so what cannot be done now is queued.

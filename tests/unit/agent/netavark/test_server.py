@@ -73,3 +73,27 @@ def test_a_teardown_does_not_overtake_a_setup_that_waits_for_a_queued_one(
     first, last = host.run(both())
     assert (first[:1], last) == (b"0", b"0")
     assert host.records.endpoints == ()
+
+
+def setup(host: LoneHost, server: NetavarkServer, sandbox: str) -> str:
+    """Set the container up in this namespace; return what is wrong, nothing when it is attached."""
+    document = {
+        "container_id": "web",
+        "network": {"name": "blue"},
+        "network_options": {"interface_name": "eth0", "static_ips": ["10.32.0.4"]},
+    }
+    variables = f"NETAVARK_COMMAND=setup\0NETAVARK_NETNS={sandbox_of(sandbox)}\0\0"
+    answer = host.run(server.answer(variables.encode() + json.dumps(document).encode()))
+    return str(json.loads(answer[1:]).get("error", ""))
+
+
+def test_a_container_whose_podman_was_killed_starts_again_in_another_namespace(
+    host: LoneHost, server: NetavarkServer
+) -> None:
+    for sandbox in ("before", "now"):
+        host.kernel.add_sandbox(sandbox_of(sandbox))
+    assert setup(host, server, "before") == ""
+    assert setup(host, server, "now") == ""
+    assert (host.inside("before"), host.inside("now")) == ({"lo"}, {"lo", "eth0"})
+    assert "attached to blue" in setup(host, server, "now"), "twice in one namespace is a mistake"
+    assert host.inside("now") == {"lo", "eth0"}
