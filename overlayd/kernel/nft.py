@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -37,7 +36,6 @@ _FAMILIES = {1: NftFamily.INET, 7: NftFamily.BRIDGE}
 _NO_NFTABLES = frozenset({errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EINVAL})
 """What a kernel that was built without nfnetlink answers to the socket, and without nf_tables to the first request."""
 
-_SO_NETNS_COOKIE = 71
 _REMEMBERED_MAX = 64 << 20
 """Bytes of what is remembered of one namespace: ten thousand published ports are a tenth of it."""
 
@@ -159,7 +157,8 @@ class _Inside:
             failure.enter_context(namespaces.entered(fd))
             channel = open_socket(nfnetlink.NETLINK_NETFILTER)
             failure.callback(channel.close)
-            self.cookie = _cookie(channel)
+            number = namespaces.cookie(channel)
+            self.cookie = int.from_bytes(os.urandom(8)) if number is None else number  # random: none is the same
             self.netlink = Netlink(channel)
             self._leaving = failure.pop_all()
         return self
@@ -219,17 +218,6 @@ def _counted(table: NftTable, inside: _Inside) -> str:
         values = f"packets {found['packets']} bytes {found['bytes']}"
         text = text.replace(f"counter {found['name']} {{ }}", f"counter {found['name']} {{ {values} }}")
     return text
-
-
-def _cookie(channel: socket.socket) -> int:
-    """Return the cookie of a socket's namespace (since Linux 5.14), else something that no other socket has."""
-    with translated("cookie of the namespace"):
-        try:
-            return int.from_bytes(channel.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
-        except OSError as error:
-            if error.errno != errno.ENOPROTOOPT:
-                raise
-            return int.from_bytes(os.urandom(8))
 
 
 def _attribute(payload: bytes, wanted: int) -> bytes:

@@ -11,6 +11,7 @@ from overlayd.agent.commands.local_commands import RUN_DIR
 from overlayd.agent.netns.request import path_of
 from overlayd.configuration.files import read_regular, replace_content
 from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel.port import NoNamespace
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import ContainerId
@@ -66,9 +67,7 @@ def make(name: ContainerId) -> bool:
     _check_free(Path(ns))
     namespaces.create(ns)
     try:
-        device, inode = namespaces.identity(ns) or (0, 0)
-        _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_content(_DIRECTORY / name, f"{device} {inode}".encode())
+        replace_content(_DIRECTORY / name, _identity(ns))
     except BaseException:
         namespaces.delete(ns)
         raise
@@ -76,16 +75,21 @@ def make(name: ContainerId) -> bool:
 
 
 def is_made(name: ContainerId) -> bool:
-    """Return whether `make` made the namespace of this name, or one that is gone since; raise `OSError`, `KernelError`.
+    """Return whether `make` made the namespace of this name, or one that is gone since.
 
-    The kernel may give the number of a namespace that is gone to another one; a path is given away more often.
+    Raises `OSError`, `InvalidValue` or `KernelError`.
     """
-    found = namespaces.identity(NamespaceRef(path_of(name)))
     try:
         made = read_regular(_DIRECTORY / name, _SIZE_MAX)
+        return made == _identity(NamespaceRef(path_of(name)))
     except FileNotFoundError:
         return False
-    return found is None or made == f"{found[0]} {found[1]}".encode()
+    except NoNamespace:
+        return True
+
+
+def _identity(ns: NamespaceRef) -> bytes:
+    return " ".join(map(str, namespaces.lasting_identity(ns))).encode()
 
 
 def forget(name: ContainerId) -> None:

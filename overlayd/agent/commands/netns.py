@@ -91,7 +91,7 @@ def add(
         with _interruptible(), made_namespaces.alone(checked):
             with named_as_options():
                 is_new = made_namespaces.make(checked)
-            attempts = Attempts(wanted)
+            attempts = Attempts(wanted, is_new=is_new)
             try:
                 given = attempts.attached(wait)
             except BaseException:
@@ -180,13 +180,16 @@ def _interruptible() -> Iterator[None]:
 class Attempts:
     """The attempts to attach a namespace, again while the agent is unavailable, and their undoing.
 
-    The agent may attach it and end before it answers. What was attached before the first attempt is not touched.
+    The agent may attach it and end before it answers. What was attached before the first attempt is not touched, unless
+    the namespace `is_new`: then it was in another one of that name, which is gone. The agent cannot always tell, as
+    the kernel gives a new namespace the number of an old one.
     """
 
-    def __init__(self, wanted: dict[str, Json]) -> None:
+    def __init__(self, wanted: dict[str, Json], *, is_new: bool) -> None:
         self._wanted = wanted
         self._name = {key: wanted[key] for key in ("namespace", "network", "interface")}
-        self._is_new = False
+        self._is_new_namespace = is_new
+        self._is_ours = False
 
     def attached(self, wait: float) -> Fields:
         """Attach, and try again for this many seconds while that fails for now; return the agent's answer.
@@ -205,17 +208,20 @@ class Attempts:
 
     def undo(self) -> None:
         """Detach what an attempt may have attached; without an agent nothing is done."""
-        if self._is_new:
+        if self._is_ours:
             with suppress(OverlayError):
                 ask("netns-withdraw", **self._name)
 
     def _prepare(self) -> None:
         """See to it that an attempt finds nothing that an earlier one made; raise as `ask` does."""
-        if self._is_new:
+        if self._is_ours:
             ask("netns-withdraw", **self._name)
-            return
-        before = ask("netns-list").objects("attachments")
-        self._is_new = not any({key: each.value.get(key) for key in self._name} == self._name for each in before)
+        elif self._is_new_namespace:
+            ask("netns-detach", namespace=self._name["namespace"])
+            self._is_ours = True
+        else:
+            before = ask("netns-list").objects("attachments")
+            self._is_ours = not any({key: each.value.get(key) for key in self._name} == self._name for each in before)
 
 
 def _detached(name: ContainerId) -> tuple[list[Json], Unavailable | None]:

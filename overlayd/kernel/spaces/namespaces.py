@@ -4,6 +4,8 @@ import ctypes
 import errno
 import fcntl
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,9 @@ _MNT_DETACH = 0x2
 _UMOUNT_NOFOLLOW = 0x8
 _NS_GET_NSTYPE = 0xB703
 """linux/nsfs.h: the CLONE_NEW* value of a namespace file."""
+
+_SO_NETNS_COOKIE = 71
+"""asm-generic/socket.h, since Linux 5.14."""
 
 _NO_NAMESPACE_FILE = frozenset({errno.ENOTTY, errno.EINVAL})
 """What the kernel answers to `_NS_GET_NSTYPE` on a file of another kind: most drivers ENOTTY, some EINVAL."""
@@ -117,6 +122,28 @@ def identity_of(fd: int, ns: NamespaceRef) -> Identity:
     with translated(ns):
         found = os.fstat(fd)
     return (found.st_dev, found.st_ino)
+
+
+def lasting_identity(ns: NamespaceRef) -> tuple[int, ...]:
+    """Return what no other namespace has until the host boots, where the kernel has cookies; else its `identity`.
+
+    The kernel soon gives the inode's number to another namespace. Raises `NoNamespace`, or another `KernelError`.
+    """
+    with descriptor(ns) as fd, translated(ns):
+        with entered(fd), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
+            number = cookie(inside)
+        return identity_of(fd, ns) if number is None else (number,)
+
+
+def cookie(inside: socket.socket) -> int | None:
+    """Return the cookie of a socket's namespace, None where the kernel has none; raise `KernelError`."""
+    with translated("cookie of the namespace"):
+        try:
+            return int.from_bytes(inside.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+            return None
 
 
 def listed() -> frozenset[NamespaceRef]:

@@ -53,13 +53,13 @@ def agent(path: Path, *answers: dict[str, Json] | None) -> Iterator[list[str]]:
 
 def test_what_an_agent_may_have_attached_before_it_ended_is_withdrawn_before_the_next_attempt(path: Path) -> None:
     with agent(path, LISTED, ENDED, {}, GIVEN) as commands:
-        assert Attempts(WANTED).attached(wait=10).value == GIVEN
+        assert Attempts(WANTED, is_new=False).attached(wait=10).value == GIVEN
     assert commands == ["list", "attach", "withdraw", "attach"]
 
 
 def test_what_cannot_be_attached_is_withdrawn_by_its_undoing(path: Path) -> None:
     with agent(path, LISTED, {"error": "--mac: is taken", "code": InvalidValue.code}, {}) as commands:
-        attempts = Attempts(WANTED)
+        attempts = Attempts(WANTED, is_new=False)
         with pytest.raises(InvalidValue):
             attempts.attached(wait=10)
         attempts.undo()
@@ -69,8 +69,14 @@ def test_what_cannot_be_attached_is_withdrawn_by_its_undoing(path: Path) -> None
 def test_what_was_attached_before_is_never_withdrawn(path: Path) -> None:
     before: dict[str, Json] = {"attachments": [{**WANTED, "mac": "02:00:00:00:00:09"}]}
     with agent(path, before, ENDED, before, {"error": "--interface: is attached"}) as commands:
-        attempts = Attempts(WANTED)
+        attempts = Attempts(WANTED, is_new=False)
         with pytest.raises(InvalidValue):
             attempts.attached(wait=10)
         attempts.undo()
     assert commands == ["list", "attach", "list", "attach"]
+
+
+def test_what_was_attached_by_the_name_of_a_new_namespace_is_detached_first(path: Path) -> None:
+    with agent(path, {"detached": []}, GIVEN) as commands:
+        assert Attempts(WANTED, is_new=True).attached(wait=10).value == GIVEN
+    assert commands == ["detach", "attach"]

@@ -7,6 +7,7 @@ from types import FrameType
 import pytest
 
 from overlayd.dataplane.items import NamespaceRef
+from overlayd.kernel.port import NoNamespace
 from overlayd.kernel.spaces import namespaces
 from tests.support.kernel.hosted_kernel import SimulatedHost
 
@@ -52,3 +53,17 @@ def test_a_creation_that_is_interrupted_at_any_line_leaves_no_namespace() -> Non
             at += 1
         assert at > 20
         assert host.run(namespaces.identity, ns)
+
+
+@pytest.mark.usefixtures("root")
+def test_the_lasting_identity_of_a_namespace_is_that_of_no_later_one() -> None:
+    ns, seen = NamespaceRef("/run/netns/web"), set[tuple[int, ...]]()
+    with SimulatedHost(IPv4Interface("192.0.2.1/24")) as host:
+        for _ in range(8):
+            host.run(namespaces.create, ns)
+            seen.add(host.run(namespaces.lasting_identity, ns))
+            assert host.run(namespaces.lasting_identity, ns) in seen
+            host.run(namespaces.delete, ns)
+        assert len(seen) == 8
+        with pytest.raises(NoNamespace):
+            host.run(namespaces.lasting_identity, ns)
