@@ -22,12 +22,14 @@ DIRECTORY, _, _OURS = NETWORK_NAMESPACES.rpartition("/")
 """The directory of namespaces that have names (ip-netns(8)), and how the names of the networks' own begin."""
 
 _OPTIONS = {
+    "addresses": "--reservation",
     "aliases": "--alias",
     "labels": "--label",
     "name": "--network",
     "namespace": "NAME",
     "ports": "--publish",
     "sandbox": "NAME",
+    "shares": "--reservation",
 }
 """The arguments of `overlayd netns add` that have other names elsewhere."""
 
@@ -72,7 +74,9 @@ def attach_request(fields: Fields) -> AttachRequest:
         name,
         path_of(name.container_id),
         addresses=addresses,
-        reservations=tuple(ids.reservation_name(each, "reservation") for each in fields.texts("reservation")),
+        reservations=tuple(
+            ids.reservation_name(each, "reservation") for each in dict.fromkeys(fields.texts("reservation"))
+        ),
         mac=ids.workload_mac(fields.text("mac"), "mac") if fields.has("mac") else None,
         ports=_published(fields.texts("publish")),
         workload=Workload(

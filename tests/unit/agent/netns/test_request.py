@@ -32,7 +32,7 @@ def test_every_option_arrives() -> None:
     found = attach_request(
         asked(
             address=["10.32.0.9", "fd00:32::9"],
-            reservation=["db"],
+            reservation=["db", "db"],
             mac="02:00:00:00:00:09",
             publish=["8080:80", "127.0.0.1:53:5353/udp", "[2001:db8::1]:443:443/sctp"],
             label=["tier=web", "app=shop=1"],
