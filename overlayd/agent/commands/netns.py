@@ -165,16 +165,22 @@ def _cell(fields: Fields, column: str) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let a signal to end, as a service manager sends it, undo what the block did, as Ctrl-C does."""
+    """Let the signals of a service manager and of a terminal that is closed undo what the block did, as Ctrl-C does.
+
+    One that is ignored, as nohup has it, stays so.
+    """
 
     def end(number: int, _: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    ending = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in ending:
+        signal.signal(each, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each in ending:
+            signal.signal(each, signal.SIG_DFL)
 
 
 class Attempts:

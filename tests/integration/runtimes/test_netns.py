@@ -183,7 +183,7 @@ def test_what_is_no_namespace_is_refused_and_stays(host: LabHost, new_network: N
     host.run("sh", "-ec", "test -e /run/netns/other || test -h /run/netns/other; rm -r /run/netns/other")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_an_add_that_is_ended_leaves_nothing(own_lab: Lab, number: signal.Signals) -> None:
     host, _ = own_lab.hosts
     host.stop_agent()
