@@ -73,7 +73,10 @@ class DetachQueue(Generic[T]):
 
         Raises the error that prevents it; then the new one must not be executed either.
         """
-        for queued in self._queued():
+        known, unreadable = self._queued()
+        if unreadable:
+            raise unreadable
+        for queued in known:
             if self._kind.concerns(queued.request, request):
                 await self._execute(queued)
 
@@ -85,11 +88,17 @@ class DetachQueue(Generic[T]):
                     pass
 
     async def drain(self) -> None:
-        """Execute every request in the queue. One that fails stays."""
+        """Execute every request in the queue. One that fails stays.
+
+        Raises `OSError` when the queue cannot be read, and after that for a file that cannot be.
+        """
         room = asyncio.Semaphore(AT_ONCE)
+        known, unreadable = self._queued()
         async with asyncio.TaskGroup() as tasks:
-            for queued in self._queued():
+            for queued in known:
                 tasks.create_task(self._try(queued, room), name=f"queued request {queued.path.name}")
+        if unreadable:
+            raise unreadable
 
     async def run(self, interval: float) -> None:
         """Drain now, after each `put`, and at this interval in seconds: a launcher may have queued a request."""
@@ -120,15 +129,22 @@ class DetachQueue(Generic[T]):
                 queued.path.unlink(missing_ok=True)
                 queued.is_done = True
 
-    def _queued(self) -> list[_Queued[T]]:
-        """Return the queued requests, the oldest first; raise `OSError`."""
+    def _queued(self) -> tuple[list[_Queued[T]], OSError | None]:
+        """Return the queued requests, the oldest first, and why a further file cannot be read, if there is one.
+
+        Raises `OSError` when the directory cannot be read.
+        """
         found = {name: self._directory / name for name in names(self._directory) if name.endswith(self._kind.suffix)}
         # A file that was removed before its request was done changes nothing: its runtime takes that for done.
         self._known = {name: each for name, each in self._known.items() if name in found or not each.is_done}
+        unreadable: OSError | None = None
         for name in sorted(found.keys() - self._known.keys()):
-            for request in self._read(found[name]):
-                self._known[name] = _Queued(found[name], request)
-        return list(self._known.values())
+            try:
+                for request in self._read(found[name]):
+                    self._known[name] = _Queued(found[name], request)
+            except OSError as error:
+                unreadable = error
+        return list(self._known.values()), unreadable
 
     def _read(self, path: Path) -> Iterator[T]:
         """Yield the request in a file; set the file aside when it holds none that can ever be executed.

@@ -178,3 +178,19 @@ async def test_what_comes_later_is_found_with_the_next_look(tmp_path: Path) -> N
     async with running(del_queue(tmp_path / "not-there-yet", detaching).run(0.01)):
         queue(tmp_path / "not-there-yet", 1, "web")
         await detaching.reached(lambda: detaching.done == ["web"])
+
+
+async def test_a_file_that_cannot_be_read_keeps_no_other_one_and_no_add_overtakes_it(tmp_path: Path) -> None:
+    queue(tmp_path, 2, "web")
+    unreadable = tmp_path / "1-1.del"
+    unreadable.symlink_to(unreadable)
+    detaching = Detaching()
+    queued = del_queue(tmp_path, detaching)
+    with pytest.raises(OSError, match="symbolic links"):
+        await queued.drain()
+    assert detaching.done == ["web"]
+    with pytest.raises(OSError, match="symbolic links"):
+        await queued.precede(added("db"))
+    unreadable.unlink()
+    await queued.precede(added("db"))
+    assert queued_in(tmp_path) == []
