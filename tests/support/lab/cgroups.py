@@ -21,7 +21,7 @@ class ControlGroup:
     """A control group of a name of its own, in every hierarchy. All that is in it, and below, ends with the block."""
 
     def __init__(self, prefix: str = _PREFIXES[0]) -> None:
-        self.name = f"{prefix}-{os.getpid()}-{next(_numbers)}"
+        self.name = f"{prefix}-{_numbered_in()}-{os.getpid()}-{next(_numbers)}"
 
     def __enter__(self) -> Self:
         _end(_abandoned())
@@ -49,9 +49,14 @@ def _takes(hierarchy: Path) -> bool:
     return not (hierarchy / "cpuset.cpus").exists()
 
 
+def _numbered_in() -> int:
+    """Return the inode of this process's PID namespace: in another one, as of a container, its number means nothing."""
+    return Path("/proc/self/ns/pid").stat().st_ino
+
+
 def _abandoned() -> list[Path]:
     """Return the groups of tests that were killed themselves."""
-    patterns = [(hierarchy, f"{prefix}-*-*") for hierarchy in _hierarchies() for prefix in _PREFIXES]
+    patterns = [(hierarchy, f"{prefix}-{_numbered_in()}-*-*") for hierarchy in _hierarchies() for prefix in _PREFIXES]
     found = (group for hierarchy, pattern in patterns for group in hierarchy.glob(pattern))
     return [group for group in found if not Path("/proc", group.name.split("-")[-2]).exists()]
 
