@@ -51,8 +51,14 @@ class Cluster:
         self.lab.overlayctl("network", "create", name, "--range", cidr, *options)
 
     def is_recovered(self) -> bool:
-        """Tell whether the controller has begun another lineage, and gives things out again."""
-        return "later" not in self.networks() and self.ask("/readyz")["awaited"] is None
+        """Tell whether the controller has begun another lineage, and gives things out again.
+
+        It then serves again from its start: a request that comes just as it closes its connections has no answer.
+        """
+        try:
+            return "later" not in self.networks() and self.ask("/readyz")["awaited"] is None
+        except (CommandFailed, httpx.TransportError):
+            return False
 
     def add(self, host: LabHost, network: str) -> Container:
         return host.attach(f"new{next(_numbers)}", network)
