@@ -74,6 +74,8 @@ def measured(documents: Sequence[Document]) -> str:
     cases = [(document["bench"], case) for document in documents for case in document["cases"]]
     bounded = [case for _, case in cases if case["met"] is not None]
     verdict = f"{sum(case['met'] for case in bounded)} of {len(bounded)} cases that have a budget meet it."
+    if missing := [f"`{name}`" for name in BENCHES if name not in {document["bench"] for document in documents}]:
+        verdict += f" Not measured in this run: {', '.join(missing)}."
     rows = ["| " + " | ".join(_COLUMNS) + " |", "|---" * len(_COLUMNS) + "|"]
     rows += [_row(bench, case) for bench, case in cases]
     return f"{_conditions(documents)}\n\n{verdict}\n\n" + "\n".join(rows) + "\n"
@@ -86,7 +88,9 @@ def compared(page: str) -> str:
         return NOTHING
     lines = ["| | overlayd | peer | |", "|---|---|---|---|"]
     for text, bench, case in COMPARISON:
-        row = rows[bench, case]
+        row = rows.get((bench, case))
+        if row is None:
+            continue  # not measured in this run
         peer = f"{row.theirs} {row.unit}, {row.peer}" if row.peer else ""
         lines.append(f"| {text} | {row.ours} {row.unit} | {peer} | {_times(row.ratio)} |")
     return f"{head}\n\n" + "\n".join(lines) + "\n"

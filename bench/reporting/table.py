@@ -1,7 +1,8 @@
 """`python -m bench.reporting.table [NAME...]`: run benchmarks, and write the tables of bench/README.md and README.md.
 
 Each result is kept in build/bench as soon as it is there. A run that is interrupted goes on with `--continue`, and
-`--from DIRECTORY` writes the tables from results that are there. With names it runs only these, and writes no table.
+`--from DIRECTORY` writes the tables from the results that are there, and names those that are missing. With names it
+runs only these, and writes no table.
 """
 
 import argparse
@@ -72,11 +73,11 @@ def _measure(names: Sequence[str], directory: Path, options: Iterable[str]) -> i
 
 def _write(directory: Path) -> int:
     """Write the tables from the results in a directory; return the exit status."""
-    missing = [name for name in BENCHES if not _result(directory, name).exists()]
-    if missing:
-        print(f"{directory} has no result of {', '.join(missing)}; the tables stay as they are", file=sys.stderr)
+    found = [_result(directory, name) for name in BENCHES if _result(directory, name).exists()]
+    if not found:
+        print(f"{directory} has no results; the tables stay as they are", file=sys.stderr)
         return 1
-    documents: list[Document] = [json.loads(_result(directory, name).read_text()) for name in BENCHES]
+    documents: list[Document] = [json.loads(result.read_text()) for result in found]
     page = with_measured(PAGE.read_text(), documents)
     PAGE.write_text(page)
     README.write_text(with_comparison(README.read_text(), page))
