@@ -89,16 +89,7 @@ def add(
             "alias": list(alias or ()),
         }
         with _interruptible(), made_namespaces.alone(checked):
-            with named_as_options():
-                is_new = made_namespaces.make(checked)
-            attempts = Attempts(wanted, is_new=is_new)
-            try:
-                given = attempts.attached(wait)
-            except BaseException:
-                attempts.undo()
-                if is_new:
-                    made_namespaces.remove(checked)
-                raise
+            given = _added(checked, wanted, wait)
     if as_json:
         typer.echo(json.dumps(given.value, indent=2))
         return
@@ -127,11 +118,9 @@ def delete(
             if is_removed:
                 made_namespaces.remove(checked)
             made_namespaces.forget(checked)
-        if is_removed:
-            pass
-        elif absence:
+        if absence and not is_removed:
             raise absence
-        elif not detached and not ignore_missing:
+        if not (is_removed or detached or ignore_missing):
             raise NotFound(f"overlayd netns has attached no namespace {checked}: overlayd netns list shows them")
     if absence:
         typer.echo(f"overlayd: the addresses of {checked} are freed when the agent runs: {absence}", err=True)
@@ -161,6 +150,20 @@ def columns(rows: Iterable[list[str]]) -> list[str]:
 
 def _cell(fields: Fields, column: str) -> str:
     return ",".join(fields.texts(column)) if column in {"addresses", "ports"} else fields.text(column)
+
+
+def _added(name: ContainerId, wanted: dict[str, Json], wait: float) -> Fields:
+    """Make a namespace unless it exists, and attach it; return the agent's answer. A failure leaves nothing behind."""
+    with named_as_options():
+        is_new = made_namespaces.make(name)
+    attempts = Attempts(wanted, is_new=is_new)
+    try:
+        return attempts.attached(wait)
+    except BaseException:
+        attempts.undo()
+        if is_new:
+            made_namespaces.remove(name)
+        raise
 
 
 @contextmanager
