@@ -137,6 +137,21 @@ def test_a_restart_of_the_container_or_of_the_agent_keeps_everything(lab: Lab, p
     lab.hosts[1].detach(beside)
 
 
+def test_a_container_joins_a_namespace_that_is_attached(lab: Lab, podman: Podman) -> None:
+    """As docs/systemd.md says: podman makes no network for it."""
+    overlayd = str(COMMANDS / "overlayd")
+    podman.host.run(overlayd, "netns", "add", "shop", "--network", "blue")
+    beside = lab.hosts[1].attach("beside", "blue")
+    lab.in_force(beside)
+    inside = podman.run("inside", "ns:/run/netns/shop")
+    assert inside.ping(beside.address) is not None
+    podman.podman("rm", "--force", "--time", "0", "inside")
+    assert "eth0" in podman.host.run("ip", "-n", "shop", "-o", "link"), "the namespace is not podman's"
+    podman.host.run(overlayd, "netns", "delete", "shop")
+    lab.hosts[1].detach(beside)
+    lab.hosts[1].remove_sandbox("beside")
+
+
 @pytest.mark.parametrize(
     ("options", "network", "said"),
     [
