@@ -134,7 +134,7 @@ def build(
     namespaces = NamespaceDoor(attached.attachments, records)
     control = Control(reconciler, feed, held_here.publication, namespaces.commands)
     podded = netavark.build(attached, held_here, settings.teardown_queue_dir)
-    docked = docker.build(attached, records, held_here, state_dir, resync)
+    docked = docker.build(turn.kernel, attached, records, held_here, state_dir, resync)
     servers = _listening(settings, answering, docked, podded, control, closing)
 
     changes, address = attached.attachments.changes, OwnAddress(settings.vtep, settings.controllers)

@@ -17,7 +17,7 @@ _TABLE, _FORWARD, _DOCKERS, _OURS = "filter", "FORWARD", "DOCKER-USER", "OVERLAY
 
 
 def admit_uplinks() -> bool:
-    """Let uplinks pass where Docker's policy would drop them; tell whether that took a rule. Raises `KernelError`."""
+    """Let uplinks pass where Docker's policy would drop them; return whether that took a rule. Raises `KernelError`."""
     changed = False
     for family in _families():
         chains = {chain["name"]: chain for chain in _listed(family, "chain")}

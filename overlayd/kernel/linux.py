@@ -20,7 +20,7 @@ from overlayd.dataplane.items import (
     Sysctl,
 )
 from overlayd.dataplane.plan import Plan
-from overlayd.kernel import descriptor_limit, nft
+from overlayd.kernel import descriptor_limit, docker_filter, nft
 from overlayd.kernel.apply import ethtool, rehearsal
 from overlayd.kernel.apply.endpoints import NewEndpoints
 from overlayd.kernel.apply.executor import Execution
@@ -278,6 +278,10 @@ class LinuxKernel:
     def surroundings(self) -> Surroundings:
         """Return what the host's own namespace has besides what is ours."""
         return self._host.surroundings()
+
+    def admit_uplinks(self) -> bool:
+        """Let uplinks pass where Docker drops what the host forwards; return whether that took a rule."""
+        return docker_filter.admit_uplinks()
 
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

@@ -207,5 +207,11 @@ class Kernel(Protocol):
     def surroundings(self) -> Surroundings:
         """Return the foreign parts of the host's own namespace that matter here; raise `KernelError`."""
 
+    def admit_uplinks(self) -> bool:
+        """Let uplinks pass where Docker drops what the host forwards; return whether that took a rule.
+
+        Any thread may do it while another one calls the other methods. Raises `KernelError`.
+        """
+
     def close(self) -> None:
         """Close every socket. Nothing in the kernel changes."""

@@ -1,27 +1,28 @@
 """Seeing to it that Docker's rules do not drop what goes in or out by an uplink."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
 from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.signals import Changes
-from overlayd.kernel.docker_filter import admit_uplinks
 from overlayd.kernel.port import KernelError
 
 _log = structlog.get_logger(__name__)
 
 
 class UplinkAdmission:
-    """Looks at Docker's rules when Docker starts, and every `interval` seconds."""
+    """Looks at Docker's rules when Docker starts, and every `interval` seconds; `admit_uplinks` is the kernel's."""
 
-    def __init__(self, starts: Changes, interval: float) -> None:
+    def __init__(self, admit_uplinks: Callable[[], bool], starts: Changes, interval: float) -> None:
+        self._admit_uplinks = admit_uplinks
         self._starts = starts
         self._interval = interval
 
     async def admit(self) -> None:
         """Look once; raise `KernelError`."""
-        if await asyncio.to_thread(admit_uplinks):
+        if await asyncio.to_thread(self._admit_uplinks):
             _log.info("Docker drops what the host forwards: a rule in DOCKER-USER lets the uplinks pass")
 
     async def run(self) -> None:

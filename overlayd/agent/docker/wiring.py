@@ -15,6 +15,7 @@ from overlayd.agent.holdings.wiring import HoldingParts
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.actors import Actors
 from overlayd.agent.runtime.signals import Changes
+from overlayd.kernel.port import Kernel
 from overlayd.model.published_port import PortMapping
 
 
@@ -30,8 +31,13 @@ class DockerParts:
         return {"Docker's rules": self.admission.run()}
 
 
-def build(
-    attach: AttachParts, records: AttachmentRecords, holdings: HoldingParts, state_dir: Path, interval: float
+def build(  # noqa: PLR0913, PLR0917 - each is a part of another room, or a setting
+    kernel: Kernel,
+    attach: AttachParts,
+    records: AttachmentRecords,
+    holdings: HoldingParts,
+    state_dir: Path,
+    interval: float,
 ) -> DockerParts:
     """Make what answers Docker, whose rules are looked at every `interval` seconds.
 
@@ -40,7 +46,7 @@ def build(
     networks = DockerNetworks(state_dir / "docker-networks.json")
     networks.load()
     starts = Changes()
-    admission = UplinkAdmission(starts, interval)
+    admission = UplinkAdmission(kernel.admit_uplinks, starts, interval)
     ipam = IpamDriver(attach.addressing, holdings.blocks, networks)
 
     def published() -> Iterator[PortMapping]:

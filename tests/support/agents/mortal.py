@@ -113,6 +113,9 @@ class MortalKernel:
     def surroundings(self) -> Surroundings:
         return self._reached().surroundings()
 
+    def admit_uplinks(self) -> bool:
+        return self._reached().admit_uplinks()
+
     def close(self) -> None:
         """Leave the kernel open for the next agent."""
 

@@ -300,6 +300,9 @@ class FakeKernel:
             frozenset(route.dev for route in routes if route.dev and not route.dst.prefixlen),
         )
 
+    def admit_uplinks(self) -> bool:
+        return False  # there is no Docker
+
     def close(self) -> None:
         """Nothing in the kernel changes."""
 

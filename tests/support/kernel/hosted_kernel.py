@@ -148,5 +148,8 @@ class HostedKernel:
     def surroundings(self) -> Surroundings:
         return self._call(self._kernel.surroundings)
 
+    def admit_uplinks(self) -> bool:
+        return self._call(self._kernel.admit_uplinks)
+
     def close(self) -> None:
         self._call(self._kernel.close)

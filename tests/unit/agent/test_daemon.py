@@ -71,7 +71,15 @@ class Process:
         self.task = asyncio.create_task(daemon.serve(self.settings, manager, lambda: self.kernel, self.stop))
 
     async def said(self, state: str) -> None:
-        """Return when the agent has sent its service manager a message that begins so."""
+        """Return when the agent has sent its service manager a message that begins so; raise what ended it before."""
+        saying = asyncio.create_task(self._hear(state))
+        await asyncio.wait([saying, self.task], return_when=asyncio.FIRST_COMPLETED)
+        if not saying.done():
+            saying.cancel()
+            await self.task
+        await saying
+
+    async def _hear(self, state: str) -> None:
         while True:
             datagram = await asyncio.get_running_loop().sock_recv(self._said, 4096)
             if any(line.startswith(state) for line in datagram.decode().splitlines()):
