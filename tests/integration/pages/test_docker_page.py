@@ -15,6 +15,8 @@ from tests.support.packets.conversation import Server, ask
 from tests.support.runtimes.docker import IMAGE, Docker
 from tests.support.runtimes.images import root_filesystem
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for a root of its release, and for the mirror
+
 PAGE = (ROOT / "docs/docker.md").read_text()
 RELEASES = [pytest.param(release, marks=[] if release == 26 else pytest.mark.thorough) for release in sorted(DOCKER)]
 

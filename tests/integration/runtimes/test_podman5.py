@@ -15,6 +15,8 @@ from tests.support.packets.conversation import Server, ask
 from tests.support.runtimes.images import PAUSE, root_filesystem
 from tests.support.runtimes.podman import PLUGINS, Podman
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for a root of its release, and for the mirror
+
 PAGE = (ROOT / "docs/podman.md").read_text()
 QUEUE = "/run/overlayd/teardown-queue"
 

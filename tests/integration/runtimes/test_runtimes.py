@@ -21,6 +21,8 @@ from tests.support.runtimes.cri_pb2 import PortMapping
 from tests.support.runtimes.images import archive, root_filesystem
 from tests.support.runtimes.podman import Podman
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for a root of its release, and for the mirror
+
 
 @dataclass(frozen=True, slots=True)
 class Runtimes:
