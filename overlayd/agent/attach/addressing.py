@@ -84,11 +84,18 @@ class Addressing:
         finally:
             del self._busy[key]
 
-    async def hold(self, name: AttachmentName, family: Family, wanted: IpAddress | None = None) -> IpAddress:
+    async def hold(
+        self,
+        name: AttachmentName,
+        family: Family,
+        wanted: IpAddress | None = None,
+        intended_for: MacAddress | None = None,
+    ) -> IpAddress:
         """Choose an address of a network for a runtime before it attaches; it is held until `let_go`.
 
         An address that a reservation holds is given to those who ask for it, and is claimed by the attachment. Of
-        `name` only the network counts. Raises as `chosen` does, or `OSError` when that cannot be written.
+        `name` only the network counts. With `intended_for`, the MAC of an endpoint that is to be created, the address
+        is among `intended` until `settle`. Raises as `chosen` does, or `OSError` when that cannot be written.
         """
         async with self._blocks.attaching(name.network) as network:
             if family not in network.families:
@@ -100,7 +107,7 @@ class Addressing:
                 address = wanted
             else:
                 address = await self._new_address(request, family)
-            self._held.put(name.network, address)
+            self._held.put(name.network, address, intended_for)
             return address
 
     def has_reserved(self, request: AttachRequest) -> bool:
@@ -110,6 +117,15 @@ class Addressing:
     def held(self) -> frozenset[tuple[NetworkName, IpAddress]]:
         """Return what is held of each network."""
         return self._held.all()
+
+    def intended(self) -> dict[tuple[NetworkName, IpAddress], MacAddress]:
+        """Return the held addresses of endpoints that are not created yet, with the MACs these are to have."""
+        return self._held.intended()
+
+    def settle(self, network: NetworkName, address: IpAddress) -> None:
+        """Record that the endpoint of a held address is created; raise `OSError` when that cannot be written."""
+        if (network, address) in self._held.intended():
+            self._held.put(network, address)
 
     def let_go(self, network: NetworkName, address: IpAddress) -> None:
         """Hold an address no longer; does nothing when it is not held."""

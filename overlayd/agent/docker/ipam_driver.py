@@ -36,6 +36,9 @@ _UNNAMED = "="
 """What the id of a pool begins with that was not named to IPAM; its range follows."""
 
 _GATEWAY = "com.docker.network.gateway"
+_MAC = "com.docker.network.endpoint.macaddress"
+"""An option of RequestAddress for an endpoint. Docker has none for auxiliary addresses and for what it asks again."""
+
 _OPTIONS = frozenset({NETWORK_OPTION})
 
 Call = Callable[[Fields], Awaitable[dict[str, Json]]]
@@ -128,10 +131,12 @@ class IpamDriver:
             return {"Address": await self._gateway(name, family, wanted), "Data": {}}
         if wanted is not None and (name, wanted) in self._replayed:
             self._replayed.discard((name, wanted))
+            self._addressing.settle(name, wanted)
             address = wanted
         else:
             holder = AttachmentName(name, ContainerId(RUNTIME), InterfaceName("eth0"), RUNTIME)
-            address = await self._addressing.hold(holder, family, wanted)
+            mac = ids.mac_address(options.text(_MAC), _MAC) if options.has(_MAC) else None
+            address = await self._addressing.hold(holder, family, wanted, mac)
         return {"Address": str(endpoint_address(self._blocks.network(name), address)), "Data": {}}
 
     async def _gateway(self, name: NetworkName, family: Family, wanted: IpAddress | None) -> str:

@@ -9,6 +9,7 @@ import structlog
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult
 from overlayd.agent.docker.docker_networks import RUNTIME, DockerNetworks
+from overlayd.agent.docker.intended_addresses import IntendedAddresses
 from overlayd.agent.docker.ipam_driver import NETWORK_OPTION, PLACEHOLDERS, SPACE, IpamDriver, own_gateway, range_for
 from overlayd.agent.docker.published_ports import PortChoice, wanted_ports
 from overlayd.agent.holdings.blocks import HeldBlocks
@@ -53,18 +54,20 @@ class _Created:
 class NetworkDriver:
     """Answers the calls of `NetworkDriver`. Raises `OverlayError` or `OSError`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a part that it translates to
         self,
         attachments: Attachments,
         blocks: HeldBlocks,
         networks: DockerNetworks,
         ipam: IpamDriver,
+        intended: IntendedAddresses,
         choice: PortChoice,
     ) -> None:
         self._attachments = attachments
         self._blocks = blocks
         self._networks = networks
         self._ipam = ipam
+        self._intended = intended
         self._choice = choice
         self._created: dict[str, _Created] = {}
 
@@ -148,6 +151,7 @@ class NetworkDriver:
         given_mac = interface.text("MacAddress") if interface.has("MacAddress") else ""
         mac = ids.workload_mac(given_mac, "MacAddress") if given_mac else None
         reserved = (ids.reservation_name(options.text(_RESERVATION_OPTION), _RESERVATION_OPTION),) if own else ()
+        self._intended.created(name, addresses, mac)
         self._created.pop(endpoint, None)
         while len(self._created) >= _CREATED_MAX:
             del self._created[next(iter(self._created))]

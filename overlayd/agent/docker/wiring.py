@@ -7,6 +7,7 @@ from pathlib import Path
 from overlayd.agent.attach.wiring import AttachParts
 from overlayd.agent.docker.admission import UplinkAdmission
 from overlayd.agent.docker.docker_networks import DockerNetworks
+from overlayd.agent.docker.intended_addresses import IntendedAddresses
 from overlayd.agent.docker.ipam_driver import IpamDriver
 from overlayd.agent.docker.network_driver import NetworkDriver
 from overlayd.agent.docker.published_ports import PortChoice
@@ -25,10 +26,11 @@ class DockerParts:
 
     server: DockerServer
     admission: UplinkAdmission
+    intended: IntendedAddresses
 
     def actors(self) -> Actors:
         """Return the actors of this room."""
-        return {"Docker's rules": self.admission.run()}
+        return {"Docker's rules": self.admission.run(), "addresses that Docker asked for": self.intended.run()}
 
 
 def build(  # noqa: PLR0913, PLR0917 - each is a part of another room, or a setting
@@ -52,5 +54,6 @@ def build(  # noqa: PLR0913, PLR0917 - each is a part of another room, or a sett
     def published() -> Iterator[PortMapping]:
         return (port for attachment in records.attachments.values() for port in attachment.ports)
 
-    driver = NetworkDriver(attach.attachments, holdings.blocks, networks, ipam, PortChoice(published))
-    return DockerParts(DockerServer(driver, ipam, starts), admission)
+    intended = IntendedAddresses(attach.addressing)
+    driver = NetworkDriver(attach.attachments, holdings.blocks, networks, ipam, intended, PortChoice(published))
+    return DockerParts(DockerServer(driver, ipam, starts), admission, intended)

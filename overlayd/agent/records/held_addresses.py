@@ -12,7 +12,7 @@ from overlayd.agent.runtime.versioned_file import NewerVersion, read_versioned
 from overlayd.configuration.files import names, write_atomically
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import NetworkName, network_name
+from overlayd.model.ids import MacAddress, NetworkName, mac_address, network_name
 
 _log = structlog.get_logger(__name__)
 
@@ -27,6 +27,7 @@ class HeldAddresses:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._held: defaultdict[NetworkName, set[IpAddress]] = defaultdict(set)
+        self._intended: dict[tuple[NetworkName, IpAddress], MacAddress] = {}
 
     def load(self) -> None:
         """Read what is held but for damaged files; raise `InvalidValue` for a file of a newer agent, or `OSError`."""
@@ -36,7 +37,11 @@ class HeldAddresses:
             try:
                 fields = read_versioned(self._directory / name, _SIZE_MAX, _VERSION)
                 network = network_name(fields.text("network"), fields.at("network"))
-                self._held[network].add(fields.address("address"))
+                address = fields.address("address")
+                if fields.has("intended_for"):
+                    intended_for = mac_address(fields.text("intended_for"), fields.at("intended_for"))
+                    self._intended[network, address] = intended_for
+                self._held[network].add(address)
             except NewerVersion:
                 raise
             except InvalidValue as error:
@@ -50,16 +55,29 @@ class HeldAddresses:
         """Return all held addresses with their networks."""
         return frozenset((network, address) for network, held in self._held.items() for address in held)
 
-    def put(self, network: NetworkName, address: IpAddress) -> None:
-        """Hold an address; raise `OSError` when that cannot be written, and then hold nothing."""
+    def intended(self) -> dict[tuple[NetworkName, IpAddress], MacAddress]:
+        """Return the addresses that are held for endpoints that do not exist yet, with the MACs these are to have."""
+        return dict(self._intended)
+
+    def put(self, network: NetworkName, address: IpAddress, intended_for: MacAddress | None = None) -> None:
+        """Hold an address, or hold it for something else; `intended_for` is the MAC of an endpoint that is to come.
+
+        Raises `OSError` when that cannot be written: then nothing has changed.
+        """
         content = {"v": _VERSION, "network": network, "address": str(address)}
+        if intended_for is not None:
+            content["intended_for"] = intended_for
         write_atomically(self._path(network, address), json.dumps(content).encode())
         self._held[network].add(address)
+        self._intended.pop((network, address), None)
+        if intended_for is not None:
+            self._intended[network, address] = intended_for
 
     def remove(self, network: NetworkName, address: IpAddress) -> None:
         """Hold an address no longer; does nothing when it is not held."""
         self._path(network, address).unlink(missing_ok=True)
         self._held[network].discard(address)
+        self._intended.pop((network, address), None)
 
     def _path(self, network: NetworkName, address: IpAddress) -> Path:
         digest = hashlib.blake2s(f"{network}\0{address}".encode(), digest_size=12).hexdigest()

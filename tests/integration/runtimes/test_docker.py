@@ -205,6 +205,33 @@ def test_an_address_and_a_mac_are_what_was_asked_for(engines: Engines) -> None:
         engines.first.docker("rm", "--force", name)
 
 
+def test_no_container_gets_an_auxiliary_address_until_the_network_is_removed(engines: Engines) -> None:
+    lab, docker, network = engines.lab, engines.first, engines.network()
+    range4 = json.loads(lab.overlayctl("network", "show", network, "--json"))["pools"][0]["range"]
+    kept, elsewhere = (str(ip_address(range4.partition("/")[0]) + place) for place in (7, 200 * 256))
+    name = f"{network}-aux"
+    create(docker, name, "--subnet", range4, "--aux-address", f"router={kept}", network=network)
+    (shown,) = json.loads(docker.docker("network", "inspect", name))
+    assert shown["IPAM"]["Config"][0]["AuxiliaryAddresses"] == {"router": kept}
+    docker.stop(signal.SIGKILL)
+    docker.start()
+    assert f"{kept} is taken" in refused_run(docker, name, "--ip", kept)
+    given = [str(docker.run(f"aux{each}", name).address) for each in range(8)]
+    assert kept not in given
+    beside = lab.hosts[0].attach(f"{network}-beside", network)
+    assert str(beside.address) != kept
+    options = ("--ipam-opt", f"overlayd.network={network}", "--subnet", range4)
+    said = refusal(docker, *CREATE, *options, "--aux-address", f"router={elsewhere}", "no")
+    assert elsewhere in said, "it is in no block of this host"
+    for each in range(8):
+        docker.docker("rm", "--force", f"aux{each}")
+    docker.docker("network", "rm", name)
+    create(docker, name, "--subnet", range4, network=network)
+    assert str(docker.run("aux", name, "--ip", kept).address) == kept
+    docker.docker("rm", "--force", "aux")
+    assert held(lab.hosts[0]) == []
+
+
 def test_what_cannot_be_is_refused_with_a_reason_and_leaves_nothing(engines: Engines) -> None:
     lab, docker, network = engines.lab, engines.first, engines.network()
     for options, reason in (

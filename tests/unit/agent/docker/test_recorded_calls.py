@@ -1,13 +1,16 @@
 """What Docker really asked, replayed call by call: our answers in place of those that it got then."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from overlayd.agent.docker.docker_networks import DockerNetworks
+from overlayd.agent.docker.intended_addresses import EXPIRY, IntendedAddresses
 from overlayd.agent.docker.ipam_driver import IpamDriver
 from overlayd.agent.docker.network_driver import NetworkDriver
 from overlayd.agent.docker.published_ports import PortChoice
@@ -34,7 +37,9 @@ class Plugin:
         networks = DockerNetworks(self.directory / "docker-networks.json")
         networks.load()
         ipam = IpamDriver(self.host.addressing, self.host.blocks, networks)
-        driver = NetworkDriver(self.host.attachments, self.host.blocks, networks, ipam, PortChoice(self.published))
+        self.intended = intended = IntendedAddresses(self.host.addressing)
+        ports = PortChoice(self.published)
+        driver = NetworkDriver(self.host.attachments, self.host.blocks, networks, ipam, intended, ports)
         self.server = DockerServer(driver, ipam, Changes())
 
     def published(self) -> list[PortMapping]:
@@ -205,3 +210,88 @@ def test_a_wrong_call_is_refused_in_dockers_form(
     answered, answer = plugin.post(path, body)
     key = "Error" if path.startswith("Ipam") else "Err"
     assert (answered, reason in answer[key]) == (status, True), answer
+
+
+MAC = "com.docker.network.endpoint.macaddress"
+ONE, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02"
+OF_DOCKER = {"NetworkID": "9" * 64, "EndpointID": "8" * 64}
+
+
+def created(plugin: Plugin) -> str:
+    """Create a network of Docker for blue; return the id of its pool."""
+    pool = plugin.ask("IpamDriver.RequestPool", {"Options": {"overlayd.network": "blue"}})
+    data = [{"AddressSpace": "overlayd", "Pool": pool["Pool"]}]
+    assert plugin.ask("NetworkDriver.CreateNetwork", OF_DOCKER | {"IPv4Data": data}) == {}
+    return str(pool["PoolID"])
+
+
+def requested(plugin: Plugin, pool: str, mac: str | None, address: str = "") -> str:
+    """Ask for an address as Docker does: for an endpoint with its MAC, for an auxiliary address without options."""
+    options = None if mac is None else {MAC: mac}
+    answer = plugin.ask("IpamDriver.RequestAddress", {"PoolID": pool, "Address": address, "Options": options})
+    return str(answer["Address"].partition("/")[0] if "Address" in answer else answer["Error"])
+
+
+def endpoint(plugin: Plugin, address: str, mac: str) -> dict[str, Any]:
+    interface = {"Address": f"{address}/32", "MacAddress": mac}
+    return plugin.ask("NetworkDriver.CreateEndpoint", OF_DOCKER | {"Interface": interface})
+
+
+def pass_time(plugin: Plugin, seconds: float) -> None:
+    """Let the plugin run for so long."""
+
+    async def run() -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(plugin.intended.run(), seconds)
+
+    plugin.host.run(run())
+
+
+def test_an_address_that_docker_forgot_before_it_created_the_endpoint_is_free_again(plugin: Plugin) -> None:
+    pool = created(plugin)
+    given: list[str] = []
+    while "10.32.0." in (address := requested(plugin, pool, ONE)) and len(given) < 8:
+        given.append(address)
+    assert given
+    assert "has no free IPv4 block" in address
+    pass_time(plugin, EXPIRY - 60)
+    plugin.start()  # which begins the time anew
+    pass_time(plugin, EXPIRY - 60)
+    assert "has no free IPv4 block" in requested(plugin, pool, OTHER)
+    pass_time(plugin, 90)
+    assert {requested(plugin, pool, OTHER) for _ in given} == set(given)
+
+
+def test_an_address_is_dockers_from_the_creation_of_its_endpoint_on(plugin: Plugin) -> None:
+    pool = created(plugin)
+    address = requested(plugin, pool, ONE)
+    assert "Err" not in endpoint(plugin, address, ONE)
+    asked_again = requested(plugin, pool, OTHER)
+    plugin.ask("Plugin.Activate", None)
+    assert requested(plugin, pool, None, asked_again) == asked_again, "Docker knows it"
+    pass_time(plugin, 10 * EXPIRY)
+    assert {str(each) for _, each in plugin.host.addressing.held()} == {address, asked_again}
+
+
+def test_an_auxiliary_address_is_kept_until_docker_gives_it_back(plugin: Plugin) -> None:
+    pool = created(plugin)
+    address = requested(plugin, pool, None, "10.32.0.4")
+    pass_time(plugin, 10 * EXPIRY)
+    plugin.start()
+    pass_time(plugin, 10 * EXPIRY)
+    assert "taken" in requested(plugin, pool, ONE, address)
+    assert address not in {requested(plugin, pool, ONE) for _ in range(8)}
+    plugin.ask("IpamDriver.ReleaseAddress", {"PoolID": pool, "Address": address})
+    assert requested(plugin, pool, ONE, address) == address
+
+
+def test_a_docker_that_comes_too_late_is_refused_the_endpoint_before_and_after_another_has_the_address(
+    plugin: Plugin,
+) -> None:
+    pool = created(plugin)
+    address = requested(plugin, pool, ONE)
+    pass_time(plugin, EXPIRY + 60)
+    assert "is not held for this endpoint" in endpoint(plugin, address, ONE)["Err"]
+    assert requested(plugin, pool, OTHER, address) == address
+    assert "is not held for this endpoint" in endpoint(plugin, address, ONE)["Err"]
+    assert "Err" not in endpoint(plugin, address, OTHER)

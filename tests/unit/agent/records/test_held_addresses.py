@@ -5,7 +5,7 @@ import pytest
 
 from overlayd.agent.records.held_addresses import HeldAddresses
 from overlayd.agent.runtime.versioned_file import NewerVersion
-from overlayd.model.ids import NetworkName
+from overlayd.model.ids import MacAddress, NetworkName
 
 BLUE, GREEN = NetworkName("blue"), NetworkName("green")
 ONE, SIX = ip_address("10.32.0.2"), ip_address("fd00:32::2")
@@ -27,6 +27,19 @@ def test_what_is_held_outlives_the_agent_until_it_is_let_go(tmp_path: Path) -> N
     again.remove(BLUE, ONE)
     assert (again.of(BLUE), again.of(GREEN)) == ({SIX}, {ONE})
     assert loaded(tmp_path / "held").all() == {(BLUE, SIX), (GREEN, ONE)}
+
+
+def test_what_an_address_is_intended_for_outlives_the_agent_until_it_is_put_again(tmp_path: Path) -> None:
+    held = loaded(tmp_path / "held")
+    mac = MacAddress("02:00:00:00:00:55")
+    held.put(BLUE, ONE, mac)
+    held.put(BLUE, SIX, mac)
+    held.put(GREEN, ONE)
+    assert loaded(tmp_path / "held").intended() == held.intended() == {(BLUE, ONE): mac, (BLUE, SIX): mac}
+    held.put(BLUE, ONE)
+    held.remove(BLUE, SIX)
+    assert loaded(tmp_path / "held").intended() == held.intended() == {}
+    assert loaded(tmp_path / "held").all() == {(BLUE, ONE), (GREEN, ONE)}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"v": 1}', '{"v": 1, "network": "blue", "address": "x"}'])
