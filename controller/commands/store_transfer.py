@@ -70,7 +70,10 @@ def unused(choice: StoreChoice) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InUse(f"{choice} is in use by a controller: stop it first") from None
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: see `close_unlocked`
 
 
 def _give_to_owner(path: Path) -> None:

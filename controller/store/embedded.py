@@ -97,6 +97,7 @@ class EmbeddedStore:
             raise StoreRefused(f"{path} cannot be opened: {error.strerror}") from error
         with ExitStack() as files:
             files.enter_context(lock)
+            files.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # closing is not enough: see `close_unlocked`
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 writes, reads = (files.enter_context(closing(_connect(path))) for _ in range(2))

@@ -1,5 +1,6 @@
-"""Files: atomic writes, durable or not, reads of untrusted files, and checks that do not take errors for absence."""
+"""Files: atomic writes, durable or not, reads of untrusted files, locks, checks that do not take errors for absence."""
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -46,6 +47,18 @@ def names(directory: Path) -> list[str]:
         return sorted(path.name for path in directory.iterdir())
     except FileNotFoundError:
         return []
+
+
+def close_unlocked(descriptor: int) -> None:
+    """End the lock that flock(2) gave this descriptor, and close it; raise `OSError`.
+
+    A program that another thread is starting has a copy of every descriptor until it executes. To close this one alone
+    would leave the file locked for that long.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 def read_regular(path: Path, size_max: int) -> bytes:

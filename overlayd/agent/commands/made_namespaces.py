@@ -9,7 +9,7 @@ from pathlib import Path
 
 from overlayd.agent.commands.local_commands import RUN_DIR
 from overlayd.agent.netns.request import path_of
-from overlayd.configuration.files import read_regular, replace_content
+from overlayd.configuration.files import close_unlocked, read_regular, replace_content
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.port import NoNamespace
 from overlayd.kernel.spaces import namespaces
@@ -30,13 +30,13 @@ def alone(name: ContainerId) -> Iterator[None]:
     _DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = _locked(path)
     while not _is_at(path, fd):
-        os.close(fd)
+        close_unlocked(fd)
         fd = _locked(path)
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
-        os.close(fd)
+        close_unlocked(fd)
 
 
 def _locked(path: Path) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from overlayd.configuration.files import status
+from overlayd.configuration.files import close_unlocked, status
 from overlayd.model.errors import InUse
 
 _NAME = "lock"
@@ -28,11 +28,11 @@ class Lock:
     def renew(self) -> None:
         """Lock the file that is now at the path, or a new one; raises as the constructor does."""
         fd, self._fd = self._fd, _locked(self._path)
-        _release(fd)
+        close_unlocked(fd)
 
     def close(self) -> None:
         """Let another process lock it."""
-        _release(self._fd)
+        close_unlocked(self._fd)
 
 
 def _locked(path: Path) -> int:
@@ -48,13 +48,6 @@ def _locked(path: Path) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _release(fd: int) -> None:
-    # A program that another thread is starting has a copy of every descriptor until it executes: closing ours alone
-    # would leave the file locked for that long.
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
 
 
 @contextmanager

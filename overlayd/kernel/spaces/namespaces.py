@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from overlayd.configuration.files import close_unlocked
 from overlayd.dataplane.items import NETWORK_NAMESPACES, NamespaceRef
 from overlayd.kernel.port import KernelError, NoNamespace, translated
 
@@ -270,7 +271,7 @@ def _locked(directory: Path) -> Iterator[None]:
                 break
         yield
     finally:
-        os.close(fd)
+        close_unlocked(fd)
 
 
 def _place(path: Path, ns: NamespaceRef) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.spaces import namespaces
 from overlayd.model.ids import ContainerId
 from tests.support.kernel.hosted_kernel import SimulatedHost
+from tests.support.lab.descriptors import copied, opened
+from tests.support.lab.processes import PATIENCE, eventually
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -46,6 +49,26 @@ def test_one_at_a_time_has_a_name(host: SimulatedHost) -> None:
 
     assert host.run(all_take) == []
     assert most == [1] * THREADS * ROUNDS
+
+
+def test_a_name_is_free_at_once_although_a_program_that_is_being_started_has_a_copy_of_its_lock(
+    host: SimulatedHost,
+) -> None:
+    lock = Path("/run/overlayd/netns/.web.lock")
+
+    def take() -> None:
+        with made_namespaces.alone(WEB):
+            pass
+
+    def take_beside_a_copy() -> None:
+        with ThreadPoolExecutor(1) as executor, ExitStack() as starting:
+            with made_namespaces.alone(WEB):
+                starting.enter_context(copied(lock))
+                waiting = executor.submit(take)
+                eventually(lambda: len(opened(lock)) == 3, "another command waits for the lock")
+            waiting.result(PATIENCE)
+
+    host.run(take_beside_a_copy)
 
 
 def test_a_namespace_is_made_once_and_known_until_it_is_removed(host: SimulatedHost) -> None:

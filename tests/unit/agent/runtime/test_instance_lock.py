@@ -1,16 +1,15 @@
 """The agent's lock: one process has it, also when its file is removed, and others cannot take it."""
 
-import os
 import shutil
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from overlayd.agent.runtime.instance_lock import Lock, held
 from overlayd.model.errors import InUse
+from tests.support.lab.descriptors import copied
 
 
 def test_one_has_it_at_a_time(tmp_path: Path) -> None:
@@ -26,22 +25,11 @@ def test_it_is_free_at_once_although_a_program_that_is_being_started_has_a_copy_
     tmp_path: Path, give_up: Callable[[Lock], None]
 ) -> None:
     lock = Lock(tmp_path)
-    (copy,) = (os.dup(fd) for fd in opened(tmp_path / "lock"))
-    (tmp_path / "lock").rename(tmp_path / "before")  # as a new one is locked by `renew`
-    give_up(lock)
-    (tmp_path / "before").rename(tmp_path / "lock")
-    Lock(tmp_path).close()
-    os.close(copy)
-
-
-def opened(path: Path) -> list[int]:
-    """Return the descriptors of this process that are of a file."""
-    found = []
-    for entry in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the one that listed them is closed
-            if entry.samefile(path):
-                found.append(int(entry.name))
-    return found
+    with copied(tmp_path / "lock"):
+        (tmp_path / "lock").rename(tmp_path / "before")  # as a new one is locked by `renew`
+        give_up(lock)
+        (tmp_path / "before").rename(tmp_path / "lock")
+        Lock(tmp_path).close()
 
 
 def test_either_directory_keeps_a_second_one_out(tmp_path: Path) -> None:

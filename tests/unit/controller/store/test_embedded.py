@@ -14,6 +14,7 @@ from controller.clock import SystemClock
 from controller.store.embedded import EmbeddedStore, StoreRefused
 from controller.store.port import Committed, PutKey, Replaced, StoreUnavailable, Transaction
 from tests.support.controllers.overlays import files_at_most, store_at
+from tests.support.lab.descriptors import copied
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +28,16 @@ async def test_a_second_controller_is_refused(tmp_path: Path) -> None:
             EmbeddedStore.open(path, SystemClock())
     async with store_at(path, SystemClock()) as store:
         assert await store.current_revision() == 0
+
+
+async def test_a_closed_store_is_free_although_a_program_that_is_being_started_has_a_copy_of_its_lock(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.db"
+    store = EmbeddedStore.open(path, SystemClock())
+    with copied(tmp_path / "store.db.lock"):
+        await store.close()
+        await EmbeddedStore.open(path, SystemClock()).close()
 
 
 async def test_a_file_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 """Paths of namespaces that others gave, and a creation that is interrupted."""
 
+import fcntl
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -10,6 +14,8 @@ from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.port import NoNamespace
 from overlayd.kernel.spaces import namespaces
 from tests.support.kernel.hosted_kernel import SimulatedHost
+from tests.support.lab.descriptors import opened
+from tests.support.lab.processes import eventually
 
 
 @pytest.mark.parametrize("path", ["/run/netns/a\0b", "/run/netns/\ud800", "", "/run/netns/" + "x" * 300, "/dev/null"])
@@ -53,6 +59,32 @@ def test_a_creation_that_is_interrupted_at_any_line_leaves_no_namespace() -> Non
             at += 1
         assert at > 20
         assert host.run(namespaces.identity, ns)
+
+
+@pytest.mark.usefixtures("root")
+def test_the_lock_of_ip_netns_is_free_at_once_although_a_program_that_is_being_started_has_a_copy_of_it() -> None:
+    directory = Path("/run/netns")
+
+    def take() -> int:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
+
+    def share_beside_a_copy() -> None:
+        directory.mkdir()
+        with ThreadPoolExecutor(1) as executor:
+            other = take()  # so that there is time to copy what waits for it
+            sharing = executor.submit(namespaces.share)
+            eventually(lambda: len(opened(directory)) == 2, "the lock is waited for")
+            (mine,) = set(opened(directory)) - {other}
+            copy = os.dup(mine)
+            os.close(other)
+            sharing.result()
+        os.close(take())
+        os.close(copy)
+
+    with SimulatedHost(IPv4Interface("192.0.2.1/24")) as host:
+        host.run(share_beside_a_copy)
 
 
 @pytest.mark.usefixtures("root")
