@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from overlayd.model.errors import ERRORS_BY_CODE, OverlayError, Unavailable
+from overlayd.model.errors import (
+    ERRORS_BY_CODE,
+    Forbidden,
+    InUse,
+    InvalidValue,
+    NotFound,
+    OverlayError,
+    Unauthenticated,
+    Unavailable,
+)
 from overlayd.wire import problem
 
 
@@ -20,9 +29,27 @@ def test_an_error_without_a_field_has_none() -> None:
     assert (str(error), error.field) == ("has blocks", None)
 
 
-def test_a_code_that_this_version_does_not_know_means_try_again() -> None:
-    error = problem.decode(418, b'{"code": "teapot", "detail": "short and stout"}')
-    assert (type(error), error.detail) == (Unavailable, "short and stout")
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidValue),
+        (401, Unauthenticated),
+        (403, Forbidden),
+        (404, NotFound),
+        (405, InvalidValue),
+        (408, Unavailable),
+        (409, InUse),
+        (413, InvalidValue),
+        (418, InvalidValue),
+        (425, Unavailable),
+        (429, Unavailable),
+        (500, Unavailable),
+        (503, Unavailable),
+    ],
+)
+def test_a_code_that_this_version_does_not_know_is_judged_by_its_status(status: int, kind: type[OverlayError]) -> None:
+    error = problem.decode(status, b'{"code": "teapot", "detail": "short and stout"}')
+    assert (type(error), error.detail) == (kind, "short and stout")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"\xff", b"{}", b'{"code": 5}', b"[" * 100_000])

@@ -117,17 +117,26 @@ async def test_a_host_speaks_before_it_follows_a_feed_of_another_lineage(
             assert (await in_sync(feed)).lineage == now
 
 
-async def test_a_statement_that_is_refused_for_good_keeps_no_host_from_the_feed() -> None:
+@pytest.mark.parametrize(
+    ("status", "code", "field", "told"),
+    [
+        (422, "invalid-value", "blocks[0]", "blocks[0]: there is no such block"),
+        (413, "too-large", None, "there is no such block"),  # a code of no error of ours
+    ],
+)
+async def test_a_statement_that_is_refused_for_good_keeps_no_host_from_the_feed(
+    status: int, code: str, field: str | None, told: str
+) -> None:
     async with controller() as server:
         usual = of_lineage(AFTER, settled=True)
-        refusal = problem(422, "invalid-value", "there is no such block", "blocks[0]")
+        refusal = problem(status, code, "there is no such block", field)
         server.respond = lambda request: refusal if request.path == STATEMENT else usual(request)
         async with following(server, cached=KNOWN) as feed:
             stream = await server.feeds.get()
             await stream.send(Snapshot(Revision(4), (clusters.host(1),)), InSync(Revision(4), lineage=AFTER))
             assert (await in_sync(feed)).lineage == AFTER
             (reported,) = feed.claims.problems
-            assert "blocks[0]: there is no such block" in reported.message
+            assert told in reported.message
             server.respond = usual
             seen = feed.claims.changes.count
             async with running(feed.claims.run(lambda: feed.cluster, feed.changes)):
