@@ -15,7 +15,7 @@ from controller.store.port import Compare, DeleteKey, PutKey, Unmodified
 from overlayd.model import ids
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, Unavailable
-from overlayd.model.host import Host, HostState
+from overlayd.model.host import Host, HostState, check_vtep_address
 from overlayd.model.ids import HOST_NUMBER_MAX, HostId, HostNumber, Revision
 
 T = TypeVar("T")
@@ -142,6 +142,8 @@ class Hosts:
         self, host_id: HostId, name: str, address: IpAddress, instance: str, number: Callable[[], HostNumber]
     ) -> TransactionDraft[Host]:
         known = self._mirror.intent.hosts.get(host_id)
+        if known is None or known.address != address:
+            check_vtep_address(address)
         if known is None:
             return self._first(Host(host_id, number(), name, address))
         _refuse_forgetting(known)

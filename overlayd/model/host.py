@@ -65,7 +65,8 @@ class Host:
         ids.host_id(self.id)
         ids.host_number(self.number)
         check_host_name(self.name)
-        check_vtep_address(self.address)
+        # What earlier releases accepted remains readable: `check_vtep_address` is for an address that is new.
+        _check_unicast(self.address, "address")
 
     @property
     def vtep(self) -> Vtep:
@@ -81,10 +82,24 @@ def check_host_name(value: str, field: str = "name") -> str:
 
 
 def check_vtep_address(value: IpAddress, field: str = "address") -> IpAddress:
-    """Check that an address can be a VXLAN source and destination: unicast, not loopback, and not IPv6 link-local."""
+    """Check that an address can be a VXLAN source and destination: unicast, not loopback, and not IPv6 link-local.
+
+    Those of 0.0.0.0/8 are "this host on this network" (RFC 1122 section 3.2.1.3), and no router forwards to them. ::/8
+    is reserved (RFC 4291 section 4), and holds what stands for IPv4 addresses.
+    """
+    if not value.packed[0]:
+        raise _unreachable(value, field)
+    return _check_unicast(value, field)
+
+
+def _check_unicast(value: IpAddress, field: str) -> IpAddress:
     if not _is_unicast(value):
-        raise InvalidValue(f"{value} is not a unicast address that other hosts can reach", field=field)
+        raise _unreachable(value, field)
     return value
+
+
+def _unreachable(value: IpAddress, field: str) -> InvalidValue:
+    return InvalidValue(f"{value} is not a unicast address that other hosts can reach", field=field)
 
 
 def _is_unicast(value: IpAddress) -> bool:

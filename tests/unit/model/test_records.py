@@ -163,6 +163,10 @@ def test_a_vtep_follows_from_the_host_number(number: int, mac: str, next_hops: l
         "fd6f:7665:726c:6179::1",
         "127.0.0.1",
         "0.0.0.0",
+        "0.0.0.1",
+        "0.255.255.255",
+        "::2",
+        "64:ff9b::192.0.2.1",
         "224.0.0.1",
         "255.255.255.255",
     ],
@@ -170,6 +174,11 @@ def test_a_vtep_follows_from_the_host_number(number: int, mac: str, next_hops: l
 def test_an_underlay_address_is_one_that_other_hosts_reach(address: str) -> None:
     with pytest.raises(InvalidValue, match="not a unicast address that other hosts can reach"):
         check_vtep_address(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["0.0.0.1", "::2"])
+def test_a_record_with_an_address_that_an_earlier_release_accepted_can_be_read(address: str) -> None:
+    assert replace(HOST, address=ip_address(address)).vtep.address == ip_address(address)
 
 
 def test_a_new_underlay_address_leaves_mac_and_next_hop() -> None:

@@ -1,13 +1,13 @@
 import asyncio
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
 
 from controller.journal.actor import BY_CONTROLLER
 from controller.state import keys
-from controller.store.port import DeleteKey, Transaction
+from controller.store.port import DeleteKey, PutKey, Transaction
 from overlayd.model.errors import AlreadyExists, InvalidValue, Stale
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, HostNumber
@@ -200,13 +200,29 @@ async def test_the_id_of_a_host_that_is_not_connected_may_come_from_elsewhere(tm
         assert (await overlay.hosts.register(BY_CONTROLLER, H1, "rebooted", SECOND, "i2")).result.number == 1
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"])
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0", "0.0.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255", "::1", "fe80::1"]
+)
 async def test_an_address_that_is_no_vtep_is_refused(tmp_path: Path, address: str) -> None:
     async with controllers(tmp_path, 1) as (store, [overlay]):
         with pytest.raises(InvalidValue) as refused:
-            await overlay.hosts.register(BY_CONTROLLER, H1, "one", IPv4Address(address), "a")
+            await overlay.hosts.register(BY_CONTROLLER, H1, "one", ip_address(address), "a")
         assert refused.value.field == "address"
         assert await stored(store) == {}
+
+
+async def test_a_host_that_an_earlier_release_let_have_no_vtep_keeps_it_until_it_has_another_one(
+    tmp_path: Path,
+) -> None:
+    strange = IPv4Address("0.0.0.1")
+    async with controllers(tmp_path, 1) as (store, [overlay]):
+        recorded = overlay.mirror.put(Host(H1, HostNumber(1), "one", strange))
+        await store.commit(Transaction((), (recorded, PutKey(keys.number(HostNumber(1)), keys.EMPTY))))
+        await overlay.mirror.reached(await store.current_revision())
+        assert (await overlay.hosts.register(BY_CONTROLLER, H1, "one", strange, "a")).result.address == strange
+        with pytest.raises(InvalidValue):
+            await overlay.hosts.register(BY_CONTROLLER, H1, "one", IPv4Address("0.0.0.2"), "a")
+        assert (await overlay.hosts.register(BY_CONTROLLER, H1, "one", FIRST, "a")).result.address == FIRST
 
 
 async def test_a_host_drains_and_is_active_again(tmp_path: Path) -> None:
