@@ -1,16 +1,20 @@
-"""podman 5 with netavark's plugin, on two hosts: what each of its commands does to a network of ours."""
+"""podman 5 with netavark's plugin, on two hosts: what each of its commands does to a network of ours.
+
+5.4 comes with netavark 1.14, 5.8 with 1.17.
+"""
 
 import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
 from tests.support.lab.lab import COMMANDS, ROOT, CommandFailed, Container, Lab
 from tests.support.lab.processes import eventually
-from tests.support.machines.rootfs import RUNTIMES_13
+from tests.support.machines.rootfs import PODMAN
 from tests.support.packets.conversation import Server, ask
 from tests.support.runtimes.images import PAUSE, root_filesystem
 from tests.support.runtimes.podman import PLUGINS, Podman
@@ -19,18 +23,37 @@ pytestmark = pytest.mark.timeout(600)  # the first test waits for a root of its 
 
 PAGE = (ROOT / "docs/podman.md").read_text()
 QUEUE = "/run/overlayd/teardown-queue"
+RELEASES = [pytest.param(release, marks=[] if release == "5.4" else pytest.mark.thorough) for release in PODMAN]
+of_each_release = pytest.mark.parametrize("release", RELEASES)
 
 
 @pytest.fixture(scope="module")
-def podmen(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Podman, Podman]]:
-    """Podman on both hosts, with networks pods (our blue) and green."""
-    root = root_filesystem(tmp_path_factory.mktemp("image") / "root")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory that containers start from."""
+    return root_filesystem(tmp_path_factory.mktemp("image") / "root")
+
+
+@pytest.fixture(scope="module")
+def networks(lab: Lab) -> None:
+    """Networks of the overlay, and the plugin on both hosts."""
     lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16", "--range", "fd00:32::/48")
     lab.overlayctl("network", "create", "green", "--range", "10.33.0.0/16")
+    lab.overlayctl("reservation", "create", "blue", "shop", "--address", "10.32.200.1")
+    for host in lab.hosts:
+        host.run(str(COMMANDS / "overlayd"), "install-netavark", "--plugin-dir", PLUGINS)
+
+
+@pytest.fixture(scope="module", params=RELEASES, ids=lambda release: f"podman-{release}")
+def podmen(
+    request: pytest.FixtureRequest,
+    lab: Lab,
+    root: Path,
+    networks: None,  # noqa: ARG001 - those of podman are made from them
+) -> Iterator[tuple[Podman, Podman]]:
+    """Podman on both hosts, with networks pods (our blue) and green."""
     with ExitStack() as running:
-        for host in lab.hosts:
-            host.run(str(COMMANDS / "overlayd"), "install-netavark", "--plugin-dir", PLUGINS)
-        here, there = (running.enter_context(Podman(host, root, RUNTIMES_13)) for host in lab.hosts)
+        here, there = (running.enter_context(Podman(host, root, PODMAN[request.param])) for host in lab.hosts)
+        assert here.podman("--version").startswith(f"podman version {request.param}.")
         for podman in (here, there):
             podman.podman("network", "create", "-d", "overlayd", "-o", "network=blue", "pods")
             podman.podman("network", "create", "-d", "overlayd", "green")
@@ -80,7 +103,6 @@ def test_podman_gives_out_no_address_of_its_own(podmen: tuple[Podman, Podman], p
 
 
 def test_an_address_a_mac_an_interface_and_ports_are_what_was_asked_for(lab: Lab, podman: Podman) -> None:
-    lab.overlayctl("reservation", "create", "blue", "shop", "--address", "10.32.200.1")
     wishes = [
         "--ip",
         "10.32.0.9",
@@ -194,15 +216,13 @@ def test_a_network_that_cannot_be_is_not_created(podman: Podman, options: list[s
     assert "wrong" not in podman.podman("network", "ls")
 
 
-def test_without_an_agent_a_container_goes_and_none_comes(
-    own_lab: Lab, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    root = root_filesystem(tmp_path_factory.mktemp("image") / "root")
+@of_each_release
+def test_without_an_agent_a_container_goes_and_none_comes(own_lab: Lab, root: Path, release: str) -> None:
     (host, _) = own_lab.hosts
     own_lab.overlayctl("network", "create", "blue", "--range", "10.32.0.0/16")
     own_lab.overlayctl("network", "create", "green", "--range", "10.33.0.0/16")
     host.run(str(COMMANDS / "overlayd"), "install-netavark", "--plugin-dir", PLUGINS)
-    with Podman(host, root, RUNTIMES_13) as podman:
+    with Podman(host, root, PODMAN[release]) as podman:
         for network in ("blue", "green"):
             podman.podman("network", "create", "-d", "overlayd", network)
         kept, gone = podman.run("kept", "blue"), podman.run("gone", "blue")
@@ -222,13 +242,11 @@ def test_without_an_agent_a_container_goes_and_none_comes(
         podman.podman("rm", "--force", "--all", "--time", "0")
 
 
-def test_the_commands_of_the_page_work_as_they_are_printed(
-    own_lab: Lab, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    root = root_filesystem(tmp_path_factory.mktemp("image") / "root")
+@of_each_release
+def test_the_commands_of_the_page_work_as_they_are_printed(own_lab: Lab, root: Path, release: str) -> None:
     (host, _) = own_lab.hosts
     printed = "".join(re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-    with Podman(host, root, RUNTIMES_13) as podman:
+    with Podman(host, root, PODMAN[release]) as podman:
         started = ["--cgroup-parent", f"/{podman.group.name}", "--rootfs", f"{root}:O", PAUSE]
         own_lab.overlayctl("network", "create", "green", "--range", "10.33.0.0/16")
         for line in printed.splitlines():

@@ -136,6 +136,14 @@ _DOCKER = ("ca-certificates", "docker-compose", "docker.io", "iproute2", "iptabl
 RUNTIMES_13 = Rootfs("runtimes-13", (*_DOCKER, "docker-cli", "netavark", "podman"), release="trixie")
 """The container runtimes of Debian 13: Docker, and a podman with netavark."""
 
+PODMAN_58 = Rootfs(
+    "podman-5.8", ("iproute2", "iptables", "netavark", "passt", "podman", "runc", "uidmap"), release="forky"
+)
+"""podman of Debian testing, also for users who are not root."""
+
+PODMAN = {"5.4": RUNTIMES_13, "5.8": PODMAN_58}
+"""podman with netavark, by the start of podman's version."""
+
 DOCKER = {
     20: Rootfs("docker-20", _DOCKER, release="bookworm"),
     26: RUNTIMES_13,
@@ -143,7 +151,7 @@ DOCKER = {
 }
 """Docker and its compose, by the first number of Docker's version."""
 
-_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE, *DOCKER.values())}
+_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE, *PODMAN.values(), *DOCKER.values())}
 _OF_MAKE_TEST = (MACHINE, PODMAN_4, RUNTIMES_13)
 
 if __name__ == "__main__":
