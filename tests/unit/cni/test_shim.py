@@ -3,6 +3,7 @@
 import ctypes
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from cni import install, shim
 from overlayd.wire.cni import requests as cni
 from tests.unit.cni import test_launchers as one
 from tests.unit.cni import test_launchers_agree as both
+from tests.unit.cni import test_netavark_launchers as netavark
 from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, SHIM, Machine, launchers
 from tests.unit.cni.test_launchers_agree import Pair
 
@@ -32,7 +34,8 @@ class ForkedMachine(Machine):
     def execute(
         self, stdin: bytes = CONFIG, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str, **changes: str
     ) -> subprocess.CompletedProcess[bytes]:
-        assert not wrapper, "a fork cannot become another program"
+        program, *arguments = wrapper or [str(self.launcher)]
+        assert program == str(self.launcher), "a fork cannot become another program"
         with ExitStack() as files:
             given, stdout, stderr = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
             given.write(stdin)
@@ -41,6 +44,7 @@ class ForkedMachine(Machine):
             if not child:
                 try:
                     self._enter({**environment, **changes}, given.fileno(), stdout.fileno(), stderr.fileno())
+                    sys.argv = [program, *arguments]
                     os._exit(shim.main())
                 except BaseException as error:  # noqa: BLE001 - it must never run on as a second pytest
                     os.write(2, repr(error).encode())
@@ -104,6 +108,20 @@ test_an_answer_is_relayed = both.test_an_answer_is_relayed
 test_both_say_the_same_when_the_agent_hangs_up = both.test_an_agent_that_hangs_up
 test_stdin_has_a_limit = both.test_stdin_has_a_limit_and_what_is_longer_is_never_asked_for_again
 test_an_empty_environment = both.test_an_empty_environment
+test_without_a_request_it_tells_its_version = (
+    one.test_without_a_request_it_tells_its_version_as_the_reference_plugins_do
+)
+test_netavark_is_told_both_versions = netavark.test_it_tells_its_version_and_that_of_the_api_without_an_agent
+test_an_operation_of_netavark_is_forwarded = (
+    netavark.test_an_operation_is_forwarded_with_its_namespace_and_the_answer_relayed
+)
+test_netavark_is_told_an_error_of_the_agent = netavark.test_an_error_of_the_agent_is_one
+test_netavark_without_an_agent = netavark.test_without_an_agent_nothing_is_created_and_nothing_set_up
+test_a_teardown_without_an_agent = netavark.test_a_teardown_without_an_agent_is_queued_whole_and_for_root_only
+test_a_teardown_that_agents_hang_up_on = netavark.test_a_teardown_that_agents_hang_up_on_is_queued
+test_a_teardown_that_cannot_be_queued = netavark.test_a_teardown_that_cannot_be_queued_fails
+test_another_operation_of_netavark = netavark.test_another_operation_is_refused
+test_a_document_without_an_end = netavark.test_a_document_without_an_end_is_refused
 
 
 def test_the_version_is_that_of_the_config_up_to_a_depth(machine: Machine) -> None:
