@@ -153,7 +153,7 @@ def _towards(item: Item, observed: Item | None, sandboxes: Mapping[Sandbox, list
     down = replace(item, up=False, alias="")
     if observed is None:
         return [Add(down), *(Add(inner) for inner in _inside(peer, sandboxes)), Change(item, down)]
-    if item != observed and isinstance(observed, Link) and replace(observed, alias=item.alias) == item:
+    if isinstance(observed, Link) and replace(observed, alias=item.alias) == item:
         return [Change(item, observed)]  # an older agent left it blank: nothing in the sandbox is touched
     # The device is up; but with another MTU it may have no IPv6 yet, and so no sysctls of that.
     links_first = sorted(_inside(peer, sandboxes), key=lambda inner: not isinstance(inner, Link))

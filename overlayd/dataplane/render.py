@@ -197,9 +197,7 @@ def _link_type(link: Link) -> list[str]:
 
 
 def _link_changed(link: Link, before: Link) -> str:
-    settings = []
-    if link.mac != before.mac:
-        settings += ["address", str(link.mac)]
+    settings = ["address", str(link.mac)] if link.mac != before.mac else []
     if link.mtu != before.mtu or link == before:
         settings += ["mtu", str(link.mtu)] if link.mtu else []
     if link.alias != before.alias:

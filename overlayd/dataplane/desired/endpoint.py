@@ -92,8 +92,8 @@ def _needs_ipv6(item: Item) -> bool:
             return name.endswith("/disable_ipv6")
         case Address(dev=dev, address=address):
             return dev != ownership.LOOPBACK and Family.of(address.ip) is Family.V6
-        case Neighbour(dev=dev, address=address):
-            return dev != ownership.LOOPBACK and Family.of(address) is Family.V6
+        case Neighbour(address=address):
+            return Family.of(address) is Family.V6
         case Route(dev=dev, dst=dst):
             return dev is not None and Family.of(dst) is Family.V6
         case _:

@@ -240,9 +240,8 @@ def inner_table(
     network: Network, kind: Uplink, own: Iterable[IpAddress], published: Iterable[Published] = ()
 ) -> NftTable | None:
     """Return the table for a network's namespace, None when it needs none. `own` are the host's addresses in it."""
-    parts = []
-    if network.topology is Topology.ROUTED and Family.V6 in network.families:
-        parts += _against_forgery()
+    is_forgeable = network.topology is Topology.ROUTED and Family.V6 in network.families
+    parts = _against_forgery() if is_forgeable else []
     if kind is Uplink.ISOLATED:
         parts += _behind_one_address(network, own, published)
     return table(network_namespace(network.name), NftFamily.INET, ownership.TABLE, parts) if parts else None

@@ -42,7 +42,7 @@ class Membership:
         blocks: dict[NetworkName, tuple[Block, ...]] = {}
         for name, table in tables.items():
             is_known = known.get(name) is table
-            mine = self.blocks.get(name, ()) if is_known else tuple(b for b in table.values() if b.host == host)
+            mine = self.blocks.get(name) if is_known else tuple(b for b in table.values() if b.host == host)
             if mine:
                 blocks[name] = mine
         return Membership(host, MappingProxyType(blocks), MappingProxyType(tables))

@@ -6,33 +6,40 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from overlayd.dataplane import ownership
+from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.desired.resolve import resolve
-from overlayd.dataplane.diff import diff, retain
+from overlayd.dataplane.desired.uplink import host_device
+from overlayd.dataplane.diff import diff, restoration, retain, retirement
 from overlayd.dataplane.items import (
     FLOOD,
     HOST,
     Address,
     BridgeEntry,
+    DeviceSysctls,
     FdbEntry,
     Item,
     Link,
     Namespace,
+    NamespaceRef,
     Neighbour,
     NftFamily,
     NftTable,
     Other,
     Route,
+    SourceGuard,
     State,
+    Sysctl,
     Vxlan,
     network_namespace,
 )
-from overlayd.dataplane.plan import Add, Change, Delete, Plan
+from overlayd.dataplane.plan import Add, Change, Delete, Plan, Retire
 from overlayd.model.cluster import Cluster, RecordKey
 from overlayd.model.endpoint import Endpoint
-from overlayd.model.ids import NetworkName, Revision
-from overlayd.model.network import Topology
+from overlayd.model.ids import InterfaceName, NetworkName, Revision
+from overlayd.model.network import Network, Topology, Uplink
 from tests.support.controllers import clusters
 
+WEB = clusters.endpoint(1, "web", "10.32.0.5")
 NS = network_namespace(NetworkName("blue"))
 ROUTED = clusters.example(Topology.ROUTED)
 SWITCHED = clusters.example(Topology.SWITCHED, clusters.endpoint(2, "db", "10.32.1.2"))
@@ -127,6 +134,27 @@ def test_a_link_that_cannot_be_changed_is_made_anew_with_what_hung_on_it(known: 
     assert all(isinstance(op, Add) for op in list(plan)[2:])
 
 
+def test_devices_go_in_the_reverse_of_the_order_in_which_they_come() -> None:
+    before = observed(desired(SWITCHED, WEB))
+    devices = [host_end(WEB.key), ownership.VXLAN, ownership.BRIDGE]
+    left = frozenset(item for item in before if isinstance(item, Namespace | NftTable))
+    plan = diff(left, left | {link(before, name) for name in devices})
+    assert list(plan) == [Delete(link(before, name)) for name in devices]
+
+
+def test_an_uplink_that_is_replaced_gets_its_own_sysctls_again() -> None:
+    """They go with the device. Those of the host and of its other devices do not."""
+    blue = replace(clusters.network(), uplink=Uplink.HOST)
+    wanted = desired(ROUTED.changed(Revision(2), [blue]))
+    before = observed(wanted)
+    end = next(item for item in before if isinstance(item, Link) and item.name == host_device(blue.vni))
+    elsewhere = Sysctl(HOST, ownership.forwarding_sysctl(InterfaceName("eth0")), "1")
+    foreign = replace(end, kind=Other("dummy"))
+    plan = diff(wanted | {elsewhere}, before - {end} | {foreign, elsewhere})
+    again = {op.item.name for op in plan if isinstance(op.item, Sysctl)}
+    assert again == {ownership.forwarding_sysctl(end.name)}
+
+
 def test_a_foreign_device_with_our_name_is_replaced() -> None:
     before = observed(desired(SWITCHED))
     bridge = link(before, "br0")
@@ -209,3 +237,46 @@ def test_rules_of_networks_that_nobody_here_knows_stay_as_they_are() -> None:
     both = (ownership.VXLAN_TABLE, ownership.TABLE)
     assert retain(frozenset({others}), frozenset({rules}), both) == {rules}
     assert retain(frozenset({others}), frozenset({rules})) == {others}
+
+
+@BOTH
+def test_what_a_workload_changed_in_its_sandbox_stays_and_what_the_kernel_removed_comes_back(known: Cluster) -> None:
+    known = known.changed(Revision(2), [replace(one_network(known), uplink=Uplink.HOST)])
+    inside = {item for item in desired(known, WEB) if item.ns == WEB.sandbox}
+    (device,) = (item for item in inside if isinstance(item, Link) and item.name == WEB.interface)
+    plan = restoration(frozenset(inside))
+    kinds = [type(op.item) for op in plan]
+    assert {op.item for op in plan} == inside - {device}
+    assert all(isinstance(op, Add) for op in plan)
+    assert kinds == sorted(kinds, key=[Link, Address, Neighbour, Route].index)
+    settings = DeviceSysctls(NamespaceRef(WEB.sandbox), WEB.interface, frozenset({("accept_ra", "0")}))
+    assert not restoration(frozenset({settings}))
+
+
+def one_network(known: Cluster) -> Network:
+    (found,) = known.networks.values()
+    return found
+
+
+def test_an_endpoint_of_a_switched_network_goes_with_its_entries_on_the_bridge() -> None:
+    """They would stay behind: the filter and the entries on the device itself go with it."""
+    before = observed(desired(SWITCHED))
+    ours = observed(desired(SWITCHED, WEB)) - before
+    device = link(ours, host_end(WEB.key))
+    assert [item for item in ours if isinstance(item, SourceGuard)]
+    entry, neighbour = one(ours, BridgeEntry), one(ours, Neighbour)
+    assert retirement(ours) == Plan((Delete(neighbour), Delete(entry), Retire(device)))
+
+
+def test_an_endpoint_of_a_routed_network_goes_with_its_device_alone() -> None:
+    ours = observed(desired(ROUTED, WEB)) - observed(desired(ROUTED))
+    assert len(ours) == 3
+    assert retirement(ours) == Plan((Retire(link(ours, host_end(WEB.key))),))
+
+
+@BOTH
+def test_an_alias_that_is_missing_is_written_and_nothing_in_the_sandbox_is_touched(known: Cluster) -> None:
+    wanted = desired(known, WEB)
+    device = link(wanted, host_end(WEB.key))
+    blank = replace(device, alias="")
+    assert diff(wanted, observed(wanted) - {device} | {blank}) == Plan((Change(device, blank),))

@@ -34,6 +34,15 @@ def test_a_path_that_does_not_fit_is_left_out() -> None:
     assert (named.container_id, named.addresses, named.sandbox) == ("c" * 64, WEB.addresses, "")
 
 
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_a_path_fits_up_to_the_last_byte(more: int, fits: bool) -> None:  # noqa: FBT001 - an expected value
+    left = SIZE_MAX - len(alias(replace(WEB, sandbox="")).encode())
+    path = "/" * (left + more)
+    named = parse(alias(replace(WEB, sandbox=path)))
+    assert named
+    assert named.sandbox == (path if fits else "")
+
+
 def test_a_key_that_does_not_fit_is_not_cut() -> None:
     longest = replace(
         WEB,

@@ -1,6 +1,6 @@
 """What is ours, and above all what is not."""
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 
 import pytest
 
@@ -21,6 +21,7 @@ from overlayd.dataplane.items import (
     NftTable,
     Other,
     Route,
+    Veth,
 )
 from overlayd.model.ids import InterfaceName, MacAddress
 from overlayd.model.network import Topology
@@ -28,7 +29,7 @@ from tests.support.controllers import clusters
 
 OURS = NamespaceRef("/run/netns/ov-blue")
 MAC = MacAddress("02:00:0a:20:00:05")
-ETH0, VX0 = InterfaceName("eth0"), InterfaceName("vx0")
+ETH0, VX0, OV7 = InterfaceName("eth0"), InterfaceName("vx0"), InterfaceName("ov7")
 IP = IPv4Address("10.32.0.5")
 NET = IPv4Network("10.32.0.0/24")
 
@@ -74,6 +75,11 @@ def test_a_device_is_ours_by_its_name(name: str, ours: bool) -> None:  # noqa: F
         NftTable(OURS, NftFamily.INET, "overlayd", ""),
         NftTable(HOST, NftFamily.INET, "overlayd", ""),
         NftTable(HOST, NftFamily.INET, "overlayd_vxlan", ""),
+        Link(HOST, OV7, Veth(), MAC, 1450),
+        Address(HOST, OV7, IPv4Interface("169.254.1.2/32")),
+        Address(HOST, OV7, IPv6Interface("fd00:32::2/128")),
+        Neighbour(HOST, OV7, IP, MAC),
+        Route(HOST, NET, OV7, IP, 0),
     ],
 )
 def test_entries_on_our_devices_are_ours(item: Item) -> None:
@@ -92,6 +98,15 @@ def test_entries_on_our_devices_are_ours(item: Item) -> None:
         Route(OURS, NET, ETH0, IP, 7),
         Route(HOST, NET, VX0, IP, 7),
         Link(HOST, VX0, Other("vxlan"), MAC, 1450),
+        Link(HOST, OV7, Other("dummy"), MAC, 1450),
+        Link(HOST, ETH0, Veth(), MAC, 1450),
+        Address(HOST, ETH0, IPv4Interface("192.0.2.1/24")),
+        Address(HOST, ETH0, IPv6Interface("2001:db8::1/64")),
+        Address(HOST, OV7, IPv6Interface("fe80::1/64")),
+        Neighbour(HOST, ETH0, IP, MAC),
+        Route(HOST, NET, ETH0, IP, 0),
+        Route(HOST, NET, None, None, 7),
+        FdbEntry(HOST, OV7, MAC, IP),
         NftTable(OURS, NftFamily.INET, "filter", ""),
         NftTable(HOST, NftFamily.INET, "firewalld", ""),
     ],

@@ -59,3 +59,22 @@ def test_what_is_forgotten_is_pending_and_observed_even_if_it_is_no_longer_desir
     assert forgotten.pending({BLUE: OLD}) == {BLUE, GREEN, HOST}
     assert forgotten.pending({}) == {BLUE, GREEN, HOST}
     assert forgotten.difference(BLUE, NEW) is None
+
+
+def test_what_is_doubted_or_forgotten_is_one_namespace_and_no_other() -> None:
+    both = Tracker().after({BLUE: OLD, GREEN: OLD}, None, ())
+    for tracker in (both.doubting({BLUE}), both.forgetting({BLUE}), both.after({BLUE: NEW}, frozenset({BLUE}), {BLUE})):
+        assert tracker.difference(BLUE, OLD) is None
+        assert tracker.difference(GREEN, OLD) == Difference(frozenset(), frozenset())
+
+
+def test_only_what_was_looked_at_has_reached_the_desired_state() -> None:
+    then = Tracker().after({BLUE: OLD, GREEN: OLD}, None, ()).after({BLUE: NEW, GREEN: NEW}, frozenset({BLUE}), ())
+    assert then.difference(BLUE, NEW) == Difference(frozenset(), frozenset())
+    assert then.difference(GREEN, OLD) == Difference(frozenset(), frozenset())
+    assert then.pending({BLUE: NEW, GREEN: NEW}) == {GREEN}
+
+
+def test_what_was_looked_at_after_a_doubt_is_known_again() -> None:
+    then = REACHED.doubting({BLUE}).after({BLUE: OLD}, frozenset({BLUE}), ())
+    assert then.difference(BLUE, OLD) == Difference(frozenset(), frozenset())

@@ -237,6 +237,8 @@ def test_a_shared_address_is_at_the_member_that_holds_it_and_members_may_speak_f
     member = replace(WEB, shares=(ReservationName("vip"),))
     free = replace(clusters.reservation("vip", "10.32.9.9"), shared=True)
     held = replace(clusters.reservation("vip", "10.32.9.9", holder), shared=True)
+    others = [clusters.reservation("aa", "10.32.9.7"), clusters.reservation("zz", "10.32.9.8")]
+    known = known.changed(Revision(1), others)
     before, after = (resolve(known.changed(Revision(2), [each, DATABASE]), SITE, [member]) for each in (free, held))
     ns = network_namespace(NetworkName("blue"))
     assert after - before == {Neighbour(ns, BRIDGE, IPv4Address("10.32.9.9"), holder.mac)}
@@ -248,6 +250,23 @@ def test_a_shared_address_is_at_the_member_that_holds_it_and_members_may_speak_f
         item for item in resolve(known.changed(Revision(2), [own]), SITE, [member]) if isinstance(item, SourceGuard)
     )
     assert guard.addresses == {*WEB.addresses}
+
+
+def test_nothing_leads_to_a_shared_address_at_a_host_that_cannot_be_reached() -> None:
+    known = clusters.dual(Topology.SWITCHED, DATABASE)
+    held = replace(clusters.reservation("vip", "10.32.9.9", DATABASE), shared=True)
+    beyond = known.changed(Revision(2), [clusters.host(2, "2001:db8::2")])
+    with_it, without_it = (resolve(each, SITE, []) for each in (beyond.changed(Revision(3), [held]), beyond))
+    assert with_it == without_it
+
+
+def test_an_endpoint_that_claims_the_own_address_of_a_host_makes_no_second_entry() -> None:
+    blue = replace(clusters.network(topology=Topology.SWITCHED), uplink=Uplink.HOST)
+    claimed = IPv4Address("10.32.2.0")
+    known = clusters.example(Topology.SWITCHED, clusters.endpoint(2, "thief", str(claimed)))
+    state = resolve(known.changed(Revision(2), [blue]), SITE, [])
+    assert len({item.key for item in state}) == len(state)
+    assert len([item for item in state if isinstance(item, Neighbour) and item.address == claimed]) == 1
 
 
 @BOTH

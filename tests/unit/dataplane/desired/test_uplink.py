@@ -1,18 +1,18 @@
 """Which kind of uplink a network gets, and whose packets are whose."""
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.desired.site import Site
-from overlayd.dataplane.desired.uplink import choose, disguise, host_device, host_side, severing
-from overlayd.dataplane.items import HOST, Item, Link, NftTable, Route, State
+from overlayd.dataplane.desired.uplink import choose, disguise, host_device, host_side, severing, without
+from overlayd.dataplane.items import HOST, Address, Item, Link, NftTable, Route, State, Sysctl, network_namespace
 from overlayd.ipam.lifelines import Lifeline, Lifelines
 from overlayd.model.address import Family
-from overlayd.model.cluster import Cluster
+from overlayd.model.cluster import Cluster, Record
 from overlayd.model.ids import InterfaceName, NetworkName, Revision, Vni
 from overlayd.model.network import Network, Topology, Uplink
 from overlayd.model.published_port import PortMapping, Published, TransportProtocol
@@ -115,6 +115,62 @@ def test_a_tunnel_end_in_a_range_takes_the_hosts_way_to_it_away(what: str) -> No
 
 def route_to(state: State, cidr: str) -> list[Item]:
     return [item for item in state if isinstance(item, Route) and item.ns == HOST and item.dst == ip_network(cidr)]
+
+
+def test_a_lifeline_is_severed_by_an_address_of_the_host_too() -> None:
+    on_host = Address(HOST, host_device(Vni(1)), ip_interface("10.32.0.2/32"))
+    inside = Address(network_namespace(BLUE), ownership.UPLINK, ip_interface("10.32.0.2/32"))
+    lifelines = Lifelines([Lifeline(ip_address("10.32.0.2"), "a gateway")])
+    assert severing(frozenset({on_host, inside}), lifelines) == {on_host}
+    assert severing(frozenset({on_host}), Lifelines([Lifeline(ip_address("10.32.0.3"), "another")])) == frozenset()
+
+
+@pytest.mark.parametrize("kind", [Uplink.HOST, Uplink.ISOLATED])
+def test_a_device_of_the_host_that_is_left_out_takes_along_what_is_on_it(kind: Uplink) -> None:
+    known = clusters.dual(Topology.ROUTED)
+    green: list[Record] = [network("green", kind, "10.64.0.0/16"), clusters.block(1, "10.64.0.0/24", "green")]
+    with_blue = known.changed(Revision(2), [replace(known.networks[BLUE], uplink=kind)])
+    with_both = with_blue.changed(Revision(3), green)
+    one, both = (resolve(each, clusters.site(), []) for each in (with_blue, with_both))
+    rest = without(both, frozenset({host_device(with_both.networks[GREEN].vni)}))
+
+    def on_devices(state: State) -> State:
+        return frozenset(item for item in state if item.ns == HOST and not isinstance(item, NftTable | Sysctl))
+
+    assert on_devices(rest) == on_devices(one)
+    assert {item for item in both if item.ns != HOST} == {item for item in rest if item.ns != HOST}
+    assert without(both, frozenset()) == both
+
+
+def test_the_hosts_end_of_an_uplink_has_the_mac_that_its_networks_neighbours_have() -> None:
+    known = clusters.example(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=Uplink.HOST)
+    state = resolve(known.changed(Revision(2), [blue]), clusters.site(), [])
+    (end,) = (item for item in state if isinstance(item, Link) and item.ns == HOST)
+    assert end.mac == ownership.HOST_MAC
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranges", "comes_back"),
+    [
+        (Uplink.HOST, "both", True),
+        (Uplink.ISOLATED, "both", True),
+        (Uplink.NONE, "both", False),
+        (Uplink.HOST, "IPv6 only", False),
+    ],
+)
+def test_what_comes_back_from_the_world_is_forwarded_where_it_comes_in(
+    kind: Uplink,
+    ranges: str,
+    comes_back: bool,  # noqa: FBT001 - an expected value
+) -> None:
+    known = clusters.dual(Topology.ROUTED)
+    blue = replace(known.networks[BLUE], uplink=kind)
+    blue = replace(blue, pools=blue.pools[1:]) if ranges == "IPv6 only" else blue
+    site = replace(clusters.site(), ways_out=frozenset({InterfaceName("eth0")}))
+    state = resolve(known.changed(Revision(2), [blue]), site, [])
+    wanted = Sysctl(HOST, "net/ipv4/conf/eth0/forwarding", "1")
+    assert (wanted in state) is comes_back
 
 
 def test_every_vni_has_a_device_and_addresses_of_its_own() -> None:
