@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 
 
 class StartRefused(Exception):
-    """What a secure start needs cannot be read or written, now or at all."""
+    """What a start needs cannot be had, now or at all: a file of TLS, a thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import structlog
@@ -24,6 +25,11 @@ from controller.store.embedded import StoreRefused
 from controller.store.opening import open_store
 from controller.store.port import Replaced, Store, StoreUnavailable
 from controller.tls import Secured, StartRefused, secure
+from overlayd.model.errors import Unavailable
+from overlayd.service.ready_threads import ready_threads
+
+_WORKERS = 2
+"""Threads for files that hold up the event loop (`asyncio.to_thread`): the password of etcd, and the known store."""
 
 _REOPENING_PAUSE = 1.0
 """Seconds until a store is opened again that turned out to be another one."""
@@ -58,6 +64,7 @@ async def _serve(chosen: ControllerSettings, sockets: list[socket.socket], clock
 
     Raises `StoreRefused`, `StartRefused` or `Unreadable`.
     """
+    asyncio.get_running_loop().set_default_executor(_workers())
     known = KnownStore(chosen.known_store)
     store = open_store(chosen.store, clock)
     overlay = _overlay(store, chosen, sockets, clock)
@@ -89,6 +96,13 @@ async def _serve(chosen: ControllerSettings, sockets: list[socket.socket], clock
             task.cancel()
     await store.close()
     return replaced.result() if replaced.done() else None
+
+
+def _workers() -> ThreadPoolExecutor:
+    try:
+        return ready_threads(_WORKERS, "worker")
+    except Unavailable as error:
+        raise StartRefused(str(error)) from error
 
 
 def _overlay(store: Store, chosen: ControllerSettings, sockets: list[socket.socket], clock: Clock) -> Overlay:

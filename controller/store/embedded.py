@@ -32,7 +32,9 @@ from controller.store.port import (
     Transaction,
     always,
 )
+from overlayd.model.errors import Unavailable
 from overlayd.model.ids import Revision
+from overlayd.service.ready_threads import ready_threads
 
 T = TypeVar("T")
 
@@ -61,26 +63,31 @@ class _Write:
     result: asyncio.Future[object]
 
 
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """A connection, and the thread that uses it."""
+
+    connection: sqlite3.Connection
+    thread: ThreadPoolExecutor
+
+
 class EmbeddedStore:
     """A `Store` in one SQLite file. Made by `EmbeddedStore.open`."""
 
-    def __init__(
-        self, path: Path, clock: Clock, writes: sqlite3.Connection, reads: sqlite3.Connection, files: ExitStack
-    ) -> None:
+    def __init__(self, path: Path, clock: Clock, writes: _Access, reads: _Access, files: ExitStack) -> None:
         self._path = path
         self._clock = clock
         self._files = files
         self._opened = path.stat()
         self._beside = {each: each.stat().st_ino for each in _beside(path) if each.exists()}
-        self._write_connection = writes
-        self._history, self._reads = History(writes), History(reads)
+        self._write_connection = writes.connection
+        self._history, self._reads = History(writes.connection), History(reads.connection)
         self._known = self._history.revision()
         self._replaced: str | None = None
         # Leases begin again with the process, as in etcd with a new leader: none could be kept alive in between.
         self._ttls = self._history.leases()
         self._deadlines = {lease: clock.now() + ttl for lease, ttl in self._ttls.items()}
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._writer, self._reader = writes.thread, reads.thread
         self._waiting: asyncio.Queue[_Write] = asyncio.Queue()
         self._written = asyncio.Event()
 
@@ -95,6 +102,7 @@ class EmbeddedStore:
             lock = path.with_name(path.name + ".lock").open("ab")
         except OSError as error:
             raise StoreRefused(f"{path} cannot be opened: {error.strerror}") from error
+        kept = ExitStack()
         with ExitStack() as files:
             files.enter_context(lock)
             files.callback(fcntl.flock, lock, fcntl.LOCK_UN)  # closing is not enough: see `close_unlocked`
@@ -102,11 +110,16 @@ class EmbeddedStore:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 writes, reads = (files.enter_context(closing(_connect(path))) for _ in range(2))
                 History(writes).prepare()
-                return cls(path, clock, writes, reads, files.pop_all())
+                writer, reader = (
+                    files.enter_context(ready_threads(1, f"store-{each}")) for each in ("writer", "reader")
+                )
+                store = cls(path, clock, _Access(writes, writer), _Access(reads, reader), kept)
+                kept.enter_context(files.pop_all())
             except BlockingIOError:
                 raise StoreRefused(f"{path} is in use by another controller") from None
-            except (sqlite3.DatabaseError, ValueError) as error:
+            except (sqlite3.DatabaseError, ValueError, Unavailable) as error:
                 raise StoreRefused(f"{path} cannot be used as a store: {error}") from error
+        return store
 
     async def run(self) -> None:
         """Write what waits and expire leases, until cancelled. Nothing is written while this does not run.
@@ -119,8 +132,6 @@ class EmbeddedStore:
             tasks.create_task(self._watch_file(), name="store-file")
 
     async def close(self) -> None:
-        self._writer.shutdown()
-        self._reader.shutdown()
         self._files.close()
         if self._replaced:
             self._remove_beside()

@@ -37,12 +37,18 @@ from overlayd.agent.settings import Settings
 from overlayd.kernel.descriptor_limit import raise_descriptor_limit
 from overlayd.kernel.linux import LinuxKernel
 from overlayd.kernel.port import Kernel
+from overlayd.service.ready_threads import ready_threads
 from overlayd.service.systemd_notify import ServiceManager
 
 _log = structlog.get_logger(__name__)
 
 GRACE = 3.0
 """Seconds that requests under way have to end by themselves when the agent stops; then what they made is undone."""
+
+
+_WORKERS = 6
+"""Threads for what would hold up the event loop: one for each actor that has such work (`asyncio.to_thread`), so that
+none waits for the slow disk of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +95,10 @@ async def serve(
         InUse: another agent runs on this host.
         InvalidValue: the host's id, a record or the cache is damaged; names the file.
         OSError: a directory cannot be used.
+        Unavailable: the system has no room for a thread.
         ExceptionGroup: something unexpected happened; the process ends, and its supervisor starts it again.
     """
+    asyncio.get_running_loop().set_default_executor(ready_threads(_WORKERS, "worker"))
     async with AsyncExitStack() as closing:
         locks = closing.enter_context(held(settings.state_dir, settings.run_dir))
         agent = build(settings, supervisor, locks, open_kernel, closing)

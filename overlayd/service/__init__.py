@@ -1,4 +1,4 @@
-"""What a daemon says to its service manager and to its log: the protocol of sd_notify(3), and lines of the journal.
+"""What a daemon is as a process: the protocol of sd_notify(3), lines of the journal, and the threads that it has.
 
 Both daemons use it; it knows nothing of networks.
 """

@@ -35,8 +35,12 @@ class Loop(asyncio.SelectorEventLoop):
         question = (host, port, family, type, proto, flags)
         asked = self._asked.get(question)
         if asked is None:
+            thread = threading.Thread(target=self._look_up, args=(question,), name=f"lookup of {host!r}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # threading: the system has no room for one more thread
+                raise socket.gaierror(socket.EAI_AGAIN, str(error)) from error
             asked = self._asked[question] = self.create_future()
-            threading.Thread(target=self._look_up, args=(question,), name=f"lookup of {host!r}", daemon=True).start()
         found = await asyncio.shield(asked)
         if isinstance(found, OSError):
             raise found

@@ -4,7 +4,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ from overlayd.agent.runtime.shared_work import again
 from overlayd.agent.runtime.under_way import ended
 from overlayd.kernel.port import Kernel
 from overlayd.model.errors import OverlayError
+from overlayd.service.ready_threads import ready_threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,13 +31,14 @@ class KernelTurn:
     """
 
     def __init__(self, kernel: Kernel) -> None:
+        """Start the thread; raise `Unavailable` when the system has no room for it."""
         self.kernel = kernel
         self._is_taken = False
         self._makers: deque[asyncio.Future[None]] = deque()
         self._removers: deque[asyncio.Future[None]] = deque()
         self._queues = deque((self._makers, self._removers))
         self._since = math.inf
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._thread = ready_threads(1, "kernel")
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:

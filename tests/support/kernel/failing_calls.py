@@ -76,7 +76,7 @@ def under(fault: Fault, function: Callable[[], T]) -> T:
     raised: list[BaseException] = []
 
     def run() -> None:
-        _impose(fault)
+        impose(fault)
         try:
             results.append(function())
         except BaseException as error:  # noqa: BLE001 - raised again where it belongs
@@ -90,7 +90,8 @@ def under(fault: Fault, function: Callable[[], T]) -> T:
     return results[0]
 
 
-def _impose(fault: Fault) -> None:
+def impose(fault: Fault) -> None:
+    """Let a system call fail in this thread from now on, and in those that it starts."""
     number = _NUMBERS[platform.machine()][fault.call]
     code = b"".join(
         [

@@ -1,10 +1,13 @@
 """The rooms of an agent joined: what runs, what it says to its supervisor, and the order in which it stops."""
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from overlayd.wire.fields import Json
 from tests.support.agents.agents import frame
 from tests.support.agents.loopback import Answer, Request, Server, answer, controller
 from tests.support.controllers import clusters
+from tests.support.kernel.failing_calls import Fault, impose
 from tests.support.kernel.fake_kernel import FakeKernel
 
 pytestmark = pytest.mark.anyio
@@ -47,11 +51,19 @@ class Kernel(FakeKernel):
         return super().changed()
 
 
+class Crowded(Kernel):
+    """Has no room for another thread from the first thing on that an agent asks it."""
+
+    def leftovers(self) -> frozenset[NamespaceRef]:
+        impose(Fault("clone3", errno.EAGAIN))
+        return super().leftovers()
+
+
 class Process:
     """An agent that runs in this process, as its supervisor sees it."""
 
-    def __init__(self, directory: Path, server: Server) -> None:
-        self.kernel = Kernel()
+    def __init__(self, directory: Path, server: Server, kernel: Kernel) -> None:
+        self.kernel = kernel
         self.kernel.add_sandbox(SANDBOX)
         self.stop = asyncio.Event()
         self.settings = Settings(
@@ -100,9 +112,9 @@ class Process:
 
 
 @asynccontextmanager
-async def running(directory: Path, server: Server) -> AsyncIterator[Process]:
+async def running(directory: Path, server: Server, kernel: Kernel | None = None) -> AsyncIterator[Process]:
     """Run an agent until the end of the block; it is up when the block begins."""
-    process = Process(directory, server)
+    process = Process(directory, server, kernel or Kernel())
     try:
         await process.said("READY=1")
         yield process
@@ -115,6 +127,15 @@ async def running(directory: Path, server: Server) -> AsyncIterator[Process]:
 async def status_of(process: Process) -> dict[str, Json]:
     found: dict[str, Json] = json.loads(await process.asked(process.settings.control_socket, b'{"command": "status"}'))
     return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - a file sets no event
+        await asyncio.sleep(0.01)
+
+
+def has_copies(state: Path, *, is_so: bool) -> bool:
+    return any((state / "attachments").glob("*.json")) is is_so
 
 
 def serving(server: Server, block: Callable[[], Answer | None]) -> None:
@@ -169,6 +190,32 @@ async def test_an_unexpected_error_of_one_actor_ends_all(tmp_path: Path) -> None
             assert error.subgroup(ZeroDivisionError)
             assert process.kernel.is_closed
             assert not process.settings.cni_socket.exists()
+
+
+def test_an_agent_goes_on_where_no_further_thread_can_be_started(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+
+    async def go_on() -> None:
+        async with controller() as server:
+            serving(server, lambda: answer(records.encode(BLOCK)))
+            async with running(tmp_path, server, Crowded()) as process:
+                stream = await server.feeds.get()
+                known = (clusters.host(1), NETWORK, BLOCK)
+                await stream.send(Snapshot(Revision(2), known), InSync(Revision(2)))
+                for command in (Command.ADD, Command.DEL):  # each is copied, and what is deleted is reaped, by threads
+                    answered = await process.asked(process.settings.cni_socket, frame(command, "web", SANDBOX))
+                    assert answered.startswith(b"0"), answered
+                    await until(partial(has_copies, state, is_so=command is Command.ADD))
+                await until((state / "cluster.cache").exists)
+                assert not process.task.done()
+
+    def run() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(asyncio.wait_for(go_on(), 60))
+        loop.close()
+
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(run).result()
 
 
 async def test_a_request_under_way_ends_before_what_it_needs_stops(tmp_path: Path) -> None:
