@@ -84,6 +84,10 @@ class LinuxKernel:
         """Return device and inode of the namespace at this path, or None when the path is no network namespace."""
         return identity(NamespaceRef(sandbox))
 
+    def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
+        """Return the name of a namespace that is the host's own or a network's, None of any other one."""
+        return self._sockets.own(sandbox_id)
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         """Return whether the name of a namespace of ours leads to it."""
         self._sockets.put_name_back(ns)

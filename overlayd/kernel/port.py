@@ -115,6 +115,12 @@ class Kernel(Protocol):
         Raises `KernelError` when the kernel does not report which of the two it is.
         """
 
+    def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
+        """Return the name of a namespace that is the host's own or a network's, None of any other one.
+
+        It knows those that `namespaces` has returned, and those made since. `sandbox_id` is its device and inode.
+        """
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         """Return whether a network namespace of ours exists and its name leads to it; raise `KernelError`."""
 

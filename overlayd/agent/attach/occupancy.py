@@ -8,7 +8,7 @@ from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.records.attachment_records import UNKNOWN_SANDBOX, Attachment, AttachmentRecords
 from overlayd.agent.records.port_claims import claimants
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.items import HOST, network_namespace
+from overlayd.dataplane.items import HOST, NamespaceRef, network_namespace
 from overlayd.model.address import overlap
 from overlayd.model.errors import InvalidValue, NotFound, Unavailable
 from overlayd.model.ids import NetworkName
@@ -47,17 +47,19 @@ class Occupancy:
 
         Raises:
             NotFound: the path leads to no namespace.
-            InvalidValue: it leads to the host's own.
+            InvalidValue: it leads to the host's own, or to that of a network.
             KernelError: the kernel does not say.
             Unavailable: this agent is short of descriptors.
         """
         path, ns = request.sandbox, network_namespace(request.name.network)
 
-        def seen() -> tuple[str | None, SandboxId | None, SandboxId | None, bool]:
+        def seen() -> tuple[str | None, SandboxId | None, NamespaceRef | None, bool]:
             kernel = self._kernel
             if shortage := kernel.shortage():
                 return shortage, None, None, False
-            return None, kernel.sandbox_id(path), kernel.sandbox_id(HOST), kernel.is_in_place(ns)
+            is_in_place = kernel.is_in_place(ns)
+            found = kernel.sandbox_id(path)
+            return None, found, kernel.own(found) if found else None, is_in_place
 
         shortage, found, own, is_in_place = await self._turn.call(seen)
         if shortage:
@@ -66,8 +68,9 @@ class Occupancy:
             if request.is_handed_over:
                 return UNKNOWN_SANDBOX, is_in_place
             raise NotFound(f"{path!r} is no network namespace", field="sandbox")
-        if found == own:
-            raise InvalidValue(f"{path!r} is the host's own network namespace", field="sandbox")
+        if own is not None:
+            whose = "the host's own network namespace" if own == HOST else f"the namespace of a network, {own}"
+            raise InvalidValue(f"{path!r} is {whose}", field="sandbox")
         return found, is_in_place
 
     async def check(self, network: Network, request: AttachRequest, sandbox_id: SandboxId) -> None:

@@ -136,6 +136,12 @@ class Sockets:
             os.close(fd)
         return True
 
+    def own(self, identity: namespaces.Identity) -> NamespaceRef | None:
+        """Return the name of a namespace that is the host's, or ours; None of any other one."""
+        if identity == self._host:
+            return HOST
+        return next((ns for ns, member in self._ours.items() if member.identity == identity), None)
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         """Return whether the name of a namespace of ours leads to it."""
         found, kept = namespaces.identity(ns), self._ours.get(ns)

@@ -10,6 +10,7 @@ from overlayd.dataplane.desired.endpoint import resolve_endpoint
 from overlayd.dataplane.desired.resolve import resolve
 from overlayd.dataplane.diff import diff
 from overlayd.dataplane.items import (
+    HOST,
     Address,
     DeviceSysctls,
     Link,
@@ -83,6 +84,24 @@ def test_a_device_is_shown_as_it_is(world: World) -> None:
     assert world.kernel.link(inside.ns, inside.name) == inside
     assert world.kernel.link(inside.ns, InterfaceName("eth9")) is None
     assert world.kernel.link(NamespaceRef("/run/netns/nowhere"), inside.name) is None
+
+
+def test_a_namespace_is_known_as_a_networks_or_the_hosts_by_whatever_path(world: World) -> None:
+    attached(world, Topology.ROUTED)
+    ns = network_namespace(LOCAL.network)
+    world.alias_sandbox("/run/netns/alias", ns)
+    for _ in range(2):
+        owners = {path: world.kernel.own(identity_of(world.kernel, path)) for path in ("/run/netns/alias", ns, HOST)}
+        assert owners == {"/run/netns/alias": ns, ns: ns, HOST: HOST}
+        assert world.kernel.own(identity_of(world.kernel, LOCAL.sandbox)) is None
+        world.restart_agent()
+        assert ns in world.kernel.namespaces()
+
+
+def identity_of(kernel: Kernel, path: str) -> tuple[int, int]:
+    found = kernel.sandbox_id(path)
+    assert found
+    return found
 
 
 def test_all_of_a_namespace_that_is_not_there_is_missing(world: World) -> None:

@@ -65,6 +65,9 @@ class MortalKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         return self._reached().sandbox_id(sandbox)
 
+    def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
+        return self._reached().own(sandbox_id)
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         return self._reached().is_in_place(ns)
 

@@ -120,6 +120,10 @@ class FakeKernel:
         """End a workload; the host's ends of its veth pairs go with it."""
         self._remove_space(NamespaceRef(path))
 
+    def alias_sandbox(self, path: str, ns: NamespaceRef) -> None:
+        """Let a path lead to a namespace that has another name."""
+        self._spaces[NamespaceRef(path)] = self._spaces[ns]
+
     def hide_sandbox(self, path: str) -> None:
         """Take a workload's path away, while its sandbox lives on."""
         ns, hidden = NamespaceRef(path), NamespaceRef(f"{path} (hidden)")
@@ -194,6 +198,10 @@ class FakeKernel:
         self._check_health()
         space = self._spaces.get(NamespaceRef(sandbox))
         return (0, space.number) if space else None
+
+    def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
+        ours = (ns for ns in self._spaces if ns == HOST or ownership.is_network_namespace(ns))
+        return next((ns for ns in ours if (0, self._spaces[ns].number) == sandbox_id), None)
 
     def is_in_place(self, ns: NamespaceRef) -> bool:
         return ns in self._spaces

@@ -94,6 +94,9 @@ class HostedKernel:
     def sandbox_id(self, sandbox: str) -> tuple[int, int] | None:
         return self._call(self._kernel.sandbox_id, sandbox)
 
+    def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
+        return self._call(self._kernel.own, sandbox_id)
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         return self._host.run(self._kernel.is_in_place, ns)
 

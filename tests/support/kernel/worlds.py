@@ -42,6 +42,9 @@ class World(Protocol):
     def hide_sandbox(self, path: str) -> None:
         """Take the path of a sandbox away, which lives on."""
 
+    def alias_sandbox(self, path: str, ns: NamespaceRef) -> None:
+        """Let a path lead to a namespace that has another name."""
+
     def flap(self, path: str, name: InterfaceName) -> None:
         """Let a workload set its device down and up again."""
 
@@ -100,6 +103,9 @@ class FakeWorld:
     def hide_sandbox(self, path: str) -> None:
         self._fake.hide_sandbox(path)
 
+    def alias_sandbox(self, path: str, ns: NamespaceRef) -> None:
+        self._fake.alias_sandbox(path, ns)
+
     def flap(self, path: str, name: InterfaceName) -> None:
         self._fake.flap(path, name)
 
@@ -152,6 +158,9 @@ class LinuxWorld:
     def hide_sandbox(self, path: str) -> None:
         self._hidden.append(self._host.run(namespaces.open_namespace, NamespaceRef(path)))
         self._host.run(namespaces.delete, NamespaceRef(path))
+
+    def alias_sandbox(self, path: str, ns: NamespaceRef) -> None:
+        self._host.run(os.symlink, ns, path)
 
     def close(self) -> None:
         self.kernel.close()

@@ -16,6 +16,7 @@ from overlayd.dataplane.items import HOST, Link, NamespaceRef, network_namespace
 from overlayd.kernel.port import KernelError
 from overlayd.model.endpoint import Endpoint, Workload
 from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError
+from overlayd.model.ids import NetworkName
 from overlayd.model.published_port import PortMapping, TransportProtocol
 from tests.support.agents.lone_host import BLUE, GREEN, LoneHost, asked, named, sandbox_of
 
@@ -77,6 +78,16 @@ def test_what_cannot_be_attached_is_refused_with_the_field_at_fault(
     with pytest.raises(error) as refused:
         host.run(host.attachments.attach(request_))  # type: ignore[arg-type]
     assert refused.value.field == field
+    assert has_nothing(host)
+
+
+@pytest.mark.parametrize("network", [BLUE, GREEN])
+def test_a_path_that_leads_to_a_networks_own_namespace_is_no_sandbox(host: LoneHost, network: NetworkName) -> None:
+    host.kernel.alias_sandbox("/run/netns/alias", network_namespace(network))
+    for sandbox in ("/run/netns/alias", network_namespace(network)):
+        with pytest.raises(InvalidValue, match="is the namespace of a network") as refused:
+            host.run(host.attachments.attach(replace(WEB, sandbox=sandbox)))
+        assert refused.value.field == "sandbox"
     assert has_nothing(host)
 
 
