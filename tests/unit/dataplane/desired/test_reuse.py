@@ -198,7 +198,10 @@ def test_hosts_that_came_while_this_one_was_in_no_network_are_known_when_it_join
     first = as_afresh(Desired(), outside)
     second = as_afresh(first, more)
     assert second.spaces[HOST] is first.spaces[HOST], "in no network there is nothing to keep other hosts from"
-    as_afresh(second, more.changed(Revision(4), [mine]))
+    third = as_afresh(second, more, site=replace(SITE, ways_out=frozenset({InterfaceName("eth0")})))
+    assert third.host_side.vxlan_table is first.host_side.vxlan_table
+    for state in (second, third):
+        as_afresh(state, more.changed(Revision(4), [mine]))
 
 
 def test_a_fact_that_concerns_no_network_leaves_the_hosts_own_namespace_as_it_was() -> None:
