@@ -44,7 +44,7 @@ NOT_AVAILABLE = 50
 def main() -> int:
     """Execute one operation; return the exit status. Only netavark gives arguments."""
     if len(sys.argv) > 1:
-        return serve_netavark(sys.argv[1], sys.argv[2:3])
+        return serve_netavark(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")  # noqa: PLR2004 - the second one
     if not any(name in os.environb for name in VARIABLES if name != b"CNI_PATH"):
         return tell_version()
     command = os.environ.get("CNI_COMMAND", "")
@@ -91,7 +91,7 @@ def forward(command: str, stdin: bytes) -> int:
     return 0 if write(answer[1:]) and answer[:1] == b"0" else 1
 
 
-def serve_netavark(operation: str, namespace: list[str]) -> int:
+def serve_netavark(operation: str, namespace: str) -> int:
     """Execute one operation of netavark's plugin API; return the exit status."""
     if operation == "info":
         return 0 if write(f'{{"version": "{VERSION}", "api_version": "{NETAVARK_API}"}}\n'.encode()) else 1
@@ -107,7 +107,7 @@ def serve_netavark(operation: str, namespace: list[str]) -> int:
         return refuse(f"stdin is longer than {STDIN_MAX} bytes")
     if is_mapped:
         return refuse("podman without root is not supported: the agent attaches containers of root's podman only")
-    variables = (b"NETAVARK_COMMAND=" + operation.encode(), b"NETAVARK_NETNS=" + os.fsencode("".join(namespace)))
+    variables = (b"NETAVARK_COMMAND=" + operation.encode(), b"NETAVARK_NETNS=" + os.fsencode(namespace))
     return forward_netavark(operation, b"\0".join((*variables, b"", stdin)))
 
 
@@ -128,10 +128,10 @@ def forward_netavark(operation: str, frame: bytes) -> int:
 
 
 def uid_map() -> list[str]:
-    """Return the first line of the user namespace's map, by words; raises OSError."""
+    """Return the user namespace's map, by words; raises OSError. That of the first namespace is one line."""
     descriptor = os.open("/proc/self/uid_map", os.O_RDONLY)
     try:
-        return os.read(descriptor, 4096).decode().partition("\n")[0].split()
+        return os.read(descriptor, 4096).decode().split()
     finally:
         os.close(descriptor)
 

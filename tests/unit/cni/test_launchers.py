@@ -3,6 +3,7 @@
 They run with a directory of the test in place of /run, so they find the test's agent, or none.
 """
 
+import errno
 import json
 import os
 import socket
@@ -64,7 +65,12 @@ class Agent:
 
     def _serve(self) -> None:
         for answer in self._answers:
-            channel, _ = self._listener.accept()
+            try:
+                channel, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # it was shut down, and nobody waits to be accepted
+                    raise
+                return
             with channel:
                 channel.settimeout(20)
                 self.requests.append(b"".join(iter(lambda: channel.recv(65536), b"")))  # noqa: B023 - called here
@@ -77,6 +83,7 @@ class Agent:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # a launcher that has ended sends no further request
         self._thread.join()
         self._listener.close()
 
