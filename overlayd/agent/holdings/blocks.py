@@ -153,11 +153,9 @@ class HeldBlocks:
             await wake.wait(seen)
 
     def _unneeded(self) -> list[Block]:
-        deleting = [
-            block
-            for block in self._feed.cluster.blocks.values()
-            if block.host == self.host and self.network(block.network).state is NetworkState.DELETING
-        ]
+        cluster = self._feed.cluster
+        ending = [name for name, network in cluster.networks.items() if network.state is NetworkState.DELETING]
+        deleting = [block for name in ending for block in cluster.blocks_of(name, self.host)]
         if not deleting:
             return []
         used = {endpoint.network for endpoint in self._records.endpoints} | set(self._attaching)
