@@ -180,9 +180,9 @@ class ClusterCacheWriter:
         seen, until = 0, time.monotonic() + REVISION_INTERVAL
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REVISION_INTERVAL if self._has_failed else None):
+                async with asyncio.timeout(REVISION_INTERVAL):  # bookmarks alone do not wake it
                     seen = await self._feed.changes.wait(seen)
-            if self._is_behind or (self._feed.in_sync and time.monotonic() > until):
+            if self._is_behind or (self._has_later_revision and time.monotonic() > until):
                 until = time.monotonic() + REVISION_INTERVAL
                 await asyncio.sleep(pause_after(await asyncio.to_thread(self._save)))
             else:
@@ -192,6 +192,10 @@ class ClusterCacheWriter:
         """Save the last cluster, when the feed has ended."""
         if self._is_behind:
             self._save()
+
+    @property
+    def _has_later_revision(self) -> bool:
+        return self._feed.in_sync and self._feed.cluster.revision != self._saved.revision
 
     @property
     def _is_behind(self) -> bool:

@@ -25,7 +25,8 @@ class ClusterFeed:
 
     `version` is the version of the feed that brought it. `in_sync` is false until a controller has sent the mark in
     this run: until then the cluster is the cached one, by which items are added but none deleted. `syncs` counts the
-    in-sync marks, `changes` everything that other parts may need to know.
+    in-sync marks, `bookmarks` those that brought a later revision of the same records, and `changes` everything else
+    that other parts may need to know. `revisions` counts both.
     """
 
     def __init__(self, client: ControllerClient, cached: Cluster, claims: Claims) -> None:
@@ -35,6 +36,8 @@ class ClusterFeed:
         self.in_sync = False
         self.problem: OverlayError | None = None
         self.changes = Changes()
+        self.bookmarks = Changes()
+        self.revisions = Changes(self.changes, self.bookmarks)
         self.syncs = Changes()
         self.announced: IpAddress | None = None
         """This host's address as it was last registered."""
@@ -128,8 +131,8 @@ class ClusterFeed:
                 self.changes.set()
             case Bookmark(revision=revision):
                 if revision != self.cluster.revision:
-                    self.cluster = self.cluster.changed(revision)
-                    self.changes.set()
+                    self.cluster = replace(self.cluster, revision=revision)
+                    self.bookmarks.set()
 
     def _failed(self, error: OverlayError) -> None:
         if isinstance(error, Unauthenticated | Forbidden):

@@ -135,7 +135,7 @@ class HeldReservations:
             raise Unavailable(f"no controller learned in time that {key[2]} was detached") from None
 
     async def _brought(self, reservation: Reservation, holder: Holder, revision: Revision) -> Reservation:
-        seen = self._feed.changes.count
+        seen = self._feed.revisions.count
         try:
             async with asyncio.timeout(FEED_DELAY):
                 while True:
@@ -144,7 +144,7 @@ class HeldReservations:
                         return known
                     if self._feed.cluster.revision >= revision:
                         raise InUse(f"reservation {reservation.name} was claimed by another endpoint at the same time")
-                    seen = await self._feed.changes.wait(seen)
+                    seen = await self._feed.revisions.wait(seen)
         except TimeoutError:
             raise Unavailable(f"the feed did not bring the claim of reservation {reservation.name} in time") from None
 

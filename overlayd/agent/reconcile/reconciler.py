@@ -128,7 +128,8 @@ class Reconciler:
             _log.info("repaired external change", namespaces=sorted(suspects), operations=len(found.plan))
         refused = refusals(self._refused.values(), cluster, self._records.endpoints)
         problems = (*found.problems, *refused, *self._report.noticed)
-        return self._report.keep(Status(cluster.revision, problems, in_sync))
+        changed = cluster.revision if is_news else self.status.changed
+        return self._report.keep(Status(cluster.revision, problems, in_sync, changed))
 
     def _scope(self, suspects: frozenset[NamespaceRef] | None, *, is_news: bool) -> Scope | None:
         """Return what to assess: everything if the underlay, which every network needs, may have changed."""
@@ -306,8 +307,10 @@ class Reconciler:
 
     @property
     def status(self) -> Status:
-        """How far this host is."""
-        return self._report.status
+        """How far this host is. A revision that changes no record is in force when those that it leaves alone are."""
+        status, known = self._report.status, self._feed.cluster
+        is_later = known.revision != status.applied and status.is_pruned == self._feed.in_sync
+        return replace(status, applied=known.revision) if is_later and self._applied.has_records_of(known) else status
 
     @property
     def reports(self) -> Changes:

@@ -23,12 +23,14 @@ Key = tuple[object, ...]
 class Status:
     """The kernel matches revision `applied`, except for `problems`.
 
-    Until `is_pruned` the kernel may hold more: undesired items are deleted only when a feed is in sync.
+    Until `is_pruned` the kernel may hold more: undesired items are deleted only when a feed is in sync. `changed` is
+    the last revision up to `applied` that changed a record which this host knows.
     """
 
     applied: Revision = UNKNOWN
     problems: tuple[Problem, ...] = ()
     is_pruned: bool = False
+    changed: Revision = UNKNOWN
 
 
 class HostReport:

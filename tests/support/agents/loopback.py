@@ -194,7 +194,7 @@ async def request_to(server: Server, method: str, path: str) -> Request:
 async def at(feed: ClusterFeed, revision: int) -> Cluster:
     """Wait until the cluster is known as of this revision."""
     while feed.cluster.revision != revision:
-        await feed.changes.wait(feed.changes.count)
+        await feed.revisions.wait(feed.revisions.count)
     return feed.cluster
 
 

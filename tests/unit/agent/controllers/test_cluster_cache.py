@@ -25,7 +25,7 @@ from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host
 from overlayd.model.ids import Revision
 from overlayd.model.network import Topology
-from overlayd.wire.feed import FEED_VERSION, Delta, InSync, Snapshot
+from overlayd.wire.feed import FEED_VERSION, Bookmark, Delta, InSync, Snapshot
 from tests.support.agents.loopback import controller, following, in_sync
 from tests.support.controllers import clusters
 from tests.support.lab.processes import eventually
@@ -270,6 +270,22 @@ def test_a_cache_that_cannot_be_written_keeps_the_old_one(tmp_path: Path) -> Non
     with pytest.raises(OSError, match=r"cluster\.cache\.new"):
         cache.save(Cluster(), FEED_VERSION)
     assert cache.load() == CACHED
+
+
+async def test_the_revision_of_a_bookmark_is_written_some_time_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CACHE_INTERVAL", "REVISION_INTERVAL"):
+        monkeypatch.setattr(cluster_cache, name, 0.01)
+    cache = ClusterCache(tmp_path)
+    async with controller() as server, following(server) as feed:
+        writing = asyncio.create_task(ClusterCacheWriter(cache, feed).run())
+        stream = await server.feeds.get()
+        await stream.send(Snapshot(Revision(9), (BLUE,)), InSync(Revision(9)))
+        await asyncio.to_thread(eventually, cache.path.exists, "it is written")
+        await stream.send(Bookmark(Revision(12)))
+        await asyncio.to_thread(eventually, lambda: cache.load().revision == 12, "the revision is written")
+        writing.cancel()
 
 
 @pytest.mark.parametrize("is_stopped", [True, False])

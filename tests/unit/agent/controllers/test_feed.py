@@ -106,15 +106,16 @@ async def test_changes_are_taken_as_they_come() -> None:
         assert await at(feed, 8) == clusters.cluster([GREEN, HOST], revision=8)
 
 
-async def test_a_bookmark_without_news_wakes_nobody() -> None:
+async def test_a_bookmark_is_no_change_and_one_without_news_wakes_nobody() -> None:
     async with controller() as server, following(server) as feed:
         stream = await server.feeds.get()
         await stream.send(Snapshot(Revision(1), ()), InSync(Revision(1)))
         await in_sync(feed)
-        seen = feed.changes.count
+        seen, known = feed.changes.count, feed.cluster
         await stream.send(Bookmark(Revision(1)), Bookmark(Revision(1)), Bookmark(Revision(2)))
         await at(feed, 2)
-        assert feed.changes.count == seen + 1
+        assert (feed.changes.count, feed.bookmarks.count) == (seen, 1)
+        assert feed.cluster.has_records_of(known)
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["ended", "broken"])

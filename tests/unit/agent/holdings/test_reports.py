@@ -10,7 +10,8 @@ import pytest
 
 from overlayd.agent.controllers.client import ControllerClient
 from overlayd.agent.controllers.feed import ClusterFeed
-from overlayd.agent.holdings.status_report import report
+from overlayd.agent.holdings import status_report
+from overlayd.agent.holdings.status_report import BOOKMARKS_AT_ONCE, Allowance, report
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.controller_addresses import ControllerAddresses
 from overlayd.agent.reconcile.local import Local
@@ -21,7 +22,7 @@ from overlayd.dataplane.desired.firewall import Metadata
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import Revision
-from overlayd.wire.feed import Delta, InSync
+from overlayd.wire.feed import Bookmark, Delta, InSync
 from overlayd.wire.fields import Fields
 from tests.support.agents.loopback import (
     Answer,
@@ -122,6 +123,66 @@ async def test_a_revision_that_changes_nothing_here_is_reported_too(tmp_path: Pa
         await at(host.feed, 8)
         await host.cycle()
         assert Fields((await request_to(server, "POST", REPORT)).body).number("revision") == 8
+
+
+async def test_a_bookmark_is_reported_without_a_cycle(tmp_path: Path) -> None:
+    async with controller() as server, reporting(server, FakeKernel(), tmp_path, cached=BOTH) as host:
+        stream = await server.feeds.get()
+        await stream.send(InSync(Revision(7)))
+        await in_sync(host.feed)
+        await host.cycle()
+        assert Fields((await request_to(server, "POST", REPORT)).body).number("revision") == 7
+        await stream.send(Bookmark(Revision(8)))
+        assert Fields((await request_to(server, "POST", REPORT)).body).number("revision") == 8
+
+
+async def test_a_bookmark_does_not_say_that_a_change_before_it_is_in_force(tmp_path: Path) -> None:
+    async with controller() as server, reporting(server, FakeKernel(), tmp_path, cached=BOTH) as host:
+        stream = await server.feeds.get()
+        await stream.send(InSync(Revision(7)))
+        await in_sync(host.feed)
+        await host.cycle()
+        await stream.send(Delta(Revision(8), (clusters.block(1, "10.64.0.0/24", "red"),), ()), Bookmark(Revision(9)))
+        await at(host.feed, 9)
+        assert host.reconciler.status.applied == 7
+        await host.cycle()
+        assert (host.reconciler.status.applied, host.reconciler.status.changed) == (9, 9)
+
+
+async def test_a_change_is_reported_at_once_after_more_bookmarks_than_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status_report, "PACE", 0.0)
+    async with controller() as server, reporting(server, FakeKernel(), tmp_path, cached=BOTH) as host:
+        stream = await server.feeds.get()
+        await stream.send(InSync(Revision(7)))
+        await in_sync(host.feed)
+        await host.cycle()
+        reported = 7
+        for revision in range(8, 8 + BOOKMARKS_AT_ONCE):
+            assert Fields((await request_to(server, "POST", REPORT)).body).number("revision") == reported
+            await stream.send(Bookmark(Revision(revision)))
+            reported = (await at(host.feed, revision)).revision
+        assert Fields((await request_to(server, "POST", REPORT)).body).number("revision") == reported
+        await stream.send(Bookmark(Revision(reported + 1)))
+        await at(host.feed, reported + 1)
+        assert await said_so_far(server) == []
+        await stream.send(Delta(Revision(reported + 2), (clusters.block(1, "10.64.0.0/24", "red"),), ()))
+        await at(host.feed, reported + 2)
+        await host.cycle()
+        assert Fields((await request_to(server, "POST", REPORT)).body).number("revision") == reported + 2
+
+
+def test_what_is_allowed_comes_back_with_time() -> None:
+    allowance = Allowance(2, 3.0)
+    for moment in (10.0, 10.0):
+        assert allowance.next(moment) == moment
+        allowance.use(moment)
+    assert allowance.next(10.0) == 13.0
+    assert allowance.next(13.0) == 13.0
+    allowance.use(13.0)
+    assert allowance.next(13.0) == 16.0
+    assert allowance.next(100.0) == 100.0
 
 
 async def test_a_problem_names_its_network(tmp_path: Path) -> None:

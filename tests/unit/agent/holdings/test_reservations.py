@@ -16,7 +16,7 @@ from overlayd.model.errors import InUse, NotFound, Unavailable
 from overlayd.model.ids import NetworkName, ReservationName, Revision
 from overlayd.model.reservation import Reservation
 from overlayd.wire import records as forms
-from overlayd.wire.feed import Delta, InSync, Snapshot
+from overlayd.wire.feed import Bookmark, Delta, InSync, Snapshot
 from tests.support.agents.loopback import (
     Answer,
     Request,
@@ -69,12 +69,12 @@ def published(request: Request) -> Answer | None:
     return Answer(204, b"") if request.path == "/v1/hosts/host-1/endpoints" else None
 
 
-async def begun(server: Server, feed: ClusterFeed, *more: Reservation) -> asyncio.Queue[Delta]:
+async def begun(server: Server, feed: ClusterFeed, *more: Reservation) -> asyncio.Queue[Delta | Bookmark]:
     """Declare the feed in sync; what is put into the queue is sent."""
     stream = await server.feeds.get()
     await stream.send(Snapshot(Revision(1), (clusters.host(1), BLUE, BLOCK, *more)), InSync(Revision(1)))
     await in_sync(feed)
-    queue: asyncio.Queue[Delta] = asyncio.Queue()
+    queue: asyncio.Queue[Delta | Bookmark] = asyncio.Queue()
 
     async def send() -> None:
         while True:
@@ -111,11 +111,12 @@ async def test_a_claim_is_in_force_when_the_feed_has_brought_it(records: Attachm
         assert await task == MINE
 
 
-async def test_whoever_is_beaten_to_a_reservation_is_told(records: AttachmentRecords) -> None:
+@pytest.mark.parametrize("comes", [Delta(Revision(6), (THEIRS,), ()), Bookmark(Revision(6))], ids=["delta", "bookmark"])
+async def test_whoever_is_beaten_to_a_reservation_is_told(records: AttachmentRecords, comes: Delta | Bookmark) -> None:
     async with controller() as server, following(server) as feed, reservations_of(server, feed, records) as held:
         answering(server, 5)
         deltas = await begun(server, feed, FREE)
-        deltas.put_nowait(Delta(Revision(6), (THEIRS,), ()))
+        deltas.put_nowait(comes)
         with pytest.raises(InUse, match="claimed by another endpoint"):
             await claimed(held)
 
