@@ -14,6 +14,7 @@ from controller.commands.options import (
     ConfigOption,
     HistoryCountOption,
     HistoryDaysOption,
+    HostNetworksOption,
     InsecureOption,
     ListenOption,
     QuarantineOption,
@@ -25,7 +26,7 @@ from controller.commands.options import (
 )
 from controller.commands.store_options import StoreOptions, takes_store
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
-from controller.rules.defaults import QUARANTINE, RECOVERY_TIME
+from controller.rules.defaults import HOST_NETWORKS, QUARANTINE, RECOVERY_TIME
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.configuration.help_pages import PlainGroup
@@ -73,6 +74,7 @@ def run(
     history_count: HistoryCountOption = DEFAULT_HISTORY.count,
     state_dir: StateDirectoryOption = None,
     recovery_time: RecoveryTimeOption = RECOVERY_TIME,
+    host_networks: HostNetworksOption = HOST_NETWORKS,
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
     from controller.serving.start import serve
@@ -91,6 +93,7 @@ def run(
         history_count=history_count,
         state_dir=state_dir,
         recovery_time=recovery_time,
+        host_networks=host_networks,
     )
     if not serve(choose, sources.located(context)):
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from controller.journal.journal import Journal
 from controller.journal.transaction_meter import TransactionMeter
 from controller.past.archive import Archive
 from controller.rules import wiring as rule_wiring
-from controller.rules.defaults import QUARANTINE, RECOVERY_TIME
+from controller.rules.defaults import HOST_NETWORKS, QUARANTINE, RECOVERY_TIME
 from controller.services import wiring as service_wiring
 from controller.state import wiring as state_wiring
 from controller.state.lineages import KnownLineage, ensured
@@ -34,8 +34,12 @@ class Overlay:
         chance: Random = _CHANCE,
         addresses: Collection[IpAddress] = (),
         recovery_time: float = RECOVERY_TIME,
+        host_networks: int = HOST_NETWORKS,
     ) -> None:
-        """`addresses` are those at which hosts reach this controller, none for one that serves no hosts."""
+        """`addresses` are those at which hosts reach this controller, none for one that serves no hosts.
+
+        `host_networks` is how many networks each host may make.
+        """
         self.clock = clock
         self._store = store
 
@@ -48,7 +52,7 @@ class Overlay:
         rules = rule_wiring.build(store, mirror, journal, clock, chance, quarantine, recovery_time)
         self.recovery = rules.recovery
 
-        services = service_wiring.build(rules, addresses)
+        services = service_wiring.build(rules, addresses, host_networks)
         self.tokens, self.sessions = services.tokens, services.sessions
         self.networks, self.hosts = services.networks, services.hosts
         self.departures, self.statements = services.departures, services.statements

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.past.pruning import HistoryLimits
-from controller.rules.defaults import RECOVERY_TIME
+from controller.rules.defaults import HOST_NETWORKS, RECOVERY_TIME
 from controller.store.etcd.cluster import Certificates, EtcdLogin, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files
@@ -38,6 +38,7 @@ SCHEMA = Schema(
         Setting("insecure", ValueKind.SWITCH),
         Setting("quarantine", ValueKind.INTEGER),
         Setting("recovery-time", ValueKind.INTEGER),
+        Setting("host-networks", ValueKind.INTEGER),
         Setting("history-days", ValueKind.NUMBER),
         Setting("history-count", ValueKind.INTEGER),
         Setting("etcd-ca", ValueKind.PATH, credential="overlay-controller.etcd-ca"),
@@ -54,6 +55,9 @@ QUARANTINE_MAX = 24 * 3600
 
 RECOVERY_TIME_MAX = 24 * 3600
 """Seconds; nothing can be made meanwhile."""
+
+HOST_NETWORKS_MAX = 1000
+"""Networks of one host; a larger bound would bound nothing."""
 
 HISTORY_DAYS_MAX = 36_500
 """A hundred years."""
@@ -125,7 +129,7 @@ class ControllerSettings:
     """Settings of one controller process; a change needs a restart.
 
     `tls` None: neither TLS nor tokens. `quarantine` and `recovery_time` are in seconds. `known_store` is the file in
-    which the controller notes what it knows of its store.
+    which the controller notes what it knows of its store. `host_networks` is how many networks each host may make.
     """
 
     store: StoreChoice
@@ -135,6 +139,7 @@ class ControllerSettings:
     known_store: Path
     quarantine: float
     recovery_time: float
+    host_networks: int
     history: HistoryLimits
     supervisor: ServiceManager
 
@@ -163,6 +168,7 @@ def choose(  # noqa: PLR0913 - each is an option
     etcd_password_file: Path | None,
     state_dir: Path | None,
     recovery_time: int,
+    host_networks: int,
 ) -> ControllerSettings:
     """Return the settings that the options give; raise `InvalidValue` that names the option."""
     return load(
@@ -174,6 +180,7 @@ def choose(  # noqa: PLR0913 - each is an option
         load_history(history_days, history_count),
         state_dir,
         recovery_time,
+        host_networks,
     )
 
 
@@ -186,6 +193,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
     history: HistoryLimits = DEFAULT_HISTORY,
     state_dir: Path | None = None,
     recovery_time: int = RECOVERY_TIME,
+    host_networks: int = HOST_NETWORKS,
 ) -> ControllerSettings:
     """Return the settings; raise `InvalidValue` that names the option."""
     if admin_token is not None:
@@ -194,6 +202,8 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         raise InvalidValue(f"{quarantine} is not in 1..{QUARANTINE_MAX} seconds", field="--quarantine")
     if not 1 <= recovery_time <= RECOVERY_TIME_MAX:
         raise InvalidValue(f"{recovery_time} is not in 1..{RECOVERY_TIME_MAX} seconds", field="--recovery-time")
+    if not 0 <= host_networks <= HOST_NETWORKS_MAX:
+        raise InvalidValue(f"{host_networks} is not in 0..{HOST_NETWORKS_MAX}", field="--host-networks")
     return ControllerSettings(
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
@@ -202,6 +212,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         known_store=known_file(store, state_dir),
         quarantine=quarantine,
         recovery_time=recovery_time,
+        host_networks=host_networks,
         history=history,
         supervisor=ServiceManager.of(os.environ, os.getpid()),
     )

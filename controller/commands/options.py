@@ -144,6 +144,14 @@ RecoveryTimeOption = Annotated[
         " meanwhile.",
     ),
 ]
+HostNetworksOption = Annotated[
+    int,
+    typer.Option(
+        "--host-networks",
+        envvar="OVERLAY_CONTROLLER_HOST_NETWORKS",
+        help="Networks that each host may make by its credential, as for `docker network create`; 0 for none.",
+    ),
+]
 StateDirectoryOption = Annotated[
     Path | None,
     typer.Option(

@@ -13,7 +13,7 @@ from overlayd.model.reservation import Reservation
 
 def check_fields(before: Network, after: Network) -> None:
     """Raise `InvalidValue` when an amended network differs in what never changes: it names the field."""
-    for field in ("name", "vni", "topology", "state", "gateway_number"):
+    for field in ("name", "vni", "topology", "state", "gateway_number", "made_by"):
         was, wanted = getattr(before, field), getattr(after, field)
         if was != wanted:
             raise InvalidValue(f"the {field} of a network never changes; it is {was}", field=field)

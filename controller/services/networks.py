@@ -11,24 +11,29 @@ from controller.rules.gateway_numbers import gateway_number
 from controller.rules.wiring import RuleParts
 from controller.state import keys
 from controller.store.port import DeleteKey, PutKey, Unmodified
+from overlayd.ipam.blocks import default_block_length
 from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model import ids
 from overlayd.model.address import IpAddress, IpNetwork
-from overlayd.model.errors import AlreadyExists, Exhausted, InUse, NotFound
-from overlayd.model.ids import NetworkName, Revision, Vni
-from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
+from overlayd.model.errors import AlreadyExists, Exhausted, Forbidden, InUse, NotFound
+from overlayd.model.ids import HostId, NetworkName, Revision, Vni
+from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink, WantedNetwork
 
 
 class Networks:
     """The networks of the cluster."""
 
-    def __init__(self, rules: RuleParts, controller: Collection[IpAddress]) -> None:
-        """`controller` are the addresses at which hosts reach this controller."""
+    def __init__(self, rules: RuleParts, controller: Collection[IpAddress], host_networks: int) -> None:
+        """`controller` are the addresses at which hosts reach this controller.
+
+        `host_networks` is how many networks there may be that one host had made.
+        """
         self._mirror = rules.mirror
         self._journal = rules.journal
         self._chance = rules.chance
         self._recovery = rules.recovery
         self._controller = controller
+        self._host_networks = host_networks
 
     def all(self) -> Collection[Network]:
         return self._mirror.intent.networks.values()
@@ -66,7 +71,7 @@ class Networks:
                 suffix = " and is being deleted" if existing.state is NetworkState.DELETING else ""
                 raise AlreadyExists(f"network {name} exists{suffix}", field="name")
             self._recovery.refuse()
-            number = self._own_vni(name) or self._free_vni(choice) if vni is None else self._wanted_vni(name, vni)
+            number = self._vni(name, vni, choice)
             network = Network(
                 name,
                 number,
@@ -79,14 +84,68 @@ class Networks:
                 gateway_number=gateway_number(self.all(), number),
             )
             self._check_members(network, network.pools)
-            key, claim = keys.network(name), keys.vni(network.vni)
-            return TransactionDraft(
-                network,
-                (self._journal.unchanged(key), self._journal.unchanged(claim)),
-                (self._mirror.put(network), PutKey(claim, keys.claim(name))),
-            )
+            return self._making(network)
 
         return await self._journal.write(by, draft)
+
+    async def create_for_host(self, by: Requester, host: HostId, wanted: WantedNetwork) -> Written[Network]:
+        """Return the network that a host wants; make it where it is missing and the administrator lets hosts do that.
+
+        Repeated, also by other hosts and at other controllers, it is the same network. Raises `AlreadyExists` (fields
+        `name`, `vni`) when there is one that contradicts what is wanted, `NotFound` (field `host`), `Forbidden` when
+        hosts may not make networks, `Exhausted` when this one has made as many as it may, or as `create` does.
+        """
+        choice = FreeChoice(self._chance)
+
+        def draft() -> TransactionDraft[Network]:
+            if existing := self._mirror.intent.networks.get(wanted.name):
+                if existing.state is NetworkState.DELETING:
+                    raise AlreadyExists(f"network {wanted.name} exists and is being deleted", field="name")
+                if difference := wanted.contradiction(existing):
+                    raise AlreadyExists(f"network {wanted.name} exists, and {difference}", field="name")
+                return TransactionDraft(existing)
+            self._check_host_may_make(host, wanted.name)
+            self._recovery.refuse()
+            number = self._vni(wanted.name, wanted.vni, choice)
+            network = Network(
+                wanted.name,
+                number,
+                wanted.topology or Topology.ROUTED,
+                tuple(Pool(cidr, default_block_length(cidr)) for cidr in wanted.ranges),
+                egress=wanted.egress is not False,
+                gateway_number=gateway_number(self.all(), number),
+                made_by=host,
+            )
+            # Another controller may be making one for the same host: then the count is looked at again.
+            return self._making(network, Unmodified(keys.NETWORKS, self._mirror.revision))
+
+        return await self._journal.write(by, draft)
+
+    def _check_host_may_make(self, host: HostId, name: NetworkName) -> None:
+        if host not in self._mirror.intent.hosts:
+            raise NotFound(f"there is no host {ids.quoted(host)}", field="host")
+        if not self._host_networks:
+            raise Forbidden(
+                f"there is no network {name}, and hosts may not make networks: an administrator makes it (overlayctl"
+                " network create), or lets hosts make some (the controllers' setting host-networks)"
+            )
+        made = sorted(network.name for network in self.all() if network.made_by == host)
+        if len(made) >= self._host_networks:
+            raise Exhausted(
+                f"host {host} has made {len(made)} networks, and may make {self._host_networks} (the controllers'"
+                f" setting host-networks): an administrator makes network {name}, or deletes one, such as {made[0]}"
+            )
+
+    def _making(self, network: Network, *compares: Unmodified) -> TransactionDraft[Network]:
+        key, claim = keys.network(network.name), keys.vni(network.vni)
+        return TransactionDraft(
+            network,
+            (self._journal.unchanged(key), self._journal.unchanged(claim), *compares),
+            (self._mirror.put(network), PutKey(claim, keys.claim(network.name))),
+        )
+
+    def _vni(self, name: NetworkName, wanted: Vni | None, choice: FreeChoice) -> Vni:
+        return self._own_vni(name) or self._free_vni(choice) if wanted is None else self._wanted_vni(name, wanted)
 
     async def update(
         self,

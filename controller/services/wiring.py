@@ -45,11 +45,11 @@ class ServiceParts:
         }
 
 
-def build(rules: RuleParts, addresses: Collection[IpAddress]) -> ServiceParts:
-    """Make the services; hosts reach this controller at `addresses`."""
+def build(rules: RuleParts, addresses: Collection[IpAddress], host_networks: int) -> ServiceParts:
+    """Make the services; hosts reach this controller at `addresses`, and may each make so many networks."""
     tokens = Tokens(rules)
     departures = Departures(rules, tokens)
-    networks, hosts = Networks(rules, addresses), Hosts(rules, departures)
+    networks, hosts = Networks(rules, addresses, host_networks), Hosts(rules, departures)
     reservations = Reservations(rules, networks, hosts)
     return ServiceParts(
         tokens,

@@ -113,6 +113,7 @@ def _overlay(store: Store, chosen: ControllerSettings, sockets: list[socket.sock
         chosen.quarantine,
         addresses=served(sockets),
         recovery_time=chosen.recovery_time,
+        host_networks=chosen.host_networks,
     )
 
 

@@ -61,14 +61,14 @@ MACS = f"{PREFIX}macs/"
 VNIS = f"{PREFIX}vnis/"
 NUMBERS = f"{PREFIX}numbers/"
 
-_NETWORKS = f"{PREFIX}networks/"
+NETWORKS = f"{PREFIX}networks/"
 _HOSTS = f"{PREFIX}hosts/"
 _BLOCKS = f"{PREFIX}blocks/"
 _ENDPOINTS = f"{PREFIX}endpoints/"
 _RESERVATIONS = f"{PREFIX}reservations/"
 
 _KINDS: dict[str, type[Record]] = {
-    _NETWORKS: Network,
+    NETWORKS: Network,
     _HOSTS: Host,
     _BLOCKS: Block,
     _ENDPOINTS: Endpoint,
@@ -81,7 +81,7 @@ _FORMER = frozenset({"v", "address"})
 
 
 def network(name: NetworkName) -> str:
-    return f"{_NETWORKS}{name}"
+    return f"{NETWORKS}{name}"
 
 
 def host(host_id: HostId) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from overlayd.model import ids
 from overlayd.model.address import Family, IpAddress, IpNetwork, contains, overlap
 from overlayd.model.errors import InvalidValue
-from overlayd.model.ids import NetworkName, Vni
+from overlayd.model.ids import HostId, NetworkName, Vni
 
 RANGE_LENGTH_MIN = {Family.V4: 8, Family.V6: 16}
 BLOCK_LENGTH_MAX = {Family.V4: 29, Family.V6: 125}
@@ -123,7 +123,8 @@ class Network:
     to containers that ask for them by a reservation. With `egress`, containers may open connections to outside the
     network, through the uplink. In a switched network, frames of these `ethertypes` pass in addition to ARP, IPv4 and
     IPv6. In a routed network, 169.254.1.`gateway_number` and fe80::`gateway_number` are the gateway of containers on
-    every host; networks made by a release that kept no number have 1.
+    every host; networks made by a release that kept no number have 1. `made_by` is the host by whose credential it was
+    made, None for a network of an administrator.
     """
 
     name: NetworkName
@@ -136,6 +137,7 @@ class Network:
     egress: bool = True
     ethertypes: tuple[int, ...] = ()
     gateway_number: int = 1
+    made_by: HostId | None = None
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` when a field breaks its rule."""
@@ -151,6 +153,8 @@ class Network:
         for index, kept in enumerate(self.reserved):
             if self.pool_of(kept) is None:
                 raise InvalidValue(f"{kept} lies in no range of the network", field=f"reserved[{index}]")
+        if self.made_by is not None:
+            ids.host_id(self.made_by, "made_by")
         if self.gateway_number not in GATEWAY_NUMBERS:
             raise InvalidValue(f"{self.gateway_number} is not 1 or 3 to 254", field="gateway_number")
         self._check_ethertypes()
@@ -209,3 +213,27 @@ class Network:
         """Return the address of a block that its host itself has: the lowest one that is not special."""
         special = self.special(pool)
         return next(address for address in block if address not in special)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedNetwork:
+    """What a host wants a network to be that exists, or is to be made. None: it may be either, or the default."""
+
+    name: NetworkName
+    ranges: tuple[IpNetwork, ...]
+    topology: Topology | None = None
+    vni: Vni | None = None
+    egress: bool | None = None
+
+    def contradiction(self, found: Network) -> str | None:
+        """Return in what the network of this name differs from what is wanted, None when it does not."""
+        theirs = [pool.range for pool in found.pools]
+        if other := next((cidr for cidr in self.ranges if cidr not in theirs), None):
+            return f"has the range {', '.join(map(str, theirs))}, and not {other}"
+        if self.topology not in {None, found.topology}:
+            return f"is {found.topology}, and not {self.topology}"
+        if self.vni not in {None, found.vni}:
+            return f"has VNI {found.vni}, and not {self.vni}"
+        if self.egress not in {None, found.has_egress}:
+            return "lets containers out" if found.has_egress else "lets no containers out"
+        return None

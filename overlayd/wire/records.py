@@ -8,7 +8,7 @@ from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host, HostState
-from overlayd.model.ids import HostNumber, Vni
+from overlayd.model.ids import HostId, HostNumber, Vni
 from overlayd.model.network import Network, NetworkState, Pool, Topology, Uplink
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import workload
@@ -48,6 +48,7 @@ def encode(record: Record) -> dict[str, Json]:
                 "egress": record.egress,
                 "ethertypes": [f"0x{kind:04x}" for kind in record.ethertypes],
                 "gateway_number": record.gateway_number,
+                "made_by": record.made_by,
             }
         case Host():
             return {
@@ -89,7 +90,7 @@ def decode_pool(fields: Fields) -> Pool:
 
 
 def decode_network(fields: Fields) -> Network:
-    """Read a network; `state`, `reserved`, `uplink`, `egress`, `ethertypes` and `gateway_number` may be missing."""
+    """Read a network; all but `name`, `vni`, `topology` and `pools` may be missing."""
     name, vni, topology = fields.text("name"), fields.number("vni"), fields.choice("topology", Topology)
     pools = tuple(decode_pool(pool) for pool in fields.objects("pools"))
     state = fields.choice("state", NetworkState) if fields.has("state") else NetworkState.ACTIVE
@@ -98,6 +99,7 @@ def decode_network(fields: Fields) -> Network:
     egress = fields.flag("egress") if fields.has("egress") else True
     ethertypes = fields.ethertypes("ethertypes") if fields.has("ethertypes") else ()
     gateway_number = fields.number("gateway_number") if fields.has("gateway_number") else 1
+    made_by = HostId(fields.text("made_by")) if fields.has("made_by") else None
     return fields.build(
         lambda: Network(
             ids.network_name(name),
@@ -110,6 +112,7 @@ def decode_network(fields: Fields) -> Network:
             egress,
             ethertypes,
             gateway_number,
+            made_by,
         )
     )
 

@@ -12,7 +12,7 @@ from overlayd.model.address import IpNetwork
 from overlayd.model.endpoint import COUNT_MAX, SHARES_MAX, Endpoint, EndpointKey
 from overlayd.model.ids import HostId
 from overlayd.model.lineage import Statement
-from overlayd.model.network import ETHERTYPES_MAX, POOLS_MAX, RESERVED_MAX, Pool
+from overlayd.model.network import ETHERTYPES_MAX, POOLS_MAX, RESERVED_MAX, Pool, Topology, WantedNetwork
 from overlayd.wire import records, statement
 from overlayd.wire.fields import Fields, parse_cidr, parse_ethertype, parse_part
 from overlayd.wire.problem_limit import foremost
@@ -138,6 +138,34 @@ class NetworkBody(NetworkDefinition):
         str,
         Field(description="1 to 63 letters, digits, '_', '.', '-'; starts with a letter or digit.", examples=["blue"]),
     ]
+
+
+class WantedNetworkBody(AdminBody):
+    """What a host wants a network to be, whether or not it exists; null: it does not matter, or the default."""
+
+    ranges: Annotated[
+        list[str],
+        Field(
+            max_length=POOLS_MAX,
+            description="Ranges that it has; of one that is made, all.",
+            examples=[["10.32.0.0/16"]],
+        ),
+    ]
+    topology: Literal["routed", "switched"] | None = None
+    vni: Annotated[int | None, Field(description="1 to 16777215.", examples=[100])] = None
+    egress: Annotated[
+        bool | None, Field(description="Whether containers may open connections to outside the network.")
+    ] = None
+
+    def wanted(self, name: str) -> WantedNetwork:
+        """Return what is wanted of a network; raise `InvalidValue`."""
+        return WantedNetwork(
+            ids.network_name(name),
+            tuple(parse_cidr(cidr, f"ranges[{index}]") for index, cidr in enumerate(self.ranges)),
+            None if self.topology is None else Topology(self.topology),
+            None if self.vni is None else ids.vni(self.vni),
+            self.egress,
+        )
 
 
 class NetworkPatch(AdminBody):

@@ -43,6 +43,10 @@ class NetworkRecord(BaseModel):
         int,
         Field(description="N of 169.254.1.N and fe80::N, the gateway of a routed network; stays.", examples=[1]),
     ]
+    made_by: Annotated[
+        str | None,
+        Field(description="The id of the host that had it made; null: an administrator made it.", examples=[None]),
+    ]
 
 
 class NetworkAnswer(NetworkRecord):

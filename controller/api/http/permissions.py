@@ -70,6 +70,7 @@ NEEDS: dict[str, Need] = {
     "PUT /v1/hosts/{id}": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/report": _HOST_IN_PATH,
     "PUT /v1/hosts/{id}/statement": _HOST_IN_PATH,
+    "PUT /v1/hosts/{id}/networks/{name}": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/endpoints": _HOST_IN_PATH,
     "PUT /v1/hosts/{id}/endpoints": _HOST_IN_PATH,
     "POST /v1/hosts/{id}/endpoint-sets": _HOST_IN_PATH,

@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from controller.api.bodies import response_bodies
-from controller.api.bodies.request_bodies import HostBody, HostPatch, ReportBody, StatementBody
+from controller.api.bodies.request_bodies import HostBody, HostPatch, ReportBody, StatementBody, WantedNetworkBody
 from controller.api.bodies.response_bodies import (
     HostAnswer,
     HostStatusAnswer,
     HostStatusesAnswer,
+    NetworkAnswer,
     RegisteredAnswer,
     RevisionAnswer,
     StatementAnswer,
@@ -104,6 +105,27 @@ async def state(id: str, body: StatementBody, overlay: Services, by: By) -> JSON
     """
     disputes = await overlay.statements.take(by, ids.host_id(id), body.statement())
     return JSONResponse({"disputes": disputes, "revision": overlay.mirror.intent_revision})
+
+
+@router.put(
+    "/{id}/networks/{name}",
+    summary="Make a network for a host, unless it exists",
+    response_model=NetworkAnswer,
+    responses=response_bodies.refusals(404, 409, 413, 422, 503),
+)
+async def want_network(
+    id: str,  # noqa: A002
+    name: str,
+    body: WantedNetworkBody,
+    overlay: Services,
+    by: By,
+) -> JSONResponse:
+    """Return the network of this name. It is made if it is missing and the setting `host-networks` allows the host one.
+
+    Refused (`already-exists`) when there is one that contradicts the body. Repeated, it is the same network.
+    """
+    written = await overlay.networks.create_for_host(by, ids.host_id(id), body.wanted(name))
+    return etags.answer(overlay, written.result, written.revision)
 
 
 @router.patch(

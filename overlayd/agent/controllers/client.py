@@ -22,7 +22,7 @@ from overlayd.model.errors import NotFound, OverlayError, Unavailable
 from overlayd.model.host import Host
 from overlayd.model.ids import HostId, NetworkName, Revision
 from overlayd.model.lineage import Lineage, Statement, parse_lineage
-from overlayd.model.network import Network
+from overlayd.model.network import Network, WantedNetwork
 from overlayd.model.reservation import Holder, Reservation
 from overlayd.wire import problem, records, refusals, statement
 from overlayd.wire.feed import FEED_VERSION, FeedMessage, decode_line
@@ -179,6 +179,20 @@ class ControllerClient:
     async def network(self, name: NetworkName) -> Network:
         """Return a network as it is defined, whether or not this host takes part in it; raise `NotFound`."""
         return records.decode_network(await self._call("GET", f"/v1/networks/{name}"))
+
+    async def want_network(self, wanted: WantedNetwork) -> Network:
+        """Return the network that is wanted; it is made if it is missing and this host may make one.
+
+        Raises `AlreadyExists` when there is one that contradicts it, `Forbidden` or `Exhausted` when this host may make
+        none (any more), `NotFound` without a field at a controller of an earlier release.
+        """
+        body: Json = {
+            "ranges": [str(cidr) for cidr in wanted.ranges],
+            "topology": None if wanted.topology is None else wanted.topology.value,
+            "vni": wanted.vni,
+            "egress": wanted.egress,
+        }
+        return records.decode_network(await self._call("PUT", f"{self._place}/networks/{wanted.name}", body))
 
     async def free_blocks(self, network: NetworkName, family: Family) -> int:
         """Return how many blocks of a family this host can still get in a network."""

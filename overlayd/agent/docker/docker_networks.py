@@ -74,7 +74,15 @@ class DockerNetworks:
     def put(self, docker_id: str, name: NetworkName, pools: Iterable[IpNetwork]) -> None:
         """Remember a network, and its pools that were not named.
 
-        Raises `InvalidValue`, also for a pool that is another network's, or `OSError` when it cannot be written.
+        Raises as `check` does, or `OSError` when it cannot be written.
+        """
+        bound = self.check(docker_id, name, pools)
+        self._write({**self._names, docker_id: name}, {**self._pools, **bound})
+
+    def check(self, docker_id: str, name: NetworkName, pools: Iterable[IpNetwork]) -> dict[IpNetwork, NetworkName]:
+        """Return what `put` would remember of pools.
+
+        Raises `InvalidValue`, also for a pool that is another network's.
         """
         if not docker_id or len(docker_id) > _ID_MAX or not docker_id.isalnum():
             raise InvalidValue("is no id of a network", field="NetworkID")
@@ -86,7 +94,7 @@ class DockerNetworks:
                 f"{taken} is behind Docker's networks of network {self._pools[taken]}: name {name} to IPAM, too,"
                 f" by --ipam-opt overlayd.network={name}"
             )
-        self._write({**self._names, docker_id: name}, {**self._pools, **bound})
+        return bound
 
     def remove(self, docker_id: str) -> None:
         """Forget a network, and with the last one of a name its pools; raise `OSError` when that cannot be written."""

@@ -11,6 +11,7 @@ from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachR
 from overlayd.agent.docker.docker_networks import RUNTIME, DockerNetworks
 from overlayd.agent.docker.intended_addresses import IntendedAddresses
 from overlayd.agent.docker.ipam_driver import NETWORK_OPTION, PLACEHOLDERS, SPACE, IpamDriver, own_gateway, range_for
+from overlayd.agent.docker.network_wishes import TOPOLOGY_OPTION, VNI_OPTION, wanted_network
 from overlayd.agent.docker.published_ports import PortChoice, wanted_ports
 from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.dataplane import ownership
@@ -20,13 +21,12 @@ from overlayd.model.address import Family, IpAddress, IpNetwork, alone, overlap
 from overlayd.model.endpoint import Workload
 from overlayd.model.errors import InvalidValue, NotFound
 from overlayd.model.ids import ContainerId, InterfaceName, MacAddress, NetworkName, ReservationName
-from overlayd.model.network import Network, Topology
+from overlayd.model.network import Network, Topology, WantedNetwork
 from overlayd.wire.fields import Fields, Json, parse_address
 
 _log = structlog.get_logger(__name__)
 
-_VNI_OPTION, _TOPOLOGY_OPTION = "overlayd.vni", "overlayd.topology"
-_NETWORK_OPTIONS = (NETWORK_OPTION, _VNI_OPTION, _TOPOLOGY_OPTION)
+_NETWORK_OPTIONS = (NETWORK_OPTION, VNI_OPTION, TOPOLOGY_OPTION)
 _RESERVATION_OPTION = "overlayd.reservation"
 _DOCKERS = "com.docker.network."
 """What the names of Docker's own options begin with."""
@@ -108,13 +108,33 @@ class NetworkDriver:
                 "the addresses must be those of overlayd: --ipam-driver overlayd, in a compose file ipam.driver"
             )
         ranges_of = [pool.cidr("Pool") for pool in pools]
-        name = self._wanted_network(ours, ranges_of)
+        name, is_internal = self._wanted_network(ours, ranges_of), options.flag(_INTERNAL)
+        docker_id, bound = asked.text("NetworkID"), self._ipam.to_bind(ranges_of, name)
+        self._networks.check(docker_id, name, bound)
+        try:
+            await self._check_network(name, ours, pools, is_internal=is_internal)
+        except NotFound as missing:
+            if not ours.has(NETWORK_OPTION):
+                raise
+            await self._make(wanted_network(name, ours, pools, is_internal=is_internal), missing)
+            await self._check_network(name, ours, pools, is_internal=is_internal)
+        self._networks.put(docker_id, name, bound)
+        return {}
+
+    async def _check_network(self, name: NetworkName, ours: Fields, pools: list[Fields], *, is_internal: bool) -> None:
+        """Raise `NotFound` when there is no such network, `InvalidValue` when it is not what its creation says."""
         async with self._blocks.attaching(name) as network:
-            _check(network, ours, is_internal=options.flag(_INTERNAL))
+            _check(network, ours, is_internal=is_internal)
             for pool in pools:
                 _check_pool(network, pool)
-        self._networks.put(asked.text("NetworkID"), name, self._ipam.to_bind(ranges_of, name))
-        return {}
+
+    async def _make(self, wanted: WantedNetwork, missing: NotFound) -> None:
+        """Have a network made, where hosts may; raise `missing` at a controller that is older than that."""
+        try:
+            await self._blocks.want(wanted)
+        except NotFound:
+            raise missing from None
+        _log.info("had a network made for Docker", network=wanted.name)
 
     def _wanted_network(self, ours: Fields, pools: list[IpNetwork]) -> NetworkName:
         """Return the network that is named to the driver, or for which its pools were asked for; all must agree."""
@@ -216,11 +236,11 @@ def _device(endpoint: ContainerId) -> InterfaceName:
 
 def _check(network: Network, ours: Fields, *, is_internal: bool) -> None:
     """Raise `InvalidValue` when a network is not what its creation in Docker says."""
-    if ours.has(_VNI_OPTION) and ours.text(_VNI_OPTION) != str(network.vni):
-        raise InvalidValue(f"network {network.name} has VNI {network.vni}, not {ids.quoted(ours.text(_VNI_OPTION))}")
-    if ours.has(_TOPOLOGY_OPTION) and ours.text(_TOPOLOGY_OPTION) != network.topology:
+    if ours.has(VNI_OPTION) and ours.text(VNI_OPTION) != str(network.vni):
+        raise InvalidValue(f"network {network.name} has VNI {network.vni}, not {ids.quoted(ours.text(VNI_OPTION))}")
+    if ours.has(TOPOLOGY_OPTION) and ours.text(TOPOLOGY_OPTION) != network.topology:
         raise InvalidValue(
-            f"network {network.name} is {network.topology}, not {ids.quoted(ours.text(_TOPOLOGY_OPTION))}"
+            f"network {network.name} is {network.topology}, not {ids.quoted(ours.text(TOPOLOGY_OPTION))}"
         )
     if is_internal and network.has_egress:
         raise InvalidValue(

@@ -19,7 +19,7 @@ from overlayd.model.block import Block
 from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName
-from overlayd.model.network import Network, NetworkState
+from overlayd.model.network import Network, NetworkState, WantedNetwork
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +80,19 @@ class HeldBlocks:
                 raise InUse(f"network {name} is being deleted", field="name")
             yield network
 
+    async def want(self, wanted: WantedNetwork) -> None:
+        """Have a network made that does not exist, where the administrator lets hosts do that.
+
+        Raises as `ControllerClient.want_network` does, `InUse` when this host takes no containers, or `Unavailable`.
+        """
+        self.check_active()
+        try:
+            await self._client.want_network(wanted)
+        except NotFound as error:
+            if error.field == "host":
+                raise _unknown_host() from None
+            raise
+
     def check_active(self) -> None:
         """Raise `InUse` when this host is draining or being forgotten."""
         host = self._feed.cluster.hosts.get(self.host)
@@ -126,8 +139,7 @@ class HeldBlocks:
         except NotFound as error:
             if error.field != "host":
                 raise
-            # Of a store that was lost or restored: the feed, which registers hosts, may come some moments later.
-            raise Unavailable("the controllers do not know this host yet; it registers with its next feed") from None
+            raise _unknown_host() from None
         try:
             async with asyncio.timeout(FEED_DELAY):
                 while block.key not in self._feed.cluster.blocks:
@@ -160,3 +172,8 @@ class HeldBlocks:
             return []
         used = {endpoint.network for endpoint in self._records.endpoints} | set(self._attaching)
         return [block for block in deleting if block.network not in used]
+
+
+def _unknown_host() -> Unavailable:
+    """Return the error for a store that was lost or restored: the feed, which registers hosts, may come a bit later."""
+    return Unavailable("the controllers do not know this host yet; it registers with its next feed")

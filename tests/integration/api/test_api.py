@@ -47,6 +47,7 @@ async def test_a_network_lives_and_dies(tmp_path: Path) -> None:
             "egress": True,
             "ethertypes": [],
             "gateway_number": 1,
+            "made_by": None,
         }
         first = made.json()["revision"]
         assert (made.status_code, made.json()) == (201, {**expected, "warnings": [], "revision": first})

@@ -39,6 +39,7 @@ BODIES: dict[str, Mapping[str, object]] = {
     "POST /v1/tokens": {"kind": "access", "name": "ci", "role": "viewer"},
     "POST /v1/networks/{name}/blocks": {"host": "h1", "held": []},
     "PUT /v1/hosts/{id}": HOST,
+    "PUT /v1/hosts/{id}/networks/{name}": {"ranges": []},
     "POST /v1/hosts/{id}/report": {"instance": "i1", "revision": 1},
     "POST /v1/hosts/{id}/endpoints": {"puts": [], "deletes": []},
     "PUT /v1/hosts/{id}/endpoints": {"endpoints": []},

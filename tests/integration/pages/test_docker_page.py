@@ -39,7 +39,7 @@ def commands(beginning: str) -> list[list[str]]:
 
 def test_the_page_makes_a_network_and_compose_uses_it_on_two_hosts(engines: tuple[Lab, list[Docker]]) -> None:
     lab, (first, second) = engines
-    (create,), (run,) = commands("docker network create"), commands("docker run")
+    (create, make), (run,) = commands("docker network create"), commands("docker run")
     if first.release == 20:
         create[3:3] = ["--subnet", "10.32.0.0/16", "--subnet", "fd00:32::/48"]
     first.docker(*create[1:])
@@ -68,6 +68,12 @@ def test_the_page_makes_a_network_and_compose_uses_it_on_two_hosts(engines: tupl
         docker.compose(composed, "down")
     first.docker("rm", "--force", "web")
     first.docker("network", "rm", "blue")
+    (setting,) = re.findall(r"^host-networks = (\d+)$", PAGE, re.MULTILINE)
+    lab.stop_controller()
+    lab.start_controller("--host-networks", setting)
+    for docker in (first, second):
+        docker.docker(*make[1:])
+    assert "shop" in lab.overlayctl("network", "list")
 
 
 def test_what_docker_says_is_what_the_page_explains() -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from controller.clock import Clock, SystemClock
 from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.rules.defaults import QUARANTINE
+from controller.rules.defaults import HOST_NETWORKS, QUARANTINE
 from controller.state import keys
 from controller.state.host_presence import HostPresence
 from controller.store.embedded import EmbeddedStore
@@ -64,15 +64,17 @@ def files_at_most(size: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def controller_on(
+async def controller_on(  # noqa: PLR0913, PLR0917 - what a controller is made of
     store: Store,
     name: str = "c1",
     quarantine: float = QUARANTINE,
     clock: Clock | None = None,
     addresses: Collection[IpAddress] = (),
+    host_networks: int = HOST_NETWORKS,
 ) -> AsyncIterator[Overlay]:
     """Run a controller that dies when the context ends: it withdraws nothing."""
-    overlay = Overlay(store, clock or SystemClock(), name, quarantine, Random(name), addresses)
+    clock = clock or SystemClock()
+    overlay = Overlay(store, clock, name, quarantine, Random(name), addresses, host_networks=host_networks)
     await overlay.load()
     running = asyncio.create_task(overlay.run(), name=name)
     try:

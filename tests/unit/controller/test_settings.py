@@ -142,3 +142,11 @@ def test_options_that_do_not_go_together_are_refused(file: Path) -> None:
         with pytest.raises(InvalidValue) as caught:
             settings.parse_store(text, tls, user, password)
         assert caught.value.field == field
+
+
+@pytest.mark.parametrize("most", [-1, settings.HOST_NETWORKS_MAX + 1])
+def test_a_number_of_networks_of_a_host_that_is_out_of_range_is_refused(tmp_path: Path, most: int) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        settings.load(tmp_path / "store.db", [], None, None, 60, host_networks=most)
+    assert caught.value.field == "--host-networks"
+    assert settings.load(tmp_path / "store.db", [], None, None, 60).host_networks == 0

@@ -32,6 +32,7 @@ NETWORK: dict[str, Json] = {
     "egress": False,
     "ethertypes": [],
     "gateway_number": 1,
+    "made_by": None,
 }
 HOST: dict[str, Json] = {
     "kind": "host",
@@ -236,6 +237,12 @@ def test_a_network_without_a_state_is_active() -> None:
     assert records.decode_network(Fields(without(NETWORK, "state"))).state is NetworkState.ACTIVE
 
 
+def test_the_host_that_had_a_network_made_is_kept() -> None:
+    made = records.decode_network(Fields({**NETWORK, "made_by": "host-7"}))
+    assert (made.made_by, records.encode(made)["made_by"]) == ("host-7", "host-7")
+    assert records.decode_network(Fields(without(NETWORK, "made_by"))).made_by is None
+
+
 def test_a_host_without_a_state_is_active() -> None:
     assert records.decode_host(Fields(without(HOST, "state"))).state is HostState.ACTIVE
 
@@ -258,13 +265,15 @@ def test_a_mac_is_kept_in_the_kernels_spelling() -> None:
     assert shouted == clusters.endpoint(7, "web", "10.32.0.5")
 
 
+OPTIONAL = {"state", "reserved", "holder", "uplink", "egress", "ethertypes", "gateway_number", "made_by"}
+"""Fields that may be null, or missing."""
+
+
 def malformed() -> Iterator[tuple[dict[str, Json], str, Json]]:
     wrong: list[Json] = [None, {}, [], "", -1, 1.5, True]
     for _, form in FORMS:
         for field in form:
-            if field in {"state", "reserved", "holder", "uplink", "egress", "ethertypes", "gateway_number"} or (
-                form is RESERVATION and field == "mac"
-            ):
+            if field in OPTIONAL or (form is RESERVATION and field == "mac"):
                 yield from (
                     (form, field, value)
                     for value in wrong
