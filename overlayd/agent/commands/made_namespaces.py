@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from overlayd.agent.commands.local_commands import RUN_DIR
+from overlayd.agent.commands.unfinished_adds import UnfinishedAdd
 from overlayd.agent.netns.request import path_of
 from overlayd.configuration.files import close_unlocked, read_regular, replace_content
 from overlayd.dataplane.items import NamespaceRef
@@ -92,8 +93,14 @@ def _identity(ns: NamespaceRef) -> bytes:
     return " ".join(map(str, namespaces.lasting_identity(ns))).encode()
 
 
+def unfinished_add(name: ContainerId) -> UnfinishedAdd:
+    """Return the note about an add of this name."""
+    return UnfinishedAdd(_DIRECTORY / f".{name}.adding")
+
+
 def forget(name: ContainerId) -> None:
-    """Let a namespace count as made by others."""
+    """Let a namespace count as made by others, and an add of it as never begun."""
+    unfinished_add(name).end()
     (_DIRECTORY / name).unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from overlayd.agent.commands import made_namespaces
 from overlayd.agent.commands.local_commands import AsJson, reported
+from overlayd.agent.commands.unfinished_adds import UnfinishedAdd
 from overlayd.agent.control.client import ask
 from overlayd.agent.netns.request import DIRECTORY, named_as_options, namespace_name
 from overlayd.configuration.help_pages import PlainGroup
@@ -153,17 +154,26 @@ def _cell(fields: Fields, column: str) -> str:
 
 
 def _added(name: ContainerId, wanted: dict[str, Json], wait: float) -> Fields:
-    """Make a namespace unless it exists, and attach it; return the agent's answer. A failure leaves nothing behind."""
+    """Make a namespace unless it exists, and attach it; return the agent's answer. A failure leaves nothing behind.
+
+    What a command left that was killed counts as made by this one, or is undone.
+    """
+    note = made_namespaces.unfinished_add(name)
     with named_as_options():
         is_new = made_namespaces.make(name)
-    attempts = Attempts(wanted, is_new=is_new)
+    left = note.left()
+    if left and left.flag("is_new_namespace"):
+        is_new = is_new or made_namespaces.is_made(name)
+    attempts = Attempts(wanted, note, is_new=is_new)
     try:
-        return attempts.attached(wait)
+        given = attempts.attached(wait)
+        note.end()
     except BaseException:
         attempts.undo()
         if is_new:
             made_namespaces.remove(name)
         raise
+    return given
 
 
 @contextmanager
@@ -191,11 +201,12 @@ class Attempts:
 
     The agent may attach it and end before it answers. What was attached before the first attempt is not touched, unless
     the namespace `is_new`: then it was in another one of that name, which is gone. The agent cannot always tell, as
-    the kernel gives a new namespace the number of an old one.
+    the kernel gives a new namespace the number of an old one. `note` is for the next command, if this one is killed.
     """
 
-    def __init__(self, wanted: dict[str, Json], *, is_new: bool) -> None:
+    def __init__(self, wanted: dict[str, Json], note: UnfinishedAdd, *, is_new: bool) -> None:
         self._wanted = wanted
+        self._note = note
         self._name = {key: wanted[key] for key in ("namespace", "network", "interface")}
         self._is_new_namespace = is_new
         self._is_ours = False
@@ -220,6 +231,7 @@ class Attempts:
         if self._is_ours:
             with suppress(OverlayError):
                 ask("netns-withdraw", **self._name)
+                self._note.end()
 
     def _prepare(self) -> None:
         """See to it that an attempt finds nothing that an earlier one made; raise as `ask` does."""
@@ -227,10 +239,19 @@ class Attempts:
             ask("netns-withdraw", **self._name)
         elif self._is_new_namespace:
             ask("netns-detach", namespace=self._name["namespace"])
-            self._is_ours = True
+            self._begin()
         else:
+            if left := self._note.left():
+                ask("netns-withdraw", **{key: left.text(key) for key in self._name})
+                self._note.end()
             before = ask("netns-list").objects("attachments")
-            self._is_ours = not any({key: each.value.get(key) for key in self._name} == self._name for each in before)
+            if not any({key: each.value.get(key) for key in self._name} == self._name for each in before):
+                self._begin()
+
+    def _begin(self) -> None:
+        """Let what is attached from now on be undone, by this command or by the next one."""
+        self._note.begin({**self._name, "is_new_namespace": self._is_new_namespace})
+        self._is_ours = True
 
 
 def _detached(name: ContainerId) -> tuple[list[Json], Unavailable | None]:

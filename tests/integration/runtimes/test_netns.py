@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -194,6 +195,43 @@ def test_an_add_that_is_ended_leaves_nothing(own_lab: Lab, number: signal.Signal
     assert process.stop(number) != 0
     assert "unit" not in namespaces(host)
     assert host.run("ls", "--almost-all", "/run/overlayd/netns") == ""
+
+
+KILLED_AFTER = """
+import os, signal, sys
+from overlayd.agent.commands import netns
+from overlayd.agent.main import main
+ask = netns.ask
+def ask_and_die(command, **arguments):
+    answer = ask(command, **arguments)
+    if command == "netns-attach":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return answer
+netns.ask = ask_and_die
+sys.argv = ["overlayd", *sys.argv[1:]]
+main()
+"""
+"""`overlayd` that is killed when a namespace is attached, and before it can say so."""
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "of others"])
+def test_an_add_that_was_killed_after_it_had_attached_is_done_again(
+    host: LabHost, new_network: NewNetwork, *, is_there: bool
+) -> None:
+    network, other = new_network(), new_network()
+    if is_there:
+        host.run("ip", "netns", "add", "unit")
+    for name in (network, other):  # what a killed one attached to another network is undone too
+        with pytest.raises(CommandFailed):
+            host.run(sys.executable, "-c", KILLED_AFTER, "netns", "add", "unit", "--network", name)
+        assert {each["network"] for each in listed(host).values()} == {name}
+    add(host, "unit", network)
+    assert {each["network"] for each in listed(host).values()} == {network}
+    netns(host, "delete", "unit")
+    assert ("unit" in namespaces(host)) is is_there
+    assert host.run("ls", "--almost-all", "/run/overlayd/netns") == ""
+    if is_there:
+        host.run("ip", "netns", "delete", "unit")
 
 
 def test_a_container_of_cni_is_no_namespace_of_ours(lab: Lab, host: LabHost, new_network: NewNetwork) -> None:
