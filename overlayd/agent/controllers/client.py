@@ -237,13 +237,13 @@ class ControllerClient:
             return await self._replace_at_once(parts)
         count: Json = {"count": sum(map(len, parts))}
         try:
-            begun = await self._call("POST", f"{self._place}/endpoint-sets", count)
+            url, begun = await self._answered("POST", f"{self._place}/endpoint-sets", count)
         except NotFound as error:
             if error.field is not None:
                 raise
             return await self._replace_at_once(parts)  # a controller of an earlier release has no such path
         # The set is at the controller that answered alone.
-        at = (self._controllers.current,)
+        at = (url,)
         place = f"{self._place}/endpoint-sets/{begun.text('set')}"
         try:
             for number, part in enumerate(parts):
@@ -307,6 +307,17 @@ class ControllerClient:
         at: "_Addressees | None" = None,
     ) -> Fields:
         """Return the first answer, asking these controllers (default: all) in turn."""
+        return (await self._answered(method, path, body, params, at))[1]
+
+    async def _answered(
+        self,
+        method: str,
+        path: str,
+        body: Json = None,
+        params: dict[str, str] | None = None,
+        at: "_Addressees | None" = None,
+    ) -> tuple[str, Fields]:
+        """Do as `_call`; return whose answer it is, too: another task may have gone to another controller since."""
         failures = []
         asked = at or _Addressees(self._controllers.order)
         target = f"{path}?{urlencode(params)}" if params else path
@@ -319,7 +330,7 @@ class ControllerClient:
                 failures.append(f"{url}: {fault}")
             else:
                 if response.is_success:
-                    return _body(response, url)
+                    return url, _body(response, url)
                 refusal = problem.decode(response.status, response.body)
                 if not isinstance(refusal, Unavailable):
                     raise refusal

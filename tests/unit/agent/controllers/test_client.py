@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controller.identity.authority import Authority
-from overlayd.agent.controllers.client import ControllerClient, Controllers
+from overlayd.agent.controllers.client import PART_MAX, ControllerClient, Controllers
 from overlayd.agent.controllers.credential import Credential
 from overlayd.agent.controllers.problem import Problem
 from overlayd.model.address import Family
@@ -207,3 +207,23 @@ async def test_when_none_can_do_it_every_one_is_named() -> None:
             with pytest.raises(Unavailable, match="no controller can do it now") as caught:
                 await client.register("node-1", IPv4Address("192.0.2.1"), Cluster())
     assert all(text in str(caught.value) for text in (*urls, "no quorum"))
+
+
+async def test_parts_go_to_the_controller_that_began_the_set_although_another_task_leaves_it_meanwhile() -> None:
+    many = [clusters.endpoint(1, f"c{number}", f"10.32.{number >> 8}.{number & 255}") for number in range(PART_MAX + 1)]
+    async with controller() as first, controller() as second:
+        controllers = Controllers([first.url, second.url])
+
+        def begun(request: Request) -> Answer:
+            if request.path.endswith("/endpoint-sets"):
+                controllers.leave(first.url)
+                return answer({"set": "s1"})
+            return answer({"revision": 7})
+
+        first.respond = begun
+        client = ControllerClient(controllers, IDENTITY, None)
+        assert await client.replace_endpoints(many) == {}
+        await client.close()
+        asked = [first.requests.get_nowait().path.rpartition("/")[2] for _ in range(first.requests.qsize())]
+        assert asked == ["endpoint-sets", "0", "1", "publish"]
+        assert second.requests.empty()
