@@ -151,7 +151,11 @@ DOCKER = {
 }
 """Docker and its compose, by the first number of Docker's version."""
 
-_ALL = {each.name: each for each in (MACHINE, PODMAN_4, VIRTUAL_MACHINE, *PODMAN.values(), *DOCKER.values())}
+CONTAINERD_2 = Rootfs("containerd-2", ("containerd", "runc"), release="forky")
+"""A containerd that speaks CNI 1.1."""
+
+_WITH_RUNTIMES = (CONTAINERD_2, PODMAN_4, *PODMAN.values(), *DOCKER.values())
+_ALL = {each.name: each for each in (MACHINE, VIRTUAL_MACHINE, *_WITH_RUNTIMES)}
 _OF_MAKE_TEST = (MACHINE, PODMAN_4, RUNTIMES_13)
 
 if __name__ == "__main__":

@@ -42,8 +42,17 @@ class Kubelet:
     @property
     def has_network(self) -> bool:
         """Return whether the runtime has found a configuration that it can use."""
+        return self._network_condition.status
+
+    @property
+    def why_not_ready(self) -> str:
+        """Why pods can have no network now; empty when they can."""
+        return self._network_condition.message
+
+    @property
+    def _network_condition(self) -> cri.RuntimeCondition:
         status = self._call("Status", cri.StatusRequest(), cri.StatusResponse)
-        return any(each.type == "NetworkReady" and each.status for each in status.status.conditions)
+        return next(each for each in status.status.conditions if each.type == "NetworkReady")
 
     @property
     def network(self) -> str:

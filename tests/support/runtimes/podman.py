@@ -1,6 +1,7 @@
 """podman on a host of the lab with everything of its own: storage, settings, control group."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -53,8 +54,17 @@ class Podman:
 
     def podman(self, *arguments: str) -> str:
         """Run the command on this host; return its output or fail with all of it."""
+        return run(self.enter([*self.command, *arguments]))
+
+    @property
+    def command(self) -> list[str]:
+        """What begins each of its commands, in its root."""
         places = ["--root", str(self.host.directory / "podman"), "--runroot", "/run/podman", "--storage-driver", "vfs"]
-        return run(self.host.enter(self.group.start(self._program.enter(["podman", *places, *arguments]))))
+        return ["podman", *places]
+
+    def enter(self, command: Sequence[str]) -> list[str]:
+        """Return a command that runs another one with podman's files, in its control group."""
+        return self.host.enter(self.group.start(self._program.enter(command)))
 
     def run(self, name: str, network: str, *options: str, interface: str = "eth0") -> Container:
         """Start a container in a network."""
