@@ -49,7 +49,7 @@ def install_plugin(bin_dir: Path = BIN_DIR, *, interpreted: bool = False) -> Pat
 
 def plugin(*, interpreted: bool = False) -> bytes:
     """Return the native launcher, or the Python one if `interpreted` or if there is no native one. Raises OSError."""
-    return (None if interpreted else native_launcher()) or (HERE / "shim.py").read_bytes()
+    return (None if interpreted else native_launcher()) or interpreted_launcher()
 
 
 def is_native(path: Path) -> bool:
@@ -70,6 +70,20 @@ def native_launcher() -> bytes | None:
             if not compile_launcher(program):
                 return None
         return program.read_bytes() if _runs(program) else None
+
+
+def interpreted_launcher() -> bytes:
+    """Return the Python launcher, compiled by the interpreter that executes it here. Raises OSError.
+
+    Without that interpreter, or when it fails, what is returned is the source alone.
+    """
+    source = (HERE / "shim.py").read_bytes()
+    interpreter = source.partition(b"\n")[0].removeprefix(b"#!").split()
+    try:
+        done = subprocess.run([*interpreter, HERE / "shim_compiler.py"], input=source, capture_output=True, check=False)
+    except OSError:
+        return source
+    return source if done.returncode else done.stdout
 
 
 def compile_launcher(program: Path) -> bool:

@@ -38,7 +38,47 @@ def test_the_launcher_is_installed_executable_under_the_plugins_name(
 def test_without_a_compiler_the_python_launcher_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "HERE", copied(tmp_path / "cni"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert install.install_plugin(tmp_path).read_bytes() == Path(shim.__file__).read_bytes()
+    assert install.install_plugin(tmp_path).read_bytes() == install.interpreted_launcher()
+
+
+def test_the_python_launcher_is_installed_with_its_source_and_always_the_same() -> None:
+    content = install.interpreted_launcher()
+    found: dict[str, object] = {"__name__": "launcher"}
+    exec(content, found)  # noqa: S102 - this tree's own program, under another name than that of a program
+    assert found["SOURCE"] == Path(shim.__file__).read_text()
+    assert install.interpreted_launcher() == content
+
+
+@pytest.mark.parametrize(
+    ("damaged", "changes"),
+    [
+        ("the source", {b"SOURCE = r'''": b"SOURCE = r'''damaged"}),
+        (
+            "what another interpreter compiled",
+            {b"COMPILED_FOR = ('": b"COMPILED_FOR = ('not ", b"COMPILED = b": b"COMPILED = b'' and b"},
+        ),
+    ],
+)
+def test_one_of_source_and_compiled_form_is_enough(tmp_path: Path, damaged: str, changes: dict[bytes, bytes]) -> None:
+    content = install.interpreted_launcher()
+    for before, after in changes.items():
+        assert content.count(before) == 1, (damaged, before)
+        content = content.replace(before, after)
+    path = tmp_path / "overlayd"
+    path.write_bytes(content)
+    path.chmod(0o755)
+    done = subprocess.run([path], env={"CNI_COMMAND": "VERSION"}, input=b"", capture_output=True, check=True)
+    assert json.loads(done.stdout)["cniVersion"] == "1.1.0"
+
+
+@pytest.mark.parametrize("first_line", [b"#!/nowhere/python3 -ISE\n", b"#!/usr/bin/false\n"])
+def test_without_its_interpreter_the_source_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_line: bytes
+) -> None:
+    monkeypatch.setattr(install, "HERE", here := copied(tmp_path / "cni"))
+    _, _, rest = (here / "shim.py").read_bytes().partition(b"\n")
+    (here / "shim.py").write_bytes(first_line + rest)
+    assert install.interpreted_launcher() == first_line + rest
 
 
 def test_a_launcher_that_was_shipped_is_installed_if_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +94,7 @@ def test_a_launcher_that_was_shipped_is_installed_if_it_runs(tmp_path: Path, mon
 def copied(directory: Path) -> Path:
     """Return a copy of the plugin's source, without what was compiled of it."""
     directory.mkdir()
-    for name in ("launcher.c", "shim.py"):
+    for name in ("launcher.c", "shim.py", "shim_compiler.py"):
         (directory / name).write_bytes(install.HERE.joinpath(name).read_bytes())
     return directory
 
@@ -114,7 +154,7 @@ def test_a_launcher_that_is_being_executed_can_be_replaced(tmp_path: Path) -> No
             install.install_plugin(tmp_path, interpreted=True)
         finally:
             running.kill()
-    assert path.read_bytes() == Path(shim.__file__).read_bytes()
+    assert path.read_bytes() == install.interpreted_launcher()
 
 
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:

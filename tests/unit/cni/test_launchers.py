@@ -126,15 +126,16 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def launchers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The launchers: the native one of each compiler, and the interpreted one."""
+    """The launchers: the native one of each compiler, and the interpreted one, as its source and as it is installed."""
     directory = tmp_path_factory.mktemp("launchers")
     found = {"interpreted": SHIM, **{compiler: directory / compiler for compiler in install.COMPILERS}}
+    found["compiled"] = install.install_plugin(directory, interpreted=True)
     for compiler in install.COMPILERS:
         assert install.compile_with(compiler, found[compiler]), compiler
     return found
 
 
-@pytest.fixture(params=["interpreted", *install.COMPILERS])
+@pytest.fixture(params=["interpreted", "compiled", *install.COMPILERS])
 def machine(tmp_path: Path, launchers: dict[str, Path], request: pytest.FixtureRequest) -> Machine:
     return Machine(tmp_path, launchers[request.param])
 

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import json
 import os
+import posix
 import resource
 import select
 import signal
@@ -86,8 +87,8 @@ class ForkedMachine(Machine):
         call(LIBC.mount(os.fsencode(self.run), b"/run", None, MS_BIND, None))
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
-        os.environb.clear()
-        os.environb.update({os.fsencode(name): os.fsencode(value) for name, value in environment.items()})
+        posix.environ.clear()
+        posix.environ.update({os.fsencode(name): os.fsencode(value) for name, value in environment.items()})
 
 
 def ended(child: int) -> int:
