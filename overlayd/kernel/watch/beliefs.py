@@ -24,6 +24,16 @@ from overlayd.model.ids import InterfaceName, MacAddress
 Notification = tuple[int, bytes]
 """Type and payload."""
 
+Devices = Mapping[bytes, link_reading.Device]
+"""The links that notifications are about, by their payloads: to decode one takes longer than all else here."""
+
+_LINK_KINDS = frozenset({RTM_NEWLINK, RTM_DELLINK})
+
+
+def is_of_link(kind: int, payload: bytes) -> bool:
+    """Return whether a notification is about a link itself, and not about its place in a bridge."""
+    return kind in _LINK_KINDS and values.family(payload) != socket.AF_BRIDGE
+
 
 class Beliefs:
     """The known links, forwarding entries and sysctls of one namespace."""
@@ -74,8 +84,11 @@ class Beliefs:
         if gone:
             self._forget(gone)
 
-    def is_news(self, notifications: Sequence[Notification]) -> bool:
-        """Return whether these notifications leave an object in a new state. For each object the last one counts."""
+    def is_news(self, notifications: Sequence[Notification], devices: Devices) -> bool:
+        """Return whether these notifications leave an object in a new state. For each object the last one counts.
+
+        `devices` has those of every notification for which `is_of_link` is true.
+        """
         if not notifications:
             return False
         self._learn()
@@ -83,15 +96,16 @@ class Beliefs:
         for one in notifications:
             kind, payload = one
             bridged = values.family(payload) == socket.AF_BRIDGE
-            if kind in {RTM_NEWLINK, RTM_DELLINK}:
-                if not bridged and (self._name_changes(payload) or link_reading.tells_of_offloads(payload)):
+            if kind in _LINK_KINDS:
+                device = devices.get(payload)
+                if device and (self._name_changes(device) or link_reading.tells_of_offloads(device)):
                     return True
                 latest[values.link_index(payload), bridged] = one
             elif kind in {RTM_NEWNEIGH, RTM_DELNEIGH} and bridged:
                 latest[neighbour_reading.forwarding_key(payload)] = one
             elif kind not in {RTM_NEWNETCONF, RTM_DELNETCONF}:
                 return True
-        return any(self._differs(*one) for one in latest.values())
+        return any(self._differs(*one, devices) for one in latest.values())
 
     def _add(self, item: Item) -> None:
         match item:
@@ -116,26 +130,24 @@ class Beliefs:
             for entry in [entry for entry in known.values() if entry.dev in devices]:
                 self._remove(entry)
 
-    def _name_changes(self, payload: bytes) -> bool:
+    def _name_changes(self, device: link_reading.Device) -> bool:
         """Record the name of a device; return whether a device of ours has another name now."""
-        device = link_reading.device(payload)
         before = self._names.get(device.index, device.name)
         self._names[device.index] = device.name
         return before != device.name and before in self._links
 
-    def _differs(self, kind: int, payload: bytes) -> bool:
+    def _differs(self, kind: int, payload: bytes, devices: Devices) -> bool:
         match kind:
             case _ if kind in {RTM_NEWNEIGH, RTM_DELNEIGH}:
                 return self._entry_differs(payload, gone=kind == RTM_DELNEIGH)
             case _ if values.family(payload) == socket.AF_BRIDGE:
                 return kind == RTM_NEWLINK and self._port_differs(payload)
             case _ if kind == RTM_DELLINK:
-                return link_reading.device(payload).name in self._links
+                return devices[payload].name in self._links
             case _:
-                return self._link_differs(payload)
+                return self._link_differs(devices[payload])
 
-    def _link_differs(self, payload: bytes) -> bool:
-        device = link_reading.device(payload)
+    def _link_differs(self, device: link_reading.Device) -> bool:
         if not ownership.owns_link(device.name):
             return False
         (link,) = link_reading.links(self._ns, [device], self._names)

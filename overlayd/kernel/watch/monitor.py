@@ -7,7 +7,6 @@ observed are discarded, because the observation includes their changes.
 import errno
 import os
 import select
-import socket
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -15,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 
 from overlayd.dataplane.items import HOST, NETWORK_NAMESPACES, Item, NamespaceRef, NftTable
-from overlayd.kernel.netlink.decoding import link_reading, sysctl_reading, values
+from overlayd.kernel.netlink.decoding import link_reading, sysctl_reading
 from overlayd.kernel.netlink.rtnetlink import RTM_NEWLINK, RTM_NEWNETCONF
 from overlayd.kernel.packets import socket_filter
 from overlayd.kernel.port import KernelError, Outcome, translated
@@ -23,7 +22,7 @@ from overlayd.kernel.spaces import sysctls
 from overlayd.kernel.spaces.namespace_names import MountWatch
 from overlayd.kernel.spaces.namespaces import descriptor, identity, share
 from overlayd.kernel.watch import inotify
-from overlayd.kernel.watch.beliefs import Beliefs
+from overlayd.kernel.watch.beliefs import Beliefs, is_of_link
 from overlayd.kernel.watch.host_watch import HostWatch
 from overlayd.kernel.watch.inotify import LOST, Inotify
 from overlayd.kernel.watch.notifications import Notifications
@@ -242,13 +241,14 @@ class Monitor:
         tables_differ = watched.tables.is_news(tables)
         if ns == HOST:
             return self.host.is_news(queued) or tables_differ, False
+        devices = {payload: link_reading.device(payload) for kind, payload in queued if is_of_link(kind, payload)}
         for kind, payload in queued:
-            if kind == RTM_NEWLINK and values.family(payload) != socket.AF_BRIDGE:
-                self._revivals[ns].saw(link_reading.device(payload))
+            if kind == RTM_NEWLINK and payload in devices:
+                self._revivals[ns].saw(devices[payload])
         confs = [payload for kind, payload in queued if kind == RTM_NEWNETCONF]
         touched = any(sysctl_reading.netconf_index(payload) < 0 for payload in confs)
         deviates = any(self._deviates(ns, payload) for payload in confs if sysctl_reading.netconf_index(payload) > 0)
-        return self._beliefs[ns].is_news(queued) or tables_differ or deviates, touched
+        return self._beliefs[ns].is_news(queued, devices) or tables_differ or deviates, touched
 
     def _deviates(self, ns: NamespaceRef, payload: bytes) -> bool:
         """Return whether a device's sysctls now differ from those of its namespace."""

@@ -202,9 +202,8 @@ def _port(master: InterfaceName | None, info: Mapping[int, bytes]) -> BridgePort
     )
 
 
-def tells_of_offloads(payload: bytes) -> bool:
+def tells_of_offloads(one: Device) -> bool:
     """Return whether a link message reports a change of a VXLAN device's offloads."""
-    one = device(payload)
     return one.kind == "vxlan" and parsed_number(one.attributes.get(IFLA_EVENT)) == IFLA_EVENT_FEATURES
 
 
