@@ -65,11 +65,14 @@ def free_address(
     All blocks are of one family. With `last`, the most recently allocated address, the search starts above it and wraps
     around: a freed address is reused as late as possible, because other containers may still have its old MAC in their
     neighbour tables.
-    The cost grows with the addresses taken and not with the size of the blocks.
+    The cost grows with the addresses taken and not with the size of the blocks; the first search looks at no block that
+    ends below `last`.
     """
     held = list(blocks)
     for above in (-1,) if last is None else (int(last), -1):
         for block in held:
+            if int(block.cidr.broadcast_address) <= above:
+                continue
             for address in _usable(network, block, above):
                 if address not in taken:
                     return address

@@ -32,7 +32,10 @@ class AnyOf:
         self._parts = parts
 
     def __contains__(self, address: object) -> bool:
-        return any(address in part for part in self._parts)
+        for part in self._parts:  # noqa: SIM110 - any() takes twice as long, for each address that is looked at
+            if address in part:
+                return True
+        return False
 
 
 def asked_address(request: AttachRequest, supply: Supply, resting: Container[IpAddress]) -> IpAddress | None:

@@ -1,7 +1,7 @@
 """The blocks that this host owns: acquired for the first attachment, released when their network is deleted."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
@@ -15,7 +15,7 @@ from overlayd.agent.runtime.shared_work import SharedAttempt
 from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.runtime.under_way import UnderWay
 from overlayd.model.address import Family
-from overlayd.model.block import Block
+from overlayd.model.block import Block, BlockKey
 from overlayd.model.errors import InUse, InvalidValue, NotFound, OverlayError, Unavailable
 from overlayd.model.host import HostState
 from overlayd.model.ids import HostId, NetworkName
@@ -40,6 +40,8 @@ class HeldBlocks:
         self._records = records
         self._attaching = UnderWay[NetworkName]()
         self._growths: WeakValueDictionary[tuple[NetworkName, Family], SharedAttempt] = WeakValueDictionary()
+        self._held: dict[NetworkName, tuple[Mapping[BlockKey, Block], tuple[Block, ...]]] = {}
+        """By network its blocks of all hosts, and those of this one that were found among them."""
 
     def network_or_none(self, name: NetworkName) -> Network | None:
         """Return a network in which this host takes part, or None."""
@@ -54,7 +56,14 @@ class HeldBlocks:
 
     def held(self, name: NetworkName, family: Family) -> tuple[Block, ...]:
         """Return the blocks of one family of a network that this host holds, by address."""
-        blocks = self._feed.cluster.blocks_of(name, self.host)
+        table = self._feed.cluster.blocks.of(name)
+        if not table:
+            self._held.pop(name, None)
+            return ()
+        known, blocks = self._held.get(name, (None, ()))
+        if known is not table:
+            blocks = self._feed.cluster.blocks_of(name, self.host)
+            self._held[name] = (table, blocks)
         return tuple(block for block in blocks if block.family is family)
 
     @asynccontextmanager
