@@ -54,8 +54,9 @@ class LinuxKernel:
     """The kernel, seen from the network namespace of the thread that makes this.
 
     The agent makes it in the thread of its event loop, and from then on uses it in one other thread, which is in the
-    same namespace. Two methods may run in further threads: `reap` opens sockets of its own, and `prepare` only fills
-    the cache of netlink/encoder.py, which has a lock.
+    same namespace. Some methods may run in further threads: `reap` opens sockets of its own, `prepare` only fills the
+    cache of netlink/encoder.py, which has a lock, and `sandbox_id`, `own`, `is_found` and `shortage` look
+    only.
     """
 
     def __init__(self, tables: Path = nft.DIRECTORY) -> None:
@@ -88,8 +89,12 @@ class LinuxKernel:
         """Return the name of a namespace that is the host's own or a network's, None of any other one."""
         return self._sockets.own(sandbox_id)
 
-    def is_in_place(self, ns: NamespaceRef) -> bool:
+    def is_found(self, ns: NamespaceRef) -> bool:
         """Return whether the name of a namespace of ours leads to it."""
+        return self._sockets.is_in_place(ns)
+
+    def is_in_place(self, ns: NamespaceRef) -> bool:
+        """Do as `is_found`, after putting back a name that was lost."""
         self._sockets.put_name_back(ns)
         return self._sockets.is_in_place(ns)
 

@@ -103,7 +103,8 @@ class Surroundings:
 class Kernel(Protocol):
     """A kernel with network namespaces. Every method blocks.
 
-    One thread at a time calls them. Any thread may call `reap`, `prepare`, `shortage` and `fileno` at the same time.
+    One thread at a time calls them. Any thread of the host's own namespace may call `sandbox_id`, `own`, `is_found`,
+    `reap`, `prepare`, `shortage` and `fileno` at the same time.
     """
 
     def namespaces(self) -> frozenset[NamespaceRef]:
@@ -121,8 +122,11 @@ class Kernel(Protocol):
         It knows those that `namespaces` has returned, and those made since. `sandbox_id` is its device and inode.
         """
 
+    def is_found(self, ns: NamespaceRef) -> bool:
+        """Return whether the name of a network namespace of ours leads to it; raise `KernelError`."""
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
-        """Return whether a network namespace of ours exists and its name leads to it; raise `KernelError`."""
+        """Do as `is_found`, after putting back a name that was lost."""
 
     def has_device(self, ns: NamespaceRef, name: InterfaceName) -> bool:
         """Return whether a namespace of ours has a device of this name; raise `KernelError`."""

@@ -76,7 +76,7 @@ class Attachments:
             if key in self._records.attachments:
                 raise AlreadyExists(f"{key[3]} of this container is attached to {key[0]}", field="interface")
             async with self._admission.admitted(key):
-                sandbox_id, is_in_place = await self._occupancy.look(request)
+                sandbox_id, is_in_place = self._occupancy.look(request)
                 async with self._blocks.attaching(key[0]) as network:
                     await self._occupancy.check(network, request, sandbox_id)
                     async with self._addressing.chosen(network, request) as endpoint:

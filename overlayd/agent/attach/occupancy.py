@@ -8,7 +8,7 @@ from overlayd.agent.holdings.blocks import HeldBlocks
 from overlayd.agent.records.attachment_records import UNKNOWN_SANDBOX, Attachment, AttachmentRecords
 from overlayd.agent.records.port_claims import claimants
 from overlayd.agent.runtime.kernel_lock import KernelTurn
-from overlayd.dataplane.items import HOST, NamespaceRef, network_namespace
+from overlayd.dataplane.items import HOST, network_namespace
 from overlayd.model.address import overlap
 from overlayd.model.errors import InvalidValue, NotFound, Unavailable
 from overlayd.model.ids import NetworkName
@@ -40,10 +40,11 @@ class Occupancy:
         self._blocks = blocks
         self._release = release
 
-    async def look(self, request: AttachRequest) -> tuple[SandboxId, bool]:
+    def look(self, request: AttachRequest) -> tuple[SandboxId, bool]:
         """Return which namespace the sandbox's path leads to, and whether that of the network is in place.
 
-        The first is `UNKNOWN_SANDBOX` where its runtime makes the sandbox later.
+        The first is `UNKNOWN_SANDBOX` where its runtime makes the sandbox later. This is called on the event loop: to
+        open two files takes less time than to wait for the kernel's thread, and needs neither that nor its lock.
 
         Raises:
             NotFound: the path leads to no namespace.
@@ -51,27 +52,18 @@ class Occupancy:
             KernelError: the kernel does not say.
             Unavailable: this agent is short of descriptors.
         """
-        path, ns = request.sandbox, network_namespace(request.name.network)
-
-        def seen() -> tuple[str | None, SandboxId | None, NamespaceRef | None, bool]:
-            kernel = self._kernel
-            if shortage := kernel.shortage():
-                return shortage, None, None, False
-            is_in_place = kernel.is_in_place(ns)
-            found = kernel.sandbox_id(path)
-            return None, found, kernel.own(found) if found else None, is_in_place
-
-        shortage, found, own, is_in_place = await self._turn.call(seen)
-        if shortage:
+        if shortage := self._kernel.shortage():
             raise Unavailable(f"nothing new is attached on this host: {shortage}")
+        path = request.sandbox
+        found, is_found = self._kernel.sandbox_id(path), self._kernel.is_found(network_namespace(request.name.network))
         if found is None:
             if request.is_handed_over:
-                return UNKNOWN_SANDBOX, is_in_place
+                return UNKNOWN_SANDBOX, is_found
             raise NotFound(f"{path!r} is no network namespace", field="sandbox")
-        if own is not None:
+        if own := self._kernel.own(found):
             whose = "the host's own network namespace" if own == HOST else f"the namespace of a network, {own}"
             raise InvalidValue(f"{path!r} is {whose}", field="sandbox")
-        return found, is_in_place
+        return found, is_found
 
     async def check(self, network: Network, request: AttachRequest, sandbox_id: SandboxId) -> None:
         """Raise `InvalidValue` if the network cannot fulfil the request, or the sandbox cannot have the network.

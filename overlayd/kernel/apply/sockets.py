@@ -137,13 +137,13 @@ class Sockets:
         return True
 
     def own(self, identity: namespaces.Identity) -> NamespaceRef | None:
-        """Return the name of a namespace that is the host's, or ours; None of any other one."""
+        """Return the name of a namespace that is the host's, or ours; None of any other one. For any thread."""
         if identity == self._host:
             return HOST
-        return next((ns for ns, member in self._ours.items() if member.identity == identity), None)
+        return next((ns for ns, member in list(self._ours.items()) if member.identity == identity), None)
 
     def is_in_place(self, ns: NamespaceRef) -> bool:
-        """Return whether the name of a namespace of ours leads to it."""
+        """Return whether the name of a namespace of ours leads to it. For any thread."""
         found, kept = namespaces.identity(ns), self._ours.get(ns)
         return found is not None and (kept is None or found == kept.identity)
 

@@ -68,6 +68,9 @@ class MortalKernel:
     def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
         return self._reached().own(sandbox_id)
 
+    def is_found(self, ns: NamespaceRef) -> bool:
+        return self._reached().is_found(ns)
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         return self._reached().is_in_place(ns)
 

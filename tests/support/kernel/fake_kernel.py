@@ -203,6 +203,9 @@ class FakeKernel:
         ours = (ns for ns in self._spaces if ns == HOST or ownership.is_network_namespace(ns))
         return next((ns for ns in ours if (0, self._spaces[ns].number) == sandbox_id), None)
 
+    def is_found(self, ns: NamespaceRef) -> bool:
+        return ns in self._spaces
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         return ns in self._spaces
 

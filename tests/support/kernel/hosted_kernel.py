@@ -97,6 +97,9 @@ class HostedKernel:
     def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
         return self._call(self._kernel.own, sandbox_id)
 
+    def is_found(self, ns: NamespaceRef) -> bool:
+        return self._host.run(self._kernel.is_found, ns)
+
     def is_in_place(self, ns: NamespaceRef) -> bool:
         return self._host.run(self._kernel.is_in_place, ns)
 
