@@ -28,6 +28,7 @@ from overlayd.agent.docker.wiring import DockerParts
 from overlayd.agent.netns.door import NamespaceDoor
 from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.actors import Actors, started, stopped
+from overlayd.agent.runtime.boot_mark import BootMark, boot_id
 from overlayd.agent.runtime.dns_lookups import Loop
 from overlayd.agent.runtime.instance_lock import Lock, held
 from overlayd.agent.runtime.kernel_lock import KernelTurn
@@ -57,6 +58,14 @@ class Agent:
 
     servers: Actors
     actors: Actors
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an agent has in its directories before anything else: its locks, and the mark of this boot."""
+
+    locks: Collection[Lock]
+    mark: BootMark
 
 
 def collect_seldom() -> None:
@@ -101,7 +110,9 @@ async def serve(
     asyncio.get_running_loop().set_default_executor(ready_threads(_WORKERS, "worker"))
     async with AsyncExitStack() as closing:
         locks = closing.enter_context(held(settings.state_dir, settings.run_dir))
-        agent = build(settings, supervisor, locks, open_kernel, closing)
+        mark = BootMark(settings.run_dir, boot_id())
+        mark.enter()
+        agent = build(settings, supervisor, Kept(locks, mark), open_kernel, closing)
         async with asyncio.TaskGroup() as tasks:
             actors, servers = started(tasks, agent.actors), started(tasks, agent.servers)
             supervisor.tell("READY=1")
@@ -115,7 +126,7 @@ async def serve(
 def build(
     settings: Settings,
     supervisor: ServiceManager,
-    locks: Collection[Lock],
+    kept: Kept,
     open_kernel: Callable[[], Kernel],
     closing: AsyncExitStack,
 ) -> Agent:
@@ -145,6 +156,7 @@ def build(
     docked = docker.build(turn.kernel, attached, records, held_here, state_dir, resync)
     servers = _listening(settings, answering, docked, podded, control, closing)
 
+    files = (records.restore, reconciled.checksums.restore, kept.mark.restore)
     changes, address = attached.attachments.changes, OwnAddress(settings.vtep, settings.controllers)
     return Agent(
         servers={name: server.run() for name, server in servers.items()},
@@ -160,7 +172,7 @@ def build(
             **probing.actors(turn, feed, reconciler, host, resync),
             "status": show_status(supervisor, control, Changes(feed.changes, reconciler.reports)),
             "watchdog": supervisor.watch(turn.is_free_within),
-            "run directory": RunDirectory(run_dir, locks, servers.values(), records, reconciled.checksums).run(),
+            "run directory": RunDirectory(run_dir, kept.locks, servers.values(), files).run(),
         },
     )
 

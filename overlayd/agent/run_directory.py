@@ -1,13 +1,11 @@
 """The agent's directory on a tmpfs: restored when an administrator removes it or files in it."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import structlog
 
-from overlayd.agent.reconcile.checksums import Checksums
-from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.runtime.instance_lock import Lock
 from overlayd.agent.runtime.logs import Complaint
 from overlayd.agent.runtime.unix_server import UnixServer
@@ -20,21 +18,22 @@ INTERVAL = 1.0
 
 
 class RunDirectory:
-    """Checks whether locks, sockets and records still exist. `path` is the directory, for messages."""
+    """Checks whether locks, sockets and files still exist.
+
+    `path` is the directory, for messages. Each of `files` writes some again and returns how many were missing.
+    """
 
     def __init__(
         self,
         path: Path,
         locks: Collection[Lock],
         servers: Collection[UnixServer],
-        records: AttachmentRecords,
-        checksums: Checksums,
+        files: Collection[Callable[[], int]],
     ) -> None:
         self._path = path
         self._locks = locks
         self._servers = servers
-        self._records = records
-        self._checksums = checksums
+        self._files = files
         self._failure = Complaint("what was removed cannot be written again now")
 
     async def run(self) -> None:
@@ -57,7 +56,7 @@ class RunDirectory:
             except InUse as error:
                 raise InUse(f"{error.detail}, since the lock of this one was removed") from None
         deaf = [server for server in self._servers if server.is_lost()]
-        records = self._records.restore()
+        files = [restore() for restore in self._files]
         for server in deaf:
             server.listen_again()
-        return any((lost, deaf, records, self._checksums.restore()))
+        return any((lost, deaf, *files))

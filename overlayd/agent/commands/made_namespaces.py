@@ -10,6 +10,7 @@ from pathlib import Path
 from overlayd.agent.commands.local_commands import RUN_DIR
 from overlayd.agent.commands.unfinished_adds import UnfinishedAdd
 from overlayd.agent.netns.request import path_of
+from overlayd.agent.runtime.boot_mark import boot_id
 from overlayd.configuration.files import close_unlocked, read_regular, replace_content
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.kernel.port import NoNamespace
@@ -82,7 +83,9 @@ def is_made(name: ContainerId) -> bool:
     """
     try:
         made = read_regular(_DIRECTORY / name, _SIZE_MAX)
-        return made == _identity(NamespaceRef(path_of(name)))
+        identity = _identity(NamespaceRef(path_of(name)))
+        # Earlier releases did not write the boot: the kernel begins again to count namespaces with each.
+        return made in (identity, identity.partition(b" ")[2])
     except FileNotFoundError:
         return False
     except NoNamespace:
@@ -90,7 +93,7 @@ def is_made(name: ContainerId) -> bool:
 
 
 def _identity(ns: NamespaceRef) -> bytes:
-    return " ".join(map(str, namespaces.lasting_identity(ns))).encode()
+    return " ".join((boot_id(), *map(str, namespaces.lasting_identity(ns)))).encode()
 
 
 def unfinished_add(name: ContainerId) -> UnfinishedAdd:

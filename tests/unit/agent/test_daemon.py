@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from overlayd.agent import daemon
+from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
+from overlayd.agent.runtime.boot_mark import boot_id
 from overlayd.agent.settings import Settings
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.model.errors import InUse
-from overlayd.model.ids import Revision
+from overlayd.model.ids import HostId, Revision
 from overlayd.service.systemd_notify import ServiceManager
 from overlayd.wire import records
 from overlayd.wire.cni.requests import Command
@@ -166,6 +169,29 @@ async def test_an_agent_that_is_up_answers_and_one_that_stops_leaves_the_kernel(
             assert not any(path.exists() for path in sockets)
         async with running(tmp_path, server):
             pass  # the locks are free
+
+
+@pytest.mark.parametrize(("mark", "is_kept"), [(None, True), (boot_id(), True), ("another boot", False), ("", False)])
+async def test_what_an_earlier_boot_left_in_a_directory_that_is_no_tmpfs_counts_for_nothing(
+    tmp_path: Path, mark: str | None, *, is_kept: bool
+) -> None:
+    run_dir, web = tmp_path / "run", replace(clusters.endpoint(1, "web", "10.32.0.2"), host=HostId(clusters.HERE))
+    AttachmentRecords(run_dir / "attachments").put(Attachment(web, (0, 1)))
+    (run_dir / "tables").mkdir()
+    (run_dir / "software-checksums").touch()
+    (run_dir / "notes").write_text("of the administrator")
+    if mark is not None:
+        (run_dir / "boot-id").write_text(mark)
+    async with controller() as server:
+        serving(server, lambda: None)
+        async with running(tmp_path, server) as process:
+            assert (await status_of(process))["software_checksums"] is is_kept
+            assert bool(list((run_dir / "attachments").glob("*.json"))) is is_kept
+            assert (run_dir / "tables").exists() is is_kept
+            assert (run_dir / "notes").exists()
+            (run_dir / "boot-id").unlink()
+            await until((run_dir / "boot-id").exists)
+            assert (run_dir / "boot-id").read_text() == boot_id()
 
 
 async def test_there_is_one_agent_on_a_host(tmp_path: Path) -> None:

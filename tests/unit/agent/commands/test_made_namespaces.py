@@ -1,7 +1,7 @@
 """Commands about one name exclude each other, though each removes the lock's file at its end."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import IPv4Interface
@@ -85,3 +85,23 @@ def test_a_namespace_is_made_once_and_known_until_it_is_removed(host: SimulatedH
             return [*found, made_namespaces.is_made(WEB)]
 
     assert host.run(made_and_removed) == [False, True, False, True, True, False, False]
+
+
+def test_a_namespace_is_not_taken_for_one_that_was_made_before_a_boot(host: SimulatedHost) -> None:
+    def is_made_after(change: Callable[[str], str]) -> bool:
+        mark = Path("/run/overlayd/netns/web")
+        with made_namespaces.alone(WEB):
+            made_namespaces.make(WEB)
+            mark.write_text(change(mark.read_text()))
+            found = made_namespaces.is_made(WEB)
+            made_namespaces.remove(WEB)
+            return found
+
+    def of_another_boot(text: str) -> str:
+        return f"{'0' * 36} {text.partition(' ')[2]}"
+
+    def of_an_earlier_release(text: str) -> str:
+        return text.partition(" ")[2]
+
+    assert not host.run(is_made_after, of_another_boot)
+    assert host.run(is_made_after, of_an_earlier_release)
