@@ -67,7 +67,7 @@ def prepare(directory: Path, package: Package) -> None:
         "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist"],
         "pytest_add_cli_args_test_selection": package.tests,
         # Other programs may use the processors, so the bound that counts is the one on processor time in `mutmut_run`.
-        "timeout_multiplier": 20.0 if package.whole else 60.0,
+        "timeout_multiplier": 60.0,
         "use_git_change_detection": False,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in configuration.items()]
@@ -78,8 +78,7 @@ def prepare(directory: Path, package: Package) -> None:
 def run(directory: Path, package: Package, minutes: float) -> int:
     """Run mutmut, at most for so many minutes; return its exit status."""
     command = [sys.executable, str(PROGRAM), "run", "--max-children", str(package.processes)]
-    environment = {**os.environ, **({"OVERLAYD_MUTANTS_EVERY_TEST": "1"} if package.whole else {})}
-    with subprocess.Popen(command, cwd=directory, env=environment, start_new_session=True) as running:
+    with subprocess.Popen(command, cwd=directory, start_new_session=True) as running:
         try:
             return running.wait(60 * minutes)
         except subprocess.TimeoutExpired:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 class Package:
     """Modules as patterns of paths, and the tests that must notice a change of them.
 
-    `whole` is set where tests run the code in other processes: no record tells which test reaches which function, so
-    every test is run for every mutant. `processes` is how many mutants are tested at a time: more where tests wait.
+    `processes` is how many mutants are tested at a time: more where tests wait.
     """
 
     modules: tuple[str, ...]
     tests: tuple[str, ...]
-    whole: bool = False
     processes: int = 2
 
 
@@ -22,6 +20,6 @@ PACKAGES = {
     "ipam": Package(("overlayd/ipam/*.py",), ("tests/unit/ipam", "tests/properties/test_ipam.py")),
     "wire": Package(("overlayd/wire/*.py",), ("tests/unit/wire",)),
     "dataplane": Package(("overlayd/dataplane/*.py",), ("tests/unit/dataplane",)),
-    "cni": Package(("cni/shim.py",), ("tests/unit/cni/test_shim.py",), whole=True, processes=12),
+    "cni": Package(("cni/shim.py",), ("tests/unit/cni/test_shim.py",), processes=12),
 }
 """Slow property tests are left out, because a mutant that survives has passed all of them. A `*` matches `/` too."""
