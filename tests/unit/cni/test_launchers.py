@@ -339,7 +339,8 @@ def test_a_delete_that_does_not_fit_on_the_disk_fails_and_leaves_nothing(machine
 
 
 @pytest.mark.parametrize(
-    "stdin", [b"", b"{", b"{}", b'{"cniVersion": "0.3.1"}', b'{"cniVersion": "1.0.0"}', b'{"cniVersion": "9.9.9"}']
+    "stdin",
+    [b"", b"{", b"{}", *(b'{"cniVersion": "%b"}' % each.encode() for each in (*cni_version.SUPPORTED, "9.9.9"))],
 )
 def test_a_version_request_needs_no_agent_and_answers_as_it_does(machine: Machine, stdin: bytes) -> None:
     done = machine.execute(stdin, {"CNI_COMMAND": "VERSION"})
