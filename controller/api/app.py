@@ -16,6 +16,7 @@ from controller.api.http import (
 )
 from controller.api.http.admission import admit
 from controller.api.http.auth import Security
+from controller.api.http.quick_route import QuickRoutes
 from controller.api.routes import (
     blocks,
     capacity,
@@ -104,7 +105,10 @@ def create_app(overlay: Overlay, security: Security) -> FastAPI:
     app.add_middleware(auth.Authentication, overlay=overlay, security=security)
     app.add_middleware(interrupted_requests.InterruptedRequests)
     problem_documents.install(app)
-    for router in (*(part.router for part in _PARTS), _pages):
+    parts = [*(part.router for part in _PARTS), _pages]
+    quick = (route for router in parts for route in router.routes)
+    app.router.middleware_stack = QuickRoutes(app.router.middleware_stack, quick)
+    for router in parts:
         app.include_router(router)
         for route in router.routes:
             for method in getattr(route, "methods", ()):

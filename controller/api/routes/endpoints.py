@@ -11,6 +11,7 @@ from controller.api.bodies.response_bodies import EndpointsAnswer, EndpointSetAn
 from controller.api.bodies.workload_filter import AskedWorkload
 from controller.api.http.dependencies import By, Services
 from controller.api.http.paging import AskedPage
+from controller.api.http.quick_route import QuickRoute
 from controller.journal.journal import Written
 from controller.services.endpoints import Refusal
 from overlayd.model.endpoint import Endpoint
@@ -51,12 +52,6 @@ async def list_endpoints(
     return page.answer(kept, lambda endpoint: endpoint.key, records.encode, overlay.mirror.intent_revision)
 
 
-@router.post(
-    "/hosts/{id}/endpoints",
-    summary="Publish changes of a host's endpoints",
-    response_model=PublishedAnswer,
-    responses=response_bodies.refusals(404, 409, 413, 422, 503),
-)
 async def publish_endpoints(id: str, body: PublishBody, overlay: Services, by: By) -> JSONResponse:  # noqa: A002
     """Add, replace and remove endpoints of a host; removals come first.
 
@@ -66,6 +61,17 @@ async def publish_endpoints(id: str, body: PublishBody, overlay: Services, by: B
     puts = _endpoints(HostId(id), "puts", body.puts)
     deletes = [key.endpoint_key(HostId(id), f"deletes[{index}]") for index, key in enumerate(body.deletes)]
     return _published(await overlay.endpoints.publish(by, HostId(id), puts, deletes))
+
+
+router.add_api_route(
+    "/hosts/{id}/endpoints",
+    publish_endpoints,
+    methods=["POST"],
+    summary="Publish changes of a host's endpoints",
+    response_model=PublishedAnswer,
+    responses=response_bodies.refusals(404, 409, 413, 422, 503),
+    route_class_override=QuickRoute,
+)
 
 
 @router.put(

@@ -14,6 +14,7 @@ from controller.api.bodies.request_bodies import ReportBody
 from controller.api.http.auth import INSECURE
 from controller.api.http.dependencies import Services
 from controller.api.http.quick_route import QuickRoute
+from tests.support.controllers.api import endpoint
 from tests.support.controllers.overlays import H1, controllers, make_host, make_network
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.anyio
 QUICK, WHOLE = "application/json", "application/json; charset=utf-8"
 """Media types that mean the same; the second one is left to FastAPI."""
 
-BLOCKS, REPORT = "/v1/networks/blue/blocks", "/v1/hosts/h1/report"
+BLOCKS, REPORT, PUBLICATION = "/v1/networks/blue/blocks", "/v1/hosts/h1/report", "/v1/hosts/h1/endpoints"
 
 
 def calling(app: ASGIApp) -> httpx.AsyncClient:
@@ -62,6 +63,13 @@ async def api(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
         (BLOCKS, {"host": "h1", "family": 4, "held": ["10.32.0.1/26"]}, 422),
         (BLOCKS, {"host": "h2"}, 404),
         ("/v1/networks/red/blocks", {"host": "h1"}, 404),
+        (PUBLICATION, {"puts": [], "deletes": []}, 200),
+        (PUBLICATION, {"puts": [endpoint()]}, 200),
+        (PUBLICATION, {"puts": [endpoint(interface="a/b")]}, 422),
+        (PUBLICATION, {"puts": [endpoint(), endpoint()]}, 422),
+        (PUBLICATION, {"deletes": [{"network": "blue", "container_id": "c", "interface": "eth0"}]}, 200),
+        (PUBLICATION, {"deletes": [{}]}, 422),
+        ("/v1/hosts/h2/endpoints", {"puts": []}, 404),
     ],
 )
 async def test_both_ways_answer_the_same(api: httpx.AsyncClient, path: str, body: object, status: int) -> None:
