@@ -59,6 +59,14 @@ class _Request:
     leaving: frozenset[EndpointKey] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """How many steps the changes of some items took, and whether one of them had something to write."""
+
+    steps: int
+    has_written: bool
+
+
 class Endpoints:
     """The endpoints of the cluster. A host changes its own ones only."""
 
@@ -106,14 +114,20 @@ class Endpoints:
     async def _converge(
         self, by: Requester, request: _Request, deletes: Callable[[], Collection[EndpointKey]]
     ) -> Written[tuple[Refusal, ...]]:
-        """Write step by step what the mirror does not show yet, until a pass over all of it has nothing to write."""
+        """Write step by step what the mirror does not show yet, until all of it holds at one revision.
+
+        It does after a pass that had nothing to write, and after one whose only step refused nothing if no endpoint is
+        left to remove: that transaction compared what others write about the same host.
+        """
         # Another controller may have given the host a block, or taken its endpoints, and this one not heard of it yet.
         await self._mirror.verify()
         self._hosts.get(request.host)
         for _ in range(_PASSES):
             first = await self._in_steps(by, request.host, deletes(), partial(self._without, request.host))
             second = await self._in_steps(by, request.host, self._puts(request), partial(self._with, request))
-            if not first.result and not second.result:
+            has_written = first.result.has_written or second.result.has_written
+            is_whole = first.result.steps + second.result.steps == 1 and not request.refused
+            if not has_written or (is_whole and not self._owned(request.host, deletes())):
                 refused = tuple(Refusal(key, error) for key, error in request.refused.items())
                 return Written(refused, max(first.revision, second.revision))
         raise Unavailable("another controller is changing the same endpoints; try again")
@@ -133,18 +147,19 @@ class Endpoints:
 
     async def _in_steps(
         self, by: Requester, host: HostId, items: Collection[T], change: Callable[[T], TransactionPart]
-    ) -> Written[bool]:
-        """Write the changes for these items, as many of them at once as have room; tell whether there were any."""
-        left, has_written = deque(items), False
+    ) -> Written[_Pass]:
+        """Write the changes for these items, as many of them at once as have room."""
+        left, steps, has_written = deque(items), 0, False
         revision = self._mirror.intent_revision
         while left:
             written = await self._journal.write(by, partial(self._step, host, left, change))
             done, wrote = written.result
+            steps += 1
             has_written |= wrote
             revision = written.revision
             for _ in range(done):
                 left.popleft()
-        return Written(has_written, revision)
+        return Written(_Pass(steps, has_written), revision)
 
     def _step(
         self, host: HostId, items: Collection[T], change: Callable[[T], TransactionPart]
@@ -171,8 +186,11 @@ class Endpoints:
 
     def _without(self, host: HostId, key: EndpointKey) -> TransactionPart:
         """Return the removal of an endpoint, if it is there and the host's."""
-        found = self._find(key)
-        return self._removals.endpoint(key) if found and found.host == host else TransactionPart()
+        return self._removals.endpoint(key) if self._owned(host, [key]) else TransactionPart()
+
+    def _owned(self, host: HostId, candidates: Collection[EndpointKey]) -> bool:
+        """Return whether one of these endpoints is there and the host's."""
+        return any(found.host == host for key in candidates if (found := self._find(key)))
 
     def _with(self, request: _Request, endpoint: Endpoint) -> TransactionPart:
         """Return the write of an endpoint, or the withdrawal of one that is refused; nothing when it is done."""

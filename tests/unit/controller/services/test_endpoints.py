@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.journal.actor import BY_CONTROLLER
+from controller.store.embedded import EmbeddedStore
+from controller.store.port import KeyValue
 from overlayd.model.endpoint import Endpoint
 from overlayd.model.errors import AlreadyExists, InvalidValue, NotFound, OverlayError
-from overlayd.model.ids import HostId, MacAddress, NetworkName
+from overlayd.model.ids import HostId, MacAddress, NetworkName, Revision
 from tests.support.controllers.overlays import (
+    BLUE,
     H1,
     H2,
+    controller_on,
     make_endpoint,
+    make_host,
+    make_network,
+    open_store,
     stored,
     two_hosts_with_blocks,
     whole_cluster,
@@ -206,3 +214,30 @@ async def test_full_sets_sent_to_two_controllers_at_once_end_as_one_of_them(tmp_
             both[0].endpoints.replace(BY_CONTROLLER, H1, first), both[1].endpoints.replace(BY_CONTROLLER, H1, second)
         )
         assert set((await whole_cluster(store)).endpoints.values()) in (set(first), set(second))
+
+
+class Counting(EmbeddedStore):
+    """A store that counts how often a key is read."""
+
+    reads = 0
+
+    async def get(self, key: str, revision: Revision | None = None) -> KeyValue | None:
+        self.reads += 1
+        return await super().get(key, revision)
+
+
+async def test_a_publication_that_one_transaction_makes_is_looked_at_once(tmp_path: Path) -> None:
+    async with (
+        open_store(Counting.open(tmp_path / "store.db", SystemClock())) as store,
+        controller_on(store) as overlay,
+    ):
+        await make_network(overlay)
+        await make_host(overlay, 1)
+        block = (await overlay.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).result
+        endpoint = make_endpoint(block, 5)
+        before = store.reads
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [endpoint], [])
+        assert store.reads == before + 1
+        await overlay.endpoints.publish(BY_CONTROLLER, H1, [], [endpoint.key])
+        assert store.reads == before + 2
+        assert (await whole_cluster(store)).endpoints == {}
