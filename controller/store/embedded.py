@@ -2,16 +2,19 @@
 
 Writes go to one thread, which puts all that wait into one transaction of SQLite: they share the cost of making them
 durable, and still are revisions of their own. Reads have a connection and a thread of their own, and never wait for a
-write. The event loop waits for neither.
+write. The event loop waits for neither. A watch gets the latest writes from memory: to read them would take longer than
+to write them.
 """
 
 import asyncio
 import fcntl
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar, cast
 
@@ -49,6 +52,9 @@ _BATCH_MAX = 256
 
 _STRETCH = 256
 """How many revisions a watch reads at once."""
+
+_RECENT = 64
+"""How many of the latest revisions are kept in memory for watches; most are about one record."""
 
 
 class StoreRefused(Exception):
@@ -90,6 +96,7 @@ class EmbeddedStore:
         self._writer, self._reader = writes.thread, reads.thread
         self._waiting: asyncio.Queue[_Write] = asyncio.Queue()
         self._written = asyncio.Event()
+        self._recent = deque[RevisionEvents](maxlen=_RECENT)
 
     @property
     def cluster(self) -> str:
@@ -182,6 +189,13 @@ class EmbeddedStore:
         position = after_revision
         while True:
             written = self._written  # taken before the read: a write that comes during it is not missed
+            if (recent := self._since(position)) is not None:
+                for changes in recent:
+                    position = changes.revision
+                    if events := tuple(event for event in changes.events if event.key.startswith(prefix)):
+                        yield RevisionEvents(changes.revision, events)
+                await written.wait()
+                continue
             at = position
             stretch = await self._read(lambda history: history.changes(prefix, at, _STRETCH))  # noqa: B023
             for changes in stretch.changes:
@@ -192,6 +206,16 @@ class EmbeddedStore:
 
     async def compact(self, revision: Revision) -> None:
         await self._write(lambda history: history.compact(revision))
+        while self._recent and self._recent[0].revision <= revision:
+            self._recent.popleft()
+
+    def _since(self, revision: Revision) -> list[RevisionEvents] | None:
+        """Return what was written after a revision, None when only the file can tell; raise `Replaced`."""
+        if self._replaced:
+            raise Replaced(self._replaced)
+        if not self._recent or not self._recent[0].revision <= revision + 1 <= self._recent[-1].revision + 1:
+            return None
+        return [*islice(self._recent, revision + 1 - self._recent[0].revision, None)]
 
     async def _read(self, look: Callable[[History], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -218,7 +242,9 @@ class EmbeddedStore:
             batch = [await self._waiting.get()]
             while len(batch) < _BATCH_MAX and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            outcomes = await loop.run_in_executor(self._writer, self._write_now, [write.make for write in batch])
+            makes = [write.make for write in batch]
+            outcomes, written = await loop.run_in_executor(self._writer, self._write_now, makes)
+            self._recent.extend(written)
             for write, outcome in zip(batch, outcomes, strict=True):
                 if write.result.cancelled():
                     continue
@@ -229,14 +255,18 @@ class EmbeddedStore:
             self._written.set()
             self._written = asyncio.Event()
 
-    def _write_now(self, batch: list[Callable[[History], object]]) -> list[object]:
-        """Return the result of each write, or the exception that ended it. Runs in the writer's thread."""
+    def _write_now(self, batch: list[Callable[[History], object]]) -> tuple[list[object], list[RevisionEvents]]:
+        """Return the result of each write, or the exception that ended it, and what was written.
+
+        Runs in the writer's thread.
+        """
+        self._history.take_written()  # an earlier batch may have been rolled back
         try:
             self._write_connection.execute("BEGIN IMMEDIATE")
             if (found := self._history.revision()) < self._known:
                 self._write_connection.execute("ROLLBACK")
                 self._replaced = f"{self._path} is at revision {found}, and was at {self._known}: it was exchanged"
-                return [Replaced(self._replaced)] * len(batch)
+                return [Replaced(self._replaced)] * len(batch), []
             outcomes = [self._outcome(make) for make in batch]
             known = self._history.revision()
             self._write_connection.execute("COMMIT")
@@ -245,11 +275,11 @@ class EmbeddedStore:
             if self._write_connection.in_transaction:
                 self._write_connection.execute("ROLLBACK")
             unavailable = StoreUnavailable(f"the store cannot be written: {error} ({error.sqlite_errorname})")
-            return [unavailable] * len(batch)
+            return [unavailable] * len(batch), []
         except sqlite3.DatabaseError as error:
             self._replaced = f"{self._path} cannot be written any more: {error}"
-            return [Replaced(self._replaced)] * len(batch)
-        return outcomes
+            return [Replaced(self._replaced)] * len(batch), []
+        return outcomes, self._history.take_written()
 
     def _outcome(self, make: Callable[[History], object]) -> object:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from controller.store.port import (
     Committed,
@@ -64,6 +64,7 @@ class History:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._written: list[RevisionEvents] = []
 
     def prepare(self) -> None:
         """Make the tables in a new file.
@@ -103,6 +104,11 @@ class History:
 
     def revision(self) -> Revision:
         return self._counter("revision")
+
+    def take_written(self) -> list[RevisionEvents]:
+        """Return what was written by this object since the last call, also what SQLite has rolled back since."""
+        written, self._written = self._written, []
+        return written
 
     def touch(self) -> None:
         """Write what is there already: a page of its header, as SQLite leaves out a row that does not change."""
@@ -231,17 +237,21 @@ class History:
     def _write(self, ops: Iterable[PutKey | DeleteKey], revision: Revision) -> Revision:
         next_revision = Revision(revision + 1)
         rows: list[tuple[str, Revision, Revision, bytes | None, LeaseId | None]] = []
+        events: list[Event] = []
         for op in ops:
             found = self._at(op.key, revision)
             created = found.create_revision if found else next_revision
             if isinstance(op, PutKey):
                 rows.append((op.key, next_revision, created, op.value, op.lease))
+                events.append(Event(op.key, op.value, found.value if found else None))
             elif found:
                 rows.append((op.key, next_revision, created, None, None))
+                events.append(Event(op.key, None, found.value))
         if not rows:
             return revision
         self._db.executemany("INSERT INTO history VALUES (?, ?, ?, ?, ?)", rows)
         self._db.execute("UPDATE counters SET value = ? WHERE name = 'revision'", (next_revision,))
+        self._written.append(RevisionEvents(next_revision, tuple(sorted(events, key=attrgetter("key")))))
         return next_revision
 
 
