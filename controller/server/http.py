@@ -39,6 +39,47 @@ def recognise(scope: Scope, token: TokenId | None) -> None:
         extension["now"](token)
 
 
+class _Gathering(asyncio.Transport):
+    """The transport of one answer: its head goes out together with what follows in the same turn of the event loop.
+
+    Each write is a TLS record and a system call, for the peer too.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self._is_begun = False
+        self._flushing: asyncio.Handle | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send data; of the first one it is told later in this turn whether it is alone."""
+        if self._is_begun:
+            self.flush(data)
+        else:
+            self._head, self._is_begun = bytes(data), True
+            self._flushing = self._loop.call_soon(self.flush)
+
+    def flush(self, data: bytes | bytearray | memoryview = b"") -> None:
+        """Send the head if it waits, and data with it."""
+        if self._flushing:
+            self._flushing.cancel()
+            self._flushing = None
+            self._head, data = b"", self._head + data
+        if data:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection once all is sent."""
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closed or about to be."""
+        return self._transport.is_closing()
+
+
 class BoundedHttp(HttpToolsProtocol):
     """Answers 431 to a request whose head is too large and 408 to one that is too slow, and closes."""
 
@@ -90,6 +131,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._allow(self._bounds.body)
         self._answering += 1
         super().on_headers_complete()
+        self.cycle.transport = _Gathering(self.transport, self.loop)
 
     def on_response_complete(self) -> None:
         """Note that one more request is answered."""
