@@ -60,7 +60,8 @@ class Overlay:
         self.endpoints, self.endpoint_sets = services.endpoints, services.endpoint_sets
 
         streams = stream_wiring.build(store, mirror, clock, controller)
-        self.connections, self.feeds, self.watches = streams.connections, streams.feeds, streams.watches
+        self.turns, self.connections = streams.turns, streams.connections
+        self.feeds, self.watches = streams.feeds, streams.watches
 
         health = health_wiring.build(store, rules, services)
         self.writability, self.statuses = health.writability, health.statuses

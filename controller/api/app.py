@@ -14,7 +14,7 @@ from controller.api.http import (
     problem_documents,
     schema_names,
 )
-from controller.api.http.admission import admit
+from controller.api.http.admission import Precedence, admit
 from controller.api.http.auth import Security
 from controller.api.http.quick_route import QuickRoutes
 from controller.api.routes import (
@@ -103,6 +103,7 @@ def create_app(overlay: Overlay, security: Security) -> FastAPI:
     app.add_middleware(RequestMeter, metrics=app.state.metrics)
     app.add_middleware(body_limit.BodyLimit)
     app.add_middleware(auth.Authentication, overlay=overlay, security=security)
+    app.add_middleware(Precedence, turns=overlay.turns)
     app.add_middleware(interrupted_requests.InterruptedRequests)
     problem_documents.install(app)
     parts = [*(part.router for part in _PARTS), _pages]

@@ -145,11 +145,15 @@ class Mirror:
 
     def since(self, after: Revision, limit: int | None = None) -> list[IntentChange]:
         """Return the changes of intent after a revision, or the first `limit`, oldest first; raise `Forgotten`."""
-        if not self._log_start <= after <= self.intent_revision:
+        if not self.remembers(after) or after > self.intent_revision:
             raise Forgotten
         start = bisect_right(self._log, after, key=lambda change: change.revision)
         stop = len(self._log) if limit is None else min(start + limit, len(self._log))
         return [self._log[index] for index in range(start, stop)]
+
+    def remembers(self, after: Revision) -> bool:
+        """Return whether the log has every change of intent after a revision."""
+        return self._log_start <= after
 
     def is_soon_forgotten(self, revision: Revision) -> bool:
         """Return whether the log, more than half full, has the changes after a revision in its older half."""

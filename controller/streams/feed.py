@@ -12,6 +12,7 @@ from controller.state.mirror import Forgotten, Mirror
 from controller.streams import visibility
 from controller.streams.connections import HostConnections
 from controller.streams.feed_lines import FeedLines
+from controller.streams.turns import Turns
 from controller.streams.wake_queue import WakeQueue, slices
 from overlayd.model.errors import AlreadyExists, Unavailable
 from overlayd.model.ids import HostId, NetworkName, Revision
@@ -52,15 +53,15 @@ class Deltas:
 
         `before` are the networks that the host knows, `after` those that it must know. Raises `Forgotten`.
         """
-        changes = self.mirror.since(position)
-        if not changes:
-            return None
-        revision = changes[-1].revision
-        if revision != self._made_at:
+        if self.mirror.intent_revision != self._made_at:
             self._made.clear()
-            self._made_at = revision
+            self._made_at = self.mirror.intent_revision
         made = self._made.get((position, before, after))
         if made is None:
+            changes = self.mirror.since(position)
+            if not changes:
+                return None
+            revision = changes[-1].revision
             puts, deletes = visibility.difference(self.mirror.intent, changes, before, after)
             made = Delta(revision, tuple(puts), tuple(deletes)) if puts or deletes else Bookmark(revision)
             self._made[position, before, after] = made
@@ -81,15 +82,34 @@ class Feed:
         self._position = Revision(0)
         self._networks: frozenset[NetworkName] = frozenset()
         self._wake = asyncio.Event()
+        self._is_expecting = False
         self._has_news = False
         self._must_speak = False
         self._is_stale = False
         self._is_ended = False
 
+    def expect(self, revision: Revision) -> None:
+        """Note that a revision concerns the host. None did since the feed told the last one that does.
+
+        So the host knows all before it, and gets the same as other hosts that know it.
+        """
+        if not self._is_expecting and self._mirror.remembers(self._position):
+            self._position = max(self._position, Revision(revision - 1))
+        self._is_expecting = True
+
     def wake(self) -> None:
         """Let the feed tell what is new."""
         self._has_news = True
         self._wake.set()
+
+    def remind(self) -> None:
+        """Let the feed tell the latest revision, also when nothing new concerns its host."""
+        if not self._is_expecting and self._mirror.remembers(self._position):
+            self._position, before = self._mirror.intent_revision, self._position
+            self._must_speak |= self._position > before
+            self._wake.set()
+        else:
+            self.wake()
 
     def keep_alive(self, *, stale: bool = False) -> None:
         """Let the feed send something even when nothing is new; `stale` when nothing new can come."""
@@ -122,7 +142,7 @@ class Feed:
     def _begin(self, after: Revision | None) -> Iterator[FeedMessage]:
         missed = self._missed(after)
         if missed is None or after is None:
-            self._advance_to(self._mirror.intent_revision)
+            self._advance_to(self._mirror.intent_revision, self._mirror.intent.networks_of(self._host))
             yield from self._snapshot()
         else:
             self._position = after
@@ -155,7 +175,8 @@ class Feed:
         has_news, self._has_news = self._has_news, False
         must_speak, self._must_speak = self._must_speak, False
         must_move = must_speak and self._mirror.is_soon_forgotten(self._position)
-        following = self._advance() if has_news or must_move else None
+        must_advance = has_news or must_move or (must_speak and self._is_expecting)
+        following = self._advance() if must_advance else None
         if following is None and must_speak:
             return Bookmark(self._position, self._is_stale)
         return following
@@ -164,25 +185,24 @@ class Feed:
         networks = self._mirror.intent.networks_of(self._host)
         following = self._deltas.after(self._position, self._networks, networks)
         if following is not None:
-            self._advance_to(following.revision)
+            self._advance_to(following.revision, networks)
         return following
 
-    def _advance_to(self, revision: Revision) -> None:
-        self._position = revision
-        self._networks = self._mirror.intent.networks_of(self._host)
+    def _advance_to(self, revision: Revision, networks: frozenset[NetworkName]) -> None:
+        self._position, self._networks, self._is_expecting = revision, networks, False
 
 
 class Feeds:
     """The feeds that hosts have open at this controller, one for each host."""
 
-    def __init__(self, mirror: Mirror, connections: HostConnections, clock: Clock) -> None:
+    def __init__(self, mirror: Mirror, connections: HostConnections, turns: Turns, clock: Clock) -> None:
         self._mirror = mirror
         self._deltas = Deltas(mirror)
         self._connections = connections
         self._clock = clock
         self._open: dict[HostId, Feed] = {}
         self.lines = FeedLines()
-        self._waking = WakeQueue()
+        self._waking = WakeQueue(turns)
         self._changed = asyncio.Event()
         self._is_stale = False
         self._is_ending = False
@@ -241,7 +261,6 @@ class Feeds:
     async def run(self) -> None:
         """Send bookmarks, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._waking.run(), name="feed-waking")
             tasks.create_task(self._send_bookmarks(), name="feed-bookmarks")
             tasks.create_task(self._keep_alive(), name="feed-keep-alive")
             tasks.create_task(self._watch_store(), name="feed-store")
@@ -255,7 +274,7 @@ class Feeds:
                 if number:
                     await self._clock.sleep(_FEW / _BOOKMARKS)
                 for feed in feeds:
-                    feed.wake()
+                    feed.remind()
 
     async def _keep_alive(self) -> None:
         while True:
@@ -302,6 +321,7 @@ class Feeds:
             if feed := self._open.get(host):
                 feed.end()
         hosts = visibility.concerned(self._mirror.intent, change)
-        self._waking.add(
-            [*self._open.values()] if hosts is None else [self._open[host] for host in hosts if host in self._open]
-        )
+        feeds = [*self._open.values()] if hosts is None else [self._open[host] for host in hosts if host in self._open]
+        for feed in feeds:
+            feed.expect(change.revision)
+        self._waking.add(feeds)

@@ -1,19 +1,18 @@
 """Waking many readers without holding up requests.
 
-A reader that is woken encodes, encrypts and sends. A thousand of them in one turn of the event loop would let a request
-wait for a tenth of a second.
+A reader that is woken encodes, encrypts and sends.
 """
 
-import asyncio
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar
 
+from controller.streams.turns import CanWait, Turns
+
 T = TypeVar("T")
 
-AT_ONCE = 64
-"""How many readers are woken in one turn of the event loop: some milliseconds of work. Fewer would let a change wait
-for the reports with which the first hosts answer it, each of which takes as long as the lines of several hosts."""
+AT_ONCE = 8
+"""How many readers are woken in one turn of the event loop: a millisecond of work."""
 
 
 class Reader(Protocol):
@@ -26,9 +25,9 @@ class Reader(Protocol):
 class WakeQueue:
     """Wakes readers in the order in which they came, a few in each turn of the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
         self._waiting: dict[Reader, None] = {}
-        self._filled = asyncio.Event()
 
     def add(self, readers: Collection[Reader]) -> None:
         """Wake these readers: a few at once, many in groups one after another."""
@@ -36,19 +35,16 @@ class WakeQueue:
             for reader in readers:
                 reader.wake()
             return
+        if not self._waiting:
+            self._turns.add(CanWait.LINES, self._wake_some)
         self._waiting.update(dict.fromkeys(readers))
-        self._filled.set()
 
-    async def run(self) -> None:
-        """Wake the readers that wait, until cancelled."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._waiting:
-                for reader in [*islice(self._waiting, AT_ONCE)]:
-                    del self._waiting[reader]
-                    reader.wake()
-                await asyncio.sleep(0)
+    def _wake_some(self) -> None:
+        for reader in [*islice(self._waiting, AT_ONCE)]:
+            del self._waiting[reader]
+            reader.wake()
+        if self._waiting:
+            self._turns.add(CanWait.LINES, self._wake_some)
 
 
 def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -10,6 +10,7 @@ from controller.clock import Clock
 from controller.state.intent import IntentChange
 from controller.state.mirror import Forgotten, Mirror
 from controller.streams import watch_lines
+from controller.streams.turns import Turns
 from controller.streams.wake_queue import WakeQueue
 from controller.streams.watch_lines import PIECE_MAX, WatchFilter
 from controller.streams.watch_snapshots import WatchSnapshots
@@ -107,12 +108,12 @@ class Watch:
 class Watches:
     """The watches that are open at this controller."""
 
-    def __init__(self, mirror: Mirror, clock: Clock) -> None:
+    def __init__(self, mirror: Mirror, turns: Turns, clock: Clock) -> None:
         self.mirror = mirror
         self.clock = clock
         self.snapshots = WatchSnapshots(mirror, clock)
         self._open: set[Watch] = set()
-        self._waking = WakeQueue()
+        self._waking = WakeQueue(turns)
         self._is_ending = False
         self._lines: OrderedDict[Revision, list[tuple[RecordKey, bytes]]] = OrderedDict()
         mirror.listen(self._on_change)
@@ -179,11 +180,6 @@ class Watches:
 
     async def run(self) -> None:
         """Let every watch say something now and then, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._waking.run(), name="watch-waking")
-            tasks.create_task(self._keep_alive(), name="watch-keep-alive")
-
-    async def _keep_alive(self) -> None:
         while True:
             await self.clock.sleep(_KEEP_ALIVE)
             self.snapshots.let_go()

@@ -8,6 +8,7 @@ from controller.state.mirror import Mirror
 from controller.store.port import Store
 from controller.streams.connections import HostConnections
 from controller.streams.feed import Feeds
+from controller.streams.turns import Turns
 from controller.streams.watches import Watches
 
 
@@ -15,6 +16,7 @@ from controller.streams.watches import Watches
 class StreamParts:
     """The streams of one controller, and the hosts that are connected to it."""
 
+    turns: Turns
     connections: HostConnections
     feeds: Feeds
     watches: Watches
@@ -22,6 +24,7 @@ class StreamParts:
     def actors(self) -> Actors:
         """Return what runs as long as the controller."""
         return {
+            "turns": self.turns.run(),
             "connections": self.connections.run(),
             "feeds": self.feeds.run(),
             "watches": self.watches.run(),
@@ -30,5 +33,5 @@ class StreamParts:
 
 def build(store: Store, mirror: Mirror, clock: Clock, controller: str) -> StreamParts:
     """Make the streams of the controller with this id; none is open yet."""
-    connections = HostConnections(store, clock, controller)
-    return StreamParts(connections, Feeds(mirror, connections, clock), Watches(mirror, clock))
+    turns, connections = Turns(clock), HostConnections(store, clock, controller)
+    return StreamParts(turns, connections, Feeds(mirror, connections, turns, clock), Watches(mirror, turns, clock))

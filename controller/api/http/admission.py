@@ -1,12 +1,32 @@
-"""What every request must pass before its route: the caller may make it, and it says nothing that the route lacks."""
+"""What every request must pass before its route: its turn, the caller's permission, and parameters that it may have."""
+
+import re
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from controller.api.http import auth
+from controller.streams.turns import CanWait, Turns
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import quoted
+
+_REPORT = re.compile(r"/v1/hosts/[^/]+/report")
+"""The path of a report: nothing waits for its answer, and after a change all hosts of a network send one."""
+
+
+class Precedence:
+    """ASGI middleware that lets reports wait until other requests and changes have had their turn."""
+
+    def __init__(self, app: ASGIApp, turns: Turns) -> None:
+        self._app = app
+        self._turns = turns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _REPORT.fullmatch(scope["path"]):
+            await self._turns.turn(CanWait.REPORT)
+        await self._app(scope, receive, send)
 
 
 async def admit(request: Request) -> None:

@@ -41,9 +41,9 @@ async def list_blocks(
 async def acquire_block(name: str, body: AcquireBody, overlay: Services, by: By, caller: CurrentCaller) -> JSONResponse:
     """Get a block for a host beside those that it holds. Asked again after a lost answer, it is the same block."""
     caller.must_be(body.host)
-    written = await overlay.blocks.acquire(
-        by, NetworkName(name), HostId(body.host), body.held_blocks(), Family(body.family) if body.family else None
-    )
+    family = Family(body.family) if body.family else None
+    with overlay.turns.urgent():
+        written = await overlay.blocks.acquire(by, NetworkName(name), HostId(body.host), body.held_blocks(), family)
     return etags.answer(overlay, written.result, written.revision)
 
 

@@ -206,7 +206,8 @@ async def claim_reservation(
     A shared one goes to one of its members, and the endpoint that had it stays.
     """
     caller.must_be(body.host)
-    written = await overlay.reservations.claim(by, NetworkName(name), ReservationName(reservation), body.holder())
+    with overlay.turns.urgent():
+        written = await overlay.reservations.claim(by, NetworkName(name), ReservationName(reservation), body.holder())
     return etags.answer(overlay, written.result, written.revision)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
@@ -220,6 +220,26 @@ async def test_changes_that_do_not_concern_a_host_come_as_bookmarks(tmp_path: Pa
             assert isinstance(await anext(messages), InSync)
             await make_network(overlay)
             assert await anext(messages) == Bookmark(overlay.mirror.intent_revision)
+
+
+async def test_what_concerns_hosts_is_made_once_for_all_that_know_what_came_before(tmp_path: Path) -> None:
+    """Also when one of them has heard last of a change that did not concern it, and another one of none."""
+    async with controllers(tmp_path, 1) as (_, [overlay]):
+        await make_network(overlay)
+        for number in (1, 2):
+            await make_host(overlay, number)
+        for host in (H1, H2):
+            await overlay.blocks.acquire(BY_CONTROLLER, BLUE, host, [])
+        at = overlay.mirror.intent_revision
+        with overlay.feeds.open(H1, "i") as first, overlay.feeds.open(H2, "i") as second:
+            told, late = first.messages(at), second.messages(at)
+            assert await anext(told) == await anext(late) == synced(overlay, at)
+            await make_network(overlay, NetworkName("red"))
+            assert await anext(told) == Bookmark(overlay.mirror.intent_revision)
+            await overlay.networks.update(BY_CONTROLLER, BLUE, lambda blue: replace(blue, egress=False))
+            delta = await anext(told)
+            assert isinstance(delta, Delta)
+            assert await anext(late) is delta
 
 
 async def test_a_sign_of_life_repeats_the_revision_that_the_host_has(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from controller.clock import SystemClock
+from controller.streams.turns import Turns
 from controller.streams.wake_queue import AT_ONCE, WakeQueue, slices
 
 pytestmark = pytest.mark.anyio
@@ -21,17 +23,17 @@ class Sleeper:
         self._woken.append(self)
 
 
-async def turns(number: int) -> None:
-    """Let the event loop have so many turns."""
+async def let_pass(number: int) -> None:
+    """Let so many turns of the event loop pass."""
     for _ in range(number):
         await asyncio.sleep(0)
 
 
 @pytest.fixture
 async def queue() -> AsyncIterator[WakeQueue]:
-    made = WakeQueue()
-    running = asyncio.create_task(made.run())
-    yield made
+    turns = Turns(SystemClock())
+    running = asyncio.create_task(turns.run())
+    yield WakeQueue(turns)
     running.cancel()
     await asyncio.wait([running])
 
@@ -60,7 +62,7 @@ async def test_a_reader_that_waits_already_is_woken_once(queue: WakeQueue) -> No
     readers = [Sleeper(woken) for _ in range(3 * AT_ONCE)]
     queue.add(readers)
     queue.add(readers)
-    await turns(10)
+    await let_pass(10)
     assert woken == readers
 
 
@@ -70,7 +72,7 @@ async def test_those_who_come_while_others_wait_are_woken_too(queue: WakeQueue) 
     queue.add(first)
     await asyncio.sleep(0)
     queue.add(second)
-    await turns(10)
+    await let_pass(10)
     assert woken == [*first, *second]
 
 
