@@ -7,7 +7,9 @@ from controller.clock import Clock
 from controller.rules.recovery import Recovery
 from controller.services.hosts import Hosts
 from controller.services.networks import Networks
+from controller.state import visibility
 from controller.state.host_presence import HostPresence
+from controller.state.intent import IntentChange
 from controller.state.mirror import Mirror
 from overlayd.model.errors import InvalidValue
 from overlayd.model.host import Host, HostState
@@ -21,11 +23,13 @@ _LOOK_INTERVAL = 0.05
 class HostStatus:
     """A host and its present status; without a presence it is not connected.
 
-    It is awaited while a restored store lacks its statement.
+    `concerned` is the revision that said something to the host last: with it in force, all later ones are. It is
+    awaited while a restored store lacks its statement.
     """
 
     host: Host
     presence: HostPresence | None
+    concerned: Revision
     is_awaited: bool = False
 
     def lag(self, revision: Revision, network: NetworkName | None) -> str | None:
@@ -37,7 +41,7 @@ class HostStatus:
             problems = tuple(problem for problem in problems if problem.network in (None, network))
         if applied is None:
             return "has not reported yet"
-        if applied < revision:
+        if applied < min(revision, self.concerned):
             return f"at revision {applied}"
         if problems:
             more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
@@ -58,6 +62,32 @@ class Convergence:
         return sum(lag is None for _, lag in self.lags)
 
 
+class Concerns:
+    """Which revision said something to each host last.
+
+    Hosts hear of the others by bookmarks, which come at a pace: who waits for a revision need not wait for those.
+    """
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._all = Revision(0)
+        self._of: dict[HostId, Revision] = {}
+        mirror.listen(self._on_change)
+
+    def last(self, host: HostId) -> Revision:
+        """Return the last revision that said something to a host, or a later one as long as that is not known."""
+        return max(self._all, self._of.get(host, self._all))
+
+    def _on_change(self, change: IntentChange) -> None:
+        # A change without records says that the mirror was read again: any host may have been concerned.
+        hosts = visibility.concerned(self._mirror.intent, change) if change.records else None
+        if hosts is None:
+            self._all = change.revision
+            self._of.clear()
+        else:
+            self._of.update(dict.fromkeys(hosts, change.revision))
+
+
 class Statuses:
     """The status of hosts, as they report it."""
 
@@ -66,6 +96,7 @@ class Statuses:
         self._hosts = hosts
         self._networks = networks
         self._recovery = recovery
+        self._concerns = Concerns(mirror)
 
     def get(self, host: HostId) -> HostStatus:
         """Return the status of a host; raise `NotFound`."""
@@ -75,7 +106,8 @@ class Statuses:
         return [self._of(host) for host in self._hosts.all()]
 
     def _of(self, host: Host) -> HostStatus:
-        return HostStatus(host, self._mirror.presence(host.id), self._recovery.is_awaited(host))
+        presence, concerned = self._mirror.presence(host.id), self._concerns.last(host.id)
+        return HostStatus(host, presence, concerned, self._recovery.is_awaited(host))
 
     async def settled(
         self, revision: Revision | None, network: NetworkName | None, patience: float, clock: Clock
@@ -133,4 +165,4 @@ class Statuses:
             return False
         if network is not None and network not in self._mirror.intent.networks_of(host):
             return False
-        return HostStatus(known, self._mirror.presence(host)).lag(wanted, network) is not None
+        return self._of(known).lag(wanted, network) is not None

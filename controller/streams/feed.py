@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import structlog
 
 from controller.clock import Clock
+from controller.state import visibility
 from controller.state.intent import IntentChange
 from controller.state.mirror import Forgotten, Mirror
-from controller.streams import visibility
 from controller.streams.connections import HostConnections
 from controller.streams.feed_lines import FeedLines
 from controller.streams.turns import Turns

@@ -43,10 +43,12 @@ def lags(
 
 async def test_a_revision_is_in_force_where_the_kernel_matches_it(tmp_path: Path) -> None:
     async with controllers(tmp_path, 2) as (_, [here, there]):
-        for number in (1, 2, 3):
+        for number in (1, 2):
             await make_host(here, number)
         await make_network(here)
-        at = (await here.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])).revision
+        await here.blocks.acquire(BY_CONTROLLER, BLUE, H1, [])
+        await make_host(here, 3)  # which concerns all hosts
+        at = here.mirror.intent_revision
         older = Revision(at - 1)
         with here.feeds.open(H1, "i1"), there.feeds.open(H2, "i2"):
             await until_heard(here, H2, lambda presence: presence is not None)
@@ -64,6 +66,25 @@ async def test_a_revision_is_in_force_where_the_kernel_matches_it(tmp_path: Path
             problem = HostProblem("network blue", "UDP port 4789 is taken")
             here.connections.report(H1, "i1", at, (problem, problem))
             await until(here, lambda: lags(here, at)[H1] == "network blue: UDP port 4789 is taken, and 1 more")
+
+
+async def test_a_revision_that_says_nothing_to_a_host_is_in_force_there_with_the_one_before(tmp_path: Path) -> None:
+    """Hosts hear of it by bookmarks, which take seconds in a large cluster: nobody waits for those."""
+    async with controllers(tmp_path, 2) as (_, [here, there]):
+        for number in (1, 2):
+            await make_host(here, number)
+        await make_network(here)
+        before = here.mirror.intent_revision
+        with here.feeds.open(H1, "i1"), there.feeds.open(H2, "i2"):
+            here.connections.report(H1, "i1", before, ())
+            there.connections.report(H2, "i2", before, ())
+            await until(here, lambda: lags(here) == {"h1": None, "h2": None})
+            await here.blocks.acquire(BY_CONTROLLER, BLUE, H2, [])
+            await there.mirror.reached(here.mirror.revision)
+            for overlay in (here, there):
+                assert lags(overlay) == {"h1": None, "h2": f"at revision {before}"}
+            await there.mirror.load()  # what was missed may have concerned them all
+            assert lags(there) == {"h1": f"at revision {before}", "h2": f"at revision {before}"}
 
 
 async def test_a_problem_of_one_network_is_none_of_another(tmp_path: Path) -> None:
