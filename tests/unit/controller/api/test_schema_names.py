@@ -24,7 +24,7 @@ NetworkAnswer NetworkBody NetworkCapacityAnswer NetworkCapacityRecord NetworkDef
 NetworkRecord NetworksAnswer PastAnswer PastObject PodAnswer PodBody PoolAnswer PoolBody PoolCapacityAnswer
 Problem ProblemAnswer ProblemBody PublishBody PublishedAnswer RefusedEndpoint RegisteredAnswer ReportBody
 ReservationAnswer ReservationBody ReservationPatch ReservationRecord ReservationsAnswer RevisionAnswer
-StatementAnswer StatementBody SupplyAnswer TokenAnswer TokenBody TokenRecordAnswer TokensAnswer
+StatementAnswer StatementBody SupplyAnswer TokenAnswer TokenBody TokenRecordAnswer TokensAnswer WantedNetworkBody
 WrittenNetworkAnswer
 """
 """As they are published: a schema may come, and none may go or get another name."""
