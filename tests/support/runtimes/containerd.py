@@ -57,6 +57,7 @@ class Containerd:
         with ExitStack() as failure:
             self.group = failure.enter_context(ControlGroup())
             self._place = self._release and ForeignRoot(self.host, self._release, [str(self._image.parent)])
+            run(self._enter(["touch", "/etc/hosts"]))  # a copy of it is every pod's; Debian's installer makes it
             root = self.host.directory / "containerd"
             self._config.write_text(_CONFIG.format(root=json.dumps(str(root)), image=json.dumps(IMAGE)))
             self.host.run("cp", "/usr/lib/cni/loopback", "/opt/cni/bin")  # without which it starts no pod
