@@ -154,7 +154,17 @@ DOCKER = {
 CONTAINERD_2 = Rootfs("containerd-2", ("containerd", "runc"), release="forky")
 """A containerd that speaks CNI 1.1."""
 
-_WITH_RUNTIMES = (CONTAINERD_2, PODMAN_4, *PODMAN.values(), *DOCKER.values())
+INCUS = Rootfs(
+    "incus",
+    (
+        *("attr", "ca-certificates", "incus-base", "iproute2", "iptables", "nftables", "procps", "squashfs-tools"),
+        "xz-utils",
+    ),
+    release="trixie",
+)
+"""Incus of Debian 13, for containers only."""
+
+_WITH_RUNTIMES = (CONTAINERD_2, INCUS, PODMAN_4, *PODMAN.values(), *DOCKER.values())
 _ALL = {each.name: each for each in (MACHINE, VIRTUAL_MACHINE, *_WITH_RUNTIMES)}
 _OF_MAKE_TEST = (MACHINE, PODMAN_4, RUNTIMES_13)
 

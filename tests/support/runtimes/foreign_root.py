@@ -19,17 +19,17 @@ class ForeignRoot:
         """`shared` are directories that the programs are to see, beside those of the host."""
         self._host = host
         # Not in /run: the mount that a root is in must not be shared, or no runtime can pivot away from it.
-        self._place = f"{host.directory}/{rootfs.name}"
+        self.path = f"{host.directory}/{rootfs.name}"
         own = f"/run/{rootfs.name}"
         overlay = f"lowerdir={rootfs.made()},upperdir={own}/upper,workdir={own}/work"
         binds = [*_SETTINGS, str(host.directory), *shared]
-        script = [f"mkdir -p {own}/upper {own}/work {self._place}"]
-        script += [f"mount -t overlay -o {overlay} overlay {self._place}"]
-        script += [f"mkdir -p {each} {self._place}{each}" for each in binds]
-        script += [f"mount --bind {each} {self._place}{each}" for each in binds]
-        script += [f"mount --rbind {each} {self._place}{each}" for each in _SHARED]
+        script = [f"mkdir -p {own}/upper {own}/work {self.path}"]
+        script += [f"mount -t overlay -o {overlay} overlay {self.path}"]
+        script += [f"mkdir -p {each} {self.path}{each}" for each in binds]
+        script += [f"mount --bind {each} {self.path}{each}" for each in binds]
+        script += [f"mount --rbind {each} {self.path}{each}" for each in _SHARED]
         host.run("sh", "-ec", "\n".join(script))
 
     def enter(self, command: Sequence[str]) -> list[str]:
         """Return a command that runs another one with this root, for a shell of the host."""
-        return ["chroot", self._place, *command]
+        return ["chroot", self.path, *command]
