@@ -20,6 +20,7 @@ from bench import (
     drift,
     program_remotes,
     restart,
+    runtimes,
     watch,
 )
 from bench.reporting.report import Bench, Report
@@ -41,6 +42,7 @@ BENCHES: dict[str, Bench] = {
         drift,
         program_remotes,
         restart,
+        runtimes,
         watch,
     )
 }

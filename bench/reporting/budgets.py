@@ -77,6 +77,9 @@ BUDGETS: tuple[Budget, ...] = (
     Budget("restart", "20000 remotes/until an ADD is answered", Bound.P99_BELOW, 0.5, "s", 0.5),
     Budget("restart", "20000 remotes/until in sync", Bound.P99_BELOW, 1.0, "s", 0.5),
     Budget("restart", "20000 remotes/what the kernel said of writes", Bound.NONE, 0, "messages"),
+    # Our time over the peer's is at most 1.05 for Docker, and at most 1 for podman.
+    Budget("runtimes", "docker run", Bound.RATIO, 0.953),
+    Budget("runtimes", "podman run", Bound.RATIO, 1.0),
     Budget("busy_cluster", f"{_HOSTS}/a block comes or goes in a routed network", Bound.P99_BELOW, 20.0, "ms", 2.0),
     Budget("busy_cluster", f"{_HOSTS}/an endpoint comes or goes in a switched one", Bound.P99_BELOW, 20.0, "ms", 2.0),
     Budget("busy_cluster", f"{_HOSTS}/a bookmark", Bound.P99_BELOW, 1.0, "ms"),

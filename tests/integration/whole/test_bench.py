@@ -23,7 +23,7 @@ NAMES: tuple[object, ...] = (
     "program_remotes",
     *(
         pytest.param(name, marks=pytest.mark.thorough)
-        for name in ("agent_idle", "cni_del", "cni_rate", "drift", "restart", "watch")
+        for name in ("agent_idle", "cni_del", "cni_rate", "drift", "restart", "runtimes", "watch")
     ),
 )
 
