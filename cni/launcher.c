@@ -101,11 +101,16 @@ static int is_utf8(const unsigned char *at)
     return 1;
 }
 
-/* Return whether brackets are nested too deeply to be read; brackets in strings count too. */
+/* Return whether brackets are nested too deeply to be read. Those in strings nest nothing. */
 static int is_deep(const char *at)
 {
-    for (int depth = 0; *at; at++) {
-        depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+    for (int depth = 0, quoted = 0; *at; at++) {
+        if (*at == '"')
+            quoted = !quoted;
+        else if (!quoted)
+            depth += (*at == '{' || *at == '[') - (*at == '}' || *at == ']');
+        else if (*at == '\\' && at[1])
+            at++;
         if (depth > DEPTH_MAX) return 1;
     }
     return 0;

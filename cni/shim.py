@@ -35,6 +35,10 @@ STDIN_MAX = 1 << 22
 DEPTH_MAX = 200
 """The deepest nesting of JSON in which the version is looked for."""
 
+STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
+NO_BRACKETS = bytes(set(range(256)) - set(b"{[]}"))
+"""A string of JSON, whose brackets nest nothing, and all bytes that are no brackets."""
+
 IO_FAILURE = 5
 INVALID_CONFIG = 7
 TRY_AGAIN_LATER = 11
@@ -287,11 +291,12 @@ def fail(stdin: bytes, code: int, message: str) -> int:
 def version_of(stdin: bytes) -> str:
     """Return the version of the config if it is supported, else that of a config without a version."""
     import json  # noqa: PLC0415 - as above
+    import re  # noqa: PLC0415 - as above; json has imported it
 
     depth = 0
-    for bracket in stdin.translate(None, bytes(set(range(256)) - set(b"{[]}"))):
+    for bracket in re.sub(STRING, b"", stdin).translate(None, NO_BRACKETS):
         depth += 1 if bracket in b"{[" else -1
-        if depth > DEPTH_MAX:  # brackets in strings count too
+        if depth > DEPTH_MAX:
             return SUPPORTED_VERSIONS[0]
     try:
         config = json.loads(stdin.decode(), parse_int=float)  # int() refuses very long numbers

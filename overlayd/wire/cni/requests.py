@@ -5,6 +5,7 @@ more NUL, then its unchanged stdin. The answer is one byte, ``0`` or ``1`` (the 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +48,9 @@ _DEPTH_MAX = 200
 """The deepest nesting of JSON in which the version is looked for: releases of Python limit recursion differently."""
 
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?')
+"""A string of JSON, also one without an end. Its brackets nest nothing: closing ones would make a config look flat."""
 
 _SINCE = {
     Command.CHECK: cni_version.CHECK,
@@ -125,8 +129,8 @@ def version_of(stdin: bytes) -> str:
 
 
 def _depth(text: bytes) -> int:
-    """Return how deeply brackets are nested; brackets in strings count too."""
-    brackets = text.translate(None, _NO_BRACKETS)
+    """Return how deeply brackets are nested."""
+    brackets = _STRING.sub(b"", text).translate(None, _NO_BRACKETS)
     return max(accumulate(1 if each in b"[{" else -1 for each in brackets), default=0)
 
 

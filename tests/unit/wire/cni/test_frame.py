@@ -56,6 +56,12 @@ def test_a_frame_that_is_cut_short_is_refused(frame: bytes) -> None:
         (nested(200, WIDE), "1.0.0"),
         (nested(201, WIDE), "0.1.0"),
         (b'{"cniVersion": "1.0.0", "text": "' + b"]" * 300 + b'"}', "1.0.0"),
+        (b'{"cniVersion": "1.0.0", "text": "' + b"[" * 300 + b'"}', "1.0.0"),
+        (nested(201, f'"text": "{"]" * 300}",'), "0.1.0"),
+        (nested(200, f'"text": "{"[" * 300}",'), "1.0.0"),
+        (nested(100_000, f'"text": "{"]" * 100_000}",'), "0.1.0"),
+        (nested(100_000, rf'"text": "\"{"]" * 100_000}",'), "0.1.0"),
+        (nested(100_000, r'"text": "\\",'), "0.1.0"),
     ],
 )
 def test_a_request_is_answered_in_its_own_version_if_that_can_be_read_and_is_supported(
