@@ -14,6 +14,7 @@ from controller.commands.options import (
     ConfigOption,
     HistoryCountOption,
     HistoryDaysOption,
+    HostBlocksOption,
     HostNetworksOption,
     InsecureOption,
     ListenOption,
@@ -26,7 +27,7 @@ from controller.commands.options import (
 )
 from controller.commands.store_options import StoreOptions, takes_store
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
-from controller.rules.defaults import HOST_NETWORKS, QUARANTINE, RECOVERY_TIME
+from controller.rules.defaults import HOST_BLOCKS, HOST_NETWORKS, QUARANTINE, RECOVERY_TIME
 from overlayd.configuration import sources
 from overlayd.configuration.commands import commands as config_commands
 from overlayd.configuration.help_pages import PlainGroup
@@ -75,6 +76,7 @@ def run(
     state_dir: StateDirectoryOption = None,
     recovery_time: RecoveryTimeOption = RECOVERY_TIME,
     host_networks: HostNetworksOption = HOST_NETWORKS,
+    host_blocks: HostBlocksOption = HOST_BLOCKS,
 ) -> None:
     """Run the controller until SIGTERM or SIGINT."""
     from controller.serving.start import serve
@@ -94,6 +96,7 @@ def run(
         state_dir=state_dir,
         recovery_time=recovery_time,
         host_networks=host_networks,
+        host_blocks=host_blocks,
     )
     if not serve(choose, sources.located(context)):
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from controller.journal.journal import Journal
 from controller.journal.transaction_meter import TransactionMeter
 from controller.past.archive import Archive
 from controller.rules import wiring as rule_wiring
-from controller.rules.defaults import HOST_NETWORKS, QUARANTINE, RECOVERY_TIME
+from controller.rules.defaults import HOST_BLOCKS, HOST_NETWORKS, QUARANTINE, RECOVERY_TIME
 from controller.services import wiring as service_wiring
 from controller.state import wiring as state_wiring
 from controller.state.lineages import KnownLineage, ensured
@@ -35,10 +35,12 @@ class Overlay:
         addresses: Collection[IpAddress] = (),
         recovery_time: float = RECOVERY_TIME,
         host_networks: int = HOST_NETWORKS,
+        host_blocks: int = HOST_BLOCKS,
     ) -> None:
         """`addresses` are those at which hosts reach this controller, none for one that serves no hosts.
 
-        `host_networks` is how many networks each host may make.
+        `host_networks` is how many networks each host may make, and `host_blocks` how many blocks of a family it may
+        hold in one network.
         """
         self.clock = clock
         self._store = store
@@ -52,7 +54,7 @@ class Overlay:
         rules = rule_wiring.build(store, mirror, journal, clock, chance, quarantine, recovery_time)
         self.recovery = rules.recovery
 
-        services = service_wiring.build(rules, addresses, host_networks)
+        services = service_wiring.build(rules, addresses, host_networks, host_blocks)
         self.tokens, self.sessions = services.tokens, services.sessions
         self.networks, self.hosts = services.networks, services.hosts
         self.departures, self.statements = services.departures, services.statements

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from controller.past.pruning import DEFAULT as DEFAULT_HISTORY
 from controller.past.pruning import HistoryLimits
-from controller.rules.defaults import HOST_NETWORKS, RECOVERY_TIME
+from controller.rules.defaults import HOST_BLOCKS, HOST_NETWORKS, RECOVERY_TIME
 from controller.store.etcd.cluster import Certificates, EtcdLogin, is_url, parse_url
 from controller.store.opening import StoreChoice
 from overlayd.configuration import files
@@ -39,6 +39,7 @@ SCHEMA = Schema(
         Setting("quarantine", ValueKind.INTEGER),
         Setting("recovery-time", ValueKind.INTEGER),
         Setting("host-networks", ValueKind.INTEGER),
+        Setting("host-blocks", ValueKind.INTEGER),
         Setting("history-days", ValueKind.NUMBER),
         Setting("history-count", ValueKind.INTEGER),
         Setting("etcd-ca", ValueKind.PATH, credential="overlay-controller.etcd-ca"),
@@ -58,6 +59,9 @@ RECOVERY_TIME_MAX = 24 * 3600
 
 HOST_NETWORKS_MAX = 1000
 """Networks of one host; a larger bound would bound nothing."""
+
+HOST_BLOCKS_MAX = 1 << 20
+"""Blocks of one host in a network; a larger bound would bound nothing."""
 
 HISTORY_DAYS_MAX = 36_500
 """A hundred years."""
@@ -129,7 +133,8 @@ class ControllerSettings:
     """Settings of one controller process; a change needs a restart.
 
     `tls` None: neither TLS nor tokens. `quarantine` and `recovery_time` are in seconds. `known_store` is the file in
-    which the controller notes what it knows of its store. `host_networks` is how many networks each host may make.
+    which the controller notes what it knows of its store. `host_networks` is how many networks each host may make,
+    and `host_blocks` how many blocks of a family it may hold in one network.
     """
 
     store: StoreChoice
@@ -140,6 +145,7 @@ class ControllerSettings:
     quarantine: float
     recovery_time: float
     host_networks: int
+    host_blocks: int
     history: HistoryLimits
     supervisor: ServiceManager
 
@@ -169,6 +175,7 @@ def choose(  # noqa: PLR0913 - each is an option
     state_dir: Path | None,
     recovery_time: int,
     host_networks: int,
+    host_blocks: int,
 ) -> ControllerSettings:
     """Return the settings that the options give; raise `InvalidValue` that names the option."""
     return load(
@@ -181,6 +188,7 @@ def choose(  # noqa: PLR0913 - each is an option
         state_dir,
         recovery_time,
         host_networks,
+        host_blocks,
     )
 
 
@@ -194,6 +202,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
     state_dir: Path | None = None,
     recovery_time: int = RECOVERY_TIME,
     host_networks: int = HOST_NETWORKS,
+    host_blocks: int = HOST_BLOCKS,
 ) -> ControllerSettings:
     """Return the settings; raise `InvalidValue` that names the option."""
     if admin_token is not None:
@@ -204,6 +213,8 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         raise InvalidValue(f"{recovery_time} is not in 1..{RECOVERY_TIME_MAX} seconds", field="--recovery-time")
     if not 0 <= host_networks <= HOST_NETWORKS_MAX:
         raise InvalidValue(f"{host_networks} is not in 0..{HOST_NETWORKS_MAX}", field="--host-networks")
+    if not 1 <= host_blocks <= HOST_BLOCKS_MAX:
+        raise InvalidValue(f"{host_blocks} is not in 1..{HOST_BLOCKS_MAX}", field="--host-blocks")
     return ControllerSettings(
         store=store,
         listen=tuple(parse_listen(text) for text in listen),
@@ -213,6 +224,7 @@ def load(  # noqa: PLR0913, PLR0917 - each is an option, or what a group of them
         quarantine=quarantine,
         recovery_time=recovery_time,
         host_networks=host_networks,
+        host_blocks=host_blocks,
         history=history,
         supervisor=ServiceManager.of(os.environ, os.getpid()),
     )

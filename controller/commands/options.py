@@ -152,6 +152,14 @@ HostNetworksOption = Annotated[
         help="Networks that each host may make by its credential, as for `docker network create`; 0 for none.",
     ),
 ]
+HostBlocksOption = Annotated[
+    int,
+    typer.Option(
+        "--host-blocks",
+        envvar="OVERLAY_CONTROLLER_HOST_BLOCKS",
+        help="Blocks of one family that a host may hold in one network: a host that was taken over takes no more.",
+    ),
+]
 StateDirectoryOption = Annotated[
     Path | None,
     typer.Option(

@@ -15,7 +15,7 @@ from overlayd.model import ids
 from overlayd.model.address import Family, IpNetwork
 from overlayd.model.block import Block
 from overlayd.model.cluster import RecordKey
-from overlayd.model.errors import InUse, InvalidValue
+from overlayd.model.errors import Exhausted, InUse, InvalidValue
 from overlayd.model.host import Host, HostState
 from overlayd.model.ids import HostId, NetworkName
 from overlayd.model.network import NetworkState
@@ -25,7 +25,8 @@ from overlayd.wire import schema1
 class Blocks:
     """The blocks of the cluster."""
 
-    def __init__(self, rules: RuleParts, networks: Networks, hosts: Hosts) -> None:
+    def __init__(self, rules: RuleParts, networks: Networks, hosts: Hosts, most: int) -> None:
+        """`most` is how many blocks of a family one host may get in one network."""
         self._mirror = rules.mirror
         self._journal = rules.journal
         self._quarantine = rules.quarantine
@@ -34,6 +35,7 @@ class Blocks:
         self._removals = rules.removals
         self._networks = networks
         self._hosts = hosts
+        self._most = most
 
     def select(self, network: NetworkName | None, host: HostId | None) -> list[Block]:
         """Return the blocks of a network, of a host, of a host in a network, or all."""
@@ -54,9 +56,14 @@ class Blocks:
 
         A new block is of the first pool of that family that has a free one. `family` None stands for a host of schema
         1, which gets blocks of the one IPv4 pool that it sees. A request that is repeated after a lost answer gets the
-        same block. Raises `NotFound`, `Exhausted`, `InvalidValue` when the network has no such pool, or
-        `InUse` when the network is being deleted or the host is to get nothing new, or `Unavailable` while hosts have
-        yet to say what they use.
+        same block.
+
+        Raises:
+            NotFound: there is no such network or host.
+            Exhausted: no block is free, or the host has as many as a host may have there.
+            InvalidValue: the network has no such pool.
+            InUse: the network is being deleted, or the host is to get nothing new.
+            Unavailable: hosts have yet to say what they use.
         """
         choice = FreeChoice(self._chance)
 
@@ -69,6 +76,11 @@ class Blocks:
             unheld = [block for block in owned if block.cidr not in held]
             if unheld:
                 return TransactionDraft(min(unheld, key=lambda block: int(block.cidr.network_address)))
+            if len(owned) >= self._most:
+                raise Exhausted(
+                    f"host {owner.name} has {len(owned)} blocks of network {network}, as many as a host may have there"
+                    " (the controllers' setting host-blocks)"
+                )
             self._recovery.refuse()
             choice.attempt()
             offered = found if family else schema1.network(found)

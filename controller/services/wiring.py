@@ -45,8 +45,11 @@ class ServiceParts:
         }
 
 
-def build(rules: RuleParts, addresses: Collection[IpAddress], host_networks: int) -> ServiceParts:
-    """Make the services; hosts reach this controller at `addresses`, and may each make so many networks."""
+def build(rules: RuleParts, addresses: Collection[IpAddress], host_networks: int, host_blocks: int) -> ServiceParts:
+    """Make the services; hosts reach this controller at `addresses`.
+
+    Each may make so many networks, and hold so many blocks of a family in one network.
+    """
     tokens = Tokens(rules)
     departures = Departures(rules, tokens)
     networks, hosts = Networks(rules, addresses, host_networks), Hosts(rules, departures)
@@ -57,7 +60,7 @@ def build(rules: RuleParts, addresses: Collection[IpAddress], host_networks: int
         departures,
         networks,
         hosts,
-        Blocks(rules, networks, hosts),
+        Blocks(rules, networks, hosts, host_blocks),
         reservations,
         Statements(rules, reservations),
         Endpoints(rules, hosts),

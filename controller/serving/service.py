@@ -114,6 +114,7 @@ def _overlay(store: Store, chosen: ControllerSettings, sockets: list[socket.sock
         addresses=served(sockets),
         recovery_time=chosen.recovery_time,
         host_networks=chosen.host_networks,
+        host_blocks=chosen.host_blocks,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from controller.clock import Clock, SystemClock
 from controller.journal.actor import BY_CONTROLLER
 from controller.overlay import Overlay
-from controller.rules.defaults import HOST_NETWORKS, QUARANTINE
+from controller.rules.defaults import HOST_BLOCKS, HOST_NETWORKS, QUARANTINE
 from controller.state import keys
 from controller.state.host_presence import HostPresence
 from controller.store.embedded import EmbeddedStore
@@ -71,10 +71,20 @@ async def controller_on(  # noqa: PLR0913, PLR0917 - what a controller is made o
     clock: Clock | None = None,
     addresses: Collection[IpAddress] = (),
     host_networks: int = HOST_NETWORKS,
+    host_blocks: int = HOST_BLOCKS,
 ) -> AsyncIterator[Overlay]:
     """Run a controller that dies when the context ends: it withdraws nothing."""
     clock = clock or SystemClock()
-    overlay = Overlay(store, clock, name, quarantine, Random(name), addresses, host_networks=host_networks)
+    overlay = Overlay(
+        store,
+        clock,
+        name,
+        quarantine,
+        Random(name),
+        addresses,
+        host_networks=host_networks,
+        host_blocks=host_blocks,
+    )
     await overlay.load()
     running = asyncio.create_task(overlay.run(), name=name)
     try:

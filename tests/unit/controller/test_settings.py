@@ -150,3 +150,11 @@ def test_a_number_of_networks_of_a_host_that_is_out_of_range_is_refused(tmp_path
         settings.load(tmp_path / "store.db", [], None, None, 60, host_networks=most)
     assert caught.value.field == "--host-networks"
     assert settings.load(tmp_path / "store.db", [], None, None, 60).host_networks == 0
+
+
+@pytest.mark.parametrize("most", [0, settings.HOST_BLOCKS_MAX + 1])
+def test_a_number_of_blocks_of_a_host_that_is_out_of_range_is_refused(tmp_path: Path, most: int) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        settings.load(tmp_path / "store.db", [], None, None, 60, host_blocks=most)
+    assert caught.value.field == "--host-blocks"
+    assert settings.load(tmp_path / "store.db", [], None, None, 60).host_blocks == 256

@@ -1,9 +1,11 @@
 import asyncio
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
+from controller.clock import SystemClock
 from controller.journal.actor import BY_CONTROLLER
 from overlayd.model.address import contains
 from overlayd.model.errors import Exhausted, InUse, InvalidValue, NotFound
@@ -13,11 +15,13 @@ from tests.support.controllers.overlays import (
     BLUE,
     H1,
     H2,
+    controller_on,
     controllers,
     make_endpoint,
     make_host,
     make_network,
     pool,
+    store_at,
     stored,
     whole_cluster,
 )
@@ -161,3 +165,22 @@ async def test_an_endpoint_is_never_left_without_its_block(tmp_path: Path, attem
         assert {type(outcome).__name__ for outcome in outcomes} < {"Written", "InUse", "InvalidValue"}
         cluster = await whole_cluster(store)
         assert bool(cluster.endpoints) == bool(cluster.blocks)
+
+
+async def test_a_host_gets_no_more_blocks_of_a_network_than_it_may_at_all_controllers_together(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "store.db", SystemClock()) as store, AsyncExitStack() as stack:
+        both = [await stack.enter_async_context(controller_on(store, name, host_blocks=3)) for name in ("c1", "c2")]
+        await make_network(both[0])
+        for number in (1, 2):
+            await make_host(both[0], number)
+        every = list(IPv4Network("10.32.0.0/16").subnets(new_prefix=26))  # it has all, it says, and wants another one
+        asked = (both[number % 2].blocks.acquire(BY_CONTROLLER, BLUE, H1, every) for number in range(10))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refusals = [answer for answer in answers if isinstance(answer, Exhausted)]
+        assert len(refusals) == 7
+        assert "host host 1 has 3 blocks of network blue, as many as a host may" in str(refusals[0])
+        held = [block for block in (await whole_cluster(store)).blocks.values() if block.host == H1]
+        assert len(held) == 3
+        again = (await both[1].blocks.acquire(BY_CONTROLLER, BLUE, H1, [held[0].cidr])).result
+        assert again in held, "what it has it gets again"
+        assert (await both[0].blocks.acquire(BY_CONTROLLER, BLUE, H2, [])).result.host == H2
