@@ -63,6 +63,9 @@ table ip bench-nat {{
 """The rules of a typical host: a filter with connection tracking, some other rules, and address translation."""
 
 
+_IPTABLES = ("iptables", "ip6tables")
+
+
 @dataclass(frozen=True, slots=True)
 class MeasuredPath:
     """A path from host 1 to host 2: the commands that enter the namespaces of its ends, and the far end's address."""
@@ -79,6 +82,8 @@ async def measure(report: Report) -> None:
         directory = Path(name)
         traffic = _compiled(directory)
         # Each design has hosts of its own: the rules of one would be in the way of another.
+        for family in _IPTABLES:  # the underlay's bridge is the wire here, and no host's
+            lab.underlay_run("sysctl", "-q", f"net.bridge.bridge-nf-call-{family}=0")
         ours, theirs, bare = (lab.hosts[place : place + 2] for place in (0, 2, 4))
         ways = [_raw(bare), _flannel(BARE_PEER, bare), _flannel(PEER, theirs), *_ours(lab, ours)]
         for host in theirs:
@@ -179,7 +184,7 @@ def _written(file: Path, text: str) -> Path:
 def _prepare(host: LabHost, state: str, directory: Path) -> None:
     if state == "firewall":
         host.run("nft", "-f", str(_written(directory / "firewall.nft", FIREWALL)))
-    for family in ("iptables", "ip6tables"):
+    for family in _IPTABLES:
         host.run("sysctl", "-q", f"net.bridge.bridge-nf-call-{family}={int(state == 'firewall')}")
 
 

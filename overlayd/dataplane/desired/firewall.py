@@ -27,9 +27,10 @@ _PROTOCOLS = {Family.V4: "ipv4", Family.V6: "ipv6"}
 VXLAN_PORT = 4789
 """IANA's UDP port for VXLAN (RFC 7348 section 5), in host byte order."""
 
-_NOT_TO_LOOPBACK = 'iifname != "lo" ip daddr 127.0.0.0/8 counter name to_loopback drop'
-"""No host may send this (RFC 1122 section 3.2.1.3). The kernel drops such packets as martian, but only after it has
-translated a port that is published at 127.0.0.1, and not on devices with `route_localnet`, which such ports need."""
+_NOT_TO_LOOPBACK = "ip daddr 127.0.0.0/8 counter name to_loopback drop"
+"""For packets from elsewhere. No host may send this (RFC 1122 section 3.2.1.3). The kernel drops such packets as
+martian, but only after it has translated a port that is published at 127.0.0.1, and not on devices with
+`route_localnet`, which such ports need."""
 
 _INVALID = "ct state invalid counter name invalid drop"
 """Packets that belong to no connection are not translated, so they would leave with the container's own address."""
@@ -59,50 +60,57 @@ _AS_A_CLIENT = (
 """Masquerade keeps the container's source port if it is free. Below 1024 that would be a privileged port of the host,
 which NFS takes as a proof of root. At the port of a service, a container could answer in the name of that service."""
 
-_SEGMENT_PROBES = ("iifname @uplinks tcp dport 1 accept", "iifname @uplinks tcp sport 1 accept")
+_SEGMENT_PROBES = ("tcp dport 1 accept", "tcp sport 1 accept")
 """The agents of a network probe each other with a TCP segment that belongs to no connection, and expect a reset."""
 
 
 _HOST_COUNTERS = ("between_networks", "without_egress", "forged_tunnel", "to_loopback", "to_metadata", "invalid")
 
 
-def vxlan_table(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int, closed_ports: Collection[int]) -> NftTable:
+def vxlan_table(
+    vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int, closed_ports: Collection[int], *, is_tracking: bool
+) -> NftTable:
     """Return the host's table that admits VXLAN packets from known VTEPs only, and forbids users to send any.
 
     VNIs that are not ours are left alone: other software may use them on the same port. Packets between known VTEPs are
-    not tracked, because connection tracking costs time and has no use here. Without tracking, the kernel does not
-    reassemble fragments before these rules, and a first fragment may end before the VNI (RFC 791 allows 8 bytes of
-    data), so packets for this host are checked once more after reassembly.
+    not tracked, because connection tracking costs time and has no use here.
+
+    Without tracking, the kernel does not reassemble fragments before these rules, and a first fragment may end before
+    the VNI (RFC 791 allows 8 bytes of data), so packets for this host are checked once more after reassembly. With
+    `is_tracking`, which our other table causes by its masquerade, it reassembles them before
+    (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW), and that check is left out.
 
     Other hosts trust a VTEP by its address, from which every program of the host can send, also while the host is in no
-    network. So only the kernel and root may send to any of `closed_ports`: packets of the kernel belong to no user, and
-    `meta skuid` does not match them. Ports in host byte order.
+    network. So only the kernel and root may send to any of `closed_ports`. Ports in host byte order.
+
+    Every packet of a tunnel passes here, and each rule costs it time: what ends a rule soonest comes first.
     """
-    sent = f'oifname != "lo" udp dport {_listed(closed_ports)} meta skuid != 0 counter name sent_by_users drop'
+    # Packets of the kernel, and those of tunnels are, belong to no user: the rule ends there for them.
+    sent = f'meta skuid != 0 oifname != "lo" udp dport {_listed(closed_ports)} counter name sent_by_users drop'
     # postrouting comes after every rule of the host that can redirect a packet.
     parts = [
         "counter sent_by_users { }",
         chain("sent", "type filter hook postrouting priority filter; policy accept;", [sent]),
     ]
     if ours := sorted(set(vnis)):
-        parts += _from_vteps_only(ours, vteps, port)
+        parts += _from_vteps_only(ours, vteps, port, is_tracking=is_tracking)
     return table(HOST, NftFamily.INET, ownership.VXLAN_TABLE, parts)
 
 
-def _from_vteps_only(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int) -> Iterator[str]:
+def _from_vteps_only(vnis: Iterable[Vni], vteps: Iterable[IpAddress], port: int, *, is_tracking: bool) -> Iterator[str]:
     ours = f"udp dport {port} @th,96,24 {{ {', '.join(str(vni) for vni in vnis)} }}"
     known = sorted(vteps, key=lambda vtep: (vtep.version, int(vtep)))
     from_vteps = [f"{ours} {_WORDS[family]} saddr @{_SETS[family]}" for family in Family]
     forged = "counter name forged_vxlan drop"
     arriving = [*(f"{each} notrack accept" for each in from_vteps), f"{ours} fib daddr type local {forged}"]
     reassembled = [*(f"{each} accept" for each in from_vteps), f"{ours} {forged}"]
-    leaving = [f"{ours} {_WORDS[family]} daddr @{_SETS[family]} notrack" for family in Family]
     yield "counter forged_vxlan { }"
     for family in Family:
         yield _address_set(family, [vtep for vtep in known if Family.of(vtep) is family])
     yield chain("arriving", "type filter hook prerouting priority raw; policy accept;", arriving)
-    yield chain("reassembled", "type filter hook input priority filter; policy accept;", reassembled)
-    yield chain("leaving", "type filter hook output priority raw; policy accept;", leaving)
+    if not is_tracking:
+        yield chain("reassembled", "type filter hook input priority filter; policy accept;", reassembled)
+    yield chain("leaving", "type filter hook output priority raw; policy accept;", [f"{ours} notrack"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +140,11 @@ def host_table(
     Docker) has redirected them, and the answer must pass that rule too.
 
     Other hosts trust VXLAN packets by their source address, and masqueraded packets of containers have the host's. So
-    no packet that comes from an uplink may go to any of `vxlan_ports` (UDP, in host byte order). This is checked on
-    arrival and again in the forward and input hooks, because a rule of the host or connection tracking may have
-    redirected the packet to that port in between; it precedes the rules that accept replies and published ports.
-    Fragments do not evade it: where masquerade is in use the kernel reassembles them before
-    (NF_IP_PRI_CONNTRACK_DEFRAG comes before NF_IP_PRI_RAW).
+    no packet that comes from an uplink may go to any of `vxlan_ports` (UDP, in host byte order). This is checked in the
+    forward and input hooks, after every rule of the host that can redirect a packet, and before the rules that accept
+    replies and published ports. Fragments do not evade it: where masquerade is in use the kernel reassembles them.
+
+    Packets of tunnels arrive at the host too: what is not from an uplink leaves these rules at once.
     """
     known = sorted(uplinks, key=lambda uplink: uplink.network.vni)
     closed = [uplink.device for uplink in known if not uplink.network.egress]
@@ -166,15 +174,16 @@ def _filters(not_into_tunnels: str, metadata: Metadata) -> Iterator[str]:
         "iifname @closed counter name without_egress reject with icmpx admin-prohibited",
     ]
     arriving = [
+        f'iifname != "{ownership.HOST_DEVICE_PREFIX}*" accept',
+        "iifname != @uplinks accept",
         not_into_tunnels,
+        f"ct state != established {_NOT_TO_LOOPBACK}",  # answers to the host itself have that address here
         "ct direction original iifname @sealed counter name without_egress reject with icmpx admin-prohibited",
         *_SEGMENT_PROBES,
-        f"iifname @uplinks {_INVALID}",
+        _INVALID,
     ]
-    entering = [_NOT_TO_LOOPBACK, not_into_tunnels]
     yield chain("passing", "type filter hook forward priority filter; policy accept;", passing)
     yield chain("arriving", "type filter hook input priority filter; policy accept;", arriving)
-    yield chain("entering", "type filter hook prerouting priority raw; policy accept;", entering)
 
 
 def _translations(uplinks: Sequence[HostUplink]) -> Iterator[str]:
@@ -185,6 +194,8 @@ def _translations(uplinks: Sequence[HostUplink]) -> Iterator[str]:
     ports = sorted(((uplink, each) for uplink in uplinks for each in uplink.published), key=lambda pair: pair[1].order)
     if redirections := [rule for uplink, each in ports for rule in _redirections(uplink, each)]:
         to_published = ["fib daddr type local jump published"]
+        to_loopback = f'iifname != "lo" {_NOT_TO_LOOPBACK}'
+        yield chain("entering", "type filter hook prerouting priority raw; policy accept;", [to_loopback])
         yield chain("published", "", redirections)
         yield chain("from_others", "type nat hook prerouting priority dstnat; policy accept;", to_published)
         yield chain("from_this_host", "type nat hook output priority -100; policy accept;", to_published)

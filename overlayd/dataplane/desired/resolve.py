@@ -84,11 +84,13 @@ class HostSide:
     def of(self, vteps: frozenset[IpAddress], site: Site, choice: UplinkChoice, parts: Sequence[NetworkPart]) -> Self:
         """Return the desired state for these inputs; this one when the inputs are unchanged."""
         vnis = tuple(part.inputs.network.vni for part in parts)
-        vxlan_sources = (vteps, vnis, site.vxlan_port, site.vxlan_ports)
+        ways = _ways(parts, choice, site)
+        has_uplinks = bool(ways or site.kept_uplinks)
+        vxlan_sources = (vteps, vnis, site.vxlan_port, site.vxlan_ports, has_uplinks)
         table = self.vxlan_table
         if vxlan_sources != self.vxlan_sources:
-            table = (firewall.vxlan_table(vnis, vteps, site.vxlan_port, site.vxlan_ports),)
-        ways = _ways(parts, choice, site)
+            ports = (site.vxlan_port, site.vxlan_ports)
+            table = (firewall.vxlan_table(vnis, vteps, *ports, is_tracking=has_uplinks),)
         others = (ways, site.kept_uplinks, site.vxlan_ports, site.metadata)
         sources = (table, others, site.ways_out, tuple(part.on_host for part in parts))
         if sources == self.sources:
@@ -98,7 +100,7 @@ class HostSide:
             # What comes back to containers from the world outside comes in there.
             items += (Sysctl(HOST, ownership.forwarding_sysctl(dev), "1") for dev in site.ways_out)
         items += table
-        if ways or site.kept_uplinks:
+        if has_uplinks:
             items.append(firewall.host_table(*others))
         state = frozenset(one_for_each_key(items))
         return replace(

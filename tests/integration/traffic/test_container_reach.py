@@ -34,9 +34,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.sendrecv import sendp
-mac, source, port = sys.argv[1:]
+mac, source, port, dev = sys.argv[1:]
 packet = Ether(dst=mac) / IP(src=source, dst="127.0.0.1") / UDP(dport=int(port)) / Raw(b"?")
-sendp(packet, iface="under0", verbose=False)
+sendp(packet, iface=dev, verbose=False)
 """
 
 Enter = Callable[[Sequence[str]], list[str]]
@@ -88,8 +88,9 @@ def tenants(lab: Lab) -> Iterator[list[Tenant]]:
 
 
 def counted(host: LabHost, name: str) -> int:
-    """Return how many packets a counter of the host's table has seen."""
-    found = re.search(r"packets (\d+)", host.run("nft", "list", "counter", "inet", "overlayd", name))
+    """Return how many packets a counter of one of the host's tables has seen."""
+    table = "overlayd_vxlan" if name == "forged_vxlan" else "overlayd"
+    found = re.search(r"packets (\d+)", host.run("nft", "list", "counter", "inet", table, name))
     assert found
     return int(found[1])
 
@@ -121,9 +122,11 @@ def test_a_container_puts_no_frame_into_another_network(lab: Lab, tenants: list[
             (link,) = json.loads(victim.host.run("ip", "-n", "ov-routed-host", "-j", "link", "show", "dev", "vx0"))
             content = frame_into(vni, link["address"], echo_request(other.address, victim.address))
             echoes = victim.echoes
+            # To the own host it comes as from a stranger.
+            counter = "forged_vxlan" if victim.host is tenant.host else "forged_tunnel"
             for whole in (content, content + bytes(3000)):  # the second one is sent in fragments
                 to = str(victim.host.address)
-                counts(tenant, "forged_tunnel", lambda: tenant.send(to, VXLAN_PORT, whole))  # noqa: B023
+                counts(tenant, counter, lambda: tenant.send(to, VXLAN_PORT, whole))  # noqa: B023
             assert victim.echoes == echoes
     for victim in victims:
         assert victim.host.detach(victim).status == 0
@@ -231,9 +234,23 @@ def test_a_port_at_the_loopback_address_is_for_the_host_alone(lab: Lab, tenants:
     with Server(container.enter, str(container.address), PORT, "udp"):
         assert ask(host.enter, "127.0.0.1", 9090, "udp") is not None
         before, got = counted(host, "to_loopback"), received(container)
-        lab.underlay_run(sys.executable, "-W", "ignore", "-c", TO_LOOPBACK, link["address"], OUTSIDE, "9090")
+        lab.underlay_run(sys.executable, "-W", "ignore", "-c", TO_LOOPBACK, link["address"], OUTSIDE, "9090", "under0")
         eventually(lambda: counted(host, "to_loopback") == before + 1, "the packet is dropped and counted")
         assert received(container) == got
+    assert host.detach(container).status == 0
+
+
+def test_no_network_gets_at_the_loopback_address_of_a_host_that_publishes_no_port(
+    lab: Lab, tenants: list[Tenant]
+) -> None:
+    host, network, uplink = lab.hosts[1], tenants[0].network, f"ov{tenants[0].vni}"
+    container = host.attach("no-port", network)
+    (link,) = json.loads(host.run("ip", "-j", "link", "show", "dev", uplink))
+    host.run("sysctl", "-q", f"net.ipv4.conf.{uplink}.route_localnet=1")  # as a port leaves it that was published
+    before = counted(host, "to_loopback")
+    inside = ["nsenter", f"--net=/run/netns/ov-{network}", sys.executable, "-W", "ignore", "-c", TO_LOOPBACK]
+    host.run(*inside, link["address"], str(container.address), "9090", "up0")
+    eventually(lambda: counted(host, "to_loopback") == before + 1, "the packet is dropped and counted")
     assert host.detach(container).status == 0
 
 

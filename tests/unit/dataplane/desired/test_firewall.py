@@ -26,10 +26,37 @@ def rules(text: str, chain: str) -> list[str]:
 
 
 def test_packets_of_every_network_come_from_known_tunnel_ends() -> None:
-    table = vxlan_table([Vni(101), Vni(100)], [ip_address("192.0.2.2")], 4789, {4789})
+    table = vxlan_table([Vni(101), Vni(100)], [ip_address("192.0.2.2")], 4789, {4789}, is_tracking=False)
     ours = "udp dport 4789 @th,96,24 { 100, 101 }"
-    assert f"{ours} ip saddr @vteps accept" in table.text
-    assert f"{ours} counter name forged_vxlan drop" in table.text
+    assert rules(table.text, "arriving") == [
+        f"{ours} ip saddr @vteps notrack accept",
+        f"{ours} ip6 saddr @vteps6 notrack accept",
+        f"{ours} fib daddr type local counter name forged_vxlan drop",
+    ]
+    assert rules(table.text, "reassembled") == [
+        f"{ours} ip saddr @vteps accept",
+        f"{ours} ip6 saddr @vteps6 accept",
+        f"{ours} counter name forged_vxlan drop",
+    ]
+
+
+def test_packets_are_checked_once_where_the_kernel_reassembles_them_first() -> None:
+    table = vxlan_table([Vni(100)], [ip_address("192.0.2.2")], 4789, {4789}, is_tracking=True)
+    assert rules(table.text, "arriving")[-1].endswith("counter name forged_vxlan drop")
+    assert "reassembled" not in table.text
+
+
+def test_what_is_from_no_uplink_leaves_the_rules_for_arrivals_first() -> None:
+    way = HostUplink(BLUE, Uplink.HOST, host_device(BLUE.vni))
+    arriving = rules(host_table([way], (), {4789}, Metadata.ALLOWED).text, "arriving")
+    assert arriving[:2] == ['iifname != "ov*" accept', "iifname != @uplinks accept"]
+
+
+def test_only_a_host_with_published_ports_looks_at_all_that_enters() -> None:
+    way = HostUplink(BLUE, Uplink.HOST, host_device(BLUE.vni))
+    assert "chain entering" not in host_table([way], (), {4789}, Metadata.ALLOWED).text
+    with_port = host_table([replace(way, published=(WEB,))], (), {4789}, Metadata.ALLOWED).text
+    assert rules(with_port, "entering") == ['iifname != "lo" ip daddr 127.0.0.0/8 counter name to_loopback drop']
 
 
 @pytest.mark.parametrize("metadata", Metadata)
