@@ -1,6 +1,7 @@
 """netavark's plugin: both launchers forward, queue and refuse with the same bytes."""
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def test_an_operation_is_forwarded_with_its_namespace_and_the_answer_relayed(mac
     namespace = "" if operation == "create" else NAMESPACE
     head = f"NETAVARK_COMMAND={operation}\0NETAVARK_NETNS={namespace}\0\0"
     assert agent.request == head.encode() + DOCUMENT
+
+
+def test_a_namespace_that_is_no_utf_8_is_forwarded_as_it_came(machine: Machine) -> None:
+    with Agent(machine.run / "overlayd/netavark.sock", b"0{}") as agent:
+        assert said(machine, "setup", os.fsdecode(b"/run/netns/\xff\xfe")) == (0, b"{}")
+    assert agent.request == b"NETAVARK_COMMAND=setup\0NETAVARK_NETNS=/run/netns/\xff\xfe\0\0" + DOCUMENT
 
 
 def test_an_error_of_the_agent_is_one(machine: Machine) -> None:
