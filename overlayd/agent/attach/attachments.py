@@ -1,6 +1,7 @@
 """Attaching a workload to a network, and detaching it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -10,6 +11,7 @@ from overlayd.agent.attach.addressing import Addressing
 from overlayd.agent.attach.admission import BOUNDS, Admission
 from overlayd.agent.attach.announcements import Announcements
 from overlayd.agent.attach.interfaces import Interfaces
+from overlayd.agent.attach.leavers import Leavers
 from overlayd.agent.attach.occupancy import Occupancy
 from overlayd.agent.attach.reaper import Reaper
 from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult, result_of
@@ -55,6 +57,7 @@ class Attachments:
         self._reconciler = reconciler
         self._admission = Admission(BOUNDS)
         self._occupancy = Occupancy(turn, records, blocks, self.release)
+        self._leavers = Leavers(time.monotonic)
         self._interfaces = Interfaces(turn, addressing, reconciler)
         self._locks: WeakValueDictionary[EndpointKey, asyncio.Lock] = WeakValueDictionary()
 
@@ -65,7 +68,7 @@ class Attachments:
             NotFound: the network or the sandbox does not exist.
             InvalidValue: the sandbox is the agent's own, or cannot have this network in addition to those that it has.
             AlreadyExists: the interface, or the address or the port that was asked for, is taken.
-            InUse: the network is being deleted, or this host is draining.
+            InUse: the network is being deleted, or this host is draining, and this was not detached a moment ago.
             Exhausted: neither this host's blocks nor the network have an address left.
             KernelError: the kernel refused.
             Unavailable: it takes a controller to go on, and none answers; too many are attached at the same time; or
@@ -77,7 +80,9 @@ class Attachments:
                 raise AlreadyExists(f"{key[3]} of this container is attached to {key[0]}", field="interface")
             async with self._admission.admitted(key):
                 sandbox_id, is_in_place = self._occupancy.look(request)
-                async with self._blocks.attaching(key[0]) as network:
+                async with self._blocks.attaching(
+                    key[0], comes_back=self._leavers.comes_back(key, sandbox_id)
+                ) as network:
                     await self._occupancy.check(network, request, sandbox_id)
                     async with self._addressing.chosen(network, request) as endpoint:
                         made = Attachment(
@@ -260,6 +265,7 @@ class Attachments:
 
         Once begun, it goes on to its end: without a record none would repeat it.
         """
+        self._leavers.leaves(attachment)
         try:
             await self._retire(attachment, self._free)
         except asyncio.CancelledError:

@@ -67,8 +67,10 @@ class HeldBlocks:
         return tuple(block for block in blocks if block.family is family)
 
     @asynccontextmanager
-    async def attaching(self, name: NetworkName) -> AsyncIterator[Network]:
+    async def attaching(self, name: NetworkName, *, comes_back: bool = False) -> AsyncIterator[Network]:
         """Hold a block of each family of a network until the context ends, and yield the network.
+
+        A draining host takes what `comes_back`: it keeps the containers that it has.
 
         Raises:
             NotFound: there is no such network.
@@ -76,7 +78,8 @@ class HeldBlocks:
             Exhausted: the network has no block left.
             Unavailable: this host lacks a block and no controller answers, or the feed does not bring it in time.
         """
-        self.check_active()
+        if not (comes_back and self._is_draining):
+            self.check_active()
         with self._attaching.counted(name):
             if self.network_or_none(name) is None:
                 await self._first_word()
@@ -101,6 +104,11 @@ class HeldBlocks:
             if error.field == "host":
                 raise _unknown_host() from None
             raise
+
+    @property
+    def _is_draining(self) -> bool:
+        host = self._feed.cluster.hosts.get(self.host)
+        return host is not None and host.state is HostState.DRAINING
 
     def check_active(self) -> None:
         """Raise `InUse` when this host is draining or being forgotten."""

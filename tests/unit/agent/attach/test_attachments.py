@@ -15,10 +15,12 @@ from overlayd.dataplane.desired.endpoint import host_end, resolve_endpoint
 from overlayd.dataplane.items import HOST, Link, NamespaceRef, network_namespace
 from overlayd.kernel.port import KernelError
 from overlayd.model.endpoint import Endpoint, Workload
-from overlayd.model.errors import AlreadyExists, Exhausted, InvalidValue, NotFound, OverlayError
-from overlayd.model.ids import NetworkName
+from overlayd.model.errors import AlreadyExists, Exhausted, InUse, InvalidValue, NotFound, OverlayError
+from overlayd.model.host import HostState
+from overlayd.model.ids import NetworkName, Revision
 from overlayd.model.published_port import PortMapping, TransportProtocol
 from tests.support.agents.lone_host import BLUE, GREEN, LoneHost, asked, named, sandbox_of
+from tests.support.controllers import clusters
 
 WEB = asked("web")
 PORT = PortMapping(TransportProtocol.TCP, 8080, 80)
@@ -89,6 +91,24 @@ def test_a_path_that_leads_to_a_networks_own_namespace_is_no_sandbox(host: LoneH
             host.run(host.attachments.attach(replace(WEB, sandbox=sandbox)))
         assert refused.value.field == "sandbox"
     assert has_nothing(host)
+
+
+def test_a_draining_host_takes_back_what_it_had_a_moment_ago_and_nothing_else(host: LoneHost) -> None:
+    """As `podman network reload` does: it asks for the same address."""
+    before = host.run(host.attachments.attach(WEB)).endpoint
+    draining = replace(clusters.host(1), state=HostState.DRAINING)
+    host.feed.cluster = host.feed.cluster.changed(Revision(host.feed.cluster.revision + 1), [draining])
+    host.run(host.attachments.detach(named("web")))
+    for stranger in (replace(WEB, sandbox=sandbox_of("db")), asked("db"), asked("web", GREEN)):
+        with pytest.raises(InUse, match="is draining"):
+            host.run(host.attachments.attach(stranger))
+    again = host.run(host.attachments.attach(replace(WEB, addresses=before.addresses, mac=before.mac))).endpoint
+    assert (again.addresses, again.mac) == (before.addresses, before.mac)
+    forgetting = replace(draining, state=HostState.FORGETTING)
+    host.feed.cluster = host.feed.cluster.changed(Revision(host.feed.cluster.revision + 1), [forgetting])
+    host.run(host.attachments.detach(named("web")))
+    with pytest.raises(InUse, match="is being forgotten"):
+        host.run(host.attachments.attach(WEB))
 
 
 def test_what_one_runtime_attached_no_other_one_finds_or_detaches(host: LoneHost) -> None:
