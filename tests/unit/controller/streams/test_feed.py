@@ -52,6 +52,8 @@ class Agent:
 
     cluster: Cluster = field(default_factory=Cluster)
     past: dict[Revision, Cluster] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a message has been taken in."""
 
     async def follow(self, messages: AsyncIterator[FeedMessage]) -> None:
         """Take in one feed as it comes."""
@@ -76,6 +78,7 @@ class Agent:
             is_first = False
             if in_sync:
                 self.past[self.cluster.revision] = self.cluster
+            self.news.set()
 
 
 async def replay(said: list[FeedMessage]) -> AsyncIterator[FeedMessage]:
@@ -466,3 +469,62 @@ async def follow_through(directory: Path, groups: list[list[tuple[object, ...]]]
 def test_an_agent_knows_what_it_must_whenever_it_connects(groups: list[list[tuple[object, ...]]]) -> None:
     with TemporaryDirectory() as directory:
         asyncio.run(follow_through(Path(directory), groups))
+
+
+SIGNS = st.sampled_from([("remind",), ("keep",), ("stop",), ("go on",), ("reconnect",)])
+
+
+async def read_while(is_open: asyncio.Event, messages: AsyncIterator[FeedMessage]) -> AsyncIterator[FeedMessage]:
+    async for message in messages:
+        await is_open.wait()
+        yield message
+
+
+async def stay_connected(directory: Path, groups: list[list[tuple[object, ...]]]) -> None:
+    async with controllers(directory, 1) as (store, [overlay]):
+        for number in (1, 2):
+            await make_host(overlay, number)
+        for name, topology in zip(("blue", "red"), Topology, strict=True):
+            await make_network(overlay, NetworkName(name), topology=topology)
+            for host in (H1, H2):
+                await overlay.blocks.acquire(BY_CONTROLLER, NetworkName(name), host, [])
+        agent, expected, is_open = Agent(), dict[Revision, Cluster](), asyncio.Event()
+        is_open.set()
+        with ExitStack() as opened:
+            feed = opened.enter_context(overlay.feeds.open(H1, "i"))
+            following = asyncio.create_task(agent.follow(read_while(is_open, feed.messages(None))))
+            for group in groups:
+                outcomes = await asyncio.gather(*(perform(overlay, step) for step in group), return_exceptions=True)
+                assert all(outcome is None or isinstance(outcome, OverlayError) for outcome in outcomes)
+                now = visible_to(await whole_cluster(store), H1)
+                expected[now.revision] = now
+                signs = {"remind": feed.remind, "keep": feed.keep_alive, "stop": is_open.clear, "go on": is_open.set}
+                for name in signs.keys() & {step[0] for step in group}:
+                    signs[name]()
+                if ("reconnect",) in group or following.done():
+                    opened.close()
+                    following.cancel()
+                    await asyncio.wait([following])
+                    feed = opened.enter_context(overlay.feeds.open(H1, "i"))
+                    said = feed.messages(agent.cluster.revision)
+                    following = asyncio.create_task(agent.follow(read_while(is_open, said)))
+            now = visible_to(await whole_cluster(store), H1)
+            is_open.set()
+            feed.remind()
+            async with asyncio.timeout(30):
+                while agent.cluster.revision != now.revision:
+                    agent.news.clear()
+                    await agent.news.wait()
+            following.cancel()
+            await asyncio.wait([following])
+        assert agent.cluster == now
+        for known in agent.past.values():
+            assert known == expected.get(known.revision, known)
+
+
+@settings(max_examples=80)
+@given(st.lists(st.lists(st.one_of(STEPS, SIGNS), min_size=1, max_size=4), max_size=25))
+def test_an_agent_that_stays_connected_knows_what_it_must(groups: list[list[tuple[object, ...]]]) -> None:
+    """Also when a feed moves on without a word past what does not concern its host."""
+    with TemporaryDirectory() as directory:
+        asyncio.run(stay_connected(Path(directory), groups))
