@@ -25,6 +25,8 @@
 #define QUEUE "/run/overlayd/del-queue"
 #define NETAVARK_SOCKET "/run/overlayd/netavark.sock"
 #define NETAVARK_QUEUE "/run/overlayd/teardown-queue"
+/* For users who are not root. Their plugin has another /run: podman gives it a mount namespace for that. */
+#define USERS_SOCKET "/var/lib/overlayd-users/netavark.sock"
 #define SUPPORTED "\"0.1.0\", \"0.2.0\", \"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""
 
 enum { SEND_PATIENCE = 15, ANSWER_PATIENCE = 35 }; /* seconds; a runtime gives up after 60 */
@@ -361,8 +363,36 @@ static int agent_is_away(const char *command, const struct bytes *frame, struct 
     return 0;
 }
 
-/* Send the request and read the whole answer; return an errno. The time limits are in seconds. */
-static int exchange(const char *path, const struct bytes *frame, struct bytes *answer, int send_patience, int answer_patience)
+/* Send a request, and with its first bytes a descriptor (unix(7), SCM_RIGHTS) unless that is negative; return an errno. */
+static int send_all(int fd, const struct bytes *frame, int handed)
+{
+    union {
+        char room[CMSG_SPACE(sizeof handed)];
+        struct cmsghdr aligned;
+    } control = {0};
+    for (size_t sent = 0; sent < frame->length;) {
+        struct iovec rest = {.iov_base = frame->at + sent, .iov_len = frame->length - sent};
+        struct msghdr message = {.msg_iov = &rest, .msg_iovlen = 1};
+        if (!sent && handed >= 0) {
+            message.msg_control = control.room;
+            message.msg_controllen = sizeof control.room;
+            struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+            header->cmsg_level = SOL_SOCKET;
+            header->cmsg_type = SCM_RIGHTS;
+            header->cmsg_len = CMSG_LEN(sizeof handed);
+            memcpy(CMSG_DATA(header), &handed, sizeof handed);
+        }
+        ssize_t put = sendmsg(fd, &message, MSG_NOSIGNAL);
+        if (put < 0 && errno != EINTR) return errno;
+        if (put > 0) sent += put;
+    }
+    return 0;
+}
+
+/* Send the request and read the whole answer; return an errno. The time limits are in seconds. To a user whom it refuses
+ * the agent answers and hangs up, without reading the request: then the answer counts. */
+static int exchange(const char *path, const struct bytes *frame, int handed, struct bytes *answer, int send_patience,
+                    int answer_patience)
 {
     struct sockaddr_un there = {.sun_family = AF_UNIX};
     struct timeval sending = {.tv_sec = send_patience}, answering = {.tv_sec = answer_patience};
@@ -374,24 +404,22 @@ static int exchange(const char *path, const struct bytes *frame, struct bytes *a
     int why;
     do why = connect(fd, (struct sockaddr *)&there, sizeof there) ? errno : 0;
     while (why == EINTR); /* a process that was stopped and continued (signal(7)) */
-    for (size_t sent = 0; !why && sent < frame->length;) {
-        ssize_t put = send(fd, frame->at + sent, frame->length - sent, MSG_NOSIGNAL);
-        if (put < 0 && errno != EINTR) why = errno;
-        if (put > 0) sent += put;
-    }
+    if (!why) why = send_all(fd, frame, handed);
     if (!why) shutdown(fd, SHUT_WR);
     if (!why && read_all(fd, answer, SIZE_MAX)) why = errno;
+    if (why == EPIPE) read_all(fd, answer, SIZE_MAX);
     close(fd);
+    if ((why == EPIPE || why == ECONNRESET) && answer->length && !strcmp(path, USERS_SOCKET)) return 0;
     return why || answer->length ? why : ECONNRESET;
 }
 
 /* Send a DEL; return an errno. When the agent ends before it answers, try once more: another may have been started. */
 static int exchange_del(const char *path, const struct bytes *frame, struct bytes *answer)
 {
-    int why = exchange(path, frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
+    int why = exchange(path, frame, -1, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
     if (why != ECONNRESET && why != EPIPE) return why;
     answer->length = 0;
-    return exchange(path, frame, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
+    return exchange(path, frame, -1, answer, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE);
 }
 
 /* Print an error as netavark wants it; return the exit status. `why` is an errno, 0 for none. */
@@ -419,6 +447,28 @@ static int is_mapped(void)
     return sscanf(text, "%lu %lu %lu", &inside, &outside, &count) != 3 || inside || outside || count != 4294967295;
 }
 
+/* Execute an operation for a user who is not root, with the descriptor of the namespace: the agent cannot find it by
+ * its path. Return the exit status. A teardown always succeeds, as podman never repeats it; without an agent, or when
+ * that fails, the agent frees the addresses when the namespace is gone. */
+static int serve_user(const char *operation, const char *namespace, const struct bytes *frame)
+{
+    struct bytes answer = {0};
+    if (!strcmp(operation, "teardown")) {
+        exchange_del(USERS_SOCKET, frame, &answer);
+        return 0;
+    }
+    int handed = -1;
+    if (!strcmp(operation, "setup") && (handed = open(namespace, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+        return refuse("the namespace of the container cannot be opened", errno);
+    int why = exchange(USERS_SOCKET, frame, handed, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
+    if (why == ECONNREFUSED || why == ENOENT)
+        return refuse("podman without root is not allowed on this host: nothing listens on " USERS_SOCKET
+                      "; allow-user in /etc/overlayd/agent.toml names users and their networks", 0);
+    if (why) return refuse("the overlayd agent did not answer on " USERS_SOCKET, why);
+    if (write_all(STDOUT_FILENO, answer.at + 1, answer.length - 1)) return 1;
+    return answer.at[0] == '0' ? 0 : 1;
+}
+
 /* Execute one operation of netavark's plugin API; return the exit status. */
 static int serve_netavark(const char *operation, const char *namespace)
 {
@@ -434,16 +484,15 @@ static int serve_netavark(const char *operation, const char *namespace)
     int mapped = !isatty(STDIN_FILENO) && read_all(STDIN_FILENO, &config, STDIN_MAX) ? -1 : is_mapped();
     if (mapped < 0) return refuse("cannot read stdin and /proc/self/uid_map", errno);
     if (config.length > STDIN_MAX) return refuse("stdin is longer than 4194304 bytes", 0);
-    if (mapped)
-        return refuse("podman without root is not supported: the agent attaches containers of root's podman only", 0);
     append(&frame, "NETAVARK_COMMAND=", 17);
     append(&frame, operation, strlen(operation) + 1);
     append(&frame, "NETAVARK_NETNS=", 15);
     append(&frame, namespace, strlen(namespace) + 1);
     append(&frame, "", 1);
     append(&frame, config.at, config.length);
+    if (mapped) return serve_user(operation, namespace, &frame);
     int why = is_teardown ? exchange_del(NETAVARK_SOCKET, &frame, &answer)
-                          : exchange(NETAVARK_SOCKET, &frame, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
+                          : exchange(NETAVARK_SOCKET, &frame, -1, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
     if (why && is_teardown) {
         why = queue(NETAVARK_QUEUE, &frame, "teardown");
         if (why) return refuse("the overlayd agent does not answer, and " NETAVARK_QUEUE " cannot be written", why);
@@ -485,7 +534,7 @@ int main(int argc, char **argv)
     append(&frame, "", 1);
     append(&frame, config.at, config.length);
     int is_del = !strcmp(command, "DEL");
-    int why = is_del ? exchange_del(SOCKET, &frame, &answer) : exchange(SOCKET, &frame, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
+    int why = is_del ? exchange_del(SOCKET, &frame, &answer) : exchange(SOCKET, &frame, -1, &answer, SEND_PATIENCE, ANSWER_PATIENCE);
     if (why == ECONNREFUSED || why == ENOENT || (why && is_del)) return agent_is_away(command, &frame, &config);
     if (why) return fail(&config, TRY_AGAIN_LATER, "the overlayd agent did not answer on " SOCKET, why);
     if (write_all(STDOUT_FILENO, answer.at + 1, answer.length - 1)) return 1;

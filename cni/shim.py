@@ -19,6 +19,8 @@ SOCKET = "/run/overlayd/cni.sock"
 QUEUE = "/run/overlayd/del-queue"
 NETAVARK_SOCKET = "/run/overlayd/netavark.sock"
 NETAVARK_QUEUE = "/run/overlayd/teardown-queue"
+USERS_SOCKET = "/var/lib/overlayd-users/netavark.sock"
+"""For users who are not root. Their plugin has another /run: podman gives it a mount namespace for that."""
 NETAVARK_API = "1.0.0"
 """The version of netavark's plugin API (netavark, plugin-API.md)."""
 
@@ -109,10 +111,40 @@ def serve_netavark(operation: str, namespace: str) -> int:
         return refuse(f"cannot read stdin and /proc/self/uid_map: {error.strerror}")
     if len(stdin) > STDIN_MAX:
         return refuse(f"stdin is longer than {STDIN_MAX} bytes")
-    if is_mapped:
-        return refuse("podman without root is not supported: the agent attaches containers of root's podman only")
     variables = (b"NETAVARK_COMMAND=" + operation.encode(), b"NETAVARK_NETNS=" + encoded(namespace))
-    return forward_netavark(operation, b"\0".join((*variables, b"", stdin)))
+    frame = b"\0".join((*variables, b"", stdin))
+    return forward_user(operation, namespace, frame) if is_mapped else forward_netavark(operation, frame)
+
+
+def forward_user(operation: str, namespace: str, frame: bytes) -> int:
+    """Execute an operation for a user who is not root; return the exit status.
+
+    The namespace goes with it by its descriptor: the agent cannot find it by its path. A teardown always succeeds, as
+    podman never repeats it; without an agent, or when that fails, the agent frees the addresses when the namespace is
+    gone.
+    """
+    if operation == "teardown":
+        try:  # noqa: SIM105 - contextlib is an import
+            exchange_del(USERS_SOCKET, frame)
+        except OSError:
+            pass  # as said above
+        return 0
+    handed = -1
+    try:
+        if operation == "setup":
+            handed = posix.open(namespace, posix.O_RDONLY | posix.O_NONBLOCK)
+    except OSError as error:
+        return refuse(f"the namespace of the container cannot be opened: {error.strerror}")
+    try:
+        answer = exchange(USERS_SOCKET, frame, SEND_PATIENCE, ANSWER_PATIENCE, handed)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return refuse(
+            f"podman without root is not allowed on this host: nothing listens on {USERS_SOCKET};"
+            " allow-user in /etc/overlayd/agent.toml names users and their networks"
+        )
+    except OSError as error:
+        return refuse(f"the overlayd agent did not answer on {USERS_SOCKET}: {error.strerror}")
+    return 0 if write(answer[1:]) and answer[:1] == b"0" else 1
 
 
 def forward_netavark(operation: str, frame: bytes) -> int:
@@ -195,10 +227,12 @@ def exchange_del(path: str, frame: bytes) -> bytes:
         return exchange(path, frame, DEL_SEND_PATIENCE, DEL_ANSWER_PATIENCE)
 
 
-def exchange(path: str, frame: bytes, send_patience: int, answer_patience: int) -> bytes:
+def exchange(path: str, frame: bytes, send_patience: int, answer_patience: int, handed: int = -1) -> bytes:
     """Send the request and return the whole answer. The time limits are in seconds.
 
-    Raises OSError when the agent is away or silent.
+    `handed` is a descriptor that goes with the first bytes (unix(7), SCM_RIGHTS) unless it is negative. To a user whom
+    it refuses the agent answers and hangs up, without reading the request: then the answer counts. Raises OSError when
+    the agent is away or silent.
     """
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
@@ -206,16 +240,31 @@ def exchange(path: str, frame: bytes, send_patience: int, answer_patience: int) 
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeval(send_patience))
         channel.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeval(answer_patience))
         connect(channel, path)
-        channel.sendall(frame)
-        channel.shutdown(_socket.SHUT_WR)
         answer = bytearray()
-        while chunk := channel.recv(65536):
-            answer += chunk
+        failure = send(channel, frame, handed)
+        try:
+            while chunk := channel.recv(65536):
+                answer += chunk
+        except ConnectionResetError as error:
+            failure = failure or error
+        if failure and not (answer and path == USERS_SOCKET):
+            raise failure
     finally:
         channel.close()
     if not answer:
         raise ConnectionResetError(errno.ECONNRESET, posix.strerror(errno.ECONNRESET))
     return bytes(answer)
+
+
+def send(channel: _socket.socket, frame: bytes, handed: int) -> OSError | None:
+    """Send a request; return why it was cut off, None when all was sent. Raises OSError for any other failure."""
+    rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handed.to_bytes(4, sys.byteorder))] if handed >= 0 else []
+    try:
+        channel.sendall(frame[channel.sendmsg([frame], rights) :])
+        channel.shutdown(_socket.SHUT_WR)
+    except BrokenPipeError as error:
+        return error
+    return None
 
 
 def connect(channel: _socket.socket, path: str) -> None:

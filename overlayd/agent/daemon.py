@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -25,6 +26,7 @@ from overlayd.agent.control.supervisor_status import show_status
 from overlayd.agent.controllers.own_address import OwnAddress
 from overlayd.agent.docker.http_messages import read_request
 from overlayd.agent.docker.wiring import DockerParts
+from overlayd.agent.netavark.users import Users, forget_places
 from overlayd.agent.netns.door import NamespaceDoor
 from overlayd.agent.run_directory import RunDirectory
 from overlayd.agent.runtime.actors import Actors, started, stopped
@@ -140,6 +142,7 @@ def build(
     feed, host = cluster.feed, cluster.host
     turn = KernelTurn(open_kernel())
     closing.callback(turn.close)
+    forget_places(settings.user_sandboxes)
     recorded.recover(turn.kernel, host)
 
     here = reconciling.HostSettings(
@@ -152,7 +155,8 @@ def build(
     answering = cni.build(attached, records, held_here, reconciler, settings.queue_dir)
     namespaces = NamespaceDoor(attached.attachments, records)
     control = Control(reconciler, feed, held_here.publication, namespaces.commands)
-    podded = netavark.build(attached, held_here, settings.teardown_queue_dir)
+    users = Users(settings.allowed_networks, settings.user_sandboxes)
+    podded = netavark.build(attached, records, held_here, settings.teardown_queue_dir, users)
     docked = docker.build(turn.kernel, attached, records, held_here, state_dir, resync)
     servers = _listening(settings, answering, docked, podded, control, closing)
 
@@ -184,9 +188,9 @@ def _listening(  # noqa: PLR0913, PLR0917 - each way in has a socket
     podded: netavark.NetavarkParts,
     control: Control,
     closing: AsyncExitStack,
-) -> Mapping[str, UnixServer]:
+) -> Mapping[str, UnixServer[Any]]:
     """Listen on the sockets; requests wait until the servers run."""
-    servers = {
+    servers: dict[str, UnixServer[Any]] = {
         "CNI": UnixServer(settings.cni_socket, answering.server.answer, GRACE),
         "netavark": UnixServer(settings.netavark_socket, podded.server.answer, GRACE),
         "control": UnixServer(settings.control_socket, control.answer, GRACE),
@@ -195,6 +199,9 @@ def _listening(  # noqa: PLR0913, PLR0917 - each way in has a socket
         servers["Docker"] = UnixServer(settings.docker_socket, docked.server.answer, GRACE, read_request)
     except OSError as error:  # the directory is Docker's: other runtimes need the agent all the same
         _log.warning("Docker cannot use overlayd", socket=str(settings.docker_socket), reason=str(error))
+    if settings.grants:
+        door = podded.users
+        servers["users"] = UnixServer(settings.users_socket, door.answer, GRACE, door.read, door.over, mode=0o666)
     for server in servers.values():
         closing.callback(server.close)
     return servers

@@ -90,6 +90,14 @@ def run(
             envvar="OVERLAYD_RESYNC", metavar="SECONDS", help="Seconds between two looks at the whole kernel state."
         ),
     ] = DEFAULT_RESYNC,
+    allow_user: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="OVERLAYD_ALLOW_USER",
+            metavar="UID:NETWORK",
+            help="Let podman of a user who is not root use a network; several may be given.",
+        ),
+    ] = None,
     log_level: Annotated[LogLevel, typer.Option(envvar="OVERLAYD_LOG_LEVEL", help="Log from here on.")] = LogLevel.INFO,
 ) -> None:
     """Run the agent until it is stopped; traffic goes on without it."""
@@ -103,6 +111,7 @@ def run(
             metadata=metadata,
             state_dir=state_dir,
             resync=resync,
+            allow_user=allow_user,
             credential=membership.of_host(state_dir, controller or ()),
         )
         daemon.start(settings)

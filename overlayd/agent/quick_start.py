@@ -25,6 +25,7 @@ _DEFAULTS: dict[str, object] = {
     "metadata": Metadata.REFUSED,
     "state-dir": DEFAULT_STATE_DIR,
     "resync": DEFAULT_RESYNC,
+    "allow-user": [],
     "log-level": LogLevel.INFO,
 }
 

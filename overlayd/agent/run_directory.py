@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -27,7 +28,7 @@ class RunDirectory:
         self,
         path: Path,
         locks: Collection[Lock],
-        servers: Collection[UnixServer],
+        servers: Collection[UnixServer[Any]],
         files: Collection[Callable[[], int]],
     ) -> None:
         self._path = path

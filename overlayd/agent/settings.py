@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from overlayd.agent.controllers.credential import Credential
 from overlayd.configuration.controller_urls import check_url
@@ -13,6 +14,7 @@ from overlayd.dataplane.desired.firewall import VXLAN_PORT, Metadata
 from overlayd.model.address import IpAddress
 from overlayd.model.errors import InvalidValue, OverlayError
 from overlayd.model.host import check_host_name, check_vtep_address
+from overlayd.model.ids import NetworkName, network_name, quoted
 from overlayd.wire.fields import parse_address
 
 DEFAULT_STATE_DIR = Path("/var/lib/overlayd")
@@ -43,12 +45,15 @@ SCHEMA = Schema(
         Setting("metadata", choices=tuple(Metadata)),
         Setting("state-dir", ValueKind.PATH),
         Setting("resync", ValueKind.NUMBER),
+        Setting("allow-user", ValueKind.TEXTS),
         Setting("log-level", choices=tuple(LogLevel)),
     ),
 )
 """The settings of `overlayd run`."""
 
 _PORT_MAX = 65535
+_UID_MAX = (1 << 32) - 2
+"""credentials(7): the number above it means "no user"."""
 
 
 def failure_line(error: OverlayError | OSError) -> str:
@@ -56,6 +61,24 @@ def failure_line(error: OverlayError | OSError) -> str:
     if isinstance(error, PermissionError):
         return f"{error.filename} can be read by root only: run this as root"
     return str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class UserGrant:
+    """A user who is not root, and a network that the user's containers may be in."""
+
+    uid: int
+    network: NetworkName
+
+    @classmethod
+    def parse(cls, text: str, field: str) -> Self:
+        """Return the grant that ``UID:NETWORK`` means; raise `InvalidValue`."""
+        number, _, network = text.partition(":")
+        if not (number.isascii() and number.isdigit() and 1 <= int(number[:11]) <= _UID_MAX):
+            raise InvalidValue(
+                f"{quoted(text)} is not UID:NETWORK, with the number of a user who is not root", field=field
+            )
+        return cls(int(number), network_name(network, field))
 
 
 class NotJoined(InvalidValue):
@@ -67,7 +90,9 @@ class Settings:
     """The settings of one agent.
 
     `credential` is what the host received when it joined, None without TLS. `vtep` None means: the source address of
-    the route to the first controller. `resync` is in seconds.
+    the route to the first controller. `resync` is in seconds. `users_socket` is where netavark's plugin connects for a
+    user who is not root; it knows the default only. It is not in /run: podman without root has another directory there
+    while it executes plugins.
     """
 
     controllers: tuple[str, ...]
@@ -79,6 +104,8 @@ class Settings:
     run_dir: Path = Path("/run/overlayd")
     resync: float = DEFAULT_RESYNC
     metadata: Metadata = Metadata.REFUSED
+    grants: tuple[UserGrant, ...] = ()
+    users_socket: Path = Path("/var/lib/overlayd-users/netavark.sock")
 
     def __post_init__(self) -> None:
         """Raise `InvalidValue` that names the option, `NotJoined` when nothing else is wrong."""
@@ -114,6 +141,17 @@ class Settings:
         return self.run_dir / "netavark.sock"
 
     @property
+    def allowed_networks(self) -> dict[int, frozenset[NetworkName]]:
+        """The networks that users who are not root may use, by the number of the user."""
+        users = {grant.uid for grant in self.grants}
+        return {uid: frozenset(grant.network for grant in self.grants if grant.uid == uid) for uid in users}
+
+    @property
+    def user_sandboxes(self) -> Path:
+        """Where namespaces of users have a path while they are being attached."""
+        return self.run_dir / "user-sandboxes"
+
+    @property
     def queue_dir(self) -> Path:
         """Where the CNI launcher leaves a DEL while the agent is away."""
         return self.run_dir / "del-queue"
@@ -133,6 +171,7 @@ def choose(  # noqa: PLR0913 - each is an option
     metadata: Metadata,
     state_dir: Path,
     resync: float,
+    allow_user: Sequence[str] | None,
     credential: Credential | None,
 ) -> Settings:
     """Return the settings that the options and the host's credential give; raise `InvalidValue` as `Settings` does."""
@@ -145,6 +184,7 @@ def choose(  # noqa: PLR0913 - each is an option
         metadata=metadata,
         state_dir=state_dir,
         resync=resync,
+        grants=tuple(dict.fromkeys(UserGrant.parse(each, "--allow-user") for each in allow_user or ())),
     )
 
 

@@ -5,8 +5,10 @@ network's: podman's own allocation knows one host only.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from overlayd.agent.attach.request import AttachmentName, AttachRequest, AttachResult
 from overlayd.model import ids
@@ -22,8 +24,16 @@ from overlayd.wire.fields import Fields, Json, parse_cidr
 RUNTIME = "netavark"
 """The way by which this room attaches, in a workload."""
 
+
+def runtime_of(uid: int) -> str:
+    """Return the way by which a user who is not root attaches: what that made is out of every other user's reach."""
+    return f"{RUNTIME}-{uid}"
+
+
 IPAM = "overlayd"
 """What `ipam_options.driver` says of our networks: with any that podman knows it would allocate addresses itself."""
+
+_PODMAN_ID = re.compile("[0-9a-f]{64}")
 
 _FIELDS = {"interface": "network_options.interface_name", "sandbox": "the namespace", "ports": "port_mappings"}
 """Where a document of netavark says what `AttachRequest` calls so."""
@@ -82,18 +92,18 @@ def check_subnets(fields: Fields, network: Network) -> None:
             raise InvalidValue(f"{subnet} is not in network {network.name}, which has {known}", field=field)
 
 
-def name_of(fields: Fields) -> AttachmentName:
+def name_of(fields: Fields, runtime: str = RUNTIME) -> AttachmentName:
     """Return the attachment that a setup or a teardown is about; raise `InvalidValue`."""
     options = fields.object("network_options")
     return AttachmentName(
         overlay_network(fields.object("network")),
         ids.container_id(fields.text("container_id")),
         ids.interface_name(options.text("interface_name"), "network_options.interface_name"),
-        RUNTIME,
+        runtime,
     )
 
 
-def attach_request(fields: Fields, sandbox: str) -> AttachRequest:
+def attach_request(fields: Fields, sandbox: str, runtime: str = RUNTIME) -> AttachRequest:
     """Return what a setup asks for; raise `InvalidValue` that names the field."""
     options = fields.object("network_options")
     addresses = tuple(dict.fromkeys(options.addresses("static_ips"))) if options.has("static_ips") else ()
@@ -101,7 +111,7 @@ def attach_request(fields: Fields, sandbox: str) -> AttachRequest:
         check_addresses(addresses, "network_options.static_ips")
     mac = "network_options.static_mac"
     return AttachRequest(
-        name_of(fields),
+        name_of(fields, runtime),
         sandbox,
         addresses=addresses,
         reservations=_reservations(options),
@@ -109,10 +119,26 @@ def attach_request(fields: Fields, sandbox: str) -> AttachRequest:
         ports=_ports(fields),
         workload=Workload(
             aliases=tuple(options.texts("aliases")) if options.has("aliases") else (),
-            runtime=RUNTIME,
+            runtime=runtime,
             name=fields.text("container_name") if fields.has("container_name") else "",
         ),
     )
+
+
+def user_request(fields: Fields, sandbox: str, uid: int) -> AttachRequest:
+    """Return what a setup of a user who is not root asks for; raise `InvalidValue` for what only root may ask.
+
+    Published ports are left to podman, whose own process listens on them with the user's rights.
+    """
+    options = fields.object("network_options")
+    if not _PODMAN_ID.fullmatch(fields.text("container_id")):
+        # Names that people give, as those of `overlayd netns`, are other runtimes'.
+        raise InvalidValue("is not an id as podman makes them, of 64 digits", field="container_id")
+    for name in ("static_ips", "static_mac", "options"):
+        if options.value.get(name):
+            reason = "is not allowed without root: addresses are those that the network gives"
+            raise InvalidValue(reason, field=f"network_options.{name}")
+    return replace(attach_request(fields, sandbox, runtime_of(uid)), ports=())
 
 
 def _reservations(options: Fields) -> tuple[ReservationName, ...]:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -15,7 +16,7 @@ from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network
 from overlayd.wire.cni.error import CniError
 from overlayd.wire.cni.requests import unpack
-from overlayd.wire.fields import Json
+from overlayd.wire.fields import Fields, Json
 
 _log = structlog.get_logger(__name__)
 
@@ -27,6 +28,25 @@ DEADLINE = 30.0
 
 TEARDOWN_DEADLINE = 5.0
 """Seconds for a teardown, which is queued then; its launcher waits for 7."""
+
+
+async def answered(work: Coroutine[Any, Any, dict[str, Json]]) -> bytes:
+    """Return exit status and stdout for a request that this work executes."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            answer = await work
+            return b"0" + (json.dumps(answer).encode() + b"\n" if answer else b"")
+    except TimeoutError:
+        reason = f"not done within {DEADLINE:.0f} s; the agent goes on as before"
+    except OSError as failure:
+        reason = f"a file of the agent cannot be read or written: {failure}"
+    except RecursionError:
+        reason = "the document is nested too deeply to be answered"
+    except CniError as refused:  # of the parts that a request has in common with CNI's
+        reason = refused.msg
+    except OverlayError as refused:
+        reason = str(refused)
+    return b"1" + json.dumps({"error": f"overlayd: {reason}"}).encode() + b"\n"
 
 
 class NetavarkServer:
@@ -44,28 +64,14 @@ class NetavarkServer:
 
     async def answer(self, frame: bytes) -> bytes:
         """Return exit status and stdout for one request of the launcher."""
-        try:
-            async with asyncio.timeout(DEADLINE):
-                answer = await self._execute(frame)
-                return b"0" + (json.dumps(answer).encode() + b"\n" if answer else b"")
-        except TimeoutError:
-            reason = f"not done within {DEADLINE:.0f} s; the agent goes on as before"
-        except OSError as failure:
-            reason = f"a file of the agent cannot be read or written: {failure}"
-        except RecursionError:
-            reason = "the document is nested too deeply to be answered"
-        except CniError as refused:  # of the parts that a request has in common with CNI's
-            reason = refused.msg
-        except OverlayError as refused:
-            reason = str(refused)
-        return b"1" + json.dumps({"error": f"overlayd: {reason}"}).encode() + b"\n"
+        return await answered(self._execute(frame))
 
     async def _execute(self, frame: bytes) -> dict[str, Json]:
         environment, stdin = unpack(frame)
         sandbox = environment.get(NETNS, "")
         match environment.get(COMMAND, ""):
             case "create":
-                return await self._create(stdin)
+                return await self.create(request.parse(stdin))
             case "setup":
                 return await self._setup(stdin, sandbox)
             case "teardown":
@@ -74,9 +80,8 @@ class NetavarkServer:
             case other:
                 raise InvalidValue(f"{other!r} is not one of create, setup, teardown", field="the operation")
 
-    async def _create(self, stdin: bytes) -> dict[str, Json]:
-        """Check a network of podman against ours, and return it completed."""
-        fields = request.parse(stdin)
+    async def create(self, fields: Fields) -> dict[str, Json]:
+        """Check a network of podman against ours, and return it completed; raise `OverlayError`."""
         answer, name = request.completed(fields), request.overlay_network(fields)
         with request.named_as_in_netavark(fields):
             network = await self._network(name)

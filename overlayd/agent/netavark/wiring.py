@@ -8,8 +8,11 @@ from overlayd.agent.attach.wiring import AttachParts
 from overlayd.agent.holdings.wiring import HoldingParts
 from overlayd.agent.netavark import request
 from overlayd.agent.netavark.server import NetavarkServer
+from overlayd.agent.netavark.users import UserDoor, Users
+from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.agent.records.detach_queue import DetachQueue, QueuedKind
 from overlayd.agent.runtime.actors import Actors
+from overlayd.kernel.spaces import namespaces
 from overlayd.model.errors import InvalidValue
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network
@@ -19,17 +22,24 @@ from overlayd.wire.cni.requests import unpack
 
 @dataclass(frozen=True, slots=True)
 class NetavarkParts:
-    """The server for the plugin, and the queue of teardowns."""
+    """The server for the plugin of root's podman, the queue of its teardowns, and the door for other users."""
 
     server: NetavarkServer
     queue: DetachQueue[AttachmentName]
+    users: UserDoor
 
     def actors(self, interval: float) -> Actors:
         """Return what runs as long as the agent; the queue is drained every `interval` seconds."""
         return {"teardown queue": self.queue.run(interval)}
 
 
-def build(attach: AttachParts, holdings: HoldingParts, queue_dir: Path) -> NetavarkParts:
+def build(
+    attach: AttachParts,
+    records: AttachmentRecords,
+    holdings: HoldingParts,
+    queue_dir: Path,
+    users: Users,
+) -> NetavarkParts:
     """Build the parts. The launcher queues teardowns in `queue_dir`."""
 
     async def network(name: NetworkName) -> Network:
@@ -37,7 +47,8 @@ def build(attach: AttachParts, holdings: HoldingParts, queue_dir: Path) -> Netav
 
     kind = QueuedKind(".teardown", read, attach.attachments.detach, AttachmentName.__eq__)
     queue = DetachQueue(queue_dir, kind)
-    return NetavarkParts(NetavarkServer(attach.attachments, network, queue), queue)
+    server = NetavarkServer(attach.attachments, network, queue)
+    return NetavarkParts(server, queue, UserDoor(server, attach.attachments, records, users, namespaces.owner))
 
 
 def read(frame: bytes) -> AttachmentName:

@@ -1,4 +1,4 @@
-"""A unix socket for root: one request, one answer, bounded in size, number and time."""
+"""A unix socket: one request, one answer, bounded in size, number and time."""
 
 import asyncio
 import errno
@@ -6,9 +6,12 @@ import select
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 from overlayd.agent.runtime.logs import Complaint
 from overlayd.configuration.files import status
+
+R = TypeVar("R")
 
 BACKLOG = 1024
 """Connections that may wait: a node that starts sends hundreds of requests at once."""
@@ -34,26 +37,36 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What accept(2) says while there is no descriptor, or no memory, for another connection."""
 
 
-class UnixServer:
-    """Listens on a socket of mode 0600 from its construction on.
+def _forget(_request: object) -> None:
+    """Do nothing more about a request that is over."""
 
-    `read` reads one request, which by default ends where the client closes its sending side. Each request is a task of
-    `run`, so an unexpected exception ends the server, as in any other actor. `grace` is how many seconds requests under
-    way may take when the server stops.
+
+class UnixServer(Generic[R]):
+    """Listens on a socket of `mode`, which is root's only unless it is given, from its construction on.
+
+    `read` reads one request; by default that is the bytes that come until the client closes its sending side. `over` is
+    called for every request that was read, answered or not. Each request is a task of `run`, so an unexpected exception
+    ends the server, as in any other actor. `grace` is how many seconds requests under way may take when the server
+    stops.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three are for sockets of other protocols and users
         self,
         path: Path,
-        answer: Callable[[bytes], Awaitable[bytes]],
+        answer: Callable[[R], Awaitable[bytes]],
         grace: float,
-        read: Callable[[socket.socket], Awaitable[bytes | None]] | None = None,
+        read: Callable[[socket.socket], Awaitable[R | None]] | None = None,
+        over: Callable[[R], None] = _forget,
+        *,
+        mode: int = 0o600,
     ) -> None:
         self._path = path
         self._answer = answer
         self._grace = grace
         self._read = read
-        self._listener = _listen(path)
+        self._over = over
+        self._mode = mode
+        self._listener = _listen(path, mode)
         self._place = _place(path)
         self._is_closed = self._is_accepting = False
         self._requests: set[asyncio.Task[None]] = set()
@@ -84,7 +97,7 @@ class UnixServer:
 
     def listen_again(self) -> None:
         """Listen on a new socket at the path; if that fails, raise `OSError` and keep the present one."""
-        before, self._listener = self._listener, _listen(self._path)
+        before, self._listener = self._listener, _listen(self._path, self._mode)
         self._place = _place(self._path)
         asyncio.get_running_loop().remove_reader(before)
         before.close()
@@ -153,9 +166,9 @@ class UnixServer:
         elif not self._is_accepting:
             self._resume()
 
-    async def _request(self, channel: socket.socket) -> bytes | None:
+    async def _request(self, channel: socket.socket) -> R | None:
         if self._read is None:
-            return await _read_all(channel)
+            return cast("R | None", await _read_all(channel))
         async with asyncio.timeout(_READ_TIMEOUT):
             return await self._read(channel)
 
@@ -165,21 +178,26 @@ class UnixServer:
                 request = await self._request(channel)
             except OSError:
                 return  # the client went away or does not speak our protocol: no one is left to be answered
-            if request is None or _has_hung_up(channel):
+            if request is None:
                 return
-            answer = await self._answer(request)
+            try:
+                if _has_hung_up(channel):
+                    return
+                answer = await self._answer(request)
+            finally:
+                self._over(request)
             try:
                 await _write_all(channel, answer)
             except OSError:
                 return  # as above
 
 
-def _listen(path: Path) -> socket.socket:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def _listen(path: Path, mode: int) -> socket.socket:
+    path.parent.mkdir(mode=0o755 if mode & 0o006 else 0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listener.bind(str(path))
-    path.chmod(0o600)  # before it listens, so that no other user ever connects
+    path.chmod(mode)  # before it listens, so that no other user ever connects
     listener.listen(BACKLOG)
     return listener
 

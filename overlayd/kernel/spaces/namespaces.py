@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,12 @@ _MNT_DETACH = 0x2
 _UMOUNT_NOFOLLOW = 0x8
 _NS_GET_NSTYPE = 0xB703
 """linux/nsfs.h: the CLONE_NEW* value of a namespace file."""
+
+_NS_GET_USERNS = 0xB701
+"""linux/nsfs.h: a descriptor of the user namespace that a namespace belongs to."""
+
+_NS_GET_OWNER_UID = 0xB704
+"""linux/nsfs.h: the user who made a user namespace."""
 
 _SO_NETNS_COOKIE = 71
 """asm-generic/socket.h, since Linux 5.14."""
@@ -123,6 +130,23 @@ def identity_of(fd: int, ns: NamespaceRef) -> Identity:
     with translated(ns):
         found = os.fstat(fd)
     return (found.st_dev, found.st_ino)
+
+
+def owner(fd: int) -> int:
+    """Return the user who made the user namespace to which a network namespace belongs: root of the host's own.
+
+    Raises `NoNamespace` when the descriptor is of something else, or another `KernelError`.
+    """
+    what = NamespaceRef(f"descriptor {fd}")
+    _check_kind(fd, what)
+    with translated(what):
+        users = fcntl.ioctl(fd, _NS_GET_USERNS)
+        try:
+            found = array("I", [0])
+            fcntl.ioctl(users, _NS_GET_OWNER_UID, found)
+        finally:
+            os.close(users)
+    return found[0]
 
 
 def lasting_identity(ns: NamespaceRef) -> tuple[int, ...]:

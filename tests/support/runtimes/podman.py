@@ -32,25 +32,32 @@ PLUGINS = "/opt/cni/netavark"
 class Podman:
     """The command, and a control group for the time of the `with` block. With the block ends all that it started."""
 
-    def __init__(self, host: LabHost, root: Path, release: Rootfs = PODMAN_4) -> None:
+    def __init__(self, host: LabHost, root: Path, release: Rootfs = PODMAN_4, shared: Sequence[str] = ()) -> None:
         """`root` is the directory that every container starts from; none writes to it.
 
         `release` is the root file system that has podman: `PODMAN_4`, the last one with CNI, or one with netavark.
+        `shared` are further directories of the host that it sees.
         """
         self.host = host
+        self.root = root
+        self.ending = ExitStack()
         self._release = release
-        self._root = root
-        self._ending = ExitStack()
+        self._shared = [str(root), *shared]
 
     def __enter__(self) -> Self:
         config = _CONFIG.format(backend="cni" if self._release is PODMAN_4 else "netavark")
         self.host.run("sh", "-ec", 'mkdir -p /etc/containers; echo "$1" >/etc/containers/containers.conf', "", config)
-        self.group = self._ending.enter_context(ControlGroup())
-        self._program = ForeignRoot(self.host, self._release, [str(self._root)])
+        self.group = self.ending.enter_context(ControlGroup())
+        self._program = ForeignRoot(self.host, self._release, self._shared)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ending.close()
+        self.ending.close()
+
+    @property
+    def place(self) -> str:
+        """Where the host has podman's root."""
+        return self._program.path
 
     def podman(self, *arguments: str) -> str:
         """Run the command on this host; return its output or fail with all of it."""
@@ -70,7 +77,7 @@ class Podman:
         """Start a container in a network."""
         group = ["--cgroup-parent", f"/{self.group.name}"]
         chosen = ["--detach", "--name", name, "--network", network, *group, *options]
-        self.podman("run", *chosen, "--rootfs", f"{self._root}:O", PAUSE)
+        self.podman("run", *chosen, "--rootfs", f"{self.root}:O", PAUSE)
         return self.found(name, network, interface)
 
     def found(self, name: str, network: str, interface: str = "eth0") -> Container:

@@ -9,7 +9,7 @@ import pytest
 
 from cni import shim
 from overlayd.agent.controllers.credential import Credential
-from overlayd.agent.settings import NotJoined, Settings
+from overlayd.agent.settings import NotJoined, Settings, UserGrant
 from overlayd.model.errors import InvalidValue
 from overlayd.wire.credentials import AccessToken, TokenId
 
@@ -100,3 +100,22 @@ def test_the_defaults_are_the_standards_and_the_systems() -> None:
 def test_sockets_and_queue_are_where_the_launcher_looks() -> None:
     assert str(SETTINGS.cni_socket) == shim.SOCKET
     assert str(SETTINGS.queue_dir) == shim.QUEUE
+    assert str(SETTINGS.users_socket) == shim.USERS_SOCKET
+
+
+def test_a_user_is_a_number_with_a_network() -> None:
+    found = UserGrant.parse("1000:blue", "--allow-user")
+    assert (found.uid, found.network) == (1000, "blue")
+    other = UserGrant.parse("1000:green", "--allow-user")
+    allowed = replace(SETTINGS, grants=(found, other, UserGrant.parse("7:blue", "--allow-user"))).allowed_networks
+    assert allowed == {1000: {"blue", "green"}, 7: {"blue"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1000", "1000:", ":blue", "alice:blue", "0:blue", "-1:blue", "4294967295:blue", "9" * 30 + ":blue", "٣:blue"],
+)
+def test_another_user_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        UserGrant.parse(text, "--allow-user")
+    assert caught.value.field == "--allow-user"

@@ -1,13 +1,18 @@
 """netavark's plugin: both launchers forward, queue and refuse with the same bytes."""
 
+import fcntl
 import json
 import os
+import socket
+import threading
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from cni import install, shim
+from tests.support.lab.processes import PATIENCE
 from tests.unit.cni.test_launchers import Agent, Machine, launchers
 
 __all__ = ["launchers"]  # the fixture
@@ -16,6 +21,11 @@ pytestmark = pytest.mark.usefixtures("root")
 
 DOCUMENT = b'{"container_id": "c1", "network": {"name": "pods"}}'
 NAMESPACE = "/run/netns/netns-1"
+NO_USERS = (
+    "podman without root is not allowed on this host: nothing listens on /var/lib/overlayd-users/netavark.sock;"
+    " allow-user in /etc/overlayd/agent.toml names users and their networks"
+)
+NS_GET_NSTYPE, CLONE_NEWNET = 0xB703, 0x40000000
 PROGRAMS = ["interpreted", *install.COMPILERS]
 
 
@@ -94,11 +104,105 @@ def test_a_teardown_that_cannot_be_queued_fails(machine: Machine) -> None:
     assert said(machine, "teardown", NAMESPACE) == error(reason)
 
 
-@pytest.mark.parametrize("operation", ["create", "setup", "teardown"])
-def test_podman_without_root_is_refused_in_words(machine: Machine, operation: str) -> None:
-    """Its plugins run in a user namespace, and in a mount namespace with another /run."""
-    reason = "podman without root is not supported: the agent attaches containers of root's podman only"
-    assert said(machine, operation, NAMESPACE, enter=("unshare", "--user", "--map-root-user")) == error(reason)
+AS_USER = 'mount --bind "$0" /var/lib && exec unshare --user --map-root-user --net "$@"'
+
+
+def said_to_user(machine: Machine, *arguments: str, stdin: bytes = DOCUMENT) -> tuple[int, bytes]:
+    """Execute the plugin as podman without root does: in a user namespace."""
+    state = machine.run / "lib"
+    return said(machine, *arguments, stdin=stdin, enter=("sh", "-ec", AS_USER, str(state)))
+
+
+class UsersAgent:
+    """Takes one request of a user on its socket, and says what it got: bytes, and which namespaces were handed over.
+
+    With `reads` false it answers and hangs up at once, as to a user who may do nothing.
+    """
+
+    def __init__(self, machine: Machine, answer: bytes, *, reads: bool = True) -> None:
+        self.request = b""
+        self.handed: list[int] = []
+        place = machine.run / "lib/overlayd-users"
+        place.mkdir(parents=True)
+        self._answer, self._reads = answer, reads
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.settimeout(PATIENCE)
+        self._listener.bind(str(place / "netavark.sock"))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        channel, _ = self._listener.accept()
+        with channel:
+            channel.settimeout(PATIENCE)
+            if self._reads:
+                self.request, handed, _, _ = socket.recv_fds(channel, 65536, 4)
+                self.request += b"".join(iter(lambda: channel.recv(65536), b""))
+                self.handed = [fcntl.ioctl(each, NS_GET_NSTYPE) for each in handed]
+                for each in handed:
+                    os.close(each)
+            channel.sendall(self._answer)
+
+
+@pytest.mark.parametrize("operation", ["create", "setup"])
+def test_a_user_whom_no_agent_serves_is_refused_in_words(machine: Machine, operation: str) -> None:
+    (machine.run / "lib").mkdir()
+    assert said_to_user(machine, operation, "/proc/self/ns/net") == error(NO_USERS)
+    assert queued(machine) == []
+
+
+def test_a_users_namespace_goes_with_the_setup(machine: Machine) -> None:
+    with UsersAgent(machine, b'0{"interfaces": {}}\n') as agent:
+        assert said_to_user(machine, "setup", "/proc/self/ns/net") == (0, b'{"interfaces": {}}\n')
+    assert agent.request == b"NETAVARK_COMMAND=setup\0NETAVARK_NETNS=/proc/self/ns/net\0\0" + DOCUMENT
+    assert agent.handed == [CLONE_NEWNET]
+
+
+def test_of_a_long_document_the_namespace_goes_with_the_first_bytes(machine: Machine) -> None:
+    document = b'{"labels": "' + b"x" * (1 << 20) + b'"}'
+    with UsersAgent(machine, b"0") as agent:
+        assert said_to_user(machine, "setup", "/proc/self/ns/net", stdin=document) == (0, b"")
+    assert agent.request.endswith(b"\0\0" + document)
+    assert agent.handed == [CLONE_NEWNET]
+
+
+def test_no_namespace_goes_with_a_users_network(machine: Machine) -> None:
+    with UsersAgent(machine, b'0{"name": "pods"}\n') as agent:
+        assert said_to_user(machine, "create") == (0, b'{"name": "pods"}\n')
+    assert agent.handed == []
+
+
+@pytest.mark.parametrize("stdin", [DOCUMENT, b"x" * (1 << 20)], ids=["short", "long"])
+def test_the_reason_counts_that_comes_without_the_request_being_read(machine: Machine, stdin: bytes) -> None:
+    with UsersAgent(machine, b'1{"error": "overlayd: no"}\n', reads=False):
+        assert said_to_user(machine, "setup", "/proc/self/ns/net", stdin=stdin) == error("no")
+
+
+def test_a_users_namespace_that_is_not_there_is_an_error(machine: Machine) -> None:
+    with UsersAgent(machine, b"0") as agent:
+        reason = "the namespace of the container cannot be opened: No such file or directory"
+        assert said_to_user(machine, "setup", "/run/netns/none") == error(reason)
+        said_to_user(machine, "create")
+    assert agent.request.startswith(b"NETAVARK_COMMAND=create\0")
+
+
+@pytest.mark.parametrize("answer", [None, b'1{"error": "overlayd: no"}\n'], ids=["no agent", "refused"])
+def test_a_teardown_of_a_user_always_succeeds(machine: Machine, answer: bytes | None) -> None:
+    """Podman never repeats it, and the agent finds by itself what is gone."""
+    if answer is None:
+        (machine.run / "lib").mkdir()
+        assert said_to_user(machine, "teardown", NAMESPACE) == (0, b"")
+    else:
+        with UsersAgent(machine, answer):
+            assert said_to_user(machine, "teardown", NAMESPACE) == (0, b"")
     assert queued(machine) == []
 
 

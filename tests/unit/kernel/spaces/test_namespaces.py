@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface
@@ -21,6 +22,24 @@ from tests.support.lab.processes import eventually
 @pytest.mark.parametrize("path", ["/run/netns/a\0b", "/run/netns/\ud800", "", "/run/netns/" + "x" * 300, "/dev/null"])
 def test_a_path_that_can_lead_to_no_namespace_leads_to_none(path: str) -> None:
     assert namespaces.identity(NamespaceRef(path)) is None
+
+
+@pytest.mark.usefixtures("root")
+def test_a_network_namespace_belongs_to_who_made_its_user_namespace() -> None:
+    alone = ["setpriv", "--reuid=1234", "--clear-groups", "unshare", "--user", "--map-root-user", "--net", "cat"]
+    with (
+        subprocess.Popen(alone, stdin=subprocess.PIPE) as made,
+        Path("/proc/self/ns/net").open() as own,
+        Path("/proc/self/ns/uts").open() as other,
+    ):
+        eventually(lambda: Path(f"/proc/{made.pid}/comm").read_text() == "cat\n", "it has its namespaces")
+        with Path(f"/proc/{made.pid}/ns/net").open() as theirs:
+            assert namespaces.owner(theirs.fileno()) == 1234
+        assert namespaces.owner(own.fileno()) == 0
+        for none in (other.fileno(), 0):
+            with pytest.raises(NoNamespace):
+                namespaces.owner(none)
+        made.communicate()
 
 
 def interrupted(ns: NamespaceRef, at: int) -> bool:
