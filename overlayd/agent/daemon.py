@@ -1,6 +1,7 @@
 """Joins the rooms of the agent; its life from start to stop."""
 
 import asyncio
+import contextlib
 import faulthandler
 import gc
 import os
@@ -70,12 +71,28 @@ class Kept:
     mark: BootMark
 
 
-def collect_seldom() -> None:
-    """Collect garbage in cycles less often than Python does by default.
+_LOADED = 60.0
+"""Seconds after a start at which the agent has loaded its cluster, whatever has become of it."""
+
+
+def collect_later() -> None:
+    """Collect no garbage in cycles until `collect_seldom` has the cluster, and less often than by default after that.
 
     A cluster is tens of thousands of objects that stay: scanning them all the time takes longer than the work itself.
+    The youngest are few, as a change of a network waits for the scan: a millisecond or two.
     """
-    gc.set_threshold(50_000, 20, 20)
+    gc.disable()
+    gc.set_threshold(10_000, 100, 20)
+
+
+async def collect_seldom(reports: Changes) -> None:
+    """Collect garbage from the end of the first look at everything on; what is there by then is never scanned again."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOADED):
+            await reports.wait(0)
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def start(settings: Settings) -> None:
@@ -87,7 +104,7 @@ def start(settings: Settings) -> None:
 
 async def run(settings: Settings, supervisor: ServiceManager) -> None:
     """Do as `start`, in an event loop that runs."""
-    collect_seldom()
+    collect_later()
     raise_descriptor_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -175,6 +192,7 @@ def build(
             **podded.actors(resync),
             **probing.actors(turn, feed, reconciler, host, resync),
             "status": show_status(supervisor, control, Changes(feed.changes, reconciler.reports)),
+            "garbage": collect_seldom(reconciler.reports),
             "watchdog": supervisor.watch(turn.is_free_within),
             "run directory": RunDirectory(run_dir, kept.locks, servers.values(), files).run(),
         },

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ import pytest
 from overlayd.agent import daemon
 from overlayd.agent.records.attachment_records import Attachment, AttachmentRecords
 from overlayd.agent.runtime.boot_mark import boot_id
+from overlayd.agent.runtime.signals import Changes
 from overlayd.agent.settings import Settings
 from overlayd.dataplane.items import NamespaceRef
 from overlayd.model.errors import InUse
@@ -266,3 +268,20 @@ async def test_a_request_under_way_ends_before_what_it_needs_stops(tmp_path: Pat
             await process.task
             (recorded,) = (process.settings.run_dir / "attachments").glob("*.json")
             assert '"web"' in recorded.read_text()
+
+
+async def test_garbage_is_collected_from_the_first_look_at_everything_on() -> None:
+    reports, thresholds = Changes(), gc.get_threshold()
+    try:
+        daemon.collect_later()
+        collecting = asyncio.create_task(daemon.collect_seldom(reports))
+        await asyncio.sleep(0)
+        assert not gc.isenabled()
+        reports.set()
+        await collecting
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+        gc.enable()
