@@ -9,12 +9,16 @@ from overlayd.dataplane import ownership
 from overlayd.dataplane.desired.new_endpoint import NewEndpoint
 from overlayd.dataplane.items import (
     HOST,
+    BridgeEntry,
     DeviceSysctls,
+    FdbEntry,
     Item,
     Link,
     Namespace,
     NamespaceRef,
+    Neighbour,
     NftTable,
+    Route,
     SoftwareChecksums,
     State,
     Sysctl,
@@ -48,6 +52,9 @@ _PAUSE = 0.02
 """Seconds between two pieces of what is prepared: an event loop in another thread goes on meanwhile."""
 
 _Recognised = Callable[[InterfaceName], bool]
+
+_Entry = Neighbour | FdbEntry | BridgeEntry | Route
+"""What stands in tables that may be long: they are read only where one of these is looked for."""
 
 
 class LinuxKernel:
@@ -149,9 +156,12 @@ class LinuxKernel:
             ns: {_device(item) for item in items if item.ns == ns} for ns in places if self._sockets.is_in_place(ns)
         }
         try:
-            lacking = items.difference(
-                *(each for ns, known in names.items() for each in self._read(ns, known.__contains__))
-            )
+            lacking = items
+            for ns, known in names.items():
+                devices = self._devices(ns)
+                lacking = lacking.difference(self._read_devices(ns, devices, known.__contains__))
+                if any(isinstance(item, _Entry) for item in lacking if item.ns == ns):
+                    lacking = lacking.difference(*self._read_tables(ns, devices, known.__contains__, Readings(ns)))
             return lacking.difference(*(_device_sysctls(item) for item in lacking if isinstance(item, DeviceSysctls)))
         finally:
             self._sockets.leave_sandbox()
@@ -188,12 +198,6 @@ class LinuxKernel:
             readings = Readings(HOST)
             yield from readings.items(neighbour_reading.neighbour, tables(netlink, requests.NEIGHBOURS), names)
             yield from readings.items(route_reading.route, tables(netlink, requests.ROUTES), names)
-
-    def _read(self, ns: NamespaceRef, recognised: _Recognised) -> Iterator[Iterable[Item]]:
-        """Yield the items of a namespace that have our marks, or are on devices with our names."""
-        devices = self._devices(ns)
-        yield self._read_devices(ns, devices, recognised)
-        yield from self._read_tables(ns, devices, recognised, Readings(ns))
 
     def _read_devices(
         self, ns: NamespaceRef, devices: Sequence[link_reading.Device], recognised: _Recognised

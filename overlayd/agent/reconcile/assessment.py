@@ -82,6 +82,14 @@ class Assessment:
     keeps_rules: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What attachments to a network need to know whose devices are in force, before the first look at everything."""
+
+    site: Site
+    keeps_rules: bool
+
+
 class Assessor:
     """Assesses the host; has no state of its own."""
 
@@ -98,15 +106,23 @@ class Assessor:
             standing = replace(standing, tracker=standing.tracker.doubting(scope.namespaces))
             pending = standing.tracker.pending(standing.desired.spaces) if scope.with_news else frozenset()
             looked_at = self._within(scope.namespaces | pending, standing)
-        keeps_rules = not known.in_sync and any(name not in standing.used for name in facts.unknown)
+        keeps_rules = _keeps_rules(known, standing.used, facts)
         plan = self._plan(known, standing, facts, looked_at, keeps_rules=keeps_rules)
         revived = known.revived | self._kernel.revived()  # known once everything is observed
         return Assessment(
             standing, facts, plan, tuple(self._problems(standing, facts)), looked_at, revived, keeps_rules
         )
 
-    def _stand(self, known: Known) -> tuple[Standing, Facts]:
-        """Gather the facts, and return the updated standing."""
+    def beginning(self, known: Known, network: NetworkName) -> Beginning | None:
+        """Look at the devices of one network; None unless they are all as desired. Raises as `assess` does."""
+        used, facts, site = self._ground(known)
+        devices = known.standing.desired.devices(network, known.cluster, site) if site else frozenset()
+        if site is None or not devices or self._kernel.missing(devices):
+            return None
+        return Beginning(site, _keeps_rules(known, used, facts))
+
+    def _ground(self, known: Known) -> tuple[Mapping[NetworkName, Network], Facts, Site | None]:
+        """Return the networks that endpoints here use, the facts, and the site."""
         before, cluster = known.standing, known.cluster
         membership = before.desired.membership.of(cluster, self._local.host)
         facts = gather(self._kernel, self._local, known.recorded, cluster, membership)
@@ -116,6 +132,12 @@ class Assessor:
         site = site_of(facts, self._local, cluster, used, software_checksums=checksums)
         if site is None and before.site:
             site = with_endpoints(before.site, facts, cluster, software_checksums=checksums)
+        return used, facts, site
+
+    def _stand(self, known: Known) -> tuple[Standing, Facts]:
+        """Gather the facts, and return the updated standing."""
+        before, cluster = known.standing, known.cluster
+        used, facts, site = self._ground(known)
         if site is None:
             return Standing(None, used), facts
         endpoints = [attachment.endpoint for attachment in facts.present]
@@ -197,3 +219,8 @@ class Assessor:
             reason = f"this host has no block of it; its {count} endpoints are left as they are"
             yield Problem(f"network {name}", reason, name)
         yield from unrecorded(facts.strays, self._records.set_aside)
+
+
+def _keeps_rules(known: Known, used: Mapping[NetworkName, Network], facts: Facts) -> bool:
+    """Return whether the host's rules stay as they are: those of a network that nothing describes cannot be made."""
+    return not known.in_sync and any(name not in used for name in facts.unknown)

@@ -9,7 +9,7 @@ import structlog
 
 from overlayd.agent.controllers.feed import ClusterFeed
 from overlayd.agent.controllers.problem import Problem
-from overlayd.agent.reconcile.assessment import Assessment, Assessor, Known, Scope, Standing
+from overlayd.agent.reconcile.assessment import Assessment, Assessor, Beginning, Known, Scope, Standing
 from overlayd.agent.reconcile.checksums import Checksums
 from overlayd.agent.reconcile.drift import Drift, heard
 from overlayd.agent.reconcile.facts import Recorded
@@ -37,6 +37,10 @@ _log = structlog.get_logger(__name__)
 
 _FIRST_WORD = 0.5
 """Seconds that an agent waits for a controller before it works on what it knew."""
+
+
+_LINGER = 0.05
+"""Seconds that the first look at everything waits for an attachment whose network was found in force."""
 
 
 class Reconciler:
@@ -68,6 +72,10 @@ class Reconciler:
         self._standing = Standing()
         self._applied = Cluster()
         self._ready: frozenset[NetworkName] = frozenset()
+        self._begun: dict[NetworkName, Beginning | None] | None = {}
+        """What was found of single networks before the first look at everything; None after that."""
+        self._beginning = asyncio.Lock()
+        self._begun_at = -_LINGER
         self._refused: dict[Key, Outcome] = {}
         self._cycles = SharedRun()
         self._redirections = SharedRun()
@@ -83,11 +91,16 @@ class Reconciler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD):
                 await self._feed.syncs.wait(0)
+        await self._serve_first()
         everywhere, due = True, now()
         while True:
             seen, had_problems = wake.count, bool(self.status.problems)
             suspects = self.drift.take()
-            status = await self.cycle(None if everywhere else suspects)
+            if everywhere:
+                await self._cycles.after_now(self.cycle)
+            else:
+                await self.cycle(suspects)
+            status = self.status
             if status.problems and (everywhere or not had_problems):
                 due = now() + backoff.failed()
             elif everywhere:
@@ -99,6 +112,18 @@ class Reconciler:
                 everywhere = False
             except TimeoutError:
                 everywhere = True
+
+    async def _serve_first(self) -> None:
+        """Return when no attachment waits whose network is in force, or after a moment: the first look takes longer."""
+        now = asyncio.get_running_loop().time
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_WORD):
+                is_served = False
+                while not is_served:
+                    async with self._beginning:
+                        left = self._begun_at + _LINGER - now()
+                    is_served = left <= 0
+                    await asyncio.sleep(left)
 
     async def cycle(self, suspects: frozenset[NamespaceRef] | None = None) -> Status:
         """Run one cycle, for all namespaces or the suspected ones; keep and return the status."""
@@ -147,14 +172,7 @@ class Reconciler:
             self.drift.revived |= news.revived
             everywhere = HOST in news.namespaces
             scope = None if everywhere else replace(scope, namespaces=scope.namespaces | news.namespaces)
-        known = Known(
-            cluster,
-            in_sync,
-            Recorded.of(self._records),
-            self.checksums.in_software,
-            self.drift.revived,
-            self._standing,
-        )
+        known = self._known(cluster, in_sync=in_sync)
         found = await self._turn.call(self._assessor.assess, known, scope)
         self._standing = found.standing
         self.keeps_rules = found.keeps_rules
@@ -164,6 +182,10 @@ class Reconciler:
             return found
         restoration = await self._turn.call(self._assessor.restoration, found)
         return replace(found, plan=Plan((*found.plan, *restoration)))
+
+    def _known(self, cluster: Cluster, *, in_sync: bool) -> Known:
+        recorded, checksums = Recorded.of(self._records), self.checksums.in_software
+        return Known(cluster, in_sync, recorded, checksums, self.drift.revived, self._standing)
 
     async def _assess_aside(self, scope: Scope | None) -> Assessment:
         """Assess the host outside a cycle; after a failure the next cycle observes again what was drained."""
@@ -200,6 +222,8 @@ class Reconciler:
         lacking = without_devices(self._refused.values())
         names = found.standing.desired.membership.blocks
         self._ready = frozenset(name for name in names if network_namespace(name) not in lacking)
+        if found.looked_at is None:
+            self._begun = None
 
     async def redirect(self, network: NetworkName, turn: Turn) -> None:
         """Redirect the published ports of this network as the records say; raise the kernel's error.
@@ -266,7 +290,7 @@ class Reconciler:
 
         `is_in_place` says that the caller has just seen the network's namespace in its place.
         """
-        was_ready = network in self._ready
+        was_ready = network in self._ready or await self._has_begun(network)
         is_in_place = was_ready and (is_in_place or await self._is_in_place(network))
         if not is_in_place:
             await self._cycles.unless(lambda: not was_ready and network in self._ready, self.cycle)
@@ -275,8 +299,31 @@ class Reconciler:
             reasons = "; ".join(map(str, self.status.problems)) or "it has no block on this host"
             raise Unavailable(f"network {network} is not in force on this host: {reasons}")
         known = self._feed.cluster.networks.get(network)
-        if known and self.site and known.families == {Family.V6} and (reason := without_ipv6(self.site)):
+        site = self._first_site
+        if known and site and known.families == {Family.V6} and (reason := without_ipv6(site)):
             raise Unavailable(f"network {network}: {reason}")
+
+    async def _has_begun(self, network: NetworkName) -> bool:
+        """Return whether the network's devices are in force, before the first look at everything found them so.
+
+        Only they are looked at. What led to other hosts stayed as it was while no agent ran; that look repairs it.
+        """
+        await self._local.controllers.known()
+        async with self._beginning:  # those that wait for one network share the look
+            if self._begun is not None and network not in self._begun:
+                self._begun[network] = None  # where it fails, that look reports why
+                with contextlib.suppress(OverlayError):
+                    await self._begin(network)
+        return self._begun is not None and self._begun[network] is not None
+
+    async def _begin(self, network: NetworkName) -> None:
+        async with self._turn.taken():
+            known = self._known(self._feed.cluster, in_sync=self._feed.in_sync)
+            found = await self._turn.call(self._assessor.beginning, known, network)
+            if found and self._begun is not None:
+                self._begun[network] = found
+                self._begun_at = asyncio.get_running_loop().time()
+                self.keeps_rules = found.keeps_rules
 
     async def refresh(self) -> None:
         """Run a cycle that begins after this call, and return when it has ended; concurrent callers share it."""
@@ -291,14 +338,20 @@ class Reconciler:
         return self._standing.site
 
     @property
+    def _first_site(self) -> Site | None:
+        """The same, known as soon as a network was found in force."""
+        return self.site or next((found.site for found in (self._begun or {}).values() if found), None)
+
+    @property
     def uplinks(self) -> Mapping[NetworkName, Uplink]:
         """The kinds of the uplinks of this host's networks, as of the last cycle."""
         return self._standing.desired.choice.kinds
 
     @property
     def mtu(self) -> int:
-        """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before the first one."""
-        return self.site.mtu if self.site else 0
+        """The MTU of the overlay's devices in bytes, as of the last cycle; 0 before any network was found in force."""
+        site = self._first_site
+        return site.mtu if site else 0
 
     @property
     def networks(self) -> tuple[NetworkName, ...]:

@@ -8,10 +8,22 @@ from typing import Self
 
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired import firewall, uplink
-from overlayd.dataplane.desired.network_items import NetworkInputs
+from overlayd.dataplane.desired.endpoint import as_mtu_allows
+from overlayd.dataplane.desired.network_items import NetworkInputs, network_items
 from overlayd.dataplane.desired.network_part import NetworkPart, network_part, one_for_each_key
 from overlayd.dataplane.desired.site import Site
-from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, Sysctl, network_namespace
+from overlayd.dataplane.items import (
+    HOST,
+    Address,
+    Item,
+    Link,
+    Namespace,
+    NamespaceRef,
+    SoftwareChecksums,
+    State,
+    Sysctl,
+    network_namespace,
+)
 from overlayd.ipam.lifelines import Lifeline, Lifelines, of_hosts
 from overlayd.model.address import Family, IpAddress, IpNetwork
 from overlayd.model.block import Block, BlockKey
@@ -164,6 +176,20 @@ class Desired:
         return Desired(
             cluster.hosts, site.lifelines, membership, choice, parts, host_side, sandboxes, MappingProxyType(spaces)
         )
+
+    def devices(self, network: NetworkName, cluster: Cluster, site: Site) -> State:
+        """Return the namespace and the devices of one network, as `of` has them; none where this host has no block.
+
+        That takes a small part of the time of all that the network has here in a large cluster.
+        """
+        membership = self.membership.of(cluster, site.host)
+        networks = tuple(cluster.networks[name] for name in membership.blocks)
+        choice = self.choice.of(networks, site, self._lifelines(cluster, site))
+        blocks = {name: blocks for name, blocks in membership.blocks.items() if name == network}
+        alone = replace(membership, blocks=MappingProxyType(blocks))
+        every = self._inputs(cluster, alone, choice, site, ())
+        items = chain.from_iterable(as_mtu_allows(network_items(inputs), site.mtu) for inputs in every)
+        return frozenset(item for item in items if isinstance(item, Namespace | Link | Address | SoftwareChecksums))
 
     def _lifelines(self, cluster: Cluster, site: Site) -> Lifelines:
         is_same = self.hosts is cluster.hosts and self.vital == site.lifelines

@@ -5,10 +5,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.desired.network_items import UNREACHABLE_METRIC
-from overlayd.dataplane.desired.resolve import resolve
+from overlayd.dataplane.desired.resolve import Desired, resolve
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.items import (
     FLOOD,
@@ -26,7 +28,7 @@ from overlayd.dataplane.items import (
     State,
     network_namespace,
 )
-from overlayd.dataplane.ownership import BRIDGE, LOOPBACK
+from overlayd.dataplane.ownership import BRIDGE, LOOPBACK, UPLINK
 from overlayd.model import ids
 from overlayd.model.address import Family
 from overlayd.model.cluster import ByNetwork, Cluster, Record, RecordKey
@@ -372,3 +374,17 @@ def test_the_endpoints_of_each_network_are_read_by_themselves(topology: Topology
     endpoints = Read(cluster.endpoints.tables)
     assert resolve(replace(cluster, endpoints=endpoints), SITE, [])
     assert endpoints.times == 0
+
+
+@given(data=st.data())
+def test_the_devices_of_one_network_are_those_of_the_whole(data: st.DataObject) -> None:
+    known = data.draw(clusters.clusters())
+    site = data.draw(clusters.sites(known))
+    whole = resolve(known, site, ())
+    for name in known.networks:
+        found, ns = Desired().devices(name, known, site), network_namespace(name)
+        assert found <= whole
+        links = (item for item in whole if item.ns == ns and isinstance(item, Namespace | Link))
+        assert {item for item in links if not (isinstance(item, Link) and item.name == UPLINK)} == {
+            item for item in found if isinstance(item, Namespace | Link)
+        }
