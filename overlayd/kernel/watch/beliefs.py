@@ -21,6 +21,9 @@ from overlayd.kernel.netlink.rtnetlink import (
 )
 from overlayd.model.ids import InterfaceName, MacAddress
 
+_UNREAD_MAX = 1000
+"""Operations that are kept until a notification comes to compare them with."""
+
 Notification = tuple[int, bytes]
 """Type and payload."""
 
@@ -42,6 +45,7 @@ class Beliefs:
         self._sysctls: frozenset[tuple[str, str]] | None = None
         self._ns = ns
         self._seen: Iterable[Item] = ()
+        self._done: list[Op] = []
         self._names: dict[int, InterfaceName] = {}
         self._links: dict[InterfaceName, Link] = {}
         self._forwarding: dict[MacAddress, dict[object, FdbEntry | BridgeEntry]] = {}
@@ -53,6 +57,7 @@ class Beliefs:
         self._links = {}
         self._forwarding = {}
         self._seen = items
+        self._done = []
 
     @property
     def sysctls(self) -> frozenset[tuple[str, str]] | None:
@@ -61,14 +66,20 @@ class Beliefs:
         return self._sysctls
 
     def _learn(self) -> None:
-        """Index what was observed; done late, when it is first compared with a notification."""
+        """Index what was observed and done since; done late, when it is first compared with a notification."""
         for item in self._seen:
             self._add(item)
         self._seen = ()
+        done, self._done = self._done, []
+        self._follow(done)
 
     def did(self, ops: Iterable[Op]) -> None:
         """Record operations that were executed in this namespace."""
-        self._learn()
+        self._done += ops
+        if len(self._done) > _UNREAD_MAX:
+            self._learn()
+
+    def _follow(self, ops: Iterable[Op]) -> None:
         gone = set()
         for op in ops:
             match op, op.item:
