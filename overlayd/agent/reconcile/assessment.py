@@ -18,14 +18,14 @@ from overlayd.agent.records.recovery import without_strays
 from overlayd.dataplane import ownership
 from overlayd.dataplane.desired import uplink
 from overlayd.dataplane.desired.endpoint import host_end, in_sandbox, without_way_out
-from overlayd.dataplane.desired.resolve import Desired
+from overlayd.dataplane.desired.resolve import Desired, Membership
 from overlayd.dataplane.desired.site import Site
 from overlayd.dataplane.diff import between, restoration, retain
 from overlayd.dataplane.items import HOST, Item, NamespaceRef, State, network_namespace
 from overlayd.dataplane.plan import Plan
 from overlayd.dataplane.tracker import Tracker
 from overlayd.ipam.lifelines import Lifelines, of_hosts
-from overlayd.kernel.port import Kernel
+from overlayd.kernel.port import Kernel, Surroundings
 from overlayd.model.cluster import Cluster
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network
@@ -33,13 +33,18 @@ from overlayd.model.network import Network
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Results of earlier assessments that the next one needs. `used` are the networks that endpoints here use."""
+    """Results of earlier assessments that the next one needs. `used` are the networks that endpoints here use.
+
+    `surroundings` are what the host had besides what is ours as uplinks were chosen for `networks`.
+    """
 
     site: Site | None = None
     used: Mapping[NetworkName, Network] = field(default_factory=lambda: MappingProxyType({}))
     desired: Desired = field(default_factory=Desired)
     shortcomings: Shortcomings = field(default_factory=Shortcomings)
     tracker: Tracker = field(default_factory=Tracker)
+    networks: tuple[Network, ...] = ()
+    surroundings: Surroundings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Assessor:
 
     def assess(self, known: Known, scope: Scope | None) -> Assessment:
         """Look at everything, or where `scope` says; raise `KernelError`, or `NotFound` without an underlay."""
-        standing, facts = self._stand(known)
+        standing, facts = self._stand(known, scope)
         looked_at = None
         if scope:
             standing = replace(standing, tracker=standing.tracker.doubting(scope.namespaces))
@@ -115,17 +120,19 @@ class Assessor:
 
     def beginning(self, known: Known, network: NetworkName) -> Beginning | None:
         """Look at the devices of one network; None unless they are all as desired. Raises as `assess` does."""
-        used, facts, site = self._ground(known)
+        membership = known.standing.desired.membership.of(known.cluster, self._local.host)
+        used, facts, site = self._ground(known, membership, None)
         devices = known.standing.desired.devices(network, known.cluster, site) if site else frozenset()
         if site is None or not devices or self._kernel.missing(devices):
             return None
         return Beginning(site, _keeps_rules(known, used, facts))
 
-    def _ground(self, known: Known) -> tuple[Mapping[NetworkName, Network], Facts, Site | None]:
+    def _ground(
+        self, known: Known, membership: Membership, surroundings: Surroundings | None
+    ) -> tuple[Mapping[NetworkName, Network], Facts, Site | None]:
         """Return the networks that endpoints here use, the facts, and the site."""
         before, cluster = known.standing, known.cluster
-        membership = before.desired.membership.of(cluster, self._local.host)
-        facts = gather(self._kernel, self._local, known.recorded, cluster, membership)
+        facts = gather(self._kernel, self._local, known.recorded, cluster, membership, surroundings)
         networks = frozenset(network for network, *_ in known.recorded.attachments)
         used = remembered(before.used, cluster, networks)
         checksums = known.software_checksums
@@ -134,16 +141,20 @@ class Assessor:
             site = with_endpoints(before.site, facts, cluster, software_checksums=checksums)
         return used, facts, site
 
-    def _stand(self, known: Known) -> tuple[Standing, Facts]:
+    def _stand(self, known: Known, scope: Scope | None) -> tuple[Standing, Facts]:
         """Gather the facts, and return the updated standing."""
         before, cluster = known.standing, known.cluster
-        used, facts, site = self._ground(known)
+        membership = before.desired.membership.of(cluster, self._local.host)
+        networks = tuple(cluster.networks[name] for name in membership.blocks)
+        # Foreign routes, of which nobody tells, matter to the choice of uplinks: a new network never meets old ones.
+        is_as_chosen = scope and HOST not in scope.namespaces and networks == before.networks
+        used, facts, site = self._ground(known, membership, before.surroundings if is_as_chosen else None)
         if site is None:
             return Standing(None, used), facts
         endpoints = [attachment.endpoint for attachment in facts.present]
         desired = before.desired.of(cluster, site, endpoints)
         shortcomings = before.shortcomings.of(cluster, site, desired, endpoints)
-        return Standing(site, used, desired, shortcomings, before.tracker), facts
+        return Standing(site, used, desired, shortcomings, before.tracker, networks, facts.surroundings), facts
 
     def _within(self, namespaces: frozenset[NamespaceRef], standing: Standing) -> frozenset[NamespaceRef]:
         """Return which of these namespaces are ours: of this host's networks, or left in the kernel."""

@@ -64,17 +64,25 @@ class Facts:
         )
 
 
-def gather(kernel: Kernel, local: Local, recorded: Recorded, cluster: Cluster, membership: Membership) -> Facts:
+def gather(  # noqa: PLR0913, PLR0917 - all that facts depend on
+    kernel: Kernel,
+    local: Local,
+    recorded: Recorded,
+    cluster: Cluster,
+    membership: Membership,
+    known: Surroundings | None = None,
+) -> Facts:
     """Gather the facts; raise `KernelError`, or `NotFound` when no device has this host's address.
 
-    Runs in the kernel's thread: the controllers' addresses are only read from files.
+    Runs in the kernel's thread: the controllers' addresses are only read from files. Surroundings that are `known` are
+    not read again.
     """
     found = {key: presence(kernel, attachment) for key, attachment in recorded.attachments.items()}
     strays = frozenset(
         each for each in recorded.strays if kernel.has_device(network_namespace(each.network), each.device)
     )
     unknown = _unknown(recorded.attachments, strays, membership)
-    surroundings = kernel.surroundings()
+    surroundings = known or kernel.surroundings()
     me = cluster.hosts.get(local.host)
     peers = _peers(cluster, membership)
     return Facts(

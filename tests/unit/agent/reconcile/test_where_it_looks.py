@@ -11,6 +11,7 @@ from overlayd.agent.records.attachment_records import Attachment
 from overlayd.dataplane.desired.endpoint import host_end
 from overlayd.dataplane.items import HOST, Link, NamespaceRef, State, network_namespace
 from overlayd.dataplane.ownership import VXLAN
+from overlayd.kernel.port import Surroundings
 from overlayd.model.cluster import Record, RecordKey
 from overlayd.model.ids import NetworkName, Revision
 from tests.support.agents.loopback import claims_of, client_of, unused_url
@@ -34,11 +35,16 @@ NEWCOMER = clusters.block(2, "10.32.1.0/24")
 
 
 class WatchedKernel(FakeKernel):
-    """Keeps which namespaces were observed."""
+    """Keeps which namespaces were observed, and how often the host's surroundings were."""
 
     def __init__(self) -> None:
         super().__init__()
         self.observed = set[NamespaceRef]()
+        self.looked_around = 0
+
+    def surroundings(self) -> Surroundings:
+        self.looked_around += 1
+        return super().surroundings()
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
         asked = frozenset(namespaces)
@@ -92,6 +98,19 @@ async def test_entries_of_one_network_come_and_go_without_observing(tmp_path: Pa
         assert await host.hear(NEWCOMER) == set()
         assert await host.hear(deletes=(RecordKey.of(NEWCOMER),)) == set()
         assert host.kernel.executed == before + 6, "an FDB entry, a neighbour and a route"
+
+
+async def test_the_hosts_surroundings_are_read_for_what_is_chosen_by_them(tmp_path: Path) -> None:
+    async with settled(tmp_path) as host:
+        before = host.kernel.looked_around
+        await host.hear(NEWCOMER)
+        await host.look(frozenset({BLUE}))
+        assert host.kernel.looked_around == before
+        await host.hear(clusters.network("red", cidr="10.96.0.0/16"), clusters.block(1, "10.96.0.0/24", "red"))
+        assert host.kernel.looked_around == before + 1, "a new network may divert what foreign routes lead elsewhere"
+        await host.look(frozenset({HOST}))
+        await host.look(None)
+        assert host.kernel.looked_around == before + 3
 
 
 async def test_what_stays_until_the_feed_is_in_sync_is_no_obstacle_when_it_comes_again(tmp_path: Path) -> None:
