@@ -118,9 +118,10 @@ def claim(network: Network, blocks: Iterable[Block], taken: Container[IpAddress]
 
 def _usable(network: Network, block: Block, above: int) -> Iterator[IpAddress]:
     """Yield the addresses above the number `above` that containers may have; the lower ones cost nothing."""
+    address = block.family.address
     for first, end in spans(network, block.cidr):
         for number in range(max(first, above + 1), end):
-            yield block.family.address(number)
+            yield address(number)
 
 
 def _span(cidr: IpNetwork) -> tuple[int, int]:

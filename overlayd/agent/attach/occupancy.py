@@ -73,11 +73,9 @@ class Occupancy:
         """
         if request.needs_egress and not network.has_egress:
             raise InvalidValue(f"true, and network {network.name} has no egress", field="needs_egress")
-        for attachment in list(self._records.attachments.values()):
+        for attachment in self._of_sandbox(request, sandbox_id):
             endpoint = attachment.endpoint
-            is_same = attachment.sandbox_id == sandbox_id != UNKNOWN_SANDBOX
-            is_same = is_same or (request.is_handed_over and endpoint.sandbox == request.sandbox)
-            if endpoint.interface == request.name.interface or not is_same:
+            if endpoint.interface == request.name.interface:
                 continue
             # The kernel gives the number of a namespace that is gone to another one.
             if self._share_ranges(network, endpoint.network) and await self._is_held_by(attachment):
@@ -92,6 +90,18 @@ class Occupancy:
                 gateway = network.link_local_gateway(min(network.families))
                 where = f"the container is in network {endpoint.network}"
                 raise InvalidValue(f"{where}, and {network.name} has the same gateway, {gateway}", field="name")
+
+    def _of_sandbox(self, request: AttachRequest, sandbox_id: SandboxId) -> list[Attachment]:
+        """Return the attachments of a sandbox; on one without a number yet, by its path."""
+        known = self._records.attachments.values()
+        if request.is_handed_over:
+            path = request.sandbox
+            return [
+                each
+                for each in known
+                if each.endpoint.sandbox == path or each.sandbox_id == sandbox_id != UNKNOWN_SANDBOX
+            ]
+        return [each for each in known if each.sandbox_id == sandbox_id]
 
     async def free_ports(self, wanted: Attachment) -> None:
         """Release the attachments that hold a port of a new one and whose containers are gone."""

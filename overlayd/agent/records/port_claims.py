@@ -37,6 +37,8 @@ def check_ports(network: Network, wanted: Attachment, others: Iterable[Attachmen
 
 def claimants(wanted: Attachment, others: Iterable[Attachment]) -> list[Attachment]:
     """Return the attachments of other containers that have a port which a new one is to publish."""
+    if not wanted.ports:
+        return []
     return [
         other
         for other in others

@@ -79,13 +79,14 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """
     found: dict[int, bytes] = {}
     end = len(data)
-    unpack = ATTRIBUTE.unpack_from
+    unpack, head, mask = ATTRIBUTE.unpack_from, ATTRIBUTE.size, _NLA_TYPE_MASK
     try:
         while offset < end:
             length, kind = unpack(data, offset)
-            if length < ATTRIBUTE.size or offset + length > end:
+            behind = offset + length
+            if length < head or behind > end:
                 raise KernelError(errno.EBADMSG, f"a netlink attribute of {length} bytes, in {end - offset}")
-            found[kind & _NLA_TYPE_MASK] = data[offset + ATTRIBUTE.size : offset + length]
+            found[kind & mask] = data[offset + head : behind]
             offset += (length + 3) & ~3
     except struct.error as error:
         raise KernelError(errno.EBADMSG, f"{end - offset} bytes behind the last netlink attribute") from error
