@@ -1,8 +1,9 @@
 """Executing operations on links."""
 
 import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import assert_never
 
 from overlayd.dataplane.items import (
@@ -20,13 +21,19 @@ from overlayd.dataplane.items import (
 )
 from overlayd.kernel.apply.indexes import Indexes
 from overlayd.kernel.apply.removal import delete_links
-from overlayd.kernel.apply.sockets import Sockets, briefly_in
+from overlayd.kernel.apply.sockets import Sockets
 from overlayd.kernel.netlink import link_messages, requests
 from overlayd.kernel.netlink.decoding import link_reading
-from overlayd.kernel.netlink.transport import Netlink
+from overlayd.kernel.netlink.transport import Netlink, open_brief_socket
 from overlayd.kernel.port import KernelError, NoNamespace
-from overlayd.kernel.spaces.namespaces import descriptor
+from overlayd.kernel.spaces.namespaces import descriptor, open_namespace, touring
 from overlayd.model.ids import InterfaceName
+
+SANDBOXES_AT_ONCE = 16
+"""Sandboxes that are open at the same time while devices in them are taken out of use: one descriptor each."""
+
+_FarEnd = tuple[int, NamespaceRef, int]
+"""The position of an operation, a sandbox, and the index of a device in it."""
 
 
 class Links:
@@ -94,9 +101,13 @@ class Links:
         messages = [message for _, device in devices for message in link_messages.retired(device.index)]
         for number, refusal in netlink.batch(messages).items():
             errors.setdefault(devices[number // link_messages.RETIREMENT_STEPS][0], refusal)
-        for position, device in devices:
-            if position not in errors and (refused := _far_end_retired(links[position], device)):
-                errors[position] = refused
+        ends = [
+            (position, link.kind.peer.ns, device.far_index)
+            for position, device in devices
+            if position not in errors and isinstance((link := links[position]).kind, Veth) and link.kind.peer
+        ]
+        for start in range(0, len(ends), SANDBOXES_AT_ONCE):
+            errors |= _far_ends_retired(ends[start : start + SANDBOXES_AT_ONCE])
         return errors
 
     def _settings(self, link: Link) -> list[bytes]:
@@ -174,18 +185,38 @@ class Links:
             self._indexes[peer.ns][peer.name] = far
 
 
-def _far_end_retired(link: Link, device: link_reading.Device) -> KernelError | None:
-    """Take the other end of a veth pair out of use; return why that cannot be done. One that is gone is no failure."""
-    if not isinstance(link.kind, Veth) or link.kind.peer is None:
-        return None
-    try:
-        with briefly_in(link.kind.peer.ns) as sandbox:
-            _execute(sandbox, link_messages.retired(device.far_index))
-    except NoNamespace:
-        return None  # the workload is gone
-    except KernelError as error:
-        return None if error.errno == errno.ENODEV else error  # and its device with it
-    return None
+def _far_ends_retired(ends: Sequence[_FarEnd]) -> dict[int, KernelError]:
+    """Take other ends of veth pairs out of use; return why one cannot be. One that is gone is no failure.
+
+    All sandboxes are opened first: a path can mean another namespace for a thread that is away.
+    """
+    errors: dict[int, KernelError] = {}
+    with ExitStack() as opened:
+        entrances = list[tuple[int, int, int]]()
+        for position, sandbox, index in ends:
+            try:
+                fd = open_namespace(sandbox)
+            except NoNamespace:
+                continue  # the workload is gone
+            except KernelError as error:
+                errors[position] = error
+                continue
+            opened.callback(os.close, fd)
+            entrances.append((position, fd, index))
+        try:
+            with touring() as enter:
+                for position, fd, index in entrances:
+                    try:
+                        enter(fd)
+                        with closing(Netlink(open_brief_socket())) as sandbox_netlink:
+                            _execute(sandbox_netlink, link_messages.retired(index))
+                    except KernelError as error:
+                        if error.errno != errno.ENODEV:  # the workload is gone, and its device with it
+                            errors[position] = error
+        except KernelError as error:
+            for position, _, _ in entrances:
+                errors.setdefault(position, error)
+    return errors
 
 
 def _keep_bare(netlink: Netlink, name: InterfaceName) -> None:

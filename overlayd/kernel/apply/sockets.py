@@ -3,8 +3,8 @@
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +14,7 @@ from overlayd.dataplane.items import HOST, NamespaceRef
 from overlayd.kernel.apply.removal import delete_links
 from overlayd.kernel.netlink import link_messages, requests
 from overlayd.kernel.netlink.decoding import link_reading
-from overlayd.kernel.netlink.transport import Netlink, open_brief_socket, open_socket, port_id
+from overlayd.kernel.netlink.transport import Netlink, open_socket, port_id
 from overlayd.kernel.port import KernelError, NoNamespace
 from overlayd.kernel.spaces import namespace_names, namespaces
 from overlayd.kernel.spaces.namespaces import descriptor
@@ -27,15 +27,6 @@ def open_in(ns: NamespaceRef) -> Netlink:
     """Return a socket of a namespace; the caller closes it. Raises `KernelError`."""
     with descriptor(ns) as fd, namespaces.entered(fd):
         return Netlink(open_socket())
-
-
-@contextmanager
-def briefly_in(ns: NamespaceRef) -> Iterator[Netlink]:
-    """Hold a socket of a namespace for a few messages; raise `KernelError`."""
-    with descriptor(ns) as fd, namespaces.entered(fd):
-        sock = open_brief_socket()
-    with closing(Netlink(sock)) as netlink:
-        yield netlink
 
 
 def free_devices(netlink: Netlink) -> None:
