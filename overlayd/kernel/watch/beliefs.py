@@ -28,14 +28,23 @@ Notification = tuple[int, bytes]
 """Type and payload."""
 
 Devices = Mapping[bytes, link_reading.Device]
-"""The links that notifications are about, by their payloads: to decode one takes longer than all else here."""
+"""Links by the payloads of the notifications about them."""
 
 _LINK_KINDS = frozenset({RTM_NEWLINK, RTM_DELLINK})
 
 
-def is_of_link(kind: int, payload: bytes) -> bool:
-    """Return whether a notification is about a link itself, and not about its place in a bridge."""
-    return kind in _LINK_KINDS and values.family(payload) != socket.AF_BRIDGE
+def decoded(notifications: Iterable[Notification]) -> Devices:
+    """Return the links that matter in notifications: each as it is in the last one, and tunnels in every one.
+
+    To decode one takes longer than all else here, and to attach and detach a container causes eight. A notification
+    about a link's place in a bridge is none about the link.
+    """
+    payloads = [
+        payload for kind, payload in notifications if kind in _LINK_KINDS and values.family(payload) != socket.AF_BRIDGE
+    ]
+    last = {values.link_index(payload): payload for payload in payloads}
+    tunnels = filter(link_reading.may_be_tunnel, payloads)
+    return {payload: link_reading.device(payload) for payload in (*last.values(), *tunnels)}
 
 
 class Beliefs:
@@ -98,7 +107,7 @@ class Beliefs:
     def is_news(self, notifications: Sequence[Notification], devices: Devices) -> bool:
         """Return whether these notifications leave an object in a new state. For each object the last one counts.
 
-        `devices` has those of every notification for which `is_of_link` is true.
+        `devices` is what of these notifications is `decoded`.
         """
         if not notifications:
             return False
@@ -109,7 +118,9 @@ class Beliefs:
             bridged = values.family(payload) == socket.AF_BRIDGE
             if kind in _LINK_KINDS:
                 device = devices.get(payload)
-                if device and (self._name_changes(device) or link_reading.tells_of_offloads(device)):
+                if device and link_reading.tells_of_offloads(device):
+                    return True
+                if not bridged and self._name_changes(payload):
                     return True
                 latest[values.link_index(payload), bridged] = one
             elif kind in {RTM_NEWNEIGH, RTM_DELNEIGH} and bridged:
@@ -141,11 +152,12 @@ class Beliefs:
             for entry in [entry for entry in known.values() if entry.dev in devices]:
                 self._remove(entry)
 
-    def _name_changes(self, device: link_reading.Device) -> bool:
+    def _name_changes(self, payload: bytes) -> bool:
         """Record the name of a device; return whether a device of ours has another name now."""
-        before = self._names.get(device.index, device.name)
-        self._names[device.index] = device.name
-        return before != device.name and before in self._links
+        index, name = values.link_index(payload), link_reading.name(payload)
+        before = self._names.get(index, name)
+        self._names[index] = name
+        return before != name and before in self._links
 
     def _differs(self, kind: int, payload: bytes, devices: Devices) -> bool:
         match kind:

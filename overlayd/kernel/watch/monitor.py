@@ -22,7 +22,7 @@ from overlayd.kernel.spaces import sysctls
 from overlayd.kernel.spaces.namespace_names import MountWatch
 from overlayd.kernel.spaces.namespaces import descriptor, identity, share
 from overlayd.kernel.watch import inotify
-from overlayd.kernel.watch.beliefs import Beliefs, is_of_link
+from overlayd.kernel.watch.beliefs import Beliefs, decoded
 from overlayd.kernel.watch.host_watch import HostWatch
 from overlayd.kernel.watch.inotify import LOST, Inotify
 from overlayd.kernel.watch.notifications import Notifications
@@ -241,7 +241,7 @@ class Monitor:
         tables_differ = watched.tables.is_news(tables)
         if ns == HOST:
             return self.host.is_news(queued) or tables_differ, False
-        devices = {payload: link_reading.device(payload) for kind, payload in queued if is_of_link(kind, payload)}
+        devices = decoded(queued)
         for kind, payload in queued:
             if kind == RTM_NEWLINK and payload in devices:
                 self._revivals[ns].saw(devices[payload])

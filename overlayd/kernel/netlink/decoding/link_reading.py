@@ -24,7 +24,7 @@ from overlayd.kernel.netlink.decoding.values import (
     parsed_number,
     parsed_text,
 )
-from overlayd.kernel.netlink.framing import attributes
+from overlayd.kernel.netlink.framing import ATTRIBUTE, attributes
 from overlayd.kernel.netlink.rtnetlink import (
     IFF_LOOPBACK,
     IFF_LOWER_UP,
@@ -131,6 +131,20 @@ def device(payload: bytes) -> Device:
     return Device(
         index, name, parsed_number(found.get(IFLA_MTU)), flags, parsed_text(info.get(IFLA_INFO_KIND, b"")), found
     )
+
+
+def name(payload: bytes) -> InterfaceName:
+    """Return the name of one link; it stands first, or else the whole message is decoded."""
+    start = IFINFOMSG.size
+    length, kind = ATTRIBUTE.unpack_from(payload, start)
+    if kind == IFLA_IFNAME:
+        return InterfaceName(parsed_text(payload[start + ATTRIBUTE.size : start + length]))
+    return device(payload).name
+
+
+def may_be_tunnel(payload: bytes) -> bool:
+    """Return whether one link may be a VXLAN device, without decoding it."""
+    return b"vxlan\0" in payload
 
 
 def links(ns: NamespaceRef, devices: Iterable[Device], names: Names) -> Iterator[Link]:
