@@ -8,8 +8,8 @@ from overlayd.kernel.port import KernelError, translated
 DESCRIPTOR_RESERVE = 64
 """Descriptors that stay free when nothing new is let in: for looking at what exists, repairing and detaching it.
 
-A new network needs 10, attachments 33 while sixteen are made together, `nft` 6, and each request one
-(docs/dataplane.md).
+A new network needs 10, attachments 33 while sixteen are made together and 18 while sixteen end, `nft` 6, and each
+request one (docs/dataplane.md).
 """
 
 _DESCRIPTORS = Path("/proc/self/fd")
