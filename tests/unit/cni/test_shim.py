@@ -21,17 +21,14 @@ from pathlib import Path
 
 import pytest
 
-from cni import install, shim
+from cni import shim
 from overlayd.wire.cni import requests as cni
 from overlayd.wire.cni.error import Code
 from tests.support.lab.processes import PATIENCE, eventually
 from tests.unit.cni import test_launchers as one
 from tests.unit.cni import test_launchers_agree as both
 from tests.unit.cni import test_netavark_launchers as netavark
-from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, FRAME, SHIM, Agent, Machine, launchers
-from tests.unit.cni.test_launchers_agree import Pair
-
-__all__ = ["launchers"]  # the fixture
+from tests.unit.cni.test_launchers import CONFIG, ENVIRONMENT, FRAME, SHIM, Agent, Machine
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -112,14 +109,6 @@ def machine(tmp_path: Path) -> ForkedMachine:
     return ForkedMachine(tmp_path, SHIM)
 
 
-@pytest.fixture
-def pair(tmp_path: Path, launchers: dict[str, Path]) -> Pair:
-    found = Pair(tmp_path, launchers[install.COMPILERS[0]])
-    found.machines[1] = ForkedMachine.__new__(ForkedMachine)
-    found.machines[1].run, found.machines[1].launcher = tmp_path / "interpreted", SHIM
-    return found
-
-
 test_the_agent_gets_the_variables_and_stdin = one.test_the_agent_gets_the_variables_and_stdin_and_its_answer_is_relayed
 test_status_and_answer_are_relayed = one.test_status_and_answer_are_relayed
 test_a_large_request_and_a_large_answer_are_whole = one.test_a_large_request_and_a_large_answer_are_whole
@@ -139,12 +128,6 @@ test_a_socket_that_nobody_listens_on_is_no_agent = one.test_a_socket_that_nobody
 test_a_host_on_which_no_agent_ever_ran_takes_deletes = one.test_a_host_on_which_no_agent_ever_ran_takes_deletes
 test_a_delete_that_cannot_be_queued_fails = one.test_a_delete_that_cannot_be_queued_fails
 test_a_version_request_needs_no_agent = one.test_a_version_request_needs_no_agent_and_answers_as_it_does
-test_without_an_agent = both.test_without_an_agent
-test_what_is_no_socket_is_no_agent = both.test_what_is_no_socket_is_no_agent
-test_an_answer_is_relayed = both.test_an_answer_is_relayed
-test_both_say_the_same_when_the_agent_hangs_up = both.test_an_agent_that_hangs_up
-test_stdin_has_a_limit = both.test_stdin_has_a_limit_and_what_is_longer_is_never_asked_for_again
-test_an_empty_environment = both.test_an_empty_environment
 test_without_a_request_it_tells_its_version = (
     one.test_without_a_request_it_tells_its_version_as_the_reference_plugins_do
 )
@@ -328,6 +311,28 @@ def test_what_cannot_be_printed_is_an_error(machine: ForkedMachine, stream: int)
         assert machine.execute().returncode == of_an_answer
     with Agent(machine.run / "overlayd/netavark.sock", b"0ok"):
         assert machine.execute(b"", {}, str(machine.launcher), "setup").returncode == of_an_answer
+
+
+def test_an_error_says_what_happened(machine: ForkedMachine) -> None:
+    away = f"the overlayd agent is not running: nothing listens on {shim.SOCKET}"
+    assert [message_of(machine.execute(CNI_COMMAND=command)) for command in ("ADD", "STATUS")] == [away, away]
+    machine.queue.write_text("in the way")
+    assert message_of(machine.execute(CNI_COMMAND="DEL")) == (
+        f"the overlayd agent does not answer, and {shim.QUEUE} cannot be written: {os.strerror(errno.ENOTDIR)}"
+    )
+    with Agent(machine.socket, b""):
+        done = machine.execute()
+    assert message_of(done) == f"the overlayd agent did not answer on {shim.SOCKET}: {os.strerror(errno.ECONNRESET)}"
+
+
+def test_stdin_has_a_limit(machine: ForkedMachine) -> None:
+    longest = CONFIG.ljust(shim.STDIN_MAX)
+    with Agent(machine.socket, b"0ok") as agent:
+        assert machine.execute(longest).stdout == b"ok"
+    assert agent.request == FRAME.removesuffix(CONFIG) + longest
+    done = machine.execute(longest + b" ")
+    assert one.error_of(done) == ("0.1.0", Code.INVALID_CONFIG)
+    assert message_of(done) == f"the network config on stdin is longer than {shim.STDIN_MAX} bytes"
 
 
 def test_a_delete_that_does_not_fit_on_the_disk_fails_and_leaves_nothing(machine: ForkedMachine) -> None:
