@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from controller.clock import SystemClock
-from controller.streams.turns import Turns
+from controller.streams.turns import CALM, Turns
 from controller.streams.wake_queue import AT_ONCE, WakeQueue, slices
 
 pytestmark = pytest.mark.anyio
@@ -47,13 +47,13 @@ async def test_few_readers_are_woken_at_once(queue: WakeQueue) -> None:
 
 async def test_each_turn_of_the_loop_wakes_a_few_of_many(queue: WakeQueue) -> None:
     woken: list[Sleeper] = []
-    readers = [Sleeper(woken) for _ in range(5 * AT_ONCE + 1)]
+    readers = [Sleeper(woken) for _ in range(5 * CALM * AT_ONCE + 1)]
     queue.add(readers)
     seen = [len(woken)]
     while len(woken) < len(readers):
         await asyncio.sleep(0)
         seen.append(len(woken))
-    assert max(after - before for before, after in pairwise(seen)) == AT_ONCE
+    assert max(after - before for before, after in pairwise(seen)) == CALM * AT_ONCE
     assert woken == readers
 
 
