@@ -54,11 +54,15 @@ class LoneAgent:
         self._until(lambda: any(revision for _, revision in self.reports[before:]))
         return process
 
-    def hear(self, line: bytes, revision: int) -> None:
-        """Let the controller send a line of its feed; return when the agent has reported its revision."""
+    def say(self, line: bytes) -> None:
+        """Let the controller send a line of its feed."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
             channel.connect(str(self._lines))
             channel.sendall(line)
+
+    def hear(self, line: bytes, revision: int) -> None:
+        """Do so, and return when the agent has reported its revision."""
+        self.say(line)
         self._until(lambda: self.reports[-1][1] >= revision)
 
     @staticmethod
