@@ -55,7 +55,8 @@ class ForkedMachine(Machine):
     def execute(
         self, stdin: bytes = CONFIG, environment: Mapping[str, str | bytes] = ENVIRONMENT, *wrapper: str, **changes: str
     ) -> subprocess.CompletedProcess[bytes]:
-        program, *arguments = wrapper or [str(self.launcher)]
+        state = wrapper[3] if wrapper[:3] == ("sh", "-ec", netavark.AS_USER) else None
+        program, *arguments = wrapper[4:] if state else wrapper or [str(self.launcher)]
         assert program == str(self.launcher), "a fork cannot become another program"
         with ExitStack() as files:
             given, stdout, stderr = (files.enter_context(tempfile.TemporaryFile()) for _ in range(3))
@@ -66,6 +67,8 @@ class ForkedMachine(Machine):
                 try:
                     self._enter({**environment, **changes}, given.fileno(), stdout.fileno(), stderr.fileno())
                     sys.argv = [program, *arguments]
+                    if state:
+                        become_a_user(state)
                     for action in self.first:
                         action()
                     os._exit(shim.main())
@@ -86,6 +89,13 @@ class ForkedMachine(Machine):
             os.dup2(stream, number)
         posix.environ.clear()
         posix.environ.update({os.fsencode(name): os.fsencode(value) for name, value in environment.items()})
+
+
+def become_a_user(state: str) -> None:
+    """Do what the script AS_USER does: enter a user namespace with a network namespace of its own."""
+    call(LIBC.mount(os.fsencode(state), b"/var/lib", None, MS_BIND, None))
+    call(LIBC.unshare(CLONE_NEWUSER | netavark.CLONE_NEWNET))
+    Path("/proc/self/uid_map").write_text("0 0 1")
 
 
 def ended(child: int) -> int:
@@ -141,6 +151,13 @@ test_netavark_without_an_agent = netavark.test_without_an_agent_nothing_is_creat
 test_a_teardown_without_an_agent = netavark.test_a_teardown_without_an_agent_is_queued_whole_and_for_root_only
 test_a_teardown_that_agents_hang_up_on = netavark.test_a_teardown_that_agents_hang_up_on_is_queued
 test_a_teardown_that_cannot_be_queued = netavark.test_a_teardown_that_cannot_be_queued_fails
+test_a_user_whom_no_agent_serves = netavark.test_a_user_whom_no_agent_serves_is_refused_in_words
+test_a_users_namespace_goes_with_the_setup = netavark.test_a_users_namespace_goes_with_the_setup
+test_of_a_long_document_of_a_user = netavark.test_of_a_long_document_the_namespace_goes_with_the_first_bytes
+test_no_namespace_goes_with_a_users_network = netavark.test_no_namespace_goes_with_a_users_network
+test_the_reason_for_a_user_counts = netavark.test_the_reason_counts_that_comes_without_the_request_being_read
+test_a_users_namespace_that_is_not_there = netavark.test_a_users_namespace_that_is_not_there_is_an_error
+test_a_teardown_of_a_user_always_succeeds = netavark.test_a_teardown_of_a_user_always_succeeds
 test_another_operation_of_netavark = netavark.test_another_operation_is_refused
 test_a_document_without_an_end = netavark.test_a_document_without_an_end_is_refused
 
@@ -341,19 +358,6 @@ def test_a_delete_that_does_not_fit_on_the_disk_fails_and_leaves_nothing(machine
     assert one.error_of(done) == ("0.4.0", Code.IO_FAILURE)
     assert message_of(done).endswith(f"cannot be written: {os.strerror(errno.EFBIG)}")
     assert machine.queued() == []
-
-
-def in_a_user_namespace() -> None:
-    call(LIBC.unshare(CLONE_NEWUSER))
-    Path("/proc/self/uid_map").write_text("0 0 1")
-
-
-@pytest.mark.parametrize("operation", ["create", "setup", "teardown"])
-def test_podman_without_root_is_refused_where_no_agent_serves_users(machine: ForkedMachine, operation: str) -> None:
-    machine.first = (in_a_user_namespace,)
-    expected = (0, b"") if operation == "teardown" else netavark.error(netavark.NO_USERS)
-    assert netavark.said(machine, operation, "/proc/self/ns/net") == expected
-    assert netavark.queued(machine) == []
 
 
 def test_the_longest_document_is_forwarded(machine: ForkedMachine) -> None:
