@@ -136,14 +136,27 @@ bench: root system-test venv cni/launcher ## list the benchmarks; NAME=... runs 
 bench-table: root system-test venv cni/launcher ## measure everything, and write the tables of both READMEs; ARGS=--continue (root)
 	@$(VENV)/bin/python -m bench.reporting.table $(ARGS)
 
+# The releases of Debian for which the package is built, by their code names.
+RELEASES := bookworm trixie
+
 COMPILE := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 deb-tools:
 	@$(call install_missing,gcc git libc6-dev musl-tools)
 
-deb: deb-tools venv cni/launcher ## build the Debian package, in dist/; VERSION=... gives it another version
-	@VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh dist
+deb: deb-tools venv cni/launcher ## build the Debian package, in dist/; RELEASE=trixie for that one, in dist/trixie/ (root); VERSION=...
+	@case '$(RELEASE)' in \
+	'' | "$$(. /etc/os-release && echo "$$VERSION_CODENAME")") \
+		VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build.sh dist ;; \
+	*) \
+		[[ ' $(RELEASES) ' = *' $(RELEASE) '* ]] || { \
+			echo 'make deb: the package is built for Debian $(subst $() , or ,$(RELEASES)), not for $(RELEASE)' >&2; exit 1; }; \
+		[ "$$(id -u)" = 0 ] || { echo 'make deb: this needs root, for a Debian $(RELEASE): sudo make deb RELEASE=$(RELEASE)' >&2; exit 1; }; \
+		($(call install_missing,mmdebstrap)); \
+		root=$$($(VENV)/bin/python -m tests.support.machines.rootfs $(RELEASE)-builder); \
+		VERSION='$(VERSION)' PIP='$(CURDIR)/$(VENV)/bin/python -m pip' packaging/deb/build-in.sh "$$root" dist/$(RELEASE) ;; \
+	esac
 
 lock: $(VENV)/.locked ## recompile both lock files; UPGRADE=1 takes newer versions
 	@echo "compiling requirements.lock"

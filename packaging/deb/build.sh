@@ -2,8 +2,9 @@
 # Builds the Debian package of this source tree, as any user: packaging/deb/build.sh [DIRECTORY], default dist/.
 #
 # The package is for the Debian and the architecture on which it is built: it holds a virtual environment of that Debian's
-# Python with the pinned dependencies. The same commit gives the same bytes. VERSION=... builds it under another version,
-# PIP="... -m pip" names the pip that fetches the dependencies (any from 22.3 on).
+# Python with the pinned dependencies, and its version ends with the release (0.2.0+deb12), so that the package of a later
+# release replaces it. The same commit gives the same bytes. VERSION=... builds it under another version, PIP="... -m pip"
+# names the pip that fetches the dependencies (any from 22.3 on). build-in.sh builds it for another release.
 set -euo pipefail
 umask 022
 
@@ -62,17 +63,20 @@ copy_environment() {
         dpkg --print-architecture
         cat "$source/requirements.lock" "$source/packaging/deb/build.sh"
     } | sha256sum | cut -c -16)
-    kept=$source/build/deb-environment-$key
+    kept=$source/build/deb-environment-$codename-$key
+    mkdir -p "$source/build"
+    exec 9>"$source/build/deb-environment.lock"
+    flock 9 # a concurrent build of another version of this script, or with another Python, removes what it does not use
     if ! [ -d "$kept" ]; then
         echo "installing $(grep -c '^[a-z0-9].*==' "$source/requirements.lock") pinned packages into the Debian package"
-        rm -rf "$source"/build/deb-environment-*
-        mkdir -p "$source/build"
+        rm -rf "$source/build/deb-environment-$codename"-*
         partial=$(mktemp -d "$source/build/.deb-environment-XXXXXX")
         make_environment "$partial/environment"
-        mv -T "$partial/environment" "$kept" 2>/dev/null || [ -d "$kept" ] # or a concurrent build has made it
+        mv -T "$partial/environment" "$kept"
         rm -rf "$partial"
     fi
     cp -a "$kept" "$1"
+    exec 9>&-
 }
 
 # Installs this tree into an environment, from a copy without the remains of earlier builds.
@@ -120,9 +124,15 @@ install_files() {
         cat "$source/packaging/deb/copyright"
         list_dependencies "$place"
     } >"$root/usr/share/doc/overlayd/copyright"
-    sed "s/@DATE@/$(date --utc --rfc-email --date="@$epoch")/" "$source/packaging/deb/changelog" |
+    sed -e "1s/(.*)/($debian_version)/" -e "s/@DATE@/$(date --utc --rfc-email --date="@$epoch")/" "$source/packaging/deb/changelog" |
         gzip -9n >"$root/usr/share/doc/overlayd/changelog.gz"
     install -Dm 644 "$source/packaging/deb/lintian-overrides" "$root/usr/share/lintian/overrides/overlayd"
+}
+
+# Prints the KiB of the package as dpkg-gencontrol(1) counts them, whatever the file system: 1 for what is no file.
+installed_size() {
+    find "$1" -path "$1/DEBIAN" -prune -o -type f -printf '%s\n' -o -printf '1\n' |
+        awk '{ size += int(($1 + 1023) / 1024) } END { print size }'
 }
 
 # Writes the control files of the package.
@@ -130,9 +140,9 @@ write_control() {
     local root=$1 control=$1/DEBIAN minor
     install -d "$control"
     minor=$("$python" -c 'import sys; print(sys.version_info.minor)')
-    sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$(dpkg --print-architecture)/" \
+    sed -e "s/@VERSION@/$debian_version/" -e "s/@ARCHITECTURE@/$(dpkg --print-architecture)/" \
         -e "s/@PYTHON@/3.$minor/" -e "s/@NEXT_PYTHON@/3.$((minor + 1))/" \
-        -e "s/@SIZE@/$(du --apparent-size -ks --exclude=DEBIAN "$root" | cut -f 1)/" \
+        -e "s/@SIZE@/$(installed_size "$root")/" \
         "$source/packaging/deb/control" >"$control/control"
     (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$control/md5sums"
     install -m 755 -t "$control" "$source"/packaging/deb/{preinst,postinst,prerm,postrm}
@@ -147,6 +157,8 @@ trap 'rm -rf "$scratch" ${partial:+"$partial"}' EXIT
 epoch=$(source_date)
 export SOURCE_DATE_EPOCH=$epoch PYTHONHASHSEED=0 LC_ALL=C.UTF-8 TZ=UTC
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' "$source/pyproject.toml")}
+codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+debian_version=$version+deb$(. /etc/os-release && echo "${VERSION_ID:-$VERSION_CODENAME}")
 root=$scratch/root
 
 install -d "$root/usr/lib"
@@ -155,7 +167,7 @@ install_tree "$root$home"
 install_files "$root"
 write_control "$root"
 find "$root" -exec touch --no-dereference --date="@$epoch" {} +
-package=$output/overlayd_${version}_$(dpkg --print-architecture).deb
+package=$output/overlayd_${debian_version}_$(dpkg --print-architecture).deb
 mkdir -p "$output"
 dpkg-deb --root-owner-group -Zxz -z1 --build "$root" "$package.partial" >/dev/null
 mv "$package.partial" "$package" # atomically: a concurrent installation reads the old package or all of the new one

@@ -38,19 +38,30 @@ def _boots(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def package(root: None) -> Path:  # noqa: ARG001 - the machines need root, and say so first
-    """Today's package; it is built unless it is newer than all that it is made of."""
-    _MADE.mkdir(exist_ok=True)
-    with (_MADE / "package.lock").open("w") as lock:
+    """Today's package for this machine's release."""
+    return _built(_MADE)
+
+
+@pytest.fixture(scope="session")
+def packages(root: None) -> Callable[[str], Path]:  # noqa: ARG001
+    """Today's package for another release, by its code name."""
+    return lambda codename: _built(_MADE / codename, f"RELEASE={codename}")
+
+
+def _built(place: Path, *variables: str) -> Path:
+    """Return the package in a directory; it is built unless it is newer than all that it is made of."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "package.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two files of tests want it at the same time
-        if not (found := _newest()) or found.stat().st_mtime < _changed():
-            subprocess.run(["make", "deb"], cwd=ROOT, check=True, capture_output=True)
-        built = _newest()
+        if not (found := _newest(place)) or found.stat().st_mtime < _changed():
+            subprocess.run(["make", "deb", *variables], cwd=ROOT, check=True, capture_output=True)
+        built = _newest(place)
     assert built
     return built
 
 
-def _newest() -> Path | None:
-    return max(_MADE.glob("overlayd_*.deb"), key=lambda path: path.stat().st_mtime, default=None)
+def _newest(place: Path) -> Path | None:
+    return max(place.glob("overlayd_*.deb"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _changed() -> float:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.lab.processes import eventually
 from tests.support.machines.machines import Machine, Sandbox, remains, together
+from tests.support.machines.packages import reversioned
 from tests.support.packets.ping_stream import Pinging
 
 OLD = "0.1.9"
@@ -94,19 +93,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def old_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package under an older version."""
-    tree = tmp_path_factory.mktemp("old") / "tree"
-    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
-    for path in (
-        tree / "DEBIAN/control",
-        *tree.glob("usr/lib/overlayd/lib/python3*/site-packages/overlayd-*/METADATA"),
-    ):
-        text, count = re.subn(r"^Version: .*$", f"Version: {OLD}", path.read_text(), count=1, flags=re.MULTILINE)
-        assert count == 1
-        path.write_text(text)
-    made = tree.with_name(f"overlayd_{OLD}_amd64.deb")
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, made], check=True, capture_output=True)
-    shutil.rmtree(tree)
-    return made
+    return reversioned(package, OLD, tmp_path_factory.mktemp("old"))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from tests.support.lab.cgroups import ControlGroup
 from tests.support.lab.lab import Lab, run
 from tests.support.lab.processes import Pid, Process, eventually
 from tests.support.machines.machines import ENVIRONMENT, ROOT, Machine
-from tests.support.machines.rootfs import MACHINE
+from tests.support.machines.rootfs import MACHINE, Rootfs
 
 _REBOOTS = 133
 """With what systemd-nspawn ends when its machine wants to be booted again."""
@@ -19,8 +19,8 @@ _NAMESPACES = ("--mount", "--net", "--uts", "--ipc")
 class NspawnMachine(Machine):
     """A machine of systemd-nspawn, which boots in a second."""
 
-    def __init__(self, number: int, underlay: Lab, group: ControlGroup) -> None:
-        super().__init__(number, underlay, MACHINE)
+    def __init__(self, number: int, underlay: Lab, group: ControlGroup, rootfs: Rootfs) -> None:
+        super().__init__(number, underlay, rootfs)
         self._group = group
 
     def launch(self) -> None:
@@ -94,14 +94,14 @@ class NspawnMachine(Machine):
 
 
 @contextmanager
-def nspawn_machines(directory: Path, count: int) -> Iterator[list[Machine]]:
-    """Boot so many machines. Everything of them is gone when the context ends."""
+def nspawn_machines(directory: Path, count: int, rootfs: Rootfs = MACHINE) -> Iterator[list[Machine]]:
+    """Boot so many machines of this root. Everything of them is gone when the context ends."""
     machines: list[Machine] = []
     with ExitStack() as stack:
         underlay = stack.enter_context(Lab(directory))
         for number in range(1, count + 1):
             group = stack.enter_context(ControlGroup("ovm"))  # of each its own: systemd makes others in there
-            made = NspawnMachine(number, underlay, group)
+            made = NspawnMachine(number, underlay, group, rootfs)
             stack.callback(made.kill)
             machines.append(made)
             made.launch()

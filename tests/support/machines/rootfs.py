@@ -1,9 +1,9 @@
 """Debian root file systems, made once of this machine's own package sources and kept in build/.
 
-Machines that boot are of this machine's release, as the package is built for it; what a test needs of another release
-is in a root of that release.
+Machines that boot are of this machine's release, but for those that test the package of another one; what else a test
+needs of another release is in a root of that release.
 
-`python -m tests.support.machines.rootfs [NAME...]` makes those that are missing;
+`python -m tests.support.machines.rootfs [NAME...]` makes those that are missing, and prints where they are;
 without a name, all that `make test` needs.
 """
 
@@ -119,6 +119,15 @@ MACHINE = Rootfs(
 )
 """A machine that systemd-nspawn boots: what Debian's installer leaves, what the package depends on, and an etcd."""
 
+PACKAGED = {"bookworm": "12", "trixie": "13"}
+"""The releases of Debian for which the package is built, and their numbers, which its version ends with."""
+
+MACHINES = {each: Rootfs(f"{each}-machine", MACHINE.packages, _CONFIGURE, each) for each in PACKAGED}
+"""The same of a release that need not be this machine's."""
+
+BUILDERS = {each: Rootfs(f"{each}-builder", ("python3",), release=each) for each in PACKAGED}
+"""Where `make deb` builds the package of another release than this machine's."""
+
 VIRTUAL_MACHINE = Rootfs(
     "virtual-machine",
     (*MACHINE.packages, "initramfs-tools", "linux-image-cloud-amd64", "openssh-server"),
@@ -165,7 +174,8 @@ INCUS = Rootfs(
 """Incus of Debian 13, for containers only."""
 
 _WITH_RUNTIMES = (CONTAINERD_2, INCUS, PODMAN_4, *PODMAN.values(), *DOCKER.values())
-_ALL = {each.name: each for each in (MACHINE, VIRTUAL_MACHINE, *_WITH_RUNTIMES)}
+_RELEASED = (*MACHINES.values(), *BUILDERS.values())
+_ALL = {each.name: each for each in (MACHINE, VIRTUAL_MACHINE, *_RELEASED, *_WITH_RUNTIMES)}
 _OF_MAKE_TEST = (MACHINE, PODMAN_4, RUNTIMES_13)
 
 if __name__ == "__main__":
@@ -173,4 +183,4 @@ if __name__ == "__main__":
     with ThreadPoolExecutor(len(_OF_MAKE_TEST)) as _executor:  # each waits for the archive most of the time
         wanted = [_ALL[name] for name in sys.argv[1:]] or _OF_MAKE_TEST
         for _made in [_executor.submit(each.made) for each in wanted]:
-            _made.result()
+            sys.stdout.write(f"{_made.result()}\n")

@@ -17,7 +17,7 @@ from tests.support.lab.lab import COMMANDS, ROOT, CommandFailed, Lab, LabHost
 StandIn = Callable[[str, str], Path]
 
 DEB = ROOT / "packaging/deb"
-SCRIPTS = [DEB / "build.sh", *sorted((ROOT / "vagrant").glob("*.sh"))]
+SCRIPTS = [*sorted(DEB.glob("*.sh")), *sorted((ROOT / "vagrant").glob("*.sh"))]
 
 
 @pytest.mark.parametrize("script", ["preinst", "postinst", "postrm", "prerm"])

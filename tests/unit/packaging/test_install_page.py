@@ -39,7 +39,7 @@ def test_every_file_of_the_project_that_is_named_exists(pattern: str) -> None:
 
 def test_the_version_that_is_named_is_the_one_that_is_built() -> None:
     (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert set(re.findall(r"overlayd_([\d.]+)_", GUIDE)) == {version}
+    assert set(re.findall(r"overlayd_([\d.]+)\+deb\d+_", GUIDE)) == {version}
 
 
 def test_the_places_that_are_named_are_those_of_the_package() -> None:
