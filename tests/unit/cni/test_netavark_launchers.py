@@ -159,6 +159,12 @@ def test_a_user_whom_no_agent_serves_is_refused_in_words(machine: Machine, opera
     assert queued(machine) == []
 
 
+def test_a_fifo_in_place_of_a_users_namespace_is_not_waited_for(machine: Machine) -> None:
+    (machine.run / "lib").mkdir()
+    os.mkfifo(machine.run / "fifo")
+    assert said_to_user(machine, "setup", "/run/fifo") == error(NO_USERS)
+
+
 def test_a_users_namespace_goes_with_the_setup(machine: Machine) -> None:
     with UsersAgent(machine, b'0{"interfaces": {}}\n') as agent:
         assert said_to_user(machine, "setup", "/proc/self/ns/net") == (0, b'{"interfaces": {}}\n')
