@@ -219,7 +219,9 @@ def _listening(  # noqa: PLR0913, PLR0917 - each way in has a socket
         _log.warning("Docker cannot use overlayd", socket=str(settings.docker_socket), reason=str(error))
     if settings.grants:
         door = podded.users
-        servers["users"] = UnixServer(settings.users_socket, door.answer, GRACE, door.read, door.over, mode=0o666)
+        servers["users"] = UnixServer(
+            settings.users_socket, door.answer, GRACE, door.read, door.over, close=door.close, mode=0o666
+        )
     for server in servers.values():
         closing.callback(server.close)
     return servers

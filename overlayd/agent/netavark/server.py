@@ -12,7 +12,7 @@ from overlayd.agent.attach.request import AttachmentName, AttachRequest
 from overlayd.agent.netavark import request
 from overlayd.agent.records.detach_queue import DetachQueue
 from overlayd.model.errors import InvalidValue, OverlayError
-from overlayd.model.ids import NetworkName
+from overlayd.model.ids import NetworkName, quoted
 from overlayd.model.network import Network
 from overlayd.wire.cni.error import CniError
 from overlayd.wire.cni.requests import unpack
@@ -78,7 +78,7 @@ class NetavarkServer:
                 await self._teardown(frame, stdin)
                 return {}
             case other:
-                raise InvalidValue(f"{other!r} is not one of create, setup, teardown", field="the operation")
+                raise InvalidValue(f"{quoted(other)} is not one of create, setup, teardown", field="the operation")
 
     async def create(self, fields: Fields) -> dict[str, Json]:
         """Check a network of podman against ours, and return it completed; raise `OverlayError`."""

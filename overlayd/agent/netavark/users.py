@@ -21,10 +21,11 @@ import structlog
 from overlayd.agent.attach.attachments import Attachments
 from overlayd.agent.netavark import request
 from overlayd.agent.netavark.server import TEARDOWN_DEADLINE, NetavarkServer, answered
+from overlayd.agent.netavark.user_calls import UserCalls
 from overlayd.agent.netavark.user_request import UserRequest, peer, received
 from overlayd.agent.records.attachment_records import AttachmentRecords
 from overlayd.model.errors import Exhausted, Forbidden, InvalidValue, OverlayError
-from overlayd.model.ids import NetworkName
+from overlayd.model.ids import NetworkName, quoted
 from overlayd.wire.cni.requests import unpack
 from overlayd.wire.fields import Fields, Json
 
@@ -71,6 +72,7 @@ class UserDoor:
         self._places = users.places
         self._most = users.most
         self._owner = owner
+        self._calls = UserCalls()
         self._under_way: Counter[int] = Counter()
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
@@ -84,11 +86,15 @@ class UserDoor:
         self._under_way[uid] += 1
         found: UserRequest | None = None
         try:
-            found = await received(channel, uid)
+            found = await self._calls.do(uid, lambda: received(channel, uid, self._owner), _close)
         finally:
             if found is None:
                 self._left(uid)
         return found
+
+    async def close(self, channel: socket.socket) -> None:
+        """Close a connection, and what the user has sent by it and was not read; raise `OSError`."""
+        await self._calls.do(peer(channel), channel.close, _nothing)
 
     def over(self, asked: UserRequest) -> None:
         """Close what came with a request."""
@@ -117,7 +123,7 @@ class UserDoor:
                     await self._teardown(asked.uid, fields)
                     return {}
                 case other:
-                    raise InvalidValue(f"{other!r} is not one of create, setup, teardown", field="the operation")
+                    raise InvalidValue(f"{quoted(other)} is not one of create, setup, teardown", field="the operation")
 
     def _check_network(self, uid: int, fields: Fields) -> None:
         """Raise `Forbidden` unless a user may use a network, whether it exists or not."""
@@ -126,12 +132,11 @@ class UserDoor:
             raise Forbidden(f"user {uid} may not use network {name} of this host: see allow-user in agent.toml")
 
     async def _setup(self, asked: UserRequest, fields: Fields) -> dict[str, Json]:
-        if not asked.handed:
-            raise InvalidValue("was not handed over", field="the namespace")
-        (namespace,) = asked.handed
-        if (owner := self._owner(namespace)) != asked.uid:
-            raise Forbidden(f"belongs to user {owner}, not to user {asked.uid}", field="the namespace")
-        with request.named_as_in_netavark(fields), self._placed(asked.uid, namespace) as sandbox:
+        if asked.handed is None:
+            raise InvalidValue(asked.no_namespace, field="the namespace")
+        if asked.owner != asked.uid:
+            raise Forbidden(f"belongs to user {asked.owner}, not to user {asked.uid}", field="the namespace")
+        with request.named_as_in_netavark(fields), self._placed(asked.uid, asked.handed) as sandbox:
             wanted = request.user_request(fields, sandbox, asked.uid)
             servers = request.nameservers(fields)
             if self._attachments.find(wanted.name):  # its teardown never came
@@ -179,6 +184,15 @@ class UserDoor:
         self._under_way[uid] -= 1
         if not self._under_way[uid]:
             del self._under_way[uid]
+
+
+def _close(lost: UserRequest | None) -> None:
+    if lost:
+        lost.close()
+
+
+def _nothing(_result: None) -> None:
+    """Leave it at that: what was closed is closed."""
 
 
 def forget_places(places: Path) -> None:

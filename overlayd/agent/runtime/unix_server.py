@@ -5,6 +5,7 @@ import errno
 import select
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
@@ -45,12 +46,13 @@ class UnixServer(Generic[R]):
     """Listens on a socket of `mode`, which is root's only unless it is given, from its construction on.
 
     `read` reads one request; by default that is the bytes that come until the client closes its sending side. `over` is
-    called for every request that was read, answered or not. Each request is a task of `run`, so an unexpected exception
+    called for every request that was read, answered or not. `close` closes a connection; it is given where that may
+    take long, and is not waited for by a server that stops. Each request is a task of `run`, so an unexpected exception
     ends the server, as in any other actor. `grace` is how many seconds requests under way may take when the server
     stops.
     """
 
-    def __init__(  # noqa: PLR0913 - the last three are for sockets of other protocols and users
+    def __init__(  # noqa: PLR0913 - the last four are for sockets of other protocols and users
         self,
         path: Path,
         answer: Callable[[R], Awaitable[bytes]],
@@ -58,6 +60,7 @@ class UnixServer(Generic[R]):
         read: Callable[[socket.socket], Awaitable[R | None]] | None = None,
         over: Callable[[R], None] = _forget,
         *,
+        close: Callable[[socket.socket], Awaitable[None]] | None = None,
         mode: int = 0o600,
     ) -> None:
         self._path = path
@@ -65,11 +68,13 @@ class UnixServer(Generic[R]):
         self._grace = grace
         self._read = read
         self._over = over
+        self._close_connection = close
         self._mode = mode
         self._listener = _listen(path, mode)
         self._place = _place(path)
         self._is_closed = self._is_accepting = False
         self._requests: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
         self._failure: asyncio.Future[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -173,23 +178,43 @@ class UnixServer(Generic[R]):
             return await self._read(channel)
 
     async def _serve(self, channel: socket.socket) -> None:
-        with channel:
-            try:
-                request = await self._request(channel)
-            except OSError:
-                return  # the client went away or does not speak our protocol: no one is left to be answered
-            if request is None:
+        try:
+            await self._serve_open(channel)
+        finally:
+            await self._close_channel(channel)
+
+    async def _serve_open(self, channel: socket.socket) -> None:
+        try:
+            request = await self._request(channel)
+        except OSError:
+            return  # the client went away or does not speak our protocol: no one is left to be answered
+        if request is None:
+            return
+        try:
+            if _has_hung_up(channel):
                 return
-            try:
-                if _has_hung_up(channel):
-                    return
-                answer = await self._answer(request)
-            finally:
-                self._over(request)
-            try:
-                await _write_all(channel, answer)
-            except OSError:
-                return  # as above
+            answer = await self._answer(request)
+        finally:
+            self._over(request)
+        try:
+            await _write_all(channel, answer)
+        except OSError:
+            return  # as above
+
+    async def _close_channel(self, channel: socket.socket) -> None:
+        if self._close_connection is None:
+            channel.close()
+            return
+        closing = asyncio.ensure_future(self._closed(self._close_connection(channel)))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        if not self._is_closed:
+            await asyncio.shield(closing)  # so that it counts among the connections
+
+    @staticmethod
+    async def _closed(closing: Awaitable[None]) -> None:
+        with suppress(OSError):  # no room for what it takes: the connection ends with its last reference
+            await closing
 
 
 def _listen(path: Path, mode: int) -> socket.socket:

@@ -15,6 +15,7 @@ from overlayd.agent.netavark.user_request import FRAME_MAX, UserRequest
 from overlayd.agent.netavark.users import REQUESTS_MAX, UserDoor, Users, forget_places
 from overlayd.agent.netavark.wiring import read
 from overlayd.agent.records.detach_queue import DetachQueue, QueuedKind
+from overlayd.kernel.port import NoNamespace
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network
 from tests.support.agents.lone_host import BLUE, LoneHost
@@ -47,7 +48,10 @@ class Door:
         self.door = UserDoor(server, host.attachments, host.records, users, self._owner)
 
     def _owner(self, descriptor: int) -> int:
-        return self.owners[os.fstat(descriptor).st_ino]
+        inode = os.fstat(descriptor).st_ino
+        if inode not in self.owners:
+            raise NoNamespace("no network namespace")
+        return self.owners[inode]
 
     def namespace(self, name: str, owner: int) -> int:
         """Make a namespace of a user; return a descriptor of it, which the door closes."""
@@ -73,9 +77,10 @@ class Door:
         if command != "create":
             document = {"container_id": container, "network": document, "network_options": options}
         frame = f"NETAVARK_COMMAND={command}\0\0{json.dumps(document)}".encode()
-        asked = UserRequest(uid, frame, handed)
-        answer = self.host.run(self.door.answer(asked))
-        asked.close()
+        owned = [(each, self._owner(each)) for each in handed]
+        sent = UserRequest(uid, frame, *owned[0]) if owned else UserRequest(uid, frame)
+        answer = self.host.run(self.door.answer(sent))
+        sent.close()
         return str(json.loads(answer[1:] or b"{}").get("error", "")).removeprefix("overlayd: ")
 
     @property
@@ -179,21 +184,30 @@ def descriptors() -> int:
 
 
 def test_a_request_is_read_whole_with_one_descriptor_that_no_child_gets(door: Door) -> None:
-    before = descriptors()
-    with Path(os.devnull).open() as other:
-        found = read_by(door, b"one ", b"x" * 200_000, handed=(other.fileno(), other.fileno()))
+    before, own = descriptors(), door.namespace("own", os.getuid())
+    found = read_by(door, b"one ", b"x" * 100_000, handed=(own, own))
+    os.close(own)
     assert found
-    assert (found.uid, found.frame) == (os.getuid(), b"one " + b"x" * 200_000)
-    (descriptor,) = found.handed
-    assert not os.get_inheritable(descriptor)
+    assert (found.uid, found.frame, found.owner) == (os.getuid(), b"one " + b"x" * 100_000, os.getuid())
+    assert found.handed is not None
+    assert not os.get_inheritable(found.handed)
     door.door.over(found)
     assert descriptors() == before
 
 
-def test_a_request_that_is_too_long_is_not_read_and_its_descriptor_closed(door: Door) -> None:
+def test_what_is_no_namespace_is_closed_at_once(door: Door) -> None:
     before = descriptors()
     with Path(os.devnull).open() as other:
-        assert read_by(door, b"x", b"x" * FRAME_MAX, handed=(other.fileno(),)) is None
+        found = read_by(door, b"x", handed=(other.fileno(),))
+    assert found
+    assert (found.handed, found.no_namespace) == (None, "cannot be used: no network namespace")
+    assert descriptors() == before
+
+
+def test_a_request_that_is_too_long_is_not_read_and_its_descriptor_closed(door: Door) -> None:
+    before, own = descriptors(), door.namespace("own", os.getuid())
+    assert read_by(door, b"x", b"x" * FRAME_MAX, handed=(own,)) is None
+    os.close(own)
     assert descriptors() == before
     assert read_by(door, b"short") is not None, "it counts no more"
 
