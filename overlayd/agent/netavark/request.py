@@ -130,15 +130,24 @@ def user_request(fields: Fields, sandbox: str, uid: int) -> AttachRequest:
 
     Published ports are left to podman, whose own process listens on them with the user's rights.
     """
-    options = fields.object("network_options")
-    if not _PODMAN_ID.fullmatch(fields.text("container_id")):
-        # Names that people give, as those of `overlayd netns`, are other runtimes'.
-        raise InvalidValue("is not an id as podman makes them, of 64 digits", field="container_id")
+    name_asked, options = user_name_of(fields, uid), fields.object("network_options")
     for name in ("static_ips", "static_mac", "options"):
         if options.value.get(name):
             reason = "is not allowed without root: addresses are those that the network gives"
             raise InvalidValue(reason, field=f"network_options.{name}")
-    return replace(attach_request(fields, sandbox, runtime_of(uid)), ports=())
+    return replace(attach_request(fields, sandbox, runtime_of(uid)), name=name_asked, ports=())
+
+
+def user_name_of(fields: Fields, uid: int) -> AttachmentName:
+    """Return the attachment that a setup or a teardown of a user who is not root is about; raise `InvalidValue`.
+
+    Every local user can learn the ids of others' containers, and one that has stopped may start again: its id must not
+    be taken by then. So ids are the user's own.
+    """
+    name = name_of(fields, runtime_of(uid))
+    if not _PODMAN_ID.fullmatch(name.container_id):
+        raise InvalidValue("is not an id as podman makes them, of 64 digits", field="container_id")
+    return replace(name, container_id=ids.container_id(f"{uid}.{name.container_id}"))
 
 
 def _reservations(options: Fields) -> tuple[ReservationName, ...]:

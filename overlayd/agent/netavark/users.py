@@ -169,7 +169,7 @@ class UserDoor:
 
     async def _teardown(self, uid: int, fields: Fields) -> None:
         """Detach; what cannot be detached now is freed when its namespace is gone. Raises `InvalidValue`."""
-        name = request.name_of(fields, request.runtime_of(uid))
+        name = request.user_name_of(fields, uid)
         if self._attachments.find(name) is None:
             return
         try:

@@ -18,7 +18,7 @@ from overlayd.agent.records.detach_queue import DetachQueue, QueuedKind
 from overlayd.kernel.port import NoNamespace
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network
-from tests.support.agents.lone_host import BLUE, LoneHost
+from tests.support.agents.lone_host import BLUE, LoneHost, asked, sandbox_of
 from tests.support.controllers import clusters
 
 ALICE, BOB = 1000, 1001
@@ -98,7 +98,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 def test_a_users_container_is_attached_and_the_path_of_its_namespace_lasts_no_longer(door: Door) -> None:
     assert door.ask(ALICE, "setup", door.namespace("web", ALICE)) == ""
-    assert door.attached == {(WEB, "netavark-1000")}
+    assert door.attached == {(f"1000.{WEB}", "netavark-1000")}
     assert list(door.places.iterdir()) == []
     assert door.ask(ALICE, "teardown") == ""
     assert door.attached == set()
@@ -121,8 +121,17 @@ def test_a_network_that_was_not_allowed_is_refused_whether_it_exists_or_not(door
 def test_a_user_detaches_nothing_of_another_user_and_nothing_of_root(door: Door) -> None:
     assert door.ask(BOB, "setup", door.namespace("web", BOB)) == ""
     assert door.ask(ALICE, "teardown") == ""
-    assert "attached to blue" in door.ask(ALICE, "setup", door.namespace("mine", ALICE))
-    assert door.attached == {(WEB, "netavark-1001")}
+    assert door.attached == {(f"1001.{WEB}", "netavark-1001")}
+
+
+def test_a_user_keeps_no_container_of_others_from_its_network_by_taking_its_id(door: Door) -> None:
+    """Ids are seen by everybody, in the command lines of conmon; a container that stopped has its id when it starts."""
+    assert door.ask(ALICE, "setup", door.namespace("mine", ALICE)) == ""
+    assert door.ask(BOB, "setup", door.namespace("web", BOB)) == ""
+    door.host.kernel.add_sandbox(sandbox_of(WEB))
+    door.host.run(door.host.attachments.attach(asked(WEB)))
+    owners = {(f"1000.{WEB}", "netavark-1000"), (f"1001.{WEB}", "netavark-1001"), (WEB, "")}
+    assert door.attached == owners
 
 
 @pytest.mark.parametrize("container", ["web", "A" * 64, "a" * 63])
@@ -142,7 +151,7 @@ def test_addresses_are_those_that_the_network_gives(door: Door, option: str, val
 def test_a_container_whose_teardown_never_came_is_attached_again(door: Door) -> None:
     assert door.ask(ALICE, "setup", door.namespace("before", ALICE)) == ""
     assert door.ask(ALICE, "setup", door.namespace("now", ALICE)) == ""
-    assert door.attached == {(WEB, "netavark-1000")}
+    assert door.attached == {(f"1000.{WEB}", "netavark-1000")}
 
 
 def test_a_user_has_so_many_interfaces_and_others_have_theirs(door: Door, tmp_path: Path) -> None:
