@@ -9,7 +9,7 @@ import asyncio
 import os
 import shutil
 import socket
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from overlayd.agent.netavark.server import TEARDOWN_DEADLINE, NetavarkServer, an
 from overlayd.agent.netavark.user_calls import UserCalls
 from overlayd.agent.netavark.user_request import UserRequest, peer, received
 from overlayd.agent.records.attachment_records import AttachmentRecords
+from overlayd.agent.records.quarantine import QUARANTINE_SECONDS
 from overlayd.model.errors import Exhausted, Forbidden, InvalidValue, OverlayError
 from overlayd.model.ids import NetworkName, quoted
 from overlayd.wire.cni.requests import unpack
@@ -33,6 +34,10 @@ _log = structlog.get_logger(__name__)
 
 ATTACHMENTS_MAX = 64
 """Interfaces of one user: more than a person's containers have, and few enough to leave addresses to others."""
+
+TURNOVER_MAX = 4
+"""How many times as many interfaces a user may attach within the quarantine of addresses. Each detached one leaves
+addresses that rest, so a user who attaches and detaches all the time would take the whole network."""
 
 REQUESTS_MAX = 8
 """Requests of one user that are read or executed at the same time; podman itself makes one after the other."""
@@ -74,6 +79,7 @@ class UserDoor:
         self._owner = owner
         self._calls = UserCalls()
         self._under_way: Counter[int] = Counter()
+        self._attached: defaultdict[int, deque[float]] = defaultdict(deque)
         self._turns: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
     async def read(self, channel: socket.socket) -> UserRequest | None:
@@ -143,6 +149,7 @@ class UserDoor:
                 await self._attachments.detach(wanted.name)
             self._check_count(asked.uid)
             made = await self._attachments.attach(wanted)
+            self._attached[asked.uid].append(asyncio.get_running_loop().time())
         return request.status_block(made, servers)
 
     def _check_count(self, uid: int) -> None:
@@ -150,6 +157,14 @@ class UserDoor:
         held = sum(each.endpoint.workload.runtime == runtime for each in self._records.attachments.values())
         if held >= self._most:
             raise Exhausted(f"user {uid} has {held} interfaces on this host, and may have no more")
+        recent, now = self._attached[uid], asyncio.get_running_loop().time()
+        while recent and recent[0] + QUARANTINE_SECONDS <= now:
+            recent.popleft()
+        if len(recent) >= TURNOVER_MAX * self._most:
+            raise Exhausted(
+                f"user {uid} has attached {len(recent)} interfaces in the last {QUARANTINE_SECONDS:.0f} s, and may"
+                " attach no more until the addresses of those that are gone have rested"
+            )
 
     @contextmanager
     def _placed(self, uid: int, namespace: int) -> Iterator[str]:

@@ -12,9 +12,10 @@ import pytest
 from overlayd.agent.attach.request import AttachmentName
 from overlayd.agent.netavark.server import NetavarkServer
 from overlayd.agent.netavark.user_request import FRAME_MAX, UserRequest
-from overlayd.agent.netavark.users import REQUESTS_MAX, UserDoor, Users, forget_places
+from overlayd.agent.netavark.users import REQUESTS_MAX, TURNOVER_MAX, UserDoor, Users, forget_places
 from overlayd.agent.netavark.wiring import read
 from overlayd.agent.records.detach_queue import DetachQueue, QueuedKind
+from overlayd.agent.records.quarantine import QUARANTINE_SECONDS
 from overlayd.kernel.port import NoNamespace
 from overlayd.model.ids import NetworkName
 from overlayd.model.network import Network
@@ -159,6 +160,17 @@ def test_a_user_has_so_many_interfaces_and_others_have_theirs(door: Door, tmp_pa
     assert door.ask(ALICE, "setup", door.namespace("web", ALICE)) == ""
     assert "may have no more" in door.ask(ALICE, "setup", door.namespace("db", ALICE), container=DB)
     assert door.ask(BOB, "setup", door.namespace("bobs", BOB), container=DB) == ""
+
+
+def test_a_user_who_attaches_and_detaches_all_the_time_does_not_use_the_network_up(door: Door, tmp_path: Path) -> None:
+    door = Door(door.host, tmp_path, most=1)
+    for _ in range(TURNOVER_MAX):
+        assert door.ask(ALICE, "setup", door.namespace("web", ALICE)) == ""
+        assert door.ask(ALICE, "teardown") == ""
+    assert "until the addresses" in door.ask(ALICE, "setup", door.namespace("web", ALICE))
+    assert door.ask(BOB, "setup", door.namespace("bobs", BOB)) == ""
+    door.host.run(asyncio.sleep(QUARANTINE_SECONDS))
+    assert door.ask(ALICE, "setup", door.namespace("web", ALICE)) == ""
 
 
 def test_paths_that_a_killed_agent_left_are_removed(tmp_path: Path) -> None:
