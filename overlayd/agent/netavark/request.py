@@ -33,6 +33,9 @@ def runtime_of(uid: int) -> str:
 IPAM = "overlayd"
 """What `ipam_options.driver` says of our networks: with any that podman knows it would allocate addresses itself."""
 
+LISTED_MAX = 64
+"""Subnets, or nameservers, in one document: each takes some time to be read, in which no other request is served."""
+
 _PODMAN_ID = re.compile("[0-9a-f]{64}")
 
 _FIELDS = {"interface": "network_options.interface_name", "sandbox": "the namespace", "ports": "port_mappings"}
@@ -84,6 +87,7 @@ def overlay_network(fields: Fields) -> NetworkName:
 def check_subnets(fields: Fields, network: Network) -> None:
     """Raise `InvalidValue` for a subnet that podman was told and that is not in the network's ranges."""
     ranges: tuple[IpNetwork, ...] = tuple(pool.range for pool in network.pools)
+    _check_count(fields, "subnets")
     for index, each in enumerate(fields.objects("subnets") if fields.has("subnets") else ()):
         field = f"subnets[{index}].subnet"
         subnet = parse_cidr(each.text("subnet"), field)
@@ -205,9 +209,16 @@ def named_as_in_netavark(fields: Fields) -> Iterator[None]:
 def nameservers(fields: Fields) -> list[Json]:
     """Return the nameservers that podman was told for its network; raise `InvalidValue`."""
     network = fields.object("network")
+    _check_count(network, "network_dns_servers")
     return (
         [str(each) for each in network.addresses("network_dns_servers")] if network.has("network_dns_servers") else []
     )
+
+
+def _check_count(fields: Fields, name: str) -> None:
+    listed = fields.value.get(name)
+    if isinstance(listed, list) and len(listed) > LISTED_MAX:
+        raise InvalidValue(f"{len(listed)} entries are more than {LISTED_MAX}", field=fields.at(name))
 
 
 def status_block(made: AttachResult, servers: list[Json]) -> dict[str, Json]:

@@ -172,6 +172,19 @@ def test_nameservers_are_those_of_podmans_network() -> None:
             request.nameservers(setup(network={"network_dns_servers": wrong}))
 
 
+def test_lists_of_which_each_entry_takes_time_are_short() -> None:
+    """A mebibyte of nameservers took three seconds of the agent's event loop."""
+    most = request.LISTED_MAX
+    assert len(request.nameservers(setup(network={"network_dns_servers": ["192.0.2.53"] * most}))) == most
+    with pytest.raises(InvalidValue, match=f"network.network_dns_servers: {most + 1} entries are more than"):
+        request.nameservers(setup(network={"network_dns_servers": ["192.0.2.53"] * (most + 1)}))
+    subnets: list[Json] = [{"subnet": "10.32.4.0/24"}] * (most + 1)
+    network = clusters.network("blue", cidr="10.32.0.0/16")
+    request.check_subnets(Fields({**CREATED, "subnets": subnets[1:]}), network)
+    with pytest.raises(InvalidValue, match=f"subnets: {most + 1} entries"):
+        request.check_subnets(Fields({**CREATED, "subnets": subnets}), network)
+
+
 @pytest.mark.parametrize("stdin", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_what_is_no_document_is_refused(stdin: bytes) -> None:
     with pytest.raises(InvalidValue):
