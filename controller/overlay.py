@@ -81,7 +81,7 @@ class Overlay:
         await self.mirror.load()
 
     def known(self) -> KnownLineage | None:
-        """Return what to note about the store for its next opening, None when it has no lineage."""
+        """Return the lineage and revision to record for the next opening of the store, None when it has no lineage."""
         record = self.mirror.lineage
         return KnownLineage(record.lineage, self.mirror.revision, self._store.cluster) if record else None
 

@@ -114,7 +114,7 @@ class ControllerProcess:
         )
 
     def authority(self) -> Authority:
-        """Return what a connection to it needs."""
+        """Return the address and credentials that a connection to it needs."""
         return Authority.of(self.words)
 
     @property

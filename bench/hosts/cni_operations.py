@@ -46,7 +46,7 @@ _BRIDGE = {
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """A host with an agent, a runtime, and the plugins to compare by their names."""
+    """A host with an agent and a runtime, and the plugins to compare, each under its name."""
 
     host: LabHost
     runtime: Runtime

@@ -22,7 +22,7 @@ class HealthParts:
     clock: Clock
 
     def actors(self) -> Actors:
-        """Return what runs as long as the controller."""
+        """Return the tasks of this room, which run until the controller stops."""
         return {"writability": self.writability.run(), "alarms": self.alarms.run(self.clock)}
 
 

@@ -118,7 +118,7 @@ def _builder(
 
 
 def _usage(*, certificates: bool) -> x509.KeyUsage:
-    """Return what a key may sign: certificates, or the handshakes of a server."""
+    """Return the key usage of a certificate: to sign certificates, or the TLS handshakes of a server."""
     return x509.KeyUsage(
         digital_signature=not certificates,
         content_commitment=False,

@@ -90,7 +90,7 @@ class Journal:
         return self._is_underway(key) or self._mirror.mod_revision(key) > 0
 
     def underway(self, prefix: str) -> list[str]:
-        """Return what follows the prefix, such as that of a network's blocks, in keys that are about to exist."""
+        """Return the rest of each key with a prefix, such as that of a network's blocks, that is being created now."""
         return [key.removeprefix(prefix) for key in self._underway.get(_family(prefix), ()) if key.startswith(prefix)]
 
     def unchanged(self, key: str) -> Compare:

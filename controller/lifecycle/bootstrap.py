@@ -47,9 +47,9 @@ def write_authority(path: Path, authority: Authority) -> None:
 
 
 async def refuse_empty(store: Store, place: object, traces: Sequence[Path]) -> None:
-    """Raise `EmptyStore` if the store at a place is empty though this machine has traces of a cluster.
+    """Raise `EmptyStore` if the store at `place` is empty, but this machine has files of a cluster (`traces`).
 
-    Otherwise it would become a new cluster, with another authority, of which no host is a part.
+    Otherwise the controller would begin a new cluster, with another authority, to which no host belongs.
     """
     if await store.get(keys.RESTORING):
         raise EmptyStore(

@@ -37,7 +37,7 @@ def removed_pools(before: Network, after: Network) -> tuple[Pool, ...]:
 
 
 def newly_reserved(before: Network, after: Network) -> tuple[IpNetwork, ...]:
-    """Return what the amended network reserves and was not reserved."""
+    """Return the ranges that the amended network reserves, and that were not reserved before."""
     covered = _collapsed(before.reserved)
     return tuple(kept for kept in after.reserved if not any(contains(whole, kept) for whole in covered))
 

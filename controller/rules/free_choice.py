@@ -14,9 +14,10 @@ _WIDEST = 512
 
 
 class FreeChoice:
-    """The choices of one draft: at its first attempt the lowest free value, then a random one of more and more.
+    """The choices of one draft: its first attempt takes the lowest free value, each later one a random low value.
 
-    Otherwise several controllers that saw the same state would compete for the same one again and again.
+    Each attempt chooses among more values. Otherwise controllers that saw the same state would compete for the same
+    value again and again.
     """
 
     def __init__(self, chance: Random) -> None:
@@ -28,6 +29,6 @@ class FreeChoice:
         self._width = min(max(1, self._width * _WIDER), _WIDEST)
 
     def among(self, free: Iterable[T]) -> T | None:
-        """Return one of the first of these, None when there is none."""
+        """Return one of the first few values in `free`, at random; None when there is none."""
         few = list(islice(free, self._width))
         return self._chance.choice(few) if few else None

@@ -55,7 +55,7 @@ class MacClaims:
                     pass
 
     def claim(self, record: Endpoint | Reservation) -> TransactionPart:
-        """Return what gives a record its MAC; nothing when it has it already, or has none."""
+        """Return the write that gives a record its MAC; an empty one when it has it already, or has none."""
         if record.mac is None:
             return TransactionPart()
         key, own = keys.mac(record.network, record.mac), RecordKey.of(record)
@@ -64,7 +64,7 @@ class MacClaims:
         return TransactionPart((self._journal.unchanged(key),), (PutKey(key, keys.mac_claim(own)),))
 
     def release(self, record: Endpoint | Reservation) -> TransactionPart:
-        """Return what takes the key of a MAC away that its record gives up, unless another one has the MAC too."""
+        """Return the write that deletes the key of a MAC that a record gives up, unless another record has it too."""
         if record.mac is None:
             return TransactionPart()
         key = keys.mac(record.network, record.mac)

@@ -30,7 +30,7 @@ class RuleParts:
     removals: Removals
 
     def actors(self) -> Actors:
-        """Return what runs as long as the controller."""
+        """Return the tasks of this room, which run until the controller stops."""
         return {"recovery": self.recovery.run()}
 
 

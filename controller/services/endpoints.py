@@ -133,7 +133,7 @@ class Endpoints:
         raise Unavailable("another controller is changing the same endpoints; try again")
 
     def _puts(self, request: _Request) -> list[Endpoint]:
-        """Return what is wanted; what is stored already comes first, as its claims are the older ones."""
+        """Return the endpoints to store; those in the store already come first, as their claims are the older ones."""
         stored = {found.key: found for found in self._mirror.intent.endpoints_of(request.host)}
         puts = sorted(request.wanted.values(), key=lambda endpoint: stored.get(endpoint.key) != endpoint)
         request.leaving = frozenset(
@@ -204,7 +204,7 @@ class Endpoints:
         return self._put(endpoint, stored) if stored != endpoint else TransactionPart()
 
     def _put(self, endpoint: Endpoint, stored: Endpoint | None) -> TransactionPart:
-        """Return the write of an endpoint, which holds while it holds the reservations of its addresses."""
+        """Return the write of an endpoint; it conflicts if the endpoint or a reservation of an address has changed."""
         reservations = [
             reservation
             for address in endpoint.addresses
@@ -261,7 +261,7 @@ class Endpoints:
 
 
 def _request(host: HostId, name: str, endpoints: Sequence[Endpoint]) -> _Request:
-    """Return what a host wants, from the part of its request with this name; raise `InvalidValue`."""
+    """Return the checked request of a host for these endpoints, which are field `name` of it; raise `InvalidValue`."""
     wanted: dict[EndpointKey, Endpoint] = {}
     for index, endpoint in enumerate(endpoints):
         if endpoint.host != host:

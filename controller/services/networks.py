@@ -186,7 +186,7 @@ class Networks:
         return await self._journal.write(by, draft)
 
     def warnings(self, network: Network) -> tuple[str, ...]:
-        """Return what hosts will report of a network, as far as this controller knows it."""
+        """Return the problems that hosts will report of a network, as far as this controller knows them."""
         if network.uplink not in {Uplink.AUTO, Uplink.HOST}:
             return ()
         found = self._lifelines().conflicts(network)

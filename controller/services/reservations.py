@@ -242,7 +242,7 @@ class Reservations:
             )
 
     def _made(self, reservation: Reservation, claims: Sequence[_Claim]) -> TransactionPart:
-        """Return what makes a reservation with the addresses of these claims."""
+        """Return the write that makes a reservation with the addresses of these claims."""
         compared = (keys.of(reservation), keys.network(reservation.network))
         name, holder = reservation.network, keys.claim(reservation.name)
         record = TransactionPart(

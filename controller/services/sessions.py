@@ -23,7 +23,7 @@ class Sessions:
 
     @contextmanager
     def open(self, token: TokenId) -> Iterator[asyncio.Event]:
-        """Return what is set when the token ends."""
+        """Yield an event that is set when the token is revoked or expires."""
         ended = asyncio.Event()
         self._open[token].add(ended)
         try:

@@ -159,7 +159,7 @@ class Statements:
         yield from (block for block in intent.blocks_in(name) if overlap(block.cidr, unit))
 
     def _claim_vni(self, name: NetworkName, vni: Vni) -> tuple[list[tuple[Compare, PutKey]], str | None]:
-        """Return what keeps the VNI of a network that the store has lost, or why it cannot be kept."""
+        """Return the write that holds back the VNI of a network that the store has lost, or why that is impossible."""
         networks = self._mirror.intent.networks
         if name in networks:
             return [], None

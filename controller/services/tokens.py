@@ -73,7 +73,7 @@ class Tokens:
         return sorted(self._mirror.tokens.values(), key=lambda record: (record.created, record.id))
 
     def get(self, token_id: TokenId) -> TokenRecord:
-        """Return what is known of a token; raise `NotFound`."""
+        """Return the record of a token; raise `NotFound`."""
         record = self._mirror.tokens.get(token_id)
         if record is None:
             raise NotFound(f"there is no token {quoted(token_id)}", field="token")

@@ -36,7 +36,7 @@ class ServiceParts:
     clock: Clock
 
     def actors(self) -> Actors:
-        """Return what runs as long as the controller."""
+        """Return the tasks of this room, which run until the controller stops."""
         return {
             "sessions": self.sessions.run(),
             "endpoint sets": self.endpoint_sets.run(),

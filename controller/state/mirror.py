@@ -182,10 +182,10 @@ class Mirror:
         await self._advanced.wait()
 
     async def overtaken(self, compares: Iterable[Compare | Unmodified], revision: Revision) -> None:
-        """Return when the mirror shows why a transaction with these compares met a conflict at a revision.
+        """Return when the mirror shows why a transaction failed: one of these compares conflicted at `revision`.
 
-        It need not come to that revision: the store may have others to serve, whose keys are not watched. Raises
-        `Unavailable` when it shows nothing for seconds.
+        The mirror may never reach `revision`: other users of the store also raise its revision, and their keys are not
+        watched. Raises `Unavailable` when the mirror shows no reason for seconds.
         """
         keys_of_it = {each.key: each.mod_revision for each in compares if isinstance(each, Compare)}
         try:
@@ -203,9 +203,9 @@ class Mirror:
         return "the store has another lineage: it was restored, or found to be older than what hosts know"
 
     async def verify_lineage(self) -> None:
-        """Find out whether the store has another lineage, also where no watch tells: it may have gone back behind it.
+        """Check whether the store has another lineage. Raises `StoreUnavailable`.
 
-        Raises `StoreUnavailable`.
+        A watch does not report that when the store has gone back to an earlier revision than the mirror has.
         """
         stored = await self._store.get(keys.LINEAGE)
         self._compare_lineage(lineages.decode(stored.value) if stored else None)

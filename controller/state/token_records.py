@@ -1,4 +1,4 @@
-"""How what is known of a token stands in the store, and how much of it may be shown."""
+"""The form of a token in the store, and the fields of it that may be shown."""
 
 from controller.identity.roles import Role
 from controller.identity.tokens import TokenKind, TokenRecord
@@ -10,7 +10,7 @@ from overlayd.wire.unknown_fields import NOTHING, Unknown
 
 
 def encode(record: TokenRecord, unknown: Unknown = NOTHING) -> bytes:
-    """Return a token as it stands in the store, with what another version of the controller had added to it."""
+    """Return a token as it is stored, with the fields that another version of the controller had added to it."""
     return keys.encode(unknown.added_to(_whole(record)))
 
 
@@ -19,7 +19,7 @@ def _whole(record: TokenRecord) -> dict[str, Json]:
 
 
 def shown(record: TokenRecord) -> dict[str, Json]:
-    """Return what people may see of a token; the history tells with which join token a host came."""
+    """Return the fields of a token that people may see; the history has the join token with which a host joined."""
     return {
         "id": record.id,
         "kind": record.kind,

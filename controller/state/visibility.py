@@ -24,10 +24,10 @@ def snapshot(intent: Intent, host: HostId) -> list[Record]:
 def difference(
     intent: Intent, changes: Sequence[IntentChange], before: frozenset[NetworkName], after: frozenset[NetworkName]
 ) -> tuple[list[Record], list[RecordKey]]:
-    """Return what to put and what to delete after these changes, of which `intent` is the outcome.
+    """Return the records to put and the keys to delete after these changes, of which `intent` is the result.
 
     `before` are the networks that the host knows, and `after` those that it must know. The deletions come first: a
-    network that was deleted and made again stands in both.
+    network that was deleted and made again is in both.
     """
     touched = {record.key: None for change in changes for record in change.records}
     gone = {r.key.key for change in changes for r in change.records if r.key.kind is Network and r.after is None}

@@ -20,7 +20,7 @@ class StateParts:
     time: StoreTime
 
     def actors(self) -> Actors:
-        """Return what runs as long as the controller."""
+        """Return the tasks of this room, which run until the controller stops."""
         return {"mirror": self.mirror.run()}
 
 

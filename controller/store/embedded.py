@@ -129,9 +129,9 @@ class EmbeddedStore:
         return store
 
     async def run(self) -> None:
-        """Write what waits and expire leases, until cancelled. Nothing is written while this does not run.
+        """Write queued transactions and expire leases, until cancelled. Nothing is written while this does not run.
 
-        Raises `Replaced`.
+        Raises `Replaced` when another file has taken the place of the store's file.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write_batches(), name="store-writes")
@@ -210,7 +210,7 @@ class EmbeddedStore:
             self._recent.popleft()
 
     def _since(self, revision: Revision) -> list[RevisionEvents] | None:
-        """Return what was written after a revision, None when only the file can tell; raise `Replaced`."""
+        """Return the events after a revision; None when memory has not all of them. Raises `Replaced`."""
         if self._replaced:
             raise Replaced(self._replaced)
         if not self._recent or not self._recent[0].revision <= revision + 1 <= self._recent[-1].revision + 1:
@@ -229,7 +229,7 @@ class EmbeddedStore:
             self._refuse(f"{self._path} cannot be read any more: {error}")
 
     async def _write(self, make: Callable[[History], T]) -> T:
-        """Return what `make` returns, once that is durable."""
+        """Return the result of `make`, once its writes are durable."""
         if self._replaced:
             raise Replaced(self._replaced)
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -106,7 +106,7 @@ class History:
         return self._counter("revision")
 
     def take_written(self) -> list[RevisionEvents]:
-        """Return what was written by this object since the last call, also what SQLite has rolled back since."""
+        """Return the events that this object wrote since the last call, also those that SQLite rolled back later."""
         written, self._written = self._written, []
         return written
 
@@ -142,7 +142,7 @@ class History:
         return Count(number, at)
 
     def changes(self, prefix: str, after: Revision, limit: int) -> Stretch:
-        """Return what the next `limit` revisions changed below the prefix.
+        """Return the changes of the next `limit` revisions below the prefix.
 
         Raises `RevisionCompacted` when that is forgotten.
         """

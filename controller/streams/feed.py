@@ -49,7 +49,7 @@ class Deltas:
     def after(
         self, position: Revision, before: frozenset[NetworkName], after: frozenset[NetworkName]
     ) -> Delta | Bookmark | None:
-        """Return what brings a host from a position to the latest revision, None when it is there.
+        """Return the message that brings a host from a position to the latest revision, None when it is there.
 
         `before` are the networks that the host knows, `after` those that it must know. Raises `Forgotten`.
         """
@@ -123,7 +123,7 @@ class Feed:
         self._wake.set()
 
     async def messages(self, after: Revision | None) -> AsyncIterator[FeedMessage]:
-        """Yield what a host needs that knows everything up to `after`, or nothing yet, and then what changes.
+        """Yield the messages for a host that knows everything up to `after` (None: nothing yet), then every change.
 
         Ends by `end`, or when the reader is too slow.
         """
@@ -154,7 +154,7 @@ class Feed:
         yield InSync(self._position, lineage=lineage.lineage if lineage else None)
 
     def _missed(self, after: Revision | None) -> list[IntentChange] | None:
-        """Return what came after a revision, None when only a snapshot can tell."""
+        """Return the changes after a revision, None when the log no longer has them and a snapshot is needed."""
         try:
             return None if after is None else self._mirror.since(after)
         except Forgotten:
@@ -167,10 +167,10 @@ class Feed:
             yield Snapshot(revision, records[start : start + SNAPSHOT_MAX])
 
     def _next(self) -> Delta | Bookmark | None:
-        """Return what is new since the feed was woken, else a sign of life if one is due.
+        """Return the changes since the feed was woken, else a keep-alive if one is due.
 
-        A sign of life repeats the revision that the host has: a later one would cost a report of the host. It moves on
-        before the log forgets that revision, which would cost a snapshot.
+        A keep-alive repeats the revision that the host has, because the host would report a later one. It has a later
+        one only before the log forgets the host's revision, as the host would need a snapshot then.
         """
         has_news, self._has_news = self._has_news, False
         must_speak, self._must_speak = self._must_speak, False
@@ -288,7 +288,7 @@ class Feeds:
             await self._until(begun + _KEEP_ALIVE)
 
     async def _until(self, due: float) -> None:
-        """Sleep until a time of the clock. What is late goes on at once: on a busy controller every sleep is longer."""
+        """Sleep until a time of the clock, not at all if it is past: on a busy controller each sleep lasts longer."""
         ahead = due - self._clock.now()
         if ahead > 0:
             await self._clock.sleep(ahead)
@@ -302,7 +302,7 @@ class Feeds:
             feed.end()
 
     async def _watch_store(self) -> None:
-        """Find out whether this controller follows its store; who does not tells its hosts so."""
+        """Check whether this controller follows its store; while it does not, keep-alives tell the hosts."""
         while True:
             await self._clock.sleep(_KEEP_ALIVE)
             try:

@@ -1,4 +1,4 @@
-"""What a watch is about, and the lines of its stream."""
+"""The filter of a watch, and the lines of its stream."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ PIECE_MAX = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class WatchFilter:
-    """Which records to tell of; None stands for any. Hosts are in no network."""
+    """Which records a watch reports; None means any. Hosts are in no network."""
 
     kind: type[Record] | None
     network: NetworkName | None

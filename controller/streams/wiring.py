@@ -22,7 +22,7 @@ class StreamParts:
     watches: Watches
 
     def actors(self) -> Actors:
-        """Return what runs as long as the controller."""
+        """Return the tasks of this room, which run until the controller stops."""
         return {
             "turns": self.turns.run(),
             "connections": self.connections.run(),

@@ -46,7 +46,7 @@ class PlainStart:
 
 
 def plain_start(arguments: Sequence[str]) -> PlainStart | None:
-    """Return what `overlayd run` with these arguments runs with, None where the command line has to look."""
+    """Return the settings of `overlayd run` with these arguments, None where the full command line must parse them."""
     try:
         values = _values(arguments, os.environ)
         if values is None:

@@ -92,7 +92,7 @@ class HostTables:
                 yield device, min(device.mtu, found.get(index) or device.mtu)
 
     def surroundings(self) -> Surroundings:
-        """Return what there is besides what is ours; raise `KernelError`."""
+        """Return the foreign routes, gateways, addresses and devices; raise `KernelError`."""
         devices = self.devices()
         ours = {device.index for device in devices if ownership.owns_host_device(device.name)}
         held = self._addresses.of(tables(self._netlink, requests.ADDRESSES))

@@ -129,7 +129,7 @@ class LinuxKernel:
         return link_reading.links(ns, ours, {device.index: device.name for device in devices})
 
     def observe(self, namespaces: Iterable[NamespaceRef]) -> State:
-        """Return what is ours in these namespaces, in canonical form."""
+        """Return the owned items of these namespaces, in canonical form."""
         places = frozenset(namespaces)
         self._sockets.put_names_back(places)
         return frozenset().union(*(self._observed(ns) for ns in places if self._sockets.is_in_place(ns)))
@@ -289,7 +289,7 @@ class LinuxKernel:
         return self._host.underlay(address, peers)
 
     def surroundings(self) -> Surroundings:
-        """Return what the host's own namespace has besides what is ours."""
+        """Return the foreign routes, gateways, addresses and devices of the host's own namespace."""
         return self._host.surroundings()
 
     def admit_uplinks(self) -> bool:

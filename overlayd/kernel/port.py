@@ -90,8 +90,8 @@ class Surroundings:
 
     `routes` are the destinations of its main table, except for default routes; `next_hops` are the gateways of the
     routes of every table, default routes among them; `addresses` are those of its devices, except for link-local and
-    loopback ones; `ways_out` are the devices of default routes. After that the monitor reports when one of them stops
-    forwarding.
+    loopback ones; `ways_out` are the devices of default routes. Once these have been
+    returned, `changed` reports `HOST` when one of the devices of default routes stops forwarding.
     """
 
     routes: frozenset[IpNetwork]

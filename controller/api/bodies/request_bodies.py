@@ -158,7 +158,7 @@ class WantedNetworkBody(AdminBody):
     ] = None
 
     def wanted(self, name: str) -> WantedNetwork:
-        """Return what is wanted of a network; raise `InvalidValue`."""
+        """Return the network that the request wants; raise `InvalidValue`."""
         return WantedNetwork(
             ids.network_name(name),
             tuple(parse_cidr(cidr, f"ranges[{index}]") for index, cidr in enumerate(self.ranges)),

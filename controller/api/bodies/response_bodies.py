@@ -133,7 +133,7 @@ class HostStatusesAnswer(BaseModel):
 
 
 class BlockRecord(BaseModel):
-    """A host's part of a network."""
+    """The part of a network's range that a host owns."""
 
     network: Annotated[str, Field(examples=["blue"])]
     cidr: Annotated[str, Field(examples=["10.32.0.0/26"])]
@@ -279,7 +279,7 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, object]]:
 
 
 def heard(status: HostStatus) -> dict[str, Json]:
-    """Return what is heard of a host now."""
+    """Return the state that a host reported last, and whether it is connected."""
     presence = status.presence
     problems: list[Json] = [
         {"object": problem.object, "message": problem.message, "network": problem.network}

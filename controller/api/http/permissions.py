@@ -94,7 +94,7 @@ NEEDS: dict[str, Need] = {
 
 
 def need(method: str, path: str) -> Need:
-    """Return what a route needs; raise `LookupError` for one that the table lacks."""
+    """Return the permission that a route needs; raise `LookupError` for a route that is not in the table."""
     found = NEEDS.get(f"{method} {path}")
     if found is None:
         raise LookupError(f"{method} {path} stands in no line of controller/api/http/permissions.py")

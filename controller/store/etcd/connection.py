@@ -115,7 +115,7 @@ class EtcdEndpoint:
         return Stream(self, method, invoke(timeout=deadline, metadata=metadata))
 
     def translated(self, error: grpc.aio.AioRpcError) -> CallFailed | EtcdRefusal:
-        """Return what a failed call means."""
+        """Return the error that a failed call means."""
         detail = error.details() or error.code().name
         if error.code() in _PASSING:
             return CallFailed(f"{self.target}: {detail}")

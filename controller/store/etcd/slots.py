@@ -34,13 +34,13 @@ class Claim:
     nonce: bytes
 
     def compare(self) -> rpc.Compare:
-        """Return what the transaction compares."""
+        """Return the compare of the transaction."""
         return rpc.Compare(
             target=rpc.Compare.MOD, result=rpc.Compare.EQUAL, key=self.slot.key, mod_revision=self.slot.revision
         )
 
     def put(self) -> rpc.RequestOp:
-        """Return what the transaction writes."""
+        """Return the write of the transaction."""
         return rpc.RequestOp(request_put=rpc.PutRequest(key=self.slot.key, value=self.nonce))
 
     def read(self) -> rpc.RequestOp:

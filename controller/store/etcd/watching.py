@@ -62,7 +62,7 @@ class EtcdWatch:
                 await self._clock.sleep(_PAUSE)
 
     async def _responses(self, endpoint: EtcdEndpoint) -> AsyncIterator[rpc.WatchResponse]:
-        """Yield what one endpoint sends, and end when it falls silent.
+        """Yield the responses of one endpoint, and raise `CallFailed` when it falls silent.
 
         Raises `CallFailed`, `EtcdRefusal` or `RevisionCompacted`.
         """

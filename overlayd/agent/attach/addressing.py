@@ -115,7 +115,7 @@ class Addressing:
         return any(self._reservations.at(request.name.network, address) for address in request.addresses)
 
     def held(self) -> frozenset[tuple[NetworkName, IpAddress]]:
-        """Return what is held of each network."""
+        """Return the addresses that are held, each with its network."""
         return self._held.all()
 
     def intended(self) -> dict[tuple[NetworkName, IpAddress], MacAddress]:

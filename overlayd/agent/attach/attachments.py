@@ -309,7 +309,7 @@ class Attachments:
             self._reconciler.drift.suspect(frozenset({network_namespace(stray.network)}))
 
     def _attached_elsewhere(self, name: AttachmentName, owner: NetworkName | None) -> list[EndpointKey]:
-        """Return what an owner attached as this interface to other networks."""
+        """Return the endpoints of this interface in other networks, which `owner` attached."""
         return [
             key
             for key, attachment in self._records.attachments.items()

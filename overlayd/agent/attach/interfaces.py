@@ -43,7 +43,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Leaving(NamedTuple):
-    """An attachment that ends, and what of it is ours to remove."""
+    """An attachment that ends, and the kernel items of it that the agent owns and removes."""
 
     attachment: Attachment
     owned: State
@@ -64,7 +64,7 @@ class Interfaces:
         self._retiring = Together(turn, turn.taken_to_remove, self._retire)
 
     async def make(self, network: Network, attachment: Attachment, begin: Callable[[], None]) -> None:
-        """Make all that an attachment has, with what waits for the kernel lock besides.
+        """Make all kernel items of an attachment, in one batch with other attachments that wait for the kernel lock.
 
         `begin` is called with the lock held, before anything is made.
 
@@ -81,9 +81,9 @@ class Interfaces:
         await self._making.do(begun, _raise)
 
     async def retire(self, network: Network | None, attachment: Attachment, end: Callable[[], None]) -> None:
-        """Take what an attachment has out of use, with what waits for the kernel lock besides; raise `KernelError`.
+        """Take an attachment's kernel items out of use, in one batch with others that wait; raise `KernelError`.
 
-        `end` is called when that is done, with the lock still held. `network` None: it is no longer known.
+        `end` is called when that is done, with the kernel lock still held. `network` None: it is no longer known.
         """
 
         def begun() -> _Leaving:

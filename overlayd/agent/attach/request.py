@@ -90,7 +90,7 @@ class AttachResult:
 
 
 def result_of(network: Network, endpoint: Endpoint, mtu: int) -> AttachResult:
-    """Return what an endpoint of a network has. Pure."""
+    """Return the result for an endpoint of a network: its addresses, routes, and MTU in bytes. Pure."""
     families = {Family.of(address) for address in endpoint.addresses}
     addresses = (
         GivenAddress(endpoint_address(network, each), gateway_of(network, each)) for each in endpoint.addresses

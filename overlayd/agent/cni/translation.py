@@ -53,7 +53,7 @@ def name_of(request: Request) -> AttachmentName:
 
 
 def attach_request(request: Request) -> AttachRequest:
-    """Return what an ADD asks for."""
+    """Return the attachment that an ADD requests."""
     wishes = request.wishes
     return AttachRequest(
         name_of(request),

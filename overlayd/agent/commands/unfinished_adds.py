@@ -18,7 +18,7 @@ class UnfinishedAdd:
         self._path = path
 
     def left(self) -> Fields | None:
-        """Return what a command that was killed began, None if none was; raise `OSError` or `InvalidValue`."""
+        """Return the note of a command that was killed, None if there is none; raise `OSError` or `InvalidValue`."""
         try:
             return Fields(json.loads(read_regular(self._path, _SIZE_MAX)), str(self._path))
         except FileNotFoundError:
@@ -27,7 +27,7 @@ class UnfinishedAdd:
             raise InvalidValue(f"is not JSON: {error}", field=str(self._path)) from None
 
     def begin(self, what: dict[str, Json]) -> None:
-        """Note what may be attached from now on; raise `OSError`."""
+        """Write a note of what this command may attach from now on; raise `OSError`."""
         replace_content(self._path, json.dumps(what).encode())
 
     def end(self) -> None:

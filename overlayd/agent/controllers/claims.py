@@ -162,7 +162,7 @@ def statement(host: HostId, known: Cluster, kept: Cluster, endpoints: Collection
 
 
 def kept(host: HostId, sources: Iterable[Cluster], present: Cluster, endpoints: Collection[Endpoint]) -> Cluster:
-    """Return what a host's endpoints use of networks that are not present, from the first source that knows them."""
+    """Return the records that a host's endpoints use in networks missing from `present`, each from its first source."""
     lost = {endpoint.network for endpoint in endpoints} - present.networks.keys()
     found: dict[NetworkName, list[Record]] = {}
     for source in sources:

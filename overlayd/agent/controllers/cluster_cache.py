@@ -43,7 +43,7 @@ REVISION_INTERVAL = 60.0
 
 
 class ClusterCache:
-    """The last cluster that the feed declared in sync, for a start while every controller is away.
+    """The last cluster that the feed declared in sync, for a start while no controller can be reached.
 
     Earlier releases keep theirs in `cluster.json`, which the next write replaces. If there is one, an earlier release
     has run since, and it is the later cluster. After a downgrade such a release finds none, and waits for a controller.
@@ -61,10 +61,10 @@ class ClusterCache:
         return self._old.load() or self._load() or Cluster()
 
     def of_host(self, host: HostId) -> Cluster:
-        """Return what `load` does, or an empty cluster when the cached one lacks this host: it is of another host.
+        """Return what `load` does, or an empty cluster when the cached one lacks this host, as it belongs to another.
 
-        So it is where a machine was made from another one's disk and got an id of its own. The revision is the other
-        host's: resumed after it, this one would never hear of what has gone since from the networks of the other.
+        That happens when a machine was copied from the disk of another one and got an id of its own. If the feed
+        continued from the cached revision, this host would never learn of deletions in the other host's networks.
         """
         found = self.load()
         if host in found.hosts:
@@ -140,7 +140,7 @@ class KeptCluster:
         self._file = OldClusterFile(state_dir / "kept.json")
 
     def load(self) -> Cluster:
-        """Return what was kept; raise `OSError` when it cannot be read."""
+        """Return the stored cluster; raise `OSError` when the file cannot be read."""
         return self._file.load() or Cluster()
 
     def save(self, kept: Cluster) -> None:

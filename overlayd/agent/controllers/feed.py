@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ClusterFeed:
-    """The cluster according to the feed, kept while every controller is away.
+    """The cluster according to the feed, kept while no controller can be reached.
 
     `version` is the version of the feed that brought it. `in_sync` is false until a controller has sent the mark in
     this run: until then the cluster is the cached one, by which items are added but none deleted. `syncs` counts the

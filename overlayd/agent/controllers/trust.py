@@ -24,7 +24,7 @@ class Trust:
     authority: str | None
 
     def context(self) -> "ssl.SSLContext":
-        """Return what verifies connections; raise `InvalidValue` when the authority is damaged."""
+        """Return the TLS context that verifies controllers; raise `InvalidValue` when the authority is damaged."""
         import ssl  # noqa: PLC0415 - a command that asks no controller starts without it
 
         if self.authority is None:

@@ -1,7 +1,7 @@
-"""Which network of ours is behind each network and pool of Docker: kept over reboots, as Docker says it once.
+"""Which overlay network each network and address pool of Docker belongs to, kept over reboots: Docker says it once.
 
-A pool is named to the IPAM driver by an option, or else only by the range in which Docker keeps it: then the network
-is known when its creation names it to the network driver.
+An option of the request for a pool can name the overlay network to the IPAM driver. A pool without this option is
+*unnamed*: its overlay network is known when Docker creates its own network, with the pool, at the network driver.
 """
 
 import json
@@ -31,7 +31,7 @@ _ID_MAX = 64
 
 
 class DockerNetworks:
-    """Docker's networks by their ids, and the networks of pools that were not named to the IPAM driver."""
+    """The overlay networks of Docker's networks, by Docker's ids, and those of unnamed pools."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,19 +68,19 @@ class DockerNetworks:
         return found
 
     def of_pool(self, pool: IpNetwork) -> NetworkName | None:
-        """Return which network is behind a pool that was not named, None when no creation has said so."""
+        """Return the overlay network of an unnamed pool, None while no creation of a network has named it."""
         return self._pools.get(pool)
 
     def put(self, docker_id: str, name: NetworkName, pools: Iterable[IpNetwork]) -> None:
-        """Remember a network, and its pools that were not named.
+        """Remember a network of Docker, and its unnamed pools.
 
-        Raises as `check` does, or `OSError` when it cannot be written.
+        Raises `InvalidValue` as `check` does, or `OSError` when the file cannot be written.
         """
         bound = self.check(docker_id, name, pools)
         self._write({**self._names, docker_id: name}, {**self._pools, **bound})
 
     def check(self, docker_id: str, name: NetworkName, pools: Iterable[IpNetwork]) -> dict[IpNetwork, NetworkName]:
-        """Return what `put` would remember of pools.
+        """Return the overlay network of each pool, as `put` would remember it.
 
         Raises `InvalidValue`, also for a pool that is another network's.
         """

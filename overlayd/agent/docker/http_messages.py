@@ -37,7 +37,7 @@ class PluginCall:
 
 
 async def read_request(channel: socket.socket) -> bytes | None:
-    """Return what a client sends up to the end of its body, or up to what is too much; None when it sent nothing whole.
+    """Return the bytes of a request to the end of its body, or those up to the limit; None when it is incomplete.
 
     Raises `OSError`.
     """

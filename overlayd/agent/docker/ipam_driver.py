@@ -204,7 +204,7 @@ def _placeholder(family: Family) -> IpNetwork:
 
 
 def _unnamed_gateway(pool: str, wanted: str) -> str:
-    """Return what Docker may show as the gateway until it is known which network it is: the pool's first address."""
+    """Return the gateway for Docker to show while the pool's network is unknown: the pool's first address."""
     first = parse_cidr(pool.removeprefix(_UNNAMED), "PoolID").network_address
     return str(interface(parse_address(wanted, "Address") if wanted else first))
 

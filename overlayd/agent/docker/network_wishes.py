@@ -17,9 +17,9 @@ _DIGITS_MAX = 9
 
 
 def wanted_network(name: NetworkName, ours: Fields, pools: Iterable[Fields], *, is_internal: bool) -> WantedNetwork:
-    """Return what a network is to be, of the options of CreateNetwork and its pools.
+    """Return the network to create, from the options and pools of a CreateNetwork request.
 
-    Raises `InvalidValue` for what cannot be made, before anything is.
+    Raises `InvalidValue` for a network that cannot be made, before anything is made.
     """
     topology = _topology(ours)
     return WantedNetwork(

@@ -59,9 +59,9 @@ class Patience:
 
 
 class HttpClient:
-    """A client of several servers, each of which proves by TLS who it is where its URL has https.
+    """A client of several servers. A server with an https URL must prove its identity by TLS.
 
-    `context` verifies certificates, for `server_name`, or for the host of the URL where that is None.
+    `context` verifies certificates, for `server_name`, or for the host of the URL where `server_name` is None.
     """
 
     def __init__(self, context: ssl.SSLContext | None, server_name: str | None = None) -> None:

@@ -85,7 +85,7 @@ class ResponseReader:
         self.is_whole = True  # of no stated length, it ends with the connection (RFC 9112, section 6.3)
 
     def take(self) -> bytes:
-        """Return what has come of the body since the last time."""
+        """Return the bytes of the body that arrived since the last call."""
         taken = b"".join(self._chunks)
         self._chunks.clear()
         self.buffered = 0

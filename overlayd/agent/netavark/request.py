@@ -73,7 +73,7 @@ def completed(fields: Fields) -> dict[str, Json]:
 
 
 def overlay_network(fields: Fields) -> NetworkName:
-    """Return the name of our network that a network of podman is; raise `InvalidValue`, also for another option."""
+    """Return the overlay network of a network of podman; raise `InvalidValue`, also for an unknown option."""
     options = fields.object("options") if fields.has("options") else None
     for name in options.value if options else ():
         if name != "network":
@@ -85,7 +85,7 @@ def overlay_network(fields: Fields) -> NetworkName:
 
 
 def check_subnets(fields: Fields, network: Network) -> None:
-    """Raise `InvalidValue` for a subnet that podman was told and that is not in the network's ranges."""
+    """Raise `InvalidValue` for a subnet of podman's network that is not in the overlay network's ranges."""
     ranges: tuple[IpNetwork, ...] = tuple(pool.range for pool in network.pools)
     _check_count(fields, "subnets")
     for index, each in enumerate(fields.objects("subnets") if fields.has("subnets") else ()):
@@ -108,7 +108,7 @@ def name_of(fields: Fields, runtime: str = RUNTIME) -> AttachmentName:
 
 
 def attach_request(fields: Fields, sandbox: str, runtime: str = RUNTIME) -> AttachRequest:
-    """Return what a setup asks for; raise `InvalidValue` that names the field."""
+    """Return the attachment that a setup requests; raise `InvalidValue` that names the field."""
     options = fields.object("network_options")
     addresses = tuple(dict.fromkeys(options.addresses("static_ips"))) if options.has("static_ips") else ()
     if addresses:
@@ -130,7 +130,7 @@ def attach_request(fields: Fields, sandbox: str, runtime: str = RUNTIME) -> Atta
 
 
 def user_request(fields: Fields, sandbox: str, uid: int) -> AttachRequest:
-    """Return what a setup of a user who is not root asks for; raise `InvalidValue` for what only root may ask.
+    """Return the attachment that a user who is not root requests; raise `InvalidValue` for options of root only.
 
     Published ports are left to podman, whose own process listens on them with the user's rights.
     """
@@ -207,7 +207,7 @@ def named_as_in_netavark(fields: Fields) -> Iterator[None]:
 
 
 def nameservers(fields: Fields) -> list[Json]:
-    """Return the nameservers that podman was told for its network; raise `InvalidValue`."""
+    """Return the nameservers that podman's network has; raise `InvalidValue`."""
     network = fields.object("network")
     _check_count(network, "network_dns_servers")
     return (

@@ -29,7 +29,7 @@ class NetavarkParts:
     users: UserDoor
 
     def actors(self, interval: float) -> Actors:
-        """Return what runs as long as the agent; the queue is drained every `interval` seconds."""
+        """Return the tasks that run until the agent stops; one drains the queue every `interval` seconds."""
         return {"teardown queue": self.queue.run(interval)}
 
 
@@ -52,7 +52,7 @@ def build(
 
 
 def read(frame: bytes) -> AttachmentName:
-    """Return what a queued teardown is about; raise `InvalidValue`."""
+    """Return the attachment that a queued teardown names; raise `InvalidValue`."""
     try:
         _, stdin = unpack(frame)
     except CniError as error:

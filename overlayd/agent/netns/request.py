@@ -128,7 +128,7 @@ def named_as_options() -> Iterator[None]:
 
 
 def shown_result(made: AttachResult) -> dict[str, Json]:
-    """Return what a namespace has been given."""
+    """Return the result of an attachment as JSON: the endpoint, addresses, gateways, and MTU in bytes."""
     return {
         **_shown_endpoint(made.endpoint),
         "mtu": made.mtu,

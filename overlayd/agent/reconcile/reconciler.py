@@ -157,7 +157,7 @@ class Reconciler:
         return self._report.keep(Status(cluster.revision, problems, in_sync, changed))
 
     def _scope(self, suspects: frozenset[NamespaceRef] | None, *, is_news: bool) -> Scope | None:
-        """Return what to assess: everything if the underlay, which every network needs, may have changed."""
+        """Return the namespaces to assess: all of them if the underlay, which every network needs, may have changed."""
         if suspects is None or HOST in suspects or self._feed.in_sync != self.status.is_pruned:
             return None
         return Scope(suspects, with_news=is_news)
@@ -274,7 +274,7 @@ class Reconciler:
         return frozenset(op.item for op in found.plan if isinstance(op.item, NftTable | Sysctl))
 
     async def plan(self) -> Plan:
-        """Return what the next cycle would execute, and start that cycle if there is something to do."""
+        """Return the plan that the next cycle would execute, and start that cycle if the plan is not empty."""
         async with self._turn.taken():
             found = await self._assess_aside(None)
         self._mend_soon(found.plan)

@@ -24,7 +24,7 @@ class Presence(Enum):
 
 
 def presence(kernel: Kernel, attachment: Attachment) -> Presence:
-    """Return what is known of an attachment's sandbox; raise `KernelError`. The caller holds the kernel lock."""
+    """Return whether a sandbox exists and can be reached; raise `KernelError`. The caller holds the kernel lock."""
     endpoint = attachment.endpoint
     if attachment.is_handed_over and kernel.has_device(HOST, endpoint.interface):
         return Presence.ASIDE

@@ -27,7 +27,7 @@ _OF_ONE_BOOT = (
 
 
 def boot_id() -> str:
-    """Return what the kernel calls this boot (random(4)); raise `OSError`."""
+    """Return the kernel's id of this boot (random(4)); raise `OSError`."""
     return _BOOT_ID.read_text().strip()
 
 

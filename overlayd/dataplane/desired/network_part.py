@@ -113,7 +113,7 @@ def one_for_each_key(items: Iterable[Item]) -> tuple[Item, ...]:
 
 
 def _own(inputs: NetworkInputs, others: Remotes, before: NetworkPart | None) -> OwnPart:
-    """Return what this host makes of a network; of what it was before, each piece that came of the same."""
+    """Return this host's own part of a network, with the pieces of `before` whose inputs have not changed."""
     late = latecomers(inputs)
     floating = tuple(floating_items(inputs, others.parts))
     known = before.own if before and before.inputs == inputs else None

@@ -141,7 +141,7 @@ _Reserved = dict[HostId, tuple[IpAddress, ...]]
 
 
 def _records_of(hosts: Collection[HostId], inputs: NetworkInputs) -> tuple[_Blocks, _Endpoints, _Reserved]:
-    """Return what these hosts have: blocks, endpoints in a switched network, reserved addresses in a routed one."""
+    """Return these hosts' records: blocks, endpoints in a switched network, reserved addresses in a routed one."""
     blocks, endpoints, reserved = _Blocks(), _Endpoints(), _Reserved()
     for block in [each for each in inputs.blocks.values() if each.host in hosts]:
         blocks[block.host] = (*blocks.get(block.host, ()), block)

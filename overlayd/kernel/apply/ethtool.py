@@ -36,7 +36,7 @@ def ethtool_over(any_socket: socket.socket, device: InterfaceName, command: int,
 
 
 def is_offloaded(fd: int, device: InterfaceName) -> bool:
-    """Return whether a device takes packets without checksums; `fd` is its namespace's. Raises `KernelError`."""
+    """Return whether a device takes packets without checksums; `fd` is open on its namespace. Raises `KernelError`."""
     return ethtool(fd, device, _GET_CHECKSUMS) != 0
 
 

@@ -131,7 +131,7 @@ def _bytes(name: str, size: int) -> bytes:
 
 
 def shape(text: str) -> TextShape:
-    """Return what a template needs to know of a text."""
+    """Return the property of a text on which its template depends: the text if it is short, else its size in bytes."""
     size = len(text.encode())
     return text if size < _TEXT_FIELD_MIN else size
 

@@ -105,9 +105,10 @@ def _filled(mac: MacAddress, addresses: Collection[IpAddress], ethertypes: froze
 
 @functools.lru_cache(maxsize=64)
 def _shape(count4: int, count6: int, ethertypes: frozenset[int]) -> tuple[bytes, Sequence[tuple[int, int]]]:
-    """Return a program with so many addresses, and which of its numbers (`_numbers`) stands at which offset.
+    """Return a program for these counts of addresses, and the offset of each of its numbers (`_numbers`).
 
-    It is compared with one of other numbers: where they differ is a number. Raises `ValueError` if it is unclear which.
+    Two programs with different numbers are compared: where they differ is a number. Raises `ValueError` if it is
+    unclear which one.
     """
     samples = [_sample(name, count4, count6) for name in ("one", "other")]
     one, other = (assembled(program(mac, addresses, ethertypes)) for mac, addresses in samples)
@@ -307,7 +308,7 @@ def _reaching(end: int) -> Iterator[Line]:
 
 
 def _from_no_server(offset: int, port: int) -> Iterator[Line]:
-    """Yield the steps that drop a datagram from this port; its header is at this offset from the index."""
+    """Yield the steps that drop a UDP datagram from this source port; its header is `offset` bytes after the index."""
     yield from (*_reaching(offset + 2), Step(INDEXED_LOADS[2], offset), *when(port, _DROP))
 
 

@@ -150,7 +150,7 @@ def owner(fd: int) -> int:
 
 
 def lasting_identity(ns: NamespaceRef) -> tuple[int, ...]:
-    """Return what no other namespace has until the host boots, where the kernel has cookies; else its `identity`.
+    """Return an identity that no other namespace gets before the next boot: its cookie, else its `identity`.
 
     The kernel soon gives the inode's number to another namespace. Raises `NoNamespace`, or another `KernelError`.
     """

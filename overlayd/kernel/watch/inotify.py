@@ -56,7 +56,7 @@ class Inotify:
         _LIBC.inotify_rm_watch(self._fd, watch)  # EINVAL: the file is gone, and its watch with it
 
     def events(self) -> Iterator[FileEvent]:
-        """Yield what is queued."""
+        """Yield the queued events."""
         while data := self._read():
             offset = 0
             while offset < len(data):

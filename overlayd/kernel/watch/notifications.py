@@ -57,7 +57,7 @@ class Notifications:
         return self._socket.fileno()
 
     def queued(self) -> Iterator[Notification]:
-        """Yield what is queued; raises `KernelError` (ENOBUFS) when something was lost."""
+        """Yield the queued notifications; raise `KernelError` (ENOBUFS) when some were lost."""
         while data := self._receive():
             for kind, _, _, payload in messages(data):
                 yield kind, payload

@@ -254,7 +254,10 @@ def _previous(command: Command, version: str, config: Fields) -> Previous:
 
 
 def _valid_attachments(config: Fields) -> frozenset[Attached]:
-    """Return what a GC is to keep. The key is required. Null is an empty list, as runtimes written in Go send it."""
+    """Return the attachments that a GC must keep.
+
+    The key is required. Null is an empty list, as runtimes written in Go send it.
+    """
     if VALID_ATTACHMENTS not in config.value:
         raise InvalidValue("is required for GC", field=VALID_ATTACHMENTS)
     listed = config.objects(VALID_ATTACHMENTS) if config.has(VALID_ATTACHMENTS) else []

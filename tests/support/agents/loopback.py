@@ -163,7 +163,7 @@ async def running(actor: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 def claims_of(client: ControllerClient) -> Claims:
-    """Return what a host says that has no containers."""
+    """Return the statements of a host without containers."""
     return Claims(client, tuple, Cluster(), lambda _kept: None)
 
 

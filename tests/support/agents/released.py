@@ -41,7 +41,7 @@ class Release:
         return ["env", f"PYTHONPATH={self.tree}", sys.executable, "-P", *arguments]
 
     def command(self, name: str) -> list[str]:
-        """Return what starts a command of this release."""
+        """Return the command line that starts a command of this release."""
         return self.python("-c", f"from {_MODULES[name]} import main; main()")
 
 

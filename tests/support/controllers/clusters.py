@@ -127,7 +127,7 @@ def reservation(name: str, address: str, holder: Endpoint | None = None, network
 
 
 def site(underlay_mtu: int = 1500, underlay: Family = Family.V4) -> Site:
-    """Return what holds on host 1."""
+    """Return the facts of host 1 on which its desired state depends."""
     return Site(HERE, underlay, underlay_mtu, 4789)
 
 

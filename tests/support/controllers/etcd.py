@@ -86,7 +86,7 @@ class EtcdCluster:
         return self.url_of(*range(len(self.nodes)))
 
     def url_of(self, *indexes: int) -> str:
-        """The URL of a store that knows some nodes only."""
+        """The URL of the store, with only the nodes of these indexes."""
         endpoints = ",".join(self.nodes[index].endpoint for index in indexes)
         return f"{'etcds' if self._scheme == 'https' else 'etcd'}://{endpoints}"
 

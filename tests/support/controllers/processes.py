@@ -96,7 +96,7 @@ class LocalController:
         return httpx.request(method, self.api_url + path, json=body, trust_env=False, timeout=30, verify=self.trust())
 
     def trust(self) -> ssl.SSLContext | bool:
-        """Return what httpx verifies with."""
+        """Return the TLS context with which httpx verifies the controller, False for no verification."""
         return False
 
     def _send(self, number: signal.Signals) -> None:

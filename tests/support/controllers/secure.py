@@ -22,7 +22,7 @@ _COMMAND = [
 
 
 class SecureController:
-    """A controller that was started for the first time, and what an administrator gets at it with."""
+    """A controller at its first start, and the credentials with which an administrator reaches it."""
 
     def __init__(self, directory: Path, options: tuple[str, ...], name: str) -> None:
         self.directory = directory

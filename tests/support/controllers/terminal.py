@@ -17,7 +17,7 @@ class Terminal:
     api: httpx.Client
 
     def type(self, *arguments: str) -> str:
-        """Return what a command prints; raise the error that it ends with."""
+        """Return the output of a command; raise the error with which it ends."""
         environment = {"OVERLAY_CONTROLLER_URL": str(self.api.base_url), "COLUMNS": "200"}
         result = CliRunner().invoke(app, arguments, env=environment)
         if isinstance(result.exception, OverlayError):
@@ -26,5 +26,5 @@ class Terminal:
         return result.output
 
     def json(self, *arguments: str) -> object:
-        """Return what a command answers as JSON."""
+        """Return the decoded JSON output of a command."""
         return json.loads(self.type(*arguments, "--json"))

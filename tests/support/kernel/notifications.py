@@ -22,7 +22,7 @@ class Listening:
         }
 
     def heard(self) -> list[Heard]:
-        """Return what happened since the last time."""
+        """Return the notifications since the last call."""
         return [
             (name, kind)
             for name, sockets in self._sockets.items()

@@ -98,7 +98,7 @@ def in_process(command: Sequence[str], main: Callable[[], None], environment: Ma
 
 
 def program(name: str, release: Release | None) -> list[str]:
-    """Return what starts a command of this tree, or of an unpacked release."""
+    """Return the command line that starts a command of this tree, or of an unpacked release."""
     return release.command(name) if release else [str(COMMANDS / name)]
 
 
@@ -540,7 +540,7 @@ class Lab:
         return self.controllers
 
     def trust(self) -> ssl.SSLContext | bool:
-        """Return what httpx verifies with: the authority of a secure lab, once there is one; else nothing."""
+        """Return the TLS context with which httpx verifies, by the authority of a secure lab; False without one."""
         known = self.directory / "ca.pem"
         return ssl.create_default_context(cafile=known) if known.exists() else False
 

@@ -152,11 +152,11 @@ class Machine(ABC):
         self.run("sh", "-ec", 'mkdir -p "${1%/*}"; cat >"$1"', "sh", path, stdin=text)
 
     def journal(self, unit: str, *options: str) -> str:
-        """Return what a unit has logged, each message on a line."""
+        """Return the log of a unit, each message on a line."""
         return self.run("journalctl", "--no-pager", "--quiet", f"--unit={unit}", *options)
 
     def property(self, unit: str, name: str) -> str:
-        """Return what systemd knows of a unit."""
+        """Return a property of a unit, as systemd shows it."""
         return self.run("systemctl", "show", f"--property={name}", "--value", unit).strip()
 
     def cni(self, command: str, network: str, name: str) -> Executed:
@@ -198,7 +198,7 @@ def together(machines: Sequence[Machine], do: Callable[[Machine], T]) -> list[T]
 
 
 def remains(machine: Machine) -> list[str]:
-    """Return what of the package, and of what it makes, is on a machine."""
+    """Return the files of the package, and the kernel items that it makes, that are on a machine."""
     places = "/etc/overlayd /var/lib/overlay* /var/lib/private/overlay* /run/overlayd /run/netns/ov-* /usr/lib/overlayd"
     places += " /lib/systemd/system/overlay* /etc/systemd/system/*/overlay* /opt/cni/bin/overlayd /usr/bin/overlay*"
     places += " /usr/lib/cni/overlayd /etc/cni/net.d/*overlayd* /lib/systemd/network/*overlayd*"

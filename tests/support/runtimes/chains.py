@@ -30,7 +30,7 @@ class Chain:
         self.host.run("sh", "-ec", 'echo "$1" >"$2"', "sh", json.dumps(content), path)
 
     def kept(self, container: Container) -> dict[str, Any]:
-        """Return what libcni remembers of a container: what ADD of the chain got, and its result."""
+        """Return the record that libcni keeps of a container: the input of the chain's ADD, and its result."""
         text = self.host.run("cat", f"{_RESULTS}/{self.network}-{container.name}-{container.interface}")
         found = json.loads(text)
         assert isinstance(found, dict)

@@ -35,7 +35,7 @@ class Decoded(Generic[T]):
         self._known: Mapping[bytes, T] = {}
 
     def of(self, payloads: Iterable[bytes]) -> list[T]:
-        """Return what each message of the table says; raise what the decoder raises."""
+        """Return the decoded value of each message of the table; raise what the decoder raises."""
         known, decoder = self._known, self._decoder
         self._known = {payload: known[payload] if payload in known else decoder(payload) for payload in payloads}
         return list(self._known.values())
