@@ -82,9 +82,9 @@ def main() -> None:
 
 
 def _compile() -> None:
-    """Compile what the benchmarks start, as an installation does: it may be that Python is told not to.
+    """Compile the programs that benchmarks start, as an installation does.
 
-    A start that compiles every module would be measured otherwise.
+    Otherwise, where Python is set not to write byte code, each measured start would compile every module.
     """
     for package in ("cni", "controller", "overlayd"):
         compileall.compile_dir(ROOT / package, quiet=1)

@@ -52,7 +52,7 @@ async def measure(report: Report) -> None:
     costs: dict[str, list[float]] = {kind: [] for kind in _CASES}
     everything = members.records()
     with tempfile.TemporaryDirectory(prefix="overlay-bench-") as name, lone_agent(Path(name), everything) as lone:
-        # A look at everything, which it takes now and then, is not part of what a change costs.
+        # The periodic resync is not part of the cost of a change.
         pid = lone.start("--resync", "3600").pid.number
         first = until_quiet([pid])
         step = report.step(f"{hosts} hosts, {networks} networks", len(_CASES) * runs)

@@ -230,9 +230,9 @@ def exchange_del(path: str, frame: bytes) -> bytes:
 def exchange(path: str, frame: bytes, send_patience: int, answer_patience: int, handed: int = -1) -> bytes:
     """Send the request and return the whole answer. The time limits are in seconds.
 
-    `handed` is a descriptor that goes with the first bytes (unix(7), SCM_RIGHTS) unless it is negative. To a user whom
-    it refuses the agent answers and hangs up, without reading the request: then the answer counts. Raises OSError when
-    the agent is away or silent.
+    `handed` is a descriptor that goes with the first bytes (unix(7), SCM_RIGHTS) unless it is negative. If the
+    agent refuses the user, it answers and hangs up without reading the request: then the answer counts. Raises OSError
+    when the agent does not run or is silent.
     """
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
@@ -268,7 +268,7 @@ def send(channel: _socket.socket, frame: bytes, handed: int) -> OSError | None:
 
 
 def connect(channel: _socket.socket, path: str) -> None:
-    """Connect. If the process is stopped and continued meanwhile (signal(7)), Python returns before it is connected."""
+    """Connect. If the process is stopped and continued in here (signal(7)), Python returns before it is connected."""
     while True:
         channel.connect(path)
         try:

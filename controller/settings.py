@@ -55,7 +55,7 @@ QUARANTINE_MAX = 24 * 3600
 """Seconds; a longer one hides that addresses are short."""
 
 RECOVERY_TIME_MAX = 24 * 3600
-"""Seconds; nothing can be made meanwhile."""
+"""Seconds; during a recovery nothing can be made."""
 
 HOST_NETWORKS_MAX = 1000
 """Networks of one host; a larger bound would bound nothing."""

@@ -86,7 +86,7 @@ class _Application(FastAPI):
 def create_app(overlay: Overlay, security: Security) -> FastAPI:
     """Return the application that offers an overlay's services to those who may use them.
 
-    Raises `LookupError` when a route does not stand in the table of permissions.
+    Raises `LookupError` when a route is not in the table of permissions.
     """
     app = _Application(
         title="overlay controller",

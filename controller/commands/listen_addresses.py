@@ -34,7 +34,7 @@ class ListenAddress:
     port: int = DEFAULT_PORT
 
     def __str__(self) -> str:
-        """Return it as it stands in settings and in URLs."""
+        """Return the address and port in the form of settings and of URLs."""
         host = f"[{self.address}]" if ":" in str(self.address) else str(self.address)
         return f"{host}:{self.port}"
 

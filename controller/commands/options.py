@@ -131,7 +131,7 @@ AdminTokenOption = Annotated[
         "--admin-token-file",
         envvar="OVERLAY_CONTROLLER_ADMIN_TOKEN_FILE",
         help="Where the first start leaves the first token; beside the store if unset. "
-        "The authority's certificate stands beside it, in ca.pem.",
+        "The authority's certificate is beside it, in ca.pem.",
         readable=False,
     ),
 ]
@@ -140,8 +140,8 @@ RecoveryTimeOption = Annotated[
     typer.Option(
         "--recovery-time",
         envvar="OVERLAY_CONTROLLER_RECOVERY_TIME",
-        help="Seconds to wait, after the store was restored, for hosts to say what they use; nothing new is given out"
-        " meanwhile.",
+        help="Seconds to wait, after the store was restored, for the hosts' statements; nothing new is given out"
+        " until then.",
     ),
 ]
 HostNetworksOption = Annotated[

@@ -49,9 +49,9 @@ def backup(
     _config: ByHandConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all of the store to a file, as it is at one moment; controllers may run meanwhile.
+    """Write all of the store to a file, as it is at one moment. Controllers may keep running.
 
-    The file holds the key of the cluster's authority: reading it is owning the cluster.
+    The file holds the key of the cluster's authority: who can read it can take over the cluster.
     """
     from controller.commands import store_transfer
     from controller.lifecycle import backup_file as backups
@@ -75,7 +75,7 @@ def restore(
     new_authority: NewAuthorityOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore the store from a backup; no controller may run meanwhile.
+    """Restore the store from a backup. Stop all controllers before.
 
     Controllers that start on it ask the hosts first what they use, and give out nothing new until then.
     """
@@ -106,7 +106,7 @@ def migrate(
     _config: ByHandConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move the cluster to another store, from a file to an etcd or back; no controller may run meanwhile.
+    """Move the cluster to another store, from a file to an etcd or back. Stop all controllers before.
 
     A file that was moved is kept under another name. The options of etcd are for the store that is an etcd.
     """

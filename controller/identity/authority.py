@@ -99,7 +99,7 @@ class Authority:
 
 
 def utc(seconds: float) -> datetime:
-    """Return the moment so many seconds after 1970 (UTC)."""
+    """Return the moment this many seconds after 1970 (UTC)."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

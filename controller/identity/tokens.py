@@ -29,7 +29,7 @@ class TokenRecord:
     """A token without its secret. Times are whole seconds since 1970 (UTC); `expires` None: it lasts until revoked.
 
     The access token of a host acts for `host` only, and was made from the join token `joined_with`, None for one of an
-    earlier release. A join token makes the credential of `host`, or those of so many `hosts` that have none yet: with 0
+    earlier release. A join token makes the credential of `host`, or those of `hosts` hosts that have none yet: with 0
     it is used up, and known until it ends. `by` is the name of who made it.
     """
 

@@ -67,7 +67,7 @@ EVERYTHING = Subject()
 
 
 def quoted(text: str) -> bytes:
-    """Return a text as it stands in an entry of the history."""
+    """Return a text as an entry of the history stores it."""
     return json.dumps(text).encode()
 
 

@@ -1,4 +1,4 @@
-"""The HTTP protocol of the server, with bounds on a request: its size besides the body, and time."""
+"""The HTTP protocol of the server, with bounds on the time of a request and on its size without the body."""
 
 import asyncio
 import socket

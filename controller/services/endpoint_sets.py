@@ -55,7 +55,7 @@ class EndpointSets:
         return sum(each.size for each in self._sets.values())
 
     def begin(self, host: HostId, count: int) -> str:
-        """Begin a set of so many endpoints, and drop the one that the host had begun; return its name.
+        """Begin a set of `count` endpoints, and drop the one that the host had begun; return its name.
 
         Raises `InvalidValue` when these are more than a set may have.
         """

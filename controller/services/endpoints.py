@@ -94,12 +94,12 @@ class Endpoints:
         reservation that it holds (`InvalidValue`), or with an address or a MAC that another one has (`AlreadyExists`).
 
         Raises `NotFound` for an unknown host, `InUse` for one that is being forgotten, and `InvalidValue` when the
-        request contradicts itself (``puts[3].host`` is another one, ``puts[3]`` stands there twice): then nothing has
+        request contradicts itself (``puts[3].host`` is another one, ``puts[3]`` is there twice): then nothing has
         changed.
         """
         for index, endpoint in enumerate(puts):
             if endpoint.key in deletes:
-                raise InvalidValue("names an endpoint that stands here twice", field=f"puts[{index}]")
+                raise InvalidValue("names an endpoint that the request has twice", field=f"puts[{index}]")
         return await self._converge(by, _request(host, "puts", puts), lambda: deletes)
 
     async def replace(self, by: Requester, host: HostId, endpoints: Sequence[Endpoint]) -> Written[tuple[Refusal, ...]]:
@@ -267,6 +267,6 @@ def _request(host: HostId, name: str, endpoints: Sequence[Endpoint]) -> _Request
         if endpoint.host != host:
             raise InvalidValue(f"host {host} cannot publish for {endpoint.host}", field=f"{name}[{index}].host")
         if endpoint.key in wanted:
-            raise InvalidValue("names an endpoint that stands here twice", field=f"{name}[{index}]")
+            raise InvalidValue("names an endpoint that the request has twice", field=f"{name}[{index}]")
         wanted[endpoint.key] = endpoint
     return _Request(host, {endpoint.key: f"{name}[{index}]" for index, endpoint in enumerate(endpoints)}, wanted)

@@ -114,9 +114,9 @@ class Hosts:
         return await self._journal.write(by, draft)
 
     async def forget(self, by: Requester, host_id: HostId, expected: Revision | None = None) -> Written[None]:
-        """Give back all that a host had which is gone for good; its number and address rest as its blocks do.
+        """Release all that a host had which never comes back; its number and address go into quarantine, as blocks do.
 
-        So is what is withheld for a host that the store has lost.
+        For a host that the store has lost, this releases what is withheld for it.
 
         Goes on where an earlier attempt was interrupted. Raises `NotFound`, `Stale`, or `InUse` while it is connected.
         """
@@ -179,7 +179,7 @@ class Hosts:
         is_own = is_elsewhere and self._claims_its_address(known)
         return TransactionDraft(
             host,
-            # No other instance connects meanwhile, at whichever controller.
+            # No other instance may connect before this is written, at any controller.
             (
                 *self._unchanged(keys.host(host.id), *((former,) if is_own else ())),
                 keep,
@@ -209,12 +209,12 @@ class Hosts:
         return Unmodified(keys.presences_of(host_id), self._mirror.revision)
 
     def _has_its_address(self, host: Host) -> bool:
-        """Return whether the address of a host's record is the host's: it has not given it up."""
+        """Return whether a host still has the address of its record, and has not given it up."""
         claim = self._mirror.occupancy.vteps.get(host.address)
         return claim is None or (claim.holder == host.id and not claim.is_given_up)
 
     def _claims_its_address(self, host: Host) -> bool:
-        """Return whether the claim of the address of a host's record is the host's, given up or not."""
+        """Return whether the host holds the claim on the address of its record, given up or not."""
         claim = self._mirror.occupancy.vteps.get(host.address)
         return claim is not None and claim.holder == host.id
 

@@ -109,9 +109,10 @@ class Tokens:
     async def create_join(
         self, by: Requester, fingerprint: str | None, host: HostId | None, ttl: int, hosts: int = 1
     ) -> Written[Made]:
-        """Make a join token that lasts `ttl` seconds, for this host, or for so many new ones.
+        """Make a join token that lasts `ttl` seconds, for this host, or for `hosts` new ones.
 
-        `fingerprint` is the authority's, None where the system's roots vouch for controllers. Raises `InvalidValue`.
+        `fingerprint` is the authority's, None where the system's root certificates verify controllers. Raises
+        `InvalidValue`.
         """
         if not 1 <= hosts <= JOIN_HOSTS_MAX:
             raise InvalidValue(f"{hosts} is not in 1..{JOIN_HOSTS_MAX}", field="hosts")

@@ -48,7 +48,7 @@ class ServiceParts:
 def build(rules: RuleParts, addresses: Collection[IpAddress], host_networks: int, host_blocks: int) -> ServiceParts:
     """Make the services; hosts reach this controller at `addresses`.
 
-    Each may make so many networks, and hold so many blocks of a family in one network.
+    Each host may make `host_networks` networks, and hold `host_blocks` blocks of a family in one network.
     """
     tokens = Tokens(rules)
     departures = Departures(rules, tokens)

@@ -77,7 +77,7 @@ def _thaw() -> None:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Collect no reference cycles meanwhile: what is loaded has none, and looking takes a fifth of the time."""
+    """Collect no reference cycles inside: what is loaded has none, and the search takes a fifth of the time."""
     gc.disable()
     try:
         yield

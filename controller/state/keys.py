@@ -157,10 +157,10 @@ def number(number: HostNumber) -> str:
 
 
 def vtep(address: IpAddress) -> str:
-    """Return the claim of a host on its underlay address.
+    """Return the key of a host's claim on its underlay address.
 
-    A host that has another address by now, which is not free yet, has given up this one: the claim says so, the host's
-    record does not, and any host may take the claim over.
+    A host that now has another address, which is not free yet, has given up this one. Then the claim is marked as given
+    up, the host's record still has the address, and any host may take the claim over.
     """
     return f"{PREFIX}vteps/{address}"
 
@@ -168,7 +168,7 @@ def vtep(address: IpAddress) -> str:
 def mac(name: NetworkName, owned: MacAddress) -> str:
     """Return the key that every transaction compares and writes which gives a MAC of a network to a record.
 
-    Who has it stand in the records: the key is missing for what an earlier release stored, and may be left over.
+    The records say who has the MAC: records of an earlier release have no such key, and a key may be left over.
     """
     return f"{MACS}{name}/{owned}"
 
@@ -192,7 +192,7 @@ def instance(host_id: HostId) -> str:
 
 
 def statement(host_id: HostId) -> str:
-    """Return the key that says in which lineage a host has said what it uses."""
+    """Return the key of the lineage in which a host has sent its statement."""
     return f"{STATEMENTS}{host_id}"
 
 
@@ -249,7 +249,7 @@ class Unreadable(Exception):
 
 
 def encode(value: dict[str, Json]) -> bytes:
-    """Return an object as it stands in the store, with its version."""
+    """Return an object as it is stored, with its version."""
     return json.dumps({"v": VALUE_VERSION, **value}, separators=(",", ":")).encode()
 
 
@@ -262,12 +262,12 @@ def decode(value: bytes) -> Fields:
 
 
 def encode_record(record: Record, unknown: Unknown = NOTHING) -> bytes:
-    """Return a record as it stands in the store, with what another version of the controller had added to it."""
+    """Return a record as it is stored, with the fields that another version of the controller had added to it."""
     return encode(unknown.added_to(records.encode(record)))
 
 
 def decode_record(key: str, value: bytes) -> tuple[Record, Unknown]:
-    """Read the record that stands at a key, and what of the value this version does not know."""
+    """Return the record stored at a key, and the fields of the value that this version does not know."""
     fields = decode(value)
     record = records.DECODERS[kind_of(key)](fields)
     return record, Unknown.of(fields.value, records.encode(record), _FORMER)

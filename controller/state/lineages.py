@@ -50,7 +50,7 @@ class LineageRecord:
 
 
 def encode(record: LineageRecord) -> bytes:
-    """Return a lineage as it stands in the store."""
+    """Return a lineage as it is stored."""
     doubters: list[Json] = [*record.doubters]
     return keys.encode(
         {

@@ -1,6 +1,6 @@
 """The image of the store that this controller works from, kept by a list and a watch.
 
-It may be behind the store, but is never torn: each revision is taken in at once.
+It may be behind the store, but is always consistent: the changes of a revision are applied together.
 """
 
 import asyncio
@@ -131,7 +131,7 @@ class Mirror:
         return PutKey(key, token_records.encode(record, self._image.unknown(key)))
 
     def form(self, key: str) -> dict[str, Json] | None:
-        """Return a record as it stands in the store, without its version, None when the key holds none."""
+        """Return a record as it is stored, without its version, None when the key holds none."""
         record = self.record(key)
         return self._image.unknown(key).added_to(records.encode(record)) if record else None
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VtepClaim:
-    """Which host claimed an underlay address last, and whether it has said since that it has another one."""
+    """The host that claimed an underlay address last, and whether it has registered another address since."""
 
     holder: HostId
     is_given_up: bool

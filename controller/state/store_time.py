@@ -1,8 +1,8 @@
-"""The time by which the store forgets. It never jumps, whatever the clocks of the controllers do.
+"""The clock by which history and tokens expire. It never jumps, whatever the clocks of the controllers do.
 
-It stands in the store and goes on at most a tenth faster than the monotonic clock of a controller that runs, and never
-ahead of the time of day. A clock that jumps a year forward so makes nothing a year older; time that passes while no
-controller runs is made up for slowly, and until then things are kept a little longer than asked for.
+The store keeps it. It advances at most a tenth faster than the monotonic clock of a running controller, and is never
+ahead of the time of day. So nothing expires early if a controller's clock jumps a year forward. After a time in which
+no controller ran it is late and catches up slowly; until then, things are kept a little longer than asked for.
 """
 
 import structlog
@@ -13,7 +13,7 @@ from controller.store.port import Compare, PutKey, Store, Transaction
 from overlayd.model.ids import Revision
 
 _RATE = 1.1
-"""How many seconds pass at most in one that does."""
+"""How many seconds it advances at most in one second of a monotonic clock."""
 
 _SKEW = 60.0
 """Seconds by which the clocks of controllers may differ."""

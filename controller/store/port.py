@@ -51,7 +51,7 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
-    """One key as of some revision. `lease` is what the key hangs on, if it does."""
+    """One key as of some revision. The key goes when `lease` ends; None: it stays."""
 
     key: str
     value: bytes

@@ -58,7 +58,7 @@ async def reading(choice: StoreChoice, clock: Clock) -> AsyncIterator[Readable]:
         if not choice.exists():
             raise StoreRefused(f"{choice} does not exist")
         try:
-            # mode=rw: what SQLite shares among processes stands in files beside it, and mode=ro could not make them.
+            # mode=rw: SQLite shares data among processes in files beside the store, and mode=ro could not make these.
             with closing(
                 sqlite3.connect(f"{choice.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
             ) as db:

@@ -89,21 +89,21 @@ class Feed:
         self._is_ended = False
 
     def expect(self, revision: Revision) -> None:
-        """Note that a revision concerns the host. None did since the feed told the last one that does.
+        """Record that a revision concerns the host, and that none between the last one sent and this one did.
 
-        So the host knows all before it, and gets the same as other hosts that know it.
+        So the host knows everything before this revision, and gets the same message as other hosts that do.
         """
         if not self._is_expecting and self._mirror.remembers(self._position):
             self._position = max(self._position, Revision(revision - 1))
         self._is_expecting = True
 
     def wake(self) -> None:
-        """Let the feed tell what is new."""
+        """Let the feed send the new changes."""
         self._has_news = True
         self._wake.set()
 
     def remind(self) -> None:
-        """Let the feed tell the latest revision, also when nothing new concerns its host."""
+        """Let the feed send the latest revision, even if nothing new concerns its host."""
         if not self._is_expecting and self._mirror.remembers(self._position):
             self._position, before = self._mirror.intent_revision, self._position
             self._must_speak |= self._position > before

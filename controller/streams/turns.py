@@ -31,10 +31,10 @@ class CanWait(Enum):
 
 
 class Turns:
-    """Does a few pieces of what can wait in each turn of the event loop.
+    """Does a few pieces of the work that can wait in each turn of the event loop.
 
-    While a request is under way that cannot wait, it is one, and a pause follows, as long as the piece took: half of
-    the time is the request's.
+    While a request is under way that cannot wait, it does one piece only. Then it pauses for as long as the piece took,
+    so that the request gets half of the time.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -88,7 +88,7 @@ class Turns:
         for _ in range(1 if self._urgent else CALM):
             if waiting:
                 waiting.popleft()()
-        await asyncio.sleep(0)  # those whom the piece wakes come first
+        await asyncio.sleep(0)  # tasks that the piece wakes come first
         if self._urgent:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(self._clock.now() - begun, _PAUSE_MAX)):

@@ -48,5 +48,5 @@ class WakeQueue:
 
 
 def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield all items, so many at a time."""
+    """Yield all items, `size` at a time."""
     return (items[start : start + size] for start in range(0, len(items), size))

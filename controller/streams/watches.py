@@ -179,7 +179,7 @@ class Watches:
         return b"".join(line for key, line in made if wanted.admits(key))
 
     async def run(self) -> None:
-        """Let every watch say something now and then, until cancelled."""
+        """Let every watch send a keep-alive regularly, until cancelled."""
         while True:
             await self.clock.sleep(_KEEP_ALIVE)
             self.snapshots.let_go()

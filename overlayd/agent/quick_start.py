@@ -53,7 +53,7 @@ def plain_start(arguments: Sequence[str]) -> PlainStart | None:
             return None
         log_level = LogLevel(values.pop("log_level"))
         known = credential.known(values["state_dir"])
-        # Whether a host without a credential has to join, or is to be refused, is said by the command line.
+        # The full command line decides whether a host without a credential joins or is refused.
         if known is None and credential.join_token():
             return None
         return PlainStart(choose(**values, credential=known), log_level)

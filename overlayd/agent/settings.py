@@ -153,12 +153,12 @@ class Settings:
 
     @property
     def queue_dir(self) -> Path:
-        """Where the CNI launcher leaves a DEL while the agent is away."""
+        """Where the CNI launcher queues a DEL while the agent does not run."""
         return self.run_dir / "del-queue"
 
     @property
     def teardown_queue_dir(self) -> Path:
-        """Where netavark's plugin leaves a teardown while the agent is away."""
+        """Where netavark's plugin queues a teardown while the agent does not run."""
         return self.run_dir / "teardown-queue"
 
 

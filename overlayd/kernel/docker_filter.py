@@ -40,7 +40,7 @@ def withdraw() -> None:
 
 def _admission(family: str) -> str:
     chain = f"{family} {_TABLE} {_OURS}"
-    # An uplink is called "ov" and a number: other devices with "ov", as of Open vSwitch, are none of ours.
+    # An uplink is called "ov" and a number: other devices with "ov", such as those of Open vSwitch, are foreign.
     devices = [f'"{HOST_DEVICE_PREFIX}{digit}*"' for digit in range(1, 10)]
     rules = [f"add rule {chain} {way} {device} counter accept" for device in devices for way in ("iifname", "oifname")]
     jump = f"insert rule {family} {_TABLE} {_DOCKERS} counter jump {_OURS}"

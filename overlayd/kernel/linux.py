@@ -49,12 +49,12 @@ from overlayd.model.address import IpAddress
 from overlayd.model.ids import InterfaceName, MacAddress
 
 _PAUSE = 0.02
-"""Seconds between two pieces of what is prepared: an event loop in another thread goes on meanwhile."""
+"""Seconds between two pieces of a preparation, so that an event loop in another thread can run in between."""
 
 _Recognised = Callable[[InterfaceName], bool]
 
 _Entry = Neighbour | FdbEntry | BridgeEntry | Route
-"""What stands in tables that may be long: they are read only where one of these is looked for."""
+"""The items of tables that may be long, which are read only to find one of these items."""
 
 
 class LinuxKernel:
@@ -93,7 +93,7 @@ class LinuxKernel:
         return identity(NamespaceRef(sandbox))
 
     def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
-        """Return the name of a namespace that is the host's own or a network's, None of any other one."""
+        """Return the name of the host's own namespace or of a network's namespace, None for any other namespace."""
         return self._sockets.own(sandbox_id)
 
     def is_found(self, ns: NamespaceRef) -> bool:

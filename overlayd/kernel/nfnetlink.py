@@ -20,7 +20,7 @@ NFTA_TABLE_NAME, NFTA_GEN_ID = 1, 1
 
 
 def message(kind: int, family: int = socket.AF_UNSPEC, attributes: bytes = b"", flags: int = 0) -> bytes:
-    """Return a request with sequence number 0; `flags` stand beside NLM_F_REQUEST."""
+    """Return a request with sequence number 0; `flags` are added to NLM_F_REQUEST."""
     return framing.message(kind, flags, NFGENMSG.pack(family, 0, 0) + attributes)
 
 

@@ -117,9 +117,10 @@ class Kernel(Protocol):
         """
 
     def own(self, sandbox_id: tuple[int, int]) -> NamespaceRef | None:
-        """Return the name of a namespace that is the host's own or a network's, None of any other one.
+        """Return the name of the host's own namespace or of a network's namespace, None for any other namespace.
 
-        It knows those that `namespaces` has returned, and those made since. `sandbox_id` is its device and inode.
+        It knows those that `namespaces` has returned, and those made since. `sandbox_id` is the device and inode of the
+        namespace.
         """
 
     def is_found(self, ns: NamespaceRef) -> bool:

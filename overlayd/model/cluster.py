@@ -1,4 +1,4 @@
-"""What one host knows of the cluster, as of one revision: tables of records that share what a change leaves alone."""
+"""The cluster as one host knows it at one revision: tables of records. A change copies only what it touches."""
 
 from collections.abc import Collection, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
@@ -112,9 +112,9 @@ class ByNetwork(Mapping[InNetwork, Value]):
 class Cluster:
     """Networks, hosts, blocks, endpoints and reservations by key. A value: `changed` returns another one.
 
-    What a change leaves alone stays the same object: each table, and of blocks, endpoints and reservations the table of
-    each network. Readers tell by that that nothing of theirs has changed. `lineage` is what the revision belongs to,
-    None where no controller has said so.
+    A table that a change does not touch stays the same object; blocks, endpoints and reservations have a table for each
+    network. So readers compare objects to see whether their tables have changed. `lineage` is the lineage of the
+    revision, None where no controller has sent one.
     """
 
     revision: Revision = UNKNOWN
@@ -139,12 +139,12 @@ class Cluster:
         )
 
     def has_records_of(self, other: "Cluster") -> bool:
-        """Return whether both came of one another by nothing but revisions; comparing them costs nothing."""
+        """Return whether one derives from the other with no change but the revision; the comparison is cheap."""
         is_same = self.endpoints is other.endpoints and self.reservations is other.reservations
         return is_same and self.has_hosts_of(other)
 
     def has_hosts_of(self, other: "Cluster") -> bool:
-        """Return whether networks, hosts and blocks came of one another unchanged, as `has_records_of`."""
+        """Return whether one has the networks, hosts and blocks of the other, compared as `has_records_of` does."""
         return self.networks is other.networks and self.hosts is other.hosts and self.blocks is other.blocks
 
     @property

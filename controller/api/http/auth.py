@@ -30,7 +30,7 @@ from overlayd.wire.credentials import TokenId
 _log = structlog.get_logger()
 
 _CALLER = "overlayd.caller"
-"""Where the caller stands in an ASGI scope."""
+"""The key of the caller in an ASGI scope."""
 
 
 @dataclass(frozen=True, slots=True)

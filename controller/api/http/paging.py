@@ -18,7 +18,7 @@ T = TypeVar("T")
 LIMIT_MAX = 1000
 
 ListPosition = tuple[str | int, ...]
-"""Where an item stands in its list."""
+"""The position of an item in its list."""
 
 
 @dataclass(frozen=True, slots=True)

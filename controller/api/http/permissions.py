@@ -97,7 +97,7 @@ def need(method: str, path: str) -> Need:
     """Return the permission that a route needs; raise `LookupError` for a route that is not in the table."""
     found = NEEDS.get(f"{method} {path}")
     if found is None:
-        raise LookupError(f"{method} {path} stands in no line of controller/api/http/permissions.py")
+        raise LookupError(f"{method} {path} is not in the table of controller/api/http/permissions.py")
     return found
 
 

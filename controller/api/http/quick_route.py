@@ -80,7 +80,7 @@ class QuickRoutes:
 
 
 class _Heard:
-    """What comes of a request, for two readers: FastAPI reads once more what a quick route has read."""
+    """The messages of a request, for two readers: FastAPI reads again what a quick route has read."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive

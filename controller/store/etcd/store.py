@@ -70,7 +70,7 @@ class EtcdStore:
         return self._connection.timeline.cluster
 
     async def run(self) -> None:
-        """Clean up behind controllers that died, now and then, until cancelled; raises `Replaced`."""
+        """Clean up regularly behind controllers that died, until cancelled; raises `Replaced`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._clean_up(), name="store-slots")
             tasks.create_task(self._connection.timeline.end(), name="store-timeline")

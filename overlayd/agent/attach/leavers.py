@@ -23,7 +23,7 @@ class Leavers:
         """Remember an attachment that ends, and forget those that have not come back."""
         now = self._now()
         if attachment.sandbox_id != UNKNOWN_SANDBOX:
-            self._left.pop((attachment.endpoint.key, attachment.sandbox_id), None)  # they stand in the order of time
+            self._left.pop((attachment.endpoint.key, attachment.sandbox_id), None)  # they are ordered by time
             self._left[attachment.endpoint.key, attachment.sandbox_id] = now
         while self._left and self._left[first := next(iter(self._left))] + RETURN < now:
             del self._left[first]

@@ -48,7 +48,7 @@ def install(
     """Install units, drop-ins, commands, the CNI plugin, manual pages and completion for this environment.
 
     For an environment into which pip has installed overlayd. Nothing is started; services that run are restarted, and
-    traffic goes on meanwhile. Settings, and the directories of the services, are not touched.
+    traffic does not stop. Settings, and the directories of the services, are not touched.
     """
     wanted = frozenset(roles or MachineRole)
     try:

@@ -31,5 +31,5 @@ class UnfinishedAdd:
         replace_content(self._path, json.dumps(what).encode())
 
     def end(self) -> None:
-        """Note that it is attached for good, or that nothing is left of it."""
+        """Remove the note: the attachment is complete, or nothing is left of it."""
         self._path.unlink(missing_ok=True)

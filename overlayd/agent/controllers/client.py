@@ -206,7 +206,7 @@ class ControllerClient:
         await self._call("DELETE", path, params={"host": self._identity.id})
 
     async def claim_reservation(self, reservation: Reservation, holder: Holder) -> Revision:
-        """Claim a reservation, also from another holder; return a revision as of which it is claimed."""
+        """Claim a reservation, also from another holder; return a revision at which it is claimed."""
         answer = await self._call("POST", f"{_path_of(reservation)}/claim", _encode_holder(holder))
         return Revision(answer.number("revision"))
 

@@ -152,7 +152,7 @@ class KeptCluster:
 
 
 def pause_after(written: float) -> float:
-    """Return how many seconds pass until the next write, after one that took so many seconds of the processor."""
+    """Return the seconds until the next write, after one that took `written` seconds of processor time."""
     return max(CACHE_INTERVAL, written / CACHE_SHARE)
 
 

@@ -15,7 +15,7 @@ from overlayd.wire.fields import Fields, Json
 _log = structlog.get_logger(__name__)
 
 DEADLINE = 10.0
-"""Seconds for one call. Docker waits for 30, and holds locks of its own meanwhile."""
+"""Seconds for one call. Docker waits for 30, and holds its own locks while it waits."""
 
 _ACTIVATE = "Plugin.Activate"
 _IPAM = "IpamDriver."

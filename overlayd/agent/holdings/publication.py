@@ -179,7 +179,7 @@ class Publication:
 
 
 def _holds_the_same(one: Cluster, other: Cluster, network: NetworkName) -> bool:
-    """Return whether what hosts hold in a network came of one another unchanged; comparing it costs nothing."""
+    """Return whether both clusters have the same objects in a network; the comparison is cheap."""
     return (
         one.networks.get(network) is other.networks.get(network)
         and one.blocks.of(network) is other.blocks.of(network)

@@ -23,14 +23,14 @@ PACE = 0.1
 BOOKMARKS_AT_ONCE, BOOKMARK_PACE = 10, 2.0
 """How many reports may have no other reason than bookmarks, and the seconds after which there may be one more.
 
-Whoever waits for a revision after a few changes sees it at once. In a cluster that changes all the time a host whose
-networks stay as they are reports as seldom as this.
+So after a few changes, a command that waits for a revision sees it at once. In a cluster that changes all the time, a
+host whose networks do not change reports once in `BOOKMARK_PACE` seconds.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """What a report says besides the revision, and what makes it due at once."""
+    """The content of a report, without its revision; a change of it makes a report due at once."""
 
     syncs: int
     changed: Revision
@@ -39,7 +39,7 @@ class _Content:
 
 @dataclass(slots=True)
 class Allowance:
-    """Lets something happen so many times at once, and once more each `pace` seconds."""
+    """Lets something happen `at_once` times at once, and once more each `pace` seconds."""
 
     at_once: int
     pace: float

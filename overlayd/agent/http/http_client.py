@@ -180,7 +180,7 @@ class HttpStream:
         return is_success(self.status)
 
     def lines(self, silence: float) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of the body until it ends; raise `HttpFault`, also after so many seconds of silence."""
+        """Yield the lines of the body until it ends; raise `HttpFault`, also after `silence` seconds without data."""
         return self._connection.lines(silence)
 
     async def whole(self) -> HttpResponse:

@@ -24,7 +24,7 @@ COMMAND, NETNS = "NETAVARK_COMMAND", "NETAVARK_NETNS"
 """The variables in which the launcher forwards netavark's arguments."""
 
 DEADLINE = 30.0
-"""Seconds for one request: podman waits for ever, and holds a lock meanwhile that all its commands need."""
+"""Seconds for one request. podman waits without a limit, and holds a lock that all its commands need."""
 
 TEARDOWN_DEADLINE = 5.0
 """Seconds for a teardown, which is queued then; its launcher waits for 7."""

@@ -1,8 +1,8 @@
 """The way in for podman without root: users reach networks that the host's settings name for them.
 
-netavark executes the plugin as the user, in namespaces of the user's own, where no path of the agent's leads to. So the
-plugin hands the container's network namespace over by its descriptor. Who asks is what the kernel says of the socket's
-other end (unix(7), SO_PEERCRED). A user attaches namespaces of their own only, and detaches their own attachments only.
+netavark executes the plugin as the user, in namespaces of the user's own, to which the agent has no path. So the plugin
+passes the container's network namespace as a descriptor. The kernel says which user is at the socket's other end
+(unix(7), SO_PEERCRED). A user attaches namespaces of their own only, and detaches their own attachments only.
 """
 
 import asyncio

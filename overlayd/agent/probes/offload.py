@@ -35,7 +35,7 @@ PACE = 1.0
 """Seconds between two hosts."""
 
 _CONTENT = 20
-"""How many intervals a host is left in peace that answered."""
+"""How many intervals pass until a host that answered is probed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Targets:
         return self._shared.values
 
     def update(self, cluster: Cluster, site: Site, kinds: Mapping[NetworkName, Uplink]) -> frozenset[HostId]:
-        """Determine the targets in a cluster; return the hosts that have another one than before, or none any more.
+        """Determine the targets in a cluster; return the hosts whose target has changed or is gone.
 
         `kinds` are those of this host's uplinks; a network that has none is one without access.
         """

@@ -70,7 +70,7 @@ async def _arrive(path: SegmentPath, count: int) -> bool:
 
 
 async def _acknowledged(path: SegmentPath, count: int) -> bool:
-    """Send so many segments as one, and return when all of their data is acknowledged."""
+    """Send `count` segments as one packet; return whether all of their data is acknowledged."""
     sequence, port = randbits(32), 1024 + randbits(14)
     end = (sequence + count * path.segment) % (1 << 32)
     with closing(opened(path.way, socket.SOCK_RAW, socket.IPPROTO_TCP)) as channel:

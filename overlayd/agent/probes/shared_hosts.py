@@ -31,10 +31,10 @@ class SharedHosts(Generic[V]):
     def update(
         self, cluster: Cluster, networks: tuple[NetworkName, ...], context: object, make: Maker[V]
     ) -> frozenset[HostId]:
-        """Determine the values in a cluster; return the hosts that have another one than before, or none any more.
+        """Determine the values in a cluster; return the hosts whose value has changed or is gone.
 
-        `values` is another object after a change, also of what does not count in comparisons. `make` must depend on its
-        arguments and on `context` alone.
+        `values` is another object after a change, even one of fields that comparisons leave out. `make` must depend on
+        its arguments and on `context` alone.
         """
         touched = set[HostId]()
         if context != self._context or tuple(self._held) != networks:

@@ -35,7 +35,7 @@ from overlayd.model.network import Network
 class Standing:
     """Results of earlier assessments that the next one needs. `used` are the networks that endpoints here use.
 
-    `surroundings` are what the host had besides what is ours as uplinks were chosen for `networks`.
+    `surroundings` are the foreign routes and addresses of the host when uplinks were chosen for `networks`.
     """
 
     site: Site | None = None
@@ -146,7 +146,7 @@ class Assessor:
         before, cluster = known.standing, known.cluster
         membership = before.desired.membership.of(cluster, self._local.host)
         networks = tuple(cluster.networks[name] for name in membership.blocks)
-        # Foreign routes, of which nobody tells, matter to the choice of uplinks: a new network never meets old ones.
+        # Foreign routes change without a notification and decide about uplinks: read them again for a new network.
         is_as_chosen = scope and HOST not in scope.namespaces and networks == before.networks
         used, facts, site = self._ground(known, membership, before.surroundings if is_as_chosen else None)
         if site is None:

@@ -35,10 +35,10 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found on the host.
+    """The observed facts of the host.
 
-    `present` are the attachments whose sandboxes are there, of which `out_of_reach` have no path, and `gone` the
-    others; `strays` are the interfaces without a record that are still there. `unknown` counts the endpoints and strays
+    `present` are the attachments whose sandboxes exist, of which `out_of_reach` have no path, and `gone` the others;
+    `strays` are the interfaces without a record that still exist. `unknown` counts the endpoints and strays
     of networks in which the cluster gives this host no block, and `kept_uplinks` are the host's ends of their uplinks.
     `mtu` is the underlay's in bytes, None when the cluster does not know this host. `lifelines` are the addresses that
     no network may take, besides those of other hosts. `shortage` names a resource that this process is short of.

@@ -22,7 +22,7 @@ _SIZE_MAX = 1 << 24
 """Bytes of the file."""
 
 _SPARE_LINES = 4096
-"""How many lines of addresses that rest no more may stand in the file before it is written again."""
+"""How many lines the file may have of addresses that no longer rest, before it is rewritten."""
 
 
 class RestingAddresses:
@@ -63,7 +63,7 @@ class RestingAddresses:
 
     def _rest(self, network: NetworkName, address: IpAddress, end: float) -> None:
         resting = self._until[network]
-        resting.pop(address, None)  # they stand in the order in which their rest ends
+        resting.pop(address, None)  # they are ordered by the end of their rest
         resting[address] = end
 
     def _written(self) -> list[str]:

@@ -111,7 +111,7 @@ _AT_ONCE = 8
 """Jobs that are begun, or ended, before the loop does other work."""
 
 TOGETHER_MAX = 64
-"""Jobs that are done in one turn: what waits for the lock in the other queue waits for so many at most."""
+"""Jobs that are done in one turn: the other queue of the lock waits for at most this many."""
 
 
 @dataclass(eq=False, slots=True)

@@ -7,7 +7,7 @@ from overlayd.model.errors import OverlayError
 
 
 class SharedAttempt:
-    """The first task that needs it makes the attempt; tasks that come meanwhile wait for its end and share its result.
+    """The first task that needs it makes the attempt; tasks that come before its end wait and share its result.
 
     The attempt may have begun before a task asked for it, so each task checks again whether it has what it needs.
     """

@@ -46,7 +46,7 @@ async def ended(work: "asyncio.Future[T]") -> asyncio.CancelledError | None:
         except asyncio.CancelledError as error:
             cancelled = error
     if not work.cancelled():
-        work.exception()  # seen: asyncio logs those that nobody has asked for
+        work.exception()  # retrieved: asyncio logs exceptions that are never retrieved
     return cancelled
 
 

@@ -71,9 +71,9 @@ class NetworkPart:
 def network_part(
     inputs: NetworkInputs, hosts: Mapping[HostId, Host], before: NetworkPart | None, moved: Collection[HostId]
 ) -> NetworkPart:
-    """Return the desired state of a network; what it was `before` saves the work for what has not changed.
+    """Return the desired state of a network; parts of `before` whose inputs have not changed are reused.
 
-    `moved` are the hosts whose records are not those that it came of.
+    `moved` are the hosts whose records have changed since `before`.
     """
     touched = before.others.touched(before.inputs, inputs, moved) if before else None
     if before is None or touched is None:

@@ -156,7 +156,7 @@ def _records_of(hosts: Collection[HostId], inputs: NetworkInputs) -> tuple[_Bloc
 
 
 def _ground(inputs: NetworkInputs) -> tuple[object, ...]:
-    """Return all of the inputs on which the way to other hosts depends, besides what those have themselves."""
+    """Return the inputs on which the path to every other host depends, without those of the other hosts."""
     return (inputs.network, inputs.own.id, inputs.own.address, inputs.site.underlay, inputs.site.mtu)
 
 
@@ -168,7 +168,7 @@ def _items(inputs: NetworkInputs, share: RemoteShare) -> tuple[Item, ...]:
 
 
 def _claims(inputs: NetworkInputs, share: RemoteShare) -> Iterator[EntryClaim]:
-    """Yield what another host claims: its number, of which its entries are made, and in a switched network more."""
+    """Yield the claims of another host: its number, from which its entries derive, and in a switched network more."""
     yield share.host.number
     if inputs.network.topology is Topology.SWITCHED:
         yield ("tunnel end", share.host.address)
@@ -180,7 +180,7 @@ def _claims(inputs: NetworkInputs, share: RemoteShare) -> Iterator[EntryClaim]:
 
 
 def _own_claims(inputs: NetworkInputs) -> tuple[EntryClaim, ...]:
-    """Return what this host claims: its number, and in a switched network what endpoints have and what is shared."""
+    """Return this host's claims: its number; in a switched network also endpoints' and shared addresses and MACs."""
     if inputs.network.topology is Topology.ROUTED:
         return (inputs.own.number,)
     local = (claim for each in inputs.local for claim in (each.mac, *each.addresses))

@@ -151,7 +151,7 @@ class Desired:
         """Return the desired state for another cluster; parts of this one whose inputs are unchanged are reused.
 
         A host takes part in a network while it owns a block of it. Local endpoints come from the host itself
-        (`endpoints`) and never from the cluster, so that attachments go on while every controller is away.
+        (`endpoints`) and never from the cluster, so that attachments go on while no controller can be reached.
         """
         if site.host not in cluster.hosts:
             return Desired()

@@ -28,7 +28,7 @@ from overlayd.kernel.spaces import sysctls
 from overlayd.kernel.spaces.namespaces import open_namespace, touring
 
 AT_ONCE = 16
-"""Endpoints that are made at once: each needs two descriptors meanwhile."""
+"""Endpoints that are made at once: each needs two descriptors while it is made."""
 
 
 @dataclass(eq=False, slots=True)
@@ -136,7 +136,7 @@ class NewEndpoints:
             making.refused(making.inside[position], errors[position])
 
     def _connect(self, netlink: Netlink, makings: Sequence[_Making]) -> None:
-        """Make what is in the network's namespace besides the devices, and set these up."""
+        """Make the items of the network's namespace that are not devices, and set the devices up."""
         steps = list[tuple[_Making, Op]]()
         messages = list[bytes]()
         for making in makings:

@@ -52,7 +52,7 @@ def reap(ns: NamespaceRef) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A socket of a network namespace of ours, which keeps that alive. `identity` is the namespace's."""
+    """A socket that keeps an owned network namespace alive, and the identity of that namespace."""
 
     identity: namespaces.Identity
     socket: socket.socket
@@ -113,9 +113,9 @@ class Sockets:
             namespace_names.mark(ns, netlink)
 
     def found_again(self, ns: NamespaceRef) -> bool:
-        """Give a name back to the namespace that had it, and that others hold; tell whether there is one.
+        """Give a name back to the namespace that had it and that other processes keep alive; return whether it exists.
 
-        What was made under the name meanwhile goes. Raises `KernelError`.
+        Another namespace that has got the name since then loses it. Raises `KernelError`.
         """
         fd = namespace_names.nameless(ns, namespaces.identity(ns))
         if fd is None:
@@ -128,7 +128,7 @@ class Sockets:
         return True
 
     def own(self, identity: namespaces.Identity) -> NamespaceRef | None:
-        """Return the name of a namespace that is the host's, or ours; None of any other one. For any thread."""
+        """Return the name of the host's namespace or of an owned one, None for any other. Any thread may call it."""
         if identity == self._host:
             return HOST
         return next((ns for ns, member in list(self._ours.items()) if member.identity == identity), None)
@@ -152,9 +152,9 @@ class Sockets:
     def put_name_back(self, ns: NamespaceRef) -> None:
         """Put a name back that others deleted, unmounted or gave to something else.
 
-        Our socket keeps such a namespace alive with all that is in it, so that traffic goes on meanwhile. A name that
-        cannot be put back stays as it is: what needs it fails, and says why. Raises `KernelError` when the kernel does
-        not say what the name means now.
+        Our socket keeps a namespace without a name alive, with all that is in it, so traffic goes on. A name that
+        cannot be put back stays as it is, and operations that need the name fail with the
+        reason. Raises `KernelError` when the kernel does not say what the name means now.
         """
         kept = self._ours.get(ns)
         if kept and not self.is_in_place(ns):

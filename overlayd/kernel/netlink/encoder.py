@@ -39,7 +39,7 @@ _lock = threading.Lock()
 
 
 def encoded(structure: Structure, kind: int, flags: int, fields: Mapping[str, int], attributes: Attributes) -> bytes:
-    """Return a request of type `kind` with sequence number 0; `flags` stand beside NLM_F_REQUEST.
+    """Return a request of type `kind` with sequence number 0; `flags` are added to NLM_F_REQUEST.
 
     Takes 0.1 to 0.7 ms, and 2 to 15 ms more for the first one of a structure. Raises `KernelError` when its modules
     cannot be read.

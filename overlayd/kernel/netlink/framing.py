@@ -40,7 +40,7 @@ def aligned(length: int) -> int:
 
 
 def message(kind: int, flags: int, body: bytes) -> bytes:
-    """Return a request with sequence number 0; `flags` stand beside NLM_F_REQUEST."""
+    """Return a request with sequence number 0; `flags` are added to NLM_F_REQUEST."""
     return HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body
 
 

@@ -26,7 +26,7 @@ _TEXT_FIELD_MIN = 8
 
 
 class Template:
-    """The bytes between the fields of a message. Values are given in the order in which they stand in it."""
+    """The bytes between the fields of a message. Values are given in the order of their fields."""
 
     def __init__(self, message: bytes, markers: Sequence[bytes]) -> None:
         """Cut a message at its markers; raise `ValueError` unless each is in it once, and in this order."""

@@ -12,7 +12,7 @@ INSTRUCTION = struct.Struct("=HBBI")
 
 LOADS = {4: 0x20, 2: 0x28, 1: 0x30}
 INDEXED_LOADS = {4: 0x40, 2: 0x48, 1: 0x50}
-"""Loads of so many bytes at an offset, and at an offset from the index."""
+"""Opcodes that load this many bytes from an offset, and from an offset after the index."""
 
 LOAD_LENGTH, LOAD_NUMBER, LOAD_KEPT, KEEP = 0x80, 0x00, 0x60, 0x02
 INDEX_NUMBER, INDEX_IPV4_HEADER, INDEX_LOADED = 0x01, 0xB1, 0x07

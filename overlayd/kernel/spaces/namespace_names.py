@@ -148,7 +148,7 @@ def _has_tunnel_of(ns: NamespaceRef, fd: int, host: int) -> bool:
             )
             number = _number_of(host, netlink)
         except KernelError:
-            return False  # without one of them it is none of ours
+            return False  # without one of them it is foreign
     return link_reading.alias(loopback) == _mark(ns) and link_reading.is_bound_to(tunnel, number)
 
 

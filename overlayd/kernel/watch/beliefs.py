@@ -107,7 +107,7 @@ class Beliefs:
     def is_news(self, notifications: Sequence[Notification], devices: Devices) -> bool:
         """Return whether these notifications leave an object in a new state. For each object the last one counts.
 
-        `devices` is what of these notifications is `decoded`.
+        `devices` are the devices in these notifications, as `decoded` returns them.
         """
         if not notifications:
             return False

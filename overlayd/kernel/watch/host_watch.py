@@ -41,8 +41,8 @@ class _Facts:
 class HostWatch:
     """Knows the underlay's device, and the host's ends of uplinks.
 
-    It also knows what this agent did to the latter, by their names: the kernel tells of that too, and does not say by
-    whom it was. The devices of such names whose notifications have not yet led to what was done are `unfinished`.
+    It also knows what this agent did to these ends, by their names: the kernel notifies of such changes too, without
+    saying who made them. A device is unfinished until notifications have shown the state that the agent gave it.
     """
 
     def __init__(self) -> None:

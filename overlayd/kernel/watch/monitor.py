@@ -82,7 +82,7 @@ class Monitor:
         self.host = HostWatch()
         self._epoll = select.epoll()
         self._sockets = select.epoll()
-        """The sockets alone: to ask this one does not take the news of mounts from who waits for them."""
+        """The sockets alone: polling this one leaves the events of mounts to the code that waits for them."""
         self._epoll.register(self._sockets.fileno(), select.EPOLLIN)
         self._inotify = Inotify()
         self._epoll.register(self._inotify.fileno(), select.EPOLLIN)

@@ -211,7 +211,7 @@ async def test_a_route_that_nobody_has_thought_about_serves_nobody(tmp_path: Pat
         app.include_router(router)
         headers = {"Authorization": f"Bearer {cluster.tokens['admin']}"}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://controller") as api:
-            with pytest.raises(LookupError, match=r"GET /v1/secrets stands in no line"):
+            with pytest.raises(LookupError, match=r"GET /v1/secrets is not in the table"):
                 await api.get("/v1/secrets", headers=headers)
 
 

@@ -1,4 +1,4 @@
-"""A host whose controllers are away for good, with all that attaches, on the kernel in memory and in virtual time."""
+"""A host without any controller, with all that attaches containers, on the fake kernel and in virtual time."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable

@@ -149,13 +149,13 @@ class FakeKernel:
         self._touched(HOST)
 
     def add_foreign(self, item: Item) -> None:
-        """Let somebody else make an item: it is there, and it is not ours."""
+        """Make an item as another program would: it exists, and is foreign."""
         self._execute(Add(item))
         self._foreign.add(item.key)
         self._touched(item.ns)
 
     def remove_by_hand(self, item: Item) -> bool:
-        """Let somebody else remove an item; tell whether it was there. `lo` cannot be removed, and goes down."""
+        """Remove an item as another program would; return whether it existed. `lo` cannot be removed, and goes down."""
         if self._find(item) is None:
             return False
         if isinstance(item, Link) and isinstance(item.kind, Loopback):
@@ -168,7 +168,7 @@ class FakeKernel:
         return True
 
     def change_by_hand(self, item: Item, before: Item) -> None:
-        """Let somebody else change an item."""
+        """Change an item as another program would."""
         self._execute(Change(item, before))
         self._touched(item.ns)
 
@@ -185,7 +185,7 @@ class FakeKernel:
         self._refuse_next = self.failing = None
 
     def fail_after(self, count: int) -> None:
-        """Die after so many more operations."""
+        """Die after this many more operations."""
         self._crash_after = count
 
     # The port.

@@ -50,7 +50,7 @@ def _takes(hierarchy: Path) -> bool:
 
 
 def _numbered_in() -> int:
-    """Return the inode of this process's PID namespace: in another one, as of a container, its number means nothing."""
+    """Return the inode of this process's PID namespace: a process id means nothing in another one."""
     return Path("/proc/self/ns/pid").stat().st_ino
 
 

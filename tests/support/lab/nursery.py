@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to start. `descriptors` are the numbers of those that it has besides the standard ones."""
+    """What to start. `descriptors` are inherited, in addition to the standard ones."""
 
     program: str
     arguments: tuple[str, ...]

@@ -134,6 +134,6 @@ class Forked(Process):
     """One of our own daemons, forked from the nursery; it ends with the process that started it."""
 
     def __init__(self, command: Sequence[str], log: Path, place: Place | None, descriptors: Sequence[int] = ()) -> None:
-        """Start it, with these descriptors besides the standard ones."""
+        """Start the daemon, with these descriptors in addition to the standard ones."""
         with log.open("ab") as output:
             self._follow(nursery().start(command, place, output.fileno(), descriptors), command, log)

@@ -51,7 +51,7 @@ def family(payload: bytes) -> int:
 
 
 def link_index(payload: bytes) -> int:
-    """Return the index of the device that a link or a neighbour message is about: it stands at one place in both."""
+    """Return the index of the device of a link or a neighbour message: both have it at the same offset."""
     return int(IFINFOMSG.unpack_from(payload)[3])
 
 
