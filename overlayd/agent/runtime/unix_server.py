@@ -4,6 +4,7 @@ import asyncio
 import errno
 import select
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -105,7 +106,7 @@ class UnixServer(Generic[R]):
         before, self._listener = self._listener, _listen(self._path, self._mode)
         self._place = _place(self._path)
         asyncio.get_running_loop().remove_reader(before)
-        before.close()
+        self._close_listener(before)
         self._resume()
 
     def close(self) -> None:
@@ -118,9 +119,18 @@ class UnixServer(Generic[R]):
         is_lost, self._is_closed = self.is_lost(), True
         if self._is_accepting:
             asyncio.get_running_loop().remove_reader(self._listener)
-        self._listener.close()
+        self._close_listener(self._listener)
         if not is_lost:
             self._path.unlink(missing_ok=True)
+
+    def _close_listener(self, listener: socket.socket) -> None:
+        """Close a listener, and with it the connections that wait for being accepted, which may take as long."""
+        if self._close_connection is None:
+            listener.close()
+            return
+        # Where there is no room for a thread, the listener ends with the process.
+        with suppress(RuntimeError):
+            threading.Thread(target=listener.close, name=f"end of {self._path.name}", daemon=True).start()
 
     def _resume(self) -> None:
         """Accept connections from now on, if this runs."""

@@ -75,6 +75,21 @@ def test_a_descriptor_that_takes_long_to_close_holds_up_no_other_request(tmp_pat
     host.close()
 
 
+def test_a_server_that_stops_does_not_wait_for_what_waits_to_be_accepted(tmp_path: Path) -> None:
+    host = LoneHost(tmp_path)
+    door, path, poison = Door(host, tmp_path).door, tmp_path / "users.sock", Lingering()
+    server = UnixServer(path, door.answer, 1, door.read, door.over, close=door.close)
+    client = asked_with(path, [poison.end.fileno()])
+    poison.end.close()
+    begin = time.monotonic()
+    server.close()
+    assert time.monotonic() < begin + LINGERS
+    assert not path.exists()
+    poison.other.close()
+    client.close()
+    host.close()
+
+
 def test_calls_that_hang_are_so_many_and_others_are_made_meanwhile() -> None:
     async def talk() -> tuple[int, int]:
         calls, kept = UserCalls(), [socket.socketpair() for _ in range(CALLS_MAX)]
