@@ -464,6 +464,9 @@ static int serve_user(const char *operation, const char *namespace, const struct
     if (why == ECONNREFUSED || why == ENOENT)
         return refuse("podman without root is not allowed on this host: nothing listens on " USERS_SOCKET
                       "; allow-user in /etc/overlayd/agent.toml names users and their networks", 0);
+    if (why == EACCES)
+        return refuse("this user may use no network of this host"
+                      "; allow-user in /etc/overlayd/agent.toml names users and their networks", 0);
     if (why) return refuse("the overlayd agent did not answer on " USERS_SOCKET, why);
     if (write_all(STDOUT_FILENO, answer.at + 1, answer.length - 1)) return 1;
     return answer.at[0] == '0' ? 0 : 1;

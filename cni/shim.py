@@ -142,6 +142,11 @@ def forward_user(operation: str, namespace: str, frame: bytes) -> int:
             f"podman without root is not allowed on this host: nothing listens on {USERS_SOCKET};"
             " allow-user in /etc/overlayd/agent.toml names users and their networks"
         )
+    except PermissionError:
+        return refuse(
+            "this user may use no network of this host;"
+            " allow-user in /etc/overlayd/agent.toml names users and their networks"
+        )
     except OSError as error:
         return refuse(f"the overlayd agent did not answer on {USERS_SOCKET}: {error.strerror}")
     return 0 if write(answer[1:]) and answer[:1] == b"0" else 1

@@ -220,7 +220,13 @@ def _listening(  # noqa: PLR0913, PLR0917 - each way in has a socket
     if settings.grants:
         door = podded.users
         servers["users"] = UnixServer(
-            settings.users_socket, door.answer, GRACE, door.read, door.over, close=door.close, mode=0o666
+            settings.users_socket,
+            door.answer,
+            GRACE,
+            door.read,
+            door.over,
+            close=door.close,
+            users=settings.allowed_networks,
         )
     for server in servers.values():
         closing.callback(server.close)

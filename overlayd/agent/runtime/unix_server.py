@@ -2,10 +2,12 @@
 
 import asyncio
 import errno
+import os
 import select
 import socket
+import struct
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Generic, TypeVar, cast
@@ -39,12 +41,20 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What accept(2) says while there is no descriptor, or no memory, for another connection."""
 
 
+_ACL_VERSION, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
+"""linux/posix_acl_xattr.h: the list of who may use a file (acl(5))."""
+
+_OWNER, _USER, _GROUP, _MASK, _OTHERS = 0x01, 0x02, 0x04, 0x10, 0x20
+_READ_WRITE = 6
+_NO_ID = 0xFFFFFFFF
+
+
 def _forget(_request: object) -> None:
     """Do nothing more about a request that is over."""
 
 
 class UnixServer(Generic[R]):
-    """Listens on a socket of `mode`, which is root's only unless it is given, from its construction on.
+    """Listens on a socket, to which root and `users` may connect, from its construction on.
 
     `read` reads one request; by default that is the bytes that come until the client closes its sending side. `over` is
     called for every request that was read, answered or not. `close` closes a connection; it is given where that may
@@ -62,7 +72,7 @@ class UnixServer(Generic[R]):
         over: Callable[[R], None] = _forget,
         *,
         close: Callable[[socket.socket], Awaitable[None]] | None = None,
-        mode: int = 0o600,
+        users: Collection[int] = (),
     ) -> None:
         self._path = path
         self._answer = answer
@@ -70,8 +80,8 @@ class UnixServer(Generic[R]):
         self._read = read
         self._over = over
         self._close_connection = close
-        self._mode = mode
-        self._listener = _listen(path, mode)
+        self._users = users
+        self._listener = _listen(path, users)
         self._place = _place(path)
         self._is_closed = self._is_accepting = False
         self._requests: set[asyncio.Task[None]] = set()
@@ -103,7 +113,7 @@ class UnixServer(Generic[R]):
 
     def listen_again(self) -> None:
         """Listen on a new socket at the path; if that fails, raise `OSError` and keep the present one."""
-        before, self._listener = self._listener, _listen(self._path, self._mode)
+        before, self._listener = self._listener, _listen(self._path, self._users)
         self._place = _place(self._path)
         asyncio.get_running_loop().remove_reader(before)
         self._close_listener(before)
@@ -227,14 +237,32 @@ class UnixServer(Generic[R]):
             await closing
 
 
-def _listen(path: Path, mode: int) -> socket.socket:
-    path.parent.mkdir(mode=0o755 if mode & 0o006 else 0o700, parents=True, exist_ok=True)
+def _listen(path: Path, users: Collection[int]) -> socket.socket:
+    path.parent.mkdir(mode=0o755 if users else 0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listener.bind(str(path))
-    path.chmod(mode)  # before it listens, so that no other user ever connects
+    path.chmod(0o600)  # before it listens, so that no other user ever connects
+    if users:
+        _let_in(path, users)
     listener.listen(BACKLOG)
     return listener
+
+
+def _let_in(path: Path, users: Collection[int]) -> None:
+    """Let users connect, and all where the filesystem takes no such list: who serves them must look at them anyway."""
+    entries = [
+        (_OWNER, _READ_WRITE, _NO_ID),
+        *((_USER, _READ_WRITE, uid) for uid in sorted(users)),
+        (_GROUP, 0, _NO_ID),
+        (_MASK, _READ_WRITE, _NO_ID),
+        (_OTHERS, 0, _NO_ID),
+    ]
+    content = _ACL_VERSION.pack(2) + b"".join(_ACL_ENTRY.pack(*each) for each in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", content)
+    except OSError:
+        path.chmod(0o666)
 
 
 def _place(path: Path) -> tuple[int, int] | None:

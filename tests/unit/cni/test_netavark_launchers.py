@@ -25,6 +25,9 @@ NO_USERS = (
     "podman without root is not allowed on this host: nothing listens on /var/lib/overlayd-users/netavark.sock;"
     " allow-user in /etc/overlayd/agent.toml names users and their networks"
 )
+NO_NETWORKS = (
+    "this user may use no network of this host; allow-user in /etc/overlayd/agent.toml names users and their networks"
+)
 NS_GET_NSTYPE, CLONE_NEWNET = 0xB703, 0x40000000
 PROGRAMS = ["interpreted", *install.COMPILERS]
 
@@ -106,6 +109,15 @@ def test_a_teardown_that_cannot_be_queued_fails(machine: Machine) -> None:
 
 AS_USER = 'mount --bind "$0" /var/lib && exec unshare --user --map-root-user --net "$@"'
 
+AS_STRANGER = """
+mount --bind "$0" /var/lib
+mount -t tmpfs none /mnt
+cp "$1" /mnt/launcher
+shift
+exec setpriv --reuid=1234 --regid=1234 --clear-groups unshare --user --map-root-user --net /mnt/launcher "$@"
+"""
+"""As a user who may not enter the directory in which the tests have the launcher."""
+
 
 def said_to_user(machine: Machine, *arguments: str, stdin: bytes = DOCUMENT) -> tuple[int, bytes]:
     """Execute the plugin as podman without root does: in a user namespace."""
@@ -157,6 +169,17 @@ def test_a_user_whom_no_agent_serves_is_refused_in_words(machine: Machine, opera
     (machine.run / "lib").mkdir()
     assert said_to_user(machine, operation, "/proc/self/ns/net") == error(NO_USERS)
     assert queued(machine) == []
+
+
+def test_a_user_whom_the_agent_lets_in_nowhere_is_refused_in_words(machine: Machine) -> None:
+    place = machine.run / "lib/overlayd-users"
+    place.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place / "netavark.sock"))
+        (place / "netavark.sock").chmod(0o600)
+        listener.listen()
+        enter = ("sh", "-ec", AS_STRANGER, str(place.parent))
+        assert said(machine, "setup", "/proc/self/ns/net", enter=enter) == error(NO_NETWORKS)
 
 
 def test_a_fifo_in_place_of_a_users_namespace_is_not_waited_for(machine: Machine) -> None:

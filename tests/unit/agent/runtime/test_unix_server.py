@@ -5,9 +5,12 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from structlog.testing import capture_logs
@@ -75,6 +78,30 @@ async def test_a_request_ends_where_the_client_stops_sending(tmp_path: Path) -> 
 async def test_the_socket_is_for_root_only(tmp_path: Path) -> None:
     async with listening(tmp_path / "run" / "s") as path:
         assert [stat.S_IMODE(made.stat().st_mode) for made in (path.parent, path)] == [0o700, 0o600]
+
+
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that all users may enter, as those of tests are root's only."""
+    with TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+async def test_only_root_and_the_users_that_are_given_connect(open_directory: Path) -> None:
+    path = open_directory / "run/s"
+    server = UnixServer(path, length_and_end, PATIENT, users=(1235, 1234))
+
+    async def connects(uid: int) -> bool:
+        command = [sys.executable, "-ISc", CONNECT, str(path)]
+        as_user = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *command]
+        return await (await asyncio.create_subprocess_exec(*as_user, stderr=DEVNULL)).wait() == 0
+
+    assert [uid for uid in (0, 1233, 1234, 1235, 1236) if await connects(uid)] == [0, 1234, 1235]
+    server.close()
 
 
 async def test_the_socket_of_a_killed_agent_is_replaced(tmp_path: Path) -> None:
