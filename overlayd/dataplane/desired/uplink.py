@@ -82,12 +82,13 @@ def choose(
     A network whose range contains a lifeline of the host never gets host access, whatever its own setting.
 
     Of networks with overlapping ranges the host can be a member of only one. It is the one with the lowest VNI, usually
-    the oldest, so that a new network takes nothing from one in use.
+    the oldest, so that a new network takes nothing from one in use. Those that hosts had made come after all of
+    administrators: a host chooses range and VNI, and may have been taken over.
     """
     chosen: dict[NetworkName, Uplink] = {}
     members: list[Network] = []
     routes = list(foreign)
-    for network in sorted(networks, key=lambda network: network.vni):
+    for network in sorted(networks, key=lambda network: (network.made_by is not None, network.vni)):
         kind = network.uplink
         if kind is Uplink.AUTO:
             kind = Uplink.ISOLATED if _is_among(network, routes) else Uplink.HOST

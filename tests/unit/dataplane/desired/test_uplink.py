@@ -61,6 +61,13 @@ def test_of_two_networks_with_one_range_one_at_most_has_host_access(
     assert choose(reversed(both), [], Lifelines()) == found
 
 
+def test_a_network_that_a_host_had_made_takes_no_range_from_one_of_an_administrator() -> None:
+    blue = network("blue", Uplink.AUTO)
+    green = replace(network("green", Uplink.AUTO, "10.32.4.0/24"), vni=Vni(1), made_by=clusters.HERE)
+    assert choose([green, blue], [], Lifelines()) == {BLUE: Uplink.HOST, GREEN: Uplink.ISOLATED}
+    assert choose([green], [], Lifelines()) == {GREEN: Uplink.HOST}
+
+
 def test_networks_with_ranges_of_their_own_all_have_host_access() -> None:
     both = [network("blue", Uplink.AUTO), network("green", Uplink.AUTO, "10.33.0.0/16")]
     assert set(choose(both, [], Lifelines()).values()) == {Uplink.HOST}
