@@ -105,7 +105,7 @@ class _Members:
                 yield from (_endpoint(network, member, place) for place, member in enumerate(members) if place)
 
     def change(self, kind: str, revision: int, number: int) -> bytes:
-        """Return the line of the feed that tells of one change; of each two, the second one undoes the first."""
+        """Return the line of the feed for one change; every second change undoes the one before it."""
         pair, undo = divmod(number, 2)
         switched = kind == "endpoint"
         those = [each for each in self.networks if (each.topology is Topology.SWITCHED) == switched]

@@ -14,7 +14,7 @@ class Throttle:
         self._due = float("-inf")
 
     def count(self, now: float) -> int:
-        """Count an event at this monotonic time in seconds; return how many to tell of now, 0 when none is due."""
+        """Count an event at this monotonic time in seconds; return how many to report now, 0 when no report is due."""
         self._count += 1
         if now < self._due:
             return 0

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection with TLS whose own cost is small, so that the controller is what is measured."""
+"""One HTTP/1.1 connection with TLS whose own cost is small, so that a benchmark measures the controller."""
 
 import asyncio
 import json

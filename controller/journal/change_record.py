@@ -17,7 +17,7 @@ Form = dict[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A change of something that is no record, as the history tells it; None where it did not or does not exist."""
+    """A change of something that is no record, as the history shows it; None where it did not or does not exist."""
 
     kind: str
     before: Json
@@ -39,7 +39,7 @@ class Recorder:
         ops: Iterable[PutKey | DeleteKey],
         noted: Iterable[Note] = (),
     ) -> PutKey:
-        """Return the write of an entry about these operations; `before` tells what a key holds until then, as JSON.
+        """Return the write of an entry about these operations; `before` returns the earlier value of a key as JSON.
 
         `at` is in seconds since 1970 (UTC). `noted` is what else changes.
         """

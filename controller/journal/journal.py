@@ -49,7 +49,7 @@ class TransactionDraft(Generic[T]):
 
     @classmethod
     def of(cls, part: TransactionPart, result: T) -> Self:
-        """Return the draft of a part that is all of it."""
+        """Return a draft that consists of one part."""
         return cls(result, part.compares, part.ops)
 
 
@@ -98,12 +98,12 @@ class Journal:
         return Compare(key, self._mirror.mod_revision(key))
 
     def expect(self, key: str, seen: Revision | None) -> None:
-        """Raise `Stale` unless a key is as its modification revision `seen` made it; None stands for any."""
+        """Raise `Stale` unless `seen` is the modification revision of a key; None means any revision."""
         if seen is not None and seen != self._mirror.mod_revision(key):
             raise Stale("it has changed since it was read; read it again")
 
     async def reach(self, seen: Revision | None) -> None:
-        """Return when the mirror shows what another controller may have shown at this revision."""
+        """Return when the mirror has the changes up to a revision that a client has seen at another controller."""
         if seen is not None and seen > self._mirror.revision:
             await self._mirror.reached(min(seen, await self._mirror.stored_intent_revision()))
 

@@ -114,10 +114,10 @@ class Endpoints:
     async def _converge(
         self, by: Requester, request: _Request, deletes: Callable[[], Collection[EndpointKey]]
     ) -> Written[tuple[Refusal, ...]]:
-        """Write step by step what the mirror does not show yet, until all of it holds at one revision.
+        """Write in steps what the mirror does not show yet, until the whole request is applied at one revision.
 
-        It does after a pass that had nothing to write, and after one whose only step refused nothing if no endpoint is
-        left to remove: that transaction compared what others write about the same host.
+        That is so after a pass that had nothing to write. It is also so after a pass of a single step that refused
+        nothing, if no endpoint is left to remove: its transaction compared the keys that guard the host's endpoints.
         """
         # Another controller may have given the host a block, or taken its endpoints, and this one not heard of it yet.
         await self._mirror.verify()

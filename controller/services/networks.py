@@ -212,9 +212,9 @@ class Networks:
         return Lifelines([*of_hosts(self._mirror.intent.hosts.values()), *own])
 
     def _no_new_holdings(self, before: Network, after: Network) -> tuple[Unmodified, ...]:
-        """Return the compares that hold while nothing is given out from what an amendment removes.
+        """Return the compares that hold while nothing is given out from the ranges that an amendment removes.
 
-        Those who get something compare the network too, but that tells them only of amendments before theirs.
+        A transaction that gives something out compares the network too, but notices only amendments before it.
         """
         prefixes = set[Callable[[NetworkName], str]]()
         if amendments.removed_pools(before, after):

@@ -57,7 +57,7 @@ def networks_before(intent: Intent, host: HostId, changes: Iterable[IntentChange
 
 
 def concerned(intent: Intent, change: IntentChange) -> frozenset[HostId] | None:
-    """Return the hosts that a change says something to; None stands for all of them."""
+    """Return the hosts that a change concerns; None means all of them."""
     hosts: set[HostId] = set()
     for record in change.records:
         match record.after or record.before:

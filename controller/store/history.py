@@ -52,7 +52,7 @@ _IS_LAST = "h.mod_revision = (SELECT max(mod_revision) FROM history WHERE key = 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The changes of a stretch of revisions that ends with `until`. `more` tells that the store has later ones."""
+    """The changes of a stretch of revisions that ends with `until`. `more` is true if the store has later ones."""
 
     changes: tuple[RevisionEvents, ...]
     until: Revision

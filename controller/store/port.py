@@ -123,7 +123,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Keys in order, as of `revision`. `more` tells that another page follows the last one of `items`."""
+    """Keys in order, as of `revision`. `more` is true if the store has keys after the last one of `items`."""
 
     items: tuple[KeyValue, ...]
     revision: Revision

@@ -19,7 +19,7 @@ class Reader(Protocol):
     """What has something to tell when it is woken."""
 
     def wake(self) -> None:
-        """Let the reader tell what is new."""
+        """Let the reader send the new changes."""
 
 
 class WakeQueue:

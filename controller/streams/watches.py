@@ -48,11 +48,11 @@ class Watch:
         self._is_ended = False
 
     def wake(self) -> None:
-        """Let the watch tell what is new."""
+        """Let the watch send the new changes."""
         self._wake.set()
 
     def must_speak(self) -> None:
-        """Let the watch tell something when it is woken, even when nothing is new."""
+        """Let the watch send a line when it is woken next, even when nothing is new."""
         self._must_speak = True
 
     def end(self) -> None:

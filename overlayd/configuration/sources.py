@@ -153,6 +153,6 @@ class ConfiguredCommand(TyperCommand):
 
 
 def _given(context: typer.Context, field: str | None) -> str | None:
-    """Return the origin of a flag's value; any other field unchanged."""
+    """Return the origin of a value if `field` is a flag; return any other field unchanged."""
     setting = configured(context).schema.of_flag(field)
     return str(origin(context, setting) or field) if setting else field

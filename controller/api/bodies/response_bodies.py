@@ -111,7 +111,7 @@ class ProblemAnswer(BaseModel):
 
 
 class HostStatusRecord(HostRecord):
-    """A host and what is heard of it now."""
+    """A host, whether it is connected, and the state that it reported last."""
 
     connected: Annotated[bool, Field(description="Whether it has a feed open, at any controller.")]
     applied: Annotated[int | None, Field(description="The revision that its kernel matches.", examples=[42])]

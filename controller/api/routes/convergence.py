@@ -19,7 +19,7 @@ router = APIRouter(tags=["status"])
     response_model=HealthAnswer,
 )
 async def health(overlay: Services) -> JSONResponse:
-    """Answer 200 while the process does its work; whether its store answers is what `/readyz` tells."""
+    """Answer 200 while the process works; `/readyz` reports whether its store answers."""
     # How many, and not which: strangers may ask this.
     awaited = len(overlay.recovery.awaited()) if overlay.recovery.is_under_way else None
     return JSONResponse({"status": "ok", "revision": overlay.mirror.intent_revision, "awaited": awaited})

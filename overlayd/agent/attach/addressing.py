@@ -111,7 +111,7 @@ class Addressing:
             return address
 
     def has_reserved(self, request: AttachRequest) -> bool:
-        """Tell whether a reservation holds one of the addresses that a request names."""
+        """Return whether a reservation holds one of the addresses that a request names."""
         return any(self._reservations.at(request.name.network, address) for address in request.addresses)
 
     def held(self) -> frozenset[tuple[NetworkName, IpAddress]]:

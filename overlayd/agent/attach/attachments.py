@@ -151,7 +151,7 @@ class Attachments:
         check_ports(self._blocks.network(wanted.endpoint.network), wanted, self._records.attachments.values())
 
     async def _exchange(self, before: Attachment, wanted: Attachment) -> None:
-        """Replace the record of an attachment by one with other ports, and bring those into force."""
+        """Replace the record of an attachment by one with other published ports, and redirect these in the kernel."""
         network = wanted.endpoint.network
         self._records.put(wanted)
         try:
@@ -203,7 +203,7 @@ class Attachments:
         return await self._release_if(attachment, frozenset({Presence.GONE}))
 
     async def free_unused(self, attachment: Attachment) -> bool:
-        """Detach what `gone` returned, and hold its addresses no longer; tell whether it was still so.
+        """Detach an attachment that `gone` returned, and release its addresses; return whether it was still gone.
 
         Raises `KernelError`, or `OSError` when its record cannot be removed.
         """

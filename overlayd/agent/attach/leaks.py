@@ -41,7 +41,7 @@ class Leaks:
             await asyncio.sleep(self._grace / 2)
 
     async def look(self) -> None:
-        """Look once; raise `KernelError`."""
+        """Find the containers that are gone, and free those gone longer than the grace time; raise `KernelError`."""
         gone, now = await self._attachments.gone(self._records.attachments.values()), self._now()
         self._since = {each: self._since.get(each, now) for each in gone}
         for attachment, since in self._since.items():

@@ -278,7 +278,7 @@ class ControllerClient:
     async def feed(self, after: Revision | None, lineage: Lineage | None = None) -> AsyncGenerator[FeedMessage, None]:
         """Follow the feed, resumed after a revision or from a snapshot; ends or raises when the stream breaks.
 
-        `lineage` is what the revision belongs to, for controllers that ask.
+        `lineage` is the lineage of the revision, for controllers that ask for it.
         """
         params = {"host": self._identity.id, "instance": self._identity.instance, "version": str(FEED_VERSION)}
         if after is not None:

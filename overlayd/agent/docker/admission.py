@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 class UplinkAdmission:
-    """Looks at Docker's rules when Docker starts, and every `interval` seconds; `admit_uplinks` is the kernel's."""
+    """Keeps Docker from dropping uplink traffic: checks its rules when it starts and every `interval` seconds."""
 
     def __init__(self, admit_uplinks: Callable[[], bool], starts: Changes, interval: float) -> None:
         self._admit_uplinks = admit_uplinks
@@ -21,12 +21,12 @@ class UplinkAdmission:
         self._interval = interval
 
     async def admit(self) -> None:
-        """Look once; raise `KernelError`."""
+        """Check Docker's rules once, and admit the uplinks where needed; raise `KernelError`."""
         if await asyncio.to_thread(self._admit_uplinks):
             _log.info("Docker drops what the host forwards: a rule in DOCKER-USER lets the uplinks pass")
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Check Docker's rules until cancelled."""
         failure = Complaint("cannot see whether Docker drops what goes through the uplinks")
         while True:
             seen = self._starts.count

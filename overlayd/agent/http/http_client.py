@@ -71,7 +71,7 @@ class HttpClient:
         self._generation = 0
 
     def renew(self) -> None:
-        """Close every connection that has no request, and keep none that has one now."""
+        """Close every idle connection, and each other one when its request ends."""
         self._generation += 1
         for connections in self._kept.values():
             for connection, ending in connections.items():

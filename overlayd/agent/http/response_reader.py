@@ -33,10 +33,10 @@ class HttpResponse:
 
 
 class ResponseReader:
-    """Reads one response. `status` is 0 until all headers of it have come.
+    """Reads one response. `status` is 0 until all its headers have arrived.
 
-    `is_whole` means that it ended where it said that it would. `may_follow` tells whether another response may come
-    over the same connection.
+    `is_whole` means that it ended at the length that its headers announced. `may_follow` is true if another response
+    may come over the same connection.
     """
 
     def __init__(self) -> None:

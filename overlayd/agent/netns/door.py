@@ -70,7 +70,7 @@ class NamespaceDoor:
     async def withdraw(self, fields: Fields) -> dict[str, Json]:
         """Detach one interface of a namespace, or keep it from being attached; it need not be there.
 
-        It is what an attach was about of which the client has got no answer.
+        A client calls it for an attach to which it has got no answer.
         """
         with request.named_as_options():
             await self._attachments.detach(request.attachment_name(fields))

@@ -154,7 +154,7 @@ class Together(Generic[J, R]):
             raise
 
     def _lead(self) -> None:
-        """Have a task wait for the lock for those that wait, if none does."""
+        """Start a task that waits for the lock for all queued jobs, unless one does already."""
         if self._leader is None and self._waiting:
             self._leader = asyncio.ensure_future(self._take_turn())
 

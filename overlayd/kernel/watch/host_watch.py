@@ -156,7 +156,7 @@ class HostWatch:
         return False
 
     def _is_deleted(self, index: int) -> bool:
-        """Return whether this agent deleted a device: what the kernel tells of it is how it goes."""
+        """Return whether this agent deleted a device: notifications about it only report its removal."""
         known = self._known.get(index)
         return known is not None and known.name in self._deleted
 

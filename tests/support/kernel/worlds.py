@@ -52,7 +52,7 @@ class World(Protocol):
         """Make an item as an administrator does, without our marks."""
 
     def remove_by_hand(self, item: Item) -> bool:
-        """Remove an item as an administrator does; tell whether it was there. `lo` cannot be removed, and goes down."""
+        """Remove an item as an administrator does; return whether it existed. `lo` cannot be removed, and goes down."""
 
     def change_by_hand(self, item: Item, before: Item) -> None:
         """Change an item as an administrator does, without our marks."""

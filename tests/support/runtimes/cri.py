@@ -56,7 +56,7 @@ class Kubelet:
 
     @property
     def network(self) -> str:
-        """What the runtime tells of its networks and their configuration, as JSON."""
+        """The runtime's networks and their configuration, as the runtime returns them in JSON."""
         return self._call("Status", cri.StatusRequest(verbose=True), cri.StatusResponse).info["cniconfig"]
 
     def run(self, name: str, ports: tuple[cri.PortMapping, ...] = (), annotations: dict[str, str] | None = None) -> str:
