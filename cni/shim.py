@@ -265,7 +265,9 @@ def send(channel: _socket.socket, frame: bytes, handed: int) -> OSError | None:
     """Send a request; return why it was cut off, None when all was sent. Raises OSError for any other failure."""
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handed.to_bytes(4, sys.byteorder))] if handed >= 0 else []
     try:
-        channel.sendall(frame[channel.sendmsg([frame], rights) :])
+        sent = channel.sendmsg([frame], rights)
+        if sent < len(frame):  # sendall() of nothing calls send(2) too, which fails if the agent has hung up
+            channel.sendall(frame[sent:])
         channel.shutdown(_socket.SHUT_WR)
     except BrokenPipeError as error:
         return error

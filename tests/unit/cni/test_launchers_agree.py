@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -273,6 +274,9 @@ def test_an_agent_that_resets_the_connection_within_its_answer(pair: Pair) -> No
                 running.stdin.close()
                 channel, _ = listener.accept()
                 channel.recv(1)
+                hung_up = select.poll()
+                hung_up.register(channel, select.POLLRDHUP)
+                assert hung_up.poll(1000 * PATIENCE), "it has sent its whole request, and reads"
                 channel.send(b"0{")
                 channel.close()  # with the rest of the request unread
                 stdout, stderr = running.stdout, running.stderr
