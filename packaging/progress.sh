@@ -9,7 +9,7 @@ command=$!
 trap 'kill "$command" 2>/dev/null; wait "$command"; [ ! -t 1 ] || printf "\r\033[K"; exit 130' INT TERM
 seconds=0
 while kill -0 "$command" 2>/dev/null; do
-	last=$(tail -c 400 "$log" | tr '\r\t' '\n ' | grep -v '^ *$' | tail -n 1 | tr -cd '[:print:]')
+	last=$(tail -c 400 "$log" | tr '\r\t' '\n ' | grep -av '^ *$' | tail -n 1 | tr -cd '[:print:]')
 	if [ -t 1 ]; then
 		columns=$(tput cols 2>/dev/null || echo 80)
 		printf '\r\033[K%s' "$(printf '  %d s  %s' "$seconds" "$last" | cut -c "1-$((columns - 1))")"
