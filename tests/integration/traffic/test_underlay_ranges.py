@@ -67,6 +67,8 @@ def test_a_range_over_the_controllers_and_the_other_hosts_cuts_nobody_off(lab: L
     with pytest.raises(CommandFailed, match=r"host2: network worse: isolated on this host"):
         lab.overlayctl("wait", "--network", "worse", "--timeout", "1")
 
+    cache = there.directory / "written/var/lib/overlayd/cluster.cache"
+    eventually(lambda: b"worse" in cache.read_bytes(), "the host has the network in its cache")
     lab.stop_controller()
     there.reboot()
     move(there)
