@@ -72,9 +72,11 @@ class Reconciler:
         self._standing = Standing()
         self._applied = Cluster()
         self._ready: frozenset[NetworkName] = frozenset()
-        self._begun: dict[NetworkName, Beginning | None] | None = {}
+        self._begun: dict[NetworkName, Beginning] | None = {}
         """What was found of single networks before the first look at everything; None after that."""
         self._beginning = asyncio.Lock()
+        self._begins: dict[NetworkName, asyncio.Event] = {}
+        """Those networks that were looked at by themselves; each is set when that look has ended."""
         self._begun_at = -_LINGER
         self._refused: dict[Key, Outcome] = {}
         self._cycles = SharedRun()
@@ -309,12 +311,23 @@ class Reconciler:
         Only they are looked at. What led to other hosts stayed as it was while no agent ran; that look repairs it.
         """
         await self._local.controllers.known()
-        async with self._beginning:  # those that wait for one network share the look
-            if self._begun is not None and network not in self._begun:
-                self._begun[network] = None  # where it fails, that look reports why
-                with contextlib.suppress(OverlayError):
-                    await self._begin(network)
-        return self._begun is not None and self._begun[network] is not None
+        if self._begun is not None:
+            await self._begin_once(network)
+        return self._begun is not None and network in self._begun
+
+    async def _begin_once(self, network: NetworkName) -> None:
+        """Look at the network's devices; those that wait for one network share the look, and go on together."""
+        if network in self._begins:
+            await self._begins[network].wait()
+            return
+        ended = self._begins[network] = asyncio.Event()
+        try:
+            async with self._beginning:
+                await self._begin(network)
+        except OverlayError:
+            return  # the first look at everything reports why
+        finally:
+            ended.set()
 
     async def _begin(self, network: NetworkName) -> None:
         async with self._turn.taken():
@@ -340,7 +353,7 @@ class Reconciler:
     @property
     def _first_site(self) -> Site | None:
         """The same, known as soon as a network was found in force."""
-        return self.site or next((found.site for found in (self._begun or {}).values() if found), None)
+        return self.site or next((found.site for found in (self._begun or {}).values()), None)
 
     @property
     def uplinks(self) -> Mapping[NetworkName, Uplink]:
